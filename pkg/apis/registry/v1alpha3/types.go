@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha3
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// RegistryConfig lists the upstream registries for which pull-through caches run in the Shoot.
+type RegistryConfig struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Caches are the caches to run, one for each upstream. At least one is required.
+	Caches []RegistryCache `json:"caches"`
+}
+
+// RegistryCache describes the pull-through cache of one upstream registry.
+type RegistryCache struct {
+	// Upstream is the registry host, with an optional port, as it appears in image references, for
+	// example "docker.io" or "registry.example.com:5000". It must be a DNS subdomain, optionally
+	// followed by ":" and a port from 1 to 65535, without a scheme, and unique among the caches.
+	Upstream string `json:"upstream"`
+	// RemoteURL is the URL at which the upstream is reached: http or https, a host and optionally a
+	// port, without path, user info, query or fragment.
+	// Defaults to "https://" followed by the upstream, and to "https://registry-1.docker.io" for docker.io.
+	// +optional
+	RemoteURL *string `json:"remoteURL,omitempty"`
+	// Volume describes the volume that holds the cached content.
+	// +optional
+	Volume *Volume `json:"volume,omitempty"`
+	// GarbageCollection says when unused content is removed.
+	// +optional
+	GarbageCollection *GarbageCollection `json:"garbageCollection,omitempty"`
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that refers to the
+	// Secret with the upstream's credentials. The Secret must be immutable and hold the keys
+	// "username" and "password". Without it the cache pulls anonymously.
+	// +optional
+	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
+	// Proxy says through which HTTP proxies the upstream is reached.
+	// +optional
+	Proxy *Proxy `json:"proxy,omitempty"`
+	// HTTP describes how the cache serves its clients.
+	// +optional
+	HTTP *HTTP `json:"http,omitempty"`
+	// HighAvailability describes how the cache survives the loss of a node or zone.
+	// +optional
+	HighAvailability *HighAvailability `json:"highAvailability,omitempty"`
+	// ServiceNameSuffix replaces the part of the Service's name that is otherwise derived from the
+	// upstream: the Service is then named "registry-" followed by it. It must be a DNS label of at
+	// most 54 characters, unique among the caches, and must not collide with a derived name.
+	// +optional
+	ServiceNameSuffix *string `json:"serviceNameSuffix,omitempty"`
+}
+
+// Volume describes the volume of a cache.
+type Volume struct {
+	// Size is the size of the volume, greater than zero. It may grow but not shrink.
+	// Defaults to 10Gi.
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
+	// StorageClassName is the name of the StorageClass of the volume. It can't be changed.
+	// Defaults to the cluster's default StorageClass.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+}
+
+// GarbageCollection says when unused content is removed.
+type GarbageCollection struct {
+	// TTL is the time that content stays in the cache; 0 keeps it forever.
+	// Defaults to 168h, that is 7 days.
+	// +optional
+	TTL *metav1.Duration `json:"ttl,omitempty"`
+}
+
+// Proxy says through which HTTP proxies the upstream is reached.
+type Proxy struct {
+	// HTTPProxy is the URL of the proxy for requests to http:// upstreams.
+	// +optional
+	HTTPProxy *string `json:"httpProxy,omitempty"`
+	// HTTPSProxy is the URL of the proxy for requests to https:// upstreams.
+	// +optional
+	HTTPSProxy *string `json:"httpsProxy,omitempty"`
+}
+
+// HTTP describes how a cache serves its clients.
+type HTTP struct {
+	// TLS says whether the cache serves HTTPS, with a certificate that the nodes trust.
+	// Defaults to true.
+	// +optional
+	TLS *bool `json:"tls,omitempty"`
+}
+
+// HighAvailability describes how a cache survives the loss of a node or zone.
+type HighAvailability struct {
+	// Enabled says whether the cache runs with two replicas, spread over nodes and zones, each with a volume of its own.
+	// Defaults to false.
+	// +optional
+	Enabled bool `json:"enabled,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// RegistryStatus says where the caches are reached. It is the provider status of the Extension.
+type RegistryStatus struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// CASecretName is the name of the Secret, in the Shoot's namespace in the seed, with the bundle of
+	// CA certificates (key "bundle.crt") for the caches' server certificates. Unset if no cache serves TLS.
+	// +optional
+	CASecretName *string `json:"caSecretName,omitempty"`
+	// Caches are the running caches.
+	// +optional
+	Caches []RegistryCacheStatus `json:"caches,omitempty"`
+}
+
+// RegistryCacheStatus says where the cache of one upstream is reached.
+type RegistryCacheStatus struct {
+	// Upstream is the registry host, as in the RegistryConfig.
+	Upstream string `json:"upstream"`
+	// Endpoint is the URL of the cache: scheme://clusterIP:5000, an IPv6 address in brackets.
+	Endpoint string `json:"endpoint"`
+	// RemoteURL is the URL at which the upstream is reached.
+	RemoteURL string `json:"remoteURL"`
+}
