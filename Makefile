@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: The Larder Authors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL           := /usr/bin/env bash
+.SHELLFLAGS     := -euo pipefail -c
+MAKEFLAGS       += --no-print-directory
+.DEFAULT_GOAL   := help
+
+VERSION         := $(file < VERSION)
+BIN             := bin
+LANDSCAPE       := $(BIN)/landscape
+LDFLAGS         := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
+PROGRAMS        := gardener-extension-registry-cache gardener-extension-registry-cache-admission registry-cache-server
+IMAGE_PREFIX    ?= ghcr.io/larder-project
+IMAGE_BASE      ?=
+CONTAINER_TOOL  ?= docker
+FUZZTIME        ?= 30s
+
+# Tools are pinned in modules of their own: their requirements never reach the product's.
+TOOL            := go tool -modfile=hack/tools/go.mod
+LINT            := go tool -modfile=hack/tools/lint/go.mod golangci-lint
+
+.PHONY: help
+help: ## List the targets.
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  %-16s %s\n", $$1, $$2 }'
+
+##@ Run
+
+.PHONY: up
+up: landscape ## Start a landscape of real parts, and pull a private image through a cache in it.
+	@$(LANDSCAPE) up
+
+.PHONY: down
+down: landscape ## Stop the landscape and remove everything that it made.
+	@$(LANDSCAPE) down
+
+.PHONY: status
+status: landscape ## Show how the landscape is.
+	@$(LANDSCAPE) status
+
+.PHONY: landscape
+landscape:
+	@echo "==> Build the landscape program (the first time, this takes minutes)"
+	@CGO_ENABLED=0 go build -o $(LANDSCAPE) ./test/landscape/cmd/landscape
+
+##@ Build
+
+.PHONY: build
+build: ## Build the programs into bin.
+	@for program in $(PROGRAMS); do \
+	  echo "==> Build $$program"; \
+	  CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/$$program ./cmd/$$program; \
+	done
+
+.PHONY: images
+images: ## Build the container images.
+	@for program in $(PROGRAMS); do \
+	  echo "==> Image $(IMAGE_PREFIX)/$$program:$(VERSION)"; \
+	  $(CONTAINER_TOOL) build --target $$program --build-arg VERSION=$(VERSION) $(if $(IMAGE_BASE),--build-arg BASE=$(IMAGE_BASE)) \
+	    --tag $(IMAGE_PREFIX)/$$program:$(VERSION) .; \
+	done
+
+##@ Check
+
+.PHONY: generate
+generate: ## Write all generated files anew.
+	@hack/generate.sh
+
+.PHONY: tidy
+tidy: ## Tidy all modules.
+	@hack/tidy.sh
+
+.PHONY: lint
+lint: ## Run the linters.
+	@echo "==> Lint"
+	@$(LINT) run
+
+.PHONY: format
+format: ## Format the Go code.
+	@$(LINT) fmt
+
+.PHONY: verify
+verify: ## Check that generated files, modules, format and lint are clean.
+	@hack/verify.sh
+
+.PHONY: test
+test: test-unit test-e2e ## Run all tests; journeys on the landscape only as root on Linux.
+
+.PHONY: test-unit
+test-unit: landscape ## Run the unit and integration tests with the race detector.
+	@hack/test-unit.sh
+
+.PHONY: test-e2e
+test-e2e: landscape ## Run the journeys on the landscape, which is started for it if need be.
+	@hack/test-e2e.sh
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME.
+	@hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: update-golden
+update-golden: ## Write the golden files anew.
+	@grep -rlE '"UPDATE_GOLDEN"' --include='*_test.go' pkg charts test imagevector 2>/dev/null | xargs -n1 dirname | sort -u | \
+	  while read -r dir; do UPDATE_GOLDEN=1 go test -count=1 "./$$dir"; done
+
+.PHONY: clean
+clean: ## Remove what was built.
+	@rm -rf $(BIN)

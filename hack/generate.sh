@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+#
+# SPDX-FileCopyrightText: The Larder Authors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+# Writes all generated files anew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tool() { go tool -modfile=hack/tools/go.mod "$@"; }
+header=hack/LICENSE_BOILERPLATE.txt
+
+internal=(./pkg/apis/registry)
+versioned=(./pkg/apis/registry/v1alpha3)
+config=(./pkg/apis/config/v1alpha1)
+
+echo "==> Generate deep copies, defaults and conversions"
+tool deepcopy-gen --go-header-file "$header" --output-file zz_generated.deepcopy.go "${internal[@]}" "${versioned[@]}" "${config[@]}"
+tool defaulter-gen --go-header-file "$header" --output-file zz_generated.defaults.go "${versioned[@]}" "${config[@]}"
+tool conversion-gen --go-header-file "$header" --output-file zz_generated.conversion.go "${versioned[@]}"

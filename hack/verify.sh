@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+#
+# SPDX-FileCopyrightText: The Larder Authors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+# Checks that modules are tidy, that generated files say what their sources
+# say, and that the linters are content. It compares with the tree as it was
+# found, so that it can also be run on changes that are not committed yet.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+snapshot() {
+  git ls-files --cached --others --exclude-standard -z | sort -z |
+    while IFS= read -r -d '' file; do if [ -f "$file" ]; then sha256sum "$file"; fi; done
+}
+
+before=$(snapshot)
+hack/tidy.sh
+hack/generate.sh
+after=$(snapshot)
+if ! changes=$(diff <(echo "$before") <(echo "$after")); then
+  echo "These files were not tidy or not generated anew; run 'make tidy generate' and commit them:" >&2
+  echo "$changes" | awk '{ print $3 }' | sort -u >&2
+  exit 1
+fi
+
+echo "==> Charts"
+for chart in charts/*/; do
+  go tool -modfile=hack/tools/go.mod helm lint --quiet "$chart"
+done
+
+echo "==> Lint"
+go tool -modfile=hack/tools/lint/go.mod golangci-lint config verify
+go tool -modfile=hack/tools/lint/go.mod golangci-lint run
