@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config writes the configuration file of the cache server.
+//
+// The file is Distribution's own config.yml, so that registry-cache-server and a stock registry read it alike.
+// It is marshalled from typed structs: a credential is bytes that somebody else chose, and neither a quote nor a
+// line break nor a YAML word in it may become anything but itself. For the same reason credentials are never handed
+// over in the environment, whose REGISTRY_* values Distribution parses as YAML.
+//
+// The package does not import Distribution, so whoever deploys a cache does not link one.
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v2"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+const (
+	// Port serves the registry API.
+	Port = 5000
+	// DebugPort serves /metrics and /debug/health.
+	DebugPort = 5001
+	// StorageRoot is the directory that holds the cached content, in Distribution's file system layout.
+	StorageRoot = "/var/lib/registry"
+	// DrainTimeout is how long a stopping server lets running downloads continue. It fits into the 30 seconds
+	// that Kubernetes grants a pod by default.
+	DrainTimeout = 25 * time.Second
+)
+
+// Config is what one cache needs to know.
+type Config struct {
+	// RemoteURL is the upstream, http(s)://host[:port].
+	RemoteURL string
+	// Credential is presented to the upstream. Nil means anonymous access.
+	Credential *credentials.Credential
+	// TTL is how long content is kept after it was fetched. 0 keeps it for ever.
+	TTL time.Duration
+	// TLS makes the server serve HTTPS. Nil means plain HTTP.
+	TLS *TLSFiles
+}
+
+// TLSFiles are the paths of a PEM certificate chain and its key, as the server sees them.
+type TLSFiles struct {
+	CertificateFile string
+	KeyFile         string
+}
+
+// Marshal renders the configuration file. The result carries the credential in the clear: it belongs into a Secret.
+func (c Config) Marshal() ([]byte, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+
+	f := file{
+		Version: "0.1",
+		Log: logging{
+			Level:     "info",
+			Formatter: "json",
+			// Each request is logged as a structured line already; this would be a second one in another format.
+			AccessLog: accessLog{Disabled: true},
+		},
+		Storage: storage{
+			// There is no cache for blob descriptors on purpose: it would only save a stat of a local file,
+			// and would go on telling what the disk no longer holds.
+			Filesystem: filesystem{RootDirectory: StorageRoot},
+			// Content that outlived its TTL is removed by way of the delete API.
+			Delete: toggle{Enabled: true},
+		},
+		HTTP: http{
+			Addr:         listenAddress(Port),
+			DrainTimeout: DrainTimeout,
+			Headers:      map[string][]string{"X-Content-Type-Options": {"nosniff"}},
+			Debug: debug{
+				Addr:       listenAddress(DebugPort),
+				Prometheus: prometheus{Enabled: true, Path: "/metrics"},
+			},
+		},
+		Health: health{
+			StorageDriver: storageDriver{Enabled: true, Interval: 10 * time.Second, Threshold: 3},
+		},
+		Proxy: proxy{RemoteURL: c.RemoteURL, TTL: c.TTL},
+	}
+	if c.TLS != nil {
+		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
+	}
+	if c.Credential != nil {
+		f.Proxy.Username = c.Credential.Username
+		f.Proxy.Password = c.Credential.Password
+	}
+
+	out, err := yaml.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("marshalling the configuration of the cache for %s: %w", c.RemoteURL, err)
+	}
+	return out, nil
+}
+
+// validate refuses what would make a server that does not do what was asked for. Owners see the rules of the API
+// at admission; this guards against a builder that forgot one.
+func (c Config) validate() error {
+	remote, err := url.Parse(c.RemoteURL)
+	switch {
+	case err != nil:
+		// The error of url.Parse quotes its input, which may carry user info.
+		return fmt.Errorf("remote URL is not a URL")
+	case remote.User != nil:
+		return fmt.Errorf("remote URL of host %q must not carry user info", remote.Host)
+	case remote.Host == "" || remote.Scheme != "http" && remote.Scheme != "https":
+		return fmt.Errorf("remote URL %q must be http(s)://host[:port]", c.RemoteURL)
+	case c.TTL < 0:
+		return fmt.Errorf("TTL %s must not be negative", c.TTL)
+	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
+		return fmt.Errorf("TLS needs both a certificate file and a key file")
+	case c.Credential != nil && (c.Credential.Username == "" || c.Credential.Password == ""):
+		return fmt.Errorf("credential for %s needs both a user name and a password", remote.Host)
+	}
+	return nil
+}
+
+func listenAddress(port int) string {
+	return net.JoinHostPort("", strconv.Itoa(port))
+}

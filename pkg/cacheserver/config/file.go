@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import "time"
+
+// file is the part of Distribution's configuration file that a cache uses.
+type file struct {
+	Version string  `yaml:"version"`
+	Log     logging `yaml:"log"`
+	Storage storage `yaml:"storage"`
+	HTTP    http    `yaml:"http"`
+	Health  health  `yaml:"health"`
+	Proxy   proxy   `yaml:"proxy"`
+}
+
+type logging struct {
+	Level     string    `yaml:"level"`
+	Formatter string    `yaml:"formatter"`
+	AccessLog accessLog `yaml:"accesslog"`
+}
+
+type accessLog struct {
+	Disabled bool `yaml:"disabled"`
+}
+
+type storage struct {
+	Filesystem filesystem `yaml:"filesystem"`
+	Delete     toggle     `yaml:"delete"`
+}
+
+type filesystem struct {
+	RootDirectory string `yaml:"rootdirectory"`
+}
+
+type toggle struct {
+	Enabled bool `yaml:"enabled"`
+}
+
+type http struct {
+	Addr         string              `yaml:"addr"`
+	DrainTimeout time.Duration       `yaml:"draintimeout"`
+	Headers      map[string][]string `yaml:"headers"`
+	TLS          *tls                `yaml:"tls,omitempty"`
+	Debug        debug               `yaml:"debug"`
+}
+
+type tls struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	MinimumTLS  string `yaml:"minimumtls"`
+}
+
+type debug struct {
+	Addr       string     `yaml:"addr"`
+	Prometheus prometheus `yaml:"prometheus"`
+}
+
+type prometheus struct {
+	Enabled bool   `yaml:"enabled"`
+	Path    string `yaml:"path"`
+}
+
+type health struct {
+	StorageDriver storageDriver `yaml:"storagedriver"`
+}
+
+type storageDriver struct {
+	Enabled   bool          `yaml:"enabled"`
+	Interval  time.Duration `yaml:"interval"`
+	Threshold int           `yaml:"threshold"`
+}
+
+type proxy struct {
+	RemoteURL string `yaml:"remoteurl"`
+	Username  string `yaml:"username,omitempty"`
+	Password  string `yaml:"password,omitempty"`
+	// TTL is always written: Distribution takes 0 for never, and an absent key for seven days.
+	TTL time.Duration `yaml:"ttl"`
+}
