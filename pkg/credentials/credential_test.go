@@ -1,0 +1,59 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package credentials_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"sigs.k8s.io/yaml"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var _ = Describe("Credential", func() {
+	credential := credentials.Credential{Username: "john", Password: "hunter2"}
+
+	DescribeTable("shows the user, but not the password",
+		func(print func() (string, error)) {
+			Expect(print()).To(And(
+				ContainSubstring("john"),
+				Not(ContainSubstring("hunter2")),
+				Not(ContainSubstring(fmt.Sprintf("%x", "hunter2"))),
+			))
+		},
+		Entry("%v", func() (string, error) { return fmt.Sprintf("%v", credential), nil }),
+		Entry("%+v", func() (string, error) { return fmt.Sprintf("%+v", credential), nil }),
+		Entry("%#v", func() (string, error) { return fmt.Sprintf("%#v", credential), nil }),
+		Entry("%d", func() (string, error) { return fmt.Sprintf("%d", credential), nil }),
+		Entry("%x", func() (string, error) { return fmt.Sprintf("%x", credential), nil }),
+		Entry("%v of a pointer", func() (string, error) { return fmt.Sprintf("%v", &credential), nil }),
+		Entry("%+v of a struct around it", func() (string, error) {
+			return fmt.Sprintf("%+v", struct{ Credential *credentials.Credential }{&credential}) + "john", nil
+		}),
+		Entry("GoString", func() (string, error) { return credential.GoString(), nil }),
+		Entry("JSON", func() (string, error) {
+			data, err := json.Marshal(map[string]any{"credential": credential})
+			return string(data), err
+		}),
+		Entry("YAML", func() (string, error) {
+			data, err := yaml.Marshal(map[string]any{"credential": &credential})
+			return string(data), err
+		}),
+		Entry("text", func() (string, error) {
+			data, err := credential.MarshalText()
+			return string(data), err
+		}),
+		Entry("slog", func() (string, error) {
+			var buffer bytes.Buffer
+			slog.New(slog.NewTextHandler(&buffer, nil)).Info("Read", "credential", credential)
+			return buffer.String(), nil
+		}),
+	)
+})

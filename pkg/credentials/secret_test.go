@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package credentials_test
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	gomegatypes "github.com/onsi/gomega/types"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var (
+	fldPath = field.NewPath("spec", "resources").Index(0)
+
+	// serviceAccountKey has every field that a key file can have.
+	serviceAccountKey = map[string]any{
+		"type": "service_account", "project_id": "p", "client_email": "robot@p.iam.gserviceaccount.com", "universe_domain": "googleapis.com",
+		"auth_uri": "https://a", "auth_provider_x509_cert_url": "https://b", "client_x509_cert_url": "https://c", "client_id": "1",
+		"private_key_id": "2", "private_key": "-----BEGIN PRIVATE KEY-----\n…", "token_uri": "https://d",
+	}
+)
+
+func newSecret(username, password string) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "garden-dev", Name: "robot-v1"},
+		Type:       corev1.SecretTypeOpaque,
+		Immutable:  ptr.To(true),
+		Data:       map[string][]byte{"username": []byte(username), "password": []byte(password)},
+	}
+}
+
+func keyWith(changes map[string]any) string {
+	GinkgoHelper()
+	key := maps.Clone(serviceAccountKey)
+	maps.Copy(key, changes)
+	maps.DeleteFunc(key, func(_ string, value any) bool { return value == nil })
+	data, err := json.Marshal(key)
+	Expect(err).NotTo(HaveOccurred())
+	return string(data)
+}
+
+var _ = Describe("FromSecret", func() {
+	DescribeTable("keeps every byte",
+		func(username, password string) {
+			credential, errs := credentials.FromSecret(newSecret(username, password), fldPath)
+			Expect(errs).To(BeEmpty())
+			Expect(credential.Username).To(Equal(username))
+			Expect(credential.Password).To(Equal(password))
+		},
+		Entry("plain", "john", "hunter2"),
+		Entry("robot account", "robot$puller", "x"),
+		Entry("something else to YAML", "*john", "null"),
+		Entry("quotes", `"x"`, `"'`+"`"),
+		Entry("colons, comments and percent signs", "john", "a:b#c%d %41"),
+		Entry("white space around", "john", " x\n"),
+		Entry("line ends", "john", "x\nproxy:\n  password: y\r\n"),
+		Entry("control characters and zero", "john", "\x00\x01\x7f"),
+		Entry("not UTF-8", "john", "\xff\xfe"),
+		Entry("long", "john", strings.Repeat("ä", 2048)),
+		Entry("other letters", "jöhn", "пароль"),
+		Entry("JSON that is no key, with another user name", "json_key", `{"a":1}`),
+	)
+
+	It("accepts a Secret with an unset type", func() {
+		secret := newSecret("john", "hunter2")
+		secret.Type = ""
+		_, errs := credentials.FromSecret(secret, fldPath)
+		Expect(errs).To(BeEmpty())
+	})
+
+	DescribeTable("accepts keys of service accounts",
+		func(key string) {
+			credential, errs := credentials.FromSecret(newSecret("_json_key", key), fldPath)
+			Expect(errs).To(BeEmpty())
+			Expect(credential.Password).To(Equal(key))
+		},
+		Entry("with all fields", func() string { data, _ := json.MarshalIndent(serviceAccountKey, "", "  "); return string(data) + "\n" }()),
+		Entry("with the fields that make it usable", `{"type":"service_account","client_email":"e","private_key":"k"}`),
+	)
+
+	DescribeTable("refuses keys that aren't usable keys of service accounts",
+		func(key func() string, message string) {
+			_, errs := credentials.FromSecret(newSecret("_json_key", key()), fldPath)
+			Expect(errs).To(ConsistOf(HaveField("Detail", And(ContainSubstring(`"password"`), ContainSubstring(message)))))
+		},
+		Entry("text", func() string { return "hunter2" }, "isn't valid JSON"),
+		Entry("truncated", func() string { return keyWith(nil)[:100] }, "isn't valid JSON"),
+		Entry("two objects", func() string { return keyWith(nil) + "{}" }, "isn't valid JSON"),
+		Entry("array", func() string { return "[" + keyWith(nil) + "]" }, "isn't a JSON object"),
+		Entry("string", func() string { return `"x"` }, "isn't a JSON object"),
+		Entry("null", func() string { return "null" }, "isn't a JSON object"),
+		Entry("empty object", func() string { return "{}" }, `must be "service_account"`),
+		Entry("another type", func() string { return keyWith(map[string]any{"type": "external_account"}) }, `must be "service_account"`),
+		Entry("no type", func() string { return keyWith(map[string]any{"type": nil}) }, `must be "service_account"`),
+		Entry("no e-mail address", func() string { return keyWith(map[string]any{"client_email": nil}) }, "client_email"),
+		Entry("no private key", func() string { return keyWith(map[string]any{"private_key": nil}) }, "private_key"),
+		Entry("blank private key", func() string { return keyWith(map[string]any{"private_key": "\n"}) }, "private_key"),
+		Entry("unknown field", func() string { return keyWith(map[string]any{"credential_source": "x"}) }, "no other fields than type"),
+		Entry("field in another case", func() string { return keyWith(map[string]any{"Token_URI": "https://evil"}) }, "no other fields than type"),
+		Entry("object for a string", func() string { return keyWith(map[string]any{"token_uri": map[string]any{"x": "y"}}) }, "isn't a string"),
+		Entry("field twice", func() string {
+			return `{"type":"external_account",` + strings.TrimPrefix(keyWith(nil), "{")
+		}, "more than once"),
+	)
+
+	DescribeTable("refuses Secrets that can't be used",
+		func(change func(*corev1.Secret), expected gomegatypes.GomegaMatcher) {
+			secret := newSecret("john", "hunter2")
+			change(secret)
+			credential, errs := credentials.FromSecret(secret, fldPath)
+			Expect(credential).To(BeZero())
+			Expect(errs).To(expected)
+			for _, err := range errs {
+				Expect(err.Type).To(Equal(field.ErrorTypeInvalid))
+				Expect(err.Field).To(Equal("spec.resources[0]"))
+				Expect(err.BadValue).To(Equal("garden-dev/robot-v1"))
+				Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
+			}
+		},
+		Entry("mutable", func(s *corev1.Secret) { s.Immutable = ptr.To(false) }, details("immutable: true")),
+		Entry("mutable by default", func(s *corev1.Secret) { s.Immutable = nil }, details("immutable: true")),
+		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }, details(`it is of type "kubernetes.io/basic-auth"`)),
+		Entry("no data", func(s *corev1.Secret) { s.Data = nil }, details(`the key "username"`, `the key "password"`)),
+		Entry("no password", func(s *corev1.Secret) { delete(s.Data, "password") }, details(`the key "password"`)),
+		Entry("more keys", func(s *corev1.Secret) { s.Data["b"], s.Data["a"] = nil, nil }, details(`remove "a"`, `remove "b"`)),
+		Entry("empty user name", func(s *corev1.Secret) { s.Data["username"] = nil }, details("user name must not be empty or blank")),
+		Entry("blank user name", func(s *corev1.Secret) { s.Data["username"] = []byte(" \t\n") }, details("user name must not be empty or blank")),
+		Entry("user name with a line end", func(s *corev1.Secret) { s.Data["username"] = []byte("john\n") }, details("white space")),
+		Entry("user name with a space", func(s *corev1.Secret) { s.Data["username"] = []byte("john doe") }, details("white space")),
+		Entry("user name with a no-break space", func(s *corev1.Secret) { s.Data["username"] = []byte("john\u00a0doe") }, details("white space")),
+		Entry("user name with a colon", func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") }, details("colon")),
+		Entry("user name with a control character", func(s *corev1.Secret) { s.Data["username"] = []byte("jo\x07hn") }, details("control characters")),
+		Entry("empty password", func(s *corev1.Secret) { s.Data["password"] = nil }, details("password must not be empty or blank")),
+		Entry("blank password", func(s *corev1.Secret) { s.Data["password"] = []byte("\r\n ") }, details("password must not be empty or blank")),
+		Entry("everything at once", func(s *corev1.Secret) {
+			s.Immutable, s.Type, s.Data["username"], s.Data["password"], s.Data["x"] = nil, "my/type", []byte(""), []byte(""), nil
+		}, HaveLen(5)),
+	)
+
+	It("never shows a part of a key", func() {
+		for _, key := range []string{keyWith(map[string]any{"hunter2": "hunter2"}), `{"hunter2"`, `{"type":"hunter2"}`} {
+			_, errs := credentials.FromSecret(newSecret("_json_key", key), fldPath)
+			Expect(errs.ToAggregate()).To(MatchError(Not(ContainSubstring("hunter2"))))
+		}
+	})
+})
+
+// details matches errors that contain the given texts, one each.
+func details(texts ...string) gomegatypes.GomegaMatcher {
+	var matchers []any
+	for _, text := range texts {
+		matchers = append(matchers, HaveField("Detail", ContainSubstring(text)))
+	}
+	return ConsistOf(matchers...)
+}
