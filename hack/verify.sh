@@ -31,5 +31,4 @@ for chart in charts/*/; do
 done
 
 echo "==> Lint"
-go tool -modfile=hack/tools/lint/go.mod golangci-lint config verify
 go tool -modfile=hack/tools/lint/go.mod golangci-lint run
