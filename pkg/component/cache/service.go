@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+const (
+	portName      = "registry-cache"
+	debugPortName = "debug"
+)
+
+var atLeast134 = mustConstraint(">= 1.34-0")
+
+// Service returns the Service through which the nodes reach a cache.
+func Service(cache registry.RegistryCache, kubernetesVersion *semver.Version) *corev1.Service {
+	values := Values{Cache: cache}
+	service := &corev1.Service{
+		ObjectMeta: values.objectMeta(values.serviceName()),
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeClusterIP,
+			Selector: Labels(upstream.Upstream(cache.Upstream)),
+			Ports: []corev1.ServicePort{
+				servicePort(portName, config.Port),
+				servicePort(debugPortName, config.DebugPort),
+			},
+			TrafficDistribution: trafficDistribution(kubernetesVersion),
+		},
+	}
+	return service
+}
+
+func servicePort(name string, port int32) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(name)}
+}
+
+// trafficDistribution keeps pulls within the zone of the node where a replica
+// runs there, since traffic between zones is slower and usually charged.
+// PreferSameZone is the name that Kubernetes 1.34 gave to the deprecated PreferClose.
+func trafficDistribution(kubernetesVersion *semver.Version) *string {
+	if atLeast134.Check(kubernetesVersion) {
+		return new(corev1.ServiceTrafficDistributionPreferSameZone)
+	}
+	return new(corev1.ServiceTrafficDistributionPreferClose)
+}
+
+func mustConstraint(constraint string) *semver.Constraints {
+	constraints, err := semver.NewConstraint(constraint)
+	if err != nil {
+		panic(err)
+	}
+	return constraints
+}
