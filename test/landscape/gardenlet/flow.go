@@ -31,10 +31,10 @@ func (r *Reconciler) reconcile(ctx context.Context, shoot *gardencorev1beta1.Sho
 		step{"Deploying referenced resources", func(ctx context.Context) error { return r.deployReferencedResources(ctx, shoot) }},
 		step{"Deploying extensions", extension.Deploy},
 		step{"Waiting until extensions are ready", extension.Wait},
-		step{"Deploying OperatingSystemConfigs", func(ctx context.Context) error { return r.deployOperatingSystemConfigs(ctx, shoot) }},
-		step{"Waiting until the nodes have updated their operating system config", func(ctx context.Context) error { return r.updateNodes(ctx, shoot) }},
 		step{"Deleting stale extensions", extension.DeleteStaleResources},
 		step{"Waiting until stale extensions are deleted", extension.WaitCleanupStaleResources},
+		step{"Deploying OperatingSystemConfigs", func(ctx context.Context) error { return r.deployOperatingSystemConfigs(ctx, shoot) }},
+		step{"Waiting until the nodes have updated their operating system config", func(ctx context.Context) error { return r.updateNodes(ctx, shoot) }},
 	)
 }
 

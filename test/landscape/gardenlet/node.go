@@ -19,6 +19,7 @@ import (
 	fakeregistry "github.com/gardener/gardener/pkg/nodeagent/registry/fake"
 	"github.com/spf13/afero"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,8 +27,9 @@ import (
 )
 
 const (
-	certsDir   = "/etc/containerd/certs.d"
-	systemdDir = "/etc/systemd/system"
+	containerdConfig = "/etc/containerd/config.toml"
+	certsDir         = "/etc/containerd/certs.d"
+	systemdDir       = "/etc/systemd/system"
 	// containerdVersion is what the node runs; Gardener's reconciler asks for it.
 	containerdVersion = "2.4.2"
 )
@@ -52,10 +54,8 @@ func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 
-	for _, dir := range []string{systemdDir, nodeagentconfigv1alpha1.TempDir, filepath.Dir(certsDir)} {
-		if err := n.fs.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("could not create %s on the node: %w", dir, err)
-		}
+	if err := n.prepare(); err != nil {
+		return err
 	}
 	machine, err := n.object(ctx)
 	if err != nil {
@@ -69,6 +69,20 @@ func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 		return fmt.Errorf("gardener-node-agent on node %s: %w", machine.Name, err)
 	}
 	return nil
+}
+
+// prepare makes what the image of a machine brings along. Without a configuration of containerd, the reconciler would ask
+// a containerd binary for one; the node's real containerd has its own, elsewhere.
+func (n *node) prepare() error {
+	for _, dir := range []string{systemdDir, nodeagentconfigv1alpha1.TempDir, filepath.Dir(containerdConfig)} {
+		if err := n.fs.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("could not create %s on the node: %w", dir, err)
+		}
+	}
+	if exists, err := n.fs.Exists(containerdConfig); err != nil || exists {
+		return err
+	}
+	return n.fs.WriteFile(containerdConfig, []byte("version = 3\n"), 0o644)
 }
 
 // Wipe removes the registries from the node, and the state from which gardener-node-agent would conclude that they are
@@ -122,15 +136,18 @@ func (n *node) agent(machine *corev1.Node) (*operatingsystemconfig.Reconciler, e
 		Client:           n.client,
 		LeaseClient:      n.client,
 		ContainerdClient: containerd,
-		Config:           nodeagentconfigv1alpha1.OperatingSystemConfigControllerConfig{KubernetesVersion: version},
-		Clock:            clock.RealClock{},
-		Recorder:         &events.FakeRecorder{},
-		DBus:             fakedbus.New(),
-		FS:               n.fs,
-		Extractor:        fakeregistry.NewExtractor(n.fs, "/"),
-		CancelContext:    func() {},
-		HostName:         machine.Name,
-		NodeName:         machine.Name,
+		Config: nodeagentconfigv1alpha1.OperatingSystemConfigControllerConfig{
+			KubernetesVersion: version,
+			SyncPeriod:        &metav1.Duration{}, // Apply decides when to run again.
+		},
+		Clock:         clock.RealClock{},
+		Recorder:      &events.FakeRecorder{},
+		DBus:          fakedbus.New(),
+		FS:            n.fs,
+		Extractor:     fakeregistry.NewExtractor(n.fs, "/"),
+		CancelContext: func() {},
+		HostName:      machine.Name,
+		NodeName:      machine.Name,
 	}, nil
 }
 
