@@ -34,6 +34,9 @@ const (
 	labelUpstreamHost = "upstream-host"
 )
 
+// Selection selects the objects of all caches of a Shoot.
+var Selection = []client.ListOption{client.InNamespace(Namespace), client.HasLabels{labelUpstreamHost}}
+
 // Values are all inputs for the objects of one cache.
 type Values struct {
 	// Cache is the cache as its owner wants it, with defaults.
@@ -63,7 +66,7 @@ type Certificate struct {
 // order. The Service is deployed before them, as its cluster IP is part of the
 // server certificate.
 func Objects(values Values) ([]client.Object, error) {
-	if values.servesTLS() != (values.Certificate != nil) {
+	if values.ServesTLS() != (values.Certificate != nil) {
 		return nil, fmt.Errorf("cache %s: a certificate is needed if and only if it serves TLS", values.Cache.Upstream)
 	}
 	configSecret, err := ConfigSecret(values)
@@ -76,7 +79,7 @@ func Objects(values Values) ([]client.Object, error) {
 	}
 
 	objects := []client.Object{configSecret}
-	if values.servesTLS() {
+	if values.ServesTLS() {
 		objects = append(objects, TLSSecret(values))
 	}
 	objects = append(objects, statefulSet, NetworkPolicy(values))
@@ -97,20 +100,28 @@ func Labels(host upstream.Upstream) map[string]string {
 	}
 }
 
-func (v Values) upstream() upstream.Upstream {
-	return upstream.Upstream(v.Cache.Upstream)
+// CacheName returns the name of the cache that an object, of those that bear [Labels], belongs to.
+func CacheName(object client.Object) string {
+	return object.GetLabels()[labelApp]
 }
 
-func (v Values) name() string {
+// Name is the name of the StatefulSet and the stem of the names of the other objects.
+func (v Values) Name() string {
 	return v.upstream().ResourceName()
 }
 
-func (v Values) serviceName() string {
+// ServiceName is the name of the Service.
+func (v Values) ServiceName() string {
 	return v.upstream().ServiceName(v.Cache.ServiceNameSuffix)
 }
 
-func (v Values) servesTLS() bool {
+// ServesTLS says whether the cache serves HTTPS.
+func (v Values) ServesTLS() bool {
 	return *v.Cache.HTTP.TLS
+}
+
+func (v Values) upstream() upstream.Upstream {
+	return upstream.Upstream(v.Cache.Upstream)
 }
 
 func (v Values) objectMeta(name string) metav1.ObjectMeta {
@@ -123,7 +134,7 @@ func (v Values) config() config.Config {
 		RemoteURL: *v.Cache.RemoteURL,
 		TTL:       v.Cache.GarbageCollection.TTL.Duration,
 	}
-	if v.servesTLS() {
+	if v.ServesTLS() {
 		configuration.TLS = &config.TLSFiles{
 			CertificateFile: tlsDirectory + "/" + corev1.TLSCertKey,
 			KeyFile:         tlsDirectory + "/" + corev1.TLSPrivateKeyKey,

@@ -61,7 +61,9 @@ var _ = Describe("Cache", func() {
 	})
 
 	DescribeTable("keeps traffic within the zone", func(version, expected string) {
-		service := cache.Service(plain().Cache, semver.MustParse(version))
+		values := plain()
+		values.KubernetesVersion = semver.MustParse(version)
+		service := cache.Service(values)
 		Expect(service.Spec.TrafficDistribution).To(HaveValue(Equal(expected)))
 	},
 		Entry("before the new name", "1.33.9", "PreferClose"),
@@ -74,7 +76,7 @@ var _ = Describe("Cache", func() {
 	It("names the Service after the suffix, and nothing else", func() {
 		values := plain()
 		values.Cache.ServiceNameSuffix = new("hub")
-		Expect(cache.Service(values.Cache, values.KubernetesVersion).Name).To(Equal("registry-hub"))
+		Expect(cache.Service(values).Name).To(Equal("registry-hub"))
 		Expect(statefulSet(values).Name).To(Equal("registry-docker-io"))
 		Expect(statefulSet(values).Spec.ServiceName).To(Equal("registry-hub"))
 	})
@@ -199,7 +201,7 @@ func allObjects(values cache.Values) []client.Object {
 	GinkgoHelper()
 	objects, err := cache.Objects(values)
 	Expect(err).NotTo(HaveOccurred())
-	return append([]client.Object{cache.Service(values.Cache, values.KubernetesVersion)}, objects...)
+	return append([]client.Object{cache.Service(values)}, objects...)
 }
 
 func statefulSet(values cache.Values) *appsv1.StatefulSet {

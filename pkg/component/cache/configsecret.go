@@ -31,5 +31,5 @@ func ConfigSecret(values Values) (*corev1.Secret, error) {
 }
 
 func (v Values) configSecretName() string {
-	return v.name() + "-config"
+	return v.Name() + "-config"
 }

@@ -18,7 +18,7 @@ import (
 // own policies, selected by the labels of the pods.
 func NetworkPolicy(values Values) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
-		ObjectMeta: values.objectMeta(values.name()),
+		ObjectMeta: values.objectMeta(values.Name()),
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{MatchLabels: Labels(values.upstream())},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},

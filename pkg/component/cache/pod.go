@@ -118,7 +118,7 @@ func topologySpreadConstraints(values Values) []corev1.TopologySpreadConstraint 
 // ending a server in the middle of a storm of pulls would only make it worse.
 func container(values Values) corev1.Container {
 	scheme := corev1.URISchemeHTTP
-	if values.servesTLS() {
+	if values.ServesTLS() {
 		scheme = corev1.URISchemeHTTPS
 	}
 	return corev1.Container{
@@ -186,7 +186,7 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 		{Name: VolumeClaimTemplate, MountPath: config.StorageRoot},
 		{Name: configVolume, MountPath: configDirectory, ReadOnly: true},
 	}
-	if values.servesTLS() {
+	if values.ServesTLS() {
 		mounts = append(mounts, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDirectory, ReadOnly: true})
 	}
 	return mounts
@@ -194,7 +194,7 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 
 func volumes(values Values) []corev1.Volume {
 	volumes := []corev1.Volume{secretVolume(configVolume, values.configSecretName())}
-	if values.servesTLS() {
+	if values.ServesTLS() {
 		volumes = append(volumes, secretVolume(tlsVolume, values.tlsSecretName()))
 	}
 	return volumes

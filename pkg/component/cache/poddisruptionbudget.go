@@ -15,7 +15,7 @@ import (
 // work never holds up a drain.
 func PodDisruptionBudget(values Values) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
-		ObjectMeta: values.objectMeta(values.name()),
+		ObjectMeta: values.objectMeta(values.Name()),
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable:             new(intstr.FromInt32(1)),
 			Selector:                   &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},

@@ -9,9 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/cacheserver/config"
-	"github.com/larder-project/larder/pkg/upstream"
 )
 
 const (
@@ -21,22 +19,21 @@ const (
 
 var atLeast134 = mustConstraint(">= 1.34-0")
 
-// Service returns the Service through which the nodes reach a cache.
-func Service(cache registry.RegistryCache, kubernetesVersion *semver.Version) *corev1.Service {
-	values := Values{Cache: cache}
-	service := &corev1.Service{
-		ObjectMeta: values.objectMeta(values.serviceName()),
+// Service returns the Service through which the nodes reach a cache. It takes
+// no more than the cache and the Kubernetes version from the values.
+func Service(values Values) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: values.objectMeta(values.ServiceName()),
 		Spec: corev1.ServiceSpec{
 			Type:     corev1.ServiceTypeClusterIP,
-			Selector: Labels(upstream.Upstream(cache.Upstream)),
+			Selector: Labels(values.upstream()),
 			Ports: []corev1.ServicePort{
 				servicePort(portName, config.Port),
 				servicePort(debugPortName, config.DebugPort),
 			},
-			TrafficDistribution: trafficDistribution(kubernetesVersion),
+			TrafficDistribution: trafficDistribution(values.KubernetesVersion),
 		},
 	}
-	return service
 }
 
 func servicePort(name string, port int32) corev1.ServicePort {

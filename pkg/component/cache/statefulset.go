@@ -27,7 +27,7 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta := values.objectMeta(values.name())
+	meta := values.objectMeta(values.Name())
 	meta.Annotations = map[string]string{
 		resourcesv1alpha1.DeleteOnInvalidUpdate:              strconv.FormatBool(true),
 		resourcesv1alpha1.DeletionPropagationOnInvalidUpdate: string(metav1.DeletePropagationOrphan),
@@ -35,7 +35,7 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 	return &appsv1.StatefulSet{
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{
-			ServiceName:          values.serviceName(),
+			ServiceName:          values.ServiceName(),
 			Replicas:             new(values.replicas()),
 			RevisionHistoryLimit: new(int32(2)),
 			Selector:             &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},

@@ -21,5 +21,5 @@ func TLSSecret(values Values) *corev1.Secret {
 }
 
 func (v Values) tlsSecretName() string {
-	return v.name() + "-tls"
+	return v.Name() + "-tls"
 }

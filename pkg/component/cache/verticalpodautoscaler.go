@@ -15,12 +15,12 @@ import (
 // VerticalPodAutoscaler returns the autoscaler that fits the requests of a cache to its use.
 func VerticalPodAutoscaler(values Values) *vpaautoscalingv1.VerticalPodAutoscaler {
 	return &vpaautoscalingv1.VerticalPodAutoscaler{
-		ObjectMeta: values.objectMeta(values.name()),
+		ObjectMeta: values.objectMeta(values.Name()),
 		Spec: vpaautoscalingv1.VerticalPodAutoscalerSpec{
 			TargetRef: &autoscalingv1.CrossVersionObjectReference{
 				APIVersion: appsv1.SchemeGroupVersion.String(),
 				Kind:       "StatefulSet",
-				Name:       values.name(),
+				Name:       values.Name(),
 			},
 			UpdatePolicy: &vpaautoscalingv1.PodUpdatePolicy{
 				UpdateMode: new(vpaautoscalingv1.UpdateModeRecreate),
