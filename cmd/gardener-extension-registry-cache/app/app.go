@@ -14,7 +14,6 @@ import (
 	gardenerhealthz "github.com/gardener/gardener/pkg/healthz"
 	"github.com/spf13/cobra"
 	"k8s.io/component-base/version"
-	"k8s.io/component-base/version/verflag"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -33,17 +32,17 @@ func NewCommand() *cobra.Command {
 		Use:   Name,
 		Short: "Run pull-through registry caches in the Shoots of a seed",
 		Args:  cobra.NoArgs,
+		// Stamped by the build.
+		Version: version.Get().GitVersion,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			verflag.PrintAndExitIfRequested()
+			// The flags could be parsed, so how to use them is no help with what comes.
+			cmd.SilenceUsage = true
 			if err := options.complete(); err != nil {
 				return err
 			}
-			// The flags were fine, so how to use them is no help with what comes.
-			cmd.SilenceUsage = true
 			return run(cmd.Context(), options)
 		},
 	}
-	verflag.AddFlags(cmd.Flags())
 	options.addFlags(cmd.Flags())
 	return cmd
 }

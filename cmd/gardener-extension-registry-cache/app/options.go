@@ -66,6 +66,7 @@ func newOptions() *options {
 
 func (o *options) aggregated() extensionscmdcontroller.Option {
 	return new(extensionscmdcontroller.NewOptionAggregator(
+		o.config,
 		o.rest,
 		o.manager,
 		o.controller,
@@ -73,7 +74,6 @@ func (o *options) aggregated() extensionscmdcontroller.Option {
 		extensionscmdcontroller.PrefixOption("heartbeat-", o.heartbeat),
 		o.reconciler,
 		o.webhook, // This includes the general options.
-		o.config,
 	))
 }
 
