@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
@@ -32,7 +33,10 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 		allErrs = append(allErrs, validateTransition(cache, old, fldPath)...)
 	}
 
-	allErrs = append(allErrs, validateURL(cache.RemoteURL, old.RemoteURL, fldPath.Child("remoteURL"))...)
+	// The derived URL is as good as the upstream, and nothing that the owner wrote.
+	if derived := upstream.Upstream(cache.Upstream).DefaultRemoteURL(); ptr.Deref(cache.RemoteURL, derived) != derived {
+		allErrs = append(allErrs, validateURL(cache.RemoteURL, old.RemoteURL, fldPath.Child("remoteURL"))...)
+	}
 	allErrs = append(allErrs, validateSize(volumeOf(cache).Size, volumeOf(old).Size, fldPath.Child("volume", "size"))...)
 	allErrs = append(allErrs, validateTTL(ttlOf(cache), ttlOf(old), fldPath.Child("garbageCollection", "ttl"))...)
 	allErrs = append(allErrs, validateSecretReferenceName(cache.SecretReferenceName, old.SecretReferenceName, fldPath.Child("secretReferenceName"))...)
@@ -65,20 +69,20 @@ func validateTransition(cache, old *registry.RegistryCache, fldPath *field.Path)
 	return allErrs
 }
 
-func validateUpstream(upstream string, fldPath *field.Path) field.ErrorList {
-	if upstream == "" {
+func validateUpstream(value string, fldPath *field.Path) field.ErrorList {
+	if value == "" {
 		return field.ErrorList{field.Required(fldPath, "name the registry host as in image references, for example docker.io or registry.example.com:5000")}
 	}
-	if strings.Contains(upstream, "/") {
-		return field.ErrorList{invalid(fldPath, upstream, "must be a registry host with an optional port, without a scheme and without a path")}
+	if strings.Contains(value, "/") {
+		return field.ErrorList{invalid(fldPath, value, "must be a registry host with an optional port, without a scheme and without a path")}
 	}
 	var allErrs field.ErrorList
-	host, port, hasPort := strings.Cut(upstream, ":")
+	host, port, hasPort := strings.Cut(value, ":")
 	for _, message := range validation.IsDNS1123Subdomain(host) {
-		allErrs = append(allErrs, invalid(fldPath, upstream, "the host must be a DNS name: "+message))
+		allErrs = append(allErrs, invalid(fldPath, value, "the host must be a DNS name: "+message))
 	}
 	if hasPort && !isPort(port) {
-		allErrs = append(allErrs, invalid(fldPath, upstream, portMessage))
+		allErrs = append(allErrs, invalid(fldPath, value, portMessage))
 	}
 	return allErrs
 }
