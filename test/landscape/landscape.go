@@ -46,6 +46,9 @@ const (
 	ClusterDomain = "cluster.local"
 	// APIServerPort is where the API server listens on IP.
 	APIServerPort = 6443
+	// PrivatePort, TokenPort and BasicPort are where the upstream registries
+	// and the token server of the private one listen on IP.
+	PrivatePort, TokenPort, BasicPort = 5443, 5444, 5445
 	// ContainerdSocket is containerd's address inside the namespaces.
 	ContainerdSocket = "/run/containerd/containerd.sock"
 	// CNIPluginDir is where Debian's package puts the CNI plugins.

@@ -45,9 +45,7 @@ type settings struct {
 // and kubeconfigs are not among them, see WriteCredentials.
 func Files(l *landscape.Landscape, given Settings) (map[string][]byte, error) {
 	s := settings{l, given}
-	files := map[string][]byte{
-		"config/resolv.conf": []byte("nameserver " + l.IP() + "\n"),
-	}
+	files := map[string][]byte{}
 	for path, render := range map[string]func() ([]byte, error){
 		"config/parts.json":                       func() ([]byte, error) { return json.MarshalIndent(s.Parts, "", "  ") },
 		"config/processes.json":                   func() ([]byte, error) { return json.MarshalIndent(s.specs(), "", "  ") },
@@ -81,7 +79,9 @@ func (s settings) specs() []supervisor.Spec {
 		s.gardenerControllerManager(),
 		s.gardenerResourceManager(),
 		s.role(DNS, "tcp://"+s.IP()+":53"),
+		s.role(Upstreams, fmt.Sprintf("tcp://%s:%d", s.IP(), landscape.PrivatePort)),
 		s.role(Volumes, "http://"+VolumesHealthAddress+"/readyz"),
+		s.role(Gardenlet, ""),
 	}
 }
 

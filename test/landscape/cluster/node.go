@@ -6,7 +6,6 @@ package cluster
 
 import (
 	"encoding/json"
-	"path/filepath"
 
 	"github.com/pelletier/go-toml"
 	"sigs.k8s.io/yaml"
@@ -34,7 +33,7 @@ func (s settings) containerdConfig() ([]byte, error) {
 		"plugins": object{
 			"io.containerd.cri.v1.images": object{
 				"pinned_images": object{"sandbox": s.PauseImage},
-				"registry":      object{"config_path": filepath.Join(s.NodeRoot(), "etc", "containerd", "certs.d")},
+				"registry":      object{"config_path": "/etc/containerd/certs.d"},
 			},
 			"io.containerd.cri.v1.runtime": object{
 				"cni": object{

@@ -47,7 +47,7 @@ func Isolate(l *landscape.Landscape) error {
 	if err := mountPrivate(dirs, l.Dir(), l.Repository()); err != nil {
 		return err
 	}
-	if err := bindResolvConf(filepath.Join(l.ConfigDir(), "resolv.conf")); err != nil {
+	if err := overlayEtc(l); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(landscape.NodeName)); err != nil {
@@ -99,35 +99,33 @@ func bind(source, target string) error {
 		return err
 	}
 	if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("keep %s: %w", target, err)
+		return fmt.Errorf("mount %s: %w", target, err)
 	}
 	return nil
 }
 
-// bindResolvConf puts a file in the place of the host's /etc/resolv.conf. Where
-// that is a link into a private folder, it gets a target again. Where there is
-// none, programs ask the local host, and that is right too.
-func bindResolvConf(source string) error {
-	const path = "/etc/resolv.conf"
-	target := path
-	if link, err := os.Readlink(path); err == nil {
-		target = filepath.Join("/etc", link)
-		if filepath.IsAbs(link) {
-			target = link
-		}
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil { // #nosec G301 -- a public folder.
+// overlayEtc makes /etc a private copy of the host's: configuration of the node
+// is to lie where a real node has it.
+func overlayEtc(l *landscape.Landscape) error {
+	const path, layers = "/etc", "/run/etc"
+	for _, dir := range []string{"upper", "work"} {
+		if err := os.MkdirAll(filepath.Join(layers, dir), 0o755); err != nil { // #nosec G301 -- as /etc itself.
 			return err
 		}
-		file, err := os.OpenFile(target, os.O_CREATE, 0o644) // #nosec G302 G304 -- a public file.
-		if err != nil {
-			return err
-		}
-		_ = file.Close()
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return nil
 	}
-	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount %s: %w", target, err)
+	options := fmt.Sprintf("lowerdir=%[1]s,upperdir=%[2]s/upper,workdir=%[2]s/work", path, layers)
+	if err := unix.Mount("overlay", path, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount %s: %w", path, err)
 	}
-	return nil
+
+	// What is configured below the node's root is the node's configuration.
+	if err := bind(filepath.Join(l.NodeRoot(), "etc", "containerd"), "/etc/containerd"); err != nil {
+		return err
+	}
+	// On many machines the file is a link to somewhere else.
+	const resolvConf = "/etc/resolv.conf"
+	if err := os.Remove(resolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(resolvConf, []byte("nameserver "+l.IP()+"\n"), 0o644) // #nosec G306 -- a public file.
 }

@@ -37,7 +37,7 @@ func writeFiles(l *landscape.Landscape, built builds) error {
 	if _, err := placeProgram(l); err != nil {
 		return err
 	}
-	if err := cluster.WriteCredentials(l); err != nil {
+	if err := errors.Join(cluster.WriteCredentials(l), l.CreateAccounts()); err != nil {
 		return err
 	}
 	files, err := cluster.Files(l, built.settings())

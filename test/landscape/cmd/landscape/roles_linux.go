@@ -9,13 +9,21 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
 	"time"
+
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/cluster"
 	"github.com/larder-project/larder/test/landscape/dns"
+	"github.com/larder-project/larder/test/landscape/gardenlet"
 	"github.com/larder-project/larder/test/landscape/sandbox"
 	"github.com/larder-project/larder/test/landscape/supervisor"
+	"github.com/larder-project/larder/test/landscape/upstream"
 	"github.com/larder-project/larder/test/landscape/volumes"
 )
 
@@ -24,6 +32,8 @@ var roles = map[string]func(context.Context, *landscape.Landscape) error{
 	landscape.InitRole: runInit,
 	cluster.DNS:        runDNS,
 	cluster.Volumes:    runVolumes,
+	cluster.Upstreams:  runUpstreams,
+	cluster.Gardenlet:  gardenlet.Run,
 }
 
 // runInit is the first process: it outlives all others.
@@ -47,6 +57,7 @@ func runInit(ctx context.Context, l *landscape.Landscape) error {
 }
 
 func runDNS(ctx context.Context, l *landscape.Landscape) error {
+	logf.SetLogger(zap.New())
 	config, err := l.RESTConfig()
 	if err != nil {
 		return err
@@ -59,6 +70,7 @@ func runDNS(ctx context.Context, l *landscape.Landscape) error {
 }
 
 func runVolumes(ctx context.Context, l *landscape.Landscape) error {
+	logf.SetLogger(zap.New())
 	config, err := l.RESTConfig()
 	if err != nil {
 		return err
@@ -68,4 +80,33 @@ func runVolumes(ctx context.Context, l *landscape.Landscape) error {
 		Node:          landscape.NodeName,
 		HealthAddress: cluster.VolumesHealthAddress,
 	})
+}
+
+func runUpstreams(ctx context.Context, l *landscape.Landscape) error {
+	certificate, key, err := l.CA()
+	if err != nil {
+		return err
+	}
+	options := upstream.Options{
+		Dir:     filepath.Join(l.Dir(), "upstreams"),
+		CA:      upstream.Authority{Certificate: certificate, Key: key},
+		Private: endpoint(l, "private", landscape.PrivatePort),
+		Token:   endpoint(l, "auth", landscape.TokenPort),
+		Basic:   endpoint(l, "basic", landscape.BasicPort),
+		Log:     os.Stdout,
+	}
+	if options.Puller.Username, options.Puller.Password, err = l.Puller(); err != nil {
+		return err
+	}
+	if options.Pusher.Username, options.Pusher.Password, err = l.Pusher(); err != nil {
+		return err
+	}
+	return upstream.Run(ctx, options)
+}
+
+func endpoint(l *landscape.Landscape, name string, port int) upstream.Endpoint {
+	return upstream.Endpoint{
+		Listen: net.JoinHostPort(l.IP(), strconv.Itoa(port)),
+		Host:   net.JoinHostPort(name+"."+landscape.Domain, strconv.Itoa(port)),
+	}
 }

@@ -57,6 +57,8 @@ func start(ctx context.Context, l *landscape.Landscape, log *progress.Log, built
 		}),
 		process(parts.GardenerControllerManager, gardenerAPI),
 		process(parts.GardenerResourceManager, objects),
+		process(cluster.Upstreams),
+		process(cluster.Gardenlet, gardenerAPI),
 	})
 }
 
