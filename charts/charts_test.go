@@ -14,6 +14,7 @@ import (
 	"github.com/gardener/gardener/pkg/utils/imagevector"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/yaml"
 
+	admission "github.com/larder-project/larder/cmd/gardener-extension-registry-cache-admission/app"
 	extension "github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
 	configv1alpha1 "github.com/larder-project/larder/pkg/apis/config/v1alpha1"
 )
@@ -154,11 +156,13 @@ var _ = Describe("charts", func() {
 		})
 	}
 
-	It("runs the controller with flags that it knows", func() {
-		for _, name := range []string{"extension", "extension-others", "extension-self-hosted"} {
-			objects := render(cases[name].chart, cases[name].namespace, cases[name].values)
-			container := typed[appsv1.Deployment](objects, "Deployment")[0].Spec.Template.Spec.Containers[0]
-			Expect(extension.NewCommand().ParseFlags(container.Args)).To(Succeed())
+	It("runs the programs with flags that they know", func() {
+		programs := map[string]func() *cobra.Command{extensionChart: extension.NewCommand, admissionChart: admission.NewCommand}
+		for name, test := range cases {
+			for _, deployment := range typed[appsv1.Deployment](render(test.chart, test.namespace, test.values), "Deployment") {
+				container := deployment.Spec.Template.Spec.Containers[0]
+				Expect(programs[container.Name]().ParseFlags(container.Args)).To(Succeed(), name)
+			}
 		}
 	})
 
