@@ -20,10 +20,9 @@ import (
 
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/garden"
-	"github.com/larder-project/larder/test/landscape/registries"
 )
 
-const host = registries.Private
+var host = garden.PrivateHost
 
 // observation is what was seen of one image that was pulled twice.
 type observation struct {
@@ -54,7 +53,7 @@ func Show(ctx context.Context, l *landscape.Landscape, w io.Writer) error {
 }
 
 func observe(ctx context.Context, l *landscape.Landscape, c client.Client) (*observation, error) {
-	accounts, err := registries.EnsureAccounts(l)
+	robot, _, err := l.Puller()
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +66,7 @@ func observe(ctx context.Context, l *landscape.Landscape, c client.Client) (*obs
 		return nil, err
 	}
 
-	seen := &observation{image: image, robot: accounts.Puller.Username}
+	seen := &observation{image: image, robot: robot}
 	if seen.cache, err = CachePods(ctx, c, host); err != nil {
 		return nil, err
 	}

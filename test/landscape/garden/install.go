@@ -19,7 +19,6 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/image"
 	"github.com/larder-project/larder/test/landscape/progress"
-	"github.com/larder-project/larder/test/landscape/registries"
 )
 
 // Folders of the programs that run in pods.
@@ -128,11 +127,11 @@ func kubernetesVersion(l *landscape.Landscape) (string, error) {
 
 // createShoot creates the Shoot with its credentials and waits until it is ready.
 func createShoot(ctx context.Context, l *landscape.Landscape, c client.Client) error {
-	accounts, err := registries.EnsureAccounts(l)
+	username, password, err := l.Puller()
 	if err != nil {
 		return err
 	}
-	if err := EnsureCredentials(ctx, c, CredentialsName, accounts.Puller); err != nil {
+	if err := EnsureCredentials(ctx, c, CredentialsName, username, password); err != nil {
 		return err
 	}
 	objects, err := decode(shootManifest)

@@ -19,8 +19,15 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/gardenlet"
 	"github.com/larder-project/larder/test/landscape/image"
-	"github.com/larder-project/larder/test/landscape/registries"
 	"github.com/larder-project/larder/test/landscape/upstream"
+)
+
+// The upstream registries, as images' names begin.
+var (
+	// PrivateHost is the registry that wants a token.
+	PrivateHost = fmt.Sprintf("private.%s:%d", landscape.Domain, landscape.PrivatePort)
+	// BasicHost is the registry that wants a user name and a password.
+	BasicHost = fmt.Sprintf("basic.%s:%d", landscape.Domain, landscape.BasicPort)
 )
 
 const (
@@ -33,14 +40,14 @@ const (
 )
 
 // EnsureCredentials creates an immutable Secret in the project's namespace, unless it is there.
-func EnsureCredentials(ctx context.Context, c client.Client, name string, account upstream.Account) error {
+func EnsureCredentials(ctx context.Context, c client.Client, name, username, password string) error {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: gardenlet.ProjectNamespace},
 		Type:       corev1.SecretTypeOpaque,
 		Immutable:  new(true),
 		Data: map[string][]byte{
-			"username": []byte(account.Username),
-			"password": []byte(account.Password),
+			"username": []byte(username),
+			"password": []byte(password),
 		},
 	}
 	if err := c.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -69,7 +76,7 @@ func PushDemo(ctx context.Context, l *landscape.Landscape, host, tag string) (st
 		return "", err
 	}
 
-	accounts, err := registries.EnsureAccounts(l)
+	username, password, err := l.Pusher()
 	if err != nil {
 		return "", err
 	}
@@ -78,12 +85,12 @@ func PushDemo(ctx context.Context, l *landscape.Landscape, host, tag string) (st
 		return "", err
 	}
 	reference := fmt.Sprintf("%s/demo/hello:%s", host, tag)
-	registry := upstream.Client{Account: accounts.Pusher, CA: ca, IP: l.IP()}
+	registry := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
 	return reference, registry.Push(ctx, reference, unique)
 }
 
 func pushDemoImages(ctx context.Context, l *landscape.Landscape) error {
-	for _, host := range []string{registries.Private, registries.Basic} {
+	for _, host := range []string{PrivateHost, BasicHost} {
 		if _, err := PushDemo(ctx, l, host, "v1"); err != nil {
 			return err
 		}
