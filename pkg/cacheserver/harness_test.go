@@ -5,17 +5,20 @@
 package cacheserver_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -43,14 +46,15 @@ type world struct {
 	requests   *upstream.Recorder
 }
 
-func newWorld() *world {
+// newWorld starts an upstream that is called by its addresses, or by what the options are changed to.
+func newWorld(change ...func(*upstream.Options)) *world {
 	GinkgoHelper()
 	w := &world{dir: GinkgoT().TempDir(), requests: &upstream.Recorder{}}
 	var err error
 	w.authority, err = upstream.NewAuthority()
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.WriteFile(w.caFile(), w.authority.Certificate, 0o600)).To(Succeed())
-	w.registries, err = upstream.Start(upstream.Options{
+	options := upstream.Options{
 		Dir:     filepath.Join(w.dir, "upstream"),
 		CA:      w.authority,
 		Private: upstream.Endpoint{Listen: "127.0.0.1:0"},
@@ -59,7 +63,11 @@ func newWorld() *world {
 		Pusher:  pusher,
 		Log:     GinkgoWriter,
 		Observe: w.requests.Observe,
-	})
+	}
+	for _, apply := range change {
+		apply(&options)
+	}
+	w.registries, err = upstream.Start(options)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(w.registries.Close)
 	return w
@@ -82,7 +90,7 @@ func (w *world) push(server, repository string, layerSize int64) v1.Image {
 	GinkgoHelper()
 	image, err := random.Image(layerSize, 1)
 	Expect(err).NotTo(HaveOccurred())
-	client := upstream.Client{Account: pusher, CA: w.authority.Certificate}
+	client := upstream.Client{Account: pusher, CA: w.authority.Certificate, IP: "127.0.0.1"}
 	Expect(client.Push(context.Background(), w.host(server)+"/"+repository, image)).To(Succeed())
 	w.requests.Reset()
 	return image
@@ -95,6 +103,16 @@ func (w *world) config(server string) config.Config {
 		Credential: &credentials.Credential{Username: robot.Username, Password: robot.Password},
 		TTL:        time.Hour,
 	}
+}
+
+// clientCertificate is one that the authority vouches for.
+func (w *world) clientCertificate() tls.Certificate {
+	GinkgoHelper()
+	certificate, key, err := w.authority.IssuePEM("node")
+	Expect(err).NotTo(HaveOccurred())
+	pair, err := tls.X509KeyPair(certificate, key)
+	Expect(err).NotTo(HaveOccurred())
+	return pair
 }
 
 // issue writes a server certificate for the cache, in the way a mounted Secret looks like.
@@ -183,21 +201,35 @@ func (c *cache) debug(path string) (int, string) {
 	GinkgoHelper()
 	response, err := http.Get("http://" + c.debugAddress + path)
 	Expect(err).NotTo(HaveOccurred())
-	defer response.Body.Close()
+	defer func() { Expect(response.Body.Close()).To(Succeed()) }()
 	body, err := io.ReadAll(response.Body)
 	Expect(err).NotTo(HaveOccurred())
 	return response.StatusCode, string(body)
 }
 
-// serial is the serial number of the certificate that the cache shows.
-func (c *cache) serial() string {
+// get asks the cache for a page over TLS.
+func (c *cache) get(path string, change func(*tls.Config)) (*http.Response, error) {
 	GinkgoHelper()
 	roots := x509.NewCertPool()
 	Expect(roots.AppendCertsFromPEM(c.ca)).To(BeTrue())
-	connection, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", c.address, &tls.Config{RootCAs: roots})
+	config := &tls.Config{RootCAs: roots}
+	if change != nil {
+		change(config)
+	}
+	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ForceAttemptHTTP2: true}
+	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Get("https://" + c.address + path)
+	if err == nil {
+		DeferCleanup(response.Body.Close)
+	}
+	return response, err
+}
+
+// serial is the serial number of the certificate that the cache shows.
+func (c *cache) serial() string {
+	GinkgoHelper()
+	response, err := c.get("/v2/", nil)
 	Expect(err).NotTo(HaveOccurred())
-	defer connection.Close()
-	return connection.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	return response.TLS.PeerCertificates[0].SerialNumber.String()
 }
 
 func match(text, pattern string) string {
@@ -214,17 +246,60 @@ func digestOf(image v1.Image) v1.Hash {
 	return digest
 }
 
-// secretParts are what must not appear in any output.
-func secretParts(output string) []string {
+// secretParts are the parts of the robot's credential that an output shows. There should be none.
+func secretParts(output []byte) []string {
 	var found []string
-	for _, secret := range append(strings.Split(robot.Password, "\n"), "cm9ib3QkcHVsbGVy" /* base64 of the user name */, "eyJhbGciOi" /* how a token starts */) {
-		if strings.Contains(output, secret) {
+	for _, secret := range []string{
+		`u'l: #%*`, `remoteurl: x`, // of the password, where no log format needs to escape
+		"cm9ib3QkcHVsbGVy", // how the credential starts in base64
+		"eyJhbGciOi",       // how a token starts
+	} {
+		if bytes.Contains(output, []byte(secret)) {
 			found = append(found, secret)
 		}
 	}
 	return found
 }
 
-func countLines(output []byte, part string) int {
-	return strings.Count(string(output), part)
+// connectProxy is an HTTP proxy for TLS that knows every host, on this machine.
+type connectProxy struct {
+	mu    sync.Mutex
+	hosts map[string]bool
+}
+
+func (p *connectProxy) seen() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.hosts))
+}
+
+// ServeHTTP connects a client with what it asks for.
+func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host, port, err := net.SplitHostPort(r.Host)
+	if err != nil || r.Method != http.MethodConnect {
+		http.Error(w, "only for TLS", http.StatusBadRequest)
+		return
+	}
+	p.mu.Lock()
+	if p.hosts == nil {
+		p.hosts = map[string]bool{}
+	}
+	p.hosts[host] = true
+	p.mu.Unlock()
+
+	target, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	client, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	// Whichever side ends first ends the other.
+	_, _ = client.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+	go func() { _, _ = io.Copy(target, client); _ = target.Close() }()
+	_, _ = io.Copy(client, target)
+	_ = client.Close()
 }

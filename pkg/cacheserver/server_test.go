@@ -5,9 +5,12 @@
 package cacheserver_test
 
 import (
+	"bytes"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,7 +24,11 @@ import (
 	"github.com/larder-project/larder/test/landscape/upstream"
 )
 
-const app = "team/app:v1"
+const (
+	app = "team/app:v1"
+	// nodePasswordHash is that of "node".
+	nodePasswordHash = "$2a$04$O5y/LWjanTpXU2PGNwGzq.YntF1z.V3c7rC.mf1sE9W2bF786MbOq"
+)
 
 var _ = Describe("registry-cache-server", func() {
 	var w *world
@@ -51,7 +58,7 @@ var _ = Describe("registry-cache-server", func() {
 				}
 
 				cache.stop()
-				Expect(secretParts(string(cache.Out.Contents()) + string(cache.Err.Contents()))).To(BeEmpty())
+				Expect(secretParts(append(cache.Out.Contents(), cache.Err.Contents()...))).To(BeEmpty())
 			})
 
 			It("does not serve with a wrong credential", func() {
@@ -131,8 +138,86 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(cache.serial()).To(Equal(after))
 			Expect(cache.serial()).To(Equal(after))
 			cache.stop()
-			Expect(countLines(cache.Err.Contents(), "cannot be used")).To(Equal(1), "said once, not at each handshake")
+			Expect(bytes.Count(cache.Err.Contents(), []byte("cannot be used"))).To(Equal(1), "said once, not at each handshake")
 		})
+	})
+
+	Describe("with settings of the stock registry", func() {
+		It("asks clients for certificates, and keeps to a TLS version and to HTTP/1.1", func() {
+			c := w.config(upstream.Private)
+			c.TLS = w.issue(GinkgoT().TempDir())
+			cache := w.start(c,
+				"REGISTRY_HTTP_TLS_CLIENTCAS=["+w.caFile()+"]",
+				"REGISTRY_HTTP_TLS_CLIENTAUTH=require-any-client-cert",
+				"REGISTRY_HTTP_TLS_MINIMUMTLS=tls1.3",
+				"REGISTRY_HTTP_HTTP2_DISABLED=true")
+
+			_, err := cache.get("/v2/", nil)
+			Expect(err).To(MatchError(ContainSubstring("certificate required")))
+			_, err = cache.get("/v2/", func(config *tls.Config) { config.MaxVersion = tls.VersionTLS12 })
+			Expect(err).To(MatchError(ContainSubstring("protocol version")))
+			response, err := cache.get("/v2/", func(config *tls.Config) {
+				config.Certificates = []tls.Certificate{w.clientCertificate()}
+			})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(response).To(HaveHTTPStatus(http.StatusOK))
+			Expect(response.ProtoMajor).To(Equal(1))
+		})
+
+		It("speaks HTTP/2, with a chosen cipher suite, under a prefix, to users of its own", func() {
+			c := w.config(upstream.Private)
+			c.TLS = w.issue(GinkgoT().TempDir())
+			users := filepath.Join(w.dir, "htpasswd")
+			Expect(os.WriteFile(users, []byte("node:"+nodePasswordHash+"\n"), 0o600)).To(Succeed())
+			cache := w.start(c,
+				"REGISTRY_HTTP_TLS_CIPHERSUITES=[TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]",
+				"REGISTRY_HTTP_PREFIX=/cache/",
+				"REGISTRY_AUTH={htpasswd: {realm: cache, path: "+users+"}}")
+
+			response, err := cache.get("/cache/v2/", func(config *tls.Config) { config.MaxVersion = tls.VersionTLS12 })
+			Expect(err).NotTo(HaveOccurred())
+			Expect(response).To(HaveHTTPStatus(http.StatusUnauthorized))
+			Expect(response.Header.Get("WWW-Authenticate")).To(Equal(`Basic realm="cache"`))
+			Expect(response.ProtoMajor).To(Equal(2))
+			Expect(response.TLS.CipherSuite).To(Equal(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256))
+		})
+
+		It("writes the logs that it is told to", func() {
+			cache := w.start(w.config(upstream.Private),
+				"REGISTRY_LOG_ACCESSLOG_DISABLED=false", "REGISTRY_LOG_FIELDS={cluster: example}", "REGISTRY_LOG_LEVEL=debug")
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
+			Eventually(cache.Out).Should(gbytes.Say(`127.0.0.1 - - \[.*\] "GET /v2/ HTTP/1.1" 200 2`))
+			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
+		})
+
+		It("refuses while a health check fails", func() {
+			marker := filepath.Join(w.dir, "maintenance")
+			cache := w.start(w.config(upstream.Private), "REGISTRY_HEALTH={file: [{file: "+marker+", interval: 50ms}]}")
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
+			Expect(http.Get("http://" + cache.address + "/")).To(HaveHTTPStatus(http.StatusOK))
+
+			Expect(os.WriteFile(marker, nil, 0o600)).To(Succeed())
+			Eventually(func() int {
+				status, _ := cache.debug("/debug/health")
+				return status
+			}).Should(Equal(http.StatusServiceUnavailable))
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusServiceUnavailable))
+		})
+	})
+
+	It("reaches the upstream and its token server through the proxy of its environment", func() {
+		w = newWorld(func(o *upstream.Options) {
+			o.Private.Host = "private.example.test"
+			o.Token = upstream.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
+		})
+		image := w.push(upstream.Private, app, 1024)
+		proxy := &connectProxy{}
+		server := httptest.NewServer(proxy)
+		DeferCleanup(server.Close)
+
+		cache := w.start(w.config(upstream.Private), "HTTPS_PROXY="+server.URL)
+		Expect(cache.pull(app)).To(Equal(digestOf(image)))
+		Expect(proxy.seen()).To(ConsistOf("private.example.test", "auth.example.test"))
 	})
 
 	Describe("told to stop", func() {
@@ -161,10 +246,10 @@ var _ = Describe("registry-cache-server", func() {
 			Eventually(cache.Err).Should(gbytes.Say("Stopping"))
 			Eventually(func() error {
 				connection, err := net.Dial("tcp", cache.address)
-				if err == nil {
-					connection.Close()
+				if err != nil {
+					return err
 				}
-				return err
+				return connection.Close()
 			}).Should(MatchError(ContainSubstring("refused")))
 			status, _ := cache.debug("/debug/health")
 			Expect(status).To(Equal(http.StatusOK))
@@ -195,7 +280,7 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(session.Err.Contents()).To(ContainSubstring(message))
 		Expect(session.Err.Contents()).To(ContainSubstring(configFile))
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("goroutine "))
-		Expect(secretParts(string(session.Err.Contents()))).To(BeEmpty())
+		Expect(secretParts(session.Err.Contents())).To(BeEmpty())
 	},
 		Entry("the upstream refuses connections", func() (*gexec.Session, string) {
 			c := w.config(upstream.Private)
