@@ -5,6 +5,7 @@
 package charts_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,7 +96,8 @@ var cases = map[string]chartCase{
 }
 
 var _ = Describe("charts", func() {
-	for name, test := range cases {
+	for _, name := range slices.Sorted(maps.Keys(cases)) {
+		test := cases[name]
 		Describe(name, func() {
 			var objects []*unstructured.Unstructured
 
