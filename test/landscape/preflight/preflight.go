@@ -61,7 +61,7 @@ func Install(ctx context.Context, log *progress.Log) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("this machine lacks %s; please install them", strings.Join(descriptions, ", "))
 	}
-	done := log.Start("install the packages " + strings.Join(packages, ", "))
+	done := log.Start("Install the packages " + strings.Join(packages, ", "))
 	// Without a network the packages may still be at hand.
 	update := aptGet(ctx, "update", "--quiet")
 	install := aptGet(ctx, append([]string{"install", "--quiet", "--yes", "--no-install-recommends"}, packages...)...)
