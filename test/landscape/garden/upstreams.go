@@ -31,9 +31,6 @@ var (
 )
 
 const (
-	// CredentialsName is the name of the Secret that the example Shoot refers to.
-	CredentialsName = "upstream-credentials-v1"
-
 	demoFolder = "test/landscape/cmd/demo"
 	// uniqueBytes makes an image one that nobody has pulled before.
 	uniqueBytes = 256 << 10
