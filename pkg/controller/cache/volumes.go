@@ -42,7 +42,7 @@ func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, cac
 		if claim.Spec.Resources.Requests.Storage().Cmp(size) >= 0 {
 			continue
 		}
-		log.Info("Expanding volume claim", "claim", claim.Name, "from", claim.Spec.Resources.Requests.Storage(), "to", size.String())
+		log.Info("Expanding volume claim", "claim", claim.Name, "from", claim.Spec.Resources.Requests.Storage().String(), "to", size.String())
 		patch := client.MergeFrom(claim.DeepCopy())
 		claim.Spec.Resources.Requests[corev1.ResourceStorage] = size
 		if err := shoot.Patch(ctx, &claim, patch); apierrors.IsForbidden(err) {
