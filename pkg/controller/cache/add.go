@@ -92,8 +92,9 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 
 // addHealthCheck lets the health of the caches count as health of the Shoot's system components.
 func addHealthCheck(mgr manager.Manager, options Options) error {
-	var checks []healthcheck.ConditionTypeToHealthCheck
-	for _, name := range managedResourceNames() {
+	names := managedResourceNames()
+	checks := make([]healthcheck.ConditionTypeToHealthCheck, 0, len(names))
+	for _, name := range names {
 		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
 			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
 			HealthCheck:   general.CheckManagedResource(name),
