@@ -6,15 +6,12 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
-	reconcilerutils "github.com/gardener/gardener/pkg/controllerutils/reconciler"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
 	"github.com/go-logr/logr"
 	"k8s.io/utils/clock"
@@ -22,9 +19,6 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
-
-// secretInterval is the time between two looks for a Secret that is missing.
-const secretInterval = 5 * time.Second
 
 // Actuator does what an Extension of type registry-cache asks for.
 type Actuator struct {
@@ -51,10 +45,6 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 		return nil
 	}
 	caches, err := a.readCaches(ctx, ex, cluster)
-	if errors.Is(err, errSecretMissing) {
-		// The usual back-off, long after earlier errors, would outlast gardenlet's patience.
-		return &reconcilerutils.RequeueAfterError{Cause: err, RequeueAfter: secretInterval}
-	}
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,6 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// errSecretMissing is about a Secret that is not there, or not yet: when the
-// Shoot refers to another Secret, gardener-resource-manager brings the copy only
-// after it has removed the old one, seconds after the Extension is reconciled.
-var errSecretMissing = errors.New("is missing, create it in the namespace of the Shoot or refer to another one")
-
 // readCaches returns what the caches are deployed with, as far as it does not
 // depend on the Shoot's API server. All that is wrong with the credentials is
 // reported at once.
@@ -86,7 +81,7 @@ func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *
 
 	secret := &corev1.Secret{}
 	if err := extensionscontroller.GetObjectByReference(ctx, a.Client, &reference, namespace, secret); apierrors.IsNotFound(err) {
-		return nil, "", configurationProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to %w", reference.Name, name, errSecretMissing))
+		return nil, "", configurationProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to is missing, create it in the namespace of the Shoot or refer to another one", reference.Name, name))
 	} else if err != nil {
 		return nil, "", fmt.Errorf("could not read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, name, err)
 	}
