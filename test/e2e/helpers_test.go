@@ -11,6 +11,8 @@ import (
 	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,14 +33,25 @@ const (
 	podName        = "journey"
 )
 
-var shootKey = client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: "example"}
+var (
+	shootKey           = client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: "example"}
+	managedResourceKey = client.ObjectKey{Namespace: seedNamespace, Name: "extension-registry-cache"}
+)
 
-// configure gives the Shoot these caches, and waits until Gardener is done and all replicas are ready.
+// configure gives the Shoot these caches, and waits until Gardener is done and all replicas are ready and new.
 func configure(ctx context.Context, caches ...v1alpha3.RegistryCache) {
 	GinkgoHelper()
 	shoot, err := garden.Shoot(here, caches...)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(garden.ApplyShoot(ctx, c, shoot)).To(Succeed())
+	if len(caches) == 0 {
+		return
+	}
+	Eventually(ctx, func(g Gomega) {
+		resource := &resourcesv1alpha1.ManagedResource{}
+		g.Expect(c.Get(ctx, managedResourceKey, resource)).To(Succeed())
+		g.Expect(health.CheckManagedResource(resource)).To(Succeed())
+	}).Should(Succeed())
 	for _, cache := range caches {
 		expectReady(ctx, cache.Upstream)
 	}

@@ -87,9 +87,9 @@ var _ = Describe("Outages", func() {
 // bring them back, is told to look away.
 func stopCache(ctx context.Context, host string) {
 	GinkgoHelper()
-	resource := &resourcesv1alpha1.ManagedResource{ObjectMeta: metav1.ObjectMeta{Name: "extension-registry-cache", Namespace: seedNamespace}}
+	resource := &resourcesv1alpha1.ManagedResource{}
 	ignore := func(ctx context.Context, ignored bool) error {
-		if err := c.Get(ctx, client.ObjectKeyFromObject(resource), resource); err != nil {
+		if err := c.Get(ctx, managedResourceKey, resource); err != nil {
 			return err
 		}
 		patch := client.MergeFrom(resource.DeepCopy())

@@ -39,7 +39,7 @@ var _ = Describe("What owners get to read", func() {
 		Entry("several errors at once", withCaches(v1alpha3.RegistryCache{Upstream: "r.example", RemoteURL: new("ftp://r.example")}, v1alpha3.RegistryCache{Upstream: "r.example"}),
 			"spec.extensions[0].providerConfig.caches[0].remoteURL", "spec.extensions[0].providerConfig.caches[1].upstream"),
 		Entry("an unknown field", withProviderConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"r.example","ttl":"1h"}]}`),
-			"spec.extensions[0].providerConfig", `"caches[0].ttl"`),
+			"spec.extensions[0].providerConfig.caches[0].ttl", "unknown field"),
 		Entry("no configuration", func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Extensions[0].ProviderConfig = nil },
 			"spec.extensions[0].providerConfig"),
 		Entry("a reference to nothing", func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources = nil },
