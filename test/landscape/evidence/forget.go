@@ -52,9 +52,6 @@ func Forget(ctx context.Context, l *landscape.Landscape, repository string) erro
 			if container.ImageId != image.Id {
 				continue
 			}
-			if err := containers.StopContainer(ctx, container.Id, 0); err != nil {
-				return fmt.Errorf("could not stop a container of %s: %w", repository, err)
-			}
 			if err := containers.RemoveContainer(ctx, container.Id); err != nil {
 				return fmt.Errorf("could not remove a container of %s: %w", repository, err)
 			}
