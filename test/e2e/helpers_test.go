@@ -31,6 +31,8 @@ const (
 	journeyTimeout = 4 * time.Minute
 	seedNamespace  = "shoot--dev--example"
 	podName        = "journey"
+	// repository keeps the journeys' images apart from those that the landscape shows.
+	repository = "journeys/hello"
 )
 
 var (
@@ -85,8 +87,8 @@ func getShoot(ctx context.Context) *gardencorev1beta1.Shoot {
 // newImage pushes an image that nobody has pulled before.
 func newImage(ctx context.Context, host string) string {
 	GinkgoHelper()
-	image, err := garden.PushDemo(ctx, here, host, fmt.Sprintf("e2e-%d", time.Now().UnixNano()))
-	Expect(err).NotTo(HaveOccurred())
+	image := fmt.Sprintf("%s/%s:%d", host, repository, time.Now().UnixNano())
+	Expect(garden.PushDemo(ctx, here, image)).To(Succeed())
 	return image
 }
 
@@ -99,7 +101,7 @@ func pull(ctx context.Context, image string, change ...func(*corev1.Pod)) {
 	}
 	Expect(evidence.Delete(ctx, c, pod)).To(Succeed())
 	for _, host := range []string{garden.PrivateHost, garden.BasicHost} {
-		Expect(evidence.Forget(ctx, here, garden.DemoRepository(host))).To(Succeed())
+		Expect(evidence.Forget(ctx, here, host+"/"+repository)).To(Succeed())
 	}
 	DeferCleanup(evidence.Delete, c, pod)
 	Expect(evidence.Run(ctx, c, pod)).To(Succeed())

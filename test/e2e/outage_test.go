@@ -45,7 +45,7 @@ var _ = Describe("Outages", func() {
 		log := accessLog()
 		pull(ctx, image, pullSecret(ctx, garden.PrivateHost))
 
-		requests, err := log.Requests("/demo/hello/")
+		requests, err := log.Requests("/" + repository + "/")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(requests).NotTo(BeEmpty())
 		for _, request := range requests {

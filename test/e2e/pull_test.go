@@ -36,7 +36,7 @@ var _ = Describe("Pulling", func() {
 		Expect(second.Misses).To(BeZero(), "the second pull comes from the cache")
 		Expect(second.Hits).To(BeNumerically(">", 0))
 
-		requests, err := log.Requests("/demo/hello/")
+		requests, err := log.Requests("/" + repository + "/")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(requests).NotTo(BeEmpty())
 		for _, request := range requests {
