@@ -115,7 +115,6 @@ var _ = Describe("Cache", func() {
 			Expect(templateOf(after)).NotTo(Equal(templateOf(before)))
 		},
 			Entry("its configuration changes", func(v *cache.Values) { v.Cache.RemoteURL = new("https://mirror.example.com") }),
-			Entry("its certificate changes", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
 			Entry("the credential changes", func(v *cache.Values) { v.CredentialVersion = "2" }),
 			Entry("its image changes", func(v *cache.Values) { v.Image = "example.com/registry-cache-server:v2" }),
 			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
@@ -126,6 +125,7 @@ var _ = Describe("Cache", func() {
 			change(&after)
 			Expect(templateOf(after)).To(Equal(templateOf(before)))
 		},
+			Entry("the certificate is renewed", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
 			Entry("the volume grows", func(v *cache.Values) { v.Cache.Volume.Size = new(resource.MustParse("100Gi")) }),
 			Entry("the Service is named otherwise", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
 			Entry("vertical autoscaling is switched off", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),

@@ -33,9 +33,8 @@ const (
 	// terminationMargin is left to the server for ending after it drained.
 	terminationMargin = 10 * time.Second
 
-	annotationConfigChecksum      = "checksum/config"
-	annotationCertificateChecksum = "checksum/certificate"
-	annotationCredentialVersion   = "registry.extensions.gardener.cloud/credential-version"
+	annotationConfigChecksum    = "checksum/config"
+	annotationCredentialVersion = "registry.extensions.gardener.cloud/credential-version"
 )
 
 func podLabels(values Values) map[string]string {
@@ -47,16 +46,14 @@ func podLabels(values Values) map[string]string {
 }
 
 // restartAnnotations change whenever the server must be restarted to take over
-// what changed. None of them is derived from a secret.
+// what changed. None of them is derived from a secret. The certificate is not
+// among them: the server takes a renewed one at the next handshake.
 func restartAnnotations(values Values) (map[string]string, error) {
 	configuration, err := values.config().Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
 	}
 	annotations := map[string]string{annotationConfigChecksum: checksum(configuration)}
-	if values.Certificate != nil {
-		annotations[annotationCertificateChecksum] = checksum(values.Certificate.Certificate)
-	}
 	if values.Credential != nil {
 		annotations[annotationCredentialVersion] = values.CredentialVersion
 	}
