@@ -19,3 +19,6 @@ echo "==> Generate deep copies, defaults and conversions"
 tool deepcopy-gen --go-header-file "$header" --output-file zz_generated.deepcopy.go "${internal[@]}" "${versioned[@]}" "${config[@]}"
 tool defaulter-gen --go-header-file "$header" --output-file zz_generated.defaults.go "${versioned[@]}" "${config[@]}"
 tool conversion-gen --go-header-file "$header" --output-file zz_generated.conversion.go "${versioned[@]}"
+
+echo "==> Generate the registration examples"
+go run ./hack/examples

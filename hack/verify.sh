@@ -26,7 +26,7 @@ if ! changes=$(diff <(echo "$before") <(echo "$after")); then
 fi
 
 echo "==> Charts"
-for chart in charts/*/; do
+for chart in charts/gardener-*/ charts/gardener-*/charts/*/; do
   go tool -modfile=hack/tools/go.mod helm lint --quiet "$chart"
 done
 

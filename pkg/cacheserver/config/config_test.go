@@ -151,8 +151,9 @@ func parse(c config.Config) *configuration.Configuration {
 }
 
 func credentialEntries() []TableEntry {
-	var entries []TableEntry
-	for _, text := range awkwardTexts() {
+	texts := awkwardTexts()
+	entries := make([]TableEntry, 0, 2*len(texts))
+	for _, text := range texts {
 		label := text
 		if len(label) > 20 {
 			label = label[:20]

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // RegistryConfig lists the upstream registries for which pull-through caches run in the Shoot.
@@ -103,6 +104,7 @@ type HighAvailability struct {
 	Enabled bool `json:"enabled,omitempty"`
 }
 
+// +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // RegistryStatus says where the caches are reached. It is the provider status of the Extension.

@@ -1,3 +1,7 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build parts
 
 // Package parts pins the Gardener programs that the landscape starts. They

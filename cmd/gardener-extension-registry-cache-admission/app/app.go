@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app is the command line of gardener-extension-registry-cache-admission.
+package app
+
+import (
+	"context"
+	"fmt"
+
+	gardencoreinstall "github.com/gardener/gardener/pkg/apis/core/install"
+	"github.com/spf13/cobra"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/component-base/version"
+	"k8s.io/component-base/version/verflag"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// Name is the name of the program, of its webhook configuration and of its Service.
+const Name = "gardener-extension-registry-cache-admission"
+
+// NewCommand returns the command that runs the admission component.
+func NewCommand() *cobra.Command {
+	options := newOptions()
+	cmd := &cobra.Command{
+		Use:   Name,
+		Short: "Validate what Shoots make of the registry-cache extension",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			verflag.PrintAndExitIfRequested()
+			if err := options.complete(); err != nil {
+				return err
+			}
+			// The flags were fine, so how to use them is no help with what comes.
+			cmd.SilenceUsage = true
+			return run(cmd.Context(), options)
+		},
+	}
+	verflag.AddFlags(cmd.Flags())
+	options.addFlags(cmd.Flags())
+	return cmd
+}
+
+func run(ctx context.Context, options *options) error {
+	garden, source, err := options.clusters()
+	if err != nil {
+		return err
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return err
+	}
+	managerOptions := options.manager.Completed().Options()
+	managerOptions.Scheme = scheme
+	managerOptions.Client = clientOptions()
+	managerOptions.LeaderElectionConfig = source
+	log.SetLogger(managerOptions.Logger)
+	log.Log.Info("Starting", "name", Name, "version", version.Get().GitVersion)
+
+	mgr, err := manager.New(garden, managerOptions)
+	if err != nil {
+		return fmt.Errorf("could not create the manager: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("could not add the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("webhook-server", mgr.GetWebhookServer().StartedChecker()); err != nil {
+		return fmt.Errorf("could not add the readiness check: %w", err)
+	}
+
+	var sourceCluster cluster.Cluster
+	if source != nil {
+		if sourceCluster, err = cluster.New(source, func(o *cluster.Options) { o.Client = clientOptions() }); err != nil {
+			return fmt.Errorf("could not create a client for the source cluster: %w", err)
+		}
+		if err := mgr.Add(sourceCluster); err != nil {
+			return fmt.Errorf("could not add the source cluster: %w", err)
+		}
+	}
+	if _, err := options.webhook.Completed().AddToManager(ctx, mgr, sourceCluster); err != nil {
+		return fmt.Errorf("could not add the webhooks: %w", err)
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("could not run the manager: %w", err)
+	}
+	return nil
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("could not register the types of Kubernetes: %w", err)
+	}
+	gardencoreinstall.Install(scheme)
+	return scheme, nil
+}
+
+// clientOptions let every read go to the API server. What is read is read now
+// and then, and a garden has more of it than this program should keep, or be
+// allowed to list.
+func clientOptions() client.Options {
+	return client.Options{
+		Cache: &client.CacheOptions{
+			DisableFor: []client.Object{
+				&corev1.Secret{},
+				&corev1.Namespace{},
+				&admissionregistrationv1.ValidatingWebhookConfiguration{},
+			},
+		},
+	}
+}

@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	extensionscmdcontroller "github.com/gardener/gardener/extensions/pkg/controller/cmd"
+	webhookcmd "github.com/gardener/gardener/extensions/pkg/webhook/cmd"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+
+	"github.com/larder-project/larder/pkg/admission/shoot"
+)
+
+// componentName is Name as the extension library wants it, without the prefix that it adds.
+const componentName = "registry-cache-admission"
+
+// options are the flags, as the Gardener extension library gives them to every admission component.
+type options struct {
+	rest    *extensionscmdcontroller.RESTOptions
+	manager *extensionscmdcontroller.ManagerOptions
+	webhook *webhookcmd.AddToManagerOptions
+}
+
+func newOptions() *options {
+	return &options{
+		rest: &extensionscmdcontroller.RESTOptions{},
+		manager: &extensionscmdcontroller.ManagerOptions{
+			LeaderElection:          true,
+			LeaderElectionID:        extensionscmdcontroller.LeaderElectionNameID(Name),
+			LeaderElectionNamespace: os.Getenv("LEADER_ELECTION_NAMESPACE"),
+			WebhookServerPort:       10250,
+			WebhookCertDir:          "/tmp/gardener-extensions-cert",
+		},
+		webhook: webhookcmd.NewAddToManagerOptions(
+			componentName,
+			"", nil, // There are no webhooks in Shoots.
+			nil,
+			&webhookcmd.ServerOptions{ServicePort: 443, Namespace: os.Getenv("WEBHOOK_CONFIG_NAMESPACE")},
+			webhookcmd.NewSwitchOptions(webhookcmd.Switch(shoot.Name, shoot.New)),
+		),
+	}
+}
+
+func (o *options) aggregated() extensionscmdcontroller.Option {
+	return new(extensionscmdcontroller.NewOptionAggregator(o.rest, o.manager, o.webhook))
+}
+
+func (o *options) addFlags(fs *pflag.FlagSet) {
+	o.aggregated().AddFlags(fs)
+}
+
+// complete lets gardener-operator's environment variable have the last word
+// about the garden cluster.
+func (o *options) complete() error {
+	if kubeconfig := os.Getenv(v1beta1constants.EnvGenericGardenKubeconfig); kubeconfig != "" {
+		o.rest.Kubeconfig = kubeconfig
+	}
+	return o.aggregated().Complete()
+}
+
+// clusters returns how to reach the garden cluster, which holds the Shoots, the
+// Secrets and the webhook configuration, and the source cluster, which this
+// program runs in and keeps its certificates and lease in. The latter is nil if
+// it is the garden cluster, or no cluster at all.
+func (o *options) clusters() (garden, source *rest.Config, err error) {
+	garden = o.rest.Completed().Config
+	source, err = rest.InClusterConfig()
+	if err != nil && !errors.Is(err, rest.ErrNotInCluster) {
+		return nil, nil, fmt.Errorf("could not learn about the cluster that this runs in: %w", err)
+	}
+	if source != nil && source.Host == garden.Host {
+		source = nil
+	}
+	for _, config := range []*rest.Config{garden, source} {
+		if config != nil {
+			// The API server is fair by itself (API priority and fairness). Waiting
+			// here would keep owners waiting, and let reviews time out.
+			config.QPS = -1
+		}
+	}
+	return garden, source, nil
+}

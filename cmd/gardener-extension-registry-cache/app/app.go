@@ -1,0 +1,94 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app is the command line of gardener-extension-registry-cache.
+package app
+
+import (
+	"context"
+	"fmt"
+
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	"github.com/gardener/gardener/extensions/pkg/controller/heartbeat"
+	gardenerhealthz "github.com/gardener/gardener/pkg/healthz"
+	"github.com/spf13/cobra"
+	"k8s.io/component-base/version"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/larder-project/larder/pkg/controller/cache"
+)
+
+// Name is the name of the program, of its webhook configuration and of its Service.
+const Name = "gardener-extension-registry-cache"
+
+// NewCommand returns the command that runs the extension.
+func NewCommand() *cobra.Command {
+	options := newOptions()
+	cmd := &cobra.Command{
+		Use:   Name,
+		Short: "Run pull-through registry caches in the Shoots of a seed",
+		Args:  cobra.NoArgs,
+		// Stamped by the build.
+		Version: version.Get().GitVersion,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// The flags could be parsed, so how to use them is no help with what comes.
+			cmd.SilenceUsage = true
+			if err := options.complete(); err != nil {
+				return err
+			}
+			return run(cmd.Context(), options)
+		},
+	}
+	options.addFlags(cmd.Flags())
+	return cmd
+}
+
+func run(ctx context.Context, options *options) error {
+	managerOptions := options.manager.Completed().Options()
+	managerOptions.Cache = cacheOptions()
+	managerOptions.Client = clientOptions()
+	log.SetLogger(managerOptions.Logger)
+	log.Log.Info("Starting", "name", Name, "version", version.Get().GitVersion)
+
+	mgr, err := manager.New(options.rest.Completed().Config, managerOptions)
+	if err != nil {
+		return fmt.Errorf("could not create the manager: %w", err)
+	}
+	if err := extensionscontroller.AddToScheme(mgr.GetScheme()); err != nil {
+		return fmt.Errorf("could not add Gardener's types to the scheme: %w", err)
+	}
+	if err := addChecks(mgr); err != nil {
+		return fmt.Errorf("could not add the health and readiness checks: %w", err)
+	}
+	if err := cache.AddToManager(ctx, mgr, options.cache()); err != nil {
+		return err
+	}
+	if err := heartbeat.Add(mgr, options.heartbeatArgs()); err != nil {
+		return fmt.Errorf("could not add the heartbeat: %w", err)
+	}
+	if _, err := options.webhook.Completed().AddToManager(ctx, mgr, nil); err != nil {
+		return fmt.Errorf("could not add the webhooks: %w", err)
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("could not run the manager: %w", err)
+	}
+	return nil
+}
+
+func addChecks(mgr manager.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	informersSynced := gardenerhealthz.NewCacheSyncHealthzWithDeadline(mgr.GetLogger(), clock.RealClock{}, mgr.GetCache(), gardenerhealthz.DefaultCacheSyncDeadline)
+	if err := mgr.AddHealthzCheck("informer-sync", informersSynced); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("informer-sync", gardenerhealthz.NewCacheSyncHealthz(mgr.GetCache())); err != nil {
+		return err
+	}
+	return mgr.AddReadyzCheck("webhook-server", mgr.GetWebhookServer().StartedChecker())
+}

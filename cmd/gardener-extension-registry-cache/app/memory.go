@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/utils/managedresources"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrlcache "sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/controller/cache"
+)
+
+// A seed has thousands of objects that are no business of this extension. What
+// the manager keeps in memory is restricted to what events are needed for, and
+// that to what is read of it.
+
+// cacheOptions say what is kept of the kinds that are watched.
+func cacheOptions() ctrlcache.Options {
+	return ctrlcache.Options{
+		DefaultTransform: ctrlcache.TransformStripManagedFields(),
+		ByObject: map[client.Object]ctrlcache.ByObject{
+			&extensionsv1alpha1.Cluster{}: {
+				Transform: stripCluster,
+			},
+			&resourcesv1alpha1.ManagedResource{}: {
+				Label: labels.SelectorFromSet(labels.Set{managedresources.LabelKeyOrigin: cache.Origin}),
+			},
+		},
+	}
+}
+
+// clientOptions keep kinds from being watched that are read now and then.
+// Permission to list them in all namespaces is not needed then, either.
+func clientOptions() client.Options {
+	return client.Options{
+		Cache: &client.CacheOptions{
+			DisableFor: []client.Object{
+				&corev1.Secret{},
+				&corev1.Namespace{},
+				&coordinationv1.Lease{},
+				&admissionregistrationv1.MutatingWebhookConfiguration{},
+			},
+		},
+	}
+}
+
+// stripCluster drops the CloudProfile and the Seed. Nothing here reads them,
+// and they are most of a Cluster.
+func stripCluster(object any) (any, error) {
+	if cluster, ok := object.(*extensionsv1alpha1.Cluster); ok {
+		cluster.ManagedFields = nil
+		cluster.Spec.CloudProfile = runtime.RawExtension{}
+		cluster.Spec.Seed = nil
+	}
+	return object, nil
+}

@@ -1,0 +1,188 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package example_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	corevalidation "github.com/gardener/gardener/pkg/api/core/validation"
+	"github.com/gardener/gardener/pkg/apis/core"
+	coreinstall "github.com/gardener/gardener/pkg/apis/core/install"
+	gardencorev1 "github.com/gardener/gardener/pkg/apis/core/v1"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	operatorv1alpha1 "github.com/gardener/gardener/pkg/apis/operator/v1alpha1"
+	apiserverfeatures "github.com/gardener/gardener/pkg/apiserver/features"
+	"github.com/gardener/gardener/pkg/utils/gardener/operator"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/apis/registry/validation"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var scheme = func() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	coreinstall.Install(scheme)
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, operatorv1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			panic(err)
+		}
+	}
+	return scheme
+}()
+
+// read returns the objects of all examples by their file.
+func read() map[string][]runtime.Object {
+	GinkgoHelper()
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	files, err := filepath.Glob("*.yaml")
+	Expect(err).NotTo(HaveOccurred())
+
+	objects := map[string][]runtime.Object{}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		Expect(err).NotTo(HaveOccurred())
+		reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
+		for {
+			document, err := reader.Read()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			Expect(err).NotTo(HaveOccurred())
+			object, _, err := decoder.Decode(document, nil, nil)
+			Expect(err).NotTo(HaveOccurred(), file)
+			objects[file] = append(objects[file], object)
+		}
+	}
+	return objects
+}
+
+// The validation of Shoots asks for feature gates of gardener-apiserver.
+var _ = BeforeSuite(apiserverfeatures.RegisterFeatureGates)
+
+var _ = Describe("examples", func() {
+	It("are all there", func() {
+		files := read()
+		Expect(files).To(HaveLen(5))
+		for _, file := range []string{"10-secret.yaml", "20-shoot.yaml", "20-shoot-all-fields.yaml", "controller-registration.yaml", "extension.yaml"} {
+			Expect(files).To(HaveKey(file))
+		}
+	})
+
+	It("are valid", func() {
+		for file, objects := range read() {
+			for _, object := range objects {
+				By(file)
+				switch object := object.(type) {
+				case *corev1.Secret:
+					expectCredential(object)
+				case *gardencorev1beta1.Shoot:
+					expectShoot(object)
+				case *gardencorev1.ControllerDeployment:
+					internal := &core.ControllerDeployment{}
+					convert(object, internal)
+					Expect(corevalidation.ValidateControllerDeployment(internal)).To(BeEmpty())
+				case *gardencorev1beta1.ControllerRegistration:
+					internal := &core.ControllerRegistration{}
+					convert(object, internal)
+					Expect(corevalidation.ValidateControllerRegistration(internal)).To(BeEmpty())
+				case *operatorv1alpha1.Extension:
+					expectExtension(object)
+				default:
+					Fail("nobody validates a " + object.GetObjectKind().GroupVersionKind().String())
+				}
+			}
+		}
+	})
+
+	It("refer to Secrets that are among them", func() {
+		files := read()
+		for _, file := range []string{"20-shoot.yaml", "20-shoot-all-fields.yaml"} {
+			shoot := files[file][0].(*gardencorev1beta1.Shoot)
+			secret := files["10-secret.yaml"][0].(*corev1.Secret)
+			Expect(shoot.Namespace).To(Equal(secret.Namespace))
+			Expect(shoot.Spec.Resources).To(HaveLen(1))
+			Expect(shoot.Spec.Resources[0].ResourceRef.Name).To(Equal(secret.Name))
+			var referenced bool
+			for _, cache := range configOf(shoot).Caches {
+				if cache.SecretReferenceName != nil {
+					Expect(*cache.SecretReferenceName).To(Equal(shoot.Spec.Resources[0].Name))
+					referenced = true
+				}
+			}
+			Expect(referenced).To(BeTrue())
+		}
+	})
+})
+
+// convert applies the defaults of the API server and converts to the internal version.
+func convert(external, internal runtime.Object) {
+	GinkgoHelper()
+	scheme.Default(external)
+	Expect(scheme.Convert(external, internal, nil)).To(Succeed())
+}
+
+func expectShoot(shoot *gardencorev1beta1.Shoot) {
+	GinkgoHelper()
+	Expect(validation.ValidateRegistryConfig(configOf(shoot), nil)).To(BeEmpty())
+
+	internal := &core.Shoot{}
+	convert(shoot.DeepCopy(), internal)
+	Expect(corevalidation.ValidateShoot(internal)).To(BeEmpty())
+}
+
+// expectExtension validates what gardener-operator makes of its Extension.
+func expectExtension(extension *operatorv1alpha1.Extension) {
+	GinkgoHelper()
+	registration, _ := operator.ControllerRegistrationForExtension(extension)
+	internal := &core.ControllerRegistration{}
+	convert(registration, internal)
+	Expect(corevalidation.ValidateControllerRegistration(internal)).To(BeEmpty())
+
+	deployment := extension.Spec.Deployment
+	for _, spec := range []*operatorv1alpha1.DeploymentSpec{
+		&deployment.ExtensionDeployment.DeploymentSpec,
+		deployment.AdmissionDeployment.RuntimeCluster,
+		deployment.AdmissionDeployment.VirtualCluster,
+	} {
+		repository := &core.OCIRepository{}
+		Expect(scheme.Convert(spec.Helm.OCIRepository, repository, nil)).To(Succeed())
+		Expect(corevalidation.ValidateOCIRepository(repository, nil)).To(BeEmpty())
+	}
+}
+
+func configOf(shoot *gardencorev1beta1.Shoot) *registry.RegistryConfig {
+	GinkgoHelper()
+	codec, err := codec.New()
+	Expect(err).NotTo(HaveOccurred())
+	Expect(shoot.Spec.Extensions).To(HaveLen(1))
+	Expect(shoot.Spec.Extensions[0].Type).To(Equal(registry.ExtensionType))
+	config, err := codec.DecodeConfigStrict(shoot.Spec.Extensions[0].ProviderConfig)
+	Expect(err).NotTo(HaveOccurred())
+	return config
+}
+
+func expectCredential(secret *corev1.Secret) {
+	GinkgoHelper()
+	stored := secret.DeepCopy()
+	// As the API server does.
+	stored.Data = map[string][]byte{}
+	for key, value := range stored.StringData {
+		stored.Data[key] = []byte(value)
+	}
+	_, errs := credentials.FromSecret(stored, nil)
+	Expect(errs).To(BeEmpty())
+}

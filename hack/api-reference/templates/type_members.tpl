@@ -1,0 +1,3 @@
+{{- define "type_members" -}}
+{{ markdownRenderFieldDoc .Doc }}
+{{- end -}}

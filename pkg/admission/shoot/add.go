@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package shoot
+
+import (
+	"fmt"
+
+	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
+	"github.com/gardener/gardener/pkg/apis/core"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const (
+	// Name is the name of the webhook.
+	Name = "shoot"
+
+	path = "/webhooks/validate-shoot"
+)
+
+// New returns the webhook for Shoots that use the extension. Gardener keeps the
+// label that it is selected by.
+func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
+	codec, err := codec.New()
+	if err != nil {
+		return nil, fmt.Errorf("could not create a codec: %w", err)
+	}
+	handler := &Handler{
+		Decoder: admission.NewDecoder(mgr.GetScheme()),
+		Codec:   codec,
+		Reader:  mgr.GetAPIReader(),
+	}
+	return &extensionswebhook.Webhook{
+		Name:   Name,
+		Action: extensionswebhook.ActionValidating,
+		Path:   path,
+		Target: extensionswebhook.TargetSeed,
+		// The internal type stands for all versions of Shoots: one that is served
+		// in the future shall not get around the validation.
+		Types: []extensionswebhook.Type{{Obj: &core.Shoot{}}},
+		ObjectSelector: &metav1.LabelSelector{
+			MatchLabels: map[string]string{v1beta1constants.LabelExtensionExtensionTypePrefix + registry.ExtensionType: "true"},
+		},
+		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: ptr.To(true)},
+	}, nil
+}

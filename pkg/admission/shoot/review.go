@@ -1,0 +1,180 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package shoot
+
+import (
+	"fmt"
+	"regexp"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/apis/registry/validation"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// review decides about a Shoot, by what it resolves to: the configuration, the
+// Secrets that this refers to through spec.resources, and the workers. What was
+// the same before is not held against the owner.
+type review struct {
+	codec     *codec.Codec
+	namespace string
+	// now is nil if the Shoot does not use the extension. before is nil if it did
+	// not: to enable the extension is validated like to create the Shoot.
+	now, before *usage
+}
+
+func newReview(shoot, oldShoot *gardencorev1beta1.Shoot, codec *codec.Codec) *review {
+	return &review{
+		codec:     codec,
+		namespace: shoot.Namespace,
+		now:       usageOf(shoot, codec),
+		before:    usageOf(oldShoot, codec),
+	}
+}
+
+// secretNames returns the names of the Secrets that the decision needs.
+func (r *review) secretNames() []string {
+	names := sets.New[string]()
+	for _, reference := range r.changedReferences() {
+		if reference.isSecret() {
+			names.Insert(reference.target.Name)
+		}
+	}
+	return sets.List(names)
+}
+
+// validate returns all errors. The Secrets are those of secretNames that exist, by name.
+func (r *review) validate(secrets map[string]*corev1.Secret) field.ErrorList {
+	if r.now == nil {
+		return nil
+	}
+	allErrs := r.validateConfig()
+	allErrs = append(allErrs, r.validateReferences(secrets)...)
+	return append(allErrs, r.validateWorkers()...)
+}
+
+func (r *review) validateConfig() field.ErrorList {
+	fldPath := r.now.configPath()
+	if r.before != nil && r.now.sameConfig(r.before) {
+		return nil
+	}
+	if r.now.raw == nil {
+		return field.ErrorList{field.Required(fldPath, "the extension needs a RegistryConfig with at least one cache")}
+	}
+
+	var allErrs field.ErrorList
+	if _, err := r.codec.DecodeConfigStrict(r.now.raw); err != nil {
+		allErrs = decodingErrors(err, fldPath)
+	}
+	if r.now.config == nil {
+		return allErrs
+	}
+	before := &registry.RegistryConfig{}
+	if r.before != nil && r.before.config != nil {
+		before = r.before.config
+	}
+	return append(allErrs, validation.ValidateRegistryConfigUpdate(r.now.config, before, fldPath)...)
+}
+
+// fieldError is the form of the errors of strict decoding.
+var fieldError = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
+
+// decodingErrors tells the fields that strict decoding does not like from
+// whatever else can't be decoded.
+func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
+	strict, ok := runtime.AsStrictDecodingError(err)
+	if !ok {
+		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("can't be decoded as a RegistryConfig: %s", err))}
+	}
+	var allErrs field.ErrorList
+	for _, err := range strict.Errors() {
+		if match := fieldError.FindStringSubmatch(err.Error()); match != nil {
+			allErrs = append(allErrs, field.Forbidden(fldPath.Child(match[2]), match[1]+" field; remove it"))
+			continue
+		}
+		allErrs = append(allErrs, field.Invalid(fldPath, field.OmitValueType{}, err.Error()))
+	}
+	return allErrs
+}
+
+// changedReferences returns the references that did not lead to the same object before.
+func (r *review) changedReferences() []reference {
+	if r.now == nil {
+		return nil
+	}
+	before := map[string]reference{}
+	if r.before != nil {
+		for _, reference := range r.before.references {
+			before[reference.upstream] = reference
+		}
+	}
+	var changed []reference
+	for _, reference := range r.now.references {
+		if old, ok := before[reference.upstream]; !ok || !reference.sameAs(old) {
+			changed = append(changed, reference)
+		}
+	}
+	return changed
+}
+
+func (r *review) validateReferences(secrets map[string]*corev1.Secret) field.ErrorList {
+	var allErrs field.ErrorList
+	for _, reference := range r.changedReferences() {
+		switch {
+		case reference.target == nil:
+			allErrs = append(allErrs, field.Invalid(reference.fldPath, reference.name,
+				"there is no entry with this name in spec.resources; add one that refers to the Secret with the credentials"))
+		case !reference.isSecret():
+			allErrs = append(allErrs, field.Invalid(reference.fldPath, reference.name,
+				fmt.Sprintf("the entry in spec.resources must refer to kind Secret of apiVersion v1, it refers to kind %q of apiVersion %q", reference.target.Kind, reference.target.APIVersion)))
+		case secrets[reference.target.Name] == nil:
+			allErrs = append(allErrs, field.Invalid(reference.fldPath, r.namespace+"/"+reference.target.Name,
+				"the referenced Secret does not exist; create it first"))
+		default:
+			_, errs := credentials.FromSecret(secrets[reference.target.Name], reference.fldPath)
+			allErrs = append(allErrs, errs...)
+		}
+	}
+	return allErrs
+}
+
+// validateWorkers wants workers, all of them with containerd: no other runtime
+// learns of the caches.
+func (r *review) validateWorkers() field.ErrorList {
+	var before []gardencorev1beta1.Worker
+	if r.before != nil {
+		before = r.before.workers
+	}
+	if len(r.now.workers) == 0 && (r.before == nil || len(before) > 0) {
+		return field.ErrorList{field.Forbidden(r.now.fldPath, "caches run on worker nodes, which this Shoot does not have; remove the extension")}
+	}
+
+	runtimes := make(map[string]gardencorev1beta1.CRIName, len(before))
+	for _, worker := range before {
+		runtimes[worker.Name] = runtimeOf(worker)
+	}
+	var allErrs field.ErrorList
+	for i, worker := range r.now.workers {
+		if name := runtimeOf(worker); name != gardencorev1beta1.CRINameContainerD && name != runtimes[worker.Name] {
+			fldPath := field.NewPath("spec", "provider", "workers").Index(i).Child("cri", "name")
+			allErrs = append(allErrs, field.NotSupported(fldPath, name, []gardencorev1beta1.CRIName{gardencorev1beta1.CRINameContainerD}))
+		}
+	}
+	return allErrs
+}
+
+// runtimeOf returns the container runtime of a worker pool; unset means containerd.
+func runtimeOf(worker gardencorev1beta1.Worker) gardencorev1beta1.CRIName {
+	if worker.CRI == nil || worker.CRI.Name == "" {
+		return gardencorev1beta1.CRINameContainerD
+	}
+	return worker.CRI.Name
+}

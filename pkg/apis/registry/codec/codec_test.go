@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package codec_test
+
+import (
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const header = `"apiVersion":"registry.extensions.gardener.cloud/v1alpha3"`
+
+var _ = Describe("Codec", func() {
+	var c *codec.Codec
+
+	BeforeEach(func() {
+		var err error
+		c, err = codec.New()
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	raw := func(text string) *runtime.RawExtension { return &runtime.RawExtension{Raw: []byte(text)} }
+
+	defaulted := registry.RegistryCache{
+		Upstream:          "docker.io",
+		RemoteURL:         ptr.To("https://registry-1.docker.io"),
+		Volume:            &registry.Volume{Size: ptr.To(resource.MustParse("10Gi"))},
+		GarbageCollection: &registry.GarbageCollection{TTL: &metav1.Duration{Duration: 168 * time.Hour}},
+		HTTP:              &registry.HTTP{TLS: ptr.To(true)},
+		HighAvailability:  &registry.HighAvailability{},
+	}
+
+	DescribeTable("decodes configurations, with defaults",
+		func(text string, expected registry.RegistryCache) {
+			for _, decode := range []func(*runtime.RawExtension) (*registry.RegistryConfig, error){c.DecodeConfigStrict, c.DecodeConfig} {
+				config, err := decode(raw(text))
+				Expect(err).NotTo(HaveOccurred())
+				Expect(config.Caches).To(ConsistOf(BeComparableTo(expected)))
+			}
+		},
+		Entry("nothing but the upstream", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io"}]}`, defaulted),
+		Entry("empty blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{},"garbageCollection":{},"http":{},"highAvailability":{},"proxy":null}]}`, defaulted),
+		Entry("null in blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":null},"garbageCollection":{"ttl":null},"http":{"tls":null}}]}`, defaulted),
+		Entry("everything", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io:443","remoteURL":"http://quay","volume":{"size":"1Gi","storageClassName":"x"},`+
+			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q"}]}`,
+			registry.RegistryCache{
+				Upstream:            "quay.io:443",
+				RemoteURL:           ptr.To("http://quay"),
+				Volume:              &registry.Volume{Size: ptr.To(resource.MustParse("1Gi")), StorageClassName: ptr.To("x")},
+				GarbageCollection:   &registry.GarbageCollection{TTL: &metav1.Duration{}},
+				SecretReferenceName: ptr.To("s"),
+				Proxy:               &registry.Proxy{HTTPProxy: ptr.To("http://p"), HTTPSProxy: ptr.To("http://q")},
+				HTTP:                &registry.HTTP{TLS: ptr.To(false)},
+				HighAvailability:    &registry.HighAvailability{Enabled: true},
+				ServiceNameSuffix:   ptr.To("q"),
+			}),
+	)
+
+	DescribeTable("refuses what isn't a RegistryConfig in an external version",
+		func(text, message string) {
+			for _, decode := range []func(*runtime.RawExtension) (*registry.RegistryConfig, error){c.DecodeConfigStrict, c.DecodeConfig} {
+				_, err := decode(raw(text))
+				Expect(err).To(MatchError(ContainSubstring(message)))
+			}
+		},
+		Entry("nothing", ``, "is missing"),
+		Entry("null", `null`, "Kind"),
+		Entry("no type", `{"caches":[{"upstream":"docker.io"}]}`, "Kind"),
+		Entry("Go's field names without a type", `{"Caches":[{"Upstream":"docker.io"}]}`, "Kind"),
+		Entry("internal version", `{"apiVersion":"registry.extensions.gardener.cloud/__internal","kind":"RegistryConfig","Caches":[{"Upstream":"docker.io"}]}`, "__internal"),
+		Entry("unknown version", `{"apiVersion":"registry.extensions.gardener.cloud/v1","kind":"RegistryConfig"}`, "v1"),
+		Entry("other group", `{"apiVersion":"v1","kind":"Secret"}`, "Secret"),
+		Entry("other kind", `{`+header+`,"kind":"RegistryStatus"}`, "RegistryStatus"),
+		Entry("list", `[]`, ""),
+		Entry("wrong type of a field", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":1}]}`, "upstream"),
+		Entry("no duration", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"x","garbageCollection":{"ttl":"soon"}}]}`, "duration"),
+	)
+
+	DescribeTable("is strict with owners, but not with what admission let pass",
+		func(text, message string) {
+			_, err := c.DecodeConfigStrict(raw(text))
+			Expect(runtime.IsStrictDecodingError(err)).To(BeTrue())
+			Expect(err).To(MatchError(ContainSubstring(message)))
+
+			config, err := c.DecodeConfig(raw(text))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(config.Caches).To(ConsistOf(BeComparableTo(defaulted)))
+		},
+		Entry("unknown field", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","x":1}]}`, `unknown field "caches[0].x"`),
+		Entry("Go's field name", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","RemoteURL":"https://x"}]}`, `unknown field "caches[0].RemoteURL"`),
+		Entry("duplicate field", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io","upstream":"docker.io"}]}`, `duplicate field "caches[0].upstream"`),
+	)
+
+	It("has nothing to decode", func() {
+		_, err := c.DecodeConfigStrict(nil)
+		Expect(err).To(MatchError(codec.ErrMissing))
+		_, err = c.DecodeStatus(nil)
+		Expect(err).To(MatchError(codec.ErrMissing))
+	})
+
+	It("encodes the status and decodes it again", func() {
+		status := &registry.RegistryStatus{
+			CASecretName: ptr.To("ca"),
+			Caches:       []registry.RegistryCacheStatus{{Upstream: "docker.io", Endpoint: "https://10.0.0.1:5000", RemoteURL: "https://registry-1.docker.io"}},
+		}
+		encoded, err := c.EncodeStatus(status)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(encoded.Raw).To(MatchJSON(`{` + header + `,"kind":"RegistryStatus","caSecretName":"ca",` +
+			`"caches":[{"upstream":"docker.io","endpoint":"https://10.0.0.1:5000","remoteURL":"https://registry-1.docker.io"}]}`))
+		Expect(c.DecodeStatus(encoded)).To(Equal(status))
+	})
+})

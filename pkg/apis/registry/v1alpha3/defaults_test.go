@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha3_test
+
+import (
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	. "github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+)
+
+var _ = Describe("Defaults", func() {
+	defaulted := func(cache RegistryCache) RegistryCache {
+		config := &RegistryConfig{Caches: []RegistryCache{cache}}
+		SetObjectDefaults_RegistryConfig(config)
+		return config.Caches[0]
+	}
+
+	documented := RegistryCache{
+		Upstream:          "quay.io",
+		RemoteURL:         ptr.To("https://quay.io"),
+		Volume:            &Volume{Size: ptr.To(resource.MustParse("10Gi"))},
+		GarbageCollection: &GarbageCollection{TTL: &metav1.Duration{Duration: 7 * 24 * time.Hour}},
+		HTTP:              &HTTP{TLS: ptr.To(true)},
+		HighAvailability:  &HighAvailability{Enabled: false},
+	}
+
+	It("fills in what is left out", func() {
+		Expect(defaulted(RegistryCache{Upstream: "quay.io"})).To(BeComparableTo(documented))
+	})
+
+	It("fills in empty blocks", func() {
+		Expect(defaulted(RegistryCache{
+			Upstream:          "quay.io",
+			Volume:            &Volume{},
+			GarbageCollection: &GarbageCollection{},
+			HTTP:              &HTTP{},
+			HighAvailability:  &HighAvailability{},
+		})).To(BeComparableTo(documented))
+	})
+
+	It("knows where Docker Hub is", func() {
+		Expect(defaulted(RegistryCache{Upstream: "docker.io"}).RemoteURL).To(HaveValue(Equal("https://registry-1.docker.io")))
+	})
+
+	It("keeps what is there, zero values included", func() {
+		cache := RegistryCache{
+			Upstream:            "quay.io",
+			RemoteURL:           ptr.To(""),
+			Volume:              &Volume{Size: ptr.To(resource.MustParse("0")), StorageClassName: ptr.To("x")},
+			GarbageCollection:   &GarbageCollection{TTL: &metav1.Duration{}},
+			SecretReferenceName: ptr.To("x"),
+			Proxy:               &Proxy{},
+			HTTP:                &HTTP{TLS: ptr.To(false)},
+			HighAvailability:    &HighAvailability{Enabled: true},
+			ServiceNameSuffix:   ptr.To("x"),
+		}
+		Expect(defaulted(*cache.DeepCopy())).To(BeComparableTo(cache))
+	})
+})

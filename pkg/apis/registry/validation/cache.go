@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+// maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
+const maxServiceNameSuffixLength = 54
+
+// validateCache validates the fields of a cache that differ from those of the
+// old one, which is nil for a new cache.
+func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
+	var allErrs field.ErrorList
+	if old == nil {
+		old = &registry.RegistryCache{}
+		allErrs = append(allErrs, validateUpstream(cache.Upstream, fldPath.Child("upstream"))...)
+		allErrs = append(allErrs, validateStorageClassName(volumeOf(cache).StorageClassName, fldPath.Child("volume", "storageClassName"))...)
+	} else {
+		allErrs = append(allErrs, validateTransition(cache, old, fldPath)...)
+	}
+
+	// The derived URL is as good as the upstream, and nothing that the owner wrote.
+	if derived := upstream.Upstream(cache.Upstream).DefaultRemoteURL(); ptr.Deref(cache.RemoteURL, derived) != derived {
+		allErrs = append(allErrs, validateURL(cache.RemoteURL, old.RemoteURL, fldPath.Child("remoteURL"))...)
+	}
+	allErrs = append(allErrs, validateSize(volumeOf(cache).Size, volumeOf(old).Size, fldPath.Child("volume", "size"))...)
+	allErrs = append(allErrs, validateTTL(ttlOf(cache), ttlOf(old), fldPath.Child("garbageCollection", "ttl"))...)
+	allErrs = append(allErrs, validateSecretReferenceName(cache.SecretReferenceName, old.SecretReferenceName, fldPath.Child("secretReferenceName"))...)
+	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
+
+	proxy, oldProxy, proxyPath := ptr.Deref(cache.Proxy, registry.Proxy{}), ptr.Deref(old.Proxy, registry.Proxy{}), fldPath.Child("proxy")
+	allErrs = append(allErrs, validateURL(proxy.HTTPProxy, oldProxy.HTTPProxy, proxyPath.Child("httpProxy"))...)
+	return append(allErrs, validateURL(proxy.HTTPSProxy, oldProxy.HTTPSProxy, proxyPath.Child("httpsProxy"))...)
+}
+
+// validateTransition validates what a running cache can't follow.
+func validateTransition(cache, old *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
+	const remedy = "to start over with an empty cache, remove this one in an update of its own and add it again once it is gone"
+	var allErrs field.ErrorList
+
+	volume, oldVolume, volumePath := volumeOf(cache), volumeOf(old), fldPath.Child("volume")
+	if volume.Size != nil && oldVolume.Size != nil && volume.Size.Cmp(*oldVolume.Size) < 0 {
+		allErrs = append(allErrs, field.Forbidden(volumePath.Child("size"),
+			fmt.Sprintf("a volume may not shrink, it is %s now; %s", oldVolume.Size, remedy)))
+	}
+	if !ptr.Equal(volume.StorageClassName, oldVolume.StorageClassName) {
+		allErrs = append(allErrs, field.Forbidden(volumePath.Child("storageClassName"),
+			fmt.Sprintf("the storage class of a volume can't be changed, it is %s now; %s", orDefault(oldVolume.StorageClassName), remedy)))
+	}
+	ttl, oldTTL := ttlOf(cache), ttlOf(old)
+	if ttl != nil && oldTTL != nil && ttl.Duration > 0 && oldTTL.Duration == 0 {
+		allErrs = append(allErrs, field.Forbidden(fldPath.Child("garbageCollection", "ttl"),
+			fmt.Sprintf("garbage collection can't be switched on for a cache that runs without it, as what it holds would never be collected; %s", remedy)))
+	}
+	return allErrs
+}
+
+func validateUpstream(value string, fldPath *field.Path) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(fldPath, "name the registry host as in image references, for example docker.io or registry.example.com:5000")}
+	}
+	if strings.Contains(value, "/") {
+		return field.ErrorList{invalid(fldPath, value, "must be a registry host with an optional port, without a scheme and without a path")}
+	}
+	var allErrs field.ErrorList
+	host, port, hasPort := strings.Cut(value, ":")
+	for _, message := range validation.IsDNS1123Subdomain(host) {
+		allErrs = append(allErrs, invalid(fldPath, value, "the host must be a DNS name: "+message))
+	}
+	if hasPort && !isPort(port) {
+		allErrs = append(allErrs, invalid(fldPath, value, portMessage))
+	}
+	return allErrs
+}
+
+func validateStorageClassName(name *string, fldPath *field.Path) field.ErrorList {
+	if name == nil {
+		return nil
+	}
+	var allErrs field.ErrorList
+	for _, message := range validation.IsDNS1123Subdomain(*name) {
+		allErrs = append(allErrs, field.Invalid(fldPath, *name, "must be the name of a StorageClass, or be left out for the cluster's default: "+message))
+	}
+	return allErrs
+}
+
+func validateSize(size, old *resource.Quantity, fldPath *field.Path) field.ErrorList {
+	if size == nil || old != nil && size.Cmp(*old) == 0 || size.Sign() > 0 {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(fldPath, size.String(), "must be greater than zero, for example 10Gi")}
+}
+
+func validateTTL(ttl, old *metav1.Duration, fldPath *field.Path) field.ErrorList {
+	if ttl == nil || ptr.Equal(ttl, old) || ttl.Duration >= 0 {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(fldPath, ttl.Duration.String(), "must not be negative; 0s switches garbage collection off")}
+}
+
+func validateSecretReferenceName(name, old *string, fldPath *field.Path) field.ErrorList {
+	if name == nil || ptr.Equal(name, old) || *name != "" {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(fldPath, *name, "must be the name of an entry in spec.resources, or be left out for anonymous pulls")}
+}
+
+func validateServiceNameSuffix(suffix, old *string, fldPath *field.Path) field.ErrorList {
+	if suffix == nil || ptr.Equal(suffix, old) {
+		return nil
+	}
+	var allErrs field.ErrorList
+	if len(*suffix) > maxServiceNameSuffixLength {
+		allErrs = append(allErrs, field.TooLong(fldPath, *suffix, maxServiceNameSuffixLength))
+	}
+	for _, message := range validation.IsDNS1123Label(*suffix) {
+		// The shorter limit above says it already.
+		if message != validation.MaxLenError(validation.DNS1123LabelMaxLength) {
+			allErrs = append(allErrs, field.Invalid(fldPath, *suffix, message))
+		}
+	}
+	return allErrs
+}
+
+func volumeOf(cache *registry.RegistryCache) registry.Volume {
+	return ptr.Deref(cache.Volume, registry.Volume{})
+}
+
+func ttlOf(cache *registry.RegistryCache) *metav1.Duration {
+	return ptr.Deref(cache.GarbageCollection, registry.GarbageCollection{}).TTL
+}
+
+func orDefault(storageClassName *string) string {
+	if storageClassName == nil {
+		return "the cluster's default"
+	}
+	return fmt.Sprintf("%q", *storageClassName)
+}

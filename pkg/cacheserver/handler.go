@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/health"
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	gorillahandlers "github.com/gorilla/handlers"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	healthPath         = "/debug/health"
+	defaultMetricsPath = "/metrics"
+)
+
+// newHandler wraps the registry API. An unhealthy server refuses, so that containerd goes on to the upstream.
+func newHandler(config *configuration.Configuration, app http.Handler, checks *health.Registry) http.Handler {
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case len(checks.CheckStatus(r.Context())) > 0:
+			serveError(w, errcode.ErrorCodeUnavailable.WithDetail("health check failed: please see "+healthPath))
+		case r.URL.Path == "/":
+			// The stock registry answers here that it is alive, and load balancers ask for it.
+			w.Header().Set("Cache-Control", "no-cache")
+		default:
+			app.ServeHTTP(w, r)
+		}
+	}))
+	if !config.Log.AccessLog.Disabled {
+		handler = gorillahandlers.CombinedLoggingHandler(os.Stdout, handler)
+	}
+	return handler
+}
+
+// newDebugHandler serves health and metrics. Profiles are left out: they show the memory that credentials are in.
+func newDebugHandler(config configuration.Debug, checks *health.Registry) http.Handler {
+	metrics := http.NotFoundHandler()
+	if config.Prometheus.Enabled {
+		metrics = promhttp.Handler()
+	}
+	metricsPath := config.Prometheus.Path
+	if metricsPath == "" {
+		metricsPath = defaultMetricsPath
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case healthPath:
+			serveHealth(w, checks.CheckStatus(r.Context()))
+		case metricsPath:
+			metrics.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+func serveHealth(w http.ResponseWriter, failures map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	if len(failures) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if err := json.NewEncoder(w).Encode(failures); err != nil {
+		logrus.WithError(err).Debug("The health could not be written")
+	}
+}
+
+func serveError(w http.ResponseWriter, err error) {
+	if err := errcode.ServeJSON(w, err); err != nil {
+		logrus.WithError(err).Debug("An error could not be written")
+	}
+}

@@ -1,0 +1,137 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver"
+)
+
+const valid = `
+version: 0.1
+storage:
+  filesystem:
+    rootdirectory: /var/lib/registry
+http:
+  addr: :5000
+  tls: {}
+proxy:
+  remoteurl: https://example.com
+  username: robot
+  password: s3cret
+`
+
+var _ = Describe("Load", func() {
+	load := func(content string) error {
+		GinkgoHelper()
+		path := filepath.Join(GinkgoT().TempDir(), "config.yml")
+		Expect(os.WriteFile(path, []byte(content), 0o600)).To(Succeed())
+		_, err := cacheserver.Load(path)
+		if err != nil {
+			Expect(err.Error()).To(ContainSubstring(path))
+			Expect(err.Error()).NotTo(ContainSubstring("\n"))
+			Expect(err.Error()).NotTo(ContainSubstring("s3c"))
+		}
+		return err
+	}
+
+	It("accepts a configuration", func() {
+		Expect(load(valid)).To(Succeed())
+	})
+
+	DescribeTable("names what is wrong", func(old, replacement, message string) {
+		Expect(valid).To(ContainSubstring(old))
+		Expect(load(strings.Replace(valid, old, replacement, 1))).To(MatchError(ContainSubstring(message)))
+	},
+		Entry("no YAML", "version: 0.1", "version: [", "yaml: line"),
+		Entry("another version", "version: 0.1", "version: 1.0", `unsupported version: "1.0"`),
+		Entry("no storage", "storage:\n  filesystem:\n    rootdirectory: /var/lib/registry\n", "", "no storage configuration provided"),
+		Entry("a storage driver that is not built in", "filesystem:", "s3:", "storage.s3: this storage driver is not built in, use one of: filesystem, inmemory"),
+		Entry("two storage drivers", "  filesystem:", "  inmemory: {}\n  filesystem:", "must provide exactly one storage type"),
+		Entry("an access control that is not built in", "http:", "auth: {token: {realm: x}}\nhttp:", "auth.token: this access control is not built in"),
+		Entry("no address", "addr: :5000", "addr: ''", `http.addr: "" is not an address, set [host]:port`),
+		Entry("an address without a port", "addr: :5000", "addr: localhost", `http.addr: "localhost" is not an address`),
+		Entry("a debug address without a port", "tls: {}", "debug: {addr: localhost}", "http.debug.addr"),
+		Entry("a path for metrics that is taken", "tls: {}", "debug: {prometheus: {path: /debug/health}}", "http.debug.prometheus.path"),
+		Entry("another network", "tls: {}", "net: unix", `http.net: "unix" is not supported`),
+		Entry("a negative drain timeout", "tls: {}", "draintimeout: -1s", "http.draintimeout: -1s must not be negative"),
+		Entry("half a key pair", "tls: {}", "tls: {certificate: a}", "http.tls: certificate and key belong together"),
+		Entry("Let's Encrypt", "tls: {}", "tls: {letsencrypt: {cachefile: a}}", "http.tls.letsencrypt: not supported, set http.tls.certificate"),
+		Entry("client certificates without TLS", "tls: {}", "tls: {clientcas: [a]}", "http.tls.clientcas"),
+		Entry("an old TLS version", "tls: {}", "tls: {minimumtls: tls1.0}", `http.tls.minimumtls: "tls1.0" is not supported, set tls1.2 or tls1.3`),
+		Entry("an insecure cipher suite", "tls: {}", "tls: {ciphersuites: [TLS_RSA_WITH_RC4_128_SHA]}", `http.tls.ciphersuites: "TLS_RSA_WITH_RC4_128_SHA" is unknown or insecure`),
+		Entry("no upstream", "remoteurl: https://example.com", "", "proxy.remoteurl: missing"),
+		Entry("an upstream without scheme", "https://example.com", "example.com", "proxy.remoteurl: not a URL of a registry, set http(s)://host[:port]"),
+		Entry("an upstream that is no URL", "https://example.com", "https://u:s3cret@exa mple", "proxy.remoteurl: not a URL"),
+		Entry("a user in the upstream", "https://example.com", "https://u:s3cret@example.com", "proxy.remoteurl: must not carry a user, set proxy.username and proxy.password"),
+		Entry("a query in the upstream", "https://example.com", "https://example.com?token=s3cret", "proxy.remoteurl: must have neither"),
+		Entry("a user name without password", "password: s3cret", "", "proxy: username and password belong together"),
+		Entry("a password without user name", "username: robot", "", "proxy: username and password belong together"),
+		Entry("a negative TTL", "username: robot", "username: robot\n  ttl: -1h", "proxy.ttl: -1h0m0s must not be negative, set 0"),
+		Entry("an unknown log level", "http:", "log: {level: loud}\nhttp:", "invalid loglevel loud"),
+		Entry("an unknown log format", "http:", "log: {formatter: xml}\nhttp:", `log.formatter: "xml" is not supported`),
+		Entry("a secret where a section belongs", "proxy:\n  remoteurl: https://example.com\n  username: robot\n  password: s3cret", "proxy: s3cret`s", "cannot unmarshal !!str a value into configuration.Proxy"),
+		Entry("a list where the password belongs", "password: s3cret", "password: [s3cret]", "cannot unmarshal !!seq into string"),
+	)
+
+	It("names everything that is wrong at once", func() {
+		err := load("version: 0.1\nstorage: {gcs: {}}\nproxy: {ttl: -1s}\n")
+		Expect(err).To(MatchError(And(
+			ContainSubstring("storage.gcs:"), ContainSubstring("http.addr:"), ContainSubstring("proxy.remoteurl:"), ContainSubstring("proxy.ttl:"))))
+	})
+
+	It("says which file is missing", func() {
+		_, err := cacheserver.Load("/nowhere/config.yml")
+		Expect(err).To(MatchError(ContainSubstring("open /nowhere/config.yml: no such file")))
+	})
+
+	It("warns of a field that nothing reads", func() {
+		output := gbytes.NewBuffer()
+		logrus.SetOutput(output)
+		DeferCleanup(func() { logrus.SetOutput(GinkgoWriter) })
+
+		Expect(load(valid)).To(Succeed())
+		Expect(output.Contents()).To(BeEmpty())
+		Expect(load(strings.Replace(valid, "password: s3cret", "passwort: s3cret\n  password: s3cret", 1))).To(Succeed())
+		Expect(output).To(gbytes.Say("field passwort not found"))
+		Expect(output.Contents()).NotTo(ContainSubstring("s3cret"))
+	})
+})
+
+var _ = Describe("the command", func() {
+	It("tells its version", func() {
+		output, err := exec.Command(binary, "--version").Output()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(output)).To(HavePrefix("registry-cache-server version "))
+	})
+
+	It("explains itself when it is used wrongly", func() {
+		output, err := exec.Command(binary, "serve").CombinedOutput()
+		Expect(err).To(HaveOccurred())
+		Expect(string(output)).To(And(ContainSubstring("serve CONFIG"), ContainSubstring("accepts 1 arg(s), received 0")))
+	})
+
+	It("links neither the SDK of a cloud nor Kubernetes' client", func() {
+		output, err := exec.Command("go", "list", "-deps", "github.com/larder-project/larder/cmd/registry-cache-server").Output()
+		Expect(err).NotTo(HaveOccurred())
+		for dependency := range strings.Lines(string(output)) {
+			Expect(dependency).NotTo(HavePrefix("github.com/aws/"))
+			Expect(dependency).NotTo(HavePrefix("github.com/Azure/"))
+			Expect(dependency).NotTo(HavePrefix("cloud.google.com/"))
+			Expect(dependency).NotTo(HavePrefix("google.golang.org/api"))
+			Expect(dependency).NotTo(HavePrefix("k8s.io/client-go"))
+			Expect(dependency).NotTo(HavePrefix("github.com/gardener/"))
+		}
+	})
+})

@@ -1,0 +1,205 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/health"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
+)
+
+const (
+	headerTimeout = 30 * time.Second
+	idleTimeout   = 3 * time.Minute
+)
+
+// Run serves the cache that a configuration file describes until the context ends or the process is told to stop,
+// and lets running downloads finish then. Its errors are complete: they name the file, and the cause in one line.
+func Run(ctx context.Context, configPath string) error {
+	config, err := Load(configPath)
+	if err != nil {
+		return err
+	}
+	configureLogging(config.Log)
+	server, err := New(ctx, config)
+	if err != nil {
+		return fmt.Errorf("starting with the configuration %s: %w", configPath, err)
+	}
+	// Signals are taken over only now: until here there is nothing to finish, and no reason to outlive one.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := server.Serve(ctx); err != nil {
+		return fmt.Errorf("serving with the configuration %s: %w", configPath, err)
+	}
+	return nil
+}
+
+// Server is one cache with its debug server.
+type Server struct {
+	app          *handlers.App
+	drainTimeout time.Duration
+	api          endpoint
+	debug        *endpoint
+}
+
+// endpoint is a server that listens already.
+type endpoint struct {
+	*http.Server
+	listener net.Listener
+}
+
+// New sets up a server and binds its addresses. The configuration is one that Load returned.
+func New(ctx context.Context, config *configuration.Configuration) (_ *Server, err error) {
+	tlsConfig, err := newTLSConfig(config.HTTP.TLS)
+	if err != nil {
+		return nil, err
+	}
+	app, err := newApp(context.WithoutCancel(ctx), config)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{app: app, drainTimeout: config.HTTP.DrainTimeout}
+	if s.drainTimeout == 0 {
+		s.drainTimeout = cacheconfig.DrainTimeout
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+
+	checks := health.NewRegistry()
+	app.RegisterHealthChecks(checks)
+
+	s.api.Server = newHTTPServer(newHandler(config, app, checks))
+	s.api.TLSConfig = tlsConfig
+	s.api.Protocols = protocols(config.HTTP)
+	if s.api.listener, err = net.Listen("tcp", config.HTTP.Addr); err != nil {
+		return nil, fmt.Errorf("http.addr: %w", err)
+	}
+	if config.HTTP.Debug.Addr != "" {
+		s.debug = &endpoint{Server: newHTTPServer(newDebugHandler(config.HTTP.Debug, checks))}
+		if s.debug.listener, err = net.Listen("tcp", config.HTTP.Debug.Addr); err != nil {
+			return nil, fmt.Errorf("http.debug.addr: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Addr is the address that the registry API is served at.
+func (s *Server) Addr() string {
+	return s.api.listener.Addr().String()
+}
+
+// DebugAddr is the address of the debug server, or empty.
+func (s *Server) DebugAddr() string {
+	if s.debug == nil {
+		return ""
+	}
+	return s.debug.listener.Addr().String()
+}
+
+// Serve serves until the context ends, then drains: no new request is taken, and those that run may take as long as
+// http.draintimeout. Health and metrics are served to the end. A server serves once.
+func (s *Server) Serve(ctx context.Context) error {
+	failed := make(chan error, 2)
+	if s.debug != nil {
+		go func() { failed <- s.debug.serve() }()
+	}
+	go func() { failed <- s.api.serve() }()
+	logrus.WithFields(logrus.Fields{
+		"address":      s.Addr(),
+		"debugAddress": s.DebugAddr(),
+		"tls":          s.api.TLSConfig != nil,
+	}).Info("Serving")
+
+	select {
+	case err := <-failed:
+		return errors.Join(err, s.close())
+	case <-ctx.Done():
+		logrus.WithField("timeout", s.drainTimeout.String()).Info("Stopping, running downloads may finish")
+		return errors.Join(s.drain(), s.close())
+	}
+}
+
+func (s *Server) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout)
+	defer cancel()
+	if err := s.api.Shutdown(ctx); err != nil {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		logrus.Warn("Downloads were cut off, they took longer than http.draintimeout")
+	}
+	return nil
+}
+
+// close ends everything at once.
+func (s *Server) close() error {
+	var group errgroup.Group
+	group.Go(s.api.close)
+	if s.debug != nil {
+		group.Go(s.debug.close)
+	}
+	return errors.Join(group.Wait(), s.app.Shutdown())
+}
+
+func (e *endpoint) serve() error {
+	serve := e.Serve
+	if e.TLSConfig != nil {
+		serve = func(listener net.Listener) error { return e.ServeTLS(listener, "", "") }
+	}
+	if err := serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving %s: %w", e.listener.Addr(), err)
+	}
+	return nil
+}
+
+func (e *endpoint) close() error {
+	if e.listener == nil {
+		return nil
+	}
+	// A server that never served does not know its listener; one that did has closed it before.
+	return errors.Join(e.Close(), ignoreClosed(e.listener.Close()))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// newHTTPServer has no limit on the time of a request: a large layer on a slow line takes what it takes.
+func newHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          connectionLog(),
+	}
+}
+
+func protocols(config configuration.HTTP) *http.Protocols {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(!config.HTTP2.Disabled)
+	protocols.SetUnencryptedHTTP2(config.H2C.Enabled)
+	return protocols
+}

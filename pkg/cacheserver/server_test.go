@@ -1,0 +1,329 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
+	"github.com/onsi/gomega/gexec"
+
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/test/landscape/upstream"
+)
+
+const (
+	app = "team/app:v1"
+	// nodePasswordHash is that of "node".
+	nodePasswordHash = "$2a$04$O5y/LWjanTpXU2PGNwGzq.YntF1z.V3c7rC.mf1sE9W2bF786MbOq"
+)
+
+var _ = Describe("registry-cache-server", func() {
+	var w *world
+
+	BeforeEach(func() { w = newWorld() })
+
+	for _, server := range []string{upstream.Private, upstream.Basic} {
+		Describe("as a cache of a registry like "+server, func() {
+			It("pulls with its own credential once, and has it from then on", func() {
+				image := w.push(server, app, 1<<20)
+				cache := w.start(w.config(server), "REGISTRY_LOG_LEVEL=debug")
+				w.requests.Reset()
+
+				Expect(cache.pull(app)).To(Equal(digestOf(image)))
+				content := w.requests.Requests(upstream.KindManifest, upstream.KindBlob)
+				Expect(content).NotTo(BeEmpty())
+				for _, request := range content {
+					Expect(request.User).To(Equal(robot.Username))
+					Expect(request.Status).To(Equal(http.StatusOK))
+				}
+
+				w.requests.Reset()
+				Expect(cache.pull(app)).To(Equal(digestOf(image)))
+				Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
+				for _, request := range w.requests.Requests(upstream.KindManifest) {
+					Expect(request.Method).To(Equal(http.MethodHead), "only the tag is asked for")
+				}
+
+				cache.stop()
+				Expect(secretParts(append(cache.Out.Contents(), cache.Err.Contents()...))).To(BeEmpty())
+			})
+
+			It("does not serve with a wrong credential", func() {
+				w.push(server, app, 1024)
+				c := w.config(server)
+				c.Credential = &credentials.Credential{Username: robot.Username, Password: "wrong-s3cret"}
+				cache := w.start(c, "REGISTRY_LOG_LEVEL=debug")
+
+				_, err := cache.pull(app)
+				Expect(err).To(HaveOccurred())
+				Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
+				Expect(w.requests.Requests()).To(ContainElement(And(
+					HaveField("User", robot.Username), HaveField("Status", http.StatusUnauthorized))))
+				Expect(cache.Err.Contents()).NotTo(ContainSubstring("wrong-s3cret"))
+			})
+		})
+	}
+
+	It("tells its health, and how it does as a cache", func() {
+		w.push(upstream.Private, app, 1024)
+		cache := w.start(w.config(upstream.Private))
+		for range 2 {
+			_, err := cache.pull(app)
+			Expect(err).NotTo(HaveOccurred())
+		}
+
+		status, body := cache.debug("/debug/health")
+		Expect(status).To(Equal(http.StatusOK))
+		Expect(body).To(MatchJSON(`{}`))
+
+		status, body = cache.debug("/metrics")
+		Expect(status).To(Equal(http.StatusOK))
+		Expect(body).To(ContainSubstring(`registry_proxy_hits_total{type="blob"} 2`))
+		Expect(body).To(ContainSubstring(`registry_proxy_misses_total{type="blob"} 2`))
+		Expect(body).To(ContainSubstring(`registry_proxy_requests_total{type="manifest"}`))
+		Expect(body).To(ContainSubstring(`registry_http_requests_total`))
+
+		status, _ = cache.debug("/debug/vars")
+		Expect(status).To(Equal(http.StatusNotFound))
+		status, _ = cache.debug("/debug/pprof/heap")
+		Expect(status).To(Equal(http.StatusNotFound))
+	})
+
+	It("uses what another instance has stored", func() {
+		image := w.push(upstream.Private, app, 1<<20)
+		first := w.start(w.config(upstream.Private))
+		Expect(first.pull(app)).To(Equal(digestOf(image)))
+		first.stop()
+
+		second := w.start(w.config(upstream.Private))
+		w.requests.Reset()
+		Expect(second.pull(app)).To(Equal(digestOf(image)))
+		Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
+	})
+
+	Describe("with TLS", func() {
+		It("serves HTTPS, and takes over a certificate that is renewed under it", func() {
+			image := w.push(upstream.Private, app, 1024)
+			dir := GinkgoT().TempDir()
+			c := w.config(upstream.Private)
+			c.TLS = w.issue(dir)
+			cache := w.start(c)
+
+			Expect(cache.pull(app)).To(Equal(digestOf(image)))
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusBadRequest))
+
+			before := cache.serial()
+			Expect(cache.serial()).To(Equal(before))
+
+			w.issue(dir)
+			after := cache.serial()
+			Expect(after).NotTo(Equal(before))
+
+			By("keeping the last good one when the files are no pair")
+			Expect(os.Remove(filepath.Join(dir, "tls.key"))).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(dir, "tls.key"), []byte("garbage"), 0o600)).To(Succeed())
+			Expect(cache.serial()).To(Equal(after))
+			Expect(cache.serial()).To(Equal(after))
+			cache.stop()
+			Expect(bytes.Count(cache.Err.Contents(), []byte("cannot be used"))).To(Equal(1), "said once, not at each handshake")
+		})
+	})
+
+	Describe("with settings of the stock registry", func() {
+		It("asks clients for certificates, and keeps to a TLS version and to HTTP/1.1", func() {
+			c := w.config(upstream.Private)
+			c.TLS = w.issue(GinkgoT().TempDir())
+			cache := w.start(c,
+				"REGISTRY_HTTP_TLS_CLIENTCAS=["+w.caFile()+"]",
+				"REGISTRY_HTTP_TLS_CLIENTAUTH=require-any-client-cert",
+				"REGISTRY_HTTP_TLS_MINIMUMTLS=tls1.3",
+				"REGISTRY_HTTP_HTTP2_DISABLED=true")
+
+			_, err := cache.get("/v2/", nil)
+			Expect(err).To(MatchError(ContainSubstring("certificate required")))
+			_, err = cache.get("/v2/", func(config *tls.Config) { config.MaxVersion = tls.VersionTLS12 })
+			Expect(err).To(MatchError(ContainSubstring("protocol version")))
+			response, err := cache.get("/v2/", func(config *tls.Config) {
+				config.Certificates = []tls.Certificate{w.clientCertificate()}
+			})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(response).To(HaveHTTPStatus(http.StatusOK))
+			Expect(response.ProtoMajor).To(Equal(1))
+		})
+
+		It("speaks HTTP/2, with a chosen cipher suite, under a prefix, to users of its own", func() {
+			c := w.config(upstream.Private)
+			c.TLS = w.issue(GinkgoT().TempDir())
+			users := filepath.Join(w.dir, "htpasswd")
+			Expect(os.WriteFile(users, []byte("node:"+nodePasswordHash+"\n"), 0o600)).To(Succeed())
+			cache := w.start(c,
+				"REGISTRY_HTTP_TLS_CIPHERSUITES=[TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]",
+				"REGISTRY_HTTP_PREFIX=/cache/",
+				"REGISTRY_AUTH={htpasswd: {realm: cache, path: "+users+"}}")
+
+			response, err := cache.get("/cache/v2/", func(config *tls.Config) { config.MaxVersion = tls.VersionTLS12 })
+			Expect(err).NotTo(HaveOccurred())
+			Expect(response).To(HaveHTTPStatus(http.StatusUnauthorized))
+			Expect(response.Header.Get("WWW-Authenticate")).To(Equal(`Basic realm="cache"`))
+			Expect(response.ProtoMajor).To(Equal(2))
+			Expect(response.TLS.CipherSuite).To(Equal(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256))
+		})
+
+		It("writes the logs that it is told to", func() {
+			cache := w.start(w.config(upstream.Private),
+				"REGISTRY_LOG_ACCESSLOG_DISABLED=false", "REGISTRY_LOG_FIELDS={cluster: example}", "REGISTRY_LOG_LEVEL=debug")
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
+			Eventually(cache.Out).Should(gbytes.Say(`127.0.0.1 - - \[.*\] "GET /v2/ HTTP/1.1" 200 2`))
+			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
+		})
+
+		It("refuses while a health check fails", func() {
+			marker := filepath.Join(w.dir, "maintenance")
+			cache := w.start(w.config(upstream.Private), "REGISTRY_HEALTH={file: [{file: "+marker+", interval: 50ms}]}")
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
+			Expect(http.Get("http://" + cache.address + "/")).To(HaveHTTPStatus(http.StatusOK))
+
+			Expect(os.WriteFile(marker, nil, 0o600)).To(Succeed())
+			Eventually(func() int {
+				status, _ := cache.debug("/debug/health")
+				return status
+			}).Should(Equal(http.StatusServiceUnavailable))
+			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusServiceUnavailable))
+		})
+	})
+
+	It("reaches the upstream and its token server through the proxy of its environment", func() {
+		w = newWorld(func(o *upstream.Options) {
+			o.Private.Host = "private.example.test"
+			o.Token = upstream.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
+		})
+		image := w.push(upstream.Private, app, 1024)
+		proxy := &connectProxy{}
+		server := httptest.NewServer(proxy)
+		DeferCleanup(server.Close)
+
+		cache := w.start(w.config(upstream.Private), "HTTPS_PROXY="+server.URL)
+		Expect(cache.pull(app)).To(Equal(digestOf(image)))
+		Expect(proxy.seen()).To(ConsistOf("private.example.test", "auth.example.test"))
+	})
+
+	Describe("told to stop", func() {
+		// download starts to read a blob that is too large for any buffer on the way.
+		download := func(cache *cache) io.ReadCloser {
+			GinkgoHelper()
+			image := w.push(upstream.Private, app, 64<<20)
+			Expect(cache.pull(app)).To(Equal(digestOf(image)))
+			layers, err := image.Layers()
+			Expect(err).NotTo(HaveOccurred())
+			digest, err := layers[0].Digest()
+			Expect(err).NotTo(HaveOccurred())
+			response, err := http.Get("http://" + cache.address + "/v2/team/app/blobs/" + digest.String())
+			Expect(err).NotTo(HaveOccurred())
+			DeferCleanup(response.Body.Close)
+			Expect(response).To(HaveHTTPStatus(http.StatusOK))
+			Expect(io.CopyN(io.Discard, response.Body, 1<<20)).To(BeEquivalentTo(1 << 20))
+			return response.Body
+		}
+
+		It("takes nothing new, lets a running download finish, and ends well", func() {
+			cache := w.start(w.config(upstream.Private))
+			body := download(cache)
+
+			cache.Terminate()
+			Eventually(cache.Err).Should(gbytes.Say("Stopping"))
+			Eventually(func() error {
+				connection, err := net.Dial("tcp", cache.address)
+				if err != nil {
+					return err
+				}
+				return connection.Close()
+			}).Should(MatchError(ContainSubstring("refused")))
+			status, _ := cache.debug("/debug/health")
+			Expect(status).To(Equal(http.StatusOK))
+			Consistently(cache.Session, "300ms").ShouldNot(gexec.Exit())
+
+			rest, err := io.Copy(io.Discard, body)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(rest).To(BeNumerically(">", 62<<20))
+			Eventually(cache.Session, "10s").Should(gexec.Exit(0))
+		})
+
+		It("does not wait longer than the drain timeout", func() {
+			cache := w.start(w.config(upstream.Private), "REGISTRY_HTTP_DRAINTIMEOUT=300ms")
+			body := download(cache)
+
+			cache.Terminate()
+			Eventually(cache.Session, "5s").Should(gexec.Exit(0))
+			_, err := io.Copy(io.Discard, body)
+			Expect(err).To(HaveOccurred())
+			Expect(cache.Err.Contents()).To(ContainSubstring("http.draintimeout"))
+		})
+	})
+
+	DescribeTable("ends with one clear line when", func(prepare func() (*gexec.Session, string), message string) {
+		session, configFile := prepare()
+		Eventually(session, "20s").Should(gexec.Exit(1))
+		Expect(session.Out.Contents()).To(BeEmpty())
+		Expect(session.Err.Contents()).To(ContainSubstring(message))
+		Expect(session.Err.Contents()).To(ContainSubstring(configFile))
+		Expect(session.Err.Contents()).NotTo(ContainSubstring("goroutine "))
+		Expect(secretParts(session.Err.Contents())).To(BeEmpty())
+	},
+		Entry("the upstream refuses connections", func() (*gexec.Session, string) {
+			c := w.config(upstream.Private)
+			Expect(w.registries.Close()).To(Succeed())
+			return w.command(c)
+		}, "connection refused"),
+		Entry("the upstream's certificate is not trusted", func() (*gexec.Session, string) {
+			other, err := upstream.NewAuthority()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(os.WriteFile(w.caFile(), other.Certificate, 0o600)).To(Succeed())
+			return w.command(w.config(upstream.Private))
+		}, "x509"),
+		Entry("the address is taken", func() (*gexec.Session, string) {
+			return w.command(w.config(upstream.Private), "REGISTRY_HTTP_ADDR="+w.registries.BasicHost)
+		}, "http.addr: listen tcp"),
+		Entry("the debug address is taken", func() (*gexec.Session, string) {
+			return w.command(w.config(upstream.Private), "REGISTRY_HTTP_DEBUG_ADDR="+w.registries.BasicHost)
+		}, "http.debug.addr: listen tcp"),
+		Entry("the storage cannot be a directory", func() (*gexec.Session, string) {
+			Expect(os.WriteFile(w.storage(), nil, 0o600)).To(Succeed())
+			return w.command(w.config(upstream.Private))
+		}, "storage.filesystem.rootdirectory: mkdir"),
+		Entry("the certificate is missing", func() (*gexec.Session, string) {
+			return w.command(w.config(upstream.Private), "REGISTRY_HTTP_TLS_CERTIFICATE=/nowhere/tls.crt", "REGISTRY_HTTP_TLS_KEY=/nowhere/tls.key")
+		}, "http.tls: stat /nowhere/tls.crt: no such file"),
+		Entry("the environment adds a second storage driver", func() (*gexec.Session, string) {
+			return w.command(w.config(upstream.Private), "REGISTRY_STORAGE_INMEMORY={}")
+		}, "multiple storage drivers"),
+		Entry("a middleware is not built in", func() (*gexec.Session, string) {
+			return w.command(w.config(upstream.Private), "REGISTRY_MIDDLEWARE={registry: [{name: unknown}]}")
+		}, "no registry middleware registered with name: unknown"),
+	)
+
+	It("ends at once when it is told to stop while the upstream does not answer", func() {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(listener.Close)
+		c := w.config(upstream.Private)
+		c.RemoteURL = "http://" + listener.Addr().String()
+		session, _ := w.command(c)
+		Expect(listener.Accept()).NotTo(BeNil())
+		Consistently(session, "200ms").ShouldNot(gexec.Exit())
+		session.Terminate()
+		Eventually(session, time.Second).Should(gexec.Exit())
+	})
+})

@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/sirupsen/logrus"
+)
+
+var tlsVersions = map[string]uint16{
+	"":       tls.VersionTLS12,
+	"tls1.2": tls.VersionTLS12,
+	"tls1.3": tls.VersionTLS13,
+}
+
+var clientAuthTypes = map[configuration.ClientAuth]tls.ClientAuthType{
+	"": tls.RequireAndVerifyClientCert,
+	configuration.ClientAuthRequestClientCert:          tls.RequestClientCert,
+	configuration.ClientAuthRequireAnyClientCert:       tls.RequireAnyClientCert,
+	configuration.ClientAuthVerifyClientCertIfGiven:    tls.VerifyClientCertIfGiven,
+	configuration.ClientAuthRequireAndVerifyClientCert: tls.RequireAndVerifyClientCert,
+}
+
+// newTLSConfig is nil when the server is to speak plain HTTP.
+func newTLSConfig(config configuration.TLS) (*tls.Config, error) {
+	if config.Certificate == "" {
+		return nil, nil
+	}
+	certificate := &certificateFile{certificatePath: config.Certificate, keyPath: config.Key}
+	if err := certificate.load(); err != nil {
+		return nil, fmt.Errorf("http.tls: %w", err)
+	}
+	suites, err := cipherSuites(config.CipherSuites)
+	if err != nil {
+		return nil, fmt.Errorf("http.tls.ciphersuites: %w", err)
+	}
+	tlsConfig := &tls.Config{
+		GetCertificate: certificate.get,
+		MinVersion:     tlsVersions[config.MinimumTLS],
+		CipherSuites:   suites,
+	}
+	if len(config.ClientCAs) > 0 {
+		tlsConfig.ClientAuth = clientAuthTypes[config.ClientAuth]
+		if tlsConfig.ClientCAs, err = readBundles(config.ClientCAs); err != nil {
+			return nil, fmt.Errorf("http.tls.clientcas: %w", err)
+		}
+	}
+	return tlsConfig, nil
+}
+
+// cipherSuites is nil, for Go's own choice, when none are named.
+func cipherSuites(names []string) ([]uint16, error) {
+	var ids []uint16
+	for _, name := range names {
+		i := slices.IndexFunc(tls.CipherSuites(), func(suite *tls.CipherSuite) bool { return suite.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("%q is unknown or insecure", name)
+		}
+		ids = append(ids, tls.CipherSuites()[i].ID)
+	}
+	return ids, nil
+}
+
+func readBundles(paths []string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	for _, path := range paths {
+		bundle, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if !pool.AppendCertsFromPEM(bundle) {
+			return nil, fmt.Errorf("no certificate in %s", path)
+		}
+	}
+	return pool, nil
+}
+
+// certificateFile is a certificate and its key in files that are replaced when the certificate is renewed. Whether
+// they were is asked at each handshake: two calls of stat are nothing beside the handshake's arithmetic, and there is
+// no watch that could miss the symlinks by which Kubernetes swaps a mounted Secret.
+type certificateFile struct {
+	certificatePath string
+	keyPath         string
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	// loaded and rejected are the files that current was made from, and those that were no pair.
+	loaded, rejected generation
+}
+
+// generation tells files from those that stand in their place later.
+type generation struct {
+	certificate, key os.FileInfo
+}
+
+func (g generation) equal(other generation) bool {
+	return sameFile(g.certificate, other.certificate) && sameFile(g.key, other.key)
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// get is called for each handshake. A certificate that cannot be replaced is better than none: clients see when it
+// expires, and the log says why.
+func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found, err := c.stat()
+	if err != nil || found.equal(c.loaded) || found.equal(c.rejected) {
+		return c.current, nil
+	}
+	if err := c.reload(found); err != nil {
+		c.rejected = found
+		logrus.WithError(err).Error("The renewed certificate cannot be used, the one before stays")
+		return c.current, nil
+	}
+	logrus.WithField("notAfter", c.current.Leaf.NotAfter).Info("The certificate was renewed")
+	return c.current, nil
+}
+
+func (c *certificateFile) load() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found, err := c.stat()
+	if err != nil {
+		return err
+	}
+	return c.reload(found)
+}
+
+func (c *certificateFile) reload(found generation) error {
+	pair, err := tls.LoadX509KeyPair(c.certificatePath, c.keyPath)
+	if err != nil {
+		return fmt.Errorf("%s and %s: %w", c.certificatePath, c.keyPath, err)
+	}
+	c.current, c.loaded, c.rejected = &pair, found, generation{}
+	return nil
+}
+
+func (c *certificateFile) stat() (generation, error) {
+	certificate, err := os.Stat(c.certificatePath)
+	if err != nil {
+		return generation{}, err
+	}
+	key, err := os.Stat(c.keyPath)
+	if err != nil {
+		return generation{}, err
+	}
+	return generation{certificate: certificate, key: key}, nil
+}

@@ -1,0 +1,249 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	podsecurity "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/yaml"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var _ = Describe("Cache", func() {
+	DescribeTable("builds", func(name string, values cache.Values) {
+		rendered := render(allObjects(values))
+
+		golden := filepath.Join("testdata", name+".yaml")
+		if os.Getenv("UPDATE_GOLDEN") != "" {
+			Expect(os.MkdirAll("testdata", 0o755)).To(Succeed())
+			Expect(os.WriteFile(golden, rendered, 0o644)).To(Succeed())
+		}
+		expected, err := os.ReadFile(golden)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(rendered)).To(Equal(string(expected)))
+	},
+		Entry("an anonymous cache without TLS", "plain", plain()),
+		Entry("a private, highly available cache with everything", "private-ha", privateHA()),
+	)
+
+	It("orders the objects by kind, each time alike", func() {
+		objects, err := cache.Objects(privateHA())
+		Expect(err).NotTo(HaveOccurred())
+		var kinds []string
+		for _, object := range objects {
+			gvk, err := apiutil.GVKForObject(object, testScheme())
+			Expect(err).NotTo(HaveOccurred())
+			kinds = append(kinds, gvk.Kind)
+		}
+		Expect(kinds).To(Equal([]string{"Secret", "Secret", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget", "VerticalPodAutoscaler"}))
+	})
+
+	DescribeTable("keeps traffic within the zone", func(version, expected string) {
+		values := plain()
+		values.KubernetesVersion = semver.MustParse(version)
+		service := cache.Service(values)
+		Expect(service.Spec.TrafficDistribution).To(HaveValue(Equal(expected)))
+	},
+		Entry("before the new name", "1.33.9", "PreferClose"),
+		Entry("a vendor's version before the new name", "1.33.9-vendor.1", "PreferClose"),
+		Entry("from the new name on", "1.34.0", "PreferSameZone"),
+		Entry("a vendor's version from the new name on", "1.34.0-vendor.1", "PreferSameZone"),
+		Entry("later", "1.36.3", "PreferSameZone"),
+	)
+
+	It("names the Service after the suffix, and nothing else", func() {
+		values := plain()
+		values.Cache.ServiceNameSuffix = new("hub")
+		Expect(cache.Service(values).Name).To(Equal("registry-hub"))
+		Expect(statefulSet(values).Name).To(Equal("registry-docker-io"))
+		Expect(statefulSet(values).Spec.ServiceName).To(Equal("registry-hub"))
+	})
+
+	It("names claims as the StatefulSet controller does", func() {
+		Expect(cache.ClaimName("registry-docker-io", 0)).To(Equal("cache-volume-registry-docker-io-0"))
+	})
+
+	DescribeTable("runs pods that the restricted pod security standard admits", func(values cache.Values) {
+		template := statefulSet(values).Spec.Template
+		evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+		Expect(err).NotTo(HaveOccurred())
+		level := podsecurity.LevelVersion{Level: podsecurity.LevelRestricted, Version: podsecurity.LatestVersion()}
+		for _, result := range evaluator.EvaluatePod(level, &template.ObjectMeta, &template.Spec) {
+			Expect(result.Allowed).To(BeTrue(), result.ForbiddenReason+": "+result.ForbiddenDetail)
+		}
+	},
+		Entry("plain", plain()),
+		Entry("private, highly available", privateHA()),
+	)
+
+	Describe("restarts", func() {
+		var before cache.Values
+
+		BeforeEach(func() {
+			before = privateHA()
+		})
+
+		templateOf := func(values cache.Values) corev1.PodTemplateSpec {
+			return statefulSet(values).Spec.Template
+		}
+
+		DescribeTable("the server when", func(change func(*cache.Values)) {
+			after := privateHA()
+			change(&after)
+			Expect(templateOf(after)).NotTo(Equal(templateOf(before)))
+		},
+			Entry("its configuration changes", func(v *cache.Values) { v.Cache.RemoteURL = new("https://mirror.example.com") }),
+			Entry("its certificate changes", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
+			Entry("the credential changes", func(v *cache.Values) { v.CredentialVersion = "2" }),
+			Entry("its image changes", func(v *cache.Values) { v.Image = "example.com/registry-cache-server:v2" }),
+			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
+		)
+
+		DescribeTable("nothing when", func(change func(*cache.Values)) {
+			after := privateHA()
+			change(&after)
+			Expect(templateOf(after)).To(Equal(templateOf(before)))
+		},
+			Entry("the volume grows", func(v *cache.Values) { v.Cache.Volume.Size = new(resource.MustParse("100Gi")) }),
+			Entry("the Service is named otherwise", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
+			Entry("vertical autoscaling is switched off", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
+		)
+
+		It("says nothing about the credential's bytes where pods are read", func() {
+			after := privateHA()
+			after.Credential = &credentials.Credential{Username: "other", Password: "other"}
+			Expect(templateOf(after)).To(Equal(templateOf(before)))
+			Expect(configOf(after)).NotTo(Equal(configOf(before)))
+		})
+	})
+
+	It("lets no probe depend on the upstream", func() {
+		container := statefulSet(privateHA()).Spec.Template.Spec.Containers[0]
+		Expect(container.StartupProbe.HTTPGet.Path).To(Equal("/"))
+		Expect(container.LivenessProbe.HTTPGet.Path).To(Equal("/"))
+		Expect(container.ReadinessProbe.HTTPGet.Path).To(Equal("/debug/health"))
+		Expect(container.LivenessProbe.HTTPGet.Scheme).To(Equal(corev1.URISchemeHTTPS))
+		Expect(statefulSet(plain()).Spec.Template.Spec.Containers[0].LivenessProbe.HTTPGet.Scheme).To(Equal(corev1.URISchemeHTTP))
+	})
+
+	It("refuses TLS without a certificate, and a certificate without TLS", func() {
+		values := privateHA()
+		values.Certificate = nil
+		_, err := cache.Objects(values)
+		Expect(err).To(MatchError(ContainSubstring("private.example.com:5443")))
+
+		values = plain()
+		values.Certificate = &cache.Certificate{}
+		_, err = cache.Objects(values)
+		Expect(err).To(HaveOccurred())
+	})
+})
+
+func plain() cache.Values {
+	return cache.Values{
+		Cache: registry.RegistryCache{
+			Upstream:          "docker.io",
+			RemoteURL:         new("https://registry-1.docker.io"),
+			Volume:            &registry.Volume{Size: new(resource.MustParse("10Gi"))},
+			GarbageCollection: &registry.GarbageCollection{TTL: &metav1.Duration{Duration: 168 * time.Hour}},
+			HTTP:              &registry.HTTP{TLS: new(false)},
+			HighAvailability:  &registry.HighAvailability{},
+		},
+		Image:             "example.com/registry-cache-server:v1",
+		KubernetesVersion: semver.MustParse("1.33.1"),
+	}
+}
+
+func privateHA() cache.Values {
+	return cache.Values{
+		Cache: registry.RegistryCache{
+			Upstream:          "private.example.com:5443",
+			RemoteURL:         new("https://private.example.com:5443"),
+			Volume:            &registry.Volume{Size: new(resource.MustParse("50Gi")), StorageClassName: new("fast")},
+			GarbageCollection: &registry.GarbageCollection{TTL: &metav1.Duration{}},
+			Proxy:             &registry.Proxy{HTTPProxy: new("http://proxy.example.com:3128"), HTTPSProxy: new("http://proxy.example.com:3129")},
+			HTTP:              &registry.HTTP{TLS: new(true)},
+			HighAvailability:  &registry.HighAvailability{Enabled: true},
+			ServiceNameSuffix: new("private"),
+		},
+		Image:                 "example.com/registry-cache-server:v1",
+		Credential:            &credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"},
+		CredentialVersion:     "1",
+		Certificate:           &cache.Certificate{Certificate: []byte("example certificate"), Key: []byte("example key")},
+		KubernetesVersion:     semver.MustParse("1.36.3"),
+		VerticalPodAutoscaler: true,
+	}
+}
+
+func allObjects(values cache.Values) []client.Object {
+	GinkgoHelper()
+	objects, err := cache.Objects(values)
+	Expect(err).NotTo(HaveOccurred())
+	return append([]client.Object{cache.Service(values)}, objects...)
+}
+
+func statefulSet(values cache.Values) *appsv1.StatefulSet {
+	GinkgoHelper()
+	object, err := cache.StatefulSet(values)
+	Expect(err).NotTo(HaveOccurred())
+	return object
+}
+
+func configOf(values cache.Values) map[string][]byte {
+	GinkgoHelper()
+	secret, err := cache.ConfigSecret(values)
+	Expect(err).NotTo(HaveOccurred())
+	return secret.Data
+}
+
+func testScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	Expect(scheme.AddToScheme(s)).To(Succeed())
+	Expect(vpaautoscalingv1.AddToScheme(s)).To(Succeed())
+	return s
+}
+
+// render shows Secrets in the clear, so that a golden file can be read.
+func render(objects []client.Object) []byte {
+	GinkgoHelper()
+	var out bytes.Buffer
+	for _, object := range objects {
+		gvk, err := apiutil.GVKForObject(object, testScheme())
+		Expect(err).NotTo(HaveOccurred())
+		object.GetObjectKind().SetGroupVersionKind(gvk)
+		if secret, ok := object.(*corev1.Secret); ok {
+			secret.StringData = map[string]string{}
+			for key, value := range secret.Data {
+				secret.StringData[key] = string(value)
+			}
+			secret.Data = nil
+		}
+		data, err := yaml.Marshal(object)
+		Expect(err).NotTo(HaveOccurred())
+		out.WriteString("---\n")
+		out.Write(data)
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,35 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const configKey = "config.yml"
+
+// ConfigSecret returns the Secret with the configuration of the cache server.
+// It is a Secret because the upstream's credential is part of the file. Its
+// name is stable, so that a server can take over a changed credential without
+// a new pod.
+func ConfigSecret(values Values) (*corev1.Secret, error) {
+	configuration := values.config()
+	configuration.Credential = values.Credential
+	rendered, err := configuration.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
+	}
+	return &corev1.Secret{
+		ObjectMeta: values.objectMeta(values.configSecretName()),
+		Type:       corev1.SecretTypeOpaque,
+		Data:       map[string][]byte{configKey: rendered},
+	}, nil
+}
+
+func (v Values) configSecretName() string {
+	return v.Name() + "-config"
+}

@@ -1,0 +1,210 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+)
+
+const (
+	// user is the user and group that the server runs as; the volume is writable for the group.
+	user = 65532
+
+	configVolume    = "config"
+	configDirectory = "/etc/distribution"
+	tlsVolume       = "tls"
+	tlsDirectory    = configDirectory + "/tls"
+
+	// deregistration is the time that passes until the nodes stop sending
+	// requests to a pod that is about to end. The server keeps accepting meanwhile.
+	deregistration = 5 * time.Second
+	// terminationMargin is left to the server for ending after it drained.
+	terminationMargin = 10 * time.Second
+
+	annotationConfigChecksum      = "checksum/config"
+	annotationCertificateChecksum = "checksum/certificate"
+	annotationCredentialVersion   = "registry.extensions.gardener.cloud/credential-version"
+)
+
+func podLabels(values Values) map[string]string {
+	labels := Labels(values.upstream())
+	labels["app.kubernetes.io/name"] = "registry-cache"
+	labels[v1beta1constants.LabelNetworkPolicyToDNS] = v1beta1constants.LabelNetworkPolicyAllowed
+	labels[v1beta1constants.LabelNetworkPolicyToPublicNetworks] = v1beta1constants.LabelNetworkPolicyAllowed
+	return labels
+}
+
+// restartAnnotations change whenever the server must be restarted to take over
+// what changed. None of them is derived from a secret.
+func restartAnnotations(values Values) (map[string]string, error) {
+	configuration, err := values.config().Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
+	}
+	annotations := map[string]string{annotationConfigChecksum: checksum(configuration)}
+	if values.Certificate != nil {
+		annotations[annotationCertificateChecksum] = checksum(values.Certificate.Certificate)
+	}
+	if values.Credential != nil {
+		annotations[annotationCredentialVersion] = values.CredentialVersion
+	}
+	return annotations, nil
+}
+
+func checksum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func podSpec(values Values) corev1.PodSpec {
+	return corev1.PodSpec{
+		Containers:                    []corev1.Container{container(values)},
+		Volumes:                       volumes(values),
+		PriorityClassName:             "system-cluster-critical",
+		AutomountServiceAccountToken:  new(false),
+		EnableServiceLinks:            new(false),
+		TerminationGracePeriodSeconds: new(int64((deregistration + config.DrainTimeout + terminationMargin).Seconds())),
+		TopologySpreadConstraints:     topologySpreadConstraints(values),
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot: new(true),
+			RunAsUser:    new(int64(user)),
+			RunAsGroup:   new(int64(user)),
+			FSGroup:      new(int64(user)),
+			// A full cache has very many files: their owner is only changed if the volume's root has another one.
+			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+}
+
+// topologySpreadConstraints spreads the replicas of a highly available cache.
+// Preference is all that is asked for: a cluster with one node, or without
+// zones, still runs both replicas.
+func topologySpreadConstraints(values Values) []corev1.TopologySpreadConstraint {
+	if !values.Cache.HighAvailability.Enabled {
+		return nil
+	}
+	var constraints []corev1.TopologySpreadConstraint
+	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
+		constraints = append(constraints, corev1.TopologySpreadConstraint{
+			MaxSkew:           1,
+			TopologyKey:       key,
+			WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector:     &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},
+		})
+	}
+	return constraints
+}
+
+// container returns the container of the cache server.
+//
+// No probe depends on the upstream: a cache without one still serves what it
+// has. A cache whose storage is broken is not ready, so that nodes pull from
+// the upstream, and it is not restarted, since that mends no storage.
+//
+// There are no limits: memory grows with the number of pulls at a time, and
+// ending a server in the middle of a storm of pulls would only make it worse.
+func container(values Values) corev1.Container {
+	scheme := corev1.URISchemeHTTP
+	if values.ServesTLS() {
+		scheme = corev1.URISchemeHTTPS
+	}
+	return corev1.Container{
+		Name:            containerName,
+		Image:           values.Image,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Args:            []string{"serve", configDirectory + "/" + configKey},
+		Env:             proxyEnvironment(values),
+		Ports: []corev1.ContainerPort{
+			containerPort(portName, config.Port),
+			containerPort(debugPortName, config.DebugPort),
+		},
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{
+				corev1.ResourceCPU:    resource.MustParse("20m"),
+				corev1.ResourceMemory: resource.MustParse("64Mi"),
+			},
+		},
+		StartupProbe: &corev1.Probe{
+			ProbeHandler:     httpGet("/", portName, scheme),
+			PeriodSeconds:    2,
+			FailureThreshold: 60,
+		},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler:     httpGet("/", portName, scheme),
+			PeriodSeconds:    20,
+			TimeoutSeconds:   10,
+			FailureThreshold: 6,
+		},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler:     httpGet("/debug/health", debugPortName, corev1.URISchemeHTTP),
+			PeriodSeconds:    5,
+			TimeoutSeconds:   5,
+			FailureThreshold: 3,
+		},
+		Lifecycle: &corev1.Lifecycle{
+			PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: int64(deregistration.Seconds())}},
+		},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false),
+			ReadOnlyRootFilesystem:   new(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+		VolumeMounts: volumeMounts(values),
+	}
+}
+
+func proxyEnvironment(values Values) []corev1.EnvVar {
+	proxy := values.Cache.Proxy
+	if proxy == nil {
+		return nil
+	}
+	var environment []corev1.EnvVar
+	if proxy.HTTPProxy != nil {
+		environment = append(environment, corev1.EnvVar{Name: "HTTP_PROXY", Value: *proxy.HTTPProxy})
+	}
+	if proxy.HTTPSProxy != nil {
+		environment = append(environment, corev1.EnvVar{Name: "HTTPS_PROXY", Value: *proxy.HTTPSProxy})
+	}
+	return environment
+}
+
+func volumeMounts(values Values) []corev1.VolumeMount {
+	mounts := []corev1.VolumeMount{
+		{Name: VolumeClaimTemplate, MountPath: config.StorageRoot},
+		{Name: configVolume, MountPath: configDirectory, ReadOnly: true},
+	}
+	if values.ServesTLS() {
+		mounts = append(mounts, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDirectory, ReadOnly: true})
+	}
+	return mounts
+}
+
+func volumes(values Values) []corev1.Volume {
+	volumes := []corev1.Volume{secretVolume(configVolume, values.configSecretName())}
+	if values.ServesTLS() {
+		volumes = append(volumes, secretVolume(tlsVolume, values.tlsSecretName()))
+	}
+	return volumes
+}
+
+func secretVolume(name, secretName string) corev1.Volume {
+	return corev1.Volume{
+		Name: name,
+		VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: secretName, DefaultMode: new(int32(0o440))},
+		},
+	}
+}

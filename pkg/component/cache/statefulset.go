@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"fmt"
+	"strconv"
+
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// StatefulSet returns the StatefulSet that runs the cache server.
+//
+// Claims go with the cache, and with the replica when high availability is
+// switched off: the ManagedResource is told to delete the former, the retention
+// policy the latter. The policy does not make the claims depend on the
+// StatefulSet itself, since that is re-created, without touching pods and
+// claims, when a field changes that cannot be updated.
+func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
+	template, err := podTemplate(values)
+	if err != nil {
+		return nil, err
+	}
+	meta := values.objectMeta(values.Name())
+	meta.Annotations = map[string]string{
+		resourcesv1alpha1.DeleteOnInvalidUpdate:              strconv.FormatBool(true),
+		resourcesv1alpha1.DeletionPropagationOnInvalidUpdate: string(metav1.DeletePropagationOrphan),
+	}
+	return &appsv1.StatefulSet{
+		ObjectMeta: meta,
+		Spec: appsv1.StatefulSetSpec{
+			ServiceName:          values.ServiceName(),
+			Replicas:             new(values.replicas()),
+			RevisionHistoryLimit: new(int32(2)),
+			Selector:             &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},
+			// Replicas do not know each other, so none has to wait for another.
+			PodManagementPolicy: appsv1.ParallelPodManagement,
+			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
+			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+				WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
+				WhenScaled:  appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
+			},
+			Template:             template,
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{volumeClaimTemplate(values)},
+		},
+	}, nil
+}
+
+func (v Values) replicas() int32 {
+	if v.Cache.HighAvailability.Enabled {
+		return 2
+	}
+	return 1
+}
+
+func podTemplate(values Values) (corev1.PodTemplateSpec, error) {
+	annotations, err := restartAnnotations(values)
+	if err != nil {
+		return corev1.PodTemplateSpec{}, err
+	}
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: podLabels(values), Annotations: annotations},
+		Spec:       podSpec(values),
+	}, nil
+}
+
+func volumeClaimTemplate(values Values) corev1.PersistentVolumeClaim {
+	return corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: VolumeClaimTemplate},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			StorageClassName: values.Cache.Volume.StorageClassName,
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: *values.Cache.Volume.Size},
+			},
+		},
+	}
+}
+
+// ClaimName returns the name of the claim of the replica with the given ordinal.
+func ClaimName(statefulSet string, ordinal int) string {
+	return fmt.Sprintf("%s-%s-%d", VolumeClaimTemplate, statefulSet, ordinal)
+}
+
+func containerPort(name string, port int32) corev1.ContainerPort {
+	return corev1.ContainerPort{Name: name, ContainerPort: port, Protocol: corev1.ProtocolTCP}
+}
+
+func httpGet(path, port string, scheme corev1.URIScheme) corev1.ProbeHandler {
+	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString(port), Scheme: scheme}}
+}

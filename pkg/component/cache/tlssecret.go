@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	corev1 "k8s.io/api/core/v1"
+)
+
+// TLSSecret returns the Secret with the server certificate of a cache.
+func TLSSecret(values Values) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: values.objectMeta(values.tlsSecretName()),
+		Type:       corev1.SecretTypeTLS,
+		Data: map[string][]byte{
+			corev1.TLSCertKey:       values.Certificate.Certificate,
+			corev1.TLSPrivateKeyKey: values.Certificate.Key,
+		},
+	}
+}
+
+func (v Values) tlsSecretName() string {
+	return v.Name() + "-tls"
+}

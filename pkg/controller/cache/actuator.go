@@ -1,0 +1,135 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"fmt"
+
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
+	"github.com/go-logr/logr"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+// Actuator does what an Extension of type registry-cache asks for.
+type Actuator struct {
+	// Client is a client for the seed. It has no cache: an Extension is
+	// reconciled rarely, and then on the strength of what there is.
+	Client client.Client
+	// Codec decodes the provider configuration and encodes the provider status.
+	Codec *codec.Codec
+	// Images names the image of the cache server.
+	Images gardenerimagevector.ImageVector
+	// Clock tells which certificates have to be renewed.
+	Clock clock.Clock
+}
+
+// Reconcile deploys the caches. It does not wait until they run: a Shoot that
+// is being created has no nodes before this is done.
+func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	if err != nil {
+		return fmt.Errorf("could not read the Cluster: %w", err)
+	}
+	if extensionscontroller.IsHibernationEnabled(cluster) {
+		log.Info("Shoot is hibernated, its caches stay as they are until it wakes up")
+		return nil
+	}
+	caches, err := a.readCaches(ctx, ex, cluster)
+	if err != nil {
+		return err
+	}
+
+	if err := a.deployServices(ctx, ex.Namespace, caches); err != nil {
+		return err
+	}
+	shoot, err := a.shootClient(ctx, ex.Namespace)
+	if err != nil {
+		return err
+	}
+	addresses, err := serviceAddresses(ctx, shoot, caches)
+	if err != nil {
+		return err
+	}
+	certificates, err := a.issueCertificates(ctx, log, cluster, caches, addresses)
+	if err != nil {
+		return err
+	}
+	if err := expandClaims(ctx, log, shoot, caches); err != nil {
+		return err
+	}
+	if err := a.deployCaches(ctx, ex.Namespace, certificates.addTo(caches)); err != nil {
+		return err
+	}
+	if err := a.replaceOutgrownStatefulSets(ctx, log, shoot, ex.Namespace, caches); err != nil {
+		return err
+	}
+	if err := a.updateStatus(ctx, ex, caches, addresses, certificates.caBundleName); err != nil {
+		return err
+	}
+	return certificates.deleteUnused(ctx)
+}
+
+// Restore is Reconcile: all that has to survive a change of seed is the CA, and gardenlet carries that.
+func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	return a.Reconcile(ctx, log, ex)
+}
+
+// Delete removes the caches with everything that belongs to them. While the
+// Shoot is hibernated there is nobody who could: then gardener-resource-manager
+// does it on waking up.
+func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	if err != nil {
+		return fmt.Errorf("could not read the Cluster: %w", err)
+	}
+	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
+		return err
+	}
+	if extensionscontroller.IsHibernated(cluster) && cluster.Shoot.DeletionTimestamp == nil {
+		log.Info("Shoot is hibernated, its caches are removed when it wakes up")
+	} else if err := a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace); err != nil {
+		return err
+	}
+	return a.deleteCertificates(ctx, log, cluster)
+}
+
+// ForceDelete asks for the removal of the caches and waits for nothing: the
+// Shoot's control plane may be gone for good.
+func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	if err != nil {
+		return fmt.Errorf("could not read the Cluster: %w", err)
+	}
+	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
+		return err
+	}
+	return a.deleteCertificates(ctx, log, cluster)
+}
+
+// Migrate lets go of the caches and leaves them running. The certificates stay:
+// gardenlet still has to carry the CA to the other seed.
+func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
+		return err
+	}
+	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
+		return err
+	}
+	return a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace)
+}
+
+// configurationProblem is an error that the owner of the Shoot has to mend.
+// Gardener shows it to them and does not retry it at full speed.
+func configurationProblem(err error) error {
+	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorConfigurationProblem)
+}

@@ -1,0 +1,117 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"fmt"
+
+	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
+	"github.com/gardener/gardener/extensions/pkg/controller/extension"
+	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
+	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/larder-project/larder/imagevector"
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const (
+	// ControllerName is the name of the controller.
+	ControllerName = "registry-cache"
+	// finalizerSuffix is part of the finalizer on Extensions.
+	finalizerSuffix = "registry-cache"
+)
+
+// Options say how the controllers run.
+type Options struct {
+	// Controller are the options of the controller.
+	Controller controller.Options
+	// HealthCheckController are the options of the health check controller.
+	HealthCheckController controller.Options
+	// HealthCheck says how health is checked.
+	HealthCheck extensionsconfigv1alpha1.HealthCheckConfig
+	// IgnoreOperationAnnotation makes the controller reconcile whenever an
+	// Extension changes, not only when gardenlet asks for it.
+	IgnoreOperationAnnotation bool
+	// ExtensionClasses are the classes of Extensions to care about.
+	ExtensionClasses []extensionsv1alpha1.ExtensionClass
+}
+
+// AddToManager adds the controller of the caches and the one of their health.
+func AddToManager(ctx context.Context, mgr manager.Manager, options Options) error {
+	actuator, err := newActuator(mgr)
+	if err != nil {
+		return err
+	}
+	if err := extension.Add(mgr, extension.AddArgs{
+		Actuator:                  actuator,
+		Name:                      ControllerName,
+		FinalizerSuffix:           finalizerSuffix,
+		ControllerOptions:         options.Controller,
+		Predicates:                extension.DefaultPredicates(ctx, mgr, options.IgnoreOperationAnnotation),
+		Type:                      registry.ExtensionType,
+		IgnoreOperationAnnotation: options.IgnoreOperationAnnotation,
+		ExtensionClasses:          options.ExtensionClasses,
+	}); err != nil {
+		return fmt.Errorf("could not add the controller %s: %w", ControllerName, err)
+	}
+	if err := addHealthCheck(mgr, options); err != nil {
+		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
+	}
+	return nil
+}
+
+func newActuator(mgr manager.Manager) (*Actuator, error) {
+	uncached, err := client.New(mgr.GetConfig(), client.Options{
+		HTTPClient: mgr.GetHTTPClient(),
+		Scheme:     mgr.GetScheme(),
+		Mapper:     mgr.GetRESTMapper(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("could not create a client for the seed: %w", err)
+	}
+	codec, err := codec.New()
+	if err != nil {
+		return nil, err
+	}
+	images, err := imagevector.ImageVector()
+	if err != nil {
+		return nil, err
+	}
+	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}}, nil
+}
+
+// addHealthCheck lets the health of the caches count as health of the Shoot's system components.
+func addHealthCheck(mgr manager.Manager, options Options) error {
+	var checks []healthcheck.ConditionTypeToHealthCheck
+	for _, name := range managedResourceNames() {
+		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
+			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
+			HealthCheck:   general.CheckManagedResource(name),
+		})
+	}
+	return healthcheck.DefaultRegistration(
+		registry.ExtensionType,
+		extensionsv1alpha1.SchemeGroupVersion.WithKind(extensionsv1alpha1.ExtensionResource),
+		func() client.ObjectList { return &extensionsv1alpha1.ExtensionList{} },
+		func() extensionsv1alpha1.Object { return &extensionsv1alpha1.Extension{} },
+		mgr,
+		healthcheck.DefaultAddArgs{
+			Controller:        options.HealthCheckController,
+			HealthCheckConfig: options.HealthCheck,
+			ExtensionClasses:  options.ExtensionClasses,
+		},
+		nil,
+		checks,
+		nil,
+	)
+}

@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+
+	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
+	"github.com/gardener/gardener/extensions/pkg/util"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	component "github.com/larder-project/larder/pkg/component/cache"
+)
+
+func (a *Actuator) shootClient(ctx context.Context, namespace string) (client.Client, error) {
+	_, shoot, err := util.NewClientForShoot(ctx, a.Client, namespace, client.Options{Scheme: kubernetes.ShootScheme}, extensionsconfigv1alpha1.RESTOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("could not create a client for the Shoot: %w", err)
+	}
+	return shoot, nil
+}
+
+// serviceAddresses returns the cluster IP of each cache's Service, by the name of the Service.
+func serviceAddresses(ctx context.Context, shoot client.Client, caches []component.Values) (map[string]net.IP, error) {
+	services := &corev1.ServiceList{}
+	if err := shoot.List(ctx, services, component.Selection...); err != nil {
+		return nil, fmt.Errorf("could not list the Services of the caches in the Shoot: %w", err)
+	}
+	found := make(map[string]net.IP, len(services.Items))
+	for _, service := range services.Items {
+		found[service.Name] = net.ParseIP(service.Spec.ClusterIP)
+	}
+	for _, cache := range caches {
+		if name := cache.ServiceName(); found[name] == nil {
+			return nil, fmt.Errorf("the Service %s of cache %s has no cluster IP yet", name, cache.Cache.Upstream)
+		}
+	}
+	return found, nil
+}
+
+// updateStatus says in the provider status where the caches are reached.
+func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []component.Values, addresses map[string]net.IP, caBundleName *string) error {
+	status := &registry.RegistryStatus{CASecretName: caBundleName}
+	for _, cache := range caches {
+		status.Caches = append(status.Caches, registry.RegistryCacheStatus{
+			Upstream:  cache.Cache.Upstream,
+			Endpoint:  endpoint(cache, addresses[cache.ServiceName()]),
+			RemoteURL: *cache.Cache.RemoteURL,
+		})
+	}
+	encoded, err := a.Codec.EncodeStatus(status)
+	if err != nil {
+		return err
+	}
+	patch := client.MergeFrom(ex.DeepCopy())
+	ex.Status.ProviderStatus = encoded
+	if err := a.Client.Status().Patch(ctx, ex, patch); err != nil {
+		return fmt.Errorf("could not update the provider status: %w", err)
+	}
+	return nil
+}
+
+func endpoint(cache component.Values, address net.IP) string {
+	scheme := "http"
+	if cache.ServesTLS() {
+		scheme = "https"
+	}
+	endpoint := url.URL{Scheme: scheme, Host: net.JoinHostPort(address.String(), strconv.Itoa(config.Port))}
+	return endpoint.String()
+}

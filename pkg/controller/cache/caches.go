@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/Masterminds/semver/v3"
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/larder-project/larder/imagevector"
+	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// readCaches returns what the caches are deployed with, as far as it does not
+// depend on the Shoot's API server. All that is wrong with the credentials is
+// reported at once.
+func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]component.Values, error) {
+	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
+	if err != nil {
+		return nil, configurationProblem(fmt.Errorf("could not decode the providerConfig of extension %s: %w", ex.Spec.Type, err))
+	}
+	version, err := semver.NewVersion(cluster.Shoot.Spec.Kubernetes.Version)
+	if err != nil {
+		return nil, fmt.Errorf("could not parse the Kubernetes version %q of the Shoot: %w", cluster.Shoot.Spec.Kubernetes.Version, err)
+	}
+	image, err := a.Images.FindImage(imagevector.RegistryCacheServer, gardenerimagevector.TargetVersion(version.String()))
+	if err != nil {
+		return nil, fmt.Errorf("could not find the image of the cache server: %w", err)
+	}
+
+	var (
+		caches []component.Values
+		errs   []error
+	)
+	for _, cache := range config.Caches {
+		values := component.Values{
+			Cache:                 cache,
+			Image:                 image.String(),
+			KubernetesVersion:     version,
+			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
+		}
+		if reference := cache.SecretReferenceName; reference != nil {
+			values.Credential, values.CredentialVersion, err = a.readCredential(ctx, ex.Namespace, cluster.Shoot, *reference)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("cache %s: %w", cache.Upstream, err))
+			}
+		}
+		caches = append(caches, values)
+	}
+	return caches, errors.Join(errs...)
+}
+
+// readCredential reads gardenlet's copy of the Secret that the entry of
+// spec.resources refers to. A credential that is asked for and cannot be used
+// is an error, never an anonymous cache.
+//
+// The version is the copy's UID: the copy is immutable like its original, so
+// other bytes come as another object.
+func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, name string) (*credentials.Credential, string, error) {
+	resource := v1beta1helper.GetResourceByName(shoot.Spec.Resources, name)
+	if resource == nil {
+		return nil, "", configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources, add one that refers to a Secret", name))
+	}
+	reference := resource.ResourceRef
+	if reference.Kind != "Secret" || reference.APIVersion != "v1" {
+		return nil, "", configurationProblem(fmt.Errorf("spec.resources entry %q refers to the %s %q (%s), it must refer to a Secret (v1)", name, reference.Kind, reference.Name, reference.APIVersion))
+	}
+
+	secret := &corev1.Secret{}
+	if err := extensionscontroller.GetObjectByReference(ctx, a.Client, &reference, namespace, secret); apierrors.IsNotFound(err) {
+		return nil, "", configurationProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to is missing, create it in the namespace of the Shoot or refer to another one", reference.Name, name))
+	} else if err != nil {
+		return nil, "", fmt.Errorf("could not read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, name, err)
+	}
+	version := string(secret.UID)
+
+	// What is reported is about the owner's Secret, not about the copy.
+	secret.Namespace, secret.Name = shoot.Namespace, reference.Name
+	credential, errs := credentials.FromSecret(secret, field.NewPath("spec", "resources").Key(name).Child("resourceRef", "name"))
+	if len(errs) > 0 {
+		return nil, "", configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, name, errs.ToAggregate()))
+	}
+	return &credential, version, nil
+}

@@ -1,0 +1,139 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	extensionssecretsmanager "github.com/gardener/gardener/extensions/pkg/util/secret/manager"
+	kubernetesutils "github.com/gardener/gardener/pkg/utils/kubernetes"
+	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
+	secretsmanager "github.com/gardener/gardener/pkg/utils/secrets/manager"
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+
+	component "github.com/larder-project/larder/pkg/component/cache"
+)
+
+const (
+	secretsManagerIdentity = "extension-registry-cache"
+	caName                 = "ca-extension-registry-cache"
+
+	caValidity     = 730 * 24 * time.Hour
+	serverValidity = 90 * 24 * time.Hour
+)
+
+// certificates are what the caches that serve TLS need.
+type certificates struct {
+	// caBundleName is the name of the Secret with the bundle of CA certificates. It is nil if no cache serves TLS.
+	caBundleName *string
+
+	secrets map[string]*corev1.Secret
+	manager secretsmanager.Interface
+}
+
+// issueCertificates issues a server certificate to each cache that serves TLS,
+// or renews it when it is about to expire. CAs rotate with those of the Shoot.
+func (a *Actuator) issueCertificates(
+	ctx context.Context,
+	log logr.Logger,
+	cluster *extensionscontroller.Cluster,
+	caches []component.Values,
+	addresses map[string]net.IP,
+) (certificates, error) {
+	configs := certificateConfigs(caches, addresses)
+	manager, err := extensionssecretsmanager.SecretsManagerForCluster(ctx, log, a.Clock, a.Client, cluster, secretsManagerIdentity, configs)
+	if err != nil {
+		return certificates{}, fmt.Errorf("could not set up the secrets manager: %w", err)
+	}
+	secrets, err := extensionssecretsmanager.GenerateAllSecrets(ctx, manager, configs)
+	if err != nil {
+		return certificates{}, fmt.Errorf("could not issue the certificates: %w", err)
+	}
+	issued := certificates{secrets: secrets, manager: manager}
+	if len(configs) > 0 {
+		bundle, found := manager.Get(caName)
+		if !found {
+			return certificates{}, fmt.Errorf("could not find the bundle of %s", caName)
+		}
+		issued.caBundleName = &bundle.Name
+	}
+	return issued, nil
+}
+
+// deleteCertificates deletes all certificates.
+func (a *Actuator) deleteCertificates(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster) error {
+	manager, err := extensionssecretsmanager.SecretsManagerForCluster(ctx, log, a.Clock, a.Client, cluster, secretsManagerIdentity, nil)
+	if err != nil {
+		return fmt.Errorf("could not set up the secrets manager: %w", err)
+	}
+	return certificates{manager: manager}.deleteUnused(ctx)
+}
+
+// deleteUnused deletes the certificates that are no longer in use.
+func (c certificates) deleteUnused(ctx context.Context) error {
+	if err := c.manager.Cleanup(ctx); err != nil {
+		return fmt.Errorf("could not delete unused certificates: %w", err)
+	}
+	return nil
+}
+
+// addTo returns the caches with their certificates.
+func (c certificates) addTo(caches []component.Values) []component.Values {
+	var out []component.Values
+	for _, cache := range caches {
+		if secret, ok := c.secrets[certificateName(cache)]; ok {
+			cache.Certificate = &component.Certificate{
+				Certificate: secret.Data[secretsutils.DataKeyCertificate],
+				Key:         secret.Data[secretsutils.DataKeyPrivateKey],
+			}
+		}
+		out = append(out, cache)
+	}
+	return out
+}
+
+// certificateConfigs returns a CA and the server certificates that it signs, or nothing if no cache serves TLS.
+func certificateConfigs(caches []component.Values, addresses map[string]net.IP) []extensionssecretsmanager.SecretConfigWithOptions {
+	var servers []extensionssecretsmanager.SecretConfigWithOptions
+	for _, cache := range caches {
+		if !cache.ServesTLS() {
+			continue
+		}
+		service := cache.ServiceName()
+		servers = append(servers, extensionssecretsmanager.SecretConfigWithOptions{
+			Config: &secretsutils.CertificateSecretConfig{
+				Name:                        certificateName(cache),
+				CommonName:                  certificateName(cache),
+				CertType:                    secretsutils.ServerCert,
+				DNSNames:                    kubernetesutils.DNSNamesForService(service, component.Namespace),
+				IPAddresses:                 []net.IP{addresses[service]},
+				Validity:                    new(serverValidity),
+				SkipPublishingCACertificate: true,
+			},
+			Options: []secretsmanager.GenerateOption{secretsmanager.SignedByCA(caName)},
+		})
+	}
+	if len(servers) == 0 {
+		return nil
+	}
+	return append([]extensionssecretsmanager.SecretConfigWithOptions{{
+		Config: &secretsutils.CertificateSecretConfig{
+			Name:       caName,
+			CommonName: caName,
+			CertType:   secretsutils.CACert,
+			Validity:   new(caValidity),
+		},
+		Options: []secretsmanager.GenerateOption{secretsmanager.Persist()},
+	}}, servers...)
+}
+
+func certificateName(cache component.Values) string {
+	return cache.Name() + "-tls"
+}

@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
+	"github.com/gardener/gardener/pkg/utils/managedresources"
+	"github.com/gardener/gardener/pkg/utils/retry"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	component "github.com/larder-project/larder/pkg/component/cache"
+)
+
+const (
+	// ManagedResourceServices is the name of the ManagedResource with the Services.
+	ManagedResourceServices = "extension-registry-cache-services"
+	// ManagedResource is the name of the ManagedResource with everything else.
+	ManagedResource = "extension-registry-cache"
+	// Origin marks the ManagedResources as this extension's.
+	Origin = "registry-cache"
+
+	pollInterval = time.Second
+	// waitTimeout limits every wait. It fits into the library's limit for a
+	// reconciliation, so that the error says what was waited for.
+	waitTimeout = 2 * time.Minute
+)
+
+// deployServices deploys the Services and waits until they exist.
+func (a *Actuator) deployServices(ctx context.Context, namespace string, caches []component.Values) error {
+	var services []client.Object
+	for _, cache := range caches {
+		services = append(services, component.Service(cache))
+	}
+	if err := a.deploy(ctx, namespace, ManagedResourceServices, services); err != nil {
+		return err
+	}
+	return a.waitUntilHealthy(ctx, namespace, ManagedResourceServices)
+}
+
+// deployCaches deploys everything but the Services.
+func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []component.Values) error {
+	var objects []client.Object
+	for _, cache := range caches {
+		cacheObjects, err := component.Objects(cache)
+		if err != nil {
+			return err
+		}
+		objects = append(objects, cacheObjects...)
+	}
+	return a.deploy(ctx, namespace, ManagedResource, objects)
+}
+
+// deploy creates or updates a ManagedResource. With a StatefulSet that is no
+// longer part of it go the StatefulSet's claims.
+func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object) error {
+	data, err := managedresources.
+		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
+		AddAllAndSerialize(objects...)
+	if err != nil {
+		return fmt.Errorf("could not serialize the objects of ManagedResource %s: %w", name, err)
+	}
+	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
+	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
+		return fmt.Errorf("could not deploy the Secret of ManagedResource %s: %w", name, err)
+	}
+	if err := managedresources.NewForShoot(a.Client, namespace, name, Origin, false).
+		WithSecretRef(secretName).
+		DeletePersistentVolumeClaims(true).
+		Reconcile(ctx); err != nil {
+		return fmt.Errorf("could not deploy ManagedResource %s: %w", name, err)
+	}
+	return nil
+}
+
+func (a *Actuator) waitUntilHealthy(ctx context.Context, namespace, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	managedResource := newManagedResource(namespace, name)
+	if err := retry.Until(ctx, pollInterval, func(ctx context.Context) (bool, error) {
+		if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); err != nil {
+			return retry.SevereError(err)
+		}
+		if err := health.CheckManagedResource(managedResource); err != nil {
+			return retry.MinorError(err)
+		}
+		return retry.Ok()
+	}); err != nil {
+		return fmt.Errorf("could not wait until ManagedResource %s is healthy: %w", name, err)
+	}
+	return nil
+}
+
+// applyAgain asks gardener-resource-manager to apply the caches without waiting for its next turn.
+func (a *Actuator) applyAgain(ctx context.Context, namespace string) error {
+	managedResource := newManagedResource(namespace, ManagedResource)
+	patch := client.MergeFrom(managedResource.DeepCopy())
+	metav1.SetMetaDataAnnotation(&managedResource.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
+	if err := a.Client.Patch(ctx, managedResource, patch); err != nil {
+		return fmt.Errorf("could not annotate ManagedResource %s: %w", ManagedResource, err)
+	}
+	return nil
+}
+
+func (a *Actuator) keepObjects(ctx context.Context, namespace string) error {
+	for _, name := range managedResourceNames() {
+		if err := managedresources.SetKeepObjects(ctx, a.Client, namespace, name, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Actuator) deleteManagedResources(ctx context.Context, namespace string) error {
+	for _, name := range managedResourceNames() {
+		if err := managedresources.DeleteForShoot(ctx, a.Client, namespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Actuator) waitUntilManagedResourcesDeleted(ctx context.Context, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	var errs []error
+	for _, name := range managedResourceNames() {
+		if err := managedresources.WaitUntilDeleted(ctx, a.Client, namespace, name); err != nil {
+			errs = append(errs, fmt.Errorf("could not wait until ManagedResource %s is deleted: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// managedResourceNames are in the order of deletion: nothing is left behind a Service without need.
+func managedResourceNames() []string {
+	return []string{ManagedResourceServices, ManagedResource}
+}
+
+func newManagedResource(namespace, name string) *resourcesv1alpha1.ManagedResource {
+	return &resourcesv1alpha1.ManagedResource{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+}

@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package osc
+
+import (
+	"context"
+	"encoding/json"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const testNamespace = "shoot--dev--example"
+
+var _ = Describe("Mutator", func() {
+	var (
+		ctx       = context.Background()
+		shoot     *gardencorev1beta1.Shoot
+		extension *extensionsv1alpha1.Extension
+		caSecret  *corev1.Secret
+		osc       *extensionsv1alpha1.OperatingSystemConfig
+		reads     map[string]int
+	)
+
+	BeforeEach(func() {
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		providerStatus, err := codec.EncodeStatus(statusOf(dockerTLS))
+		Expect(err).NotTo(HaveOccurred())
+
+		shoot = &gardencorev1beta1.Shoot{
+			TypeMeta:   metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "garden-dev", Name: "example"},
+		}
+		extension = &extensionsv1alpha1.Extension{
+			ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "registry-cache"},
+			Status:     extensionsv1alpha1.ExtensionStatus{DefaultStatus: extensionsv1alpha1.DefaultStatus{ProviderStatus: providerStatus}},
+		}
+		caSecret = &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "ca-extension-registry-cache-bundle"},
+			Data:       map[string][]byte{"bundle.crt": testCABundle},
+		}
+		osc = &extensionsv1alpha1.OperatingSystemConfig{
+			ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "pool"},
+			Spec:       bareSpec(),
+		}
+		reads = map[string]int{}
+	})
+
+	mutate := func(objects ...client.Object) error {
+		GinkgoHelper()
+		shootJSON, err := json.Marshal(shoot)
+		Expect(err).NotTo(HaveOccurred())
+		cluster := &extensionsv1alpha1.Cluster{
+			ObjectMeta: metav1.ObjectMeta{Name: testNamespace},
+			Spec:       extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: shootJSON}},
+		}
+		reader := fake.NewClientBuilder().
+			WithScheme(kubernetes.SeedScheme).
+			WithObjects(append(objects, cluster)...).
+			WithInterceptorFuncs(interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+					kind, err := c.GroupVersionKindFor(obj)
+					Expect(err).NotTo(HaveOccurred())
+					reads[kind.Kind]++
+					return c.Get(ctx, key, obj, opts...)
+				},
+			}).
+			Build()
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		return (&Mutator{Reader: reader, Codec: codec}).Mutate(ctx, osc, nil)
+	}
+
+	It("adds the cache and its CA, and reads each object once", func() {
+		Expect(mutate(extension, caSecret)).To(Succeed())
+
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+		Expect(osc.Spec.CRIConfig.Containerd.SandboxImage).To(Equal("registry.example.com/pause:1"))
+		Expect(osc.Spec.Files).To(HaveLen(3))
+		Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1, "Secret": 1}))
+	})
+
+	It("reads no Secret if no cache serves TLS", func() {
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		status := statusOf(dockerPlain)
+		status.CASecretName = nil
+		extension.Status.ProviderStatus, err = codec.EncodeStatus(status)
+		Expect(err).NotTo(HaveOccurred())
+
+		Expect(mutate(extension)).To(Succeed())
+		Expect(osc.Spec.Files).To(HaveLen(2))
+		Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1}))
+	})
+
+	DescribeTable("leaves alone what it should not touch, whatever state the caches are in",
+		func(prepare func()) {
+			prepare()
+			before := osc.DeepCopy()
+			Expect(mutate()).To(Succeed())
+			Expect(osc).To(Equal(before))
+		},
+		Entry("another purpose", func() { osc.Spec.Purpose = extensionsv1alpha1.OperatingSystemConfigPurposeProvision }),
+		Entry("an OperatingSystemConfig in deletion", func() { osc.DeletionTimestamp = ptr.To(metav1.Now()) }),
+		Entry("a node without containerd configuration", func() { osc.Spec.CRIConfig.Containerd = nil }),
+		Entry("a node without CRI configuration", func() { osc.Spec.CRIConfig = nil }),
+		Entry("a Shoot in deletion", func() { shoot.DeletionTimestamp = ptr.To(metav1.Now()) }),
+		Entry("a hibernated Shoot", func() {
+			shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(true)}
+		}),
+	)
+
+	It("leaves the OperatingSystemConfig alone if the caches are being removed", func() {
+		extension.Finalizers = []string{"extensions.gardener.cloud/registry-cache"}
+		extension.DeletionTimestamp = ptr.To(metav1.Now())
+		before := osc.DeepCopy()
+
+		Expect(mutate(extension)).To(Succeed())
+		Expect(osc).To(Equal(before))
+	})
+
+	It("adds the caches while a hibernated Shoot wakes up", func() {
+		shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(false)}
+		shoot.Status.IsHibernated = true
+
+		Expect(mutate(extension, caSecret)).To(Succeed())
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+	})
+
+	DescribeTable("refuses the request if the caches are unknown, and says what is missing",
+		func(objects func() []client.Object, message string) {
+			before := osc.DeepCopy()
+			Expect(mutate(objects()...)).To(MatchError(ContainSubstring(message)))
+			Expect(osc).To(Equal(before))
+		},
+		Entry("no Extension", func() []client.Object { return nil }, "could not read the Extension shoot--dev--example/registry-cache"),
+		Entry("no status yet", func() []client.Object {
+			extension.Status.ProviderStatus = nil
+			return []client.Object{extension}
+		}, "provider status of the Extension shoot--dev--example/registry-cache, without which the nodes would lose their registry caches: is missing"),
+		Entry("a status of another kind", func() []client.Object {
+			extension.Status.ProviderStatus = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"example.com/v1","kind":"Status"}`)}
+			return []client.Object{extension}
+		}, "could not use the provider status"),
+		Entry("no CA Secret", func() []client.Object { return []client.Object{extension} },
+			"could not read the Secret shoot--dev--example/ca-extension-registry-cache-bundle"),
+		Entry("an empty CA Secret", func() []client.Object {
+			caSecret.Data = nil
+			return []client.Object{extension, caSecret}
+		}, "has no CA certificates of the registry caches under the key bundle.crt"),
+	)
+
+	It("refuses objects of other kinds", func() {
+		Expect((&Mutator{}).Mutate(ctx, &corev1.Secret{}, nil)).To(MatchError(ContainSubstring("*v1.Secret")))
+	})
+})

@@ -1,0 +1,330 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package admission_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	gomegatypes "github.com/onsi/gomega/types"
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	namespace       = "garden-dev"
+	cachesPath      = "spec.extensions[0].providerConfig.caches"
+	privateCache    = `{"upstream":"private.example.com","secretReferenceName":"robot"}`
+	secretReference = cachesPath + "[0].secretReferenceName"
+)
+
+var _ = Describe("Shoot validation", func() {
+	It("is registered for Shoots that use the extension, and fails closed", func() {
+		config := webhookConfiguration()
+		Expect(config.Webhooks).To(HaveLen(1))
+		webhook := config.Webhooks[0]
+		Expect(webhook.ObjectSelector.MatchLabels).To(Equal(map[string]string{"extensions.extensions.gardener.cloud/registry-cache": "true"}))
+		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
+		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
+			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+			Rule: admissionregistrationv1.Rule{
+				APIGroups: []string{"core.gardener.cloud"}, APIVersions: []string{"*"}, Resources: []string{"shoots"},
+				Scope: ptr.To(admissionregistrationv1.AllScopes),
+			},
+		}))
+	})
+
+	Describe("creation", func() {
+		It("accepts what is valid", func() {
+			Expect(create(newShoot(caches(`{"upstream":"docker.io"},`+privateCache), resource(newSecret())))).To(Succeed())
+		})
+
+		It("accepts Shoots without the extension, or with a disabled one", func() {
+			Expect(create(newShoot(func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions = nil }))).To(Succeed())
+			Expect(create(newShoot(caches(`{}`), disabled))).To(Succeed())
+		})
+
+		DescribeTable("refuses configurations",
+			func(change change, field, message string) {
+				Expect(create(newShoot(change))).To(beDenied(field, message))
+			},
+			Entry("none", func(*gardencorev1beta1.Shoot) {}, "spec.extensions[0].providerConfig", "Required value"),
+			Entry("an untyped one", rawConfig(`{"caches":[{"upstream":"docker.io"}]}`), "spec.extensions[0].providerConfig", "RegistryConfig"),
+			Entry("no caches", caches(``), cachesPath, "Required value"),
+			Entry("wrong URL", caches(`{"upstream":"docker.io"},{"upstream":"quay.io","remoteURL":"quay.io"}`), cachesPath+"[1].remoteURL", "must begin with https://"),
+			Entry("unknown field", caches(`{"upstream":"docker.io","size":"1Gi"}`), cachesPath+"[0].size", "unknown field"),
+			Entry("names that collide", caches(`{"upstream":"r.io:5000"},{"upstream":"r.io-5000"}`), cachesPath+"[1].upstream", "registry-r-io-5000"),
+			Entry("no entry in spec.resources", caches(privateCache), secretReference, "spec.resources"),
+		)
+
+		DescribeTable("refuses Secrets",
+			func(secret *corev1.Secret, message string) {
+				Expect(create(newShoot(caches(privateCache), resource(secret)))).To(beDenied(secretReference, message))
+			},
+			Entry("mutable", newSecret(func(s *corev1.Secret) { s.Immutable = nil }), "immutable: true"),
+			Entry("without data", newSecret(func(s *corev1.Secret) { s.Data = nil }), `the key "username"`),
+			Entry("with an empty password", newSecret(func(s *corev1.Secret) { s.Data["password"] = nil }), "password must not be empty"),
+			Entry("of another type", newSecret(func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }), "must be of type Opaque"),
+		)
+
+		It("refuses a missing Secret, and a reference to another kind", func() {
+			// Gardener refuses the first one on its own, so that the webhook is called directly, too.
+			shoot := newShoot(caches(privateCache), reference("missing", "Secret"))
+			Expect(create(shoot)).NotTo(Succeed())
+			Expect(callWebhook(shoot).Result.Message).To(And(ContainSubstring(secretReference), ContainSubstring("does not exist")))
+
+			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
+			Expect(testClient.Create(ctx, configMap)).To(Succeed())
+			Expect(create(newShoot(caches(privateCache), reference(configMap.Name, "ConfigMap")))).To(beDenied(secretReference, "kind Secret"))
+		})
+
+		It("reports all errors at once", func() {
+			err := create(newShoot(caches(`{"upstream":"a","remoteURL":"x","secretReferenceName":"robot"},{"upstream":"b","serviceNameSuffix":"X"}`),
+				resource(newSecret(func(s *corev1.Secret) { s.Immutable = nil }))))
+			for _, field := range []string{"[0].remoteURL", "[0].secretReferenceName", "[1].serviceNameSuffix"} {
+				Expect(err).To(beDenied(cachesPath+field, ""))
+			}
+		})
+
+		It("answers quickly, however many Secrets there are", func() {
+			var configs []string
+			var changes []change
+			for i := range 150 {
+				configs = append(configs, fmt.Sprintf(`{"upstream":"host%d","secretReferenceName":"robot%d"}`, i, i))
+				changes = append(changes, resource(newSecret(), fmt.Sprintf("robot%d", i)))
+			}
+			// Gardener itself needs half a minute for such a Shoot, so that the webhook is called directly.
+			start := time.Now()
+			Expect(callWebhook(newShoot(append(changes, caches(strings.Join(configs, ",")))...)).Allowed).To(BeTrue())
+			// With the default limits of client-go, it would take at least 6 s.
+			Expect(time.Since(start)).To(BeNumerically("<", 4*time.Second))
+		})
+	})
+
+	Describe("update", func() {
+		It("validates what changes", func() {
+			shoot := newShoot(caches(privateCache), resource(newSecret()))
+			Expect(create(shoot)).To(Succeed())
+			Expect(update(shoot, caches(privateCache+`,{"upstream":"https://docker.io"}`))).To(beDenied(cachesPath+"[1].upstream", "without a scheme"))
+			Expect(update(shoot, caches(`{"upstream":"private.example.com","volume":{"size":"1Gi"}}`))).To(beDenied(cachesPath+"[0].volume.size", "may not shrink"))
+			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io"}`))).To(Succeed())
+		})
+
+		It("validates the Secret that a rotation leads to", func() {
+			shoot := newShoot(caches(privateCache), resource(newSecret()))
+			Expect(create(shoot)).To(Succeed())
+			Expect(update(shoot, resource(newSecret(func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") })))).To(beDenied(secretReference, "colon"))
+			Expect(update(shoot, resource(newSecret(func(s *corev1.Secret) { s.Immutable = ptr.To(false) })))).To(beDenied(secretReference, "immutable: true"))
+			Expect(update(shoot, resource(newSecret()))).To(Succeed())
+		})
+
+		It("refuses to remove the entry in spec.resources", func() {
+			shoot := newShoot(caches(privateCache), resource(newSecret()))
+			Expect(create(shoot)).To(Succeed())
+			Expect(update(shoot, noResources)).To(beDenied(secretReference, "spec.resources"))
+			Expect(update(shoot, caches(`{"upstream":"private.example.com"}`), noResources)).To(Succeed())
+		})
+
+		It("validates the extension when it is enabled, not when it is disabled", func() {
+			shoot := newShoot(caches(privateCache), resource(newSecret()))
+			Expect(create(shoot)).To(Succeed())
+			Expect(update(shoot, disabled, caches(`{}`), noResources)).To(Succeed())
+			Expect(update(shoot, enabled)).To(beDenied(cachesPath+"[0].upstream", "Required value"))
+			Expect(update(shoot, enabled, caches(privateCache))).To(beDenied(secretReference, "spec.resources"))
+			Expect(update(shoot, enabled, caches(privateCache), resource(newSecret()))).To(Succeed())
+		})
+
+		It("does not hold against the owner what went bad behind their back", func() {
+			secret := newSecret()
+			shoot := newShoot(caches(privateCache), resource(secret))
+			Expect(create(shoot)).To(Succeed())
+			replaceSecret(shoot, func(s *corev1.Secret) { s.Immutable, s.Data = nil, nil })
+
+			Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeDevelopment) })).To(Succeed())
+			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io"}`))).To(Succeed())
+			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io","secretReferenceName":"robot"}`))).To(beDenied(cachesPath+"[1].secretReferenceName", "immutable: true"))
+			Expect(update(shoot, resource(newSecret()))).To(Succeed())
+		})
+
+		It("does not block a Shoot in deletion", func() {
+			shoot := newShoot(caches(privateCache), resource(newSecret()), func(s *gardencorev1beta1.Shoot) {
+				s.Annotations = map[string]string{"confirmation.gardener.cloud/deletion": "true"}
+			})
+			Expect(create(shoot)).To(Succeed())
+			Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Finalizers = []string{"gardener"} })).To(Succeed())
+			replaceSecret(shoot, func(s *corev1.Secret) { s.Data = nil })
+			Expect(testClient.Delete(ctx, shoot)).To(Succeed())
+			Expect(testClient.Get(ctx, client.ObjectKeyFromObject(shoot), shoot)).To(Succeed())
+			Expect(shoot.DeletionTimestamp).NotTo(BeNil())
+			Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Finalizers = nil })).To(Succeed())
+		})
+	})
+})
+
+// beDenied matches the webhook's refusal for a field.
+func beDenied(field, message string) gomegatypes.GomegaMatcher {
+	return And(
+		MatchError(ContainSubstring(`admission webhook "shoot.registry-cache-admission.extensions.gardener.cloud" denied the request`)),
+		Satisfy(apierrors.IsInvalid),
+		MatchError(And(ContainSubstring(field+": "), ContainSubstring(message))),
+		MatchError(Not(ContainSubstring("hunter2"))),
+	)
+}
+
+type change = func(*gardencorev1beta1.Shoot)
+
+// newShoot returns a Shoot that uses the extension.
+func newShoot(changes ...change) *gardencorev1beta1.Shoot {
+	shoot := &gardencorev1beta1.Shoot{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "s-"},
+		Spec: gardencorev1beta1.ShootSpec{
+			CloudProfile:           &gardencorev1beta1.CloudProfileReference{Name: "local"},
+			Region:                 "local",
+			CredentialsBindingName: ptr.To("provider"),
+			Kubernetes:             gardencorev1beta1.Kubernetes{Version: "1.36.3"},
+			Networking:             &gardencorev1beta1.Networking{Type: ptr.To("calico"), Nodes: ptr.To("10.10.0.0/16")},
+			Provider: gardencorev1beta1.Provider{
+				Type: "local",
+				Workers: []gardencorev1beta1.Worker{{
+					Name: "worker", Minimum: 1, Maximum: 1,
+					Machine: gardencorev1beta1.Machine{Type: "local", Image: &gardencorev1beta1.ShootMachineImage{Name: "local", Version: ptr.To("1.0.0")}},
+				}},
+			},
+			Extensions: []gardencorev1beta1.Extension{{Type: "registry-cache"}},
+		},
+	}
+	for _, change := range changes {
+		change(shoot)
+	}
+	return shoot
+}
+
+// caches sets the caches, given as JSON objects.
+func caches(text string) change {
+	return rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[` + text + `]}`)
+}
+
+func rawConfig(text string) change {
+	return func(shoot *gardencorev1beta1.Shoot) {
+		shoot.Spec.Extensions[0].ProviderConfig = &runtime.RawExtension{Raw: []byte(text)}
+	}
+}
+
+func disabled(shoot *gardencorev1beta1.Shoot)    { shoot.Spec.Extensions[0].Disabled = ptr.To(true) }
+func enabled(shoot *gardencorev1beta1.Shoot)     { shoot.Spec.Extensions[0].Disabled = nil }
+func noResources(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources = nil }
+
+// resource creates the Secret and lets spec.resources refer to it, as "robot" or by the given name.
+func resource(secret *corev1.Secret, name ...string) change {
+	return func(shoot *gardencorev1beta1.Shoot) {
+		GinkgoHelper()
+		Expect(testClient.Create(ctx, secret)).To(Succeed())
+		reference(secret.Name, "Secret", name...)(shoot)
+	}
+}
+
+// reference sets an entry of spec.resources, "robot" or the one with the given name.
+func reference(target, kind string, name ...string) change {
+	return func(shoot *gardencorev1beta1.Shoot) {
+		entry := gardencorev1beta1.NamedResourceReference{
+			Name:        append(name, "robot")[0],
+			ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: kind, Name: target},
+		}
+		for i := range shoot.Spec.Resources {
+			if shoot.Spec.Resources[i].Name == entry.Name {
+				shoot.Spec.Resources[i] = entry
+				return
+			}
+		}
+		shoot.Spec.Resources = append(shoot.Spec.Resources, entry)
+	}
+}
+
+// newSecret returns valid credentials, changed.
+func newSecret(changes ...func(*corev1.Secret)) *corev1.Secret {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "robot-"},
+		Type:       corev1.SecretTypeOpaque,
+		Immutable:  ptr.To(true),
+		Data:       map[string][]byte{"username": []byte("john"), "password": []byte("hunter2")},
+	}
+	for _, change := range changes {
+		change(secret)
+	}
+	return secret
+}
+
+// replaceSecret puts another Secret in the place of the one that the Shoot refers to.
+func replaceSecret(shoot *gardencorev1beta1.Shoot, change func(*corev1.Secret)) {
+	GinkgoHelper()
+	name := shoot.Spec.Resources[0].ResourceRef.Name
+	Expect(testClient.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})).To(Succeed())
+	Expect(testClient.Create(ctx, newSecret(func(s *corev1.Secret) { s.Name = name }, change))).To(Succeed())
+}
+
+func create(shoot *gardencorev1beta1.Shoot) error {
+	return testClient.Create(ctx, shoot)
+}
+
+// update changes a Shoot, which stays as it was if that fails.
+func update(shoot *gardencorev1beta1.Shoot, changes ...change) error {
+	updated := shoot.DeepCopy()
+	for _, change := range changes {
+		change(updated)
+	}
+	err := testClient.Update(ctx, updated)
+	if err == nil {
+		*shoot = *updated
+	}
+	return err
+}
+
+// callWebhook has the creation of a Shoot reviewed, as an API server would, by
+// what the webhook configuration says.
+func callWebhook(shoot *gardencorev1beta1.Shoot) *admissionv1.AdmissionResponse {
+	GinkgoHelper()
+	shoot.TypeMeta = metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"}
+	object, err := json.Marshal(shoot)
+	Expect(err).NotTo(HaveOccurred())
+	review, err := json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Request:  &admissionv1.AdmissionRequest{UID: "1", Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: object}},
+	})
+	Expect(err).NotTo(HaveOccurred())
+
+	config := webhookConfiguration().Webhooks[0].ClientConfig
+	roots := x509.NewCertPool()
+	Expect(roots.AppendCertsFromPEM(config.CABundle)).To(BeTrue())
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+	response, err := client.Post(*config.URL, "application/json", bytes.NewReader(review))
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { Expect(response.Body.Close()).To(Succeed()) }()
+	answer := &admissionv1.AdmissionReview{}
+	Expect(json.NewDecoder(response.Body).Decode(answer)).To(Succeed())
+	return answer.Response
+}
+
+func webhookConfiguration() *admissionregistrationv1.ValidatingWebhookConfiguration {
+	GinkgoHelper()
+	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	Expect(testClient.Get(ctx, client.ObjectKey{Name: "gardener-extension-registry-cache-admission"}, config)).To(Succeed())
+	return config
+}

@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const caBundlePath = "/etc/containerd/certs.d/ca-bundle.pem"
+
+var _ = Describe("OperatingSystemConfig webhook", func() {
+	var (
+		namespace *corev1.Namespace
+		cluster   *extensionsv1alpha1.Cluster
+		extension *extensionsv1alpha1.Extension
+		osc       *extensionsv1alpha1.OperatingSystemConfig
+	)
+
+	BeforeEach(func() {
+		namespace = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "shoot--dev--",
+			Labels:       map[string]string{"extensions.gardener.cloud/registry-cache": "true"},
+		}}
+		Expect(testClient.Create(ctx, namespace)).To(Succeed())
+		DeferCleanup(func() { Expect(testClient.Delete(ctx, namespace)).To(Succeed()) })
+
+		cluster = &extensionsv1alpha1.Cluster{
+			ObjectMeta: metav1.ObjectMeta{Name: namespace.Name},
+			Spec: extensionsv1alpha1.ClusterSpec{
+				CloudProfile: runtime.RawExtension{Raw: []byte("{}")},
+				Seed:         &runtime.RawExtension{Raw: []byte("{}")},
+				Shoot:        shootWith(false),
+			},
+		}
+		Expect(testClient.Create(ctx, cluster)).To(Succeed())
+		DeferCleanup(func() { Expect(testClient.Delete(ctx, cluster)).To(Succeed()) })
+
+		caSecret := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "ca-bundle"},
+			Data:       map[string][]byte{"bundle.crt": []byte("certificates")},
+		}
+		Expect(testClient.Create(ctx, caSecret)).To(Succeed())
+
+		extension = &extensionsv1alpha1.Extension{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "registry-cache"},
+			Spec:       extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "registry-cache"}},
+		}
+		Expect(testClient.Create(ctx, extension)).To(Succeed())
+
+		osc = &extensionsv1alpha1.OperatingSystemConfig{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "pool"},
+			Spec: extensionsv1alpha1.OperatingSystemConfigSpec{
+				DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "example-os"},
+				Purpose:     extensionsv1alpha1.OperatingSystemConfigPurposeReconcile,
+				CRIConfig: &extensionsv1alpha1.CRIConfig{
+					Name:       extensionsv1alpha1.CRINameContainerD,
+					Containerd: &extensionsv1alpha1.ContainerdConfig{SandboxImage: "registry.example.com/pause:1"},
+				},
+			},
+		}
+	})
+
+	publish := func(caches ...registry.RegistryCacheStatus) {
+		GinkgoHelper()
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		providerStatus, err := codec.EncodeStatus(&registry.RegistryStatus{CASecretName: ptr.To("ca-bundle"), Caches: caches})
+		Expect(err).NotTo(HaveOccurred())
+		extension.Status.ProviderStatus = providerStatus
+		Expect(testClient.Status().Update(ctx, extension)).To(Succeed())
+	}
+
+	dockerAt := func(endpoint string) registry.RegistryCacheStatus {
+		return registry.RegistryCacheStatus{Upstream: "docker.io", Endpoint: endpoint, RemoteURL: "https://registry-1.docker.io"}
+	}
+
+	It("adds registries and CA when an OperatingSystemConfig is created", func() {
+		publish(dockerAt("https://10.4.0.10:5000"))
+
+		Expect(testClient.Create(ctx, osc)).To(Succeed())
+
+		Expect(osc.Spec.CRIConfig.Containerd.SandboxImage).To(Equal("registry.example.com/pause:1"))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(ConsistOf(extensionsv1alpha1.RegistryConfig{
+			Upstream:       "docker.io",
+			Server:         ptr.To("https://registry-1.docker.io"),
+			ReadinessProbe: ptr.To(true),
+			Hosts: []extensionsv1alpha1.RegistryHost{{
+				URL:          "https://10.4.0.10:5000",
+				Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
+				CACerts:      []string{caBundlePath},
+			}},
+		}))
+		Expect(osc.Spec.Files).To(ConsistOf(extensionsv1alpha1.File{
+			Path:        caBundlePath,
+			Permissions: ptr.To[uint32](0o644),
+			Content: extensionsv1alpha1.FileContent{Inline: &extensionsv1alpha1.FileContentInline{
+				Encoding: "b64", Data: base64.StdEncoding.EncodeToString([]byte("certificates")),
+			}},
+		}))
+	})
+
+	It("follows the status at once, and again leaves nothing behind when gardenlet writes from scratch", func() {
+		publish(dockerAt("https://10.4.0.10:5000"))
+		Expect(testClient.Create(ctx, osc)).To(Succeed())
+
+		By("an update by somebody else, who changes only metadata")
+		publish(dockerAt("https://10.4.0.20:5000"))
+		patch := client.MergeFrom(osc.DeepCopy())
+		osc.Annotations = map[string]string{"gardener.cloud/operation": "reconcile"}
+		Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].URL).To(Equal("https://10.4.0.20:5000"))
+		Expect(osc.Spec.Files).To(HaveLen(1))
+
+		By("gardenlet's next reconciliation, after the cache was given up for another")
+		publish(registry.RegistryCacheStatus{Upstream: "quay.io", Endpoint: "http://10.4.0.30:5000", RemoteURL: "https://quay.io"})
+		patch = client.MergeFrom(osc.DeepCopy())
+		osc.Spec.Files = nil
+		osc.Spec.CRIConfig.Containerd.Registries = nil
+		Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Upstream).To(Equal("quay.io"))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].CACerts).To(BeEmpty())
+		Expect(osc.Spec.Files).To(BeEmpty())
+	})
+
+	It("refuses to let nodes lose their caches while the status is missing, and lets the retry pass", func() {
+		err := testClient.Create(ctx, osc.DeepCopy())
+		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
+		Expect(err).To(MatchError(ContainSubstring("provider status of the Extension " + namespace.Name + "/registry-cache")))
+
+		publish(dockerAt("https://10.4.0.10:5000"))
+		Expect(testClient.Create(ctx, osc)).To(Succeed())
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+	})
+
+	It("changes only what the nodes of a living Shoot run on", func() {
+		expectUntouched := func() {
+			GinkgoHelper()
+			created := osc.DeepCopy()
+			Expect(testClient.Create(ctx, created)).To(Succeed())
+			Expect(created.Spec).To(Equal(osc.Spec))
+			Expect(testClient.Delete(ctx, created)).To(Succeed())
+		}
+		publish(dockerAt("https://10.4.0.10:5000"))
+
+		By("not for hibernated Shoots")
+		cluster.Spec.Shoot = shootWith(true)
+		Expect(testClient.Update(ctx, cluster)).To(Succeed())
+		expectUntouched()
+
+		By("not for the script that starts a node")
+		cluster.Spec.Shoot = shootWith(false)
+		Expect(testClient.Update(ctx, cluster)).To(Succeed())
+		osc.Spec.Purpose = extensionsv1alpha1.OperatingSystemConfigPurposeProvision
+		osc.Spec.CRIConfig.Containerd = nil
+		expectUntouched()
+	})
+
+	It("is not called for Shoots without the extension", func() {
+		patch := client.MergeFrom(namespace.DeepCopy())
+		namespace.Labels = nil
+		Expect(testClient.Patch(ctx, namespace, patch)).To(Succeed())
+
+		Eventually(func(g Gomega) {
+			created := osc.DeepCopy()
+			g.Expect(testClient.Create(ctx, created, client.DryRunAll)).To(Succeed())
+			g.Expect(created.Spec.CRIConfig.Containerd.Registries).To(BeEmpty())
+		}).Should(Succeed())
+	})
+})
+
+func shootWith(hibernated bool) runtime.RawExtension {
+	GinkgoHelper()
+	shoot := &gardencorev1beta1.Shoot{
+		TypeMeta: metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"},
+		Spec:     gardencorev1beta1.ShootSpec{Hibernation: &gardencorev1beta1.Hibernation{Enabled: &hibernated}},
+	}
+	data, err := json.Marshal(shoot)
+	Expect(err).NotTo(HaveOccurred())
+	return runtime.RawExtension{Raw: data}
+}

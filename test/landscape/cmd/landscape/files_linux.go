@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cluster"
+	"github.com/larder-project/larder/test/landscape/progress"
+)
+
+// writeFiles writes everything that the processes need to find when they
+// start: programs, certificates and configuration.
+func writeFiles(l *landscape.Landscape, built builds) error {
+	for _, dir := range []string{
+		l.BinDir(), l.LogDir(), l.ConfigDir(), l.PKIDir(),
+		filepath.Join(l.VarDir(), "lib"),
+		filepath.Join(l.VarDir(), "log"),
+		filepath.Join(l.NodeRoot(), "etc", "containerd", "certs.d"),
+	} {
+		if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- programs of other users read them.
+			return err
+		}
+	}
+	for name, path := range built.parts {
+		if err := place(path, filepath.Join(l.BinDir(), name)); err != nil {
+			return err
+		}
+	}
+	if _, err := placeProgram(l); err != nil {
+		return err
+	}
+	if err := errors.Join(cluster.WriteCredentials(l), l.CreateAccounts()); err != nil {
+		return err
+	}
+	files, err := cluster.Files(l, built.settings())
+	if err != nil {
+		return err
+	}
+	for path, content := range files {
+		path = filepath.Join(l.Dir(), path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G301 -- see above.
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil { // #nosec G306 -- without secrets.
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshRoles puts this program in the place of the one that the landscape
+// was started with, if it is another one, and ends the roles that the old one
+// plays.
+func refreshRoles(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
+	changed, err := placeProgram(l)
+	if err != nil || !changed {
+		return err
+	}
+	specs, err := cluster.LoadSpecs(l)
+	if err != nil {
+		return err
+	}
+	for _, spec := range specs {
+		if spec.Path != l.Program() {
+			continue
+		}
+		if err := l.StopProcess(ctx, spec.Name); err != nil {
+			return err
+		}
+		log.Note("stopped %s: its program has changed", spec.Name)
+	}
+	return nil
+}
+
+// placeProgram copies the running program to where the landscape has its own,
+// and reports whether that changed anything. "go run" removes the original.
+func placeProgram(l *landscape.Landscape) (bool, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return false, err
+	}
+	same, err := equalFiles(path, l.Program())
+	if err != nil || same {
+		return false, err
+	}
+	aside := l.Program() + ".new"
+	if err := copyFile(path, aside); err != nil {
+		return false, err
+	}
+	return true, os.Rename(aside, l.Program())
+}
+
+// place makes a file of the cache appear at another path, without a copy where
+// both are on one file system.
+func place(source, target string) error {
+	if err := os.Link(source, target); err == nil {
+		return nil
+	}
+	return copyFile(source, target)
+}
+
+func copyFile(source, target string) error {
+	from, err := os.Open(source) // #nosec G304 -- a program of ours.
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	to, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755) // #nosec G302 G304 -- a program of ours.
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}

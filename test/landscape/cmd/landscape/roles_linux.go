@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cluster"
+	"github.com/larder-project/larder/test/landscape/dns"
+	"github.com/larder-project/larder/test/landscape/gardenlet"
+	"github.com/larder-project/larder/test/landscape/sandbox"
+	"github.com/larder-project/larder/test/landscape/supervisor"
+	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/landscape/volumes"
+)
+
+// roles are what this program does inside the namespaces.
+var roles = map[string]func(context.Context, *landscape.Landscape) error{
+	landscape.InitRole: runInit,
+	cluster.DNS:        runDNS,
+	cluster.Volumes:    runVolumes,
+	cluster.Upstreams:  runUpstreams,
+	cluster.Gardenlet:  gardenlet.Run,
+}
+
+// runInit is the first process: it outlives all others.
+func runInit(ctx context.Context, l *landscape.Landscape) error {
+	if err := sandbox.Isolate(l); err != nil {
+		return err
+	}
+	specs, err := cluster.LoadSpecs(l)
+	if err != nil {
+		return err
+	}
+	processes := supervisor.New(specs, l.LogDir())
+	go processes.Reap(ctx)
+
+	listener, err := net.Listen("unix", landscape.ControlSocket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: processes.Handler(), ReadHeaderTimeout: time.Minute}
+	return server.Serve(listener)
+}
+
+func runDNS(ctx context.Context, l *landscape.Landscape) error {
+	logf.SetLogger(zap.New())
+	config, err := l.RESTConfig()
+	if err != nil {
+		return err
+	}
+	address, err := netip.ParseAddr(l.IP())
+	if err != nil {
+		return err
+	}
+	return dns.Run(ctx, config, landscape.Domain, landscape.ClusterDomain, address)
+}
+
+func runVolumes(ctx context.Context, l *landscape.Landscape) error {
+	logf.SetLogger(zap.New())
+	config, err := l.RESTConfig()
+	if err != nil {
+		return err
+	}
+	return volumes.Run(ctx, config, volumes.Options{
+		Dir:           landscape.VolumesDir,
+		Node:          landscape.NodeName,
+		HealthAddress: cluster.VolumesHealthAddress,
+	})
+}
+
+func runUpstreams(ctx context.Context, l *landscape.Landscape) error {
+	certificate, key, err := l.CA()
+	if err != nil {
+		return err
+	}
+	options := upstream.Options{
+		Dir:     filepath.Join(l.Dir(), "upstreams"),
+		CA:      upstream.Authority{Certificate: certificate, Key: key},
+		Private: endpoint(l, "private", landscape.PrivatePort),
+		Token:   endpoint(l, "auth", landscape.TokenPort),
+		Basic:   endpoint(l, "basic", landscape.BasicPort),
+		Log:     os.Stdout,
+	}
+	if options.Puller.Username, options.Puller.Password, err = l.Puller(); err != nil {
+		return err
+	}
+	if options.Pusher.Username, options.Pusher.Password, err = l.Pusher(); err != nil {
+		return err
+	}
+	return upstream.Run(ctx, options)
+}
+
+func endpoint(l *landscape.Landscape, name string, port int) upstream.Endpoint {
+	return upstream.Endpoint{
+		Listen: net.JoinHostPort(l.IP(), strconv.Itoa(port)),
+		Host:   net.JoinHostPort(name+"."+landscape.Domain, strconv.Itoa(port)),
+	}
+}

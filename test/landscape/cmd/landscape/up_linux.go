@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cluster"
+	"github.com/larder-project/larder/test/landscape/image"
+	"github.com/larder-project/larder/test/landscape/parts"
+	"github.com/larder-project/larder/test/landscape/preflight"
+	"github.com/larder-project/larder/test/landscape/progress"
+	"github.com/larder-project/larder/test/landscape/sandbox"
+)
+
+const pauseFolder = "test/landscape/cmd/pause"
+
+// builds is what a landscape is made of.
+type builds struct {
+	parts map[string]string
+	pause *image.Image
+}
+
+func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
+	begin := time.Now()
+	if err := preflight.Install(ctx, log); err != nil {
+		return err
+	}
+	built, err := build(ctx, l, log)
+	if err != nil {
+		return err
+	}
+	if err := bringUp(ctx, l, log, built); err != nil {
+		return err
+	}
+	log.Note("the landscape is up after %.1f s", time.Since(begin).Seconds())
+	return nil
+}
+
+// bringUp starts a landscape, or makes sure that all of it runs if it was
+// started before. It starts anew whenever that is not what it should be.
+func bringUp(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
+	reusable, err := isReusable(l, built)
+	if err != nil {
+		return err
+	}
+	if reusable {
+		err := refreshRoles(ctx, l, log)
+		if err == nil {
+			err = start(ctx, l, log, built)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		log.Note("the landscape that runs cannot be mended, starting anew: %v", err)
+	}
+	if err := create(ctx, l, log, built); err != nil {
+		return err
+	}
+	return start(ctx, l, log, built)
+}
+
+func build(ctx context.Context, l *landscape.Landscape, log *progress.Log) (builds, error) {
+	cache, err := parts.DefaultCache()
+	if err != nil {
+		return builds{}, err
+	}
+	builder := parts.Builder{Repository: l.Repository(), Cache: cache, Log: log}
+	paths, err := builder.Build(ctx, parts.All()...)
+	if err != nil {
+		return builds{}, err
+	}
+	binaries, err := image.Build(ctx, l, pauseFolder)
+	if err != nil {
+		return builds{}, err
+	}
+	pause, err := image.New(binaries[pauseFolder], nil)
+	return builds{parts: paths, pause: pause}, err
+}
+
+// isReusable reports whether a landscape runs that was started with the same
+// settings as a new one would be.
+func isReusable(l *landscape.Landscape, built builds) (bool, error) {
+	if _, err := l.FirstProcess(); err != nil {
+		if errors.Is(err, landscape.ErrNotRunning) {
+			return false, nil
+		}
+		return false, err
+	}
+	files, err := cluster.Files(l, built.settings())
+	if err != nil {
+		return false, err
+	}
+	for path, want := range files {
+		have, err := os.ReadFile(filepath.Join(l.Dir(), path)) // #nosec G304 -- a file of ours.
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, want) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// create removes what may be left of an earlier landscape and prepares all
+// files and the namespaces of a new one. None of its processes runs yet.
+func create(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
+	removed, err := sandbox.Remove(ctx, l)
+	if err != nil {
+		return err
+	}
+	for _, what := range removed {
+		log.Note("removed %s of an earlier start", what)
+	}
+
+	done := log.Start("create namespaces for " + l.Dir())
+	if err := sandbox.CreateDir(l); err != nil {
+		return done(err)
+	}
+	network, err := sandbox.ChooseNetwork(l.ID())
+	if err != nil {
+		return done(err)
+	}
+	if err := l.SetNetwork(network); err != nil {
+		return done(err)
+	}
+	if err := writeFiles(l, built); err != nil {
+		return done(err)
+	}
+	return done(sandbox.Start(ctx, l))
+}
+
+func (b builds) settings() cluster.Settings {
+	return cluster.Settings{PauseImage: b.pause.Reference, Parts: b.parts}
+}

@@ -1,0 +1,99 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package landscape
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"github.com/larder-project/larder/test/landscape/supervisor"
+)
+
+// ControlSocket is where the first process takes orders, inside the namespaces.
+const ControlSocket = "/run/landscape.sock"
+
+// SearchPath is the PATH of every process inside.
+func (l *Landscape) SearchPath() string {
+	return l.BinDir() + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
+// Environment is the environment of every process inside.
+func (l *Landscape) Environment() []string {
+	return []string{
+		"PATH=" + l.SearchPath(),
+		"HOME=/root",
+		"SSL_CERT_FILE=" + l.CAFile(),
+		DirVariable + "=" + l.dir,
+		"CONTAINERD_ADDRESS=" + ContainerdSocket,
+		"CONTAINERD_NAMESPACE=k8s.io",
+	}
+}
+
+// Command returns a command that runs inside the namespaces, with the admin
+// kubeconfig and containerd's address in its environment. It ends with ctx.
+func (l *Landscape) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	pid, err := l.FirstProcess()
+	if err != nil {
+		return &exec.Cmd{Path: name, Err: err}
+	}
+	enter := []string{"--target", strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--", name}
+	command := exec.CommandContext(ctx, "nsenter", append(enter, args...)...) // #nosec G204 -- what it is for.
+	command.Env = append(l.Environment(), "KUBECONFIG="+l.AdminKubeconfig())
+	// nsenter stays outside and starts a child inside: both must end.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
+	return command
+}
+
+// Control returns a client of the first process.
+func (l *Landscape) Control() (*supervisor.Client, error) {
+	pid, err := l.FirstProcess()
+	if err != nil {
+		return nil, err
+	}
+	// Through the process's own root the path is short, whatever the folder
+	// of the landscape: the address of a socket has room for 107 bytes.
+	return supervisor.NewClient(fmt.Sprintf("/proc/%d/root%s", pid, ControlSocket)), nil
+}
+
+// StopProcess stops a supervised process until StartProcess is called.
+func (l *Landscape) StopProcess(ctx context.Context, name string) error {
+	control, err := l.Control()
+	if err != nil {
+		return err
+	}
+	return control.Stop(ctx, name)
+}
+
+// StartProcess starts a supervised process and waits until it is ready.
+func (l *Landscape) StartProcess(ctx context.Context, name string) error {
+	control, err := l.Control()
+	if err != nil {
+		return err
+	}
+	return control.Start(ctx, name)
+}
+
+// Processes returns the state of each supervised process.
+func (l *Landscape) Processes(ctx context.Context) ([]supervisor.Status, error) {
+	control, err := l.Control()
+	if err != nil {
+		return nil, err
+	}
+	return control.Status(ctx)
+}
+
+// Exists reports whether the landscape has left anything on disk.
+func (l *Landscape) Exists() (bool, error) {
+	_, err := os.Stat(l.dir)
+	if os.IsNotExist(err) {
+		return false, nil
+	}
+	return err == nil, err
+}

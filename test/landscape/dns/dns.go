@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dns answers the questions that a landscape's pods and processes ask:
+// names below the landscape's own domain, and names of Services.
+package dns
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
+)
+
+// timeToLive of an answer in seconds; Services come and go during tests.
+const timeToLive = 1
+
+// Services knows the addresses behind Services.
+type Services interface {
+	// Addresses returns the addresses of a Service, or of the one endpoint of
+	// it that has the hostname, and whether there is such a Service.
+	Addresses(ctx context.Context, namespace, service, hostname string) ([]netip.Addr, bool, error)
+}
+
+// Handler answers questions.
+type Handler struct {
+	// Domain is the domain all of whose names have the address.
+	Domain  string
+	Address netip.Addr
+	// ClusterDomain may follow after the name of a Service.
+	ClusterDomain string
+	Services      Services
+}
+
+// Serve answers on UDP and TCP at each of the addresses until ctx is done.
+func Serve(ctx context.Context, handler dns.Handler, addresses ...string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, address := range addresses {
+		for _, network := range []string{"udp", "tcp"} {
+			server := &dns.Server{Addr: address, Net: network, Handler: handler}
+			group.Go(server.ListenAndServe)
+			group.Go(func() error {
+				<-ctx.Done()
+				return server.Shutdown()
+			})
+		}
+	}
+	if err := group.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// ServeDNS implements dns.Handler.
+func (h *Handler) ServeDNS(w dns.ResponseWriter, request *dns.Msg) {
+	reply := new(dns.Msg).SetReply(request)
+	reply.Authoritative = true
+	if err := h.answer(request, reply); err != nil {
+		reply.SetRcode(request, dns.RcodeServerFailure)
+	}
+	_ = w.WriteMsg(reply)
+}
+
+func (h *Handler) answer(request, reply *dns.Msg) error {
+	if len(request.Question) != 1 {
+		return errors.New("not one question")
+	}
+	question := request.Question[0]
+	addresses, known, err := h.lookup(context.Background(), strings.ToLower(strings.TrimSuffix(question.Name, ".")))
+	if err != nil {
+		return err
+	}
+	if !known {
+		// At once: nobody waits for a name that a landscape does not have.
+		reply.Rcode = dns.RcodeNameError
+		return nil
+	}
+	if question.Qtype != dns.TypeA {
+		return nil
+	}
+	for _, address := range addresses {
+		reply.Answer = append(reply.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: timeToLive},
+			A:   address.AsSlice(),
+		})
+	}
+	return nil
+}
+
+func (h *Handler) lookup(ctx context.Context, name string) ([]netip.Addr, bool, error) {
+	switch {
+	case name == "localhost":
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, true, nil
+	case name == h.Domain || strings.HasSuffix(name, "."+h.Domain):
+		return []netip.Addr{h.Address}, true, nil
+	}
+	name, ok := strings.CutSuffix(strings.TrimSuffix(name, "."+h.ClusterDomain), ".svc")
+	if !ok {
+		return nil, false, nil
+	}
+	switch labels := strings.Split(name, "."); len(labels) {
+	case 2: // service.namespace
+		return h.Services.Addresses(ctx, labels[1], labels[0], "")
+	case 3: // hostname.service.namespace
+		return h.Services.Addresses(ctx, labels[2], labels[1], labels[0])
+	}
+	return nil, false, nil
+}

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package evidence
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/larder-project/larder/test/landscape"
+)
+
+// AccessLog is what the upstream registries have written since the AccessLog was opened.
+type AccessLog struct {
+	path  string
+	start int64
+}
+
+// Request is a line of the access log.
+type Request struct {
+	Registry, Client, User, Method, Path string
+	Status                               int
+	// Line is all of it.
+	Line string
+}
+
+// OpenAccessLog starts at the present end of the log.
+func OpenAccessLog(l *landscape.Landscape) (*AccessLog, error) {
+	path := filepath.Join(l.LogDir(), "upstreams.log")
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	return &AccessLog{path: path, start: info.Size()}, nil
+}
+
+// Requests returns the requests whose path contains a text.
+func (a *AccessLog) Requests(text string) ([]Request, error) {
+	file, err := os.Open(a.path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // It was only read.
+	if _, err := file.Seek(a.start, io.SeekStart); err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return nil, err
+	}
+
+	var requests []Request
+	for line := range strings.Lines(string(content)) {
+		if request, ok := parseRequest(strings.TrimSpace(line)); ok && strings.Contains(request.Path, text) {
+			requests = append(requests, request)
+		}
+	}
+	return requests, nil
+}
+
+// attribute is a key and a value as log/slog's TextHandler writes them.
+var attribute = regexp.MustCompile(`(\w+)=("(?:[^"\\]|\\.)*"|\S*)`)
+
+func parseRequest(line string) (Request, bool) {
+	values := map[string]string{}
+	for _, match := range attribute.FindAllStringSubmatch(line, -1) {
+		value := match[2]
+		if unquoted, err := strconv.Unquote(value); err == nil {
+			value = unquoted
+		}
+		values[match[1]] = value
+	}
+	status, err := strconv.Atoi(values["status"])
+	return Request{
+		Registry: values["registry"],
+		Client:   values["client"],
+		User:     values["user"],
+		Method:   values["method"],
+		Path:     values["path"],
+		Status:   status,
+		Line:     line,
+	}, err == nil && values["msg"] == "request"
+}

@@ -1,0 +1,123 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/landscape"
+)
+
+const (
+	// workloadNamespace is where the owner of the Shoot runs pods.
+	workloadNamespace = metav1.NamespaceDefault
+
+	pollInterval = 250 * time.Millisecond
+	pullTimeout  = 2 * time.Minute
+)
+
+// Pod returns a pod that runs an image and has no credentials of its own.
+func Pod(name, image string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: workloadNamespace},
+		Spec: corev1.PodSpec{
+			Containers:                    []corev1.Container{{Name: "hello", Image: image, ImagePullPolicy: corev1.PullIfNotPresent}},
+			AutomountServiceAccountToken:  new(false),
+			TerminationGracePeriodSeconds: new(int64(0)),
+		},
+	}
+}
+
+// Run creates the pod and waits until its container runs.
+func Run(ctx context.Context, c client.Client, pod *corev1.Pod) error {
+	if err := Delete(ctx, c, pod); err != nil {
+		return err
+	}
+	if err := c.Create(ctx, pod); err != nil {
+		return fmt.Errorf("could not create pod %s: %w", pod.Name, err)
+	}
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, pullTimeout, true, func(ctx context.Context) (bool, error) {
+		return Running(pod), c.Get(ctx, client.ObjectKeyFromObject(pod), pod)
+	})
+	if err != nil {
+		return fmt.Errorf("the pod %s does not run (%s): %w", pod.Name, WaitingFor(pod), err)
+	}
+	return nil
+}
+
+// Running reports whether the pod's container runs.
+func Running(pod *corev1.Pod) bool {
+	statuses := pod.Status.ContainerStatuses
+	return len(statuses) == 1 && statuses[0].State.Running != nil
+}
+
+// WaitingFor returns why the pod's container does not run yet.
+func WaitingFor(pod *corev1.Pod) string {
+	for _, status := range pod.Status.ContainerStatuses {
+		if waiting := status.State.Waiting; waiting != nil {
+			return strings.TrimSpace(waiting.Reason + " " + waiting.Message)
+		}
+	}
+	return string(pod.Status.Phase)
+}
+
+// Delete deletes the pod if there is one of its name, and waits until it is gone.
+func Delete(ctx context.Context, c client.Client, pod *corev1.Pod) error {
+	key := client.ObjectKeyFromObject(pod)
+	old := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace}}
+	if err := client.IgnoreNotFound(c.Delete(ctx, old, client.GracePeriodSeconds(0))); err != nil {
+		return fmt.Errorf("could not delete pod %s: %w", key, err)
+	}
+	return wait.PollUntilContextTimeout(ctx, pollInterval, pullTimeout, true, func(ctx context.Context) (bool, error) {
+		err := c.Get(ctx, key, old)
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	})
+}
+
+// Forget makes the node's containerd forget an image with all its content, so that the next pod pulls it again. No pod
+// may use the image any more.
+func Forget(ctx context.Context, l *landscape.Landscape, reference string) error {
+	output, err := l.Command(ctx, "ctr", "images", "list").Output()
+	if err != nil {
+		return fmt.Errorf("could not ask containerd for its images: %w", err)
+	}
+	names := sameImage(string(output), reference)
+	if len(names) == 0 {
+		return errors.New("containerd does not know " + reference)
+	}
+	args := append([]string{"images", "remove", "--sync"}, names...)
+	if output, err := l.Command(ctx, "ctr", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("could not remove %s from containerd: %w: %s", reference, err, output)
+	}
+	return nil
+}
+
+// sameImage returns all names, in a table of containerd's images, of the image with the given name: the CRI keeps one
+// for the tag, one for the digest and one for the configuration.
+func sameImage(table, reference string) []string {
+	names := map[string][]string{}
+	var digest string
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 {
+			continue
+		}
+		names[fields[2]] = append(names[fields[2]], fields[0])
+		if fields[0] == reference {
+			digest = fields[2]
+		}
+	}
+	return names[digest]
+}

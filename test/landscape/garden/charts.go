@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package garden
+
+import (
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/larder-project/larder/imagevector"
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/gardenlet"
+)
+
+const (
+	extensionName = "gardener-extension-registry-cache"
+	admissionName = extensionName + "-admission"
+	// ExtensionNamespace is where gardenlet installs an extension: extension-<name of the ControllerInstallation>.
+	ExtensionNamespace = "extension-registry-cache"
+	// AdmissionNamespace is where gardener-operator installs an admission component.
+	AdmissionNamespace = "garden"
+
+	gardenerVersion = "v1.150.0"
+)
+
+// charts returns what is installed, with the values that Gardener's components would give. The garden is not a virtual
+// one here, so the admission component talks to the cluster that it runs in.
+func charts(l *landscape.Landscape, images map[string]string) []chart {
+	dir := filepath.Join(l.Repository(), "charts")
+	admission := filepath.Join(dir, admissionName, "charts")
+
+	return []chart{
+		{
+			dir:       filepath.Join(admission, "application"),
+			release:   admissionName,
+			namespace: AdmissionNamespace,
+			values: map[string]any{"gardener": map[string]any{"virtualCluster": map[string]any{
+				"serviceAccount": map[string]any{"name": admissionName, "namespace": AdmissionNamespace},
+			}}},
+		},
+		{
+			dir:       filepath.Join(admission, "runtime"),
+			release:   admissionName,
+			namespace: AdmissionNamespace,
+			values: map[string]any{
+				"image":         images[admissionFolder],
+				"replicaCount":  1,
+				"webhookConfig": map[string]any{"mode": "service"},
+			},
+		},
+		{
+			dir:       filepath.Join(dir, extensionName),
+			release:   extensionName,
+			namespace: ExtensionNamespace,
+			values:    extensionValues(images),
+		},
+	}
+}
+
+func extensionValues(images map[string]string) map[string]any {
+	seed := gardenlet.Seed()
+	return map[string]any{
+		"image":        images[extensionFolder],
+		"replicaCount": 1,
+		"imageVectorOverwrite": map[string]any{"images": []any{
+			map[string]any{"name": imagevector.RegistryCacheServer, "ref": images[serverFolder]},
+		}},
+		"gardener": map[string]any{
+			"version": gardenerVersion,
+			"garden":  map[string]any{"clusterIdentity": "landscape-garden"},
+			"seed": map[string]any{
+				"name":            seed.Name,
+				"clusterIdentity": seed.Status.ClusterIdentity,
+				"provider":        seed.Spec.Provider.Type,
+				"region":          seed.Spec.Provider.Region,
+				"spec":            seed.Spec,
+			},
+		},
+	}
+}
+
+// inNamespace puts namespaced objects that name no namespace into the release's, as an installer does.
+func inNamespace(mapper meta.RESTMapper, objects []*unstructured.Unstructured, namespace string) []*unstructured.Unstructured {
+	for _, object := range objects {
+		gvk := object.GroupVersionKind()
+		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if err == nil && mapping.Scope.Name() == meta.RESTScopeNameNamespace && object.GetNamespace() == "" {
+			object.SetNamespace(namespace)
+		}
+	}
+	return objects
+}

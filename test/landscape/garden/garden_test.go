@@ -1,0 +1,49 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package garden
+
+import (
+	"path/filepath"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/test/landscape"
+)
+
+var _ = Describe("The example Shoot", func() {
+	It("has a configuration of caches as an owner would write it", func() {
+		shoot, err := Shoot()
+		Expect(err).NotTo(HaveOccurred())
+		configs, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		config, err := configs.DecodeConfigStrict(shoot.Spec.Extensions[0].ProviderConfig)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(config.Caches).To(HaveLen(1))
+		Expect(shoot.Spec.Resources[0].ResourceRef.Name).To(Equal(CredentialsName))
+	})
+})
+
+var _ = Describe("charts", func() {
+	It("renders them with the landscape's images", func() {
+		l, err := landscape.Open()
+		Expect(err).NotTo(HaveOccurred())
+		images := map[string]string{extensionFolder: "a:1", admissionFolder: "b:2", serverFolder: "c:3"}
+
+		deployed := map[string]string{}
+		for _, chart := range charts(l, images) {
+			objects, err := chart.render("v1.36.3")
+			Expect(err).NotTo(HaveOccurred(), filepath.Base(chart.dir))
+			for _, object := range objects {
+				if object.GetKind() == "Deployment" {
+					containers := object.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)["containers"].([]any)
+					deployed[object.GetName()] = containers[0].(map[string]any)["image"].(string)
+				}
+			}
+		}
+		Expect(deployed).To(Equal(map[string]string{extensionName: "a:1", admissionName: "b:2"}))
+	})
+})

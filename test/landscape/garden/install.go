@@ -1,0 +1,168 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package garden
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/discovery"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/image"
+	"github.com/larder-project/larder/test/landscape/progress"
+)
+
+// Folders of the programs that run in pods.
+const (
+	extensionFolder = "cmd/gardener-extension-registry-cache"
+	admissionFolder = "cmd/gardener-extension-registry-cache-admission"
+	serverFolder    = "cmd/registry-cache-server"
+)
+
+// Install brings everything into the landscape that this repository is about, and ends when the example Shoot is ready.
+func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
+	c, err := Client(l)
+	if err != nil {
+		return err
+	}
+
+	done := log.Start("Prepare the garden for Shoots")
+	if err := done(prepare(ctx, c)); err != nil {
+		return err
+	}
+
+	done = log.Start("Build the images of the extension, the admission component and the cache")
+	images, err := image.Ensure(ctx, l, extensionFolder, admissionFolder, serverFolder)
+	if done(err) != nil {
+		return err
+	}
+
+	done = log.Start("Install the charts")
+	if err := done(installCharts(ctx, l, c, images)); err != nil {
+		return err
+	}
+
+	done = log.Start("Push a private image to the upstream registries")
+	if err := done(pushDemoImages(ctx, l)); err != nil {
+		return err
+	}
+
+	done = log.Start("Create the example Shoot")
+	return done(createShoot(ctx, l, c))
+}
+
+// prepare does what an operator of Gardener does before there are Shoots.
+func prepare(ctx context.Context, c client.Client) error {
+	objects, err := decode(landscapeManifest)
+	if err != nil {
+		return err
+	}
+	return applyAll(ctx, c, objects)
+}
+
+func installCharts(ctx context.Context, l *landscape.Landscape, c client.Client, images map[string]string) error {
+	version, err := kubernetesVersion(l)
+	if err != nil {
+		return err
+	}
+
+	var installed []*unstructured.Unstructured
+	for _, chart := range charts(l, images) {
+		objects, err := chart.render(version)
+		if err != nil {
+			return err
+		}
+		objects = inNamespace(c.RESTMapper(), objects, chart.namespace)
+		if err := applyAll(ctx, c, inCreationOrder(objects)); err != nil {
+			return fmt.Errorf("chart %s: %w", chart.dir, err)
+		}
+		installed = append(installed, objects...)
+	}
+	if err := waitForDeployments(ctx, c, installed); err != nil {
+		return err
+	}
+	return waitForWebhooks(ctx, c)
+}
+
+// waitForWebhooks waits until the extension and the admission component have registered themselves. Whatever is created
+// before that would go past them.
+func waitForWebhooks(ctx context.Context, c client.Client) error {
+	for name, configuration := range map[string]client.Object{
+		extensionName: &admissionregistrationv1.MutatingWebhookConfiguration{},
+		admissionName: &admissionregistrationv1.ValidatingWebhookConfiguration{},
+	} {
+		if err := eventually(ctx, time.Minute, func(ctx context.Context) error {
+			return c.Get(ctx, client.ObjectKey{Name: name}, configuration)
+		}); err != nil {
+			return fmt.Errorf("webhooks are not registered: %w", err)
+		}
+	}
+	return nil
+}
+
+func kubernetesVersion(l *landscape.Landscape) (string, error) {
+	config, err := l.RESTConfig()
+	if err != nil {
+		return "", err
+	}
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return "", err
+	}
+	version, err := client.ServerVersion()
+	if err != nil {
+		return "", fmt.Errorf("could not ask for the version of Kubernetes: %w", err)
+	}
+	return version.GitVersion, nil
+}
+
+// createShoot creates the Shoot with its credentials and waits until it is ready.
+func createShoot(ctx context.Context, l *landscape.Landscape, c client.Client) error {
+	username, password, err := l.Puller()
+	if err != nil {
+		return err
+	}
+	if err := EnsureCredentials(ctx, c, CredentialsName, username, password); err != nil {
+		return err
+	}
+	objects, err := decode(shootManifest)
+	if err != nil {
+		return err
+	}
+	if err := applyAll(ctx, c, objects); err != nil {
+		return err
+	}
+	return WaitForShoot(ctx, c, client.ObjectKeyFromObject(objects[0]))
+}
+
+// WaitForShoot waits until the last operation on a Shoot's present specification has succeeded.
+func WaitForShoot(ctx context.Context, c client.Client, key client.ObjectKey) error {
+	shoot := &gardencorev1beta1.Shoot{}
+	err := eventually(ctx, 3*time.Minute, func(ctx context.Context) error {
+		if err := c.Get(ctx, key, shoot); err != nil {
+			return err
+		}
+		last := shoot.Status.LastOperation
+		switch {
+		case last == nil || shoot.Status.ObservedGeneration != shoot.Generation:
+			return errors.New("nobody works on it")
+		case last.State != gardencorev1beta1.LastOperationStateSucceeded:
+			return fmt.Errorf("%s: %s", last.State, last.Description)
+		default:
+			return nil
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("the Shoot %s does not get ready: %w", key, err)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package garden
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/gardenlet"
+	"github.com/larder-project/larder/test/landscape/image"
+	"github.com/larder-project/larder/test/landscape/upstream"
+)
+
+// The upstream registries, as images' names begin.
+var (
+	// PrivateHost is the registry that wants a token.
+	PrivateHost = fmt.Sprintf("private.%s:%d", landscape.Domain, landscape.PrivatePort)
+	// BasicHost is the registry that wants a user name and a password.
+	BasicHost = fmt.Sprintf("basic.%s:%d", landscape.Domain, landscape.BasicPort)
+)
+
+const (
+	// CredentialsName is the name of the Secret that the example Shoot refers to.
+	CredentialsName = "upstream-credentials-v1"
+
+	demoFolder = "test/landscape/cmd/demo"
+	// uniqueBytes makes an image one that nobody has pulled before.
+	uniqueBytes = 256 << 10
+)
+
+// EnsureCredentials creates an immutable Secret in the project's namespace, unless it is there.
+func EnsureCredentials(ctx context.Context, c client.Client, name, username, password string) error {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: gardenlet.ProjectNamespace},
+		Type:       corev1.SecretTypeOpaque,
+		Immutable:  new(true),
+		Data: map[string][]byte{
+			"username": []byte(username),
+			"password": []byte(password),
+		},
+	}
+	if err := c.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("could not create Secret %s: %w", client.ObjectKeyFromObject(secret), err)
+	}
+	return nil
+}
+
+// PushDemo pushes the demo program to HOST/demo/hello:TAG, in an image that differs from all earlier ones, and returns
+// its reference.
+func PushDemo(ctx context.Context, l *landscape.Landscape, host, tag string) (string, error) {
+	binaries, err := image.Build(ctx, l, demoFolder)
+	if err != nil {
+		return "", err
+	}
+	program, err := image.New(binaries[demoFolder], nil)
+	if err != nil {
+		return "", err
+	}
+	layer, err := random.Layer(uniqueBytes, types.DockerLayer)
+	if err != nil {
+		return "", err
+	}
+	unique, err := mutate.AppendLayers(program.Image, layer)
+	if err != nil {
+		return "", err
+	}
+
+	username, password, err := l.Pusher()
+	if err != nil {
+		return "", err
+	}
+	ca, _, err := l.CA()
+	if err != nil {
+		return "", err
+	}
+	reference := fmt.Sprintf("%s/demo/hello:%s", host, tag)
+	registry := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
+	return reference, registry.Push(ctx, reference, unique)
+}
+
+func pushDemoImages(ctx context.Context, l *landscape.Landscape) error {
+	for _, host := range []string{PrivateHost, BasicHost} {
+		if _, err := PushDemo(ctx, l, host, "v1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package preflight finds out whether a machine can run a landscape, and
+// installs what is missing from the distribution's packages if it can.
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/progress"
+)
+
+// ErrUnsupported says that a landscape cannot run here and now.
+var ErrUnsupported = errors.New("a landscape needs Linux and root, because it creates namespaces, control groups and a network link")
+
+// Check returns ErrUnsupported unless this is Linux and the user is root.
+func Check() error {
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		return ErrUnsupported
+	}
+	return nil
+}
+
+// requirement is a program that landscapes use and the package that has it.
+type requirement struct {
+	program     string
+	debianName  string
+	description string
+}
+
+var requirements = []requirement{
+	{"runc", "runc", "runc"},
+	{"iptables", "iptables", "iptables"},
+	{"nsenter", "util-linux", "nsenter (util-linux)"},
+	{"mount", "mount", "mount"},
+	{filepath.Join(landscape.CNIPluginDir, "ptp"), "containernetworking-plugins", "the CNI plugins in " + landscape.CNIPluginDir},
+}
+
+// Install makes sure that all programs are there.
+func Install(ctx context.Context, log *progress.Log) error {
+	missing := missing(lookPath)
+	if len(missing) == 0 {
+		return nil
+	}
+	var packages, descriptions []string
+	for _, requirement := range missing {
+		packages = append(packages, requirement.debianName)
+		descriptions = append(descriptions, requirement.description)
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("this machine lacks %s; please install them", strings.Join(descriptions, ", "))
+	}
+	done := log.Start("install the packages " + strings.Join(packages, ", "))
+	// Without a network the packages may still be at hand.
+	update := aptGet(ctx, "update", "--quiet")
+	install := aptGet(ctx, append([]string{"install", "--quiet", "--yes", "--no-install-recommends"}, packages...)...)
+	if install == nil {
+		return done(nil)
+	}
+	return done(errors.Join(update, install))
+}
+
+// lookPath finds a program also where root's PATH does not lead by itself on
+// some machines, but the landscape's does.
+func lookPath(program string) (string, error) {
+	path, err := exec.LookPath(program)
+	if err == nil || filepath.IsAbs(program) {
+		return path, err
+	}
+	return exec.LookPath(filepath.Join("/usr/sbin", program))
+}
+
+// missing returns the requirements whose program cannot be found.
+func missing(find func(string) (string, error)) []requirement {
+	return slices.DeleteFunc(slices.Clone(requirements), func(r requirement) bool {
+		_, err := find(r.program)
+		return err == nil
+	})
+}
+
+func aptGet(ctx context.Context, args ...string) error {
+	command := exec.CommandContext(ctx, "apt-get", args...) // #nosec G204 -- arguments from above.
+	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, output)
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/larder-project/larder/test/landscape"
+)
+
+// leftovers returns an error that names everything of the landscape that is
+// still on the machine.
+func leftovers(l *landscape.Landscape) error {
+	var errs []error
+	if pid, err := l.FirstProcess(); err == nil {
+		errs = append(errs, fmt.Errorf("process %d still runs", pid))
+	}
+	for _, pid := range processesUnder(l.Dir()) {
+		errs = append(errs, fmt.Errorf("process %s still runs a program of %s", pid, l.Dir()))
+	}
+	if linkExists(l.ID()) {
+		errs = append(errs, fmt.Errorf("link %s still exists", l.ID()))
+	}
+	groups, err := cgroupsLeft(l.ID())
+	for _, group := range groups {
+		errs = append(errs, fmt.Errorf("control group %s still exists", group))
+	}
+	errs = append(errs, err)
+
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	errs = append(errs, err)
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, l.Dir()+"/") {
+			errs = append(errs, fmt.Errorf("mount is left: %s", strings.TrimSpace(line)))
+		}
+	}
+	// A landscape writes firewall rules in its own namespace only. Without
+	// the program, or the right to use it, there can be none of ours either.
+	if rules, err := exec.Command("iptables-save").Output(); err == nil && strings.Contains(string(rules), l.ID()) {
+		errs = append(errs, fmt.Errorf("firewall rules of the host mention %s", l.ID()))
+	}
+	if exists, err := l.Exists(); exists || err != nil {
+		errs = append(errs, fmt.Errorf("folder %s still exists", l.Dir()), err)
+	}
+	return errors.Join(errs...)
+}
+
+// processesUnder returns the ids of the processes whose program lies in the
+// folder, or did before it was removed.
+func processesUnder(dir string) []string {
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return nil
+	}
+	var pids []string
+	for _, link := range links {
+		// Processes that end meanwhile, and the kernel's own, have no target.
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir+"/") {
+			pids = append(pids, filepath.Base(filepath.Dir(link)))
+		}
+	}
+	return pids
+}

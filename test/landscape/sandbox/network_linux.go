@@ -1,0 +1,132 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/larder-project/larder/test/landscape"
+)
+
+// insideLink is the name of the landscape's end of the connection.
+const insideLink = "uplink"
+
+// pools are networks for documentation: nothing on the internet has them.
+var pools = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24")}
+
+// ChooseNetwork picks a pair of addresses that the host does not use. The
+// choice begins at a place that the id determines.
+func ChooseNetwork(id string) (landscape.Network, error) {
+	addresses, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return landscape.Network{}, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return landscape.Network{}, fmt.Errorf("list the host's routes: %w", err)
+	}
+	var used []netip.Prefix
+	for _, address := range addresses {
+		used = append(used, prefix(address.IPNet))
+	}
+	for _, route := range routes {
+		if route.Dst != nil && prefix(route.Dst).Bits() > 0 {
+			used = append(used, prefix(route.Dst))
+		}
+	}
+	subnet, err := choose(pools, used, id)
+	return landscape.Network{Subnet: subnet}, err
+}
+
+// connect joins the network namespace of a process to the host.
+func connect(l *landscape.Landscape, pid int) error {
+	network := l.Network()
+	host := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: l.ID()},
+		PeerName:      insideLink,
+		PeerNamespace: netlink.NsPid(pid),
+	}
+	if err := netlink.LinkAdd(host); err != nil {
+		return fmt.Errorf("create link %s: %w", l.ID(), err)
+	}
+	if err := configure(&netlink.Handle{}, l.ID(), network.Host()); err != nil {
+		return err
+	}
+
+	namespace, err := netns.GetFromPid(pid)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = namespace.Close() }()
+	inside, err := netlink.NewHandleAt(namespace)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	loopback, err := inside.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := inside.LinkSetUp(loopback); err != nil {
+		return err
+	}
+	if err := configure(inside, insideLink, network.Inside()); err != nil {
+		return err
+	}
+	return routeServices(inside, network)
+}
+
+// configure gives the link its address and switches it on.
+func configure(handle *netlink.Handle, name string, address netip.Addr) error {
+	link, err := handle.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	bits := net.CIDRMask(30, 32)
+	if err := handle.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: address.AsSlice(), Mask: bits}}); err != nil {
+		return fmt.Errorf("give %s to link %s: %w", address, name, err)
+	}
+	return handle.LinkSetUp(link)
+}
+
+// routeServices makes cluster IPs look reachable: only then does the kernel
+// offer packets for them to the rules of kube-proxy, which redirect them.
+// There is no other route: whatever is not of the landscape fails at once.
+func routeServices(inside *netlink.Handle, network landscape.Network) error {
+	services := netip.MustParsePrefix(landscape.ServiceCIDR)
+	return inside.RouteAdd(&netlink.Route{
+		Dst: &net.IPNet{IP: services.Addr().AsSlice(), Mask: net.CIDRMask(services.Bits(), 32)},
+		Gw:  network.Host().AsSlice(),
+	})
+}
+
+// removeLink takes the host's end away, if it is still there.
+func removeLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return netlink.LinkDel(link)
+}
+
+func linkExists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
+}
+
+func prefix(network *net.IPNet) netip.Prefix {
+	address, _ := netip.AddrFromSlice(network.IP.To4())
+	bits, _ := network.Mask.Size()
+	return netip.PrefixFrom(address, bits)
+}

@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sandbox gives a landscape namespaces of its own. Everything that the
+// landscape starts descends from one process that is the first of its process
+// namespace: when it ends, the kernel ends all others and takes the mounts,
+// the links and the firewall rules away with them. Outside stay only a group
+// of cgroups and a folder.
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/larder-project/larder/test/landscape"
+)
+
+// Start creates the namespaces and starts the first process inside. It returns
+// when that process takes orders.
+func Start(ctx context.Context, l *landscape.Landscape) error {
+	if err := createCgroups(l.ID()); err != nil {
+		return err
+	}
+	logFile, err := os.Create(filepath.Join(l.LogDir(), landscape.InitRole+".log"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = logFile.Close() }()
+
+	command := exec.Command(l.Program(), landscape.InitRole) // #nosec G204 -- our own program.
+	command.Env = l.Environment()
+	command.Dir = l.Repository()
+	command.Stdout, command.Stderr = logFile, logFile
+	command.SysProcAttr = &syscall.SysProcAttr{
+		Setsid: true,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET |
+			syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+	}
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("create the namespaces: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+
+	if err := connect(l, command.Process.Pid); err != nil {
+		return fmt.Errorf("connect the namespaces: %w", err)
+	}
+	return awaitControl(ctx, l, ended, logFile.Name())
+}
+
+func awaitControl(ctx context.Context, l *landscape.Landscape, ended <-chan error, logFile string) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		_, err := l.Processes(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case exit := <-ended:
+			content, _ := os.ReadFile(logFile)
+			return fmt.Errorf("the first process ended (%w):\n%s", exit, content)
+		case <-ctx.Done():
+			return fmt.Errorf("the first process takes no orders: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

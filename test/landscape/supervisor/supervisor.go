@@ -1,0 +1,168 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// readyTimeout is how long a process may take to get ready.
+	readyTimeout = 90 * time.Second
+	// pollInterval is the time between two looks at a starting process.
+	pollInterval = 100 * time.Millisecond
+	// stopTimeout is how long a process may take to end before it is killed.
+	stopTimeout = 15 * time.Second
+	// restartDelay is the pause before a process that ended is started again.
+	restartDelay = time.Second
+)
+
+// Supervisor supervises a fixed set of processes.
+type Supervisor struct {
+	logDir string
+	order  []string
+
+	// mu also spans the start of a process and its registration, so that Reap
+	// never meets the end of a process that it does not know yet.
+	mu        sync.Mutex
+	processes map[string]*process
+	running   map[int]*process
+}
+
+// New returns a Supervisor of the given processes, none of which it starts.
+func New(specs []Spec, logDir string) *Supervisor {
+	s := &Supervisor{logDir: logDir, processes: map[string]*process{}, running: map[int]*process{}}
+	for _, spec := range specs {
+		s.order = append(s.order, spec.Name)
+		s.processes[spec.Name] = &process{spec: spec}
+	}
+	return s
+}
+
+// Start starts a process unless it runs, and waits until it is ready. If it
+// ends or takes too long, the error holds the last lines of its log.
+func (s *Supervisor) Start(ctx context.Context, name string) error {
+	s.mu.Lock()
+	p, err := s.find(name)
+	if err == nil && p.pid == 0 {
+		p.wanted = true
+		err = s.launch(p)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.awaitReady(ctx, p); err != nil {
+		return fmt.Errorf("%s %w; the end of %s:\n%s", name, err, p.logFile(s.logDir), tail(p.logFile(s.logDir)))
+	}
+	return nil
+}
+
+// Stop ends a process and waits until it is gone.
+func (s *Supervisor) Stop(ctx context.Context, name string) error {
+	s.mu.Lock()
+	p, err := s.find(name)
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	p.wanted = false
+	gone := p.gone
+	if p.pid == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	err = syscall.Kill(p.pid, syscall.SIGTERM)
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("end %s: %w", name, err)
+	}
+
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(stopTimeout):
+	}
+	s.mu.Lock()
+	if p.pid != 0 {
+		err = syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("kill %s: %w", name, err)
+	}
+	<-gone
+	return nil
+}
+
+// Status returns the state of all processes, in the order of their definition.
+func (s *Supervisor) Status(ctx context.Context) []Status {
+	s.mu.Lock()
+	statuses := make([]Status, len(s.order))
+	targets := make([]string, len(s.order))
+	for i, name := range s.order {
+		p := s.processes[name]
+		statuses[i], targets[i] = p.status(), p.spec.Ready
+	}
+	s.mu.Unlock()
+
+	var wait sync.WaitGroup
+	for i := range statuses {
+		if statuses[i].State != Ready {
+			continue
+		}
+		wait.Go(func() {
+			if err := probe(ctx, targets[i]); err != nil {
+				statuses[i].State = Unready
+			}
+		})
+	}
+	wait.Wait()
+	return statuses
+}
+
+// awaitReady waits until the process answers for the first time.
+func (s *Supervisor) awaitReady(ctx context.Context, p *process) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, errors.New("took too long"))
+	defer cancel()
+	for {
+		failure := probe(ctx, p.spec.Ready)
+
+		s.mu.Lock()
+		pid, exit := p.pid, p.lastExit
+		if failure == nil && pid != 0 {
+			p.ready = true
+		}
+		s.mu.Unlock()
+
+		switch {
+		case pid == 0:
+			return fmt.Errorf("ended (%s)", exit)
+		case failure == nil:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("is not ready (%w): %w", context.Cause(ctx), failure)
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// find needs the lock.
+func (s *Supervisor) find(name string) (*process, error) {
+	p, ok := s.processes[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no process called %q", name)
+	}
+	return p, nil
+}
