@@ -54,6 +54,10 @@ func NewClient(url string, transport *http.Transport) *Client {
 	return &Client{URL: url, Parallel: 3, HTTP: &http.Client{Transport: transport}}
 }
 
+// ErrWrongContent is the error of content that came as complete but is not what
+// was asked for.
+var ErrWrongContent = errors.New("wrong content")
+
 // StatusError is an answer other than success.
 type StatusError struct {
 	Status int
@@ -135,7 +139,7 @@ func (c *Client) Manifest(ctx context.Context, name, reference string) ([]byte, 
 		want = parsed
 	}
 	if got := digest.FromBytes(data); want != "" && got != want {
-		return nil, fmt.Errorf("manifest %s has digest %s, want %s", reference, got, want)
+		return nil, fmt.Errorf("%w: manifest %s has digest %s, want %s", ErrWrongContent, reference, got, want)
 	}
 	return data, nil
 }
@@ -158,7 +162,7 @@ func (c *Client) Blob(ctx context.Context, name string, dgst digest.Digest) (int
 		return size, fmt.Errorf("blob %s ends after %d bytes: %w", dgst, size, err)
 	}
 	if !verifier.Verified() {
-		return size, fmt.Errorf("blob %s of %d bytes has another digest", dgst, size)
+		return size, fmt.Errorf("%w: blob %s of %d bytes has another digest", ErrWrongContent, dgst, size)
 	}
 	return size, nil
 }
