@@ -7,40 +7,58 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/pull"
 )
 
-// firstBytes pulls the small image's layers one after the other, once its
-// manifest is there, and returns after how many milliseconds the first byte of
-// each arrived.
-func (b *bench) firstBytes(ctx context.Context, registry string) ([]float64, error) {
-	client := b.client(registry)
-	defer client.Close()
-	if registry == b.upstream.URL {
-		token, err := b.token(ctx, client)
-		if err != nil {
-			return nil, err
-		}
-		client.Authorization = "Bearer " + token
+// firstByte compares when the first byte of a blob arrives that the cache does
+// not have with when it arrives from the upstream itself. Each blob is asked of
+// both, one after the other, so that both meet the machine in the same state.
+func firstByte(ctx context.Context, b *bench) error {
+	delay := b.table.row("cold blob: first byte after", "%.1f ms", limit{plusRaw: 5})
+	direct := b.client(b.upstream.URL)
+	defer direct.Close()
+	token, err := b.token(ctx, direct)
+	if err != nil {
+		return fmt.Errorf("upstream: %w", err)
 	}
-	if _, err := client.Manifest(ctx, smallName, tag); err != nil {
-		return nil, err
-	}
-	var delays []float64
-	for _, layer := range b.small.Layers() {
-		begin := time.Now()
-		client.FirstByte = func() {
-			delays = append(delays, float64(time.Since(begin).Microseconds())/1000)
+	direct.Authorization = "Bearer " + token
+
+	return b.each(ctx, nil, func(c column, server *cacheprocess.Server) error {
+		cached := server.Client()
+		defer cached.Close()
+		for _, client := range []*pull.Client{direct, cached} {
+			if _, err := client.Manifest(ctx, smallName, tag); err != nil {
+				return err
+			}
 		}
-		if _, err := client.Blob(ctx, smallName, layer.Descriptor().Digest); err != nil {
-			return delays, err
+		for _, layer := range b.small.Layers() {
+			for client, to := range map[*pull.Client]column{direct: raw, cached: c} {
+				elapsed, err := timeFirstByte(ctx, client, layer.Descriptor().Digest)
+				if err != nil {
+					return err
+				}
+				delay.add(to, float64(elapsed.Microseconds())/1000)
+			}
 		}
-	}
-	return delays, nil
+		return nil
+	})
+}
+
+// timeFirstByte returns after what time the first byte of a blob arrived.
+func timeFirstByte(ctx context.Context, client *pull.Client, dgst digest.Digest) (time.Duration, error) {
+	var elapsed time.Duration
+	begin := time.Now()
+	client.FirstByte = func() { elapsed = time.Since(begin) }
+	_, err := client.Blob(ctx, smallName, dgst)
+	return elapsed, err
 }
 
 // token gets a token from the upstream for its small image.

@@ -113,7 +113,7 @@ func slow(ctx context.Context, b *bench) error {
 	)
 	ideal := float64(b.image.Size()) / (b.bandwidth * 1e6)
 	transferred := b.table.row("8 clients behind a slow one: upstream bytes", "%.2f x", limit{value: 1})
-	wall := b.table.row("8 clients behind a slow one: wall time of the upstream's", "%.2f x", limit{value: 1.5})
+	wall := b.table.row("8 clients behind a slow one: wall time of the upstream's", "%.2f x", limit{value: 1.5, orTimesRaw: 1.2})
 
 	elapsed, err := b.herd(ctx, b.files.URL, fastClients)
 	if err != nil {
@@ -143,26 +143,6 @@ func slow(ctx context.Context, b *bench) error {
 		wall.add(c, elapsed.Seconds()/ideal)
 		transferred.add(c, float64(counters.Bytes)/float64(b.image.Size()))
 		return nil
-	})
-}
-
-// firstByte compares when the first byte of a blob arrives that the cache does
-// not have with when it arrives from the upstream itself.
-func firstByte(ctx context.Context, b *bench) error {
-	delay := b.table.row("cold blob: first byte after", "%.1f ms", limit{plusRaw: 5})
-	direct, err := b.firstBytes(ctx, b.upstream.URL)
-	if err != nil {
-		return fmt.Errorf("upstream: %w", err)
-	}
-	for _, d := range direct {
-		delay.add(raw, d)
-	}
-	return b.each(ctx, nil, func(c column, server *cacheprocess.Server) error {
-		delays, err := b.firstBytes(ctx, server.URL())
-		for _, d := range delays {
-			delay.add(c, d)
-		}
-		return err
 	})
 }
 

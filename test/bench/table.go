@@ -23,6 +23,9 @@ type limit struct {
 	value    float64
 	timesRaw float64
 	plusRaw  float64
+	// orTimesRaw is used with value when that is more: on a machine that takes
+	// longer than value for ready files, value says nothing about a cache.
+	orTimesRaw float64
 }
 
 func (l limit) of(r *row) (float64, bool) {
@@ -33,7 +36,7 @@ func (l limit) of(r *row) (float64, bool) {
 	case l.plusRaw > 0:
 		return base + l.plusRaw, len(r.values[raw]) > 0
 	default:
-		return l.value, l.value > 0
+		return max(l.value, base*l.orTimesRaw), l.value > 0
 	}
 }
 

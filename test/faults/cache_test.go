@@ -51,6 +51,15 @@ func (c *cache) clean() {
 	}
 }
 
+// recovery is how long a cache may take to recover from a fault. Stock, which
+// does not recover from any for which this is used, is given up on earlier.
+func (c *cache) recovery() time.Duration {
+	if c.implementation.Name == cacheprocess.Stock {
+		return 4 * time.Second
+	}
+	return 10 * time.Second
+}
+
 // temporaryDirectory makes a directory that the fault leaves behind in vain.
 func (c *cache) temporaryDirectory(g Gomega) string {
 	dir, err := os.MkdirTemp("", "larder-faults-")

@@ -79,7 +79,7 @@ func rewritten(write writer, prepare func(Gomega, *cache)) func(context.Context,
 		c.upstream.SetCredential(username, "rotated")
 		write(g, c.server, username, "rotated")
 		c.push(name, "v2", 2, 1, mib)
-		g.Eventually(ctx, func() error { return c.pull(ctx, name, "v2") }).WithTimeout(10 * time.Second).Should(Succeed())
+		g.Eventually(ctx, func() error { return c.pull(ctx, name, "v2") }).WithTimeout(c.recovery()).Should(Succeed())
 		g.Expect(c.server.Exited()).To(BeFalse())
 	}
 }

@@ -138,7 +138,7 @@ func killed(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.server.Start(ctx)).To(Succeed())
 	minute := time.Minute
 	if c.implementation.Name == cacheprocess.Stock {
-		minute = 5 * time.Second // it leaves them there for a week
+		minute = c.recovery() // it leaves them there for a week
 	}
 	g.Eventually(ctx, func() int64 { return c.uploads(g) }).WithTimeout(minute).WithPolling(100*time.Millisecond).
 		Should(BeNumerically("<", 64<<10), "orphans are gone")
@@ -202,7 +202,7 @@ func damaged(damage func(path string) error, stopped bool) func(context.Context,
 		if stopped {
 			g.Expect(c.server.Start(ctx)).To(Succeed())
 		}
-		g.Eventually(ctx, func() error { return c.layer(ctx, image) }).WithTimeout(10 * time.Second).WithPolling(500 * time.Millisecond).Should(Succeed())
+		g.Eventually(ctx, func() error { return c.layer(ctx, image) }).WithTimeout(c.recovery()).WithPolling(500 * time.Millisecond).Should(Succeed())
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
-	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
@@ -76,7 +75,7 @@ func expiresAcrossRestart(ctx context.Context, g Gomega, c *cache) {
 	c.heat(ctx, g, image)
 	time.Sleep(ttl / 4)
 	c.restart(ctx, g, c.server.Kill)
-	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(4 * ttl).Should(BeNumerically("<", mib))
+	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(c.recovery()).Should(BeNumerically("<", mib))
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 
@@ -90,10 +89,6 @@ func switchedOn(ctx context.Context, g Gomega, c *cache) {
 	c.server.Config.TTL = lifetime(ttl)
 	g.Expect(c.server.Start(ctx)).To(Succeed())
 
-	limit := 8 * ttl
-	if c.implementation.Name == cacheprocess.Stock {
-		limit = 3 * ttl // it never expires what it has not scheduled
-	}
-	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(limit).Should(BeNumerically("<", mib))
+	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(c.recovery()).Should(BeNumerically("<", mib))
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }

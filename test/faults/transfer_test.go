@@ -147,7 +147,7 @@ func stopsSending(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 1, 16*mib)
 	c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, HangAfter: 5 * mib, Times: 1})
-	within, cancel := context.WithTimeout(ctx, 10*time.Second)
+	within, cancel := context.WithTimeout(ctx, c.recovery())
 	defer cancel()
 	g.Expect(c.layer(within, image)).To(Succeed())
 }
