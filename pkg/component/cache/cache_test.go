@@ -51,7 +51,7 @@ var _ = Describe("Cache", func() {
 	It("orders the objects by kind, each time alike", func() {
 		objects, err := cache.Objects(privateHA())
 		Expect(err).NotTo(HaveOccurred())
-		var kinds []string
+		kinds := make([]string, 0, len(objects))
 		for _, object := range objects {
 			gvk, err := apiutil.GVKForObject(object, testScheme())
 			Expect(err).NotTo(HaveOccurred())
