@@ -168,7 +168,7 @@ func (f *fixture) get(ctx context.Context, method, path string, header map[strin
 	defer client.Close()
 	response, err := client.HTTP.Do(request)
 	Expect(err).NotTo(HaveOccurred())
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	Expect(err).NotTo(HaveOccurred())
 	return answer{status: response.StatusCode, header: response.Header, length: response.ContentLength, body: body}
