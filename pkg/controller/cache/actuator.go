@@ -7,6 +7,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
@@ -31,6 +32,8 @@ type Actuator struct {
 	Images gardenerimagevector.ImageVector
 	// Clock tells which certificates have to be renewed.
 	Clock clock.Clock
+	// CopyTimeout is how long the Secrets that a Shoot refers to may take to be copied to the seed.
+	CopyTimeout time.Duration
 }
 
 // Reconcile deploys the caches. It does not wait until they run: a Shoot that
@@ -128,8 +131,14 @@ func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1a
 	return a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace)
 }
 
-// configurationProblem is an error that the owner of the Shoot has to mend.
-// Gardener shows it to them and does not retry it at full speed.
+// configurationProblem is an error that stays until the owner changes the Shoot:
+// gardenlet lets the Shoot fail and waits for that.
 func configurationProblem(err error) error {
 	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorConfigurationProblem)
+}
+
+// retryableProblem is an error that is mended elsewhere than in the Shoot, so
+// that it is tried again.
+func retryableProblem(err error) error {
+	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorRetryableConfigurationProblem)
 }

@@ -139,13 +139,28 @@ var _ = Describe("Extension", func() {
 		}
 
 		It("deploys nothing, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
-			s.refer(ctx, "upstream-credentials", "v1", nil)
-			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "missing, create it")
+			s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot"})
+			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "cannot be used")
 			Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
 			Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
 
-			s.createSecret(ctx, "v1", credential, true)
+			s.createSecret(ctx, "v2", credential, true)
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
 			s.reconcile(ctx, hub, private)
+		})
+
+		It("waits for a Secret that is about to be copied to the seed", func(ctx SpecContext) {
+			s.refer(ctx, "upstream-credentials", "v1", nil)
+			go func() {
+				defer GinkgoRecover()
+				extension := s.extension()
+				Eventually(ctx, func(g Gomega) {
+					g.Expect(get(extension)(ctx)).To(Succeed())
+					g.Expect(extension.Status.LastOperation).To(HaveValue(HaveField("State", gardencorev1beta1.LastOperationStateProcessing)))
+				}).Should(Succeed())
+				s.createSecret(ctx, "v1", credential, true)
+			}()
+			s.reconcile(ctx, private)
 		})
 
 		It("says everything at once", func(ctx SpecContext) {
@@ -174,6 +189,7 @@ var _ = Describe("Extension", func() {
 			Eventually(ctx, get(config)).Should(Succeed())
 			data := config.Data
 
+			s.createSecret(ctx, "v2", credential, false)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
 			expectProblem(s.reconcileWithError(ctx, hub, private), `Secret "v2"`)
 			Consistently(ctx, func(g Gomega) {
