@@ -6,32 +6,40 @@ package cacheserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 )
 
-// newApp builds Distribution's application: the registry API over the storage that the configuration names, with
-// Distribution's proxy behind it. A pull-through engine of our own takes the proxy's place here, as a middleware of the
-// registry that a `proxy:` section switches on.
+// newApp builds Distribution's application: the registry API over the storage that the configuration names, and the
+// engine that takes the place of Distribution's proxy, as a middleware of the registry that the `proxy:` section
+// switches on. The engine ends with the application. File is where the configuration came from, or empty.
 //
-// The constructor panics with whatever it cannot go on with, which includes an upstream that does not answer.
-func newApp(ctx context.Context, config *configuration.Configuration) (app *handlers.App, err error) {
+// Distribution's constructor panics with whatever it cannot go on with.
+func newApp(ctx context.Context, config *configuration.Configuration, file string) (_ *handlers.App, _ *pullthrough.Engine, err error) {
+	remoteURL := config.Proxy.RemoteURL
 	if err := makeRoot(config.Storage); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	engine, err := pullthrough.FromConfiguration(config, file)
+	if err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
 		if cause := recover(); cause != nil {
 			cancel()
-			app, err = nil, fmt.Errorf("setting up the registry as a cache of %s: %v", config.Proxy.RemoteURL, cause)
+			err = errors.Join(fmt.Errorf("setting up the registry as a cache of %s: %v", remoteURL, cause), engine.Close())
 		}
 	}()
-	app = handlers.NewApp(ctx, config)
+	app := handlers.NewApp(ctx, config)
 	context.AfterFunc(app, cancel)
-	return app, nil
+	return app, engine, nil
 }
 
 // makeRoot sees to it that the root directory is one, which the driver would find out at the first pull.

@@ -15,12 +15,24 @@ import (
 	gorillahandlers "github.com/gorilla/handlers"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 )
 
 const (
 	healthPath         = "/debug/health"
 	defaultMetricsPath = "/metrics"
 )
+
+// registryHandler is the registry API with what the engine adds. Referrers are left out where users have to
+// authenticate, since Distribution would not check those requests.
+func registryHandler(config *configuration.Configuration, app http.Handler, engine *pullthrough.Engine) http.Handler {
+	handler := engine.Handler(app)
+	if method := config.Auth.Type(); method == "" || method == "none" {
+		handler = engine.Referrers(config.HTTP.Prefix, handler)
+	}
+	return handler
+}
 
 // newHandler wraps the registry API. An unhealthy server refuses, so that containerd goes on to the upstream. That it is
 // alive it says all the same: to restart it would mend nothing that it depends on.

@@ -37,7 +37,7 @@ func Run(ctx context.Context, configPath string) error {
 		return err
 	}
 	configureLogging(config.Log)
-	server, err := New(ctx, config)
+	server, err := newServer(ctx, config, configPath)
 	if err != nil {
 		return fmt.Errorf("starting with the configuration %s: %w", configPath, err)
 	}
@@ -65,12 +65,17 @@ type endpoint struct {
 }
 
 // New sets up a server and binds its addresses. The configuration is one that Load returned.
-func New(ctx context.Context, config *configuration.Configuration) (_ *Server, err error) {
+func New(ctx context.Context, config *configuration.Configuration) (*Server, error) {
+	return newServer(ctx, config, "")
+}
+
+// newServer is New for a configuration that came from a file, whose credential is followed as it changes.
+func newServer(ctx context.Context, config *configuration.Configuration, file string) (_ *Server, err error) {
 	tlsConfig, err := newTLSConfig(config.HTTP.TLS)
 	if err != nil {
 		return nil, err
 	}
-	app, err := newApp(context.WithoutCancel(ctx), config)
+	app, engine, err := newApp(context.WithoutCancel(ctx), config, file)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +92,7 @@ func New(ctx context.Context, config *configuration.Configuration) (_ *Server, e
 	checks := health.NewRegistry()
 	app.RegisterHealthChecks(checks)
 
-	s.api.Server = newHTTPServer(newHandler(config, app, checks))
+	s.api.Server = newHTTPServer(newHandler(config, registryHandler(config, app, engine), checks))
 	s.api.TLSConfig = tlsConfig
 	s.api.Protocols = protocols(config.HTTP)
 	if s.api.listener, err = net.Listen("tcp", config.HTTP.Addr); err != nil {

@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	v2 "github.com/distribution/distribution/v3/registry/api/v2"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+// settleBytes is up to which size a file that has to be verified is verified before its first byte is sent, so that
+// the client does not notice when it has to be fetched instead. Larger ones are sent meanwhile.
+const settleBytes = 64 << 20
+
+// blobStore serves the blobs of a repository.
+type blobStore struct {
+	unsupportedBlobs
+	engine     *Engine
+	repository string
+}
+
+// Stat implements distribution.BlobStatter. Distribution calls it before ServeBlob, which finds out for itself, and
+// after, for events.
+func (b *blobStore) Stat(_ context.Context, d digest.Digest) (v1.Descriptor, error) {
+	descriptor := v1.Descriptor{Digest: d, MediaType: "application/octet-stream"}
+	if info, err := b.engine.store.StatBlob(d); err == nil {
+		descriptor.Size = info.Size()
+	}
+	return descriptor, nil
+}
+
+// ServeBlob implements distribution.BlobServer.
+func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *http.Request, d digest.Digest) error {
+	e := b.engine
+	e.metrics.Requests.WithLabelValues(metrics.Blob).Inc()
+	unknown := v2ErrorBlobUnknown(d)
+	c, err := e.openBlob(ctx, b.repository, d, r.Method == http.MethodHead)
+	if err != nil {
+		return clientError(ctx, err, unknown)
+	}
+	defer c.Close()
+
+	h := w.Header()
+	h.Set("ETag", `"`+d.String()+`"`)
+	h.Set("Cache-Control", "max-age=31536000")
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Content-Type", "application/octet-stream")
+	body := newBodyWriter(ctx, w)
+	switch {
+	case c.file != nil:
+		http.ServeContent(body, r, "", time.Time{}, c.file)
+	case c.reader == nil:
+		// HEAD of what is not there. Nothing was fetched.
+		if c.size >= 0 {
+			h.Set("Content-Length", strconv.FormatInt(c.size, 10))
+		}
+		body.WriteHeader(http.StatusOK)
+	case c.size >= 0:
+		http.ServeContent(body, r, "", time.Time{}, &flightContent{reader: c.reader, size: c.size})
+	default:
+		body.WriteHeader(http.StatusOK)
+		_, err := c.reader.Copy(ctx, writerFunc(body.copyTo), 0, flight.Unknown)
+		body.note(0, err)
+	}
+	e.served(metrics.Blob, body.written, c.hit)
+	if body.err != nil {
+		// The header is out. The only way left to say that the body is not what was promised is not to end it.
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// served counts an answer.
+func (e *Engine) served(kind string, bytes int64, hit bool) {
+	e.metrics.PushedBytes.WithLabelValues(kind).Add(float64(bytes))
+	if hit {
+		e.metrics.Hits.WithLabelValues(kind).Inc()
+		e.metrics.SavedBytes.WithLabelValues(kind).Add(float64(bytes))
+	}
+}
+
+// blobContent is where the bytes of a blob come from: a verified file, or a flight, or (for HEAD) nowhere.
+type blobContent struct {
+	file   *os.File
+	reader *flight.Reader
+	size   int64
+	// hit says that nothing had to be fetched for this client.
+	hit bool
+}
+
+// Close lets go of the file or flight.
+func (c *blobContent) Close() error {
+	if c.file != nil {
+		return c.file.Close()
+	}
+	if c.reader != nil {
+		return c.reader.Close()
+	}
+	return nil
+}
+
+// openBlob finds the content of a blob: on disk, on its way, or upstream.
+func (e *Engine) openBlob(ctx context.Context, repository string, d digest.Digest, headOnly bool) (*blobContent, error) {
+	if !e.owns(repository, d) {
+		if size, err := e.claim(ctx, repository, d, headOnly); err != nil {
+			return nil, err
+		} else if size != nil {
+			return &blobContent{size: *size}, nil
+		}
+	}
+	file, info, err := e.store.OpenBlob(d)
+	if err == nil {
+		record, known := e.index.Get(d)
+		if known && trusted(record, info) {
+			e.index.Touch(d)
+			return &blobContent{file: file, size: info.Size(), hit: true}, nil
+		}
+		_ = file.Close()
+		c, err := e.verified(ctx, d)
+		if err == nil {
+			e.index.Touch(d)
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	if headOnly {
+		return e.statUpstream(ctx, repository, d)
+	}
+	return e.fetched(ctx, repository, d)
+}
+
+// trusted reports whether a file is as it was when it was last verified.
+func trusted(record index.Record, info os.FileInfo) bool {
+	inode, changed := store.Identity(info)
+	return !record.Verified.IsZero() && record.Size == info.Size() && record.Inode == inode && record.Changed == changed
+}
+
+// verified serves a file by way of a flight that hashes it.
+func (e *Engine) verified(ctx context.Context, d digest.Digest) (*blobContent, error) {
+	reader, _, err := e.blobs.Start(d, "", e.verification(d))
+	if err != nil {
+		return nil, err
+	}
+	size, err := reader.Size(ctx)
+	if err == nil && size <= settleBytes {
+		size, err = reader.Settled(ctx)
+	}
+	if err != nil {
+		_ = reader.Close()
+		return nil, err
+	}
+	return &blobContent{reader: reader, size: size, hit: true}, nil
+}
+
+// fetched serves a blob that is not on disk by way of the flight that fetches it.
+func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest) (*blobContent, error) {
+	for attempt := 0; ; attempt++ {
+		reader, joined, err := e.blobs.Start(d, repository, e.download(repository, d))
+		if err != nil {
+			return nil, err
+		}
+		size, err := reader.Size(ctx)
+		if err == nil {
+			if joined {
+				e.metrics.Coalesced.WithLabelValues(metrics.Blob).Inc()
+				if reader.Owner() != repository && !e.store.HasLayer(repository, d) {
+					e.link(repository, d, index.Layer) // The fetch links it for its owner only.
+				}
+			}
+			return &blobContent{reader: reader, size: size, hit: joined}, nil
+		}
+		_ = reader.Close()
+		// Another repository's fetch says nothing about this one.
+		if !joined || attempt > 0 || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+// statUpstream answers HEAD of a blob that is not there.
+func (e *Engine) statUpstream(ctx context.Context, repository string, d digest.Digest) (*blobContent, error) {
+	call, joined := e.sizes.Start(repository+"@"+d.String(), func(ctx context.Context) (int64, error) {
+		return e.upstream.StatBlob(ctx, repository, d)
+	})
+	if joined {
+		e.metrics.Coalesced.WithLabelValues(metrics.Blob).Inc()
+	}
+	size, err := call.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &blobContent{size: size}, nil
+}
+
+func v2ErrorBlobUnknown(d digest.Digest) error {
+	return v2.ErrorCodeBlobUnknown.WithDetail(d)
+}
+
+// Get implements distribution.BlobProvider.
+func (b *blobStore) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
+	c, err := b.engine.openBlob(ctx, b.repository, d, false)
+	if upstream.Is(err, upstream.NotFound) {
+		return nil, distribution.ErrBlobUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if c.file != nil {
+		return io.ReadAll(c.file)
+	}
+	content := make([]byte, 0, max(c.size, 0))
+	w := writerFunc(func(source io.Reader) (int64, error) {
+		part, err := io.ReadAll(source)
+		content = append(content, part...)
+		return int64(len(part)), err
+	})
+	_, err = c.reader.Copy(ctx, w, 0, flight.Unknown)
+	return content, err
+}

@@ -1,0 +1,292 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/configuration"
+	registrymiddleware "github.com/distribution/distribution/v3/registry/middleware/registry"
+	repositorymiddleware "github.com/distribution/distribution/v3/registry/middleware/repository"
+	"github.com/distribution/distribution/v3/registry/storage/driver"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// Name is that of the registry middleware.
+const Name = "pullthrough"
+
+// engineOption carries an engine to the middleware.
+const engineOption = "engine"
+
+// Distribution finds middlewares by name in a table of its own, so there is no way around a registration.
+func init() {
+	err := registrymiddleware.Register(Name, middleware)
+	err = errors.Join(err, repositorymiddleware.Register(Name, quiet))
+	if err != nil {
+		panic(err)
+	}
+}
+
+// quiet is a repository middleware that takes away the layer by which Distribution prepares the event of each request,
+// parsing its manifest for that, also when there is nobody to notify.
+func quiet(_ context.Context, listened distribution.Repository, _ map[string]any) (distribution.Repository, error) {
+	if name, ok := listened.Named().(ownedName); ok {
+		return name.owner, nil
+	}
+	return listened, nil
+}
+
+func middleware(_ context.Context, local distribution.Namespace, storage driver.StorageDriver, options map[string]any) (distribution.Namespace, error) {
+	if storage.Name() != filesystemDriver {
+		return nil, errDriver(storage.Name())
+	}
+	engine, ok := options[engineOption].(*Engine)
+	if !ok {
+		o, err := Parse(options)
+		if err != nil {
+			return nil, err
+		}
+		if engine, err = New(o); err != nil {
+			return nil, err
+		}
+	}
+	return &namespace{Namespace: local, engine: engine}, nil
+}
+
+const filesystemDriver = "filesystem"
+
+func errDriver(name string) error {
+	return fmt.Errorf("storage driver %q cannot be used by a cache: it needs the driver %q, since clients read blobs that are still growing", name, filesystemDriver)
+}
+
+// FromConfiguration starts the engine that a configuration asks for, by a proxy section or by options of the
+// middleware, and prepares the configuration for handlers.NewApp. It returns nil if none is asked for. File is where
+// the configuration came from; if it is not empty, the credential in its proxy section is followed as it changes.
+func FromConfiguration(config *configuration.Configuration, file string) (*Engine, error) {
+	own := -1
+	options := configuration.Parameters{}
+	for i, m := range config.Middleware["registry"] {
+		if m.Name == Name && !m.Disabled {
+			own, options = i, m.Options
+		}
+	}
+	if own < 0 && config.Proxy.RemoteURL == "" {
+		return nil, nil
+	}
+	if config.Storage.Type() != filesystemDriver {
+		return nil, errDriver(config.Storage.Type())
+	}
+	o, err := Parse(options)
+	if err != nil {
+		return nil, fmt.Errorf("options of middleware %s: %w", Name, err)
+	}
+	o.takeProxy(config.Proxy, file)
+	if o.RootDirectory == "" {
+		o.RootDirectory = rootDirectory(config.Storage.Parameters())
+	}
+	engine, err := New(o)
+	if err != nil {
+		return nil, fmt.Errorf("starting the cache: %w", err)
+	}
+	install(config, engine, own)
+	return engine, nil
+}
+
+// install makes Distribution use the engine, and nothing else in its place. Own is the place of the middleware in the
+// configuration, or -1.
+func install(config *configuration.Configuration, engine *Engine, own int) {
+	if own >= 0 {
+		config.Middleware["registry"] = slices.Delete(config.Middleware["registry"], own, own+1)
+	}
+	engine.Install(config)
+}
+
+// Install makes Distribution's application use the engine, before any other middleware, so that these see what clients
+// see. Distribution's own proxy is switched off.
+func (e *Engine) Install(config *configuration.Configuration) {
+	prepend := func(kind string, options configuration.Parameters) {
+		if config.Middleware == nil {
+			config.Middleware = map[string][]configuration.Middleware{}
+		}
+		m := configuration.Middleware{Name: Name, Options: options}
+		config.Middleware[kind] = append([]configuration.Middleware{m}, config.Middleware[kind]...)
+	}
+	prepend("registry", configuration.Parameters{engineOption: e})
+	if len(config.Notifications.Endpoints) == 0 {
+		prepend("repository", nil)
+	}
+	config.Proxy = configuration.Proxy{}
+	if config.HTTP.Secret == "" {
+		config.HTTP.Secret = "a cache takes no uploads" // Distribution signs the state of uploads with it.
+	}
+}
+
+func (o *Options) takeProxy(proxy configuration.Proxy, file string) {
+	if proxy.RemoteURL == "" {
+		return
+	}
+	o.RemoteURL = proxy.RemoteURL
+	o.TTL = DefaultTTL
+	if proxy.TTL != nil {
+		o.TTL = max(*proxy.TTL, 0)
+	}
+	if proxy.Exec != nil {
+		o.Command, o.CommandLifetime = proxy.Exec.Command, proxy.Exec.Lifetime
+		return
+	}
+	o.ConfigurationFile = file
+	o.Credential = credentials.Credential{Username: proxy.Username, Password: proxy.Password}
+}
+
+func rootDirectory(parameters configuration.Parameters) string {
+	if root, ok := parameters["rootdirectory"]; ok {
+		return fmt.Sprint(root)
+	}
+	return "/var/lib/registry" // As the driver.
+}
+
+// Parse reads options from a configuration file:
+//
+//	middleware:
+//	  registry:
+//	    - name: pullthrough
+//	      options:
+//	        remoteurl: https://registry-1.docker.io    # or in the proxy section, with ttl and credential
+//	        ttl: 168h                                  # 0 keeps for ever
+//	        credentials: /path/to/directory            # username and password, or a docker config.json
+//	        cabundle: /path/to/bundle.crt
+//	        allowedrealms: [auth.example.com]
+//	        freshness: 0s
+//	        validationtimeout: 800ms
+//	        graceperiod: 10s
+//	        retries: 5
+//	        maxfetches: 64
+//	        timeouts: {connect: 3s, firstbyte: 10s, idle: 30s}
+//	        watermarks: {high: 90, low: 80}            # percent of the volume
+//	        scrub: {interval: 168h, rate: 16777216}    # bytes per second
+//
+// Unknown names are refused.
+func Parse(options map[string]any) (Options, error) {
+	r := &reader{}
+	o := Options{TTL: DefaultTTL, ScrubInterval: DefaultTTL}
+	fields := map[string]func(any){
+		"remoteurl":         r.text(&o.RemoteURL),
+		"rootdirectory":     r.text(&o.RootDirectory),
+		"ttl":               r.duration(&o.TTL),
+		"credentials":       r.text(&o.CredentialsDirectory),
+		"cabundle":          r.text(&o.CABundle),
+		"allowedrealms":     r.texts(&o.AllowedRealms),
+		"freshness":         r.duration(&o.Freshness),
+		"validationtimeout": r.duration(&o.Patience),
+		"graceperiod":       r.duration(&o.GracePeriod),
+		"retries":           r.number(func(n float64) { o.Retries = int(n) }),
+		"maxfetches":        r.number(func(n float64) { o.MaxFetches = int(n) }),
+		"timeouts": r.section(map[string]func(any){
+			"connect":   r.duration(&o.Timeouts.Connect),
+			"firstbyte": r.duration(&o.Timeouts.FirstByte),
+			"idle":      r.duration(&o.Timeouts.Idle),
+		}),
+		"watermarks": r.section(map[string]func(any){
+			"high": r.number(func(n float64) { o.HighWatermark = n / 100 }),
+			"low":  r.number(func(n float64) { o.LowWatermark = n / 100 }),
+		}),
+		"scrub": r.section(map[string]func(any){
+			"interval": r.duration(&o.ScrubInterval),
+			"rate":     r.number(func(n float64) { o.ScrubRate = int64(n) }),
+		}),
+	}
+	for name, value := range options {
+		r.field(name, value, fields)
+	}
+	return o, errors.Join(r.errs...)
+}
+
+// reader reads what a YAML parser made of options, and collects what is wrong with it.
+type reader struct {
+	path []string
+	errs []error
+}
+
+func (r *reader) field(name string, value any, fields map[string]func(any)) {
+	r.path = append(r.path, name)
+	defer func() { r.path = r.path[:len(r.path)-1] }()
+	if read, ok := fields[name]; ok {
+		read(value)
+		return
+	}
+	r.wrong("is unknown")
+}
+
+func (r *reader) wrong(what string) {
+	r.errs = append(r.errs, fmt.Errorf("%s %s", strings.Join(r.path, "."), what))
+}
+
+func (r *reader) section(fields map[string]func(any)) func(any) {
+	return func(value any) {
+		switch section := value.(type) {
+		case map[any]any:
+			for name, value := range section {
+				r.field(fmt.Sprint(name), value, fields)
+			}
+		case map[string]any:
+			for name, value := range section {
+				r.field(name, value, fields)
+			}
+		default:
+			r.wrong("must have fields")
+		}
+	}
+}
+
+func (r *reader) text(field *string) func(any) {
+	return func(value any) {
+		text, ok := value.(string)
+		if !ok {
+			r.wrong("must be a string")
+		}
+		*field = text
+	}
+}
+
+func (r *reader) texts(field *[]string) func(any) {
+	return func(value any) {
+		list, ok := value.([]any)
+		if !ok {
+			r.wrong("must be a list")
+		}
+		for _, value := range list {
+			*field = append(*field, fmt.Sprint(value))
+		}
+	}
+}
+
+func (r *reader) duration(field *time.Duration) func(any) {
+	return func(value any) {
+		d, err := time.ParseDuration(fmt.Sprint(value))
+		if err != nil {
+			r.wrong("must be a duration such as 10s")
+		}
+		*field = d
+	}
+}
+
+func (r *reader) number(set func(float64)) func(any) {
+	return func(value any) {
+		n, err := strconv.ParseFloat(fmt.Sprint(value), 64)
+		if err != nil || n < 0 {
+			r.wrong("must be a number")
+			return
+		}
+		set(n)
+	}
+}

@@ -1,0 +1,298 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"context"
+	"errors"
+	"hash"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+var (
+	errMismatch = errors.New("the content does not match its digest")
+	errBusy     = errors.New("too many fetches at a time")
+)
+
+const (
+	downloadBytes = 64 << 10
+	// turnTimeout is how long a fetch waits for its turn.
+	turnTimeout = 30 * time.Second
+	minBackoff  = 100 * time.Millisecond
+	maxBackoff  = 5 * time.Second
+)
+
+var downloadBuffers = sync.Pool{New: func() any {
+	buffer := make([]byte, downloadBytes)
+	return &buffer
+}}
+
+// download is one fetch of a blob.
+type download struct {
+	engine     *Engine
+	repository string
+	digest     digest.Digest
+	flight     *flight.Flight
+
+	hash   hash.Hash
+	size   int64 // of the whole blob, or flight.Unknown
+	offset int64 // bytes that have arrived, and are hashed
+	etag   string
+	begun  bool
+	// upload takes the bytes; nil if they are not stored.
+	upload *store.Upload
+	// releases are called at the end.
+	releases []func()
+}
+
+// download returns the work of fetching a blob by way of a repository.
+func (e *Engine) download(repository string, d digest.Digest) flight.Work {
+	return func(ctx context.Context, f *flight.Flight) error {
+		started := time.Now()
+		dl := &download{engine: e, repository: repository, digest: d, flight: f, size: flight.Unknown, hash: d.Algorithm().Hash()}
+		defer dl.release()
+		if err := dl.take(ctx, e.fetches); err != nil {
+			return err
+		}
+		if err := dl.run(ctx); err != nil {
+			e.metrics.FillErrors.WithLabelValues(reason(err)).Inc()
+			return err
+		}
+		if dl.upload == nil {
+			e.metrics.Unstored.Inc()
+			return nil
+		}
+		if err := e.commit(repository, d, dl.size, dl.upload); err != nil {
+			// The readers have what they wanted; the next one will have to fetch again.
+			e.log.WithError(err).WithField("digest", d).Warn("Could not store a blob")
+			return nil
+		}
+		e.metrics.FillDuration.Observe(time.Since(started).Seconds())
+		return nil
+	}
+}
+
+// take waits for a turn.
+func (d *download) take(ctx context.Context, turns chan struct{}) error {
+	timer := time.NewTimer(turnTimeout)
+	defer timer.Stop()
+	select {
+	case turns <- struct{}{}:
+		d.releases = append(d.releases, func() { <-turns })
+		return nil
+	case <-timer.C:
+		return errBusy
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (d *download) release() {
+	if d.upload != nil {
+		d.upload.Discard()
+	}
+	for _, release := range d.releases {
+		release()
+	}
+}
+
+// run fetches until all is there and verified, resuming when the upstream breaks off.
+func (d *download) run(ctx context.Context) error {
+	e := d.engine
+	backoff := minBackoff
+	for failures := 0; ; {
+		before := d.offset
+		err := d.fetch(ctx)
+		if err == nil {
+			break
+		}
+		if !retryable(err) || ctx.Err() != nil {
+			return err
+		}
+		if failures++; d.offset > before {
+			failures, backoff = 1, minBackoff
+		}
+		if failures > e.options.Retries || d.offset == 0 && (failures > 1 || silent(err)) {
+			return err
+		}
+		e.metrics.Resumed.Inc()
+		if !sleep(ctx, backoff) {
+			return context.Cause(ctx)
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+	if digest.NewDigest(d.digest.Algorithm(), d.hash) != d.digest {
+		return errMismatch
+	}
+	e.metrics.Misses.WithLabelValues(metrics.Blob).Inc()
+	d.size = d.offset
+	d.flight.Verified(d.size)
+	return nil
+}
+
+// retryable reports whether trying again may help, because the upstream is there but did not finish.
+func retryable(err error) bool {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return errors.Is(err, errBroken)
+	}
+	return e.Reason == upstream.Unavailable
+}
+
+// silent reports whether the upstream did not answer at all, which took its time already.
+func silent(err error) bool {
+	var e *upstream.Error
+	return errors.As(err, &e) && e.Status == 0
+}
+
+// errBroken says that the upstream broke off.
+var errBroken = errors.New("the upstream broke off")
+
+// fetch makes one request for what is missing and takes in what it gets.
+func (d *download) fetch(ctx context.Context) error {
+	blob, err := d.engine.upstream.FetchBlob(ctx, d.repository, d.digest, upstream.Position{Offset: d.offset, ETag: d.etag})
+	if err != nil {
+		return err
+	}
+	defer blob.Body.Close()
+	switch {
+	case !d.begun:
+		if err := d.begin(ctx, blob); err != nil {
+			return err
+		}
+	case d.size != flight.Unknown && blob.Size >= 0 && blob.Size != d.size:
+		return errMismatch
+	}
+	// An upstream that ignores ranges begins anew. What is known is skipped; the digest will tell if it is the same.
+	if _, err := io.CopyN(io.Discard, blob.Body, d.offset-blob.Offset); err != nil {
+		return broken(err)
+	}
+	return d.takeIn(ctx, blob.Body)
+}
+
+// begin prepares for the first bytes, when the size is known.
+func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
+	e := d.engine
+	d.begun, d.size, d.etag = true, blob.Size, blob.ETag
+	release, err := e.keeper.MakeRoom(d.size)
+	if err == nil {
+		d.releases = append(d.releases, release)
+		d.upload, err = e.store.NewUpload(d.repository)
+	}
+	upload := d.upload
+	if err != nil {
+		if !errors.Is(err, retention.ErrFull) && !store.IsFull(err) {
+			e.log.WithError(err).Warn("Cannot store; passing content through")
+		}
+		if err := d.take(ctx, e.unstored); err != nil {
+			return err
+		}
+		d.flight.Begin(d.size, nil)
+		return nil
+	}
+	d.flight.Begin(d.size, func() (*os.File, error) {
+		// Where the bytes are depends on whether they have been committed since.
+		file, err := upload.OpenReader()
+		if errors.Is(err, os.ErrNotExist) {
+			file, _, err = e.store.OpenBlob(d.digest)
+		}
+		return file, err
+	})
+	return nil
+}
+
+// takeIn reads a body to its end.
+func (d *download) takeIn(ctx context.Context, body io.Reader) error {
+	pooled := downloadBuffers.Get().(*[]byte)
+	defer downloadBuffers.Put(pooled)
+	buffer := *pooled
+	pulled := d.engine.metrics.PulledBytes.WithLabelValues(metrics.Blob)
+	for {
+		n, err := body.Read(buffer)
+		if n > 0 {
+			if d.size != flight.Unknown && d.offset+int64(n) > d.size {
+				return errMismatch
+			}
+			pulled.Add(float64(n))
+			_, _ = d.hash.Write(buffer[:n])
+			d.offset += int64(n)
+			if err := d.put(ctx, buffer[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF && (d.size == flight.Unknown || d.offset == d.size):
+			return nil
+		case err != nil:
+			return broken(err)
+		}
+	}
+}
+
+// broken marks an error of a body, unless it tells more by itself.
+func broken(err error) error {
+	var e *upstream.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return errBroken
+}
+
+// put stores bytes, or passes them on if they cannot be stored.
+func (d *download) put(ctx context.Context, p []byte) error {
+	if d.upload == nil {
+		return d.flight.Pass(ctx, p)
+	}
+	n, err := d.upload.Write(p)
+	d.flight.Advance(n)
+	if err == nil {
+		return nil
+	}
+	p = p[n:]
+	if store.IsFull(err) {
+		// Somebody else took the space that was reserved.
+		if release, err := d.engine.keeper.MakeRoom(max(d.size-d.offset, 0)); err == nil {
+			d.releases = append(d.releases, release)
+			n, err := d.upload.Write(p)
+			d.flight.Advance(n)
+			if err == nil {
+				return nil
+			}
+			p = p[n:]
+		}
+	} else {
+		d.engine.log.WithError(err).Warn("Cannot go on storing; passing content through")
+	}
+	if err := d.take(ctx, d.engine.unstored); err != nil {
+		return err
+	}
+	// What has been written is still read by others. The file goes when the flight ends.
+	d.releases = append(d.releases, d.upload.Discard)
+	d.upload = nil
+	return d.flight.Pass(ctx, p)
+}
+
+// sleep reports whether ctx lasted as long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

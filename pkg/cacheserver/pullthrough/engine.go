@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pullthrough is the engine of the cache: it answers from Distribution's storage what is there, and fetches
+// what is not, once for any number of clients.
+//
+// It is a registry middleware for Distribution, whose HTTP API, routing, access control, health checks, logging and
+// configuration stay as they are. FromConfiguration builds an Engine from a configuration file, whose proxy section
+// then no longer reaches Distribution; Engine.Handler wraps the application. One pull goes this way:
+//
+//	tag       -> tags.Get:        ask the upstream (coalesce), else what was stored; fetch the manifest it leads to
+//	manifest  -> manifests.Get:   from the store, checked against its digest, else fetched (coalesce)
+//	blob      -> blobs.ServeBlob: from the file by sendfile, else by following a flight (flight, download)
+//
+// The packages below each do one thing: store knows the files, flight streams what is still arriving, coalesce shares
+// small answers, upstream and keyring talk to the other registry, index and retention remember and clean up.
+//
+// # Who may have what
+//
+// A blob or manifest is served from a repository if that repository links it, if a manifest that the repository links
+// needs it, or if the upstream says that the repository has it. So one repository's content does not leak into
+// another by its digest, and content that several share is fetched once.
+//
+// # When the disk is full
+//
+// What does not fit even after eviction streams through a small window in memory and is not stored (see flight).
+// Clients that come together share that fetch; one that comes after the window has moved on begins another.
+//
+// # When content on disk is wrong
+//
+// The index remembers the identity of each file that was verified: inode, size and time of change. A file that is not
+// as it was is hashed before it is served, or while, if it is large; one that fails is dropped and fetched again. What
+// changes without the file system's knowledge is found by a slow scrubber in the background.
+package pullthrough
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+// indexFile lies beside Distribution's files, where a stock registry does not look.
+const indexFile = "pullthrough/index.db"
+
+// Engine is one cache: a directory and an upstream. Engines share nothing but the process's metrics.
+type Engine struct {
+	options  Options
+	host     string
+	log      logrus.FieldLogger
+	now      func() time.Time
+	store    *store.Store
+	index    *index.Index
+	keeper   *retention.Keeper
+	metrics  *metrics.Metrics
+	upstream upstream.Registry
+
+	blobs     *flight.Group
+	resolves  *coalesce.Group[string, digest.Digest]
+	manifests *coalesce.Group[string, storedManifest]
+	sizes     *coalesce.Group[string, int64]
+	documents *coalesce.Group[string, upstream.Document]
+	recent    *recentManifests
+	fresh     freshTags
+
+	// fetches bounds the downloads at a time, unstored those of them that go through memory.
+	fetches  chan struct{}
+	unstored chan struct{}
+
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+	closing    sync.Once
+}
+
+// New starts an engine. It does not talk to the upstream, and takes as long whatever the cache holds.
+func New(o Options) (*Engine, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	remote, err := url.Parse(o.RemoteURL)
+	if err != nil {
+		return nil, errors.New("remote URL is not a URL")
+	}
+	e := &Engine{
+		options: o, host: remote.Host, log: o.Log.WithField("upstream", remote.Host), now: o.Now, metrics: o.Metrics, upstream: o.Upstream,
+		blobs:     flight.NewGroup(o.GracePeriod),
+		resolves:  coalesce.New[string, digest.Digest](),
+		manifests: coalesce.New[string, storedManifest](),
+		sizes:     coalesce.New[string, int64](),
+		documents: coalesce.New[string, upstream.Document](),
+		recent:    newRecentManifests(recentBytes),
+		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
+		fetches:   make(chan struct{}, o.MaxFetches),
+		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
+	}
+	if e.upstream == nil {
+		if e.upstream, err = newUpstream(o, remote); err != nil {
+			return nil, err
+		}
+	}
+	if e.store, err = store.Open(o.RootDirectory, o.Disk); err != nil {
+		return nil, err
+	}
+	if e.index, err = index.Open(filepath.Join(o.RootDirectory, indexFile), o.Now); err != nil {
+		return nil, fmt.Errorf("index of %s: %w", o.RootDirectory, err)
+	}
+	e.keep()
+	return e, nil
+}
+
+// keep starts what goes on in the background.
+func (e *Engine) keep() {
+	e.keeper = &retention.Keeper{
+		Options: retention.Options{
+			TTL: e.options.TTL, High: e.options.HighWatermark, Low: e.options.LowWatermark,
+			ScrubInterval: e.options.ScrubInterval, ScrubRate: e.options.ScrubRate,
+		},
+		Store: e.store, Index: e.index, Metrics: e.metrics, Log: e.log, Now: e.now, Busy: e.blobs.Active,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	e.background.Go(func() { e.keeper.Run(ctx) })
+}
+
+func newUpstream(o Options, remote *url.URL) (upstream.Registry, error) {
+	return upstream.New(upstream.Options{
+		URL: o.RemoteURL, Credentials: o.credentials(remote.Host), CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
+		Timeouts: o.Timeouts, Observer: o.Metrics.Upstream(remote.Host), UserAgent: o.UserAgent, Now: o.Now,
+	})
+}
+
+// Close ends all work and waits for its end. Clients that are being served from files are not affected.
+func (e *Engine) Close() error {
+	var err error
+	e.closing.Do(func() {
+		e.cancel()
+		e.blobs.Close()
+		e.resolves.Close()
+		e.manifests.Close()
+		e.sizes.Close()
+		e.documents.Close()
+		e.background.Wait()
+		if closer, ok := e.upstream.(interface{ Close() }); ok {
+			closer.Close()
+		}
+		err = e.index.Close()
+	})
+	return err
+}

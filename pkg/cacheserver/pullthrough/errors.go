@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+// errorBadGateway is what clients see when the upstream refuses the cache, or breaks the protocol. Distribution has no
+// code for that.
+var errorBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescriptor{
+	Value:          "BAD_GATEWAY",
+	Message:        "the upstream registry refused the cache",
+	Description:    "Returned by a cache whose upstream refuses its credential or answers out of protocol.",
+	HTTPStatusCode: http.StatusBadGateway,
+})
+
+// clientError turns the error of an upstream into what a client gets to see; notFound is for what does not exist.
+func clientError(ctx context.Context, err error, notFound error) error {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return errcode.ErrorCodeUnavailable.WithMessage("the content could not be fetched: " + internalCause(err))
+	}
+	switch e.Reason {
+	case upstream.NotFound:
+		return notFound
+	case upstream.Unauthorized, upstream.Invalid:
+		return errorBadGateway.WithMessage(e.Error())
+	case upstream.RateLimited:
+		if w, ok := ctx.Value("http.response").(http.ResponseWriter); ok {
+			w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+		}
+		return errcode.ErrorCodeTooManyRequests.WithMessage(e.Error())
+	}
+	return errcode.ErrorCodeUnavailable.WithMessage(e.Error())
+}
+
+// internalCause names an error of our own without showing paths.
+func internalCause(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "the request ended early"
+	case errors.Is(err, errMismatch):
+		return errMismatch.Error()
+	case errors.Is(err, errBusy):
+		return errBusy.Error()
+	}
+	return "see the log of the cache"
+}
+
+// reason names why an upstream did not deliver, for metrics.
+func reason(err error) string {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return "internal"
+	}
+	return map[upstream.Reason]string{
+		upstream.Unavailable: "unavailable", upstream.NotFound: "not_found", upstream.Unauthorized: "unauthorized",
+		upstream.RateLimited: "rate_limited", upstream.Invalid: "invalid",
+	}[e.Reason]
+}

@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package flight streams one object to any number of readers while it arrives.
+//
+// A flight is the work that makes an object available: a download into the store, or the verification of a file that
+// is on disk already. It belongs to nobody: readers come and go, each at its own pace, and each gets every byte from
+// the first, however late it came. The bytes are in a file that grows, of which each reader holds a descriptor of its
+// own, so that the kernel can send from it and memory does not depend on the number of readers.
+//
+// The last byte of whatever a reader asked for is held back until the whole object has been verified. So a reader
+// whose object turns out to be wrong is left with an answer that is visibly incomplete.
+//
+// When the disk takes no more bytes, a flight goes on without it: the bytes pass through a small window in memory,
+// and the producer waits for the slowest of its readers (see window). Who comes too late for the window begins a
+// flight of their own.
+package flight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// Unknown is the size of an object whose size nobody has told yet.
+const Unknown int64 = -1
+
+const (
+	// announceBytes and announceDelay bound how often readers are woken: by so many new bytes, or after so long.
+	announceBytes = 1 << 20
+	announceDelay = 5 * time.Millisecond
+)
+
+// ErrAbandoned ends a flight that nobody waits for.
+var ErrAbandoned = errors.New("abandoned, since nobody waits for it")
+
+// ErrTooSlow ends a reader that held up a flight without a disk for too long.
+var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be stored")
+
+// Flight is one object on its way. The producer calls Begin, Advance or Pass, Verified; readers see a Reader.
+type Flight struct {
+	owner string
+
+	mu sync.Mutex
+	// changed is closed and replaced whenever readers should look again.
+	changed chan struct{}
+
+	begun    bool
+	size     int64
+	open     func() (*os.File, error)
+	inFile   int64 // bytes that the file holds
+	window   *window
+	verified bool
+	done     bool
+	err      error
+
+	announced int64
+	alarm     *time.Timer
+	readers   map[*Reader]struct{}
+
+	grace   time.Duration
+	stall   time.Duration
+	cancel  context.CancelCauseFunc
+	expirer *time.Timer
+}
+
+func newFlight(owner string, grace, stall time.Duration, cancel context.CancelCauseFunc) *Flight {
+	return &Flight{
+		owner:   owner,
+		changed: make(chan struct{}),
+		size:    Unknown,
+		readers: map[*Reader]struct{}{},
+		grace:   grace,
+		stall:   stall,
+		cancel:  cancel,
+	}
+}
+
+// Begin announces the size of the object, or Unknown, and how a reader opens the file that holds it. Open may be nil
+// if there is no file; then all bytes go by Pass.
+func (f *Flight) Begin(size int64, open func() (*os.File, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun, f.size, f.open = true, size, open
+	f.wake()
+}
+
+// Advance announces that the file holds n more good bytes.
+func (f *Flight) Advance(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	first := f.inFile == 0
+	f.inFile += int64(n)
+	// After the last bytes Verified follows at once, and saves the readers a wake-up.
+	if f.inFile != f.size && (first || f.inFile-f.announced >= announceBytes) {
+		f.announce()
+		return
+	}
+	if f.alarm == nil {
+		f.alarm = time.AfterFunc(announceDelay, f.announceLate)
+	}
+}
+
+// Verified announces that the object is complete and is what it should be, and how large it is.
+func (f *Flight) Verified(size int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.verified, f.size = true, size
+	f.announce()
+}
+
+// Progress returns how many bytes have arrived and the object's size.
+func (f *Flight) Progress() (arrived, size int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.arrived(), f.size
+}
+
+func (f *Flight) arrived() int64 {
+	if f.window != nil {
+		return f.window.end
+	}
+	return f.inFile
+}
+
+// finish ends the flight. Readers of a verified flight lose nothing by an error that comes after.
+func (f *Flight) finish(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && !f.verified {
+		err = fmt.Errorf("ended unverified")
+	}
+	f.done, f.err = true, err
+	f.stopTimers()
+	f.wake()
+}
+
+func (f *Flight) stopTimers() {
+	for _, timer := range []*time.Timer{f.alarm, f.expirer} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	f.alarm, f.expirer = nil, nil
+}
+
+func (f *Flight) announce() {
+	if f.alarm != nil {
+		f.alarm.Stop()
+		f.alarm = nil
+	}
+	f.announced = f.inFile
+	f.wake()
+}
+
+func (f *Flight) announceLate() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alarm = nil
+	if !f.done && f.announced < f.inFile {
+		f.announce()
+	}
+}
+
+// wake tells all who wait to look again. The caller holds mu.
+func (f *Flight) wake() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// join adds a reader, unless the bytes that it would need first are gone.
+func (f *Flight) join() (*Reader, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done || f.window != nil && f.window.start > f.inFile {
+		return nil, false
+	}
+	r := &Reader{flight: f}
+	f.readers[r] = struct{}{}
+	if f.expirer != nil {
+		f.expirer.Stop()
+		f.expirer = nil
+	}
+	return r, true
+}
+
+// leave removes a reader. The last one starts the grace period.
+func (f *Flight) leave(r *Reader) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.readers, r)
+	if f.window != nil {
+		f.wake()
+	}
+	if len(f.readers) == 0 && !f.done && f.expirer == nil {
+		f.expirer = time.AfterFunc(f.grace, f.abandon)
+	}
+}
+
+// abandon cancels a flight that nobody waits for, unless at least half of the work is done and kept.
+func (f *Flight) abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.readers) > 0 || f.done {
+		return
+	}
+	if f.window == nil && f.size > 0 && f.inFile >= f.size/2 {
+		return
+	}
+	f.cancel(ErrAbandoned)
+}

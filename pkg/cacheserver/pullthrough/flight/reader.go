@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package flight
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+)
+
+// Reader follows one flight. It is used by one goroutine.
+type Reader struct {
+	flight *Flight
+	file   *os.File
+	// position is the next byte that this reader wants of a window; guarded by the flight's mu.
+	position int64
+	dropped  bool
+	buffer   []byte
+}
+
+// Owner is on whose behalf the flight was started.
+func (r *Reader) Owner() string { return r.flight.owner }
+
+// Size waits until the object's size is told, which may be Unknown, or until the flight has failed.
+func (r *Reader) Size(ctx context.Context) (int64, error) {
+	var size int64
+	err := r.wait(ctx, func(f *Flight) bool {
+		size = f.size
+		return f.begun
+	})
+	return size, err
+}
+
+// Settled waits until the object is verified and returns its size.
+func (r *Reader) Settled(ctx context.Context) (int64, error) {
+	var size int64
+	err := r.wait(ctx, func(f *Flight) bool {
+		size = f.size
+		return f.verified
+	})
+	return size, err
+}
+
+// Copy writes the n bytes from offset to w, as they arrive; with n Unknown all to the end. It returns an error if
+// they do not all arrive or turn out to be wrong, and then has not written the last one.
+//
+// It hands w's ReadFrom an *os.File in an io.LimitedReader, which is what net/http needs for sendfile.
+func (r *Reader) Copy(ctx context.Context, w io.Writer, offset, n int64) (written int64, err error) {
+	for n == Unknown || written < n {
+		part, err := r.available(ctx, offset+written, remaining(n, written))
+		if err != nil {
+			return written, err
+		}
+		if part == 0 {
+			return written, nil
+		}
+		copied, err := r.copyPart(w, offset+written, part)
+		written += copied
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+func remaining(n, written int64) int64 {
+	if n == Unknown {
+		return Unknown
+	}
+	return n - written
+}
+
+// available waits until at least one byte at offset may be read and returns how many, at most n. Zero means the end.
+func (r *Reader) available(ctx context.Context, offset, n int64) (int64, error) {
+	var part int64
+	err := r.wait(ctx, func(f *Flight) bool {
+		if r.dropped {
+			return true
+		}
+		r.position = offset
+		end := f.arrived()
+		if n != Unknown && end > offset+n {
+			end = offset + n
+		}
+		if !f.verified && (n == Unknown && end == f.size || end == offset+n) {
+			end-- // The last byte is the reader's proof, so it waits for ours.
+		}
+		part = end - offset
+		return part > 0 || f.verified
+	})
+	if err == nil && r.dropped {
+		err = ErrTooSlow
+	}
+	if err == nil && part <= 0 && n != Unknown {
+		err = io.ErrUnexpectedEOF
+	}
+	return part, err
+}
+
+// copyPart copies bytes that have arrived, from the file as far as that goes, else from the window.
+func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
+	r.flight.mu.Lock()
+	inFile, open := r.flight.inFile, r.flight.open
+	r.flight.mu.Unlock()
+	if offset >= inFile {
+		return r.copyWindow(w, offset, n)
+	}
+	if r.file == nil {
+		file, err := open()
+		if err != nil {
+			return 0, err
+		}
+		r.file = file
+	}
+	if _, err := r.file.Seek(offset, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return io.Copy(w, &io.LimitedReader{R: r.file, N: min(n, inFile-offset)})
+}
+
+// wait returns when ready says so, or when that can no longer be. Ready is called with the flight locked.
+func (r *Reader) wait(ctx context.Context, ready func(*Flight) bool) error {
+	f := r.flight
+	for {
+		f.mu.Lock()
+		ok, done, err, changed := ready(f), f.done, f.err, f.changed
+		if f.window != nil {
+			f.wakeProducer()
+		}
+		f.mu.Unlock()
+		switch {
+		case ok:
+			return nil
+		case done && err == nil:
+			return io.ErrUnexpectedEOF
+		case done:
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Close lets go of the flight. The reader must not be used any more.
+func (r *Reader) Close() error {
+	r.flight.leave(r)
+	if r.buffer != nil {
+		buffers.Put(&r.buffer)
+		r.buffer = nil
+	}
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
+
+// IsAbandoned reports whether err is the end of a flight rather than a fault of the object or its source.
+func IsAbandoned(err error) bool {
+	return errors.Is(err, ErrAbandoned) || errors.Is(err, ErrClosed)
+}

@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// Kind is how a repository refers to an object.
+type Kind byte
+
+const (
+	// Layer is content: a layer, a configuration, or any other blob.
+	Layer Kind = 'l'
+	// Manifest is an image manifest or an index.
+	Manifest Kind = 'm'
+)
+
+// Link is a repository's reference to an object.
+type Link struct {
+	Kind       Kind
+	Repository string
+}
+
+// AddLink notes that a repository refers to an object.
+func (x *Index) AddLink(d digest.Digest, link Link) error {
+	k := append(append(key(d), byte(link.Kind)), link.Repository...)
+	return x.batch(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketLinks).Put(k, nil)
+	})
+}
+
+// Links returns the repositories that refer to an object.
+func (x *Index) Links(d digest.Digest) ([]Link, error) {
+	var links []Link
+	err := x.view(func(tx *bolt.Tx) error {
+		for _, suffix := range suffixes(tx.Bucket(bucketLinks), key(d)) {
+			if len(suffix) > 1 {
+				links = append(links, Link{Kind: Kind(suffix[0]), Repository: string(suffix[1:])})
+			}
+		}
+		return nil
+	})
+	return links, err
+}
+
+// SetChildren notes what a manifest needs.
+func (x *Index) SetChildren(manifest digest.Digest, children []digest.Digest) error {
+	parent := key(manifest)
+	return x.batch(func(tx *bolt.Tx) error {
+		for _, child := range children {
+			if err := tx.Bucket(bucketChildren).Put(append(bytes.Clone(parent), key(child)...), nil); err != nil {
+				return err
+			}
+			if err := tx.Bucket(bucketParents).Put(append(key(child), parent...), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Parents visits the manifests that need an object, until visit returns false.
+func (x *Index) Parents(child digest.Digest, visit func(manifest digest.Digest) bool) error {
+	prefix := key(child)
+	return x.view(func(tx *bolt.Tx) error {
+		cursor := tx.Bucket(bucketParents).Cursor()
+		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Next() {
+			if manifest, _, ok := parseKey(k[len(prefix):]); ok && !visit(manifest) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Validated returns when the upstream last said that a tag leads to the given manifest; zero if never.
+func (x *Index) Validated(repository, tag string, d digest.Digest) time.Time {
+	var at time.Time
+	_ = x.view(func(tx *bolt.Tx) error {
+		value := tx.Bucket(bucketTags).Get(tagKey(repository, tag))
+		if len(value) > 8 && bytes.Equal(value[8:], key(d)) {
+			at = fromMilliseconds(binary.BigEndian.Uint64(value))
+		}
+		return nil
+	})
+	return at
+}
+
+// SetValidated notes that the upstream has just said that a tag leads to a manifest.
+func (x *Index) SetValidated(repository, tag string, d digest.Digest) error {
+	value := binary.BigEndian.AppendUint64(nil, milliseconds(x.now()))
+	return x.batch(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketTags).Put(tagKey(repository, tag), append(value, key(d)...))
+	})
+}
+
+// ForgetTag removes what is known of a tag.
+func (x *Index) ForgetTag(repository, tag string) error {
+	return x.batch(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketTags).Delete(tagKey(repository, tag))
+	})
+}
+
+func tagKey(repository, tag string) []byte {
+	return append(append([]byte(repository), 0), tag...)
+}
+
+// Seen is one object found in the store, for Add.
+type Seen struct {
+	Digest digest.Digest
+	Record Record
+}
+
+// Add notes objects that were found in the store and are not known yet.
+func (x *Index) Add(found []Seen) error {
+	var added int64
+	err := x.update(func(tx *bolt.Tx) error {
+		added = 0
+		objects := tx.Bucket(bucketObjects)
+		for _, f := range found {
+			if objects.Get(key(f.Digest)) != nil {
+				continue
+			}
+			f.Record.Used = x.now()
+			if err := objects.Put(key(f.Digest), f.Record.encode()); err != nil {
+				return err
+			}
+			added += f.Record.Size
+		}
+		return nil
+	})
+	if err == nil {
+		x.total.Add(added)
+	}
+	return err
+}
+
+// AddLinks is AddLink for many objects of one repository.
+func (x *Index) AddLinks(link Link, objects []digest.Digest) error {
+	return x.update(func(tx *bolt.Tx) error {
+		for _, d := range objects {
+			k := append(append(key(d), byte(link.Kind)), link.Repository...)
+			if err := tx.Bucket(bucketLinks).Put(k, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,222 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// Get returns what is known of an object.
+func (x *Index) Get(d digest.Digest) (Record, bool) {
+	var record Record
+	var ok bool
+	_ = x.view(func(tx *bolt.Tx) error {
+		record, ok = decodeRecord(tx.Bucket(bucketObjects).Get(key(d)))
+		return nil
+	})
+	if used, pending := x.pendingUse(d); ok && pending && used.After(record.Used) {
+		record.Used = used
+	}
+	return record, ok
+}
+
+// Put sets what is known of an object, with the present as its last use.
+func (x *Index) Put(d digest.Digest, record Record) error {
+	record.Used = x.now()
+	var before Record
+	err := x.batch(func(tx *bolt.Tx) error {
+		objects := tx.Bucket(bucketObjects)
+		before, _ = decodeRecord(objects.Get(key(d)))
+		return objects.Put(key(d), record.encode())
+	})
+	if err == nil {
+		x.total.Add(record.Size - before.Size)
+	}
+	return err
+}
+
+// Change applies a change to what is known of an object, if it is known.
+func (x *Index) Change(d digest.Digest, change func(*Record)) error {
+	return x.batch(func(tx *bolt.Tx) error {
+		objects := tx.Bucket(bucketObjects)
+		record, ok := decodeRecord(objects.Get(key(d)))
+		if !ok {
+			return nil
+		}
+		change(&record)
+		return objects.Put(key(d), record.encode())
+	})
+}
+
+// Forget removes everything that is known of an object.
+func (x *Index) Forget(d digest.Digest) error {
+	x.mu.Lock()
+	delete(x.pending, d)
+	x.mu.Unlock()
+	var before Record
+	err := x.update(func(tx *bolt.Tx) error {
+		before, _ = decodeRecord(tx.Bucket(bucketObjects).Get(key(d)))
+		if err := tx.Bucket(bucketObjects).Delete(key(d)); err != nil {
+			return err
+		}
+		if err := deletePrefix(tx.Bucket(bucketLinks), key(d)); err != nil {
+			return err
+		}
+		return deleteChildren(tx, d)
+	})
+	if err == nil {
+		x.total.Add(-before.Size)
+	}
+	return err
+}
+
+func deleteChildren(tx *bolt.Tx, parent digest.Digest) error {
+	children := tx.Bucket(bucketChildren)
+	prefix := key(parent)
+	for _, child := range suffixes(children, prefix) {
+		if err := tx.Bucket(bucketParents).Delete(append(bytes.Clone(child), prefix...)); err != nil {
+			return err
+		}
+	}
+	return deletePrefix(children, prefix)
+}
+
+func deletePrefix(bucket *bolt.Bucket, prefix []byte) error {
+	for _, suffix := range suffixes(bucket, prefix) {
+		if err := bucket.Delete(append(bytes.Clone(prefix), suffix...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// suffixes returns what follows prefix in the keys that begin with it.
+func suffixes(bucket *bolt.Bucket, prefix []byte) [][]byte {
+	var out [][]byte
+	cursor := bucket.Cursor()
+	for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Next() {
+		out = append(out, bytes.Clone(k[len(prefix):]))
+	}
+	return out
+}
+
+// chunk is how many records Each reads in one transaction: a long one would keep the file from reusing its pages.
+const chunk = 1024
+
+// Each visits all records, without those uses that are still pending. Visit may change the index.
+func (x *Index) Each(visit func(d digest.Digest, record Record) error) error {
+	type entry struct {
+		digest digest.Digest
+		record Record
+	}
+	var next []byte
+	entries := make([]entry, 0, chunk)
+	for {
+		entries = entries[:0]
+		err := x.view(func(tx *bolt.Tx) error {
+			cursor := tx.Bucket(bucketObjects).Cursor()
+			k, v := cursor.Seek(next)
+			for ; k != nil && len(entries) < chunk; k, v = cursor.Next() {
+				d, _, ok := parseKey(k)
+				record, fine := decodeRecord(v)
+				if ok && fine {
+					entries = append(entries, entry{d, record})
+				}
+			}
+			next = bytes.Clone(k)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := visit(e.digest, e.record); err != nil {
+				return err
+			}
+		}
+		if next == nil {
+			return nil
+		}
+	}
+}
+
+// Touch notes that an object was used. It costs no I/O.
+func (x *Index) Touch(d digest.Digest) {
+	x.mu.Lock()
+	x.pending[d] = x.now()
+	full := len(x.pending) >= maxPending
+	x.mu.Unlock()
+	if full {
+		_ = x.Flush()
+	}
+}
+
+func (x *Index) pendingUse(d digest.Digest) (time.Time, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	used, ok := x.pending[d]
+	return used, ok
+}
+
+// Flush writes the uses that Touch has collected: of the objects and of all that these need. What cannot be written
+// stays pending.
+func (x *Index) Flush() error {
+	x.mu.Lock()
+	pending := x.pending
+	x.pending = map[digest.Digest]time.Time{}
+	x.mu.Unlock()
+	if len(pending) == 0 {
+		return nil
+	}
+	err := x.update(func(tx *bolt.Tx) error {
+		for d, used := range pending {
+			if err := use(tx, key(d), used, maxDepth); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		x.restore(pending)
+	}
+	return err
+}
+
+func (x *Index) restore(uses map[digest.Digest]time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for d, used := range uses {
+		if len(x.pending) >= maxPending {
+			return
+		}
+		if later, ok := x.pending[d]; !ok || later.Before(used) {
+			x.pending[d] = used
+		}
+	}
+}
+
+func use(tx *bolt.Tx, object []byte, used time.Time, depth int) error {
+	objects := tx.Bucket(bucketObjects)
+	record, ok := decodeRecord(objects.Get(object))
+	if ok && record.Used.Before(used) {
+		record.Used = used
+		if err := objects.Put(object, record.encode()); err != nil {
+			return err
+		}
+	}
+	if depth == 0 || !ok || !record.Manifest {
+		return nil
+	}
+	for _, child := range suffixes(tx.Bucket(bucketChildren), object) {
+		if err := use(tx, child, used, depth-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package manifest reads from a manifest what a cache has to know: its media type and what it needs.
+//
+// A manifest is data from a stranger, and it is served as the bytes that it is, whatever its type. So reading is
+// tolerant of what it does not know, and strict in what it takes: digests that are valid, in a document of bounded
+// size and depth.
+package manifest
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	// MaxBytes is the size of the largest manifest, as for Distribution.
+	MaxBytes = 4 << 20
+	// maxDepth is how deep a manifest may nest. Real ones need about 6.
+	maxDepth = 64
+	// maxChildren bounds what one manifest may need.
+	maxChildren = 10_000
+)
+
+// Media types that manifests are told apart by.
+const (
+	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	OCIManifest    = "application/vnd.oci.image.manifest.v1+json"
+	OCIIndex       = "application/vnd.oci.image.index.v1+json"
+	// DockerSigned is what registries served before there were digests. It has no canonical bytes.
+	dockerSigned = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+)
+
+// Info is what a manifest tells.
+type Info struct {
+	MediaType string
+	// Children are the manifests, configuration and layers that it needs, without duplicates. What it only refers to
+	// (its subject, or layers that are to be had elsewhere) is not among them.
+	Children []Child
+}
+
+// Child is something that a manifest needs.
+type Child struct {
+	Digest    digest.Digest
+	Size      int64
+	MediaType string
+}
+
+var (
+	errDeep  = errors.New("manifest nests too deeply")
+	errLarge = errors.New("manifest needs too many objects")
+)
+
+type descriptor struct {
+	MediaType string        `json:"mediaType"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+	URLs      []string      `json:"urls"`
+}
+
+// Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
+func Parse(content []byte, sentAs string) (Info, error) {
+	if err := checkDepth(content); err != nil {
+		return Info{}, err
+	}
+	var document struct {
+		SchemaVersion int          `json:"schemaVersion"`
+		MediaType     string       `json:"mediaType"`
+		Config        *descriptor  `json:"config"`
+		Layers        []descriptor `json:"layers"`
+		Blobs         []descriptor `json:"blobs"`
+		Manifests     []descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(content, &document); err != nil {
+		return Info{}, errors.New("manifest is not the JSON of one")
+	}
+	info := Info{MediaType: document.MediaType}
+	if info.MediaType == "" {
+		info.MediaType = guess(sentAs, document.SchemaVersion, document.Manifests != nil)
+	}
+	if document.Config != nil {
+		document.Layers = append(document.Layers, *document.Config)
+	}
+	seen := map[digest.Digest]bool{}
+	for _, list := range [][]descriptor{document.Manifests, document.Layers, document.Blobs} {
+		for _, d := range list {
+			if d.Digest.Validate() != nil || len(d.URLs) > 0 || seen[d.Digest] {
+				continue
+			}
+			if len(seen) == maxChildren {
+				return Info{}, errLarge
+			}
+			seen[d.Digest] = true
+			info.Children = append(info.Children, Child{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
+		}
+	}
+	return info, nil
+}
+
+func guess(sentAs string, schemaVersion int, isIndex bool) string {
+	switch {
+	case schemaVersion == 1:
+		return dockerSigned
+	case sentAs != "" && sentAs != "application/json" && sentAs != "application/octet-stream" && sentAs != "text/plain":
+		return sentAs
+	case isIndex:
+		return OCIIndex
+	}
+	return OCIManifest
+}
+
+// checkDepth counts brackets, without those in strings.
+func checkDepth(content []byte) error {
+	depth, inString, escaped := 0, false, false
+	for _, c := range content {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped = c == '\\'
+			inString = c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return errDeep
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return nil
+}

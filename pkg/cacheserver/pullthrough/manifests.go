@@ -1,0 +1,292 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/manifest/manifestlist"
+	_ "github.com/distribution/distribution/v3/manifest/ocischema" // Distribution's registrations of manifest types.
+	_ "github.com/distribution/distribution/v3/manifest/schema2"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+// storedManifest is a manifest as the upstream sent it. It matches its digest.
+type storedManifest struct {
+	digest    digest.Digest
+	mediaType string
+	content   []byte
+}
+
+// References implements distribution.Manifest.
+func (m storedManifest) References() []v1.Descriptor {
+	info, err := manifest.Parse(m.content, m.mediaType)
+	if err != nil {
+		return nil
+	}
+	references := make([]v1.Descriptor, 0, len(info.Children))
+	for _, child := range info.Children {
+		references = append(references, v1.Descriptor{Digest: child.Digest, Size: child.Size, MediaType: child.MediaType})
+	}
+	return references
+}
+
+// Payload implements distribution.Manifest.
+func (m storedManifest) Payload() (mediaType string, payload []byte, err error) {
+	return m.mediaType, m.content, nil
+}
+
+// manifestService serves the manifests of a repository.
+type manifestService struct {
+	engine     *Engine
+	repository string
+}
+
+// Exists implements distribution.ManifestService.
+func (s *manifestService) Exists(ctx context.Context, d digest.Digest) (bool, error) {
+	_, err := s.engine.manifest(ctx, s.repository, d)
+	if upstream.Is(err, upstream.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Get implements distribution.ManifestService.
+func (s *manifestService) Get(ctx context.Context, d digest.Digest, _ ...distribution.ManifestServiceOption) (distribution.Manifest, error) {
+	e := s.engine
+	e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
+	m, err := e.manifest(ctx, s.repository, d)
+	if err != nil {
+		return nil, clientError(ctx, err, distribution.ErrManifestUnknownRevision{Name: s.repository, Revision: d})
+	}
+	e.index.Touch(d)
+	r := requestOf(ctx)
+	e.served(metrics.Manifest, int64(len(m.content)), r == nil || !r.fetched)
+	return negotiated(ctx, m), nil
+}
+
+// Put implements distribution.ManifestService.
+func (s *manifestService) Put(context.Context, distribution.Manifest, ...distribution.ManifestServiceOption) (digest.Digest, error) {
+	return "", distribution.ErrUnsupported
+}
+
+// Delete implements distribution.ManifestService.
+func (s *manifestService) Delete(context.Context, digest.Digest) error {
+	return distribution.ErrUnsupported
+}
+
+// negotiated returns a manifest as Distribution's handler should see it. One that the client accepts goes out as the
+// bytes that it is. One that it does not accept is parsed, by which Distribution recognizes its type and negotiates.
+func negotiated(ctx context.Context, m storedManifest) distribution.Manifest {
+	r, ok := ctx.Value("http.request").(*http.Request)
+	if !ok || accepts(r.Header["Accept"], m.mediaType) {
+		return m
+	}
+	parsed, _, err := distribution.UnmarshalManifest(m.mediaType, m.content)
+	if err != nil {
+		return m
+	}
+	return parsed
+}
+
+// accepts reports whether a client takes a media type. Who says nothing takes everything, except for the lists that
+// clients from before there were any do not know: those get one image of the list.
+func accepts(headers []string, mediaType string) bool {
+	said := false
+	for _, header := range headers {
+		for part := range strings.SplitSeq(header, ",") {
+			accepted, _, err := mime.ParseMediaType(part)
+			if err != nil {
+				continue
+			}
+			if accepted == mediaType {
+				return true
+			}
+			said = said || accepted != "*/*"
+		}
+	}
+	return !said && mediaType != manifestlist.MediaTypeManifestList
+}
+
+// manifest returns a manifest for a repository, from the store if it is there.
+func (e *Engine) manifest(ctx context.Context, repository string, d digest.Digest) (storedManifest, error) {
+	if e.ownsManifest(repository, d) {
+		if m, err := e.readManifest(d); err == nil {
+			return m, nil
+		}
+	}
+	call, joined := e.manifests.Start(repository+"@"+d.String(), func(ctx context.Context) (storedManifest, error) {
+		return e.fetchManifest(ctx, repository, d.String())
+	})
+	if joined {
+		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
+	} else if r := requestOf(ctx); r != nil {
+		r.fetched = true
+	}
+	return call.Wait(ctx)
+}
+
+// ownsManifest reports whether a repository may serve a manifest without asking the upstream.
+func (e *Engine) ownsManifest(repository string, d digest.Digest) bool {
+	if e.store.HasManifest(repository, d) {
+		return true
+	}
+	listed := false
+	_ = e.index.Parents(d, func(list digest.Digest) bool {
+		listed = e.store.HasManifest(repository, list)
+		return !listed
+	})
+	if !listed {
+		return false
+	}
+	if _, err := e.store.StatBlob(d); err != nil {
+		return false
+	}
+	e.link(repository, d, index.Manifest)
+	return true
+}
+
+// readManifest reads a manifest from memory or the store. What is on disk has to match its digest each time.
+func (e *Engine) readManifest(d digest.Digest) (storedManifest, error) {
+	if m, ok := e.recent.get(d); ok {
+		return m, nil
+	}
+	content, err := e.store.ReadBlob(d, manifest.MaxBytes)
+	if err != nil {
+		return storedManifest{}, err
+	}
+	if d.Algorithm().FromBytes(content) != d {
+		e.metrics.Corrupt.Inc()
+		e.log.WithField("digest", d).Warn("Dropped a manifest that does not match its digest")
+		return storedManifest{}, errors.Join(errMismatch, e.keeper.Remove(d, retention.Corrupt))
+	}
+	record, _ := e.index.Get(d)
+	m := storedManifest{digest: d, mediaType: record.MediaType, content: content}
+	if !record.Manifest || m.mediaType == "" {
+		info, err := manifest.Parse(content, "")
+		if err != nil {
+			return storedManifest{}, err
+		}
+		m.mediaType = info.MediaType
+		e.describe(m, info)
+	}
+	e.recent.put(m)
+	return m, nil
+}
+
+// fetchManifest fetches and stores a manifest by tag or digest.
+func (e *Engine) fetchManifest(ctx context.Context, repository, reference string) (storedManifest, error) {
+	fetched, err := e.upstream.FetchManifest(ctx, repository, reference)
+	if err != nil {
+		return storedManifest{}, err
+	}
+	e.metrics.Misses.WithLabelValues(metrics.Manifest).Inc()
+	e.metrics.PulledBytes.WithLabelValues(metrics.Manifest).Add(float64(len(fetched.Content)))
+	info, err := manifest.Parse(fetched.Content, fetched.MediaType)
+	if err != nil {
+		return storedManifest{}, &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: err.Error()}
+	}
+	m := storedManifest{digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content}
+	e.recent.put(m)
+	if err := e.storeManifest(repository, m, info); err != nil {
+		// It is good for those who wait for it nevertheless.
+		e.metrics.Unstored.Inc()
+		if !store.IsFull(err) && !errors.Is(err, retention.ErrFull) {
+			e.log.WithError(err).WithField("digest", m.digest).Warn("Could not store a manifest")
+		}
+	}
+	return m, nil
+}
+
+func (e *Engine) storeManifest(repository string, m storedManifest, info manifest.Info) error {
+	release, err := e.keeper.MakeRoom(int64(len(m.content)))
+	if err != nil {
+		return err
+	}
+	defer release()
+	unlock := e.store.Lock(m.digest)
+	defer unlock()
+	e.describe(m, info)
+	e.link(repository, m.digest, index.Manifest)
+	if _, err := e.store.StatBlob(m.digest); err == nil {
+		return nil
+	}
+	if err := e.store.PutBlob(repository, m.digest, m.content); err != nil {
+		return err
+	}
+	e.markVerified(m.digest)
+	return nil
+}
+
+// describe notes what a manifest is and needs.
+func (e *Engine) describe(m storedManifest, info manifest.Info) {
+	children := make([]digest.Digest, 0, len(info.Children))
+	for _, child := range info.Children {
+		children = append(children, child.Digest)
+	}
+	e.know(m.digest, index.Record{Size: int64(len(m.content)), Manifest: true, MediaType: m.mediaType})
+	if err := e.index.SetChildren(m.digest, children); err != nil {
+		e.log.WithError(err).Warn("Could not record what a manifest needs")
+	}
+}
+
+// recentBytes is how much memory the manifests take that were served lately.
+const recentBytes = 2 << 20
+
+// recentManifests are the manifests that were served lately, so that the many HEADs and GETs of the same few cost no
+// reading and hashing, and so that a manifest that cannot be stored can be served twice.
+type recentManifests struct {
+	mu    sync.Mutex
+	limit int
+	bytes int
+	order *list.List // of storedManifest, the latest in front
+	items map[digest.Digest]*list.Element
+}
+
+func newRecentManifests(limit int) *recentManifests {
+	return &recentManifests{limit: limit, order: list.New(), items: map[digest.Digest]*list.Element{}}
+}
+
+func (r *recentManifests) get(d digest.Digest) (storedManifest, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	item, ok := r.items[d]
+	if !ok {
+		return storedManifest{}, false
+	}
+	r.order.MoveToFront(item)
+	return item.Value.(storedManifest), true
+}
+
+func (r *recentManifests) put(m storedManifest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.items[m.digest]; ok || len(m.content) > r.limit/2 {
+		return
+	}
+	r.items[m.digest] = r.order.PushFront(m)
+	r.bytes += len(m.content)
+	for r.bytes > r.limit {
+		oldest := r.order.Back()
+		dropped := r.order.Remove(oldest).(storedManifest)
+		delete(r.items, dropped.digest)
+		r.bytes -= len(dropped.content)
+	}
+}

@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// Options are the settings of an engine. Their names in a configuration file are those in Parse.
+type Options struct {
+	// RemoteURL is the upstream, http(s)://host[:port].
+	RemoteURL string
+	// RootDirectory is that of Distribution's filesystem driver.
+	RootDirectory string
+	// TTL is how long content is kept after its last use; 0 is for ever.
+	TTL time.Duration
+
+	// CredentialsDirectory holds credentials, see package keyring. It comes before all others.
+	CredentialsDirectory string
+	// ConfigurationFile is read for the credential of its proxy section again whenever it changes.
+	ConfigurationFile string
+	// Credential is used if there is no file to read it from.
+	Credential credentials.Credential
+	// Command is a docker credential helper, whose answer is used for CommandLifetime (nil: for ever).
+	Command         string
+	CommandLifetime *time.Duration
+
+	// CABundle is a file with further certificates to trust.
+	CABundle string
+	// AllowedRealms are hosts of token services on other domains than the upstream's.
+	AllowedRealms []string
+	// Timeouts of requests to the upstream.
+	Timeouts upstream.Timeouts
+	// UserAgent names the cache to the upstream.
+	UserAgent string
+
+	// Freshness is how long a tag is served without asking the upstream again; 0 asks each time.
+	Freshness time.Duration
+	// Patience is how long a client that could be served from the cache waits for the upstream's word on a tag.
+	Patience time.Duration
+	// GracePeriod is how long a fetch goes on when nobody waits for it, unless half of it is done.
+	GracePeriod time.Duration
+	// Retries is how often in a row a fetch is resumed without any progress.
+	Retries int
+	// MaxFetches is how many blobs are fetched at a time.
+	MaxFetches int
+
+	// HighWatermark is the used part of the volume, 0 to 1, above which content is evicted down to LowWatermark.
+	HighWatermark, LowWatermark float64
+	// ScrubInterval is how often content on disk is compared with its digest, at ScrubRate bytes a second; 0 is never.
+	ScrubInterval time.Duration
+	ScrubRate     int64
+
+	// What follows is replaced in tests.
+	Log      logrus.FieldLogger
+	Metrics  *metrics.Metrics
+	Now      func() time.Time
+	Disk     store.Disk
+	Upstream upstream.Registry
+}
+
+// DefaultTTL is Distribution's for its proxy.
+const DefaultTTL = 7 * 24 * time.Hour
+
+// maxUnstored is how many fetches may go through memory at a time.
+const maxUnstored = 16
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Timeouts.Connect, upstream.DefaultTimeouts.Connect)
+	setDefault(&o.Timeouts.FirstByte, upstream.DefaultTimeouts.FirstByte)
+	setDefault(&o.Timeouts.Idle, upstream.DefaultTimeouts.Idle)
+	setDefault(&o.UserAgent, "larder-registry-cache")
+	setDefault(&o.Patience, 800*time.Millisecond)
+	setDefault(&o.GracePeriod, 10*time.Second)
+	setDefault(&o.Retries, 5)
+	setDefault(&o.MaxFetches, 64)
+	setDefault(&o.HighWatermark, 0.9)
+	setDefault(&o.LowWatermark, min(0.8, o.HighWatermark))
+	setDefault(&o.ScrubRate, 16<<20)
+	if o.Log == nil {
+		o.Log = logrus.StandardLogger()
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.Process()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o Options) validate() error {
+	for name, d := range map[string]time.Duration{
+		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.Patience, "graceperiod": o.GracePeriod,
+		"timeouts.connect": o.Timeouts.Connect, "timeouts.firstbyte": o.Timeouts.FirstByte, "timeouts.idle": o.Timeouts.Idle,
+		"scrub.interval": o.ScrubInterval,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s must not be negative", name)
+		}
+	}
+	switch {
+	case o.RemoteURL == "":
+		return errors.New("remoteurl is missing")
+	case o.RootDirectory == "":
+		return errors.New("the root directory is missing; the engine needs the filesystem storage driver")
+	case o.HighWatermark > 1 || o.LowWatermark < 0 || o.LowWatermark > o.HighWatermark:
+		return errors.New("watermarks must be percentages, the low one not above the high one")
+	case o.Retries < 0 || o.MaxFetches < 0 || o.ScrubRate < 0:
+		return errors.New("retries, maxfetches and scrub.rate must not be negative")
+	}
+	return nil
+}
+
+// credentials returns where to look for credentials, nil for nowhere.
+func (o Options) credentials(host string) upstream.Credentials {
+	switch {
+	case o.CredentialsDirectory != "":
+		return keyring.Directory(o.CredentialsDirectory, host)
+	case o.Command != "":
+		return &keyring.Exec{Command: o.Command, Host: host, Lifetime: o.CommandLifetime}
+	case o.ConfigurationFile != "":
+		return keyring.ConfigFile(o.ConfigurationFile)
+	}
+	return keyring.Static(o.Credential)
+}

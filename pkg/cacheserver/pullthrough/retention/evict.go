@@ -1,0 +1,123 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package retention
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+)
+
+const (
+	// candidates is how many objects are chosen for eviction at a time.
+	candidates = 512
+	// spare is left free on a volume, or a hundredth of a small one: the index and the links want to grow, too.
+	spare         = 64 << 20
+	sparePart     = 100
+	maxEvictions  = 64 // rounds of candidates
+	unknownLength = 1 << 20
+)
+
+// ErrFull says that the volume has no room for an object.
+var ErrFull = errors.New("volume is full")
+
+// MakeRoom reserves space for an object of so many bytes, -1 if unknown, and evicts for that what was not used for
+// longest. Release gives the reservation back when the object is stored, or will not be. ErrFull says that even so
+// there is no room.
+func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
+	k.room.Lock()
+	defer k.room.Unlock()
+	if size < 0 {
+		size = unknownLength
+	}
+	release = func() {}
+	space, err := k.Store.Space()
+	if err != nil {
+		return release, err
+	}
+	total, free, ours := int64(space.Total), int64(space.Free), k.Index.Total()
+	need := size + k.reserved.Load()
+	missing := need + min(spare, total/sparePart) - free
+	if missing > ours {
+		return release, ErrFull // Nothing that could be evicted would help.
+	}
+	goal := missing
+	used := total - free
+	if high := int64(k.Options.High * float64(total)); used+need > high && used-ours+need <= high {
+		// Others may fill the volume beyond all watermarks. Then these say nothing about the cache.
+		goal = max(goal, used+need-int64(k.Options.Low*float64(total)))
+	}
+	if goal > 0 {
+		k.evict(min(goal, ours))
+		if space, err = k.Store.Space(); err != nil {
+			return release, err
+		}
+		if int64(space.Free) < need+min(spare, total/sparePart) {
+			return release, ErrFull
+		}
+	}
+	k.reserved.Add(size)
+	return func() { k.reserved.Add(-size) }, nil
+}
+
+// evict removes at least so many bytes of what was not used for longest, if there are.
+func (k *Keeper) evict(goal int64) {
+	k.report(k.Index.Flush())
+	for range maxEvictions {
+		oldest, err := k.oldest()
+		if err != nil || len(oldest) == 0 {
+			k.report(err)
+			return
+		}
+		progress := false
+		for _, candidate := range oldest {
+			if goal <= 0 {
+				return
+			}
+			freed, err := k.remove(candidate.digest, Evicted, candidate.record.Used)
+			k.report(err)
+			goal -= freed
+			progress = progress || freed > 0
+		}
+		if !progress {
+			return
+		}
+	}
+}
+
+type candidate struct {
+	digest digest.Digest
+	record index.Record
+}
+
+// oldest returns the objects that were not used for longest, in that order. An image comes before what it needs.
+func (k *Keeper) oldest() ([]candidate, error) {
+	order := func(a, b candidate) int {
+		if c := a.record.Used.Compare(b.record.Used); c != 0 {
+			return c
+		}
+		if a.record.Manifest != b.record.Manifest {
+			if a.record.Manifest {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.digest, b.digest)
+	}
+	found := make([]candidate, 0, 2*candidates)
+	err := k.Index.Each(func(d digest.Digest, record index.Record) error {
+		if found = append(found, candidate{d, record}); len(found) == cap(found) {
+			slices.SortFunc(found, order)
+			found = found[:candidates]
+		}
+		return nil
+	})
+	slices.SortFunc(found, order)
+	return found[:min(len(found), candidates)], err
+}

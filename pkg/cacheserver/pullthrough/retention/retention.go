@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package retention decides what the cache keeps.
+//
+// What was not used for the time to live is removed, and when the volume fills up, what was not used for longest. A
+// use of an image is a use of all that it needs (see package index), so an object never goes before the last image
+// that needs it does. Removal takes the links and the content, so that the space is given back.
+//
+// All of it happens in the background, from knowledge that survives restarts; changed settings hold for what is there
+// already.
+package retention
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+)
+
+// Why an object was removed.
+const (
+	Expired = "expired"
+	Evicted = "evicted"
+	Corrupt = "corrupt"
+)
+
+const (
+	flushInterval     = 10 * time.Second
+	reconcileInterval = 24 * time.Hour
+	minSweep          = 200 * time.Millisecond
+	maxSweep          = time.Minute
+)
+
+// Options are the owner's settings.
+type Options struct {
+	// TTL is how long an object is kept after its last use; 0 is for ever.
+	TTL time.Duration
+	// High is the used part of the volume, from 0 to 1, above which objects are evicted down to Low.
+	High, Low float64
+	// ScrubInterval is how often the content on disk is compared with its digests; 0 is never.
+	ScrubInterval time.Duration
+	// ScrubRate is how many bytes are compared in a second.
+	ScrubRate int64
+}
+
+// Keeper removes content. Run does so in the background.
+type Keeper struct {
+	Options Options
+	Store   *store.Store
+	Index   *index.Index
+	Metrics *metrics.Metrics
+	Log     logrus.FieldLogger
+	Now     func() time.Time
+	// Busy reports whether an object is on its way into the store or being verified. Such an object is not removed.
+	Busy func(digest.Digest) bool
+
+	room     sync.Mutex
+	reserved atomic.Int64
+}
+
+// Run works until ctx is done.
+func (k *Keeper) Run(ctx context.Context) {
+	k.removeOrphans(ctx)
+	var scrubber sync.WaitGroup
+	defer scrubber.Wait()
+	if k.Options.ScrubInterval > 0 {
+		scrubber.Go(func() { k.scrub(ctx) })
+	}
+	k.report(k.Index.Measure())
+	if !k.Index.Complete() {
+		k.report(k.Reconcile(ctx))
+	}
+	k.Metrics.StorageUsed.Set(float64(k.Index.Total()))
+	interval := flushInterval
+	if ttl := k.Options.TTL; ttl > 0 {
+		interval = min(interval, max(minSweep, min(ttl/10, maxSweep)))
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	reconcile := time.NewTicker(reconcileInterval)
+	defer reconcile.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reconcile.C:
+			k.report(k.Reconcile(ctx))
+		case <-ticker.C:
+			k.report(k.Tick(ctx))
+		}
+	}
+}
+
+// Tick does what is due.
+func (k *Keeper) Tick(ctx context.Context) error {
+	errs := []error{k.Index.Flush()}
+	if k.Options.TTL > 0 && k.Index.Complete() {
+		errs = append(errs, k.expire(ctx))
+	}
+	if space, err := k.Store.Space(); err == nil {
+		k.Metrics.VolumeBytes.WithLabelValues("total").Set(float64(space.Total))
+		k.Metrics.VolumeBytes.WithLabelValues("free").Set(float64(space.Free))
+		if used := float64(space.Total - space.Free); used > k.Options.High*float64(space.Total) {
+			release, _ := k.MakeRoom(0)
+			release()
+		}
+	}
+	k.Metrics.StorageUsed.Set(float64(k.Index.Total()))
+	return errors.Join(errs...)
+}
+
+// expire removes what has outlived its last use.
+func (k *Keeper) expire(ctx context.Context) error {
+	deadline := k.Now().Add(-k.Options.TTL)
+	var errs []error
+	err := k.Index.Each(func(d digest.Digest, record index.Record) error {
+		if record.Used.Before(deadline) {
+			if _, err := k.remove(d, Expired, deadline); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		return ctx.Err()
+	})
+	return errors.Join(append(errs, ignoreCanceled(err))...)
+}
+
+// Remove removes an object that should not be served any more.
+func (k *Keeper) Remove(d digest.Digest, reason string) error {
+	_, err := k.remove(d, reason, time.Time{})
+	return err
+}
+
+// remove takes an object out of all repositories and gives its space back, unless it was used since the given time.
+func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (freed int64, err error) {
+	unlock := k.Store.Lock(d)
+	defer unlock()
+	record, known := k.Index.Get(d)
+	if reason != Corrupt && (!known || k.Busy(d)) || !unusedSince.IsZero() && record.Used.After(unusedSince) {
+		return 0, nil
+	}
+	links, err := k.Index.Links(d)
+	if err != nil {
+		return 0, err
+	}
+	for _, link := range links {
+		if err := k.unlink(d, link); err != nil {
+			return 0, err
+		}
+	}
+	if err := k.Store.RemoveBlob(d); err != nil {
+		return 0, err
+	}
+	kind := metrics.Blob
+	if record.Manifest {
+		kind = metrics.Manifest
+	}
+	k.Metrics.Removed.WithLabelValues(kind, reason).Inc()
+	k.Metrics.RemovedBytes.WithLabelValues(reason).Add(float64(record.Size))
+	return record.Size, k.Index.Forget(d)
+}
+
+func (k *Keeper) unlink(d digest.Digest, link index.Link) error {
+	if link.Kind == index.Layer {
+		return k.Store.UnlinkLayer(link.Repository, d)
+	}
+	tags, err := k.Store.UnlinkManifest(link.Repository, d)
+	for _, tag := range tags {
+		err = errors.Join(err, k.Index.ForgetTag(link.Repository, tag))
+	}
+	return err
+}
+
+// removeOrphans removes the uploads that an earlier process left behind.
+func (k *Keeper) removeOrphans(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	removed, err := k.Store.RemoveUploads(k.Now())
+	k.report(err)
+	if removed > 0 {
+		k.Log.WithField("count", removed).Info("Removed unfinished uploads of an earlier run")
+	}
+}
+
+func (k *Keeper) report(err error) {
+	if ignoreCanceled(err) != nil {
+		k.Log.WithError(err).Warn("Upkeep of the cache is incomplete and will be tried again")
+	}
+}
+
+func ignoreCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

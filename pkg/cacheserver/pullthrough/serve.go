@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+)
+
+// requestKey finds the request's state in its context.
+type requestKey struct{}
+
+// request is what the engine has to know of a request besides what Distribution tells it.
+type request struct {
+	// bare is the ResponseWriter from before Distribution wrapped it. Distribution's hides io.ReaderFrom, without which
+	// each byte is copied through the process.
+	bare http.ResponseWriter
+	// fetched says that the upstream had to be asked for content.
+	fetched bool
+}
+
+func requestOf(ctx context.Context) *request {
+	r, _ := ctx.Value(requestKey{}).(*request)
+	return r
+}
+
+// Handler wraps Distribution's application. It should be the innermost wrapper, or the others should keep the
+// io.ReaderFrom of the ResponseWriter that they pass on.
+func (e *Engine) Handler(app http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), requestKey{}, &request{bare: w})
+		app.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+var copyBuffers = sync.Pool{New: func() any {
+	buffer := make([]byte, 32<<10)
+	return &buffer
+}}
+
+// bodyWriter is a ResponseWriter whose header goes by way of Distribution, which logs and counts it, and whose body
+// goes straight to the connection.
+type bodyWriter struct {
+	http.ResponseWriter
+	ctx     context.Context
+	bare    io.Writer
+	written int64
+	err     error
+}
+
+func newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
+	b := &bodyWriter{ResponseWriter: w, ctx: ctx, bare: w}
+	if r := requestOf(ctx); r != nil {
+		b.bare = r.bare
+	}
+	return b
+}
+
+// Write implements io.Writer.
+func (b *bodyWriter) Write(p []byte) (int, error) {
+	n, err := b.ResponseWriter.Write(p)
+	b.note(int64(n), err)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom, by which http.ServeContent hands over a file or a flight.
+func (b *bodyWriter) ReadFrom(source io.Reader) (int64, error) {
+	limited, ok := source.(*io.LimitedReader)
+	if !ok {
+		return b.copy(source)
+	}
+	if content, ok := limited.R.(*flightContent); ok {
+		n, err := content.reader.Copy(b.ctx, writerFunc(b.copyTo), content.position, limited.N)
+		b.note(0, err)
+		limited.N -= n
+		return n, err
+	}
+	return b.copy(source)
+}
+
+// copyTo is for the parts of flights. The next part may be a while, so nothing is kept in a buffer.
+func (b *bodyWriter) copyTo(source io.Reader) (int64, error) {
+	n, err := b.copy(source)
+	if flusher, ok := b.bare.(http.Flusher); ok && err == nil {
+		flusher.Flush()
+	}
+	return n, err
+}
+
+func (b *bodyWriter) copy(source io.Reader) (n int64, err error) {
+	if direct, ok := b.bare.(io.ReaderFrom); ok {
+		n, err = direct.ReadFrom(source)
+	} else {
+		buffer := copyBuffers.Get().(*[]byte)
+		n, err = io.CopyBuffer(struct{ io.Writer }{b.bare}, source, *buffer)
+		copyBuffers.Put(buffer)
+	}
+	b.note(n, err)
+	return n, err
+}
+
+func (b *bodyWriter) note(n int64, err error) {
+	b.written += n
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+}
+
+// writerFunc is an io.Writer that prefers to read.
+type writerFunc func(io.Reader) (int64, error)
+
+// ReadFrom implements io.ReaderFrom.
+func (f writerFunc) ReadFrom(source io.Reader) (int64, error) { return f(source) }
+
+// Write implements io.Writer.
+func (f writerFunc) Write(p []byte) (int, error) {
+	n, err := f(bytes.NewReader(p))
+	return int(n), err
+}
+
+// flightContent makes a flight look like a file to http.ServeContent, which seeks for the size and then to its ranges.
+type flightContent struct {
+	reader   *flight.Reader
+	size     int64
+	position int64
+}
+
+// Seek implements io.Seeker.
+func (c *flightContent) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+		c.position = offset
+	case io.SeekCurrent:
+		c.position += offset
+	case io.SeekEnd:
+		c.position = c.size + offset
+	}
+	return c.position, nil
+}
+
+// Read implements io.Reader, for requests of several ranges.
+func (c *flightContent) Read(p []byte) (int, error) {
+	left := c.size - c.position
+	if left <= 0 {
+		return 0, io.EOF
+	}
+	target := &sliceWriter{buffer: p}
+	n, err := c.reader.Copy(context.Background(), target, c.position, min(int64(len(p)), left))
+	c.position += n
+	return int(n), err
+}
+
+// sliceWriter fills a slice.
+type sliceWriter struct {
+	buffer []byte
+	filled int
+}
+
+// Write implements io.Writer.
+func (s *sliceWriter) Write(p []byte) (int, error) {
+	n := copy(s.buffer[s.filled:], p)
+	s.filled += n
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}

@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxLink bounds what is read of a link file: a digest of the longest algorithm fits.
+const maxLink = 256
+
+// HasLayer reports whether a repository links a blob. The blob itself may be missing.
+func (s *Store) HasLayer(repository string, d digest.Digest) bool {
+	_, err := os.Stat(s.layerLink(repository, d))
+	return err == nil
+}
+
+// LinkLayer makes a blob part of a repository.
+func (s *Store) LinkLayer(repository string, d digest.Digest) error {
+	return s.link(s.layerLink(repository, d), d)
+}
+
+// UnlinkLayer takes a blob out of a repository.
+func (s *Store) UnlinkLayer(repository string, d digest.Digest) error {
+	return s.unlink(filepath.Dir(s.layerLink(repository, d)))
+}
+
+// HasManifest reports whether a repository links a manifest. The manifest itself may be missing.
+func (s *Store) HasManifest(repository string, d digest.Digest) bool {
+	_, err := os.Stat(s.manifestLink(repository, d))
+	return err == nil
+}
+
+// LinkManifest makes a manifest part of a repository.
+func (s *Store) LinkManifest(repository string, d digest.Digest) error {
+	return s.link(s.manifestLink(repository, d), d)
+}
+
+// UnlinkManifest takes a manifest out of a repository, and with it the tags that lead to it, which it returns.
+func (s *Store) UnlinkManifest(repository string, d digest.Digest) (tags []string, err error) {
+	dir := s.path("repositories", repository, "_manifests", "tags")
+	err = eachDirectory(dir, func(tag string) error {
+		if current, err := s.Tag(repository, tag); err == nil && current == d {
+			tags = append(tags, tag)
+			return s.unlink(filepath.Join(dir, tag))
+		}
+		return s.unlink(filepath.Dir(s.tagIndexLink(repository, tag, d)))
+	})
+	if err != nil {
+		return tags, fmt.Errorf("removing the tags of %s in %s: %w", d, repository, err)
+	}
+	return tags, s.unlink(filepath.Dir(s.manifestLink(repository, d)))
+}
+
+// Tag returns the manifest that a tag leads to.
+func (s *Store) Tag(repository, tag string) (digest.Digest, error) {
+	file, err := os.Open(s.tagLink(repository, tag))
+	if err != nil {
+		return "", notFound(err)
+	}
+	defer file.Close()
+	var buffer [maxLink]byte
+	n, err := io.ReadFull(file, buffer[:])
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return "", fmt.Errorf("reading tag %s of %s: %w", tag, repository, err)
+	}
+	d, err := digest.Parse(string(buffer[:n]))
+	if err != nil {
+		// A link that a crash or a bad disk spoiled is a tag that has to be resolved again.
+		return "", ErrNotFound
+	}
+	return d, nil
+}
+
+// SetTag makes a tag lead to a manifest.
+func (s *Store) SetTag(repository, tag string, d digest.Digest) error {
+	if current, err := s.Tag(repository, tag); err == nil && current == d {
+		return nil
+	}
+	if err := s.link(s.tagIndexLink(repository, tag, d), d); err != nil {
+		return err
+	}
+	return s.link(s.tagLink(repository, tag), d)
+}
+
+// RemoveTag makes a tag unknown. The manifest that it led to stays.
+func (s *Store) RemoveTag(repository, tag string) error {
+	return s.unlink(s.path("repositories", repository, "_manifests", "tags", tag))
+}
+
+func (s *Store) link(path string, d digest.Digest) error {
+	if err := s.writeFile(path, []byte(d)); err != nil {
+		return fmt.Errorf("linking %s: %w", d, err)
+	}
+	return nil
+}
+
+// unlink removes the directory of a link and the directories that this leaves empty.
+func (s *Store) unlink(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing a link: %w", err)
+	}
+	prune(dir, s.path("repositories"))
+	return nil
+}
+
+func (s *Store) layerLink(repository string, d digest.Digest) string {
+	return s.path("repositories", repository, "_layers", d.Algorithm().String(), d.Encoded(), "link")
+}
+
+func (s *Store) manifestLink(repository string, d digest.Digest) string {
+	return s.path("repositories", repository, "_manifests", "revisions", d.Algorithm().String(), d.Encoded(), "link")
+}
+
+func (s *Store) tagLink(repository, tag string) string {
+	return s.path("repositories", repository, "_manifests", "tags", tag, "current", "link")
+}
+
+func (s *Store) tagIndexLink(repository, tag string, d digest.Digest) string {
+	return s.path("repositories", repository, "_manifests", "tags", tag, "index", d.Algorithm().String(), d.Encoded(), "link")
+}

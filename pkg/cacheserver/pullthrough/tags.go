@@ -1,0 +1,282 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+// tagService resolves the tags of a repository.
+type tagService struct {
+	engine     *Engine
+	repository string
+	owner      *repository
+}
+
+// Get implements distribution.TagService.
+func (s *tagService) Get(ctx context.Context, tag string) (v1.Descriptor, error) {
+	d, err := s.engine.resolve(ctx, s.repository, tag)
+	if err != nil {
+		return v1.Descriptor{}, clientError(ctx, err, distribution.ErrTagUnknown{Tag: tag})
+	}
+	return v1.Descriptor{Digest: d}, nil
+}
+
+// resolve returns the manifest that a tag leads to: as the upstream says, if it says so in time, else as it last said.
+func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
+	if d, ok := e.fresh.get(repository, tag, e.now()); ok {
+		return d, nil
+	}
+	cached, ok := e.cachedTag(repository, tag)
+	if ok && e.options.Freshness > 0 {
+		if at := e.index.Validated(repository, tag, cached); e.now().Sub(at) < e.options.Freshness {
+			e.fresh.put(repository, tag, cached, at)
+			return cached, nil
+		}
+	}
+	if ok && !e.upstream.Healthy() {
+		e.metrics.StaleTags.WithLabelValues("down").Inc()
+		return cached, nil
+	}
+	call, joined := e.resolves.Start(repository+":"+tag, func(ctx context.Context) (digest.Digest, error) {
+		return e.validate(ctx, repository, tag)
+	})
+	if joined {
+		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
+	}
+	if !ok {
+		if r := requestOf(ctx); r != nil && !joined {
+			r.fetched = true
+		}
+		return call.Wait(ctx)
+	}
+	patience, cancel := context.WithDeadline(ctx, call.Begun.Add(e.options.Patience))
+	defer cancel()
+	d, err := call.Wait(patience)
+	switch {
+	case err == nil:
+		return d, nil
+	case upstream.Is(err, upstream.NotFound):
+		return "", err // The upstream has removed the tag, and should be believed.
+	case ctx.Err() != nil:
+		return "", err
+	case errors.Is(err, context.DeadlineExceeded):
+		e.metrics.StaleTags.WithLabelValues("slow").Inc()
+	default:
+		e.metrics.StaleTags.WithLabelValues(reason(err)).Inc()
+	}
+	return cached, nil
+}
+
+// cachedTag returns where a tag led when the upstream last answered, if that can still be served.
+func (e *Engine) cachedTag(repository, tag string) (digest.Digest, bool) {
+	d, err := e.store.Tag(repository, tag)
+	if err != nil {
+		return "", false
+	}
+	if _, ok := e.recent.get(d); ok {
+		return d, true
+	}
+	_, err = e.store.StatBlob(d)
+	return d, err == nil
+}
+
+// validate asks the upstream where a tag leads, and has the manifest ready before the tag moves. It goes on when all
+// who asked for it have gone.
+func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.Digest, error) {
+	cached, ok := e.cachedTag(repository, tag)
+	d := digest.Digest("")
+	if ok {
+		var err error
+		if d, err = e.upstream.Resolve(ctx, repository, tag); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case d == "":
+		// Asking for the manifest at once saves a request, and tells the digest in any case.
+		m, err := e.fetchManifest(ctx, repository, tag)
+		if err != nil {
+			return "", err
+		}
+		d = m.digest
+	case d != cached:
+		if _, err := e.manifest(ctx, repository, d); err != nil {
+			return "", err
+		}
+	}
+	if err := e.store.SetTag(repository, tag, d); err != nil {
+		e.log.WithError(err).WithField("repository", repository).Warn("Could not store a tag")
+	}
+	if e.options.Freshness > 0 {
+		e.fresh.put(repository, tag, d, e.now())
+		if err := e.index.SetValidated(repository, tag, d); err != nil {
+			e.log.WithError(err).Warn("Could not record the validation of a tag")
+		}
+	}
+	return d, nil
+}
+
+// maxFresh bounds how many tags are known to be fresh.
+const maxFresh = 4096
+
+// freshTags are the tags that were validated lately, so that answering again within the window costs no I/O.
+type freshTags struct {
+	window time.Duration
+	mu     sync.Mutex
+	tags   map[[2]string]freshTag
+}
+
+type freshTag struct {
+	digest digest.Digest
+	at     time.Time
+}
+
+func (f *freshTags) get(repository, tag string, now time.Time) (digest.Digest, bool) {
+	if f.window == 0 {
+		return "", false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.tags[[2]string{repository, tag}]
+	return t.digest, ok && now.Sub(t.at) < f.window
+}
+
+func (f *freshTags) put(repository, tag string, d digest.Digest, at time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.tags) >= maxFresh {
+		clear(f.tags)
+	}
+	f.tags[[2]string{repository, tag}] = freshTag{digest: d, at: at}
+}
+
+const (
+	// maxPages bounds how many pages a list of all tags is put together from.
+	maxPages = 100
+	maxTags  = 100_000
+)
+
+// All implements distribution.TagService.
+func (s *tagService) All(ctx context.Context) ([]string, error) {
+	tags, err := s.List(ctx, -1, "")
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return tags, err
+}
+
+// List implements distribution.TagService: the upstream's tags, or, if it does not answer, those in the store. The
+// error io.EOF marks the last page.
+func (s *tagService) List(ctx context.Context, limit int, last string) ([]string, error) {
+	var tags []string
+	for range maxPages {
+		page, more, err := s.page(ctx, limit, last)
+		if err != nil {
+			return s.listStored(ctx, limit, last, err)
+		}
+		tags = append(tags, page...)
+		if !more || len(page) == 0 || len(tags) > maxTags {
+			return tags, io.EOF
+		}
+		if limit > 0 {
+			return tags, nil
+		}
+		last = page[len(page)-1]
+	}
+	return tags, io.EOF
+}
+
+// page returns one page of the upstream's tags and whether there are more.
+func (s *tagService) page(ctx context.Context, limit int, last string) (tags []string, more bool, err error) {
+	query := url.Values{}
+	if limit > 0 {
+		query.Set("n", strconv.Itoa(limit))
+	}
+	if last != "" {
+		query.Set("last", last)
+	}
+	document, err := s.engine.document(ctx, s.repository, "tags/list", query)
+	if err != nil {
+		return nil, false, err
+	}
+	tags, err = parseTags(document.Content)
+	return tags, document.Link != "", err
+}
+
+// parseTags reads the names in a list of tags, without those that cannot be any.
+func parseTags(content []byte) ([]string, error) {
+	var answer struct {
+		Tags []string `json:"tags"`
+	}
+	if err := json.Unmarshal(content, &answer); err != nil {
+		return nil, &upstream.Error{Reason: upstream.Invalid, Cause: "its list of tags cannot be parsed"}
+	}
+	tags := answer.Tags[:0]
+	for _, tag := range answer.Tags {
+		if len(tag) > 0 && len(tag) <= 128 {
+			tags = append(tags, tag)
+		}
+	}
+	return tags, nil
+}
+
+func (s *tagService) listStored(ctx context.Context, limit int, last string, cause error) ([]string, error) {
+	unknown := distribution.ErrRepositoryUnknown{Name: s.repository}
+	if upstream.Is(cause, upstream.NotFound) {
+		return nil, unknown
+	}
+	local, err := s.local(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := local.List(ctx, limit, last)
+	if errors.As(err, new(distribution.ErrRepositoryUnknown)) {
+		return nil, clientError(ctx, cause, unknown)
+	}
+	return tags, err
+}
+
+// local is Distribution's own service, over what is stored.
+func (s *tagService) local(ctx context.Context) (distribution.TagService, error) {
+	local, err := s.owner.namespace.Namespace.Repository(ctx, s.owner.name)
+	if err != nil {
+		return nil, err
+	}
+	return local.Tags(ctx), nil
+}
+
+// Untag implements distribution.TagService. Only the cache forgets the tag.
+func (s *tagService) Untag(ctx context.Context, tag string) error {
+	local, err := s.local(ctx)
+	if err != nil {
+		return err
+	}
+	return local.Untag(ctx, tag)
+}
+
+// Tag implements distribution.TagService.
+func (s *tagService) Tag(context.Context, string, v1.Descriptor) error {
+	return distribution.ErrUnsupported
+}
+
+// Lookup implements distribution.TagService.
+func (s *tagService) Lookup(context.Context, v1.Descriptor) ([]string, error) {
+	return nil, distribution.ErrUnsupported
+}

@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// Timeouts bound the waits for an upstream.
+type Timeouts struct {
+	// Connect bounds a TCP connection, and its TLS handshake once more.
+	Connect time.Duration
+	// FirstByte bounds the wait for the header of an answer.
+	FirstByte time.Duration
+	// Idle bounds the wait for the next bytes of a body.
+	Idle time.Duration
+}
+
+// DefaultTimeouts are those of a server that gives way to others in seconds, not minutes.
+var DefaultTimeouts = Timeouts{Connect: 3 * time.Second, FirstByte: 10 * time.Second, Idle: 30 * time.Second}
+
+// smallAnswer bounds the whole of a request whose answer is small, with its token and redirects.
+const smallAnswer = 30 * time.Second
+
+// Options describe an upstream.
+type Options struct {
+	// URL is http(s)://host[:port].
+	URL string
+	// Credentials to present; nil for none.
+	Credentials Credentials
+	// CABundle is a file with further trusted certificates; may be empty.
+	CABundle string
+	// AllowedRealms are hosts, with or without a port, where tokens may be asked for besides the usual places.
+	AllowedRealms []string
+	Timeouts      Timeouts
+	Observer      Observer
+	// UserAgent names the cache to the upstream.
+	UserAgent string
+	// Now is the time; nil for the clock.
+	Now func() time.Time
+	// Transport is the way to the network; nil for one with the timeouts and the CA bundle above. It does not see
+	// requests that the guard refuses.
+	Transport http.RoundTripper
+}
+
+// Client is a Registry at the other end of HTTP.
+type Client struct {
+	base        *url.URL
+	credentials Credentials
+	timeouts    Timeouts
+	observer    Observer
+	now         func() time.Time
+	userAgent   string
+
+	http     *http.Client
+	sessions *sessions
+	health   *health
+	limiter  *limiter
+}
+
+var _ Registry = (*Client)(nil)
+
+// New returns a client. It makes no request.
+func New(o Options) (*Client, error) {
+	base, err := url.Parse(o.URL)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("remote URL is not a URL") // url.Parse quotes its input, which may hold a password.
+	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil:
+		return nil, fmt.Errorf("remote URL must be http(s)://host[:port]")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Transport == nil {
+		if o.Transport, err = newTransport(o.CABundle, o.Timeouts); err != nil {
+			return nil, err
+		}
+	}
+	c := &Client{
+		base: base, credentials: o.Credentials, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
+		health:  &health{now: o.Now, observer: o.Observer},
+		limiter: &limiter{now: o.Now, blocked: map[*session]time.Time{}},
+	}
+	c.http = &http.Client{
+		Transport:     &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch},
+		CheckRedirect: checkRedirect,
+	}
+	c.sessions = &sessions{open: c.openSession, drop: c.limiter.forget, now: o.Now, scopes: map[string]*scope{}}
+	return c, nil
+}
+
+// newTransport returns a transport for HTTP/1.1: each fetch has a connection of its own, so that a slow or broken one
+// holds up no other.
+func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
+	roots, err := trusted(caBundle)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle}).DialContext,
+		TLSHandshakeTimeout:    timeouts.Connect,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ResponseHeaderTimeout:  timeouts.FirstByte,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // A digest is that of the bytes as they are.
+		MaxIdleConnsPerHost:    8,
+		IdleConnTimeout:        90 * time.Second,
+		ReadBufferSize:         32 << 10,
+		ForceAttemptHTTP2:      false,
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
+	}, nil
+}
+
+func trusted(caBundle string) (*x509.CertPool, error) {
+	if caBundle == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(caBundle)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CA bundle: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("CA bundle %s holds no certificate", caBundle)
+	}
+	return roots, nil
+}
+
+func (c *Client) openSession(credential credentials.Credential) *session {
+	return &session{credential: credential, client: &auth.Client{
+		Client:     c.http,
+		Header:     http.Header{"User-Agent": {c.userAgent}},
+		Credential: credentialFor(c.base.Host, credential),
+		Cache:      newTokens(),
+		ClientID:   "larder",
+	}}
+}
+
+// Healthy implements Registry.
+func (c *Client) Healthy() bool { return c.health.healthy() }
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+type requestKey struct{}
+
+// requestInfo goes along with a request in its context, through the client library.
+type requestInfo struct {
+	kind    string
+	session *session
+}
+
+// watch sees every single request, also those that the client library makes for tokens, and redirects.
+func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
+	info, _ := req.Context().Value(requestKey{}).(requestInfo)
+	kind := info.kind
+	switch {
+	case req.Response != nil:
+		kind = "redirect"
+	case !c.isAPI(req.URL):
+		kind = "token"
+	}
+	begun, _ := req.Context().Value(begunKey{}).(time.Time)
+	if err != nil {
+		c.observer.Request(kind, 0, time.Since(begun))
+		// A caller that gives up says nothing about the upstream, unless its patience was at an end.
+		if !errors.Is(req.Context().Err(), context.Canceled) {
+			c.health.failure()
+		}
+		return
+	}
+	c.observer.Request(kind, resp.StatusCode, time.Since(begun))
+	if resp.StatusCode == http.StatusTooManyRequests && info.session != nil {
+		c.limiter.block(info.session, resp)
+	}
+	if limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit")); ok {
+		if remaining, ok := parseLimit(resp.Header.Get("RateLimit-Remaining")); ok {
+			c.observer.Budget(limit, remaining)
+		}
+	}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		c.health.failure()
+	} else {
+		c.health.success()
+	}
+}

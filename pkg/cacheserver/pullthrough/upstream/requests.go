@@ -1,0 +1,213 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	// MaxManifest is the largest manifest that is read, as for Distribution.
+	MaxManifest = 4 << 20
+	maxDocument = 4 << 20
+	maxLink     = 4 << 10
+)
+
+// manifestTypes is what a cache accepts: all there is, since it asks on behalf of clients that it does not know yet.
+var manifestTypes = strings.Join([]string{
+	"application/vnd.oci.image.index.v1+json",
+	"application/vnd.oci.image.manifest.v1+json",
+	"application/vnd.docker.distribution.manifest.list.v2+json",
+	"application/vnd.docker.distribution.manifest.v2+json",
+	"application/vnd.oci.artifact.manifest.v1+json",
+	"*/*;q=0.1",
+}, ", ")
+
+// Resolve implements Registry.
+func (c *Client) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
+	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	defer cancel()
+	resp, err := c.do(ctx, call{
+		kind: "manifest_head", method: http.MethodHead, repository: repository, path: "manifests/" + tag,
+		header: http.Header{"Accept": {manifestTypes}},
+	})
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return "", nil //nolint:nilerr // Old registries do not tell.
+	}
+	return d, nil
+}
+
+// FetchManifest implements Registry.
+func (c *Client) FetchManifest(ctx context.Context, repository, reference string) (Manifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	defer cancel()
+	resp, err := c.do(ctx, call{
+		kind: "manifest", method: http.MethodGet, repository: repository, path: "manifests/" + reference,
+		header: http.Header{"Accept": {manifestTypes}},
+	})
+	if err != nil {
+		return Manifest{}, err
+	}
+	content, err := c.readAll(ctx, resp, MaxManifest)
+	if err != nil {
+		return Manifest{}, err
+	}
+	m := Manifest{MediaType: parseMediaType(resp.Header.Get("Content-Type")), Content: content}
+	wanted, err := digest.Parse(reference)
+	if err != nil {
+		// By tag. What the header says has to be true, if it says something.
+		if wanted, err = digest.Parse(resp.Header.Get("Docker-Content-Digest")); err != nil {
+			wanted = digest.FromBytes(content)
+		}
+	}
+	if wanted.Algorithm().FromBytes(content) != wanted {
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "the manifest it sent does not match its digest")
+	}
+	m.Digest = wanted
+	return m, nil
+}
+
+// StatBlob implements Registry.
+func (c *Client) StatBlob(ctx context.Context, repository string, d digest.Digest) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	defer cancel()
+	resp, err := c.do(ctx, call{
+		kind: "blob_head", method: http.MethodHead, repository: repository, path: "blobs/" + d.String(), header: http.Header{},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	return resp.ContentLength, nil
+}
+
+// FetchBlob implements Registry.
+func (c *Client) FetchBlob(ctx context.Context, repository string, d digest.Digest, from Position) (*Blob, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	header := http.Header{"Accept-Encoding": {"identity"}}
+	if from.Offset > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", from.Offset))
+		if from.ETag != "" {
+			header.Set("If-Range", from.ETag)
+		}
+	}
+	resp, err := c.do(ctx, call{
+		kind: "blob", method: http.MethodGet, repository: repository, path: "blobs/" + d.String(), header: header,
+	})
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	b := &Blob{Size: resp.ContentLength, ETag: parseETag(resp.Header.Get("ETag"))}
+	if resp.StatusCode == http.StatusPartialContent {
+		r, err := parseContentRange(resp.Header.Get("Content-Range"))
+		if err != nil || r.first != from.Offset {
+			cancel(nil)
+			_ = resp.Body.Close()
+			return nil, c.fail(Invalid, resp.StatusCode, "it answered another range than asked for")
+		}
+		b.Offset, b.Size = r.first, r.size
+	}
+	b.Body = newPatientBody(resp.Body, c.timeouts.Idle, cancel, func() error {
+		return c.fail(Unavailable, 0, "it stopped sending")
+	})
+	return b, nil
+}
+
+// List implements Registry.
+func (c *Client) List(ctx context.Context, repository, path string, query url.Values) (Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	defer cancel()
+	resp, err := c.do(ctx, call{kind: "list", method: http.MethodGet, repository: repository, path: path, query: query, header: http.Header{}})
+	if err != nil {
+		return Document{}, err
+	}
+	content, err := c.readAll(ctx, resp, maxDocument)
+	if err != nil {
+		return Document{}, err
+	}
+	doc := Document{
+		MediaType: parseMediaType(resp.Header.Get("Content-Type")),
+		Filters:   resp.Header.Get("OCI-Filters-Applied"),
+		Content:   content,
+	}
+	if link := resp.Header.Get("Link"); len(link) <= maxLink {
+		doc.Link = link
+	}
+	return doc, nil
+}
+
+// readAll reads and closes a body of at most limit bytes.
+func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.ContentLength > limit {
+		return nil, c.tooLarge(resp, limit)
+	}
+	content, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, c.fail(Unavailable, resp.StatusCode, "it broke off its answer")
+	case int64(len(content)) > limit:
+		return nil, c.tooLarge(resp, limit)
+	}
+	return content, nil
+}
+
+func (c *Client) tooLarge(resp *http.Response, limit int64) error {
+	return c.fail(Invalid, resp.StatusCode, "its answer is larger than "+strconv.FormatInt(limit, 10)+" bytes")
+}
+
+// patientBody fails when nothing arrives for too long. The time that its reader takes between reads does not count.
+type patientBody struct {
+	body    io.ReadCloser
+	idle    time.Duration
+	timer   *time.Timer
+	cancel  context.CancelCauseFunc
+	expired func() error
+}
+
+var errIdle = errors.New("idle for too long")
+
+func newPatientBody(body io.ReadCloser, idle time.Duration, cancel context.CancelCauseFunc, expired func() error) *patientBody {
+	b := &patientBody{body: body, idle: idle, cancel: cancel, expired: expired}
+	b.timer = time.AfterFunc(idle, func() { cancel(errIdle) })
+	b.timer.Stop()
+	return b
+}
+
+// Read implements io.Reader.
+func (b *patientBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.idle)
+	n, err := b.body.Read(p)
+	if inTime := b.timer.Stop(); !inTime && err != nil && err != io.EOF {
+		err = b.expired()
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *patientBody) Close() error {
+	b.timer.Stop()
+	err := b.body.Close()
+	b.cancel(nil)
+	return err
+}

@@ -1,0 +1,124 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package upstream talks to one registry on behalf of the cache.
+//
+// Authentication is the work of oras.land/oras-go/v2/registry/remote/auth, the client library that Helm, ORAS and
+// Flux use. It is preferred to go-containerregistry's transport because it wraps each request instead of a connection
+// that has to be set up by a ping first (a cache has to start, and to serve, without its upstream), because its token
+// cache is an interface, by which one token serves all requests of a scope for its lifetime (see tokens), and because
+// it treats realms and redirects with care. That care is not relied upon: every request leaves by way of guard, which
+// decides once more where an Authorization header may go.
+//
+// What the upstream says is data from a stranger. Everything that is read is bounded, checked and fuzzed; no waiting is
+// without a limit; an Error tells callers what to do about it and never quotes a header, a URL or a secret.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// Registry is what the cache needs of an upstream. A Client is one; a fake, another replica or a set of several
+// upstreams can be others.
+type Registry interface {
+	// Resolve returns the digest that a tag leads to, or "" if the upstream does not tell without a full answer.
+	Resolve(ctx context.Context, repository, tag string) (digest.Digest, error)
+	// FetchManifest returns the manifest of a tag or digest. Its digest is that of its content.
+	FetchManifest(ctx context.Context, repository, reference string) (Manifest, error)
+	// StatBlob returns the size of a blob, or -1 if the upstream does not tell.
+	StatBlob(ctx context.Context, repository string, d digest.Digest) (int64, error)
+	// FetchBlob begins to read a blob at an offset. Nothing of it has been verified.
+	FetchBlob(ctx context.Context, repository string, d digest.Digest, from Position) (*Blob, error)
+	// List returns a document below a repository, such as its tags or referrers, unread.
+	List(ctx context.Context, repository, path string, query url.Values) (Document, error)
+	// Healthy reports whether the upstream has answered lately. If not, whoever has another answer should not wait.
+	Healthy() bool
+}
+
+// Manifest is a manifest as the upstream sent it.
+type Manifest struct {
+	Digest    digest.Digest
+	MediaType string
+	Content   []byte
+}
+
+// Position is where to resume a blob.
+type Position struct {
+	Offset int64
+	// ETag of the answer that is resumed; may be empty.
+	ETag string
+}
+
+// Blob is the body of a blob on its way. Body fails when nothing arrives for too long.
+type Blob struct {
+	Body io.ReadCloser
+	// Offset is where Body begins: the position asked for, or 0 if the upstream does not do ranges.
+	Offset int64
+	// Size of the whole blob, or -1 if the upstream does not tell.
+	Size int64
+	ETag string
+}
+
+// Document is a small answer that is passed on.
+type Document struct {
+	MediaType string
+	Link      string
+	Filters   string // OCI-Filters-Applied
+	Content   []byte
+}
+
+// Credentials tells what to authenticate with.
+type Credentials interface {
+	// For returns the credential for a repository; the zero value means anonymous access. The scope names those
+	// repositories that share it. An error means that there should be a credential, but it cannot be told.
+	For(ctx context.Context, repository string) (scope string, c credentials.Credential, err error)
+}
+
+// Reason is why an upstream did not deliver.
+type Reason int
+
+const (
+	// Unavailable upstreams may deliver later: they are down, too slow, or broken.
+	Unavailable Reason = iota
+	// NotFound objects do not exist, as far as the upstream tells.
+	NotFound
+	// Unauthorized credentials were refused, or are missing.
+	Unauthorized
+	// RateLimited credentials have to wait.
+	RateLimited
+	// Invalid answers break the protocol or a limit.
+	Invalid
+)
+
+// Error is the only kind of error that a Client returns, besides those of its caller's context.
+type Error struct {
+	Reason Reason
+	// Status is the HTTP status that the upstream answered, 0 if it did not.
+	Status int
+	// RetryAfter is how long a rate limit lasts.
+	RetryAfter time.Duration
+	// Host is the upstream.
+	Host string
+	// Cause says what happened, in words that may be shown to anybody.
+	Cause string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("upstream %s: %s", e.Host, e.Cause)
+}
+
+// Is reports whether err says that the upstream did not deliver for the given reason.
+func Is(err error, reason Reason) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Reason == reason
+}

@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheprocess
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Implementation is a program that serves a pull-through cache when it is
+// called with "serve <configuration file>".
+type Implementation struct {
+	// Name is Stock or Ours.
+	Name   string
+	Binary string
+}
+
+// The names of the implementations.
+const (
+	Stock = "stock"
+	Ours  = "ours"
+)
+
+// source tells where the program of an implementation comes from.
+type source struct {
+	variable string // environment variable with the path of a ready binary
+	module   string // module directory, relative to the repository
+	pkg      string
+}
+
+var sources = map[string]source{
+	Stock: {variable: "LARDER_STOCK_REGISTRY", module: "test/bench/stock", pkg: "github.com/distribution/distribution/v3/cmd/registry"},
+	Ours:  {variable: "LARDER_CACHE_SERVER", module: ".", pkg: "./cmd/registry-cache-server"},
+}
+
+// Build builds the implementation of the given name into the repository's
+// dev/bin. LARDER_STOCK_REGISTRY and LARDER_CACHE_SERVER name ready binaries
+// instead.
+func Build(ctx context.Context, name string) (Implementation, error) {
+	from, ok := sources[name]
+	if !ok {
+		return Implementation{}, fmt.Errorf("no implementation is named %q", name)
+	}
+	if binary := os.Getenv(from.variable); binary != "" {
+		return Implementation{Name: name, Binary: binary}, nil
+	}
+	root, err := repositoryRoot(ctx)
+	if err != nil {
+		return Implementation{}, err
+	}
+	binary := filepath.Join(root, "dev", "bin", name+"-registry-cache")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, from.pkg)
+	command.Dir = filepath.Join(root, from.module)
+	if output, err := command.CombinedOutput(); err != nil {
+		return Implementation{}, fmt.Errorf("building %s: %w\n%s", name, err, output)
+	}
+	return Implementation{Name: name, Binary: binary}, nil
+}
+
+func repositoryRoot(ctx context.Context) (string, error) {
+	output, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(output))), nil
+}

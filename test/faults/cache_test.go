@@ -1,0 +1,190 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/test/cacheprocess"
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+const (
+	mib = 1 << 20
+
+	name     = "library/app"
+	tag      = "v1"
+	username = "robot"
+	password = "correct-horse"
+)
+
+// quick are timings under which the suite does not wait long. They mean the
+// same as the defaults of a cache that has more patience.
+var quick = cacheprocess.Options{
+	"timeouts":    map[string]string{"connect": "1s", "firstbyte": "2s", "idle": "1s"},
+	"graceperiod": "1s",
+	"scrub":       map[string]any{"interval": "1s", "rate": 1 << 30},
+}
+
+// cache is one implementation with an upstream, under one fault.
+type cache struct {
+	implementation cacheprocess.Implementation
+	upstream       *upstreamsim.Registry
+	server         *cacheprocess.Server
+	cleanups       []func()
+}
+
+func (c *cache) clean() {
+	for _, cleanup := range slices.Backward(c.cleanups) {
+		cleanup()
+	}
+}
+
+// recovery is how long a cache may take to recover from a fault. Stock, which
+// does not recover from any for which this is used, is given up on earlier.
+func (c *cache) recovery() time.Duration {
+	if c.implementation.Name == cacheprocess.Stock {
+		return 4 * time.Second
+	}
+	return 10 * time.Second
+}
+
+// temporaryDirectory makes a directory that the fault leaves behind in vain.
+func (c *cache) temporaryDirectory(g Gomega) string {
+	dir, err := os.MkdirTemp("", "larder-faults-")
+	g.Expect(err).NotTo(HaveOccurred())
+	c.cleanups = append(c.cleanups, func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// setup is what a fault starts from.
+type setup struct {
+	upstream upstreamsim.Options
+	ttl      *time.Duration
+	options  cacheprocess.Options
+	change   func(*cacheprocess.Server)
+}
+
+// start starts an upstream and a server on an empty cache.
+func (c *cache) start(ctx context.Context, g Gomega, s setup) {
+	c.prepare(g, s)
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+}
+
+// prepare starts an upstream and leaves it to the fault to start the server.
+func (c *cache) prepare(g Gomega, s setup) {
+	if s.upstream.Authentication == "" {
+		s.upstream.Authentication = upstreamsim.Bearer
+	}
+	s.upstream.Username, s.upstream.Password = username, password
+	upstream, err := upstreamsim.Start(s.upstream)
+	g.Expect(err).NotTo(HaveOccurred())
+	c.upstream = upstream
+	c.cleanups = append(c.cleanups, upstream.Close)
+	c.server = c.newServer(g, c.implementation, s)
+}
+
+func (c *cache) newServer(g Gomega, implementation cacheprocess.Implementation, s setup) *cacheprocess.Server {
+	options := cacheprocess.Options{}
+	for _, given := range []cacheprocess.Options{quick, s.options} {
+		for key, value := range given {
+			options[key] = value
+		}
+	}
+	server, err := cacheprocess.New(implementation, filepath.Join(c.temporaryDirectory(g), "cache"), cacheprocess.Config{
+		RemoteURL: c.upstream.URL(), Username: username, Password: password, TTL: s.ttl, Options: options,
+	})
+	g.Expect(err).NotTo(HaveOccurred())
+	if s.change != nil {
+		s.change(server)
+	}
+	c.cleanups = append(c.cleanups, server.Kill)
+	return server
+}
+
+// push gives the upstream an image.
+func (c *cache) push(name, tag string, seed uint64, layers, layerSize int) upstreamsim.Image {
+	image := upstreamsim.RandomImage(seed, layers, layerSize)
+	c.upstream.Push(name, tag, image)
+	return image
+}
+
+// pull pulls an image with a client of its own.
+func (c *cache) pull(ctx context.Context, name, reference string) error {
+	return c.use(func(client *pull.Client) error {
+		_, err := client.Image(ctx, name, reference)
+		return err
+	})
+}
+
+// use uses a client of its own.
+func (c *cache) use(f func(*pull.Client) error) error {
+	client := c.server.Client()
+	defer client.Close()
+	return f(client)
+}
+
+// heat pulls an image and waits until all of it is stored.
+func (c *cache) heat(ctx context.Context, g Gomega, image upstreamsim.Image) {
+	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	for _, blob := range image.Blobs {
+		g.Eventually(ctx, func() int64 {
+			info, err := os.Stat(c.blobFile(blob))
+			if err != nil {
+				return -1
+			}
+			return info.Size()
+		}).WithTimeout(5 * time.Second).WithPolling(10 * time.Millisecond).Should(BeNumerically("==", len(blob.Data)))
+	}
+}
+
+// layer pulls the first layer of an image.
+func (c *cache) layer(ctx context.Context, image upstreamsim.Image) error {
+	return c.use(func(client *pull.Client) error {
+		_, err := client.Blob(ctx, name, image.Layers()[0].Descriptor().Digest)
+		return err
+	})
+}
+
+// pullWithin pulls an image in a given time.
+func (c *cache) pullWithin(ctx context.Context, limit time.Duration, name, reference string) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return c.pull(ctx, name, reference)
+}
+
+// restart ends the server in the given way and starts it again.
+func (c *cache) restart(ctx context.Context, g Gomega, end func()) {
+	end()
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+}
+
+// stored returns the bytes of all files below the data directory.
+func (c *cache) stored(g Gomega) int64 {
+	var total int64
+	c.walk(g, func(_ string, info fs.FileInfo) { total += info.Size() })
+	return total
+}
+
+// blobFile returns the file in which a blob is stored.
+func (c *cache) blobFile(content upstreamsim.Content) string {
+	hex := content.Descriptor().Digest.Encoded()
+	return filepath.Join(c.blobsDirectory(), "sha256", hex[:2], hex, "data")
+}
+
+// transferred returns the bytes that the upstream sent as a multiple of an
+// image.
+func (c *cache) transferred(image upstreamsim.Image) float64 {
+	return float64(c.upstream.Counters().Bytes) / float64(image.Size())
+}

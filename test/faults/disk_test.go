@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/larder-project/larder/test/cacheprocess"
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+var _ = Describe("disk", func() {
+	put(
+		fault{name: "blob larger than the disk: streamed, cached content served", stock: stockFails, check: largerThanDisk, skip: withoutMounts},
+		fault{name: "blob larger than the disk, 3 clients and a slow one: streamed to all", stock: stockFails, check: manyOnLargerThanDisk, skip: withoutMounts},
+		fault{name: "disk filled by others: streamed", stock: stockFails, check: filledByOthers, skip: withoutMounts},
+		fault{name: "many images on a small disk: the old make room", stock: stockFails, check: makesRoom, skip: withoutMounts},
+		fault{name: "bit flipped while running: noticed and fetched again", stock: stockFails, check: damaged(flipBit, false)},
+		fault{name: "bit flipped while stopped: noticed and fetched again", stock: stockFails, check: damaged(flipBit, true)},
+		fault{name: "blob truncated while running: noticed and fetched again", stock: stockFails, check: damaged(truncate, false)},
+		fault{name: "blob truncated while stopped: noticed and fetched again", stock: stockFails, check: damaged(truncate, true)},
+		fault{name: "takeover of what stock stored: hits at once", stock: stockVaries, check: takeover},
+	)
+})
+
+func withoutMounts() string {
+	if os.Geteuid() != 0 {
+		return "only root can mount a small file system"
+	}
+	return ""
+}
+
+// onSmallDisk keeps the server's data on a file system of the given size.
+func (c *cache) onSmallDisk(g Gomega, size string) func(*cacheprocess.Server) {
+	return func(server *cacheprocess.Server) {
+		dir := server.DataDirectory()
+		g.Expect(syscall.Mount("larder", dir, "tmpfs", 0, "size="+size)).To(Succeed())
+		c.cleanups = append(c.cleanups, func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	}
+}
+
+func largerThanDisk(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{change: c.onSmallDisk(g, "24m")})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	image := c.push(name, tag, 1, 1, 4*mib)
+	c.push(name, "large", 2, 1, 40*mib)
+	c.heat(ctx, g, image)
+	for range 2 {
+		g.Expect(c.pull(ctx, name, "large")).To(Succeed())
+	}
+	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
+	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+}
+
+func manyOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{
+		upstream: upstreamsim.Options{BytesPerSecond: 64 * mib},
+		change:   c.onSmallDisk(g, "24m"),
+	})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	image := c.push(name, tag, 1, 1, 64*mib)
+	var clients errgroup.Group
+	for i := range 4 {
+		clients.Go(func() error {
+			return c.use(func(client *pull.Client) error {
+				if i == 0 {
+					client.BytesPerSecond = 16 * mib
+				}
+				_, err := client.Blob(ctx, name, image.Layers()[0].Descriptor().Digest)
+				return err
+			})
+		})
+		time.Sleep(150 * time.Millisecond)
+	}
+	g.Expect(clients.Wait()).To(Succeed())
+}
+
+func filledByOthers(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{change: c.onSmallDisk(g, "24m")})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	image := c.push(name, tag, 1, 1, 2*mib)
+	c.heat(ctx, g, image)
+	ballast := filepath.Join(c.server.DataDirectory(), "ballast")
+	fill(g, ballast)
+
+	c.push(name, "v2", 2, 2, 4*mib)
+	for range 2 {
+		g.Expect(c.pull(ctx, name, "v2")).To(Succeed())
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	}
+	g.Expect(os.Remove(ballast)).To(Succeed())
+	c.push(name, "v3", 3, 2, 4*mib)
+	g.Eventually(ctx, func() error {
+		if err := c.pull(ctx, name, "v3"); err != nil {
+			return err
+		}
+		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
+		defer c.upstream.Misbehave(upstreamsim.Faults{})
+		return c.pullWithin(ctx, 3*time.Second, name, "v3")
+	}).WithTimeout(15*time.Second).Should(Succeed(), "stored again once there is space")
+}
+
+// fill writes until nothing more fits.
+func fill(g Gomega, path string) {
+	file, err := os.Create(path)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = file.Close() }()
+	for _, size := range []int{mib, 4096} {
+		for block := make([]byte, size); err == nil; {
+			_, err = file.Write(block)
+		}
+		g.Expect(err).To(MatchError(syscall.ENOSPC))
+		err = nil
+	}
+}
+
+func makesRoom(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{change: c.onSmallDisk(g, "32m")})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	tags := []string{"v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8"}
+	for i, tag := range tags {
+		c.push(name, tag, uint64(i), 2, 4*mib)
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed(), tag)
+		time.Sleep(200 * time.Millisecond)
+	}
+	// The newest image is there, the oldest is gone.
+	newest := tags[len(tags)-1]
+	g.Eventually(ctx, func() error {
+		if err := c.pull(ctx, name, newest); err != nil {
+			return err
+		}
+		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
+		defer c.upstream.Misbehave(upstreamsim.Faults{})
+		return c.pullWithin(ctx, 3*time.Second, name, newest)
+	}).WithTimeout(15 * time.Second).Should(Succeed())
+	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
+	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tags[0])).NotTo(Succeed())
+}
+
+func flipBit(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	block := make([]byte, 1)
+	if _, err := file.ReadAt(block, mib); err != nil {
+		return err
+	}
+	block[0] ^= 4
+	_, err = file.WriteAt(block, mib)
+	return err
+}
+
+func truncate(path string) error { return os.Truncate(path, mib) }
+
+// damaged damages a stored blob as a failing disk would: without a trace in
+// its times.
+func damaged(damage func(path string) error, stopped bool) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{})
+		image := c.push(name, tag, 1, 1, 4*mib)
+		c.heat(ctx, g, image)
+		if stopped {
+			c.server.Stop()
+		}
+		path := c.blobFile(image.Layers()[0])
+		info, err := os.Stat(path)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(damage(path)).To(Succeed())
+		g.Expect(os.Chtimes(path, info.ModTime(), info.ModTime())).To(Succeed())
+		if stopped {
+			g.Expect(c.server.Start(ctx)).To(Succeed())
+		}
+		g.Eventually(ctx, func() error { return c.layer(ctx, image) }).WithTimeout(c.recovery()).WithPolling(500 * time.Millisecond).Should(Succeed())
+	}
+}
+
+// takeover starts the server on a data directory that stock Distribution
+// filled.
+func takeover(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{})
+	image := c.push(name, tag, 1, 3, 4*mib)
+	stock, err := cacheprocess.Build(ctx, cacheprocess.Stock)
+	g.Expect(err).NotTo(HaveOccurred())
+	server := c.server
+	c.server = c.newServer(g, stock, setup{})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	c.heat(ctx, g, image)
+	c.server.Stop()
+
+	server.SetDataDirectory(c.server.DataDirectory())
+	c.server = server
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	c.upstream.ResetCounters()
+	g.Expect(c.pullWithin(ctx, 2*time.Second, name, tag)).To(Succeed())
+	g.Expect(c.pullWithin(ctx, 2*time.Second, name, image.Digest().String())).To(Succeed())
+	g.Expect(c.upstream.Counters().Objects).To(BeEmpty())
+	if c.implementation.Name == cacheprocess.Ours {
+		c.upstream.Refuse()
+		c.restart(ctx, g, c.server.Kill)
+		g.Expect(c.pullWithin(ctx, 2*time.Second, name, tag)).To(Succeed())
+	}
+}

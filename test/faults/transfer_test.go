@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+var _ = Describe("transfer", func() {
+	blobs := []upstreamsim.Kind{upstreamsim.BlobGet}
+	put(
+		fault{name: "16 clients at once: one request for each object", stock: stockFails, check: herd},
+		fault{name: "the client that started a fetch hangs up, 4 others wait", stock: stockFails, check: starterHangsUp},
+		fault{name: "the only client hangs up: the fetch ends, cleanly", stock: stockVaries, check: onlyClientHangsUp},
+		fault{name: "8 fast clients behind a slow one", stock: stockFails, check: slowClient},
+		fault{name: "upstream cuts the connection: resumed by range", stock: stockFails, check: cutConnection},
+		fault{name: "upstream cuts the connection, without ranges: right in the end", stock: stockVaries, check: cutWithoutRanges},
+		fault{name: "upstream stops sending: resumed", stock: stockFails, check: stopsSending},
+		fault{name: "wrong digest of a blob: never ended as complete", stock: stockFails,
+			check: wrongContent(upstreamsim.Faults{Only: blobs, Corrupt: true})},
+		fault{name: "wrong digest of a manifest: never served", stock: stockVaries, check: wrongManifest},
+		fault{name: "short blob: never ended as complete", stock: stockFails,
+			check: wrongContent(upstreamsim.Faults{Only: append([]upstreamsim.Kind{upstreamsim.BlobHead}, blobs...), Short: 1000})},
+		fault{name: "Content-Length beyond the blob: never ended as complete", stock: stockVaries,
+			check: wrongContent(upstreamsim.Faults{Only: append([]upstreamsim.Kind{upstreamsim.BlobHead}, blobs...), Overlong: 1000})},
+	)
+})
+
+func herd(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{Latency: 5 * time.Millisecond, BytesPerSecond: 32 * mib}})
+	image := c.push(name, tag, 1, 3, 4*mib)
+	var group errgroup.Group
+	for range 16 {
+		group.Go(func() error { return c.pull(ctx, name, tag) })
+	}
+	g.Expect(group.Wait()).To(Succeed())
+	counters := c.upstream.Counters()
+	g.Expect(counters.MostRequested()).To(Equal(1))
+	g.Expect(c.transferred(image)).To(BeNumerically("==", 1))
+	g.Expect(counters.Total(upstreamsim.Token)).To(BeNumerically("<=", 1))
+}
+
+func starterHangsUp(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 8 * mib}})
+	image := c.push(name, tag, 1, 1, 16*mib)
+	fetch := func(ctx context.Context) error { return c.layer(ctx, image) }
+	starterCtx, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	starter := make(chan error, 1)
+	go func() { starter <- fetch(starterCtx) }()
+	time.Sleep(200 * time.Millisecond)
+
+	var others errgroup.Group
+	for range 4 {
+		others.Go(func() error { return fetch(ctx) })
+	}
+	time.Sleep(500 * time.Millisecond)
+	hangUp()
+	g.Expect(<-starter).To(MatchError(context.Canceled))
+	g.Expect(others.Wait()).To(Succeed())
+	g.Expect(c.upstream.Counters().Bytes).To(BeNumerically("==", layer16), "bytes fetched")
+
+	c.upstream.Refuse()
+	g.Expect(fetch(ctx)).To(Succeed(), "the blob is stored")
+}
+
+const layer16 = 16 * mib
+
+func onlyClientHangsUp(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 4 * mib}})
+	image := c.push(name, tag, 1, 1, 16*mib)
+	impatient, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	g.Expect(c.layer(impatient, image)).NotTo(Succeed())
+
+	var before int64
+	g.Eventually(ctx, func() bool { // the fetch has ended, either way
+		now := c.upstream.Counters().Bytes
+		stands := now == before
+		before = now
+		return stands
+	}).WithPolling(time.Second).WithTimeout(15 * time.Second).Should(BeTrue())
+	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(10*time.Second).
+		Should(Or(BeNumerically("<", mib), BeNumerically(">", layer16)), "nothing is left half done")
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}
+
+func slowClient(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 32 * mib}})
+	image := c.push(name, tag, 1, 2, 16*mib)
+	slowCtx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	defer func() { stop(); <-ended }()
+	go func() {
+		defer close(ended)
+		_ = c.use(func(client *pull.Client) error {
+			client.BytesPerSecond = mib
+			_, err := client.Image(slowCtx, name, tag)
+			return err
+		})
+	}()
+	time.Sleep(100 * time.Millisecond)
+
+	start := time.Now()
+	var fast errgroup.Group
+	for range 8 {
+		fast.Go(func() error { return c.pull(ctx, name, tag) })
+	}
+	g.Expect(fast.Wait()).To(Succeed())
+	g.Expect(time.Since(start)).To(BeNumerically("<", 2500*time.Millisecond), "the upstream needs 1 s")
+	g.Expect(c.transferred(image)).To(BeNumerically("==", 1))
+}
+
+func cutConnection(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, 16*mib)
+	c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, CutAfter: 5 * mib, Times: 2})
+	g.Expect(c.layer(ctx, image)).To(Succeed())
+	g.Expect(c.transferred(image)).To(BeNumerically("<", 1.3))
+}
+
+func cutWithoutRanges(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, 16*mib)
+	c.upstream.Misbehave(upstreamsim.Faults{
+		Only: []upstreamsim.Kind{upstreamsim.BlobGet}, CutAfter: 15 * mib, NoRange: true, Times: 1,
+	})
+	g.Eventually(ctx, func() error {
+		err := c.layer(ctx, image)
+		g.Expect(errors.Is(err, pull.ErrWrongContent)).To(BeFalse())
+		return err
+	}).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
+func stopsSending(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, 16*mib)
+	c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, HangAfter: 5 * mib, Times: 1})
+	within, cancel := context.WithTimeout(ctx, c.recovery())
+	defer cancel()
+	g.Expect(c.layer(within, image)).To(Succeed())
+}
+
+// wrongContent lets the upstream send something else than was asked for.
+func wrongContent(faults upstreamsim.Faults) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{})
+		image := c.push(name, tag, 1, 1, 4*mib)
+		g.Expect(c.use(func(client *pull.Client) error { // the sizes of its blobs are known
+			_, err := client.Manifest(ctx, name, tag)
+			return err
+		})).To(Succeed())
+
+		c.upstream.Misbehave(faults)
+		for range 2 {
+			attempt, cancel := context.WithTimeout(ctx, 20*time.Second)
+			err := c.layer(attempt, image)
+			g.Expect(attempt.Err()).NotTo(HaveOccurred(), "the client is left waiting")
+			cancel()
+			g.Expect(err).To(HaveOccurred())
+			g.Expect(errors.Is(err, pull.ErrWrongContent)).To(BeFalse(), "wrong content was ended as complete")
+		}
+		c.upstream.Misbehave(upstreamsim.Faults{})
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+		c.upstream.Refuse()
+		g.Expect(c.pullWithin(ctx, 5*time.Second, name, image.Digest().String())).To(Succeed())
+	}
+}
+
+func wrongManifest(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, mib)
+	c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.ManifestGet}, Corrupt: true})
+	for _, reference := range []string{image.Digest().String(), tag} {
+		err := c.use(func(client *pull.Client) error {
+			_, err := client.Manifest(ctx, name, reference)
+			return err
+		})
+		g.Expect(pull.StatusOf(err)).To(BeNumerically(">=", 400), "%s: %v", reference, err)
+	}
+	c.upstream.Misbehave(upstreamsim.Faults{})
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}

@@ -1,0 +1,197 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+var _ = Describe("upstream", func() {
+	put(
+		fault{name: "refuses connections, cache restarts", stock: stockFails, check: refusesAcrossRestart},
+		fault{name: "hangs: cached tag within 1 s, with authentication", stock: stockFails, check: hangs(upstreamsim.Bearer)},
+		fault{name: "hangs: cached tag within 1 s, without authentication", stock: stockFails, check: hangs(upstreamsim.Anonymous)},
+		fault{name: "hangs while the cache restarts", stock: stockFails, check: hangsAcrossRestart},
+		fault{name: "answers 429: client told, with Retry-After", stock: stockFails, check: tooManyRequests},
+		fault{name: "answers 429: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusTooManyRequests)},
+		fault{name: "answers 401: client told 502 and the cause", stock: stockFails, check: refusesCredential},
+		fault{name: "answers 401: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusUnauthorized)},
+		fault{name: "answers 503: client told a server error", stock: stockFails, check: serverError},
+		fault{name: "answers 503: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusServiceUnavailable)},
+		fault{name: "moves a tag: new image served", stock: stockWithstands, check: movesTag},
+		fault{name: "issues tokens for a second", stock: stockWithstands, check: shortTokens},
+	)
+})
+
+func refusesAcrossRestart(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 2, mib)
+	c.heat(ctx, g, image)
+
+	c.server.Stop()
+	c.upstream.Refuse()
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	g.Expect(c.pullWithin(ctx, 5*time.Second, name, tag)).To(Succeed())
+	g.Expect(c.pullWithin(ctx, time.Second, name, image.Digest().String())).To(Succeed())
+
+	g.Expect(c.upstream.Accept()).To(Succeed())
+	c.push(name, "v2", 2, 2, mib)
+	g.Eventually(ctx, func() error { return c.pull(ctx, name, "v2") }).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
+func hangs(authentication upstreamsim.Authentication) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{upstream: upstreamsim.Options{Authentication: authentication}})
+		image := c.push(name, tag, 1, 2, mib)
+		c.heat(ctx, g, image)
+		time.Sleep(2 * time.Second) // a freshness window may have passed
+
+		c.upstream.Misbehave(upstreamsim.Faults{Hang: true})
+		for range 3 {
+			within, cancel := context.WithTimeout(ctx, time.Second)
+			err := c.use(func(client *pull.Client) error {
+				dgst, err := client.Head(within, name, tag)
+				if err == nil && dgst != image.Digest() {
+					err = errors.New("resolved to another digest")
+				}
+				return err
+			})
+			cancel()
+			g.Expect(err).NotTo(HaveOccurred())
+		}
+		g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+	}
+}
+
+func hangsAcrossRestart(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 2, mib)
+	c.heat(ctx, g, image)
+
+	c.server.Stop()
+	c.upstream.Misbehave(upstreamsim.Faults{Hang: true})
+	startup, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	g.Expect(c.server.Start(startup)).To(Succeed())
+	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+}
+
+// refused asks for what the cache does not have and returns the answers, which
+// must not be successes.
+func (c *cache) refused(ctx context.Context, g Gomega, image upstreamsim.Image) []*pull.StatusError {
+	var answers []*pull.StatusError
+	expect := func(err error) {
+		var status *pull.StatusError
+		g.Expect(errors.As(err, &status)).To(BeTrue(), "got %v", err)
+		answers = append(answers, status)
+	}
+	_ = c.use(func(client *pull.Client) error {
+		_, err := client.Head(ctx, name, tag)
+		expect(err)
+		_, err = client.Manifest(ctx, name, tag)
+		expect(err)
+		_, err = client.Manifest(ctx, name, image.Digest().String())
+		expect(err)
+		_, err = client.Blob(ctx, name, image.Layers()[0].Descriptor().Digest)
+		expect(err)
+		return nil
+	})
+	return answers
+}
+
+func tooManyRequests(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, mib)
+	c.upstream.Misbehave(upstreamsim.Faults{
+		Only:    []upstreamsim.Kind{upstreamsim.ManifestGet, upstreamsim.ManifestHead, upstreamsim.BlobGet, upstreamsim.BlobHead},
+		Status:  http.StatusTooManyRequests,
+		Headers: map[string]string{"Retry-After": "2"},
+	})
+	for _, answer := range c.refused(ctx, g, image) {
+		g.Expect(answer.Status).To(Equal(http.StatusTooManyRequests), answer.Body)
+		g.Expect(answer.Header.Get("Retry-After")).To(Or(Equal("1"), Equal("2")))
+	}
+	asked := c.upstream.Counters().Total()
+	_ = c.refused(ctx, g, image)
+	g.Expect(c.upstream.Counters().Total()-asked).To(BeZero(), "the upstream asked to be left alone for 2 s")
+
+	c.upstream.Misbehave(upstreamsim.Faults{})
+	g.Eventually(ctx, func() error { return c.pull(ctx, name, tag) }).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
+func servesCachedThrough(status int) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{})
+		image := c.push(name, tag, 1, 2, mib)
+		c.heat(ctx, g, image)
+		time.Sleep(1500 * time.Millisecond)
+
+		c.upstream.Misbehave(upstreamsim.Faults{Status: status})
+		for _, reference := range []string{tag, image.Digest().String()} {
+			g.Expect(c.pullWithin(ctx, 3*time.Second, name, reference)).To(Succeed())
+		}
+		c.restart(ctx, g, c.server.Stop)
+		for _, reference := range []string{tag, image.Digest().String()} {
+			g.Expect(c.pullWithin(ctx, 3*time.Second, name, reference)).To(Succeed())
+		}
+	}
+}
+
+func refusesCredential(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, mib)
+	c.upstream.SetCredential(username, "another password")
+	for i, answer := range c.refused(ctx, g, image) {
+		g.Expect(answer.Status).To(Equal(http.StatusBadGateway), answer.Body)
+		g.Expect(answer.Body).NotTo(ContainSubstring(password))
+		if i > 0 { // the answer to a HEAD has no body
+			g.Expect(answer.Body).To(MatchRegexp("(?i)credential|unauthori|authenticat|401"))
+		}
+	}
+}
+
+func serverError(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, mib)
+	c.upstream.Misbehave(upstreamsim.Faults{Status: http.StatusServiceUnavailable})
+	for _, answer := range c.refused(ctx, g, image) {
+		g.Expect(answer.Status).To(And(BeNumerically(">=", 502), BeNumerically("<=", 504)), answer.Body)
+	}
+	c.upstream.Misbehave(upstreamsim.Faults{})
+	g.Eventually(ctx, func() error { return c.pull(ctx, name, tag) }).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
+func movesTag(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, mib)
+	c.heat(ctx, g, image)
+	moved := c.push(name, tag, 2, 1, mib)
+	g.Eventually(ctx, func(g Gomega) {
+		g.Expect(c.use(func(client *pull.Client) error {
+			dgst, err := client.Head(ctx, name, tag)
+			g.Expect(dgst).To(Equal(moved.Digest()))
+			return err
+		})).To(Succeed())
+	}).WithTimeout(5 * time.Second).Should(Succeed())
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}
+
+func shortTokens(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{TokenLifetime: time.Second}})
+	for i, tag := range []string{"v1", "v2", "v3"} {
+		c.push(name, tag, uint64(i), 1, mib)
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+		time.Sleep(1200 * time.Millisecond)
+	}
+}

@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package upstreamsim
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+var endpoints = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)$`)
+
+// request is a request with what the simulation has made out of it.
+type request struct {
+	*http.Request
+	kind            Kind
+	name, reference string
+	faults          Faults
+	changed         <-chan struct{}
+}
+
+func (r *Registry) serve(w http.ResponseWriter, httpRequest *http.Request) {
+	req := classify(httpRequest)
+	req.faults, req.changed = r.switchboard.take(req.kind)
+	r.counting.update(func(c *Counters) { c.Requests[req.kind]++ })
+
+	if sleep(req.Context(), r.options.Latency) != nil {
+		return
+	}
+	switch {
+	case req.faults.Hang:
+		req.hang()
+	case req.faults.Status != 0:
+		for key, value := range req.faults.Headers {
+			w.Header().Set(key, value)
+		}
+		if req.faults.Status == http.StatusUnauthorized {
+			r.challenge(w, req)
+		}
+		fail(w, req.faults.Status, codeFor(req.faults.Status), "as the fault wants it")
+	case req.kind == Token:
+		r.tokens.serve(w, req.Request)
+	case !r.authorized(req):
+		r.challenge(w, req)
+		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	case req.kind == Ping:
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+		_, _ = io.WriteString(w, "{}")
+	case req.kind == Other || !r.store.exists(req.name):
+		fail(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
+	default:
+		r.serveRepository(w, req)
+	}
+}
+
+// classify tells what a request asks for.
+func classify(httpRequest *http.Request) request {
+	req := request{Request: httpRequest, kind: Other}
+	switch httpRequest.URL.Path {
+	case "/v2/", "/v2":
+		req.kind = Ping
+		return req
+	case "/token":
+		req.kind = Token
+		return req
+	}
+	match := endpoints.FindStringSubmatch(httpRequest.URL.Path)
+	head := httpRequest.Method == http.MethodHead
+	if match == nil || !head && httpRequest.Method != http.MethodGet {
+		return req
+	}
+	req.name, req.reference = match[1], match[3]
+	switch endpoint := match[2]; {
+	case endpoint == "manifests" && head:
+		req.kind = ManifestHead
+	case endpoint == "manifests":
+		req.kind = ManifestGet
+	case endpoint == "blobs" && head:
+		req.kind = BlobHead
+	case endpoint == "blobs":
+		req.kind = BlobGet
+	case endpoint == "tags":
+		req.kind = Tags
+	default:
+		req.kind = Referrers
+	}
+	return req
+}
+
+func (req request) hang() {
+	select {
+	case <-req.changed:
+	case <-req.Context().Done():
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (req request) scope() string {
+	if req.name == "" {
+		return ""
+	}
+	return "repository:" + req.name + ":pull"
+}
+
+func (r *Registry) authorized(req request) bool {
+	switch r.options.Authentication {
+	case Basic:
+		return r.tokens.matches(req.Request)
+	case Bearer:
+		token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+		return ok && r.tokens.valid(token, req.scope())
+	default:
+		return true
+	}
+}
+
+// challenge tells the client how to authenticate.
+func (r *Registry) challenge(w http.ResponseWriter, req request) {
+	switch r.options.Authentication {
+	case Basic:
+		w.Header().Set("WWW-Authenticate", `Basic realm="upstreamsim"`)
+	case Bearer:
+		realm := r.URL() + "/token"
+		if r.switchboard.current().ForeignRealm {
+			realm = r.origin + "/token"
+		}
+		challenge := fmt.Sprintf("Bearer realm=%q,service=%q", realm, "upstreamsim")
+		if scope := req.scope(); scope != "" {
+			challenge += fmt.Sprintf(",scope=%q", scope)
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
+	}
+}
+
+func (r *Registry) serveRepository(w http.ResponseWriter, req request) {
+	switch req.kind {
+	case ManifestGet, ManifestHead:
+		if content, ok := r.store.manifest(req.name, req.reference); ok {
+			r.serveContent(w, req, content)
+			return
+		}
+		fail(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown to registry")
+	case BlobGet, BlobHead:
+		content, ok := r.store.blob(req.name, req.reference)
+		switch {
+		case !ok:
+			fail(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
+		case req.faults.RedirectBlobs:
+			location := r.origin + req.URL.Path + "?signature=abc"
+			http.Redirect(w, req.Request, location, http.StatusTemporaryRedirect)
+		default:
+			r.serveContent(w, req, content)
+		}
+	case Tags:
+		r.serveTags(w, req)
+	case Referrers:
+		if r.options.NoReferrers {
+			fail(w, http.StatusNotFound, "UNSUPPORTED", "no referrers API")
+			return
+		}
+		artifactType := req.URL.Query().Get("artifactType")
+		if artifactType != "" {
+			w.Header().Set("OCI-Filters-Applied", "artifactType")
+		}
+		content := r.store.referrers(req.name, req.reference, artifactType)
+		w.Header().Set("Content-Type", content.MediaType)
+		_, _ = w.Write(content.Data)
+	}
+}
+
+func (r *Registry) serveTags(w http.ResponseWriter, req request) {
+	tags := r.store.tagList(req.name)
+	query := req.URL.Query()
+	if last := query.Get("last"); last != "" {
+		start, found := slices.BinarySearch(tags, last)
+		if found {
+			start++
+		}
+		tags = tags[start:]
+	}
+	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 && n < len(tags) {
+		tags = tags[:n]
+		if n > 0 {
+			next := url.Values{"n": {strconv.Itoa(n)}, "last": {tags[n-1]}}
+			w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", req.URL.Path, next.Encode()))
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"name": req.name, "tags": tags})
+}
+
+// serveForeign is the other host: it serves blobs to whoever was redirected to
+// it, and tokens, and takes note of credentials that it should not have seen.
+func (r *Registry) serveForeign(w http.ResponseWriter, httpRequest *http.Request) {
+	authorized := httpRequest.Header.Get("Authorization") != ""
+	r.counting.update(func(c *Counters) {
+		c.ForeignRequests++
+		if authorized {
+			c.ForeignAuthorizations++
+		}
+	})
+	req := classify(httpRequest)
+	if req.kind == Token {
+		r.tokens.serve(w, httpRequest)
+		return
+	}
+	content, ok := r.store.blob(req.name, req.reference)
+	if !ok {
+		http.NotFound(w, httpRequest)
+		return
+	}
+	r.serveContent(w, req, content)
+}
+
+func codeFor(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "UNAUTHORIZED"
+	case http.StatusForbidden:
+		return "DENIED"
+	case http.StatusTooManyRequests:
+		return "TOOMANYREQUESTS"
+	default:
+		return "UNKNOWN"
+	}
+}
+
+// fail answers with an error as the distribution specification wants it.
+func fail(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+}
