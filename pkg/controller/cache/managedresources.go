@@ -70,6 +70,9 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 	if err != nil {
 		return fmt.Errorf("could not serialize the objects of ManagedResource %s: %w", name, err)
 	}
+	if err := a.waitUntilNotDeleting(ctx, namespace, name); err != nil {
+		return err
+	}
 	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
 	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
 		return fmt.Errorf("could not deploy the Secret of ManagedResource %s: %w", name, err)
@@ -79,6 +82,29 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 		DeletePersistentVolumeClaims(true).
 		Reconcile(ctx); err != nil {
 		return fmt.Errorf("could not deploy ManagedResource %s: %w", name, err)
+	}
+	return nil
+}
+
+// waitUntilNotDeleting waits until a ManagedResource that is being deleted, as
+// after the extension was switched off and on again, is gone: what is written to
+// it would go with it.
+func (a *Actuator) waitUntilNotDeleting(ctx context.Context, namespace, name string) error {
+	managedResource := newManagedResource(namespace, name)
+	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("could not read ManagedResource %s: %w", name, err)
+	}
+	if managedResource.DeletionTimestamp == nil {
+		return nil
+	}
+	return a.waitUntilDeleted(ctx, namespace, name)
+}
+
+func (a *Actuator) waitUntilDeleted(ctx context.Context, namespace, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	if err := managedresources.WaitUntilDeleted(ctx, a.Client, namespace, name); err != nil {
+		return fmt.Errorf("could not wait until ManagedResource %s is deleted: %w", name, err)
 	}
 	return nil
 }

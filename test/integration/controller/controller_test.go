@@ -252,6 +252,32 @@ var _ = Describe("Extension", func() {
 		expectNoCertificates(ctx, s.namespace)
 	})
 
+	It("deploys caches anew when the old ones are still being removed", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
+		old := s.managedResource(cache.ManagedResource)
+		release := hold(ctx, old)
+		Expect(testClient.Delete(ctx, old)).To(Succeed())
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(beNotFound())
+		before := old.UID
+
+		go func() {
+			defer GinkgoRecover()
+			extension := s.extension()
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(extension)(ctx)).To(Succeed())
+				g.Expect(extension.Status.LastOperation).To(HaveValue(HaveField("State", gardencorev1beta1.LastOperationStateProcessing)))
+			}).Should(Succeed())
+			release(ctx)
+		}()
+		s.reconcile(ctx, hub)
+		anew := s.managedResource(cache.ManagedResource)
+		Expect(get(anew)(ctx)).To(Succeed())
+		Expect(anew.UID).NotTo(Equal(before))
+		Expect(anew.DeletionTimestamp).To(BeNil())
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
+	})
+
 	Describe("of a hibernated Shoot", func() {
 		hibernate := func(ctx context.Context, hibernated bool) {
 			GinkgoHelper()
@@ -437,8 +463,9 @@ func expectNoCertificates(ctx context.Context, namespace string) {
 	Expect(secrets.Items).To(BeEmpty())
 }
 
-// hold keeps an object from going away until the test ends, as when its controller is off.
-func hold(ctx context.Context, object client.Object) {
+// hold keeps an object from going away until the returned function is called,
+// or the test ends, as when its controller is off.
+func hold(ctx context.Context, object client.Object) (release func(context.Context)) {
 	GinkgoHelper()
 	set := func(ctx context.Context, finalizers string) error {
 		return testClient.Patch(ctx, object, client.RawPatch("application/json-patch+json", []byte(finalizers)))
@@ -446,17 +473,20 @@ func hold(ctx context.Context, object client.Object) {
 	Eventually(ctx, func(ctx context.Context) error {
 		return set(ctx, `[{"op":"add","path":"/metadata/finalizers/-","value":"example.com/hold"}]`)
 	}).Should(Succeed())
-	DeferCleanup(func(ctx context.Context) {
-		Expect(client.IgnoreNotFound(testClient.Get(ctx, client.ObjectKeyFromObject(object), object))).To(Succeed())
-		if object.GetDeletionTimestamp() == nil {
+	held := object.GetUID()
+	release = func(ctx context.Context) {
+		Expect(client.IgnoreNotFound(get(object)(ctx))).To(Succeed())
+		if object.GetDeletionTimestamp() == nil || object.GetUID() != held {
 			return
 		}
 		Eventually(ctx, func(g Gomega) {
-			g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
+			g.Expect(get(object)(ctx)).To(Succeed())
 			g.Expect(object.GetFinalizers()).To(ConsistOf("example.com/hold"))
 		}).Should(Succeed())
 		Expect(set(ctx, `[{"op":"remove","path":"/metadata/finalizers"}]`)).To(Succeed())
-	})
+	}
+	DeferCleanup(release)
+	return release
 }
 
 func newClaim(name string) *corev1.PersistentVolumeClaim {
