@@ -95,12 +95,11 @@ func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	if err != nil {
 		return fmt.Errorf("could not read the Cluster: %w", err)
 	}
-	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
-		return err
-	}
-	if extensionscontroller.IsHibernated(cluster) && cluster.Shoot.DeletionTimestamp == nil {
+	hibernated := extensionscontroller.IsHibernated(cluster) && cluster.Shoot.DeletionTimestamp == nil
+	if hibernated {
 		log.Info("Shoot is hibernated, its caches are removed when it wakes up")
-	} else if err := a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace); err != nil {
+	}
+	if err := a.removeManagedResources(ctx, ex.Namespace, !hibernated); err != nil {
 		return err
 	}
 	return a.deleteCertificates(ctx, log, cluster)
@@ -113,7 +112,7 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	if err != nil {
 		return fmt.Errorf("could not read the Cluster: %w", err)
 	}
-	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
+	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
 	}
 	return a.deleteCertificates(ctx, log, cluster)
@@ -125,10 +124,7 @@ func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1a
 	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
 		return err
 	}
-	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
-		return err
-	}
-	return a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace)
+	return a.removeManagedResources(ctx, ex.Namespace, true)
 }
 
 // configurationProblem is an error that stays until the owner changes the Shoot:

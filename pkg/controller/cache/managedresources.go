@@ -6,7 +6,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -147,30 +146,27 @@ func (a *Actuator) keepObjects(ctx context.Context, namespace string) error {
 	return nil
 }
 
-func (a *Actuator) deleteManagedResources(ctx context.Context, namespace string) error {
+// removeManagedResources deletes the ManagedResources, one after the other if it is to wait.
+func (a *Actuator) removeManagedResources(ctx context.Context, namespace string, wait bool) error {
 	for _, name := range managedResourceNames() {
 		if err := managedresources.DeleteForShoot(ctx, a.Client, namespace, name); err != nil {
+			return fmt.Errorf("could not delete ManagedResource %s: %w", name, err)
+		}
+		if !wait {
+			continue
+		}
+		if err := a.waitUntilDeleted(ctx, namespace, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *Actuator) waitUntilManagedResourcesDeleted(ctx context.Context, namespace string) error {
-	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
-	defer cancel()
-	var errs []error
-	for _, name := range managedResourceNames() {
-		if err := managedresources.WaitUntilDeleted(ctx, a.Client, namespace, name); err != nil {
-			errs = append(errs, fmt.Errorf("could not wait until ManagedResource %s is deleted: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// managedResourceNames are in the order of deletion: nothing is left behind a Service without need.
+// managedResourceNames are in the order of deletion. The Services go last: a
+// node that still asks is refused at once by a Service without pods, while a
+// cluster IP that is nobody's lets it wait.
 func managedResourceNames() []string {
-	return []string{ManagedResourceServices, ManagedResource}
+	return []string{ManagedResource, ManagedResourceServices}
 }
 
 func newManagedResource(namespace, name string) *resourcesv1alpha1.ManagedResource {

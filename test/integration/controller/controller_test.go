@@ -14,6 +14,8 @@ import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
@@ -21,6 +23,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
@@ -236,6 +239,18 @@ var _ = Describe("Extension", func() {
 		expectNoCertificates(ctx, s.namespace)
 	})
 
+	It("removes the Services last", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		waitUntilApplied(ctx, s.managedResource(cache.ManagedResource))
+		release := hold(ctx, s.managedResource(cache.ManagedResource))
+		s.delete(ctx)
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(beNotFound())
+		Consistently(ctx, get(inShoot(&corev1.Service{}, hubName))).Should(Succeed())
+		release(ctx)
+		Eventually(ctx, get(s.extension())).Should(beNotFound())
+		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(beNotFound())
+	})
+
 	It("waits for nothing when the Shoot is deleted by force", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		hold(ctx, s.managedResource(cache.ManagedResource))
@@ -254,8 +269,8 @@ var _ = Describe("Extension", func() {
 
 	It("deploys caches anew when the old ones are still being removed", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
-		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
 		old := s.managedResource(cache.ManagedResource)
+		waitUntilApplied(ctx, old)
 		release := hold(ctx, old)
 		Expect(testClient.Delete(ctx, old)).To(Succeed())
 		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(beNotFound())
@@ -463,6 +478,14 @@ func expectNoCertificates(ctx context.Context, namespace string) {
 	Expect(secrets.Items).To(BeEmpty())
 }
 
+func waitUntilApplied(ctx context.Context, managedResource *resourcesv1alpha1.ManagedResource) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(get(managedResource)(ctx)).To(Succeed())
+		g.Expect(health.CheckManagedResourceApplied(managedResource)).To(Succeed())
+	}).Should(Succeed())
+}
+
 // hold keeps an object from going away until the returned function is called,
 // or the test ends, as when its controller is off.
 func hold(ctx context.Context, object client.Object) (release func(context.Context)) {
@@ -475,10 +498,11 @@ func hold(ctx context.Context, object client.Object) (release func(context.Conte
 	}).Should(Succeed())
 	held := object.GetUID()
 	release = func(ctx context.Context) {
-		Expect(client.IgnoreNotFound(get(object)(ctx))).To(Succeed())
-		if object.GetDeletionTimestamp() == nil || object.GetUID() != held {
+		err := get(object)(ctx)
+		if apierrors.IsNotFound(err) || object.GetDeletionTimestamp() == nil || object.GetUID() != held {
 			return
 		}
+		Expect(err).NotTo(HaveOccurred())
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(get(object)(ctx)).To(Succeed())
 			g.Expect(object.GetFinalizers()).To(ConsistOf("example.com/hold"))
