@@ -6,7 +6,9 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
@@ -67,7 +69,8 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
-	if err := expandClaims(ctx, log, shoot, caches); err != nil {
+	caches, problems, err := expandClaims(ctx, log, shoot, caches)
+	if err != nil {
 		return err
 	}
 	if err := a.deployCaches(ctx, ex.Namespace, certificates.addTo(caches)); err != nil {
@@ -79,7 +82,10 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := a.updateStatus(ctx, ex, caches, addresses, certificates.caBundleName); err != nil {
 		return err
 	}
-	return certificates.deleteUnused(ctx)
+	if err := certificates.deleteUnused(ctx); err != nil {
+		return err
+	}
+	return joined(problems)
 }
 
 // Restore is Reconcile: all that has to survive a change of seed is the CA, and gardenlet carries that.
@@ -137,4 +143,20 @@ func configurationProblem(err error) error {
 // that it is tried again.
 func retryableProblem(err error) error {
 	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorRetryableConfigurationProblem)
+}
+
+// joined is one error of many, with the codes of all: Gardener takes those of one error only.
+func joined(problems []error) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	var codes []gardencorev1beta1.ErrorCode
+	for _, problem := range problems {
+		for _, code := range v1beta1helper.ExtractErrorCodes(problem) {
+			if !slices.Contains(codes, code) {
+				codes = append(codes, code)
+			}
+		}
+	}
+	return v1beta1helper.NewErrorWithCodes(errors.Join(problems...), codes...)
 }

@@ -6,8 +6,10 @@ package cache
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"net"
 	"time"
 
@@ -20,7 +22,6 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	k8sclock "k8s.io/utils/clock"
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -42,8 +43,11 @@ var _ = Describe("CA", func() {
 
 	BeforeEach(func() {
 		clock = testclock.NewFakeClock(time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC))
-		DeferCleanup(func(before k8sclock.Clock) { secretsutils.Clock = before }, secretsutils.Clock)
+		realClock, realKey := secretsutils.Clock, secretsutils.GenerateKey
+		DeferCleanup(func() { secretsutils.Clock, secretsutils.GenerateKey = realClock, realKey })
 		secretsutils.Clock = clock
+		// Shorter keys are made more quickly.
+		secretsutils.GenerateKey = func(random io.Reader, _ int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(random, 2048) }
 		// The manager tells old from new by when they were created, which an API server says.
 		seed := fakeclient.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.CreateOption) error {

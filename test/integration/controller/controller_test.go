@@ -387,19 +387,34 @@ var _ = Describe("Extension", func() {
 			}).Should(Succeed())
 		})
 
-		It("tells the owner when the storage class does not allow it", func(ctx SpecContext) {
+		It("tells the owner when the storage class does not allow it, and does everything else", func(ctx SpecContext) {
 			createStorageClass(ctx, false)
 			s.reconcile(ctx, hub)
 			before := inShoot(&appsv1.StatefulSet{}, hubName)
 			Eventually(ctx, get(before)).Should(Succeed())
-			createClaim(ctx, hubName)
+			claim := createClaim(ctx, hubName)
 
-			lastError := s.reconcileWithError(ctx, grown)
-			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
-			Expect(lastError.Description).To(And(ContainSubstring("cache docker.io"), ContainSubstring("20Gi"), ContainSubstring("set its size back")))
+			available := grown
+			available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+			quay := v1alpha3.RegistryCache{Upstream: "quay.io"}
+			lastError := s.reconcileWithError(ctx, available, quay)
+			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
+			Expect(lastError.Description).To(And(
+				ContainSubstring("cache docker.io"), ContainSubstring("from 10Gi to 20Gi"), ContainSubstring("allowVolumeExpansion"),
+				ContainSubstring("only dynamically provisioned pvc can be resized"), Not(ContainSubstring("set its size back"))))
+			Expect(get(claim)(ctx)).To(Succeed())
+			Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("10Gi"))
+
 			after := inShoot(&appsv1.StatefulSet{}, hubName)
-			Expect(get(after)(ctx)).To(Succeed())
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(after)(ctx)).To(Succeed())
+				g.Expect(after.Spec.Replicas).To(HaveValue(Equal(int32(2))))
+			}).Should(Succeed())
 			Expect(after.UID).To(Equal(before.UID))
+			Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, "registry-quay-io"))).Should(Succeed())
+			extension := s.extension()
+			Expect(get(extension)(ctx)).To(Succeed())
+			Expect(statusOf(extension).Caches).To(HaveLen(2))
 		})
 	})
 
