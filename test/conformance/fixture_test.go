@@ -146,7 +146,19 @@ func (f *fixture) heat(ctx context.Context) {
 	for _, path := range []string{"/tags/list", "/referrers/" + f.image.Digest().String()} {
 		f.get(ctx, http.MethodGet, "/v2/"+name+path, nil)
 	}
-	time.Sleep(50 * time.Millisecond) // what has been sent may not be committed yet
+	f.awaitStored()
+}
+
+// awaitStored waits for what has been sent to be committed as well.
+func (f *fixture) awaitStored() {
+	GinkgoHelper()
+	for _, image := range []upstreamsim.Image{f.image, f.other, f.docker, f.signature, f.inOtherOne} {
+		for _, content := range append(image.Blobs, image.Manifest) {
+			hex := content.Descriptor().Digest.Encoded()
+			path := filepath.Join(f.server.DataDirectory(), "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
+			Eventually(path).WithTimeout(10 * time.Second).Should(BeAnExistingFile())
+		}
+	}
 }
 
 // answer is what the cache answers.

@@ -42,7 +42,7 @@ type Config struct {
 	RemoteURL string
 	// Credential is presented to the upstream. Nil means anonymous access.
 	Credential *credentials.Credential
-	// TTL is how long content is kept after it was fetched. 0 keeps it for ever.
+	// TTL is how long content is kept after its last use. 0 keeps it for ever.
 	TTL time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles

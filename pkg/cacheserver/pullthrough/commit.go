@@ -23,20 +23,18 @@ func (e *Engine) commit(repository string, d digest.Digest, size int64, upload *
 	unlock := e.store.Lock(d)
 	defer unlock()
 	// Knowledge first: should this be interrupted, nothing is on disk that is not known.
-	e.know(d, index.Record{Size: size})
-	e.link(repository, d, index.Layer)
+	err := e.index.Introduce(d, index.Record{Size: size}, nil, index.Link{Kind: index.Layer, Repository: repository})
+	if err != nil {
+		e.log.WithError(err).Warn("Could not record a blob") // Reconcile will find it.
+	}
+	if err := e.store.LinkLayer(repository, d); err != nil {
+		return err
+	}
 	if err := upload.Commit(d); err != nil {
 		return err
 	}
 	e.markVerified(d)
 	return nil
-}
-
-// know records an object. Without the index the object is stored nevertheless, and found by Reconcile.
-func (e *Engine) know(d digest.Digest, record index.Record) {
-	if err := e.index.Put(d, record); err != nil {
-		e.log.WithError(err).Warn("Could not record an object")
-	}
 }
 
 // markVerified notes the identity of a file that has just been verified.
@@ -63,7 +61,9 @@ func (e *Engine) verification(d digest.Digest) flight.Work {
 		}
 		defer file.Close()
 		if _, known := e.index.Get(d); !known {
-			e.know(d, index.Record{Size: info.Size()})
+			if err := e.index.Put(d, index.Record{Size: info.Size()}); err != nil {
+				e.log.WithError(err).Warn("Could not record a blob")
+			}
 		}
 		f.Begin(info.Size(), func() (*os.File, error) {
 			file, _, err := e.store.OpenBlob(d)
