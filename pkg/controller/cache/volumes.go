@@ -143,11 +143,13 @@ func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.Statef
 	return nil
 }
 
-// byName returns the caches by the name of their objects.
+// byName returns the caches by the name of their objects, without those that stay as they are.
 func byName(caches []component.Values) map[string]component.Values {
 	named := make(map[string]component.Values, len(caches))
 	for _, cache := range caches {
-		named[cache.Name()] = cache
+		if cache.Kept == nil {
+			named[cache.Name()] = cache
+		}
 	}
 	return named
 }

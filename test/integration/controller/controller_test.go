@@ -141,11 +141,15 @@ var _ = Describe("Extension", func() {
 			}
 		}
 
-		It("deploys nothing, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
+		It("deploys the other caches, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
 			s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot"})
 			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "cannot be used")
-			Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
-			Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
+			extension := s.extension()
+			Expect(get(extension)(ctx)).To(Succeed())
+			Expect(statusOf(extension).Caches).To(ConsistOf(HaveField("Upstream", "docker.io")))
+			Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
+			Expect(get(inShoot(&appsv1.StatefulSet{}, privateName))(ctx)).To(beNotFound())
+			Expect(get(inShoot(&corev1.Service{}, privateName))(ctx)).To(beNotFound())
 
 			s.createSecret(ctx, "v2", credential, true)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
@@ -185,23 +189,48 @@ var _ = Describe("Extension", func() {
 			Expect(lastError.Description).NotTo(ContainSubstring("example: "))
 		})
 
-		It("leaves the caches that run alone", func(ctx SpecContext) {
+		It("keeps a cache that runs as it is, and goes on with the others", func(ctx SpecContext) {
+			plain, secure := hub, private
+			plain.HTTP, secure.HTTP = &v1alpha3.HTTP{TLS: new(false)}, nil
 			s.refer(ctx, "upstream-credentials", "v1", credential)
-			before := s.reconcile(ctx, hub, private).Status.ProviderStatus
-			config := inShoot(&corev1.Secret{}, privateName+"-config")
+			before := statusOf(s.reconcile(ctx, plain, secure))
+			Expect(before.CASecretName).NotTo(BeNil())
+			config, statefulSet := inShoot(&corev1.Secret{}, privateName+"-config"), inShoot(&appsv1.StatefulSet{}, privateName)
 			Eventually(ctx, get(config)).Should(Succeed())
-			data := config.Data
+			Eventually(ctx, get(statefulSet)).Should(Succeed())
+			data, generation := config.Data, statefulSet.Generation
 
 			s.createSecret(ctx, "v2", credential, false)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
-			expectProblem(s.reconcileWithError(ctx, hub, private), `Secret "v2"`)
+			plain.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+			secure.HighAvailability = plain.HighAvailability
+			expectProblem(s.reconcileWithError(ctx, plain, secure), `Secret "v2"`)
+			Eventually(ctx, func(g Gomega) {
+				other := inShoot(&appsv1.StatefulSet{}, hubName)
+				g.Expect(get(other)(ctx)).To(Succeed())
+				g.Expect(other.Spec.Replicas).To(HaveValue(Equal(int32(2))))
+			}).Should(Succeed())
 			Consistently(ctx, func(g Gomega) {
 				g.Expect(get(config)(ctx)).To(Succeed())
 				g.Expect(config.Data).To(Equal(data))
+				g.Expect(get(statefulSet)(ctx)).To(Succeed())
+				g.Expect(statefulSet.Generation).To(Equal(generation))
+				g.Expect(get(inShoot(&corev1.Secret{}, privateName+"-tls"))(ctx)).To(Succeed())
 			}).Should(Succeed())
 			extension := s.extension()
 			Expect(get(extension)(ctx)).To(Succeed())
-			Expect(extension.Status.ProviderStatus).To(Equal(before))
+			Expect(statusOf(extension)).To(Equal(before))
+
+			By("Mend it")
+			s.createSecret(ctx, "v3", map[string]string{"username": "robot$puller", "password": "new"}, true)
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v3" })
+			s.reconcile(ctx, plain, secure)
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(config)(ctx)).To(Succeed())
+				g.Expect(config.Data).NotTo(Equal(data))
+				g.Expect(get(statefulSet)(ctx)).To(Succeed())
+				g.Expect(statefulSet.Spec.Replicas).To(HaveValue(Equal(int32(2))))
+			}).Should(Succeed())
 		})
 	})
 
