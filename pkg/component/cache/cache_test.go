@@ -86,6 +86,11 @@ var _ = Describe("Cache", func() {
 		Expect(cache.ClaimName("registry-docker-io", 0)).To(Equal("cache-volume-registry-docker-io-0"))
 	})
 
+	It("has a claim too many after it was highly available", func() {
+		Expect(cache.SurplusClaims(plain())).To(ConsistOf("cache-volume-registry-docker-io-1"))
+		Expect(cache.SurplusClaims(privateHA())).To(BeEmpty())
+	})
+
 	DescribeTable("runs pods that the restricted pod security standard admits", func(values cache.Values) {
 		template := statefulSet(values).Spec.Template
 		evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)

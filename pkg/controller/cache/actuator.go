@@ -80,6 +80,9 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := a.replaceOutgrownStatefulSets(ctx, log, shoot, ex.Namespace, caches); err != nil {
 		return err
 	}
+	if err := deleteSurplusClaims(ctx, log, shoot, caches); err != nil {
+		return err
+	}
 	if err := a.updateStatus(ctx, ex, caches, addresses, certificates.caBundleName); err != nil {
 		return err
 	}

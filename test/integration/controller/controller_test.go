@@ -254,6 +254,28 @@ var _ = Describe("Extension", func() {
 		}).Should(Succeed())
 	})
 
+	It("removes a replica's volume when high availability is switched off, and not when a cache is scaled down", func(ctx SpecContext) {
+		available := hub
+		available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+		s.reconcile(ctx, available)
+		statefulSet := inShoot(&appsv1.StatefulSet{}, hubName)
+		Eventually(ctx, get(statefulSet)).Should(Succeed())
+		Expect(statefulSet.Spec.PersistentVolumeClaimRetentionPolicy.WhenScaled).To(Equal(appsv1.RetainPersistentVolumeClaimRetentionPolicyType))
+		first, second := createClaim(ctx, hubName), newClaim(component.ClaimName(hubName, 1))
+		second.Labels = first.Labels
+		Expect(testClient.Create(ctx, second)).To(Succeed())
+		s.reconcile(ctx, available)
+		Expect(get(second)(ctx)).To(Succeed())
+		Expect(second.DeletionTimestamp).To(BeNil())
+
+		s.reconcile(ctx, hub)
+		Eventually(ctx, get(second)).Should(beNotFound())
+		Expect(get(statefulSet)(ctx)).To(Succeed())
+		Expect(statefulSet.Spec.Replicas).To(HaveValue(Equal(int32(1))))
+		Expect(get(first)(ctx)).To(Succeed())
+		Expect(first.DeletionTimestamp).To(BeNil())
+	})
+
 	It("removes everything when it is deleted", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		createClaim(ctx, hubName)
