@@ -469,32 +469,6 @@ var _ = Describe("Extension", func() {
 		})
 	})
 
-	It("takes over a StatefulSet of another kind with its volume", func(ctx SpecContext) {
-		claim := createClaim(ctx, hubName)
-		labels := map[string]string{"app": hubName, "upstream-host": "docker.io"}
-		other := inShoot(&appsv1.StatefulSet{}, hubName)
-		other.Spec = appsv1.StatefulSetSpec{
-			ServiceName: "other",
-			Selector:    &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "registry-cache", Image: "example.com/registry:3"}}},
-			},
-			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{*newClaim(component.VolumeClaimTemplate)},
-		}
-		Expect(testClient.Create(ctx, other)).To(Succeed())
-
-		s.reconcile(ctx, hub)
-		Eventually(ctx, func(g Gomega) {
-			taken := inShoot(&appsv1.StatefulSet{}, hubName)
-			g.Expect(get(taken)(ctx)).To(Succeed())
-			g.Expect(taken.Spec.ServiceName).To(Equal(hubName))
-			g.Expect(taken.Spec.PodManagementPolicy).To(Equal(appsv1.ParallelPodManagement))
-		}).Should(Succeed())
-		Expect(get(claim)(ctx)).To(Succeed())
-		Expect(claim.DeletionTimestamp).To(BeNil())
-	})
-
 	It("refuses a configuration of an unknown version", func(ctx SpecContext) {
 		extension := s.extension()
 		extension.Annotations = map[string]string{v1beta1constants.GardenerOperation: v1beta1constants.GardenerOperationReconcile}
