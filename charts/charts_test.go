@@ -126,11 +126,9 @@ var _ = Describe("charts", func() {
 			})
 
 			It("asks for no right by a wildcard", func() {
-				for _, rules := range rulesOf(objects) {
-					for _, rule := range rules {
-						for _, list := range [][]string{rule.APIGroups, rule.Resources, rule.Verbs} {
-							Expect(list).NotTo(ContainElement(ContainSubstring("*")))
-						}
+				for _, rule := range rulesOf(objects) {
+					for _, list := range [][]string{rule.APIGroups, rule.Resources, rule.Verbs} {
+						Expect(list).NotTo(ContainElement(ContainSubstring("*")))
 					}
 				}
 			})
@@ -255,14 +253,14 @@ func typed[T any](objects []*unstructured.Unstructured, kind string) []T {
 	return result
 }
 
-func rulesOf(objects []*unstructured.Unstructured) [][]rbacv1.PolicyRule {
+func rulesOf(objects []*unstructured.Unstructured) []rbacv1.PolicyRule {
 	GinkgoHelper()
-	var rules [][]rbacv1.PolicyRule
+	var rules []rbacv1.PolicyRule
 	for _, role := range typed[rbacv1.ClusterRole](objects, "ClusterRole") {
-		rules = append(rules, role.Rules)
+		rules = append(rules, role.Rules...)
 	}
 	for _, role := range typed[rbacv1.Role](objects, "Role") {
-		rules = append(rules, role.Rules)
+		rules = append(rules, role.Rules...)
 	}
 	return rules
 }

@@ -130,7 +130,7 @@ func write(file, comment string, objects ...any) error {
 		}
 		content += strings.NewReplacer("  creationTimestamp: null\n", "", "status: {}\n", "").Replace(string(data))
 	}
-	if err := os.WriteFile(filepath.Join("example", file), []byte(content), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join("example", file), []byte(content), 0o600); err != nil {
 		return fmt.Errorf("could not write the example: %w", err)
 	}
 	return nil

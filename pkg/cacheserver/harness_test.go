@@ -229,6 +229,7 @@ func (c *cache) serial() string {
 	GinkgoHelper()
 	response, err := c.get("/v2/", nil)
 	Expect(err).NotTo(HaveOccurred())
+	defer func() { Expect(response.Body.Close()).To(Succeed()) }()
 	return response.TLS.PeerCertificates[0].SerialNumber.String()
 }
 

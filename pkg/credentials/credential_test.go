@@ -21,8 +21,8 @@ var _ = Describe("Credential", func() {
 	credential := credentials.Credential{Username: "john", Password: "hunter2"}
 
 	DescribeTable("shows the user, but not the password",
-		func(print func() (string, error)) {
-			Expect(print()).To(And(
+		func(show func() (string, error)) {
+			Expect(show()).To(And(
 				ContainSubstring("john"),
 				Not(ContainSubstring("hunter2")),
 				Not(ContainSubstring(fmt.Sprintf("%x", "hunter2"))),

@@ -158,9 +158,9 @@ var _ = Describe("FromSecret", func() {
 
 // details matches errors that contain the given texts, one each.
 func details(texts ...string) gomegatypes.GomegaMatcher {
-	var matchers []any
-	for _, text := range texts {
-		matchers = append(matchers, HaveField("Detail", ContainSubstring(text)))
+	matchers := make([]any, len(texts))
+	for i, text := range texts {
+		matchers[i] = HaveField("Detail", ContainSubstring(text))
 	}
 	return ConsistOf(matchers...)
 }

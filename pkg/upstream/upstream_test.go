@@ -51,7 +51,7 @@ var _ = Describe("Upstream", func() {
 
 	It("names the Service after the suffix", func() {
 		Expect(upstream.Upstream("docker.io").ServiceName(ptr.To("hub"))).To(Equal("registry-hub"))
-		Expect(len(upstream.Upstream("docker.io").ServiceName(ptr.To(strings.Repeat("a", 54))))).To(Equal(63))
+		Expect(upstream.Upstream("docker.io").ServiceName(ptr.To(strings.Repeat("a", 54)))).To(HaveLen(63))
 	})
 
 	It("tells apart long upstreams with the same beginning", func() {
@@ -101,9 +101,9 @@ func randomHost(random *rand.Rand) string {
 		letters[0], letters[len(letters)-1] = alphanumeric[random.IntN(36)], alphanumeric[random.IntN(36)]
 		return string(letters)
 	}
-	labels := []string{label()}
-	for range random.IntN(3) {
-		labels = append(labels, label())
+	labels := make([]string, 1+random.IntN(3))
+	for i := range labels {
+		labels[i] = label()
 	}
 	host := strings.Join(labels, ".")
 	if random.IntN(2) == 0 {

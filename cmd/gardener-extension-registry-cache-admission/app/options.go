@@ -26,6 +26,8 @@ type options struct {
 	rest    *extensionscmdcontroller.RESTOptions
 	manager *extensionscmdcontroller.ManagerOptions
 	webhook *webhookcmd.AddToManagerOptions
+	// inCluster returns how to reach the cluster that the program runs in.
+	inCluster func() (*rest.Config, error)
 }
 
 func newOptions() *options {
@@ -45,6 +47,7 @@ func newOptions() *options {
 			&webhookcmd.ServerOptions{ServicePort: 443, Namespace: os.Getenv("WEBHOOK_CONFIG_NAMESPACE")},
 			webhookcmd.NewSwitchOptions(webhookcmd.Switch(shoot.Name, shoot.New)),
 		),
+		inCluster: rest.InClusterConfig,
 	}
 }
 
@@ -71,7 +74,7 @@ func (o *options) complete() error {
 // it is the garden cluster, or no cluster at all.
 func (o *options) clusters() (garden, source *rest.Config, err error) {
 	garden = o.rest.Completed().Config
-	source, err = rest.InClusterConfig()
+	source, err = o.inCluster()
 	if err != nil && !errors.Is(err, rest.ErrNotInCluster) {
 		return nil, nil, fmt.Errorf("could not learn about the cluster that this runs in: %w", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/gardener/gardener/extensions/pkg/controller/heartbeat"
 	gardenerhealthz "github.com/gardener/gardener/pkg/healthz"
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/component-base/version"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -48,7 +50,12 @@ func NewCommand() *cobra.Command {
 }
 
 func run(ctx context.Context, options *options) error {
+	scheme, err := newScheme()
+	if err != nil {
+		return fmt.Errorf("could not build the scheme: %w", err)
+	}
 	managerOptions := options.manager.Completed().Options()
+	managerOptions.Scheme = scheme
 	managerOptions.Cache = cacheOptions()
 	managerOptions.Client = clientOptions()
 	log.SetLogger(managerOptions.Logger)
@@ -57,9 +64,6 @@ func run(ctx context.Context, options *options) error {
 	mgr, err := manager.New(options.rest.Completed().Config, managerOptions)
 	if err != nil {
 		return fmt.Errorf("could not create the manager: %w", err)
-	}
-	if err := extensionscontroller.AddToScheme(mgr.GetScheme()); err != nil {
-		return fmt.Errorf("could not add Gardener's types to the scheme: %w", err)
 	}
 	if err := addChecks(mgr); err != nil {
 		return fmt.Errorf("could not add the health and readiness checks: %w", err)
@@ -77,6 +81,14 @@ func run(ctx context.Context, options *options) error {
 		return fmt.Errorf("could not run the manager: %w", err)
 	}
 	return nil
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	return scheme, extensionscontroller.AddToScheme(scheme)
 }
 
 func addChecks(mgr manager.Manager) error {

@@ -29,7 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	. "github.com/larder-project/larder/pkg/admission/shoot"
+	"github.com/larder-project/larder/pkg/admission/shoot"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
@@ -40,7 +40,7 @@ const (
 
 var _ = Describe("Handler", func() {
 	var (
-		handler *Handler
+		handler *shoot.Handler
 		reads   map[string]int
 		readErr error
 	)
@@ -71,7 +71,7 @@ var _ = Describe("Handler", func() {
 				return c.Get(ctx, key, object, options...)
 			},
 		}).Build()
-		handler = &Handler{Decoder: admission.NewDecoder(scheme), Codec: shootCodec, Reader: reader}
+		handler = &shoot.Handler{Decoder: admission.NewDecoder(scheme), Codec: shootCodec, Reader: reader}
 	})
 
 	create := func(shoot *gardencorev1beta1.Shoot) []string {
@@ -148,9 +148,9 @@ var _ = Describe("Handler", func() {
 		)
 
 		It("reads each Secret once, and only Secrets", func() {
-			var caches []string
-			for i := range 70 {
-				caches = append(caches, fmt.Sprintf(`{"upstream":"host%d","secretReferenceName":"robot%d"}`, i, i%2))
+			caches := make([]string, 70)
+			for i := range caches {
+				caches[i] = fmt.Sprintf(`{"upstream":"host%d","secretReferenceName":"robot%d"}`, i, i%2)
 			}
 			Expect(create(newShoot(config(strings.Join(caches, ",")), resource("robot0", "v1"), resource("robot1", "v1"), resource("unused", "v2")))).To(BeEmpty())
 			Expect(reads).To(Equal(map[string]int{"v1": 1}))

@@ -12,7 +12,7 @@ import (
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // RegistryConfig lists the upstream registries for which pull-through caches run in the Shoot.
-type RegistryConfig struct {
+type RegistryConfig struct { //nolint:revive // The API fixes the name.
 	metav1.TypeMeta
 
 	// Caches are the caches to run, one for each upstream.
@@ -20,7 +20,7 @@ type RegistryConfig struct {
 }
 
 // RegistryCache describes the pull-through cache of one upstream registry.
-type RegistryCache struct {
+type RegistryCache struct { //nolint:revive // The API fixes the name.
 	// Upstream is the registry host, with an optional port, as it appears in image references.
 	Upstream string
 	// RemoteURL is the URL at which the upstream is reached.
@@ -79,7 +79,7 @@ type HighAvailability struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // RegistryStatus says where the caches are reached.
-type RegistryStatus struct {
+type RegistryStatus struct { //nolint:revive // The API fixes the name.
 	metav1.TypeMeta
 
 	// CASecretName is the name of the Secret, in the Shoot's namespace in the
@@ -91,7 +91,7 @@ type RegistryStatus struct {
 }
 
 // RegistryCacheStatus says where the cache of one upstream is reached.
-type RegistryCacheStatus struct {
+type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	// Upstream is the registry host, as in the RegistryConfig.
 	Upstream string
 	// Endpoint is the URL of the cache, scheme://clusterIP:5000.

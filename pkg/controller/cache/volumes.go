@@ -32,10 +32,14 @@ func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, cac
 	if err := shoot.List(ctx, claims, component.Selection...); err != nil {
 		return fmt.Errorf("could not list the volume claims of the caches in the Shoot: %w", err)
 	}
-	wanted := sizes(caches)
+	wanted := byName(caches)
 	for _, claim := range claims.Items {
-		size, ok := wanted[component.CacheName(&claim)]
-		if !ok || claim.Status.Phase != corev1.ClaimBound || claim.Spec.Resources.Requests.Storage().Cmp(size) >= 0 {
+		cache, ok := wanted[component.CacheName(&claim)]
+		if !ok || claim.Status.Phase != corev1.ClaimBound {
+			continue
+		}
+		size := *cache.Cache.Volume.Size
+		if claim.Spec.Resources.Requests.Storage().Cmp(size) >= 0 {
 			continue
 		}
 		log.Info("Expanding volume claim", "claim", claim.Name, "from", claim.Spec.Resources.Requests.Storage(), "to", size.String())
@@ -43,7 +47,7 @@ func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, cac
 		claim.Spec.Resources.Requests[corev1.ResourceStorage] = size
 		if err := shoot.Patch(ctx, &claim, patch); apierrors.IsForbidden(err) {
 			return configurationProblem(fmt.Errorf("the volume of cache %s cannot grow to %s: set its size back, or remove the cache and add it again with the new size or another storage class: %w",
-				component.CacheName(&claim), size.String(), err))
+				cache.Cache.Upstream, size.String(), err))
 		} else if err != nil {
 			return fmt.Errorf("could not expand the volume claim %s: %w", claim.Name, err)
 		}
@@ -61,14 +65,14 @@ func (a *Actuator) replaceOutgrownStatefulSets(ctx context.Context, log logr.Log
 	if err := shoot.List(ctx, statefulSets, component.Selection...); err != nil {
 		return fmt.Errorf("could not list the StatefulSets of the caches in the Shoot: %w", err)
 	}
-	wanted := sizes(caches)
+	wanted := byName(caches)
 	replaced := false
 	for _, statefulSet := range statefulSets.Items {
-		size, ok := wanted[component.CacheName(&statefulSet)]
-		if !ok || !outgrown(&statefulSet, size) {
+		cache, ok := wanted[component.CacheName(&statefulSet)]
+		if !ok || !outgrown(&statefulSet, *cache.Cache.Volume.Size) {
 			continue
 		}
-		log.Info("Replacing StatefulSet since its volume grows", "statefulSet", statefulSet.Name, "size", size.String())
+		log.Info("Replacing StatefulSet since its volume grows", "statefulSet", statefulSet.Name, "size", cache.Cache.Volume.Size.String())
 		if err := orphan(ctx, shoot, &statefulSet); err != nil {
 			return err
 		}
@@ -105,11 +109,11 @@ func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.Statef
 	return nil
 }
 
-// sizes returns the wanted size of the volumes of each cache, by the name of the cache's objects.
-func sizes(caches []component.Values) map[string]resource.Quantity {
-	sizes := make(map[string]resource.Quantity, len(caches))
+// byName returns the caches by the name of their objects.
+func byName(caches []component.Values) map[string]component.Values {
+	named := make(map[string]component.Values, len(caches))
 	for _, cache := range caches {
-		sizes[cache.Name()] = *cache.Cache.Volume.Size
+		named[cache.Name()] = cache
 	}
-	return sizes
+	return named
 }

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/gardener/gardener/pkg/api/extensions/validation"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
@@ -88,6 +90,12 @@ var _ = Describe("node configuration", func() {
 			Expect(err).NotTo(HaveOccurred())
 			config.addTo(&spec)
 			expectGolden(golden, spec)
+
+			By("being valid in Gardener's eyes")
+			Expect(validation.ValidateOperatingSystemConfig(&extensionsv1alpha1.OperatingSystemConfig{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "pool"},
+				Spec:       spec,
+			})).To(BeEmpty())
 
 			By("being idempotent")
 			again := spec.DeepCopy()

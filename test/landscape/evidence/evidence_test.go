@@ -11,16 +11,6 @@ import (
 )
 
 var _ = Describe("Reading", func() {
-	It("finds all names of an image in containerd's table", func() {
-		table := "REF TYPE DIGEST SIZE PLATFORMS LABELS\n" +
-			"a/b:1 application/x sha256:11 1.0 MiB linux/amd64 -\n" +
-			"a/b@sha256:11 application/x sha256:11 1.0 MiB linux/amd64 -\n" +
-			"sha256:99 application/x sha256:11 1.0 MiB linux/amd64 -\n" +
-			"c/d:1 application/x sha256:22 1.0 MiB linux/amd64 -\n"
-		Expect(sameImage(table, "a/b:1")).To(ConsistOf("a/b:1", "a/b@sha256:11", "sha256:99"))
-		Expect(sameImage(table, "e/f:1")).To(BeEmpty())
-	})
-
 	It("adds up the metrics of manifests and blobs", func() {
 		Expect(parseCounts([]byte("# TYPE registry_proxy_hits_total counter\n" +
 			"registry_proxy_hits_total{type=\"blob\"} 2\nregistry_proxy_hits_total{type=\"manifest\"} 1\n" +

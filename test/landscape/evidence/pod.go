@@ -6,7 +6,6 @@ package evidence
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,8 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/larder-project/larder/test/landscape"
 )
 
 const (
@@ -84,40 +81,4 @@ func Delete(ctx context.Context, c client.Client, pod *corev1.Pod) error {
 		err := c.Get(ctx, key, old)
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	})
-}
-
-// Forget makes the node's containerd forget an image with all its content, so that the next pod pulls it again. No pod
-// may use the image any more.
-func Forget(ctx context.Context, l *landscape.Landscape, reference string) error {
-	output, err := l.Command(ctx, "ctr", "images", "list").Output()
-	if err != nil {
-		return fmt.Errorf("could not ask containerd for its images: %w", err)
-	}
-	names := sameImage(string(output), reference)
-	if len(names) == 0 {
-		return errors.New("containerd does not know " + reference)
-	}
-	args := append([]string{"images", "remove", "--sync"}, names...)
-	if output, err := l.Command(ctx, "ctr", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("could not remove %s from containerd: %w: %s", reference, err, output)
-	}
-	return nil
-}
-
-// sameImage returns all names, in a table of containerd's images, of the image with the given name: the CRI keeps one
-// for the tag, one for the digest and one for the configuration.
-func sameImage(table, reference string) []string {
-	names := map[string][]string{}
-	var digest string
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) < 3 {
-			continue
-		}
-		names[fields[2]] = append(names[fields[2]], fields[0])
-		if fields[0] == reference {
-			digest = fields[2]
-		}
-	}
-	return names[digest]
 }

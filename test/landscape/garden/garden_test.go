@@ -15,15 +15,22 @@ import (
 )
 
 var _ = Describe("The example Shoot", func() {
-	It("has a configuration of caches as an owner would write it", func() {
-		shoot, err := Shoot()
+	It("can have any caches, and none", func() {
+		l, err := landscape.Open()
+		Expect(err).NotTo(HaveOccurred())
+		shoot, err := Shoot(l, Cache(PrivateHost), Cache(BasicHost))
 		Expect(err).NotTo(HaveOccurred())
 		configs, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
 		config, err := configs.DecodeConfigStrict(shoot.Spec.Extensions[0].ProviderConfig)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(config.Caches).To(HaveLen(1))
-		Expect(shoot.Spec.Resources[0].ResourceRef.Name).To(Equal(CredentialsName))
+		Expect(config.Caches).To(HaveLen(2))
+		Expect(shoot.Spec.Resources).To(HaveLen(1))
+
+		shoot, err = Shoot(l)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(shoot.Spec.Extensions).To(BeEmpty())
+		Expect(shoot.Spec.Resources).To(BeEmpty())
 	})
 })
 

@@ -6,11 +6,9 @@ package garden
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/discovery"
@@ -36,7 +34,7 @@ func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 	}
 
 	done := log.Start("Prepare the garden for Shoots")
-	if err := done(prepare(ctx, c)); err != nil {
+	if err := done(prepare(ctx, l, c)); err != nil {
 		return err
 	}
 
@@ -61,12 +59,16 @@ func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 }
 
 // prepare does what an operator of Gardener does before there are Shoots.
-func prepare(ctx context.Context, c client.Client) error {
+func prepare(ctx context.Context, l *landscape.Landscape, c client.Client) error {
 	objects, err := decode(landscapeManifest)
 	if err != nil {
 		return err
 	}
-	return applyAll(ctx, c, objects)
+	registration, err := example(l, "controller-registration.yaml")
+	if err != nil {
+		return err
+	}
+	return applyAll(ctx, c, append(objects, registration...))
 }
 
 func installCharts(ctx context.Context, l *landscape.Landscape, c client.Client, images map[string]string) error {
@@ -125,7 +127,7 @@ func kubernetesVersion(l *landscape.Landscape) (string, error) {
 	return version.GitVersion, nil
 }
 
-// createShoot creates the Shoot with its credentials and waits until it is ready.
+// createShoot creates the example Shoot with its credentials: one cache, for the registry that wants a token.
 func createShoot(ctx context.Context, l *landscape.Landscape, c client.Client) error {
 	username, password, err := l.Puller()
 	if err != nil {
@@ -134,35 +136,9 @@ func createShoot(ctx context.Context, l *landscape.Landscape, c client.Client) e
 	if err := EnsureCredentials(ctx, c, CredentialsName, username, password); err != nil {
 		return err
 	}
-	objects, err := decode(shootManifest)
+	shoot, err := Shoot(l, Cache(PrivateHost))
 	if err != nil {
 		return err
 	}
-	if err := applyAll(ctx, c, objects); err != nil {
-		return err
-	}
-	return WaitForShoot(ctx, c, client.ObjectKeyFromObject(objects[0]))
-}
-
-// WaitForShoot waits until the last operation on a Shoot's present specification has succeeded.
-func WaitForShoot(ctx context.Context, c client.Client, key client.ObjectKey) error {
-	shoot := &gardencorev1beta1.Shoot{}
-	err := eventually(ctx, 3*time.Minute, func(ctx context.Context) error {
-		if err := c.Get(ctx, key, shoot); err != nil {
-			return err
-		}
-		last := shoot.Status.LastOperation
-		switch {
-		case last == nil || shoot.Status.ObservedGeneration != shoot.Generation:
-			return errors.New("nobody works on it")
-		case last.State != gardencorev1beta1.LastOperationStateSucceeded:
-			return fmt.Errorf("%s: %s", last.State, last.Description)
-		default:
-			return nil
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("the Shoot %s does not get ready: %w", key, err)
-	}
-	return nil
+	return ApplyShoot(ctx, c, shoot)
 }

@@ -10,30 +10,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
-	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/larder-project/larder/test/landscape"
 )
 
 //go:embed manifests/landscape.yaml
 var landscapeManifest []byte
 
-//go:embed manifests/shoot.yaml
-var shootManifest []byte
-
-// Shoot returns the landscape's example Shoot.
-func Shoot() (*gardencorev1beta1.Shoot, error) {
-	objects, err := decode(shootManifest)
+// example returns the objects of a file in the repository's folder of examples.
+func example(l *landscape.Landscape, name string) ([]*unstructured.Unstructured, error) {
+	manifest, err := os.ReadFile(filepath.Join(l.Repository(), "example", name)) // #nosec G304 -- a file of this repository.
 	if err != nil {
 		return nil, err
 	}
-	shoot := &gardencorev1beta1.Shoot{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(objects[0].Object, shoot); err != nil {
-		return nil, fmt.Errorf("could not decode the example Shoot: %w", err)
-	}
-	return shoot, nil
+	return decode(manifest)
 }
 
 // decode returns the objects of a stream of YAML documents. Empty documents are skipped.

@@ -31,9 +31,6 @@ var (
 )
 
 const (
-	// CredentialsName is the name of the Secret that the example Shoot refers to.
-	CredentialsName = "upstream-credentials-v1"
-
 	demoFolder = "test/landscape/cmd/demo"
 	// uniqueBytes makes an image one that nobody has pulled before.
 	uniqueBytes = 256 << 10
@@ -56,7 +53,10 @@ func EnsureCredentials(ctx context.Context, c client.Client, name, username, pas
 	return nil
 }
 
-// PushDemo pushes the demo program to HOST/demo/hello:TAG, in an image that differs from all earlier ones, and returns
+// DemoRepository returns the repository of the demo images in a registry.
+func DemoRepository(host string) string { return host + "/demo/hello" }
+
+// PushDemo pushes the demo program into the demo repository, in an image that differs from all earlier ones, and returns
 // its reference.
 func PushDemo(ctx context.Context, l *landscape.Landscape, host, tag string) (string, error) {
 	binaries, err := image.Build(ctx, l, demoFolder)
@@ -84,7 +84,7 @@ func PushDemo(ctx context.Context, l *landscape.Landscape, host, tag string) (st
 	if err != nil {
 		return "", err
 	}
-	reference := fmt.Sprintf("%s/demo/hello:%s", host, tag)
+	reference := DemoRepository(host) + ":" + tag
 	registry := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
 	return reference, registry.Push(ctx, reference, unique)
 }

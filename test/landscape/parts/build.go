@@ -109,7 +109,7 @@ func (b *Builder) build(ctx context.Context, family family, wanted []program) (s
 		return dir, err
 	}
 
-	done := b.Log.Start(fmt.Sprintf("build %s from %s", names(missing), family.module))
+	done := b.Log.Start(fmt.Sprintf("Build %s from %s", names(missing), family.module))
 	return dir, done(compile(ctx, source, dir, flags, missing))
 }
 

@@ -49,26 +49,33 @@ var requirements = []requirement{
 
 // Install makes sure that all programs are there.
 func Install(ctx context.Context, log *progress.Log) error {
-	missing := missing(lookPath)
-	if len(missing) == 0 {
+	absent := missing(lookPath)
+	if len(absent) == 0 {
 		return nil
 	}
-	var packages, descriptions []string
-	for _, requirement := range missing {
-		packages = append(packages, requirement.debianName)
-		descriptions = append(descriptions, requirement.description)
-	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return fmt.Errorf("this machine lacks %s; please install them", strings.Join(descriptions, ", "))
+		return lacks(absent)
 	}
-	done := log.Start("install the packages " + strings.Join(packages, ", "))
+	var packages []string
+	for _, requirement := range absent {
+		packages = append(packages, requirement.debianName)
+	}
+	done := log.Start("Install the packages " + strings.Join(packages, ", "))
 	// Without a network the packages may still be at hand.
 	update := aptGet(ctx, "update", "--quiet")
 	install := aptGet(ctx, append([]string{"install", "--quiet", "--yes", "--no-install-recommends"}, packages...)...)
-	if install == nil {
-		return done(nil)
+	if absent = missing(lookPath); len(absent) > 0 {
+		return done(errors.Join(lacks(absent), update, install))
 	}
-	return done(errors.Join(update, install))
+	return done(nil)
+}
+
+func lacks(absent []requirement) error {
+	var descriptions []string
+	for _, requirement := range absent {
+		descriptions = append(descriptions, requirement.description)
+	}
+	return fmt.Errorf("this machine lacks %s; please install them", strings.Join(descriptions, ", "))
 }
 
 // lookPath finds a program also where root's PATH does not lead by itself on

@@ -13,53 +13,53 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	. "github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 )
 
 var _ = Describe("Defaults", func() {
-	defaulted := func(cache RegistryCache) RegistryCache {
-		config := &RegistryConfig{Caches: []RegistryCache{cache}}
-		SetObjectDefaults_RegistryConfig(config)
+	defaulted := func(cache v1alpha3.RegistryCache) v1alpha3.RegistryCache {
+		config := &v1alpha3.RegistryConfig{Caches: []v1alpha3.RegistryCache{cache}}
+		v1alpha3.SetObjectDefaults_RegistryConfig(config)
 		return config.Caches[0]
 	}
 
-	documented := RegistryCache{
+	documented := v1alpha3.RegistryCache{
 		Upstream:          "quay.io",
 		RemoteURL:         ptr.To("https://quay.io"),
-		Volume:            &Volume{Size: ptr.To(resource.MustParse("10Gi"))},
-		GarbageCollection: &GarbageCollection{TTL: &metav1.Duration{Duration: 7 * 24 * time.Hour}},
-		HTTP:              &HTTP{TLS: ptr.To(true)},
-		HighAvailability:  &HighAvailability{Enabled: false},
+		Volume:            &v1alpha3.Volume{Size: ptr.To(resource.MustParse("10Gi"))},
+		GarbageCollection: &v1alpha3.GarbageCollection{TTL: &metav1.Duration{Duration: 7 * 24 * time.Hour}},
+		HTTP:              &v1alpha3.HTTP{TLS: ptr.To(true)},
+		HighAvailability:  &v1alpha3.HighAvailability{Enabled: false},
 	}
 
 	It("fills in what is left out", func() {
-		Expect(defaulted(RegistryCache{Upstream: "quay.io"})).To(BeComparableTo(documented))
+		Expect(defaulted(v1alpha3.RegistryCache{Upstream: "quay.io"})).To(BeComparableTo(documented))
 	})
 
 	It("fills in empty blocks", func() {
-		Expect(defaulted(RegistryCache{
+		Expect(defaulted(v1alpha3.RegistryCache{
 			Upstream:          "quay.io",
-			Volume:            &Volume{},
-			GarbageCollection: &GarbageCollection{},
-			HTTP:              &HTTP{},
-			HighAvailability:  &HighAvailability{},
+			Volume:            &v1alpha3.Volume{},
+			GarbageCollection: &v1alpha3.GarbageCollection{},
+			HTTP:              &v1alpha3.HTTP{},
+			HighAvailability:  &v1alpha3.HighAvailability{},
 		})).To(BeComparableTo(documented))
 	})
 
 	It("knows where Docker Hub is", func() {
-		Expect(defaulted(RegistryCache{Upstream: "docker.io"}).RemoteURL).To(HaveValue(Equal("https://registry-1.docker.io")))
+		Expect(defaulted(v1alpha3.RegistryCache{Upstream: "docker.io"}).RemoteURL).To(HaveValue(Equal("https://registry-1.docker.io")))
 	})
 
 	It("keeps what is there, zero values included", func() {
-		cache := RegistryCache{
+		cache := v1alpha3.RegistryCache{
 			Upstream:            "quay.io",
 			RemoteURL:           ptr.To(""),
-			Volume:              &Volume{Size: ptr.To(resource.MustParse("0")), StorageClassName: ptr.To("x")},
-			GarbageCollection:   &GarbageCollection{TTL: &metav1.Duration{}},
+			Volume:              &v1alpha3.Volume{Size: ptr.To(resource.MustParse("0")), StorageClassName: ptr.To("x")},
+			GarbageCollection:   &v1alpha3.GarbageCollection{TTL: &metav1.Duration{}},
 			SecretReferenceName: ptr.To("x"),
-			Proxy:               &Proxy{},
-			HTTP:                &HTTP{TLS: ptr.To(false)},
-			HighAvailability:    &HighAvailability{Enabled: true},
+			Proxy:               &v1alpha3.Proxy{},
+			HTTP:                &v1alpha3.HTTP{TLS: ptr.To(false)},
+			HighAvailability:    &v1alpha3.HighAvailability{Enabled: true},
 			ServiceNameSuffix:   ptr.To("x"),
 		}
 		Expect(defaulted(*cache.DeepCopy())).To(BeComparableTo(cache))

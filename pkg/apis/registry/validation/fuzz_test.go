@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
-	. "github.com/larder-project/larder/pkg/apis/registry/validation"
+	"github.com/larder-project/larder/pkg/apis/registry/validation"
 )
 
 var (
@@ -24,10 +24,10 @@ func FuzzHosts(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		if errs := ValidateRegistryConfig(configOf(registry.RegistryCache{Upstream: "docker.io", RemoteURL: &value}), fldPath); len(errs) == 0 && !harmlessURL.MatchString(value) {
+		if errs := validation.ValidateRegistryConfig(configOf(registry.RegistryCache{Upstream: "docker.io", RemoteURL: &value}), fldPath); len(errs) == 0 && !harmlessURL.MatchString(value) {
 			t.Errorf("remoteURL %q is accepted", value)
 		}
-		if errs := ValidateRegistryConfig(configOf(registry.RegistryCache{Upstream: value}), fldPath); len(errs) == 0 && !harmlessUpstream.MatchString(value) {
+		if errs := validation.ValidateRegistryConfig(configOf(registry.RegistryCache{Upstream: value}), fldPath); len(errs) == 0 && !harmlessUpstream.MatchString(value) {
 			t.Errorf("upstream %q is accepted", value)
 		}
 	})

@@ -17,7 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
-	. "github.com/larder-project/larder/pkg/apis/registry/validation"
+	"github.com/larder-project/larder/pkg/apis/registry/validation"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -79,7 +79,7 @@ func one(errorType field.ErrorType, path, detail string) gomegatypes.GomegaMatch
 
 var _ = Describe("ValidateRegistryConfig", func() {
 	validate := func(caches ...cache) field.ErrorList {
-		return ValidateRegistryConfig(configOf(caches...), fldPath)
+		return validation.ValidateRegistryConfig(configOf(caches...), fldPath)
 	}
 
 	It("needs at least one cache", func() {
@@ -263,7 +263,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 
 var _ = Describe("ValidateRegistryConfigUpdate", func() {
 	validate := func(newConfig, oldConfig *registry.RegistryConfig) field.ErrorList {
-		return ValidateRegistryConfigUpdate(newConfig, oldConfig, fldPath)
+		return validation.ValidateRegistryConfigUpdate(newConfig, oldConfig, fldPath)
 	}
 
 	DescribeTable("changes of a cache",
@@ -300,7 +300,7 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 		}
 
 		It("is not held against the owner", func() {
-			Expect(ValidateRegistryConfig(configOf(bad()), fldPath)).NotTo(BeEmpty())
+			Expect(validation.ValidateRegistryConfig(configOf(bad()), fldPath)).NotTo(BeEmpty())
 			Expect(validate(configOf(bad()), configOf(bad()))).To(BeEmpty())
 			Expect(validate(configOf(newCache("quay.io"), bad()), configOf(bad()))).To(BeEmpty())
 		})
@@ -320,8 +320,8 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 		})
 
 		DescribeTable("collisions",
-			func(expected gomegatypes.GomegaMatcher, old, new []cache) {
-				Expect(validate(configOf(new...), configOf(old...))).To(expected)
+			func(expected gomegatypes.GomegaMatcher, before, after []cache) {
+				Expect(validate(configOf(after...), configOf(before...))).To(expected)
 			},
 			Entry("known ones stay", BeEmpty(),
 				[]cache{newCache("r.io"), newCache("r-io"), newCache("x"), newCache("x"), newCache("a", suffix("s")), newCache("b", suffix("s")), newCache("c", suffix("a"))},
@@ -337,8 +337,8 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 	})
 
 	DescribeTable("names that are handed over",
-		func(expected gomegatypes.GomegaMatcher, old, new []cache) {
-			Expect(validate(configOf(new...), configOf(old...))).To(expected)
+		func(expected gomegatypes.GomegaMatcher, before, after []cache) {
+			Expect(validate(configOf(after...), configOf(before...))).To(expected)
 		},
 		Entry("another upstream", BeEmpty(), []cache{newCache("a")}, []cache{newCache("b")}),
 		Entry("an upstream with the same names", one(field.ErrorTypeInvalid, "caches[0].upstream", `"r.io:5000"`),

@@ -26,7 +26,7 @@ const (
 // the node is ready. What runs already is left alone, so it also mends.
 func start(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
 	process := func(name string, after ...string) steps.Step {
-		return step(log, "start "+name, name, after, func(ctx context.Context) error {
+		return step(log, "Start "+name, name, after, func(ctx context.Context) error {
 			return l.StartProcess(ctx, name)
 		})
 	}
@@ -39,20 +39,20 @@ func start(ctx context.Context, l *landscape.Landscape, log *progress.Log, built
 		process(cluster.Volumes, parts.KubeAPIServer),
 
 		process(parts.Containerd),
-		step(log, "import "+pauseImage, pauseImage, []string{parts.Containerd}, func(ctx context.Context) error {
+		step(log, "Import "+pauseImage, pauseImage, []string{parts.Containerd}, func(ctx context.Context) error {
 			return built.pause.Import(ctx, l)
 		}),
 		process(parts.Kubelet, parts.KubeAPIServer, pauseImage),
 		process(parts.KubeProxy, parts.KubeAPIServer),
-		step(log, "wait for "+node, node, []string{parts.Kubelet, parts.KubeControllerManager}, func(ctx context.Context) error {
+		step(log, "Wait for "+node, node, []string{parts.Kubelet, parts.KubeControllerManager}, func(ctx context.Context) error {
 			return cluster.AwaitNode(ctx, l)
 		}),
 
-		step(log, "apply "+objects, objects, []string{parts.KubeAPIServer}, func(ctx context.Context) error {
+		step(log, "Apply "+objects, objects, []string{parts.KubeAPIServer}, func(ctx context.Context) error {
 			return cluster.ApplyObjects(ctx, l)
 		}),
 		process(parts.GardenerAPIServer, parts.KubeAPIServer),
-		step(log, "wait for "+gardenerAPI, gardenerAPI, []string{parts.GardenerAPIServer, objects}, func(ctx context.Context) error {
+		step(log, "Wait for "+gardenerAPI, gardenerAPI, []string{parts.GardenerAPIServer, objects}, func(ctx context.Context) error {
 			return cluster.AwaitGardenerAPI(ctx, l)
 		}),
 		process(parts.GardenerControllerManager, gardenerAPI),

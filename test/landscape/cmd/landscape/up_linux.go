@@ -15,6 +15,8 @@ import (
 
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/cluster"
+	"github.com/larder-project/larder/test/landscape/evidence"
+	"github.com/larder-project/larder/test/landscape/garden"
 	"github.com/larder-project/larder/test/landscape/image"
 	"github.com/larder-project/larder/test/landscape/parts"
 	"github.com/larder-project/larder/test/landscape/preflight"
@@ -42,8 +44,11 @@ func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	if err := bringUp(ctx, l, log, built); err != nil {
 		return err
 	}
+	if err := garden.Install(ctx, l, log); err != nil {
+		return err
+	}
 	log.Note("the landscape is up after %.1f s", time.Since(begin).Seconds())
-	return nil
+	return evidence.Show(ctx, l, os.Stdout)
 }
 
 // bringUp starts a landscape, or makes sure that all of it runs if it was
@@ -123,7 +128,7 @@ func create(ctx context.Context, l *landscape.Landscape, log *progress.Log, buil
 		log.Note("removed %s of an earlier start", what)
 	}
 
-	done := log.Start("create namespaces for " + l.Dir())
+	done := log.Start("Create namespaces for " + l.Dir())
 	if err := sandbox.CreateDir(l); err != nil {
 		return done(err)
 	}

@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: The Larder Authors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+# One target for each program: docker build --target registry-cache-server --build-arg VERSION=$(cat VERSION) .
+# For several architectures: docker buildx build --platform linux/amd64,linux/arm64 ...
+#
+# BASE is what the images stand on. The programs are static and need nothing from it but the CA certificates in
+# /etc/ssl/certs, which the cache server trusts upstream registries by: a base with an organisation's own CAs is the way
+# to make those known. With BASE=scratch there are none; then mount a bundle and name it in SSL_CERT_FILE.
+ARG GO_IMAGE=golang:1.26
+ARG BASE=gcr.io/distroless/static-debian12:nonroot
+
+FROM --platform=${BUILDPLATFORM} ${GO_IMAGE} AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY cmd cmd
+COPY imagevector imagevector
+COPY pkg pkg
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION
+RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} go build -trimpath -o /out/ \
+    -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=${VERSION:?must be given}" \
+    ./cmd/gardener-extension-registry-cache ./cmd/gardener-extension-registry-cache-admission ./cmd/registry-cache-server
+
+FROM ${BASE} AS base
+USER 65532:65532
+
+FROM base AS gardener-extension-registry-cache
+COPY --from=build /out/gardener-extension-registry-cache /gardener-extension-registry-cache
+ENTRYPOINT ["/gardener-extension-registry-cache"]
+
+FROM base AS gardener-extension-registry-cache-admission
+COPY --from=build /out/gardener-extension-registry-cache-admission /gardener-extension-registry-cache-admission
+ENTRYPOINT ["/gardener-extension-registry-cache-admission"]
+
+FROM base AS registry-cache-server
+COPY --from=build /out/registry-cache-server /registry-cache-server
+ENTRYPOINT ["/registry-cache-server"]
+CMD ["serve", "/etc/distribution/config.yml"]

@@ -1,0 +1,209 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controller_test runs the extension, as the program that it is,
+// against a real kube-apiserver that plays seed and Shoot at once. Gardener's
+// own controllers apply the ManagedResources.
+package controller_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	resourcemanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/resourcemanager/v1alpha1"
+	resourcemanagerclient "github.com/gardener/gardener/pkg/resourcemanager/client"
+	"github.com/gardener/gardener/pkg/resourcemanager/controller/health/health"
+	"github.com/gardener/gardener/pkg/resourcemanager/controller/managedresource"
+	resourcemanagerpredicate "github.com/gardener/gardener/pkg/resourcemanager/predicate"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
+)
+
+const extensionNamespace = "extension-registry-cache"
+
+var (
+	testClient client.Client
+	kubeconfig []byte
+)
+
+func TestController(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "Controller Integration Suite")
+}
+
+var _ = BeforeSuite(func(ctx SpecContext) {
+	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		Skip("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make test does")
+	}
+	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
+	SetDefaultEventuallyTimeout(30 * time.Second)
+	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
+	SetDefaultConsistentlyDuration(time.Second)
+	EnforceDefaultTimeoutsWhenUsingContexts()
+
+	testEnv := &envtest.Environment{
+		CRDInstallOptions:     envtest.CRDInstallOptions{Paths: crds(ctx)},
+		ErrorIfCRDPathMissing: true,
+	}
+	config, err := testEnv.Start()
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
+
+	admin, err := testEnv.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
+	Expect(err).NotTo(HaveOccurred())
+	kubeconfig, err = admin.KubeConfig()
+	Expect(err).NotTo(HaveOccurred())
+	testClient, err = client.New(config, client.Options{Scheme: resourcemanagerclient.CombinedScheme})
+	Expect(err).NotTo(HaveOccurred())
+
+	inBackground("gardener-resource-manager", resourceManager(config).Start)
+	inBackground("kube-controller-manager", collectGarbage)
+	startExtension(ctx)
+}, NodeTimeout(2*time.Minute))
+
+// crds returns the CRDs of a seed, which come with Gardener's sources.
+func crds(ctx context.Context) []string {
+	directory, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/gardener/gardener").Output()
+	Expect(err).NotTo(HaveOccurred())
+	var paths []string
+	for _, name := range []string{
+		"extensions.gardener.cloud_clusters",
+		"extensions.gardener.cloud_extensions",
+		"extensions.gardener.cloud_operatingsystemconfigs",
+		"resources.gardener.cloud_managedresources",
+		"autoscaling.k8s.io_verticalpodautoscalers",
+	} {
+		paths = append(paths, filepath.Join(strings.TrimSpace(string(directory)), "example", "seed-crds", "10-crd-"+name+".yaml"))
+	}
+	return paths
+}
+
+// inBackground runs a function until the suite ends.
+func inBackground(name string, run func(context.Context) error) {
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer GinkgoRecover()
+		defer close(stopped)
+		Expect(run(ctx)).To(Succeed(), name)
+	}()
+	DeferCleanup(func() {
+		stop()
+		Eventually(stopped).Should(BeClosed(), name)
+	})
+}
+
+// resourceManager returns the part of gardener-resource-manager that applies ManagedResources and checks their health.
+func resourceManager(config *rest.Config) manager.Manager {
+	mgr, err := manager.New(config, manager.Options{
+		Scheme:  resourcemanagerclient.CombinedScheme,
+		Metrics: metricsserver.Options{BindAddress: "0"},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	classFilter := resourcemanagerpredicate.NewClassFilter("")
+	Expect((&managedresource.Reconciler{
+		Config: resourcemanagerconfigv1alpha1.ManagedResourceControllerConfig{
+			ConcurrentSyncs:     new(2),
+			SyncPeriod:          &metav1.Duration{Duration: time.Minute},
+			ManagedByLabelValue: new("gardener"),
+		},
+		ClassFilter:                   classFilter,
+		RequeueAfterOnDeletionPending: new(100 * time.Millisecond),
+		GarbageCollectorActivated:     true,
+	}).AddToManager(mgr, mgr, mgr)).To(Succeed())
+	Expect((&health.Reconciler{
+		Config: resourcemanagerconfigv1alpha1.HealthControllerConfig{
+			ConcurrentSyncs: new(2),
+			SyncPeriod:      &metav1.Duration{Duration: time.Second},
+		},
+		ClassFilter: classFilter,
+	}).AddToManager(mgr, mgr, mgr, "")).To(Succeed())
+	return mgr
+}
+
+// collectGarbage does what kube-controller-manager would do about objects that are being deleted.
+func collectGarbage(ctx context.Context) error {
+	release := func(object client.Object, finalizers ...string) error {
+		if object.GetDeletionTimestamp() == nil {
+			return nil
+		}
+		for _, finalizer := range finalizers {
+			controllerutil.RemoveFinalizer(object, finalizer)
+		}
+		return testClient.Update(ctx, object)
+	}
+	for ; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+		// Errors are conflicts, and mended by the next turn.
+		statefulSets := &appsv1.StatefulSetList{}
+		_ = testClient.List(ctx, statefulSets)
+		for _, statefulSet := range statefulSets.Items {
+			_ = release(&statefulSet, metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents)
+		}
+		claims := &corev1.PersistentVolumeClaimList{}
+		_ = testClient.List(ctx, claims)
+		for _, claim := range claims.Items {
+			_ = release(&claim, "kubernetes.io/pvc-protection")
+		}
+	}
+	return nil
+}
+
+func startExtension(ctx context.Context) {
+	Expect(testClient.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: extensionNamespace}})).To(Succeed())
+	directory := GinkgoT().TempDir()
+	write := func(name string, data []byte) string {
+		filename := filepath.Join(directory, name)
+		Expect(os.WriteFile(filename, data, 0o600)).To(Succeed())
+		return filename
+	}
+	port := freePort()
+	cmd := app.NewCommand()
+	cmd.SetArgs([]string{
+		"--kubeconfig=" + write("kubeconfig", kubeconfig),
+		"--config=" + write("config.yaml", []byte("apiVersion: config.registry.extensions.gardener.cloud/v1alpha1\nkind: Configuration\nhealthCheckConfig: {syncPeriod: 1s}\n")),
+		"--leader-election=false",
+		"--metrics-bind-address=0",
+		"--health-bind-address=0",
+		"--heartbeat-namespace=" + extensionNamespace,
+		"--webhook-config-mode=url",
+		"--webhook-config-url=127.0.0.1:" + port,
+		"--webhook-config-server-port=" + port,
+		"--webhook-config-namespace=" + extensionNamespace,
+		"--webhook-config-cert-dir=" + filepath.Join(directory, "certificates"),
+		"--log-format=text",
+	})
+	inBackground(app.Name, cmd.ExecuteContext)
+
+	By("Wait for the heartbeat")
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: extensionNamespace, Name: "gardener-extension-heartbeat"}}
+	Eventually(ctx, get(lease)).Should(Succeed())
+}
+
+func freePort() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { Expect(listener.Close()).To(Succeed()) }()
+	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+}

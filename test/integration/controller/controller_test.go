@@ -1,0 +1,478 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package controller_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net/url"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/cache"
+)
+
+var _ = Describe("Extension", func() {
+	var (
+		s *shoot
+
+		hub     = v1alpha3.RegistryCache{Upstream: "docker.io"}
+		private = v1alpha3.RegistryCache{
+			Upstream:            "private.example.com:5443",
+			SecretReferenceName: new("upstream-credentials"),
+			HTTP:                &v1alpha3.HTTP{TLS: new(false)},
+		}
+		credential = map[string]string{"username": "robot$puller", "password": "example: \"#%*\n"}
+	)
+
+	const (
+		hubName     = "registry-docker-io"
+		privateName = "registry-private-example-com-5443"
+	)
+
+	BeforeEach(func(ctx SpecContext) {
+		s = newShoot(ctx)
+	})
+
+	It("deploys caches and says where they are", func(ctx SpecContext) {
+		s.refer(ctx, "upstream-credentials", "v1", credential)
+		extension := s.reconcile(ctx, hub, private)
+
+		By("Provider status")
+		status := statusOf(extension)
+		Expect(status.Caches).To(HaveLen(2))
+		Expect(status.Caches[0].Upstream).To(Equal("docker.io"))
+		Expect(status.Caches[0].RemoteURL).To(Equal("https://registry-1.docker.io"))
+		Expect(status.Caches[0].Endpoint).To(Equal("https://" + clusterIP(ctx, hubName) + ":5000"))
+		Expect(status.Caches[1].Endpoint).To(Equal("http://" + clusterIP(ctx, privateName) + ":5000"))
+
+		By("Certificate")
+		bundle := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: *status.CASecretName}}
+		Expect(get(bundle)(ctx)).To(Succeed())
+		expectCertificate(ctx, hubName+"-tls", status.Caches[0].Endpoint, bundle.Data["bundle.crt"])
+
+		By("Configuration")
+		config := inShoot(&corev1.Secret{}, privateName+"-config")
+		Eventually(ctx, get(config)).Should(Succeed())
+		var parsed struct {
+			Proxy struct{ Username, Password string } `json:"proxy"`
+		}
+		Expect(yaml.Unmarshal(config.Data["config.yml"], &parsed)).To(Succeed())
+		Expect(parsed.Proxy.Username).To(Equal(credential["username"]))
+		Expect(parsed.Proxy.Password).To(Equal(credential["password"]))
+
+		By("Objects")
+		for _, name := range []string{hubName, privateName} {
+			Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, name))).Should(Succeed())
+			Eventually(ctx, get(inShoot(&networkingv1.NetworkPolicy{}, name))).Should(Succeed())
+		}
+		Expect(get(inShoot(&policyv1.PodDisruptionBudget{}, hubName))(ctx)).To(beNotFound())
+		Expect(get(inShoot(&vpaautoscalingv1.VerticalPodAutoscaler{}, hubName))(ctx)).To(beNotFound())
+
+		By("Health, which nobody reports for the pods here")
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(get(extension)(ctx)).To(Succeed())
+			g.Expect(extension.Status.Conditions).To(ContainElement(And(
+				HaveField("Type", gardencorev1beta1.ShootSystemComponentsHealthy),
+				HaveField("Message", ContainSubstring(hubName)),
+			)))
+		}).Should(Succeed())
+	})
+
+	It("deploys nothing that no cache needs any more", func(ctx SpecContext) {
+		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+			shoot.Spec.Kubernetes.VerticalPodAutoscaler = &gardencorev1beta1.VerticalPodAutoscaler{Enabled: true}
+		})
+		available := hub
+		available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+		caName := *statusOf(s.reconcile(ctx, available)).CASecretName
+		Eventually(ctx, get(inShoot(&policyv1.PodDisruptionBudget{}, hubName))).Should(Succeed())
+		Eventually(ctx, get(inShoot(&vpaautoscalingv1.VerticalPodAutoscaler{}, hubName))).Should(Succeed())
+
+		plain := hub
+		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
+		Expect(statusOf(s.reconcile(ctx, plain)).CASecretName).To(BeNil())
+		Eventually(ctx, get(inShoot(&policyv1.PodDisruptionBudget{}, hubName))).Should(beNotFound())
+		Eventually(ctx, get(inShoot(&corev1.Secret{}, hubName+"-tls"))).Should(beNotFound())
+		Expect(get(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: caName}})(ctx)).To(beNotFound())
+	})
+
+	It("keeps certificates from one reconciliation to the next", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		before := inShoot(&corev1.Secret{}, hubName+"-tls")
+		Eventually(ctx, get(before)).Should(Succeed())
+		s.reconcile(ctx, hub)
+		after := inShoot(&corev1.Secret{}, hubName+"-tls")
+		Consistently(ctx, func(g Gomega) {
+			g.Expect(get(after)(ctx)).To(Succeed())
+			g.Expect(after.Data).To(Equal(before.Data))
+		}).Should(Succeed())
+	})
+
+	Describe("with credentials that cannot be used", func() {
+		expectProblem := func(lastError *gardencorev1beta1.LastError, texts ...string) {
+			GinkgoHelper()
+			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
+			for _, text := range texts {
+				Expect(lastError.Description).To(ContainSubstring(text))
+			}
+		}
+
+		It("deploys nothing, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
+			s.refer(ctx, "upstream-credentials", "v1", nil)
+			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "missing, create it")
+			Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
+			Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
+
+			s.createSecret(ctx, "v1", credential, true)
+			s.reconcile(ctx, hub, private)
+		})
+
+		It("says everything at once", func(ctx SpecContext) {
+			s.refer(ctx, "upstream-credentials", "mutable", credential, true)
+			other, third := private, private
+			other.Upstream, other.SecretReferenceName = "other.example.com", new("no-such-entry")
+			third.Upstream, third.SecretReferenceName = "third.example.com", new("a-config-map")
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+				entry := shoot.Spec.Resources[0]
+				entry.Name, entry.ResourceRef.Kind = "a-config-map", "ConfigMap"
+				shoot.Spec.Resources = append(shoot.Spec.Resources, entry)
+			})
+			lastError := s.reconcileWithError(ctx, private, other, third)
+			expectProblem(lastError,
+				"cache private.example.com:5443", "garden-dev/mutable", "must be immutable",
+				"cache other.example.com", `"no-such-entry"`,
+				"cache third.example.com", "ConfigMap",
+			)
+			Expect(lastError.Description).NotTo(ContainSubstring("example: "))
+		})
+
+		It("leaves the caches that run alone", func(ctx SpecContext) {
+			s.refer(ctx, "upstream-credentials", "v1", credential)
+			before := s.reconcile(ctx, hub, private).Status.ProviderStatus
+			config := inShoot(&corev1.Secret{}, privateName+"-config")
+			Eventually(ctx, get(config)).Should(Succeed())
+			data := config.Data
+
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
+			expectProblem(s.reconcileWithError(ctx, hub, private), `Secret "v2"`)
+			Consistently(ctx, func(g Gomega) {
+				g.Expect(get(config)(ctx)).To(Succeed())
+				g.Expect(config.Data).To(Equal(data))
+			}).Should(Succeed())
+			extension := s.extension()
+			Expect(get(extension)(ctx)).To(Succeed())
+			Expect(extension.Status.ProviderStatus).To(Equal(before))
+		})
+	})
+
+	It("removes a cache with its volume, and nothing else", func(ctx SpecContext) {
+		plain := private
+		plain.SecretReferenceName = nil
+		s.reconcile(ctx, hub, plain)
+		createClaim(ctx, hubName)
+		createClaim(ctx, privateName)
+
+		status := statusOf(s.reconcile(ctx, hub))
+		Expect(status.Caches).To(HaveLen(1))
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, privateName))).Should(beNotFound())
+		Eventually(ctx, get(inShoot(&corev1.Service{}, privateName))).Should(beNotFound())
+		Eventually(ctx, get(inShoot(&corev1.Secret{}, privateName+"-config"))).Should(beNotFound())
+		Eventually(ctx, get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(privateName, 0)))).Should(beNotFound())
+		Consistently(ctx, func(g Gomega) {
+			claim := inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(hubName, 0))
+			g.Expect(get(claim)(ctx)).To(Succeed())
+			g.Expect(claim.DeletionTimestamp).To(BeNil())
+		}).Should(Succeed())
+	})
+
+	It("removes everything when it is deleted", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		createClaim(ctx, hubName)
+
+		s.delete(ctx)
+		Eventually(ctx, get(s.extension())).Should(beNotFound())
+		Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
+		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
+		Expect(get(inShoot(&appsv1.StatefulSet{}, hubName))(ctx)).To(beNotFound())
+		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(beNotFound())
+		Eventually(ctx, get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(hubName, 0)))).Should(beNotFound())
+		expectNoCertificates(ctx, s.namespace)
+	})
+
+	It("waits for nothing when the Shoot is deleted by force", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		hold(ctx, s.managedResource(cache.ManagedResource))
+		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+			shoot.DeletionTimestamp = new(metav1.Now())
+			metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.AnnotationConfirmationForceDeletion, "true")
+		})
+
+		s.delete(ctx)
+		Eventually(ctx, get(s.extension())).Should(beNotFound())
+		managedResource := s.managedResource(cache.ManagedResource)
+		Expect(get(managedResource)(ctx)).To(Succeed())
+		Expect(managedResource.DeletionTimestamp).NotTo(BeNil())
+		expectNoCertificates(ctx, s.namespace)
+	})
+
+	Describe("of a hibernated Shoot", func() {
+		hibernate := func(ctx context.Context, hibernated bool) {
+			GinkgoHelper()
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+				shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(hibernated)}
+				shoot.Status.IsHibernated = hibernated
+			})
+		}
+
+		It("keeps what it has until the Shoot wakes up", func(ctx SpecContext) {
+			s.reconcile(ctx, hub)
+			hibernate(ctx, true)
+			Expect(statusOf(s.reconcile(ctx, hub, v1alpha3.RegistryCache{Upstream: "quay.io"})).Caches).To(HaveLen(1))
+			Expect(get(inShoot(&corev1.Service{}, "registry-quay-io"))(ctx)).To(beNotFound())
+
+			hibernate(ctx, false)
+			Expect(statusOf(s.reconcile(ctx, hub, v1alpha3.RegistryCache{Upstream: "quay.io"})).Caches).To(HaveLen(2))
+		})
+
+		It("is reconciled without having been deployed ever", func(ctx SpecContext) {
+			hibernate(ctx, true)
+			Expect(s.reconcile(ctx, hub).Status.ProviderStatus).To(BeNil())
+		})
+
+		It("is deleted without waiting for a control plane that is off", func(ctx SpecContext) {
+			s.reconcile(ctx, hub)
+			hibernate(ctx, true)
+			hold(ctx, s.managedResource(cache.ManagedResource))
+			s.delete(ctx)
+			Eventually(ctx, get(s.extension())).Should(beNotFound())
+			managedResource := s.managedResource(cache.ManagedResource)
+			Expect(get(managedResource)(ctx)).To(Succeed())
+			Expect(managedResource.DeletionTimestamp).NotTo(BeNil())
+		})
+	})
+
+	It("leaves the caches running while the Shoot moves to another seed", func(ctx SpecContext) {
+		status := statusOf(s.reconcile(ctx, hub))
+		statefulSet := inShoot(&appsv1.StatefulSet{}, hubName)
+		Eventually(ctx, get(statefulSet)).Should(Succeed())
+		createClaim(ctx, hubName)
+
+		By("Migrate")
+		s.operate(ctx, v1beta1constants.GardenerOperationMigrate, hub)
+		Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
+		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
+		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
+		Expect(get(inShoot(&appsv1.StatefulSet{}, hubName))(ctx)).To(Succeed())
+		persistent := &corev1.SecretList{}
+		Expect(testClient.List(ctx, persistent, client.InNamespace(s.namespace), client.MatchingLabels{"persist": "true", "name": "ca-extension-registry-cache"})).To(Succeed())
+		Expect(persistent.Items).To(HaveLen(1), "the CA is there for gardenlet to carry it to the other seed")
+		s.delete(ctx)
+		Eventually(ctx, get(s.extension())).Should(beNotFound())
+
+		By("Restore")
+		Expect(statusOf(s.operate(ctx, v1beta1constants.GardenerOperationRestore, hub))).To(Equal(status))
+		Eventually(ctx, get(s.managedResource(cache.ManagedResource))).Should(Succeed())
+		restored := inShoot(&appsv1.StatefulSet{}, hubName)
+		Expect(get(restored)(ctx)).To(Succeed())
+		Expect(restored.UID).To(Equal(statefulSet.UID))
+		Expect(get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(hubName, 0)))(ctx)).To(Succeed())
+	})
+
+	Describe("with a volume that grows", func() {
+		grown := v1alpha3.RegistryCache{Upstream: "docker.io", Volume: &v1alpha3.Volume{Size: new(resource.MustParse("20Gi"))}}
+
+		It("expands the claim and replaces the StatefulSet", func(ctx SpecContext) {
+			createStorageClass(ctx, true)
+			s.reconcile(ctx, hub)
+			before := inShoot(&appsv1.StatefulSet{}, hubName)
+			Eventually(ctx, get(before)).Should(Succeed())
+			claim := createClaim(ctx, hubName)
+
+			s.reconcile(ctx, grown)
+			Expect(get(claim)(ctx)).To(Succeed())
+			Expect(claim.DeletionTimestamp).To(BeNil())
+			Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("20Gi"))
+			after := inShoot(&appsv1.StatefulSet{}, hubName)
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(after)(ctx)).To(Succeed())
+				g.Expect(after.UID).NotTo(Equal(before.UID))
+				g.Expect(after.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage().String()).To(Equal("20Gi"))
+			}).Should(Succeed())
+			Expect(after.Spec.Template).To(Equal(before.Spec.Template), "no pod has a reason to be replaced")
+
+			By("Once only")
+			s.reconcile(ctx, grown)
+			Consistently(ctx, func(g Gomega) {
+				again := inShoot(&appsv1.StatefulSet{}, hubName)
+				g.Expect(get(again)(ctx)).To(Succeed())
+				g.Expect(again.UID).To(Equal(after.UID))
+			}).Should(Succeed())
+		})
+
+		It("tells the owner when the storage class does not allow it", func(ctx SpecContext) {
+			createStorageClass(ctx, false)
+			s.reconcile(ctx, hub)
+			before := inShoot(&appsv1.StatefulSet{}, hubName)
+			Eventually(ctx, get(before)).Should(Succeed())
+			createClaim(ctx, hubName)
+
+			lastError := s.reconcileWithError(ctx, grown)
+			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
+			Expect(lastError.Description).To(And(ContainSubstring("cache docker.io"), ContainSubstring("20Gi"), ContainSubstring("set its size back")))
+			after := inShoot(&appsv1.StatefulSet{}, hubName)
+			Expect(get(after)(ctx)).To(Succeed())
+			Expect(after.UID).To(Equal(before.UID))
+		})
+	})
+
+	It("takes over a StatefulSet of another kind with its volume", func(ctx SpecContext) {
+		claim := createClaim(ctx, hubName)
+		labels := map[string]string{"app": hubName, "upstream-host": "docker.io"}
+		other := inShoot(&appsv1.StatefulSet{}, hubName)
+		other.Spec = appsv1.StatefulSetSpec{
+			ServiceName: "other",
+			Selector:    &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "registry-cache", Image: "example.com/registry:3"}}},
+			},
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{*newClaim(component.VolumeClaimTemplate)},
+		}
+		Expect(testClient.Create(ctx, other)).To(Succeed())
+
+		s.reconcile(ctx, hub)
+		Eventually(ctx, func(g Gomega) {
+			taken := inShoot(&appsv1.StatefulSet{}, hubName)
+			g.Expect(get(taken)(ctx)).To(Succeed())
+			g.Expect(taken.Spec.ServiceName).To(Equal(hubName))
+			g.Expect(taken.Spec.PodManagementPolicy).To(Equal(appsv1.ParallelPodManagement))
+		}).Should(Succeed())
+		Expect(get(claim)(ctx)).To(Succeed())
+		Expect(claim.DeletionTimestamp).To(BeNil())
+	})
+
+	It("refuses a configuration of an unknown version", func(ctx SpecContext) {
+		extension := s.extension()
+		extension.Annotations = map[string]string{v1beta1constants.GardenerOperation: v1beta1constants.GardenerOperationReconcile}
+		extension.Spec = extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "registry-cache"}}
+		Expect(testClient.Create(ctx, extension)).To(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(get(extension)(ctx)).To(Succeed())
+			g.Expect(extension.Status.LastError).NotTo(BeNil())
+			g.Expect(extension.Status.LastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
+			g.Expect(extension.Status.LastError.Description).To(ContainSubstring("providerConfig"))
+		}).Should(Succeed())
+	})
+})
+
+func inShoot[T client.Object](object T, name string) T {
+	object.SetNamespace(component.Namespace)
+	object.SetName(name)
+	return object
+}
+
+func clusterIP(ctx context.Context, name string) string {
+	GinkgoHelper()
+	service := inShoot(&corev1.Service{}, name)
+	Expect(get(service)(ctx)).To(Succeed())
+	return service.Spec.ClusterIP
+}
+
+func expectCertificate(ctx context.Context, secretName, endpoint string, bundle []byte) {
+	GinkgoHelper()
+	secret := inShoot(&corev1.Secret{}, secretName)
+	Eventually(ctx, get(secret)).Should(Succeed())
+	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	Expect(err).NotTo(HaveOccurred())
+	roots := x509.NewCertPool()
+	Expect(roots.AppendCertsFromPEM(bundle)).To(BeTrue())
+	location, err := url.Parse(endpoint)
+	Expect(err).NotTo(HaveOccurred())
+	_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: location.Hostname()})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(pair.Leaf.NotAfter).To(BeTemporally("~", time.Now().Add(90*24*time.Hour), time.Hour))
+}
+
+func expectNoCertificates(ctx context.Context, namespace string) {
+	GinkgoHelper()
+	secrets := &corev1.SecretList{}
+	Expect(testClient.List(ctx, secrets, client.InNamespace(namespace), client.MatchingLabels{"manager-identity": "extension-registry-cache"})).To(Succeed())
+	Expect(secrets.Items).To(BeEmpty())
+}
+
+// hold keeps an object from going away until the test ends, as when its controller is off.
+func hold(ctx context.Context, object client.Object) {
+	GinkgoHelper()
+	set := func(ctx context.Context, finalizers string) error {
+		return testClient.Patch(ctx, object, client.RawPatch("application/json-patch+json", []byte(finalizers)))
+	}
+	Eventually(ctx, func(ctx context.Context) error {
+		return set(ctx, `[{"op":"add","path":"/metadata/finalizers/-","value":"example.com/hold"}]`)
+	}).Should(Succeed())
+	DeferCleanup(func(ctx context.Context) {
+		Expect(client.IgnoreNotFound(testClient.Get(ctx, client.ObjectKeyFromObject(object), object))).To(Succeed())
+		if object.GetDeletionTimestamp() == nil {
+			return
+		}
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
+			g.Expect(object.GetFinalizers()).To(ConsistOf("example.com/hold"))
+		}).Should(Succeed())
+		Expect(set(ctx, `[{"op":"remove","path":"/metadata/finalizers"}]`)).To(Succeed())
+	})
+}
+
+func newClaim(name string) *corev1.PersistentVolumeClaim {
+	claim := inShoot(&corev1.PersistentVolumeClaim{}, name)
+	claim.Spec = corev1.PersistentVolumeClaimSpec{
+		AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+		StorageClassName: new("example"),
+		Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")}},
+	}
+	return claim
+}
+
+// createClaim creates the claim that the StatefulSet controller would create, with a volume.
+func createClaim(ctx context.Context, statefulSet string) *corev1.PersistentVolumeClaim {
+	GinkgoHelper()
+	claim := newClaim(component.ClaimName(statefulSet, 0))
+	claim.Labels = map[string]string{"app": statefulSet, "upstream-host": map[string]string{
+		"registry-docker-io": "docker.io", "registry-private-example-com-5443": "private.example.com-5443",
+	}[statefulSet]}
+	Expect(testClient.Create(ctx, claim)).To(Succeed())
+	claim.Status.Phase = corev1.ClaimBound
+	Expect(testClient.Status().Update(ctx, claim)).To(Succeed())
+	return claim
+}
+
+func createStorageClass(ctx context.Context, expandable bool) {
+	GinkgoHelper()
+	class := &storagev1.StorageClass{
+		ObjectMeta:           metav1.ObjectMeta{Name: "example"},
+		Provisioner:          "example.com/volumes",
+		AllowVolumeExpansion: new(expandable),
+	}
+	Expect(testClient.Create(ctx, class)).To(Succeed())
+	DeferCleanup(func(ctx context.Context) { Expect(testClient.Delete(ctx, class)).To(Succeed()) })
+}

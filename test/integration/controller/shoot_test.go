@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package controller_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	component "github.com/larder-project/larder/pkg/component/cache"
+)
+
+// A shoot is what gardenlet puts into a seed for a Shoot that uses the extension.
+type shoot struct {
+	namespace string
+	object    *gardencorev1beta1.Shoot
+}
+
+func newShoot(ctx context.Context) *shoot {
+	GinkgoHelper()
+	suffix := make([]byte, 4)
+	_, err := rand.Read(suffix)
+	Expect(err).NotTo(HaveOccurred())
+	s := &shoot{
+		namespace: "shoot--dev--" + hex.EncodeToString(suffix),
+		object: &gardencorev1beta1.Shoot{
+			TypeMeta:   metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "garden-dev", Name: "example"},
+			Spec:       gardencorev1beta1.ShootSpec{Kubernetes: gardencorev1beta1.Kubernetes{Version: "1.36.3"}},
+		},
+	}
+	Expect(testClient.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:   s.namespace,
+		Labels: map[string]string{v1beta1constants.GardenRole: v1beta1constants.GardenRoleShoot},
+	}})).To(Succeed())
+	Expect(testClient.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1beta1constants.SecretNameGardener},
+		Data:       map[string][]byte{"kubeconfig": kubeconfig},
+	})).To(Succeed())
+	s.update(ctx, func(*gardencorev1beta1.Shoot) {})
+	DeferCleanup(s.cleanUp)
+	return s
+}
+
+// update changes the Shoot as it stands in the Cluster.
+func (s *shoot) update(ctx context.Context, change func(*gardencorev1beta1.Shoot)) {
+	GinkgoHelper()
+	change(s.object)
+	data, err := json.Marshal(s.object)
+	Expect(err).NotTo(HaveOccurred())
+	cluster := &extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	_, err = controllerutil.CreateOrUpdate(ctx, testClient, cluster, func() error {
+		cluster.Spec.Shoot = runtime.RawExtension{Raw: data}
+		cluster.Spec.CloudProfile = runtime.RawExtension{Raw: []byte(`{"apiVersion":"core.gardener.cloud/v1beta1","kind":"CloudProfile"}`)}
+		return nil
+	})
+	Expect(err).NotTo(HaveOccurred())
+}
+
+// refer adds an entry to spec.resources, and gardenlet's copy of the Secret that it refers to, unless the data is nil.
+func (s *shoot) refer(ctx context.Context, entry, secretName string, data map[string]string, mutable ...bool) {
+	GinkgoHelper()
+	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+		shoot.Spec.Resources = append(shoot.Spec.Resources, gardencorev1beta1.NamedResourceReference{
+			Name:        entry,
+			ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: secretName},
+		})
+	})
+	if data != nil {
+		s.createSecret(ctx, secretName, data, len(mutable) == 0)
+	}
+}
+
+func (s *shoot) createSecret(ctx context.Context, name string, data map[string]string, immutable bool) {
+	GinkgoHelper()
+	Expect(testClient.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1beta1constants.ReferencedResourcesPrefix + name},
+		Type:       corev1.SecretTypeOpaque,
+		Immutable:  new(immutable),
+		StringData: data,
+	})).To(Succeed())
+}
+
+func (s *shoot) extension() *extensionsv1alpha1.Extension {
+	return &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: registry.ExtensionType}}
+}
+
+// operate asks for an operation as gardenlet does, and returns the Extension once it is over.
+func (s *shoot) operate(ctx context.Context, operation string, caches ...v1alpha3.RegistryCache) *extensionsv1alpha1.Extension {
+	GinkgoHelper()
+	data, err := json.Marshal(&v1alpha3.RegistryConfig{
+		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha3.SchemeGroupVersion.String(), Kind: "RegistryConfig"},
+		Caches:   caches,
+	})
+	Expect(err).NotTo(HaveOccurred())
+	started := time.Now().UTC()
+	extension := s.extension()
+	Eventually(ctx, func() error {
+		_, err := controllerutil.CreateOrUpdate(ctx, testClient, extension, func() error {
+			metav1.SetMetaDataAnnotation(&extension.ObjectMeta, v1beta1constants.GardenerOperation, operation)
+			metav1.SetMetaDataAnnotation(&extension.ObjectMeta, v1beta1constants.GardenerTimestamp, started.Format(time.RFC3339Nano))
+			extension.Spec.Type = registry.ExtensionType
+			extension.Spec.ProviderConfig = &runtime.RawExtension{Raw: data}
+			return nil
+		})
+		return err
+	}).Should(Succeed())
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(extension), extension)).To(Succeed())
+		last := extension.Status.LastOperation
+		g.Expect(last).NotTo(BeNil())
+		g.Expect(last.State).To(Or(Equal(gardencorev1beta1.LastOperationStateSucceeded), Equal(gardencorev1beta1.LastOperationStateError)))
+		g.Expect(last.LastUpdateTime.Time).To(BeTemporally(">=", started.Truncate(time.Second)))
+		g.Expect(extension.Status.ObservedGeneration).To(Equal(extension.Generation))
+		g.Expect(extension.Annotations).NotTo(HaveKey(v1beta1constants.GardenerOperation))
+	}).Should(Succeed())
+	return extension
+}
+
+func (s *shoot) reconcile(ctx context.Context, caches ...v1alpha3.RegistryCache) *extensionsv1alpha1.Extension {
+	GinkgoHelper()
+	extension := s.operate(ctx, v1beta1constants.GardenerOperationReconcile, caches...)
+	Expect(extension.Status.LastError).To(BeNil())
+	Expect(extension.Status.LastOperation.State).To(Equal(gardencorev1beta1.LastOperationStateSucceeded))
+	return extension
+}
+
+func (s *shoot) reconcileWithError(ctx context.Context, caches ...v1alpha3.RegistryCache) *gardencorev1beta1.LastError {
+	GinkgoHelper()
+	extension := s.operate(ctx, v1beta1constants.GardenerOperationReconcile, caches...)
+	Expect(extension.Status.LastError).NotTo(BeNil())
+	return extension.Status.LastError
+}
+
+func (s *shoot) delete(ctx context.Context) {
+	GinkgoHelper()
+	Expect(testClient.Delete(ctx, s.extension())).To(Succeed())
+}
+
+func (s *shoot) cleanUp(ctx context.Context) {
+	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+		shoot.Spec.Hibernation = nil
+		shoot.Status.IsHibernated = false
+	})
+	Expect(client.IgnoreNotFound(testClient.Delete(ctx, s.extension()))).To(Succeed())
+	Eventually(ctx, get(s.extension())).Should(beNotFound())
+	Expect(testClient.Delete(ctx, &extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
+	Expect(testClient.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(component.Namespace))).To(Succeed())
+}
+
+func (s *shoot) managedResource(name string) *resourcesv1alpha1.ManagedResource {
+	return &resourcesv1alpha1.ManagedResource{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
+}
+
+func statusOf(extension *extensionsv1alpha1.Extension) *registry.RegistryStatus {
+	GinkgoHelper()
+	decoder, err := codec.New()
+	Expect(err).NotTo(HaveOccurred())
+	status, err := decoder.DecodeStatus(extension.Status.ProviderStatus)
+	Expect(err).NotTo(HaveOccurred())
+	return status
+}
+
+// get returns a function that reads the object.
+func get(object client.Object) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return testClient.Get(ctx, client.ObjectKeyFromObject(object), object)
+	}
+}
+
+func beNotFound() OmegaMatcher {
+	return WithTransform(apierrors.IsNotFound, BeTrue())
+}

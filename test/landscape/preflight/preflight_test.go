@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"os/exec"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+var _ = Describe("missing", func() {
+	finder := func(absent ...string) func(string) (string, error) {
+		return func(program string) (string, error) {
+			for _, name := range absent {
+				if name == program {
+					return "", exec.ErrNotFound
+				}
+			}
+			return program, nil
+		}
+	}
+
+	It("is nothing on a machine that has all", func() {
+		Expect(missing(finder())).To(BeEmpty())
+	})
+
+	It("names the packages", func() {
+		var packages []string
+		for _, requirement := range missing(finder("runc", "/usr/lib/cni/ptp")) {
+			packages = append(packages, requirement.debianName)
+		}
+		Expect(packages).To(Equal([]string{"runc", "containernetworking-plugins"}))
+	})
+})

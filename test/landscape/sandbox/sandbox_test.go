@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sandbox
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/test/landscape"
+)
+
+var _ = Describe("Choosing a subnet", func() {
+	pool := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}
+	prefixes := func(texts ...string) (parsed []netip.Prefix) {
+		for _, text := range texts {
+			parsed = append(parsed, netip.MustParsePrefix(text))
+		}
+		return parsed
+	}
+
+	It("is the same for the same landscape", func() {
+		first, err := choose(pools, nil, "larder-1")
+		Expect(err).NotTo(HaveOccurred())
+		second, err := choose(pools, nil, "larder-1")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first).To(Equal(second))
+		Expect(first.Bits()).To(Equal(30))
+	})
+
+	It("takes the only free one", func() {
+		subnet, err := choose(pool, prefixes("192.0.2.0/30", "192.0.2.5/32", "192.0.2.12/30", "10.0.0.0/8"), "any")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(subnet).To(Equal(netip.MustParsePrefix("192.0.2.8/30")))
+	})
+
+	It("fails if there is none", func() {
+		_, err := choose(pool, prefixes("192.0.2.0/24"), "any")
+		Expect(err).To(MatchError(ContainSubstring("all networks")))
+	})
+})
+
+var _ = Describe("Control groups", func() {
+	It("finds the mounted hierarchies of both versions", func() {
+		Expect(hierarchies(`30 22 0:25 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:26 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
+32 30 0:27 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+33 1 0:5 / /proc rw - proc proc rw
+`)).To(Equal([]hierarchy{{path: "/sys/fs/cgroup/cpu"}, {path: "/sys/fs/cgroup/unified", unified: true}}))
+	})
+
+	It("hands the processors down to a new group of version 1", func() {
+		root := GinkgoT().TempDir()
+		Expect(os.Mkdir(filepath.Join(root, "group"), 0o750)).To(Succeed())
+		for path, content := range map[string]string{
+			"cpuset.cpus": "0-3\n", "cpuset.mems": "0\n", "group/cpuset.cpus": "\n", "group/cpuset.mems": "1\n",
+		} {
+			Expect(os.WriteFile(filepath.Join(root, path), []byte(content), 0o600)).To(Succeed())
+		}
+		Expect(inheritCPUSet(root, "group")).To(Succeed())
+		Expect(os.ReadFile(filepath.Join(root, "group", "cpuset.cpus"))).To(BeEquivalentTo("0-3\n"))
+		Expect(os.ReadFile(filepath.Join(root, "group", "cpuset.mems"))).To(BeEquivalentTo("1\n"), "what is set stays")
+	})
+
+	It("does without processors to hand down", func() {
+		root := GinkgoT().TempDir()
+		Expect(os.Mkdir(filepath.Join(root, "group"), 0o750)).To(Succeed())
+		Expect(inheritCPUSet(root, "group")).To(Succeed())
+	})
+})
+
+var _ = Describe("The folder", func() {
+	open := func(dir string) *landscape.Landscape {
+		GinkgoT().Setenv(landscape.DirVariable, dir)
+		l, err := landscape.Open()
+		Expect(err).NotTo(HaveOccurred())
+		return l
+	}
+
+	It("is removed with its content", func() {
+		l := open(filepath.Join(GinkgoT().TempDir(), "new", "landscape"))
+		Expect(CreateDir(l)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(l.Dir(), "file"), nil, 0o600)).To(Succeed())
+		Expect(removeDir(l)).To(BeTrue())
+		Expect(l.Dir()).NotTo(BeADirectory())
+		Expect(removeDir(l)).To(BeFalse(), "there is nothing to remove")
+	})
+
+	It("is never one of somebody else", func() {
+		l := open(GinkgoT().TempDir())
+		precious := filepath.Join(l.Dir(), "precious")
+		Expect(os.WriteFile(precious, nil, 0o600)).To(Succeed())
+		_, err := removeDir(l)
+		Expect(err).To(MatchError(ContainSubstring("refusing to remove it")))
+		Expect(precious).To(BeARegularFile())
+	})
+})

@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package supervisor
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+var _ = Describe("Supervisor", func() {
+	var (
+		ctx    context.Context
+		dir    string
+		client *Client
+	)
+
+	// supervise returns a client of a supervisor of shell scripts.
+	supervise := func(scripts map[string]Spec) *Client {
+		var specs []Spec
+		for name, spec := range scripts {
+			spec.Name = name
+			spec.Path, spec.Args = "/bin/sh", append([]string{"-c"}, spec.Args...)
+			specs = append(specs, spec)
+		}
+		s := New(specs, dir)
+		reaping, stop := context.WithCancel(context.Background())
+		reaped := make(chan struct{})
+		go func() { defer close(reaped); s.Reap(reaping) }()
+		DeferCleanup(func() {
+			for _, spec := range specs {
+				Expect(s.Stop(context.Background(), spec.Name)).To(Succeed())
+			}
+			stop()
+			<-reaped
+		})
+
+		socket := filepath.Join(dir, "socket")
+		listener, err := net.Listen("unix", socket)
+		Expect(err).NotTo(HaveOccurred())
+		server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Second}
+		go func() { _ = server.Serve(listener) }()
+		DeferCleanup(server.Close)
+		return NewClient(socket)
+	}
+	status := func() Status {
+		statuses, err := client.Status(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(statuses).To(HaveLen(1))
+		return statuses[0]
+	}
+
+	BeforeEach(func() {
+		ctx = GinkgoT().Context()
+		dir = GinkgoT().TempDir()
+	})
+
+	It("starts and stops a process", func() {
+		client = supervise(map[string]Spec{"sleeper": {Args: []string{"echo hello; exec sleep 60"}}})
+		Expect(status().State).To(Equal(Stopped))
+
+		Expect(client.Start(ctx, "sleeper")).To(Succeed())
+		running := status()
+		Expect(running.State).To(Equal(Ready))
+		Expect(running.PID).NotTo(BeZero())
+		Eventually(func() ([]byte, error) { return os.ReadFile(filepath.Join(dir, "sleeper.log")) }).Should(BeEquivalentTo("hello\n"))
+
+		Expect(client.Start(ctx, "sleeper")).To(Succeed())
+		Expect(status().PID).To(Equal(running.PID), "what runs is left alone")
+
+		Expect(client.Stop(ctx, "sleeper")).To(Succeed())
+		Expect(status().State).To(Equal(Stopped))
+		Expect(syscall.Kill(running.PID, 0)).To(MatchError(syscall.ESRCH))
+	})
+
+	It("waits until the process is ready", func() {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		address := listener.Addr().String()
+		Expect(listener.Close()).To(Succeed())
+		client = supervise(map[string]Spec{"slow": {Args: []string{"exec sleep 60"}, Ready: "tcp://" + address}})
+
+		started := make(chan error)
+		go func() { started <- client.Start(ctx, "slow") }()
+		Consistently(started, 300*time.Millisecond).ShouldNot(Receive())
+		Expect(status().State).To(Equal(Starting))
+
+		listener, err = net.Listen("tcp", address)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(started, 5*time.Second).Should(Receive(BeNil()))
+		Expect(status().State).To(Equal(Ready))
+
+		Expect(listener.Close()).To(Succeed())
+		Expect(status().State).To(Equal(Unready))
+	})
+
+	It("shows the end of the log of a process that does not get ready", func() {
+		client = supervise(map[string]Spec{"broken": {Args: []string{"echo no such flag; exit 3"}, Ready: "tcp://127.0.0.1:1"}})
+		Expect(client.Start(ctx, "broken")).To(MatchError(And(
+			ContainSubstring("broken ended (exit code 3)"), ContainSubstring("no such flag"))))
+		Expect(status().State).To(Equal(Failed))
+		Consistently(status, time.Second).Should(HaveField("Restarts", 0), "a process that never worked is not tried again")
+	})
+
+	It("starts a process again that ends unasked", func() {
+		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 60"}}})
+		Expect(client.Start(ctx, "sleeper")).To(Succeed())
+		before := status().PID
+		Expect(syscall.Kill(before, syscall.SIGKILL)).To(Succeed())
+
+		Eventually(status, 5*time.Second).Should(And(HaveField("State", Ready), HaveField("Restarts", 1)))
+		Expect(status().PID).NotTo(Equal(before))
+		Expect(status().LastExit).To(Equal("signal: killed"))
+	})
+
+	It("does not know other processes", func() {
+		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 60"}}})
+		Expect(client.Start(ctx, "other")).To(MatchError(ContainSubstring(`no process called "other"`)))
+	})
+})
