@@ -2,8 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission_test calls the admission component, run as by its command
-// line, through a real gardener-apiserver with all of its own admission plugins.
+// Package admission_test calls the admission component, a process of its own,
+// through a real kube-apiserver and a real gardener-apiserver with all of its
+// own admission plugins.
 package admission_test
 
 import (
@@ -15,6 +16,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ import (
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -36,10 +39,30 @@ import (
 //go:embed testdata/garden.yaml
 var garden []byte
 
+// programVariable makes the test binary the admission component.
+const programVariable = "ADMISSION_TEST_PROGRAM"
+
 var (
 	ctx        = context.Background()
+	restConfig *rest.Config
 	testClient client.Client
+	program    *admissionProgram
 )
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) == "" {
+		os.Exit(m.Run())
+	}
+	// It ends with the test, however that ends.
+	programCtx, stop := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	if err := app.NewCommand().ExecuteContext(programCtx); err != nil {
+		os.Exit(1)
+	}
+}
 
 func TestAdmission(t *testing.T) {
 	RegisterFailHandler(Fail)
@@ -55,11 +78,12 @@ var _ = BeforeSuite(func() {
 	testEnv := &gardenerenvtest.GardenerTestEnvironment{
 		GardenerAPIServer: &gardenerenvtest.GardenerAPIServer{Args: []string{"--log-level=error"}},
 	}
-	config, err := testEnv.Start()
+	var err error
+	restConfig, err = testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
-	config.QPS = -1
-	testClient, err = client.New(config, client.Options{Scheme: kubernetes.GardenScheme})
+	restConfig.QPS = -1
+	testClient, err = client.New(restConfig, client.Options{Scheme: kubernetes.GardenScheme})
 	Expect(err).NotTo(HaveOccurred())
 	prepareGarden()
 
@@ -67,7 +91,9 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 	kubeconfig, err := user.KubeConfig()
 	Expect(err).NotTo(HaveOccurred())
-	startAdmission(kubeconfig)
+	program = newAdmissionProgram(kubeconfig)
+	program.start()
+	DeferCleanup(func() { program.stop() })
 })
 
 // prepareGarden creates what a Shoot refers to.
@@ -86,16 +112,22 @@ func prepareGarden() {
 	}
 }
 
-// startAdmission runs the program until the end of the suite, and returns when
-// its webhook is called. It manages its certificates as it does in a garden.
-func startAdmission(kubeconfig []byte) {
+// admissionProgram is the admission component.
+type admissionProgram struct {
+	args  []string
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+// newAdmissionProgram returns the program with a command line as in a garden.
+// It manages its certificates as it does there.
+func newAdmissionProgram(kubeconfig []byte) *admissionProgram {
 	GinkgoHelper()
 	directory := GinkgoT().TempDir()
 	kubeconfigFile := filepath.Join(directory, "kubeconfig.yaml")
 	Expect(os.WriteFile(kubeconfigFile, kubeconfig, 0o600)).To(Succeed())
 	port := freePort()
-	cmd := app.NewCommand()
-	cmd.SetArgs([]string{
+	return &admissionProgram{args: []string{
 		"--kubeconfig=" + kubeconfigFile,
 		"--leader-election=false",
 		"--webhook-config-mode=url",
@@ -106,21 +138,27 @@ func startAdmission(kubeconfig []byte) {
 		"--webhook-config-cert-dir=" + filepath.Join(directory, "certificates"),
 		"--metrics-bind-address=0",
 		"--health-bind-address=0",
-	})
+	}}
+}
 
-	runCtx, stop := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer GinkgoRecover()
-		defer close(stopped)
-		Expect(cmd.ExecuteContext(runCtx)).To(Succeed())
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).WithTimeout(30 * time.Second).Should(BeClosed())
-	})
+// start returns when the webhook for Shoots is called.
+func (p *admissionProgram) start() {
+	GinkgoHelper()
+	p.cmd = exec.Command(os.Args[0], p.args...)
+	p.cmd.Env = append(os.Environ(), programVariable+"=true")
+	p.cmd.Stdout, p.cmd.Stderr = GinkgoWriter, GinkgoWriter
+	stdin, err := p.cmd.StdinPipe()
+	Expect(err).NotTo(HaveOccurred())
+	p.stdin = stdin
+	Expect(p.cmd.Start()).To(Succeed())
 	Eventually(func() error { return testClient.Create(ctx, newShoot(caches(`{}`)), client.DryRunAll) }).
 		WithTimeout(30 * time.Second).Should(beDenied("spec.extensions[0].providerConfig.caches[0].upstream", "Required value"))
+}
+
+func (p *admissionProgram) stop() {
+	GinkgoHelper()
+	Expect(p.stdin.Close()).To(Succeed())
+	Expect(p.cmd.Wait()).To(Succeed())
 }
 
 func freePort() int {
