@@ -16,12 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
+	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 )
 
 const (
 	healthPath         = "/debug/health"
-	credentialsPath    = "/debug/credentials"
 	defaultMetricsPath = "/metrics"
 )
 
@@ -74,7 +74,7 @@ func newDebugHandler(config configuration.Debug, checks *health.Registry, engine
 				status = http.StatusServiceUnavailable
 			}
 			serveJSON(w, status, failures)
-		case credentialsPath:
+		case cacheconfig.CredentialsPath:
 			report := engine.Credentials()
 			if report == nil {
 				http.NotFound(w, r)

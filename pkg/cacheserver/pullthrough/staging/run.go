@@ -63,8 +63,8 @@ func (k *Keyring) step(ctx context.Context, judge Upstream) time.Duration {
 // dueNow returns what is to be tried now, what is to follow first.
 func (k *Keyring) dueNow() *held {
 	now := k.clock.Now()
-	for _, h := range []*held{k.next, k.current} {
-		if h != nil && !h.due.After(now) {
+	for _, h := range k.onTrial() {
+		if !h.due.After(now) {
 			return h
 		}
 	}
@@ -73,12 +73,22 @@ func (k *Keyring) dueNow() *held {
 
 func (k *Keyring) untilDue() time.Duration {
 	wait := pollInterval
-	for _, h := range []*held{k.next, k.current} {
-		if h != nil {
-			wait = min(wait, h.due.Sub(k.clock.Now()))
-		}
+	for _, h := range k.onTrial() {
+		wait = min(wait, h.due.Sub(k.clock.Now()))
 	}
 	return wait
+}
+
+// onTrial returns what the upstream can judge. Anonymous access has nothing to judge.
+func (k *Keyring) onTrial() []*held {
+	var all []*held
+	if k.next != nil {
+		all = append(all, k.next)
+	}
+	if k.current != nil && len(k.current.set.All()) > 0 {
+		all = append(all, k.current)
+	}
+	return all
 }
 
 // judge notes the upstream's verdict.
