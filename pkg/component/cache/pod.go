@@ -27,6 +27,9 @@ const (
 	tlsVolume       = "tls"
 	tlsDirectory    = configDirectory + "/tls"
 
+	credentialsVolume    = "credentials"
+	credentialsDirectory = configDirectory + "/credentials"
+
 	// deregistration is the time that passes until the nodes stop sending
 	// requests to a pod that is about to end. The server keeps accepting meanwhile.
 	deregistration = 5 * time.Second
@@ -35,7 +38,6 @@ const (
 
 	annotationConfigChecksum      = "checksum/config"
 	annotationCertificateChecksum = "checksum/certificate"
-	annotationCredentialVersion   = "registry.extensions.gardener.cloud/credential-version"
 )
 
 func podLabels(values Values) map[string]string {
@@ -47,7 +49,7 @@ func podLabels(values Values) map[string]string {
 }
 
 // restartAnnotations change whenever the server must be restarted to take over
-// what changed. None of them is derived from a secret.
+// what changed. A credential is taken over without that.
 func restartAnnotations(values Values) (map[string]string, error) {
 	configuration, err := values.config().Marshal()
 	if err != nil {
@@ -56,9 +58,6 @@ func restartAnnotations(values Values) (map[string]string, error) {
 	annotations := map[string]string{annotationConfigChecksum: checksum(configuration)}
 	if values.Certificate != nil {
 		annotations[annotationCertificateChecksum] = checksum(values.Certificate.Certificate)
-	}
-	if values.Credential != nil {
-		annotations[annotationCredentialVersion] = values.CredentialVersion
 	}
 	return annotations, nil
 }
@@ -186,6 +185,9 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 		{Name: VolumeClaimTemplate, MountPath: config.StorageRoot},
 		{Name: configVolume, MountPath: configDirectory, ReadOnly: true},
 	}
+	if values.Credential != nil {
+		mounts = append(mounts, corev1.VolumeMount{Name: credentialsVolume, MountPath: credentialsDirectory, ReadOnly: true})
+	}
 	if values.ServesTLS() {
 		mounts = append(mounts, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDirectory, ReadOnly: true})
 	}
@@ -194,6 +196,9 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 
 func volumes(values Values) []corev1.Volume {
 	volumes := []corev1.Volume{secretVolume(configVolume, values.configSecretName())}
+	if values.Credential != nil {
+		volumes = append(volumes, secretVolume(credentialsVolume, CredentialsSecretName(values.Name())))
+	}
 	if values.ServesTLS() {
 		volumes = append(volumes, secretVolume(tlsVolume, values.tlsSecretName()))
 	}
