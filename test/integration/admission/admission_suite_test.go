@@ -8,11 +8,7 @@
 package admission_test
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -25,8 +21,6 @@ import (
 	gardenerenvtest "github.com/gardener/gardener/test/envtest"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -34,10 +28,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache-admission/app"
+	"github.com/larder-project/larder/test/integration/admission/garden"
 )
-
-//go:embed testdata/garden.yaml
-var garden []byte
 
 // programVariable makes the test binary the admission component.
 const programVariable = "ADMISSION_TEST_PROGRAM"
@@ -85,7 +77,8 @@ var _ = BeforeSuite(func() {
 	restConfig.QPS = -1
 	testClient, err = client.New(restConfig, client.Options{Scheme: kubernetes.GardenScheme})
 	Expect(err).NotTo(HaveOccurred())
-	prepareGarden()
+	Expect(garden.Prepare(ctx, testClient)).To(Succeed())
+	Expect(garden.CreateProject(ctx, testClient, "dev")).To(Equal(namespace))
 
 	user, err := testEnv.ControlPlane.AddUser(envtest.User{Name: "admission", Groups: []string{"system:masters"}}, nil)
 	Expect(err).NotTo(HaveOccurred())
@@ -95,22 +88,6 @@ var _ = BeforeSuite(func() {
 	program.start()
 	DeferCleanup(func() { program.stop() })
 })
-
-// prepareGarden creates what a Shoot refers to.
-func prepareGarden() {
-	GinkgoHelper()
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(garden), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(&object.Object)
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		Expect(err).NotTo(HaveOccurred())
-		// gardener-apiserver's admission plugins learn of earlier objects a moment later.
-		Eventually(func() error { return testClient.Create(ctx, object) }).WithTimeout(30 * time.Second).Should(Succeed())
-	}
-}
 
 // admissionProgram is the admission component.
 type admissionProgram struct {
@@ -126,19 +103,7 @@ func newAdmissionProgram(kubeconfig []byte) *admissionProgram {
 	directory := GinkgoT().TempDir()
 	kubeconfigFile := filepath.Join(directory, "kubeconfig.yaml")
 	Expect(os.WriteFile(kubeconfigFile, kubeconfig, 0o600)).To(Succeed())
-	port := freePort()
-	return &admissionProgram{args: []string{
-		"--kubeconfig=" + kubeconfigFile,
-		"--leader-election=false",
-		"--webhook-config-mode=url",
-		fmt.Sprintf("--webhook-config-url=127.0.0.1:%d", port),
-		"--webhook-config-namespace=garden",
-		"--webhook-config-server-host=127.0.0.1",
-		fmt.Sprintf("--webhook-config-server-port=%d", port),
-		"--webhook-config-cert-dir=" + filepath.Join(directory, "certificates"),
-		"--metrics-bind-address=0",
-		"--health-bind-address=0",
-	}}
+	return &admissionProgram{args: garden.AdmissionArguments(kubeconfigFile, directory, freePort())}
 }
 
 // start returns when the webhook for Shoots is called.

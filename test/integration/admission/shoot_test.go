@@ -29,6 +29,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/integration/admission/garden"
 )
 
 const (
@@ -235,24 +237,7 @@ type change = func(*gardencorev1beta1.Shoot)
 
 // newShoot returns a Shoot that uses the extension.
 func newShoot(changes ...change) *gardencorev1beta1.Shoot {
-	shoot := &gardencorev1beta1.Shoot{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "s-"},
-		Spec: gardencorev1beta1.ShootSpec{
-			CloudProfile:           &gardencorev1beta1.CloudProfileReference{Name: "local"},
-			Region:                 "local",
-			CredentialsBindingName: ptr.To("provider"),
-			Kubernetes:             gardencorev1beta1.Kubernetes{Version: "1.36.3"},
-			Networking:             &gardencorev1beta1.Networking{Type: ptr.To("calico"), Nodes: ptr.To("10.10.0.0/16")},
-			Provider: gardencorev1beta1.Provider{
-				Type: "local",
-				Workers: []gardencorev1beta1.Worker{{
-					Name: "worker", Minimum: 1, Maximum: 1,
-					Machine: gardencorev1beta1.Machine{Type: "local", Image: &gardencorev1beta1.ShootMachineImage{Name: "local", Version: ptr.To("1.0.0")}},
-				}},
-			},
-			Extensions: []gardencorev1beta1.Extension{{Type: "registry-cache"}},
-		},
-	}
+	shoot := garden.NewShoot(namespace)
 	for _, change := range changes {
 		change(shoot)
 	}
@@ -302,12 +287,7 @@ func reference(target, kind string, name ...string) change {
 
 // newSecret returns valid credentials, changed.
 func newSecret(changes ...func(*corev1.Secret)) *corev1.Secret {
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "robot-"},
-		Type:       corev1.SecretTypeOpaque,
-		Immutable:  ptr.To(true),
-		Data:       map[string][]byte{"username": []byte("john"), "password": []byte("hunter2")},
-	}
+	secret := garden.NewSecret(namespace)
 	for _, change := range changes {
 		change(secret)
 	}
