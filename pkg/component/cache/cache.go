@@ -34,8 +34,11 @@ const (
 	labelUpstreamHost = "upstream-host"
 )
 
-// Selection selects the objects of all caches of a Shoot.
-var Selection = []client.ListOption{client.InNamespace(Namespace), client.HasLabels{labelUpstreamHost}}
+// Selector selects the objects of all caches of a Shoot by the label that all of them bear.
+const Selector = labelUpstreamHost
+
+// Selection is Selector in the namespace of the caches.
+var Selection = []client.ListOption{client.InNamespace(Namespace), client.HasLabels{Selector}}
 
 // Values are all inputs for the objects of one cache.
 type Values struct {
