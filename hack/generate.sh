@@ -22,3 +22,9 @@ tool conversion-gen --go-header-file "$header" --output-file zz_generated.conver
 
 echo "==> Generate the registration examples"
 go run ./hack/examples
+
+echo "==> Generate the API reference"
+for pair in registry/v1alpha3:registry config/v1alpha1:config; do
+  tool crd-ref-docs --log-level ERROR --source-path="pkg/apis/${pair%%:*}" --config=hack/api-reference/config.yaml \
+    --templates-dir=hack/api-reference/templates --renderer=markdown --output-path="docs/api-reference/${pair##*:}.md"
+done

@@ -11,7 +11,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	gardencorev1 "github.com/gardener/gardener/pkg/apis/core/v1"
@@ -130,7 +129,12 @@ func write(file, comment string, objects ...any) error {
 		}
 		content += strings.NewReplacer("  creationTimestamp: null\n", "", "status: {}\n", "").Replace(string(data))
 	}
-	if err := os.WriteFile(filepath.Join("example", file), []byte(content), 0o600); err != nil {
+	folder, err := os.OpenRoot("example")
+	if err != nil {
+		return fmt.Errorf("could not open the folder of the examples: %w", err)
+	}
+	defer func() { _ = folder.Close() }()
+	if err := folder.WriteFile(file, []byte(content), 0o600); err != nil {
 		return fmt.Errorf("could not write the example: %w", err)
 	}
 	return nil

@@ -35,15 +35,16 @@ func registryHandler(config *configuration.Configuration, app http.Handler, engi
 	return handler
 }
 
-// newHandler wraps the registry API. An unhealthy server refuses, so that containerd goes on to the upstream.
+// newHandler wraps the registry API. An unhealthy server refuses, so that containerd goes on to the upstream. That it is
+// alive it says all the same: to restart it would mend nothing that it depends on.
 func newHandler(config *configuration.Configuration, app http.Handler, checks *health.Registry) http.Handler {
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case len(checks.CheckStatus(r.Context())) > 0:
-			serveError(w, errcode.ErrorCodeUnavailable.WithDetail("health check failed: please see "+healthPath))
 		case r.URL.Path == "/":
 			// The stock registry answers here that it is alive, and load balancers ask for it.
 			w.Header().Set("Cache-Control", "no-cache")
+		case len(checks.CheckStatus(r.Context())) > 0:
+			serveError(w, errcode.ErrorCodeUnavailable.WithDetail("health check failed: please see "+healthPath))
 		default:
 			app.ServeHTTP(w, r)
 		}

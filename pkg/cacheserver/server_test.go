@@ -189,7 +189,7 @@ var _ = Describe("registry-cache-server", func() {
 			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
 		})
 
-		It("refuses while a health check fails", func() {
+		It("refuses while a health check fails, and says that it is alive", func() {
 			marker := filepath.Join(w.dir, "maintenance")
 			cache := w.start(w.config(upstream.Private), "REGISTRY_HEALTH={file: [{file: "+marker+", interval: 50ms}]}")
 			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
@@ -201,6 +201,7 @@ var _ = Describe("registry-cache-server", func() {
 				return status
 			}).Should(Equal(http.StatusServiceUnavailable))
 			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusServiceUnavailable))
+			Expect(http.Get("http://" + cache.address + "/")).To(HaveHTTPStatus(http.StatusOK))
 		})
 	})
 

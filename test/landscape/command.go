@@ -42,8 +42,8 @@ func (l *Landscape) Command(ctx context.Context, name string, args ...string) *e
 	if err != nil {
 		return &exec.Cmd{Path: name, Err: err}
 	}
-	enter := []string{"--target", strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--", name}
-	command := exec.CommandContext(ctx, "nsenter", append(enter, args...)...) // #nosec G204 -- what it is for.
+	args = append([]string{"--target", strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--", name}, args...)
+	command := exec.CommandContext(ctx, "nsenter", args...) // #nosec G204 -- what it is for.
 	command.Env = append(l.Environment(), "KUBECONFIG="+l.AdminKubeconfig())
 	// nsenter stays outside and starts a child inside: both must end.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

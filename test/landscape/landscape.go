@@ -34,8 +34,10 @@ const (
 	Domain = "larder.test"
 	// NodeName is the name of the only node.
 	NodeName = "node"
-	// Zone and Region are where the node says it is.
-	Zone, Region = "local-a", "local"
+	// Region is where the node says it is.
+	Region = "local"
+	// Zone is where in the region.
+	Zone = "local-a"
 	// PodCIDR is where pods get their addresses.
 	PodCIDR = "10.42.0.0/24"
 	// ServiceCIDR is where Services get their cluster IPs.
@@ -46,9 +48,12 @@ const (
 	ClusterDomain = "cluster.local"
 	// APIServerPort is where the API server listens on IP.
 	APIServerPort = 6443
-	// PrivatePort, TokenPort and BasicPort are where the upstream registries
-	// and the token server of the private one listen on IP.
-	PrivatePort, TokenPort, BasicPort = 5443, 5444, 5445
+	// PrivatePort is where the upstream registry that wants a token listens on IP.
+	PrivatePort = 5443
+	// TokenPort is where its token server listens.
+	TokenPort = 5444
+	// BasicPort is where the upstream registry that wants a password listens.
+	BasicPort = 5445
 	// ContainerdSocket is containerd's address inside the namespaces.
 	ContainerdSocket = "/run/containerd/containerd.sock"
 	// CNIPluginDir is where Debian's package puts the CNI plugins.

@@ -105,8 +105,8 @@ func Labels(host upstream.Upstream) map[string]string {
 	}
 }
 
-// CacheName returns the name of the cache that an object, of those that bear [Labels], belongs to.
-func CacheName(object client.Object) string {
+// NameOf returns the name of the cache that an object, of those that bear [Labels], belongs to.
+func NameOf(object client.Object) string {
 	return object.GetLabels()[labelApp]
 }
 

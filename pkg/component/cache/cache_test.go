@@ -51,7 +51,7 @@ var _ = Describe("Cache", func() {
 	It("orders the objects by kind, each time alike", func() {
 		objects, err := cache.Objects(privateHA())
 		Expect(err).NotTo(HaveOccurred())
-		var kinds []string
+		kinds := make([]string, 0, len(objects))
 		for _, object := range objects {
 			gvk, err := apiutil.GVKForObject(object, testScheme())
 			Expect(err).NotTo(HaveOccurred())
@@ -115,7 +115,6 @@ var _ = Describe("Cache", func() {
 			Expect(templateOf(after)).NotTo(Equal(templateOf(before)))
 		},
 			Entry("its configuration changes", func(v *cache.Values) { v.Cache.RemoteURL = new("https://mirror.example.com") }),
-			Entry("its certificate changes", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
 			Entry("it gets a credential for the first time", func(v *cache.Values) { v.Credential = nil }),
 			Entry("its image changes", func(v *cache.Values) { v.Image = "example.com/registry-cache-server:v2" }),
 			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
@@ -126,6 +125,7 @@ var _ = Describe("Cache", func() {
 			change(&after)
 			Expect(templateOf(after)).To(Equal(templateOf(before)))
 		},
+			Entry("the certificate is renewed", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
 			Entry("the volume grows", func(v *cache.Values) { v.Cache.Volume.Size = new(resource.MustParse("100Gi")) }),
 			Entry("the Service is named otherwise", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
 			Entry("the credential is rotated", func(v *cache.Values) {

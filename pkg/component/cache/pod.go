@@ -36,8 +36,7 @@ const (
 	// terminationMargin is left to the server for ending after it drained.
 	terminationMargin = 10 * time.Second
 
-	annotationConfigChecksum      = "checksum/config"
-	annotationCertificateChecksum = "checksum/certificate"
+	annotationConfigChecksum = "checksum/config"
 )
 
 func podLabels(values Values) map[string]string {
@@ -49,17 +48,14 @@ func podLabels(values Values) map[string]string {
 }
 
 // restartAnnotations change whenever the server must be restarted to take over
-// what changed. A credential is taken over without that.
+// what changed. Credentials are not among that, nor is the certificate: the
+// server takes a renewed one at the next handshake.
 func restartAnnotations(values Values) (map[string]string, error) {
 	configuration, err := values.config().Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
 	}
-	annotations := map[string]string{annotationConfigChecksum: checksum(configuration)}
-	if values.Certificate != nil {
-		annotations[annotationCertificateChecksum] = checksum(values.Certificate.Certificate)
-	}
-	return annotations, nil
+	return map[string]string{annotationConfigChecksum: checksum(configuration)}, nil
 }
 
 func checksum(data []byte) string {

@@ -7,6 +7,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"time"
 
 	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
 	"github.com/gardener/gardener/extensions/pkg/controller/extension"
@@ -14,12 +15,14 @@ import (
 	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/imagevector"
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -32,6 +35,9 @@ const (
 	ControllerName = "registry-cache"
 	// finalizerSuffix is part of the finalizer on Extensions.
 	finalizerSuffix = "registry-cache"
+
+	minBackOff = 100 * time.Millisecond
+	maxBackOff = 15 * time.Second
 )
 
 // Options say how the controllers run.
@@ -55,6 +61,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	if err != nil {
 		return err
 	}
+	options.Controller.RateLimiter = backOff()
 	if err := extension.Add(mgr, extension.AddArgs{
 		Actuator:                  actuator,
 		Name:                      ControllerName,
@@ -67,6 +74,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	}); err != nil {
 		return fmt.Errorf("could not add the controller %s: %w", ControllerName, err)
 	}
+	options.Controller.RateLimiter = backOff() // One of its own.
 	if err := rotation.AddToManager(mgr, rotation.Options{
 		Controller:       options.Controller,
 		Client:           actuator.Client,
@@ -78,6 +86,15 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
 	}
 	return nil
+}
+
+// backOff returns the waits between attempts at one Extension, which end below
+// the 30 s that gardenlet puts up with an error. When a Shoot refers to another
+// Secret, gardener-resource-manager brings its copy only after it has removed the
+// old one, seconds after the Extension is reconciled. A longer wait, grown from
+// earlier errors, would fail a Shoot that its owner has just mended.
+func backOff() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, maxBackOff)
 }
 
 func newActuator(mgr manager.Manager) (*Actuator, error) {
@@ -102,8 +119,9 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 
 // addHealthCheck lets the health of the caches count as health of the Shoot's system components.
 func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) error {
-	var checks []healthcheck.ConditionTypeToHealthCheck
-	for _, name := range managedResourceNames() {
+	names := managedResourceNames()
+	checks := make([]healthcheck.ConditionTypeToHealthCheck, 0, len(names)+1)
+	for _, name := range names {
 		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
 			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
 			HealthCheck:   general.CheckManagedResource(name),

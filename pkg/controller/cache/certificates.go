@@ -86,7 +86,7 @@ func (c certificates) deleteUnused(ctx context.Context) error {
 
 // addTo returns the caches with their certificates.
 func (c certificates) addTo(caches []component.Values) []component.Values {
-	var out []component.Values
+	out := make([]component.Values, 0, len(caches))
 	for _, cache := range caches {
 		if secret, ok := c.secrets[certificateName(cache)]; ok {
 			cache.Certificate = &component.Certificate{

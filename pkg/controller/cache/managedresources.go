@@ -38,7 +38,7 @@ const (
 
 // deployServices deploys the Services and waits until they exist.
 func (a *Actuator) deployServices(ctx context.Context, namespace string, caches []component.Values) error {
-	var services []client.Object
+	services := make([]client.Object, 0, len(caches))
 	for _, cache := range caches {
 		services = append(services, component.Service(cache))
 	}

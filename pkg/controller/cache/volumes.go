@@ -34,7 +34,7 @@ func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, cac
 	}
 	wanted := byName(caches)
 	for _, claim := range claims.Items {
-		cache, ok := wanted[component.CacheName(&claim)]
+		cache, ok := wanted[component.NameOf(&claim)]
 		if !ok || claim.Status.Phase != corev1.ClaimBound {
 			continue
 		}
@@ -42,7 +42,7 @@ func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, cac
 		if claim.Spec.Resources.Requests.Storage().Cmp(size) >= 0 {
 			continue
 		}
-		log.Info("Expanding volume claim", "claim", claim.Name, "from", claim.Spec.Resources.Requests.Storage(), "to", size.String())
+		log.Info("Expanding volume claim", "claim", claim.Name, "from", claim.Spec.Resources.Requests.Storage().String(), "to", size.String())
 		patch := client.MergeFrom(claim.DeepCopy())
 		claim.Spec.Resources.Requests[corev1.ResourceStorage] = size
 		if err := shoot.Patch(ctx, &claim, patch); apierrors.IsForbidden(err) {
@@ -68,7 +68,7 @@ func (a *Actuator) replaceOutgrownStatefulSets(ctx context.Context, log logr.Log
 	wanted := byName(caches)
 	replaced := false
 	for _, statefulSet := range statefulSets.Items {
-		cache, ok := wanted[component.CacheName(&statefulSet)]
+		cache, ok := wanted[component.NameOf(&statefulSet)]
 		if !ok || !outgrown(&statefulSet, *cache.Cache.Volume.Size) {
 			continue
 		}

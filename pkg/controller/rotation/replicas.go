@@ -64,9 +64,9 @@ func (s *Shoots) Replicas(ctx context.Context, namespace string) (map[string]Rep
 	}
 	for i, report := range reports(ctx, shoot, pods.Items) {
 		if pod := &pods.Items[i]; runs(pod) {
-			replicas := found[component.CacheName(pod)]
+			replicas := found[component.NameOf(pod)]
 			replicas.Running = append(replicas.Running, Replica{Name: pod.Name, Report: report})
-			found[component.CacheName(pod)] = replicas
+			found[component.NameOf(pod)] = replicas
 		}
 	}
 	return found, nil

@@ -87,14 +87,15 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 func crds(ctx context.Context) []string {
 	directory, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/gardener/gardener").Output()
 	Expect(err).NotTo(HaveOccurred())
-	var paths []string
-	for _, name := range []string{
+	names := []string{
 		"extensions.gardener.cloud_clusters",
 		"extensions.gardener.cloud_extensions",
 		"extensions.gardener.cloud_operatingsystemconfigs",
 		"resources.gardener.cloud_managedresources",
 		"autoscaling.k8s.io_verticalpodautoscalers",
-	} {
+	}
+	paths := make([]string, 0, len(names))
+	for _, name := range names {
 		paths = append(paths, filepath.Join(strings.TrimSpace(string(directory)), "example", "seed-crds", "10-crd-"+name+".yaml"))
 	}
 	return paths

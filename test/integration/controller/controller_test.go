@@ -279,7 +279,7 @@ var _ = Describe("Extension", func() {
 		createClaim(ctx, hubName)
 
 		By("Migrate")
-		s.operate(ctx, v1beta1constants.GardenerOperationMigrate, hub)
+		s.operate(ctx, v1beta1constants.GardenerOperationMigrate, gardencorev1beta1.LastOperationStateSucceeded, hub)
 		Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
 		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
@@ -291,7 +291,7 @@ var _ = Describe("Extension", func() {
 		Eventually(ctx, get(s.extension())).Should(beNotFound())
 
 		By("Restore")
-		Expect(statusOf(s.operate(ctx, v1beta1constants.GardenerOperationRestore, hub))).To(Equal(status))
+		Expect(statusOf(s.operate(ctx, v1beta1constants.GardenerOperationRestore, gardencorev1beta1.LastOperationStateSucceeded, hub))).To(Equal(status))
 		Eventually(ctx, get(s.managedResource(cache.ManagedResource))).Should(Succeed())
 		restored := inShoot(&appsv1.StatefulSet{}, hubName)
 		Expect(get(restored)(ctx)).To(Succeed())

@@ -66,7 +66,7 @@ var _ = Describe("Handler", func() {
 		func(name string, expected ...string) {
 			reply := ask(name, dns.TypeA)
 			Expect(reply.Rcode).To(Equal(dns.RcodeSuccess))
-			var addresses []string
+			addresses := make([]string, 0, len(reply.Answer))
 			for _, record := range reply.Answer {
 				addresses = append(addresses, record.(*dns.A).A.String())
 			}

@@ -32,7 +32,7 @@ func Pod(name, image string) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			Containers:                    []corev1.Container{{Name: "hello", Image: image, ImagePullPolicy: corev1.PullIfNotPresent}},
 			AutomountServiceAccountToken:  new(false),
-			TerminationGracePeriodSeconds: new(int64(0)),
+			TerminationGracePeriodSeconds: new(int64(1)),
 		},
 	}
 }
@@ -70,11 +70,11 @@ func WaitingFor(pod *corev1.Pod) string {
 	return string(pod.Status.Phase)
 }
 
-// Delete deletes the pod if there is one of its name, and waits until it is gone.
+// Delete deletes the pod if there is one of its name, and waits until it is gone from the node, too.
 func Delete(ctx context.Context, c client.Client, pod *corev1.Pod) error {
 	key := client.ObjectKeyFromObject(pod)
 	old := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace}}
-	if err := client.IgnoreNotFound(c.Delete(ctx, old, client.GracePeriodSeconds(0))); err != nil {
+	if err := client.IgnoreNotFound(c.Delete(ctx, old)); err != nil {
 		return fmt.Errorf("could not delete pod %s: %w", key, err)
 	}
 	return wait.PollUntilContextTimeout(ctx, pollInterval, pullTimeout, true, func(ctx context.Context) (bool, error) {

@@ -56,8 +56,9 @@ func observe(ctx context.Context, l *landscape.Landscape, c client.Client) (*obs
 		return nil, err
 	}
 	host := garden.PrivateHost
-	image, err := garden.PushDemo(ctx, l, host, time.Now().UTC().Format("20060102-150405.000"))
-	if err != nil {
+	repository := host + "/" + garden.DemoRepository
+	image := repository + ":" + time.Now().UTC().Format("20060102-150405.000")
+	if err := garden.PushDemo(ctx, l, image); err != nil {
 		return nil, err
 	}
 	log, err := OpenAccessLog(l)
@@ -73,7 +74,7 @@ func observe(ctx context.Context, l *landscape.Landscape, c client.Client) (*obs
 		if err := Delete(ctx, c, seen.pod); err != nil {
 			return Counts{}, err
 		}
-		if err := Forget(ctx, l, garden.DemoRepository(host)); err != nil {
+		if err := Forget(ctx, l, repository); err != nil {
 			return Counts{}, err
 		}
 		before, err := CacheCounts(ctx, l, c, host)
@@ -95,7 +96,7 @@ func observe(ctx context.Context, l *landscape.Landscape, c client.Client) (*obs
 		return nil, err
 	}
 
-	if seen.requests, err = log.Requests("/demo/hello/"); err != nil {
+	if seen.requests, err = log.Requests("/" + garden.DemoRepository + "/"); err != nil {
 		return nil, err
 	}
 	hosts, err := os.ReadFile(HostsFile(l, host))

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -65,7 +67,7 @@ func Cache(host string) v1alpha3.RegistryCache {
 	return v1alpha3.RegistryCache{Upstream: host, SecretReferenceName: new(CredentialsReference)}
 }
 
-// ApplyShoot creates or changes the Shoot and waits until it is ready.
+// ApplyShoot creates or changes the Shoot and waits until it is ready. An operation that failed for good is tried again.
 func ApplyShoot(ctx context.Context, c client.Client, shoot *gardencorev1beta1.Shoot) error {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(shoot)
 	if err != nil {
@@ -75,7 +77,25 @@ func ApplyShoot(ctx context.Context, c client.Client, shoot *gardencorev1beta1.S
 	if err := apply(ctx, c, &unstructured.Unstructured{Object: content}); err != nil {
 		return err
 	}
+	if err := retryFailed(ctx, c, client.ObjectKeyFromObject(shoot)); err != nil {
+		return err
+	}
 	return WaitForShoot(ctx, c, client.ObjectKeyFromObject(shoot))
+}
+
+// retryFailed does what an owner does when Gardener has given up on a Shoot.
+func retryFailed(ctx context.Context, c client.Client, key client.ObjectKey) error {
+	shoot := &gardencorev1beta1.Shoot{}
+	if err := c.Get(ctx, key, shoot); err != nil {
+		return err
+	}
+	last := shoot.Status.LastOperation
+	if last == nil || last.State != gardencorev1beta1.LastOperationStateFailed || shoot.Status.ObservedGeneration != shoot.Generation {
+		return nil
+	}
+	patch := client.MergeFrom(shoot.DeepCopy())
+	metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.ShootOperationRetry)
+	return c.Patch(ctx, shoot, patch)
 }
 
 // WaitForShoot waits until the last operation on a Shoot's present specification has succeeded.

@@ -53,45 +53,44 @@ func EnsureCredentials(ctx context.Context, c client.Client, name, username, pas
 	return nil
 }
 
-// DemoRepository returns the repository of the demo images in a registry.
-func DemoRepository(host string) string { return host + "/demo/hello" }
+// DemoRepository is the repository of the demo images in each registry.
+const DemoRepository = "demo/hello"
 
-// PushDemo pushes the demo program into the demo repository, in an image that differs from all earlier ones, and returns
-// its reference.
-func PushDemo(ctx context.Context, l *landscape.Landscape, host, tag string) (string, error) {
+// PushDemo pushes the demo program in an image that differs from all earlier ones. The reference begins with one of the
+// upstream registries.
+func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) error {
 	binaries, err := image.Build(ctx, l, demoFolder)
 	if err != nil {
-		return "", err
+		return err
 	}
 	program, err := image.New(binaries[demoFolder], nil)
 	if err != nil {
-		return "", err
+		return err
 	}
 	layer, err := random.Layer(uniqueBytes, types.DockerLayer)
 	if err != nil {
-		return "", err
+		return err
 	}
 	unique, err := mutate.AppendLayers(program.Image, layer)
 	if err != nil {
-		return "", err
+		return err
 	}
 
 	username, password, err := l.Pusher()
 	if err != nil {
-		return "", err
+		return err
 	}
 	ca, _, err := l.CA()
 	if err != nil {
-		return "", err
+		return err
 	}
-	reference := DemoRepository(host) + ":" + tag
 	registry := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
-	return reference, registry.Push(ctx, reference, unique)
+	return registry.Push(ctx, reference, unique)
 }
 
 func pushDemoImages(ctx context.Context, l *landscape.Landscape) error {
 	for _, host := range []string{PrivateHost, BasicHost} {
-		if _, err := PushDemo(ctx, l, host, "v1"); err != nil {
+		if err := PushDemo(ctx, l, host+"/"+DemoRepository+":v1"); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/component/extensions/extension"
 	"github.com/spf13/afero"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -34,8 +35,12 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// patience suits one machine: what takes longer than this has gone wrong.
-var patience = Patience{Interval: 500 * time.Millisecond, Severe: 20 * time.Second, Timeout: 2 * time.Minute}
+// patience is Gardener's, but for the interval: one Shoot can be looked at more often than thousands.
+var patience = Patience{
+	Interval: 500 * time.Millisecond,
+	Severe:   extension.DefaultSevereThreshold,
+	Timeout:  extension.DefaultTimeout,
+}
 
 // Run plays the gardenlet for the landscape until the context ends.
 func Run(ctx context.Context, l *landscape.Landscape) error {

@@ -26,7 +26,8 @@ import (
 // paths by the folders' names.
 func Build(ctx context.Context, l *landscape.Landscape, folders ...string) (map[string]string, error) {
 	dir := l.BinariesDir()
-	args := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", dir + string(filepath.Separator)}
+	args := append(make([]string, 0, 5+len(folders)),
+		"build", "-trimpath", "-ldflags=-s -w", "-o", dir+string(filepath.Separator))
 	paths := map[string]string{}
 	for _, folder := range folders {
 		args = append(args, "./"+folder)

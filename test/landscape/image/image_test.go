@@ -6,6 +6,7 @@ package image_test
 
 import (
 	"archive/tar"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ var _ = Describe("New", func() {
 		modes := map[string]int64{}
 		for archive := tar.NewReader(content); ; {
 			header, err := archive.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			Expect(err).NotTo(HaveOccurred())

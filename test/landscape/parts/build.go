@@ -95,7 +95,7 @@ func (b *Builder) build(ctx context.Context, family family, wanted []program) (s
 		return dir, err
 	}
 
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- programs for anybody.
 		return "", err
 	}
 	unlock, err := lock(ctx, filepath.Join(dir, ".lock"))
@@ -202,7 +202,7 @@ func absent(dir string, programs []program) ([]program, error) {
 }
 
 func names(programs []program) string {
-	var names []string
+	names := make([]string, 0, len(programs))
 	for _, program := range programs {
 		names = append(names, program.name)
 	}

@@ -71,7 +71,7 @@ func Install(ctx context.Context, log *progress.Log) error {
 }
 
 func lacks(absent []requirement) error {
-	var descriptions []string
+	descriptions := make([]string, 0, len(absent))
 	for _, requirement := range absent {
 		descriptions = append(descriptions, requirement.description)
 	}

@@ -28,10 +28,9 @@ var _ = Describe("missing", func() {
 	})
 
 	It("names the packages", func() {
-		var packages []string
-		for _, requirement := range missing(finder("runc", "/usr/lib/cni/ptp")) {
-			packages = append(packages, requirement.debianName)
-		}
-		Expect(packages).To(Equal([]string{"runc", "containernetworking-plugins"}))
+		absent := missing(finder("runc", "/usr/lib/cni/ptp"))
+		Expect(absent).To(HaveLen(2))
+		Expect(absent[0].debianName).To(Equal("runc"))
+		Expect(absent[1].debianName).To(Equal("containernetworking-plugins"))
 	})
 })

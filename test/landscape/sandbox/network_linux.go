@@ -117,7 +117,11 @@ func removeLink(name string) error {
 	if err != nil {
 		return err
 	}
-	return netlink.LinkDel(link)
+	// The kernel may be faster, when it removes the namespace of the other end.
+	if err := netlink.LinkDel(link); err != nil && linkExists(name) {
+		return err
+	}
+	return nil
 }
 
 func linkExists(name string) bool {

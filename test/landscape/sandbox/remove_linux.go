@@ -45,8 +45,9 @@ func Remove(ctx context.Context, l *landscape.Landscape) ([]string, error) {
 		removed = append(removed, fmt.Sprintf("process %d and all that it started", pid))
 	}
 	if gone := waitFor(ctx, 3*time.Second, func() bool { return !linkExists(l.ID()) }); gone != nil {
-		// The kernel removes the link with the namespace. One without a
-		// namespace is from a start that was interrupted.
+		// The kernel removes the link with the namespace, but takes its time
+		// if there were many pods. One without a namespace is from a start
+		// that was interrupted.
 		if err := removeLink(l.ID()); err != nil {
 			return removed, fmt.Errorf("remove link %s: %w", l.ID(), err)
 		}

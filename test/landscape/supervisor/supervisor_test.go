@@ -26,7 +26,7 @@ var _ = Describe("Supervisor", func() {
 
 	// supervise returns a client of a supervisor of shell scripts.
 	supervise := func(scripts map[string]Spec) *Client {
-		var specs []Spec
+		specs := make([]Spec, 0, len(scripts))
 		for name, spec := range scripts {
 			spec.Name = name
 			spec.Path, spec.Args = "/bin/sh", append([]string{"-c"}, spec.Args...)

@@ -24,26 +24,11 @@ import (
 )
 
 func platformCommands() []*cobra.Command {
-	commands := []*cobra.Command{
-		{Use: "up", Short: "Bring the landscape up, or up to date", RunE: alone(up)},
-		{Use: "down", Short: "Take the landscape down and leave nothing behind", RunE: alone(down)},
-		{Use: "status", Short: "Show the processes and the node", RunE: status},
-	}
-	for name, run := range roles {
-		commands = append(commands, &cobra.Command{
-			Use:    name,
-			Hidden: true,
-			Args:   cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				l, err := landscape.Open()
-				if err != nil {
-					return err
-				}
-				return run(cmd.Context(), l)
-			},
-		})
-	}
-	return commands
+	return append(roleCommands(),
+		&cobra.Command{Use: "up", Short: "Bring the landscape up, or up to date", Args: cobra.NoArgs, RunE: alone(up)},
+		&cobra.Command{Use: "down", Short: "Take the landscape down and leave nothing behind", Args: cobra.NoArgs, RunE: alone(down)},
+		&cobra.Command{Use: "status", Short: "Show the processes and the node", Args: cobra.NoArgs, RunE: status},
+	)
 }
 
 // alone makes a command of an operation that must not meet another one of the

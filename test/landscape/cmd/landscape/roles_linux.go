@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
@@ -34,6 +35,25 @@ var roles = map[string]func(context.Context, *landscape.Landscape) error{
 	cluster.Volumes:    runVolumes,
 	cluster.Upstreams:  runUpstreams,
 	cluster.Gardenlet:  gardenlet.Run,
+}
+
+func roleCommands() []*cobra.Command {
+	commands := make([]*cobra.Command, 0, len(roles))
+	for name, run := range roles {
+		commands = append(commands, &cobra.Command{
+			Use:    name,
+			Hidden: true,
+			Args:   cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				l, err := landscape.Open()
+				if err != nil {
+					return err
+				}
+				return run(cmd.Context(), l)
+			},
+		})
+	}
+	return commands
 }
 
 // runInit is the first process: it outlives all others.

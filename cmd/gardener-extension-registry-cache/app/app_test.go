@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"io"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+var _ = Describe("App", func() {
+	DescribeTable("refuses", func(message string, args ...string) {
+		cmd := NewCommand()
+		cmd.SetArgs(args)
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		Expect(cmd.Execute()).To(MatchError(ContainSubstring(message)))
+	},
+		Entry("to run without a configuration", "--config must name the file"),
+		Entry("a configuration that is missing", "no-such-file", "--config=no-such-file"),
+		Entry("an interval that is none", "--heartbeat-renew-interval-seconds", "--heartbeat-renew-interval-seconds=0"),
+		Entry("an unknown flag", "--no-such-flag", "--no-such-flag"),
+		Entry("arguments", "unknown command", "argument"),
+	)
+
+	It("keeps no more of a Cluster than the Shoot", func() {
+		shoot := runtime.RawExtension{Raw: []byte(`{"kind":"Shoot"}`)}
+		stripped, err := stripCluster(&extensionsv1alpha1.Cluster{
+			ObjectMeta: metav1.ObjectMeta{Name: "shoot--dev--example", ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "gardenlet"}}},
+			Spec: extensionsv1alpha1.ClusterSpec{
+				CloudProfile: runtime.RawExtension{Raw: []byte(`{"kind":"CloudProfile"}`)},
+				Seed:         &runtime.RawExtension{Raw: []byte(`{"kind":"Seed"}`)},
+				Shoot:        shoot,
+			},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(stripped).To(Equal(&extensionsv1alpha1.Cluster{
+			ObjectMeta: metav1.ObjectMeta{Name: "shoot--dev--example"},
+			Spec:       extensionsv1alpha1.ClusterSpec{Shoot: shoot},
+		}))
+	})
+
+	It("never keeps Secrets", func() {
+		Expect(clientOptions().Cache.DisableFor).To(ContainElement(BeAssignableToTypeOf(&corev1.Secret{})))
+	})
+})

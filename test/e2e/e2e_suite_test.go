@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e_test goes the journeys of cluster owners and operators on a running landscape (`make up`): every part that
+// takes part in them is the real one, except for what the package test/landscape/gardenlet stands in for.
+//
+// There is one cluster and one Shoot, which each journey configures as it needs it and which is the example again
+// afterwards. Each journey has a label of its own: go test ./test/e2e -ginkgo.label-filter=ha
+package e2e_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/garden"
+)
+
+var (
+	here *landscape.Landscape
+	c    client.Client
+)
+
+func TestE2E(t *testing.T) {
+	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyPollingInterval(250 * time.Millisecond)
+	EnforceDefaultTimeoutsWhenUsingContexts()
+	RunSpecs(t, "Journeys on the landscape")
+}
+
+var _ = BeforeSuite(func() {
+	var err error
+	here, err = landscape.Open()
+	Expect(err).NotTo(HaveOccurred())
+	if _, err := here.FirstProcess(); err != nil {
+		Skip("The journeys need a running landscape; 'make up' starts one: " + err.Error())
+	}
+	c, err = garden.Client(here)
+	Expect(err).NotTo(HaveOccurred())
+})
+
+var _ = AfterEach(func(ctx context.Context) {
+	configure(ctx, garden.Cache(garden.PrivateHost))
+}, NodeTimeout(3*time.Minute))

@@ -1,0 +1,161 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/pkg/upstream"
+	"github.com/larder-project/larder/test/landscape/evidence"
+	"github.com/larder-project/larder/test/landscape/garden"
+	"github.com/larder-project/larder/test/landscape/gardenlet"
+)
+
+const (
+	journeyTimeout = 4 * time.Minute
+	seedNamespace  = "shoot--dev--example"
+	podName        = "journey"
+	// repository keeps the journeys' images apart from those that the landscape shows.
+	repository = "journeys/hello"
+)
+
+var (
+	shootKey           = client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: "example"}
+	managedResourceKey = client.ObjectKey{Namespace: seedNamespace, Name: "extension-registry-cache"}
+)
+
+// configure gives the Shoot these caches, and waits until Gardener is done and all replicas are ready and new.
+func configure(ctx context.Context, caches ...v1alpha3.RegistryCache) {
+	GinkgoHelper()
+	shoot, err := garden.Shoot(here, caches...)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(garden.ApplyShoot(ctx, c, shoot)).To(Succeed())
+	if len(caches) == 0 {
+		return
+	}
+	Eventually(ctx, func(g Gomega) {
+		resource := &resourcesv1alpha1.ManagedResource{}
+		g.Expect(c.Get(ctx, managedResourceKey, resource)).To(Succeed())
+		g.Expect(health.CheckManagedResource(resource)).To(Succeed())
+	}).Should(Succeed())
+	for _, cache := range caches {
+		expectReady(ctx, cache.Upstream)
+	}
+}
+
+func expectReady(ctx context.Context, host string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		set := &appsv1.StatefulSet{}
+		g.Expect(c.Get(ctx, cacheKey(host), set)).To(Succeed())
+		g.Expect(set.Status.ObservedGeneration).To(Equal(set.Generation))
+		g.Expect(set.Status.UpdatedReplicas).To(Equal(*set.Spec.Replicas))
+		g.Expect(set.Status.ReadyReplicas).To(Equal(*set.Spec.Replicas))
+		g.Expect(set.Status.Replicas).To(Equal(*set.Spec.Replicas))
+	}).Should(Succeed())
+}
+
+// cacheKey names the objects of an upstream's cache.
+func cacheKey(host string) client.ObjectKey {
+	return client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: upstream.Upstream(host).ResourceName()}
+}
+
+// getShoot reads the Shoot.
+func getShoot(ctx context.Context) *gardencorev1beta1.Shoot {
+	GinkgoHelper()
+	shoot := &gardencorev1beta1.Shoot{}
+	Expect(c.Get(ctx, shootKey, shoot)).To(Succeed())
+	return shoot
+}
+
+// newImage pushes an image that nobody has pulled before.
+func newImage(ctx context.Context, host string) string {
+	GinkgoHelper()
+	image := fmt.Sprintf("%s/%s:%d", host, repository, time.Now().UnixNano())
+	Expect(garden.PushDemo(ctx, here, image)).To(Succeed())
+	return image
+}
+
+// pull runs a pod without credentials with the image, after the node has forgotten it.
+func pull(ctx context.Context, image string, change ...func(*corev1.Pod)) {
+	GinkgoHelper()
+	pod := evidence.Pod(podName, image)
+	for _, f := range change {
+		f(pod)
+	}
+	Expect(evidence.Delete(ctx, c, pod)).To(Succeed())
+	for _, host := range []string{garden.PrivateHost, garden.BasicHost} {
+		Expect(evidence.Forget(ctx, here, host+"/"+repository)).To(Succeed())
+	}
+	DeferCleanup(evidence.Delete, c, pod)
+	Expect(evidence.Run(ctx, c, pod)).To(Succeed())
+}
+
+// counts reads the metrics of an upstream's cache.
+func counts(ctx context.Context, host string) evidence.Counts {
+	GinkgoHelper()
+	counts, err := evidence.CacheCounts(ctx, here, c, host)
+	Expect(err).NotTo(HaveOccurred())
+	return counts
+}
+
+// addresses are those of an upstream's cache.
+func addresses(ctx context.Context, host string) []string {
+	GinkgoHelper()
+	pods, err := evidence.CachePods(ctx, c, host)
+	Expect(err).NotTo(HaveOccurred())
+	var ips []string
+	for _, pod := range pods {
+		ips = append(ips, pod.Status.PodIP)
+	}
+	return ips
+}
+
+// accessLog begins to read what the upstreams log from now on.
+func accessLog() *evidence.AccessLog {
+	GinkgoHelper()
+	log, err := evidence.OpenAccessLog(here)
+	Expect(err).NotTo(HaveOccurred())
+	return log
+}
+
+// hostsFile is what the node's containerd knows about an upstream.
+func hostsFile(host string) string {
+	GinkgoHelper()
+	content, err := os.ReadFile(evidence.HostsFile(here, host))
+	Expect(err).NotTo(HaveOccurred())
+	return string(content)
+}
+
+// pullSecret makes credentials for a registry that a pod can refer to.
+func pullSecret(ctx context.Context, host string) func(*corev1.Pod) {
+	GinkgoHelper()
+	username, password, err := here.Puller()
+	Expect(err).NotTo(HaveOccurred())
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "journey", Namespace: metav1.NamespaceDefault},
+		Type:       corev1.SecretTypeDockerConfigJson,
+		Data:       map[string][]byte{corev1.DockerConfigJsonKey: dockerConfig(host, username, password)},
+	}
+	Expect(c.Create(ctx, secret)).To(Succeed())
+	DeferCleanup(func(ctx context.Context) error { return c.Delete(ctx, secret) })
+	return func(pod *corev1.Pod) {
+		pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: secret.Name}}
+	}
+}

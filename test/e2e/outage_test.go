@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"context"
+
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/test/landscape/garden"
+)
+
+var _ = Describe("Outages", func() {
+	// What Distribution's proxy can do today: a cache that runs goes on serving the tags that it has when the upstream
+	// refuses connections. A cache that has to start while the upstream is down does not, since the proxy insists on
+	// greeting the upstream first; and an upstream that accepts connections without answering delays each pull by 15 s.
+	It("serves what was pulled once while the upstream is down", Label("upstream-down"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		image := newImage(ctx, garden.PrivateHost)
+		pull(ctx, image)
+
+		Expect(here.StopProcess(ctx, "upstreams")).To(Succeed())
+		DeferCleanup(here.StartProcess, "upstreams")
+		before := counts(ctx, garden.PrivateHost)
+		pull(ctx, image)
+		Expect(counts(ctx, garden.PrivateHost).Minus(before).Hits).To(BeNumerically(">", 0))
+	}, SpecTimeout(journeyTimeout))
+
+	// Without a cache the node needs what the cache had: the pod brings credentials of its own.
+	It("pulls from the upstream while the cache is down", Label("cache-down"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		stopCache(ctx, garden.PrivateHost)
+
+		image := newImage(ctx, garden.PrivateHost)
+		log := accessLog()
+		pull(ctx, image, pullSecret(ctx, garden.PrivateHost))
+
+		requests, err := log.Requests("/" + repository + "/")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(requests).NotTo(BeEmpty())
+		for _, request := range requests {
+			Expect(request.Client).To(Equal(here.IP()), request.Line)
+		}
+	}, SpecTimeout(journeyTimeout))
+
+	It("goes on when a replica of a highly available cache is lost", Label("ha"), func(ctx context.Context) {
+		available := garden.Cache(garden.PrivateHost)
+		available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+		configure(ctx, available)
+
+		key := cacheKey(garden.PrivateHost)
+		budget := &policyv1.PodDisruptionBudget{}
+		Expect(c.Get(ctx, key, budget)).To(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(c.Get(ctx, key, budget)).To(Succeed())
+			g.Expect(budget.Status.CurrentHealthy).To(BeEquivalentTo(2))
+			g.Expect(budget.Status.DisruptionsAllowed).To(BeEquivalentTo(1))
+		}).Should(Succeed())
+		pull(ctx, newImage(ctx, garden.PrivateHost))
+
+		for _, replica := range []string{"-0", "-1"} {
+			By("losing replica " + replica)
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: key.Name + replica, Namespace: key.Namespace}}
+			Expect(c.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+			pull(ctx, newImage(ctx, garden.PrivateHost))
+			expectReady(ctx, garden.PrivateHost)
+		}
+
+		By("going back to one replica")
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		expectGone(ctx, &policyv1.PodDisruptionBudget{}, key)
+		expectGone(ctx, &corev1.PersistentVolumeClaim{}, client.ObjectKey{Namespace: key.Namespace, Name: "cache-volume-" + key.Name + "-1"})
+	}, SpecTimeout(journeyTimeout))
+})
+
+// stopCache takes all replicas of a cache away until the end of the journey. gardener-resource-manager, which would
+// bring them back, is told to look away.
+func stopCache(ctx context.Context, host string) {
+	GinkgoHelper()
+	resource := &resourcesv1alpha1.ManagedResource{}
+	ignore := func(ctx context.Context, ignored bool) error {
+		if err := c.Get(ctx, managedResourceKey, resource); err != nil {
+			return err
+		}
+		patch := client.MergeFrom(resource.DeepCopy())
+		delete(resource.Annotations, resourcesv1alpha1.Ignore)
+		if ignored {
+			metav1.SetMetaDataAnnotation(&resource.ObjectMeta, resourcesv1alpha1.Ignore, "true")
+		}
+		return c.Patch(ctx, resource, patch)
+	}
+	Expect(ignore(ctx, true)).To(Succeed())
+	DeferCleanup(func(ctx context.Context) {
+		Expect(ignore(ctx, false)).To(Succeed())
+		expectReady(ctx, host)
+	})
+
+	set := &appsv1.StatefulSet{}
+	Expect(c.Get(ctx, cacheKey(host), set)).To(Succeed())
+	patch := client.MergeFrom(set.DeepCopy())
+	set.Spec.Replicas = new(int32(0))
+	Expect(c.Patch(ctx, set, patch)).To(Succeed())
+	Eventually(ctx, func() []string { return addresses(ctx, host) }).Should(BeEmpty())
+}

@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/test/landscape/garden"
+)
+
+var _ = Describe("Pulling", func() {
+	// pullsThroughCache goes the whole way of a private image whose pod has no credentials.
+	pullsThroughCache := func(ctx context.Context, host string) {
+		GinkgoHelper()
+		robot, _, err := here.Puller()
+		Expect(err).NotTo(HaveOccurred())
+		image := newImage(ctx, host)
+		log, before := accessLog(), counts(ctx, host)
+
+		pull(ctx, image)
+		first := counts(ctx, host).Minus(before)
+		Expect(first.Misses).To(BeNumerically(">", 0), "the first pull comes from the upstream")
+
+		before = counts(ctx, host)
+		pull(ctx, image)
+		second := counts(ctx, host).Minus(before)
+		Expect(second.Misses).To(BeZero(), "the second pull comes from the cache")
+		Expect(second.Hits).To(BeNumerically(">", 0))
+
+		requests, err := log.Requests("/" + repository + "/")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(requests).NotTo(BeEmpty())
+		for _, request := range requests {
+			Expect(request.Client).To(BeElementOf(addresses(ctx, host)), request.Line)
+			Expect(request.User).To(Equal(robot), request.Line)
+		}
+	}
+
+	It("gets a private image by token authentication", Label("token"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		pullsThroughCache(ctx, garden.PrivateHost)
+
+		By("leaving alone what provisions new nodes")
+		osc := &extensionsv1alpha1.OperatingSystemConfig{}
+		Expect(c.Get(ctx, client.ObjectKey{Namespace: seedNamespace, Name: "gardener-node-agent-worker-init"}, osc)).To(Succeed())
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(BeEmpty())
+	}, SpecTimeout(journeyTimeout))
+
+	It("gets a private image by basic authentication", Label("basic"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.BasicHost))
+		pullsThroughCache(ctx, garden.BasicHost)
+	}, SpecTimeout(journeyTimeout))
+
+	It("goes through two caches at once", Label("two-caches"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.PrivateHost), garden.Cache(garden.BasicHost))
+		pullsThroughCache(ctx, garden.PrivateHost)
+		pullsThroughCache(ctx, garden.BasicHost)
+	}, SpecTimeout(journeyTimeout))
+
+	It("works with and without TLS between node and cache", Label("tls"), func(ctx context.Context) {
+		plain := garden.Cache(garden.PrivateHost)
+		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
+		configure(ctx, plain)
+		Expect(hostsFile(garden.PrivateHost)).To(And(ContainSubstring(`[host."http://`), Not(ContainSubstring("ca = "))))
+		pullsThroughCache(ctx, garden.PrivateHost)
+
+		By("switching TLS on")
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		Expect(hostsFile(garden.PrivateHost)).To(And(ContainSubstring(`[host."https://`), ContainSubstring("ca = ")))
+		pullsThroughCache(ctx, garden.PrivateHost)
+	}, SpecTimeout(journeyTimeout))
+})
+
+// dockerConfig is what a pod's imagePullSecret holds.
+func dockerConfig(host, username, password string) []byte {
+	GinkgoHelper()
+	content, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"username": username, "password": password}}})
+	Expect(err).NotTo(HaveOccurred())
+	return content
+}
