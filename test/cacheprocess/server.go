@@ -5,7 +5,6 @@
 package cacheprocess
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -197,14 +197,20 @@ func (s *Server) configFile() string { return filepath.Join(s.dir, "config.yml")
 
 func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
 
-// LogTail returns the last lines of the server's log.
+// LogTail returns the last lines of the server's log, or where it crashed.
 func (s *Server) LogTail() string {
+	const most = 12
 	data, err := os.ReadFile(s.logFile())
 	if err != nil {
 		return err.Error()
 	}
-	lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-10):], []byte("\n")))
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "unexpected fault address") {
+			return strings.Join(lines[i:min(len(lines), i+most)], "\n")
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
 
 // URL returns the server's URL.

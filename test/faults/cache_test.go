@@ -6,7 +6,6 @@ package faults
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -174,27 +173,14 @@ func (c *cache) restart(ctx context.Context, g Gomega, end func()) {
 // stored returns the bytes of all files below the data directory.
 func (c *cache) stored(g Gomega) int64 {
 	var total int64
-	err := filepath.WalkDir(c.server.DataDirectory(), func(_ string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		info, err := entry.Info()
-		if err == nil {
-			total += info.Size()
-		}
-		return nil
-	})
-	g.Expect(err).NotTo(HaveOccurred())
+	c.walk(g, func(_ string, info fs.FileInfo) { total += info.Size() })
 	return total
 }
 
 // blobFile returns the file in which a blob is stored.
 func (c *cache) blobFile(content upstreamsim.Content) string {
 	hex := content.Descriptor().Digest.Encoded()
-	return filepath.Join(c.server.DataDirectory(), "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
+	return filepath.Join(c.blobsDirectory(), "sha256", hex[:2], hex, "data")
 }
 
 // transferred returns the bytes that the upstream sent as a multiple of an

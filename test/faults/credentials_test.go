@@ -6,9 +6,12 @@ package faults
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -23,6 +26,7 @@ var _ = Describe("credentials", func() {
 	put(
 		fault{name: "rewritten in the configuration file: taken over", stock: stockFails, check: rewritten(inConfiguration, nil)},
 		fault{name: "rewritten in the credentials directory: taken over", stock: stockFails, check: rewritten(inDirectory, useDirectory)},
+		fault{name: "several, by repository path", stock: stockFails, check: byRepositoryPath},
 		fault{name: "wrong ones are written: the old ones work on", stock: stockVaries, check: wrongOnesWritten},
 		fault{name: "redirect to another host: carries none", stock: stockWithstands, check: redirected},
 		fault{name: "realm on another host: refused, shown none", stock: stockWithstands, check: foreignRealm},
@@ -82,6 +86,33 @@ func rewritten(write writer, prepare func(Gomega, *cache)) func(context.Context,
 		g.Eventually(ctx, func() error { return c.pull(ctx, name, "v2") }).WithTimeout(c.recovery()).Should(Succeed())
 		g.Expect(c.server.Exited()).To(BeFalse())
 	}
+}
+
+// byRepositoryPath gives a docker configuration with a credential for one path
+// of repositories that the upstream accepts, and another for the rest that it
+// does not.
+func byRepositoryPath(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{})
+	useDirectory(g, c)
+	c.server.Config.Username, c.server.Config.Password = "", ""
+	host := strings.TrimPrefix(c.upstream.URL(), "http://")
+	encode := func(password string) map[string]string {
+		return map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(username + ":" + password))}
+	}
+	config, err := json.Marshal(map[string]any{"auths": map[string]any{
+		host:              encode("for the rest"),
+		host + "/team/":   encode("for others"),
+		host + "/" + name: encode(password),
+	}})
+	g.Expect(err).NotTo(HaveOccurred())
+	dir, _ := c.server.Config.Options["credentials"].(string)
+	g.Expect(os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600)).To(Succeed())
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+
+	c.push(name, tag, 1, 1, mib)
+	c.push("library/other", tag, 2, 1, mib)
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	g.Expect(c.pull(ctx, "library/other", tag)).NotTo(Succeed())
 }
 
 // wrongOnesWritten writes credentials that the upstream does not accept: as

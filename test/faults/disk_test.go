@@ -6,27 +6,26 @@ package faults
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/larder-project/larder/test/cacheprocess"
+	"github.com/larder-project/larder/test/pull"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var _ = Describe("disk", func() {
 	put(
 		fault{name: "blob larger than the disk: streamed, cached content served", stock: stockFails, check: largerThanDisk, skip: withoutMounts},
+		fault{name: "blob larger than the disk, 3 clients and a slow one: streamed to all", stock: stockFails, check: manyOnLargerThanDisk, skip: withoutMounts},
 		fault{name: "disk filled by others: streamed", stock: stockFails, check: filledByOthers, skip: withoutMounts},
 		fault{name: "many images on a small disk: the old make room", stock: stockFails, check: makesRoom, skip: withoutMounts},
-		fault{name: "SIGKILL during a fetch: right afterwards, orphans gone", stock: stockFails, check: killed},
 		fault{name: "bit flipped while running: noticed and fetched again", stock: stockFails, check: damaged(flipBit, false)},
 		fault{name: "bit flipped while stopped: noticed and fetched again", stock: stockFails, check: damaged(flipBit, true)},
 		fault{name: "blob truncated while running: noticed and fetched again", stock: stockFails, check: damaged(truncate, false)},
@@ -62,6 +61,29 @@ func largerThanDisk(ctx context.Context, g Gomega, c *cache) {
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
 	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+}
+
+func manyOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{
+		upstream: upstreamsim.Options{BytesPerSecond: 64 * mib},
+		change:   c.onSmallDisk(g, "24m"),
+	})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	image := c.push(name, tag, 1, 1, 64*mib)
+	var clients errgroup.Group
+	for i := range 4 {
+		clients.Go(func() error {
+			return c.use(func(client *pull.Client) error {
+				if i == 0 {
+					client.BytesPerSecond = 16 * mib
+				}
+				_, err := client.Blob(ctx, name, image.Layers()[0].Descriptor().Digest)
+				return err
+			})
+		})
+		time.Sleep(150 * time.Millisecond)
+	}
+	g.Expect(clients.Wait()).To(Succeed())
 }
 
 func filledByOthers(ctx context.Context, g Gomega, c *cache) {
@@ -124,47 +146,6 @@ func makesRoom(ctx context.Context, g Gomega, c *cache) {
 	}).WithTimeout(15 * time.Second).Should(Succeed())
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
 	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tags[0])).NotTo(Succeed())
-}
-
-func killed(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 8 * mib}})
-	c.push(name, tag, 1, 2, 8*mib)
-	interrupted := make(chan error, 1)
-	go func() { interrupted <- c.pull(ctx, name, tag) }()
-	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithPolling(10 * time.Millisecond).Should(BeNumerically(">", 6*mib))
-	c.server.Kill()
-	g.Expect(<-interrupted).To(HaveOccurred())
-
-	g.Expect(c.server.Start(ctx)).To(Succeed())
-	minute := time.Minute
-	if c.implementation.Name == cacheprocess.Stock {
-		minute = c.recovery() // it leaves them there for a week
-	}
-	g.Eventually(ctx, func() int64 { return c.uploads(g) }).WithTimeout(minute).WithPolling(100*time.Millisecond).
-		Should(BeNumerically("<", 64<<10), "orphans are gone")
-	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
-	c.upstream.Refuse()
-	g.Expect(c.pullWithin(ctx, 5*time.Second, name, tag)).To(Succeed())
-}
-
-// uploads returns the bytes of what is neither a blob nor small.
-func (c *cache) uploads(g Gomega) int64 {
-	var total int64
-	root := c.server.DataDirectory()
-	blobs := filepath.Join(root, "docker/registry/v2/blobs")
-	g.Expect(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || entry.IsDir() || strings.HasPrefix(path, blobs) {
-			return err
-		}
-		if info, err := entry.Info(); err == nil && info.Size() > 256<<10 {
-			total += info.Size()
-		}
-		return nil
-	})).To(Succeed())
-	return total
 }
 
 func flipBit(path string) error {

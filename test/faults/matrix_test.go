@@ -123,7 +123,7 @@ func mustEncode(v any) string {
 
 var _ = ReportAfterSuite("matrix", func(report Report) {
 	var out, reasons strings.Builder
-	fmt.Fprintf(&out, "\n| %-72s | %-6s | %-6s | seconds |\n|%s|--------|--------|---------|\n", "fault", "stock", "ours", strings.Repeat("-", 74))
+	fmt.Fprintf(&out, "\n| %-78s | %-6s | %-6s | seconds |\n|%s|--------|--------|---------|\n", "fault", "stock", "ours", strings.Repeat("-", 80))
 	for _, spec := range report.SpecReports {
 		if spec.LeafNodeText == "" {
 			continue
@@ -154,7 +154,7 @@ var _ = ReportAfterSuite("matrix", func(report Report) {
 		if len(cells) == 0 {
 			cells[cacheprocess.Stock], cells[cacheprocess.Ours] = "skip", "skip"
 		}
-		fmt.Fprintf(&out, "| %-72s | %-6s | %-6s | %7.1f |\n", name, cells[cacheprocess.Stock], cells[cacheprocess.Ours], seconds)
+		fmt.Fprintf(&out, "| %-78s | %-6s | %-6s | %7.1f |\n", name, cells[cacheprocess.Stock], cells[cacheprocess.Ours], seconds)
 	}
 	_, _ = fmt.Fprintln(os.Stdout, out.String())
 	if os.Getenv("LARDER_FAULTS_REASONS") != "" {

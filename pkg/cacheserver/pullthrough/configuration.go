@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/distribution/distribution/v3"
 	"github.com/distribution/distribution/v3/configuration"
 	registrymiddleware "github.com/distribution/distribution/v3/registry/middleware/registry"
+	repositorymiddleware "github.com/distribution/distribution/v3/registry/middleware/repository"
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 
 	"github.com/larder-project/larder/pkg/credentials"
@@ -28,9 +30,20 @@ const engineOption = "engine"
 
 // Distribution finds middlewares by name in a table of its own, so there is no way around a registration.
 func init() {
-	if err := registrymiddleware.Register(Name, middleware); err != nil {
+	err := registrymiddleware.Register(Name, middleware)
+	err = errors.Join(err, repositorymiddleware.Register(Name, quiet))
+	if err != nil {
 		panic(err)
 	}
+}
+
+// quiet is a repository middleware that takes away the layer by which Distribution prepares the event of each request,
+// parsing its manifest for that, also when there is nobody to notify.
+func quiet(_ context.Context, listened distribution.Repository, _ map[string]any) (distribution.Repository, error) {
+	if name, ok := listened.Named().(ownedName); ok {
+		return name.owner, nil
+	}
+	return listened, nil
 }
 
 func middleware(_ context.Context, local distribution.Namespace, storage driver.StorageDriver, options map[string]any) (distribution.Namespace, error) {
@@ -89,17 +102,28 @@ func FromConfiguration(config *configuration.Configuration, file string) (*Engin
 	return engine, nil
 }
 
-// install makes Distribution use the engine, and nothing else in its place.
+// install makes Distribution use the engine, and nothing else in its place. Own is the place of the middleware in the
+// configuration, or -1.
 func install(config *configuration.Configuration, engine *Engine, own int) {
-	m := configuration.Middleware{Name: Name, Options: configuration.Parameters{engineOption: engine}}
-	if config.Middleware == nil {
-		config.Middleware = map[string][]configuration.Middleware{}
-	}
 	if own >= 0 {
-		config.Middleware["registry"][own] = m
-	} else {
-		// First, so that others see what clients see.
-		config.Middleware["registry"] = append([]configuration.Middleware{m}, config.Middleware["registry"]...)
+		config.Middleware["registry"] = slices.Delete(config.Middleware["registry"], own, own+1)
+	}
+	engine.Install(config)
+}
+
+// Install makes Distribution's application use the engine, before any other middleware, so that these see what clients
+// see. Distribution's own proxy is switched off.
+func (e *Engine) Install(config *configuration.Configuration) {
+	prepend := func(kind string, options configuration.Parameters) {
+		if config.Middleware == nil {
+			config.Middleware = map[string][]configuration.Middleware{}
+		}
+		m := configuration.Middleware{Name: Name, Options: options}
+		config.Middleware[kind] = append([]configuration.Middleware{m}, config.Middleware[kind]...)
+	}
+	prepend("registry", configuration.Parameters{engineOption: e})
+	if len(config.Notifications.Endpoints) == 0 {
+		prepend("repository", nil)
 	}
 	config.Proxy = configuration.Proxy{}
 	if config.HTTP.Secret == "" {

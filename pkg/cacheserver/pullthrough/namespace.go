@@ -39,8 +39,14 @@ type repository struct {
 	name      reference.Named
 }
 
+// ownedName is the name of a repository, by which quiet finds it again.
+type ownedName struct {
+	reference.Named
+	owner *repository
+}
+
 // Named implements distribution.Repository.
-func (r *repository) Named() reference.Named { return r.name }
+func (r *repository) Named() reference.Named { return ownedName{r.name, r} }
 
 // Manifests implements distribution.Repository.
 func (r *repository) Manifests(context.Context, ...distribution.ManifestServiceOption) (distribution.ManifestService, error) {
@@ -53,14 +59,8 @@ func (r *repository) Blobs(context.Context) distribution.BlobStore {
 }
 
 // Tags implements distribution.Repository.
-func (r *repository) Tags(ctx context.Context) distribution.TagService {
-	return &tagService{engine: r.namespace.engine, repository: r.name.Name(), local: func() (distribution.TagService, error) {
-		local, err := r.namespace.Namespace.Repository(ctx, r.name)
-		if err != nil {
-			return nil, err
-		}
-		return local.Tags(ctx), nil
-	}}
+func (r *repository) Tags(context.Context) distribution.TagService {
+	return &tagService{engine: r.namespace.engine, repository: r.name.Name(), owner: r}
 }
 
 // document returns a list from the upstream; requests at the same time share one answer.

@@ -24,7 +24,7 @@ import (
 type tagService struct {
 	engine     *Engine
 	repository string
-	local      func() (distribution.TagService, error)
+	owner      *repository
 }
 
 // Get implements distribution.TagService.
@@ -199,7 +199,7 @@ func (s *tagService) listStored(ctx context.Context, limit int, last string, cau
 	if upstream.Is(cause, upstream.NotFound) {
 		return nil, unknown
 	}
-	local, err := s.local()
+	local, err := s.local(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -210,9 +210,18 @@ func (s *tagService) listStored(ctx context.Context, limit int, last string, cau
 	return tags, err
 }
 
+// local is Distribution's own service, over what is stored.
+func (s *tagService) local(ctx context.Context) (distribution.TagService, error) {
+	local, err := s.owner.namespace.Namespace.Repository(ctx, s.owner.name)
+	if err != nil {
+		return nil, err
+	}
+	return local.Tags(ctx), nil
+}
+
 // Untag implements distribution.TagService. Only the cache forgets the tag.
 func (s *tagService) Untag(ctx context.Context, tag string) error {
-	local, err := s.local()
+	local, err := s.local(ctx)
 	if err != nil {
 		return err
 	}

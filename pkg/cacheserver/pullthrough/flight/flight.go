@@ -61,16 +61,18 @@ type Flight struct {
 	readers   map[*Reader]struct{}
 
 	grace   time.Duration
+	stall   time.Duration
 	cancel  context.CancelCauseFunc
 	expirer *time.Timer
 }
 
-func newFlight(grace time.Duration, cancel context.CancelCauseFunc) *Flight {
+func newFlight(grace, stall time.Duration, cancel context.CancelCauseFunc) *Flight {
 	return &Flight{
 		changed: make(chan struct{}),
 		size:    Unknown,
 		readers: map[*Reader]struct{}{},
 		grace:   grace,
+		stall:   stall,
 		cancel:  cancel,
 	}
 }

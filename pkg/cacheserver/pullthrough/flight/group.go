@@ -20,6 +20,7 @@ var ErrClosed = errors.New("shutting down")
 // Group holds the flights of one store, at most one of each object.
 type Group struct {
 	grace  time.Duration
+	stall  time.Duration
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -36,7 +37,7 @@ type Work func(ctx context.Context, f *Flight) error
 // NewGroup returns a group without flights. Grace is how long a flight that nobody waits for goes on.
 func NewGroup(grace time.Duration) *Group {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &Group{grace: grace, ctx: ctx, cancel: cancel, flights: map[digest.Digest]*Flight{}}
+	return &Group{grace: grace, stall: defaultStall, ctx: ctx, cancel: cancel, flights: map[digest.Digest]*Flight{}}
 }
 
 // Join returns a reader of the running flight for a digest, or nil.
@@ -65,7 +66,7 @@ func (g *Group) Start(d digest.Digest, work Work) (reader *Reader, joined bool, 
 		return nil, false, ErrClosed
 	}
 	ctx, cancel := context.WithCancelCause(g.ctx)
-	f := newFlight(g.grace, cancel)
+	f := newFlight(g.grace, g.stall, cancel)
 	reader, _ = f.join()
 	g.flights[d] = f
 	g.work.Add(1)

@@ -17,8 +17,8 @@ const (
 	copyBytes   = 32 << 10
 )
 
-// stall is how long the slowest reader may hold up a flight without a disk.
-const stall = 30 * time.Second
+// defaultStall is how long the slowest reader may hold up a flight without a disk.
+const defaultStall = 30 * time.Second
 
 var buffers = sync.Pool{New: func() any {
 	buffer := make([]byte, copyBytes)
@@ -61,7 +61,7 @@ func (f *Flight) Pass(ctx context.Context, p []byte) error {
 
 // room waits until the window takes at least one byte and returns how many it takes.
 func (f *Flight) room(ctx context.Context, w *window) (int, error) {
-	patience := time.NewTimer(stall)
+	patience := time.NewTimer(f.stall)
 	defer patience.Stop()
 	for {
 		f.mu.Lock()
@@ -82,7 +82,7 @@ func (f *Flight) room(ctx context.Context, w *window) (int, error) {
 		case <-w.freed:
 		case <-patience.C:
 			f.dropSlowest(w)
-			patience.Reset(stall)
+			patience.Reset(f.stall)
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}

@@ -40,6 +40,8 @@ var (
 const (
 	// lockTimeout is how long to wait for another process to let go of the database.
 	lockTimeout = 5 * time.Second
+	// batchDelay is how long a write waits for others to share its sync with.
+	batchDelay = 2 * time.Millisecond
 	// maxPending is how many uses are collected at most before they are written.
 	maxPending = 4096
 	// maxDepth bounds how deep indexes may nest: index, manifest, content, and one to spare.
@@ -88,6 +90,7 @@ func open(path string) (db *bolt.DB, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the index: %w", err)
 	}
+	db.MaxBatchDelay = batchDelay
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {

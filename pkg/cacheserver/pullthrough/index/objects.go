@@ -60,7 +60,7 @@ func (x *Index) Forget(d digest.Digest) error {
 	delete(x.pending, d)
 	x.mu.Unlock()
 	var before Record
-	err := x.batch(func(tx *bolt.Tx) error {
+	err := x.update(func(tx *bolt.Tx) error {
 		before, _ = decodeRecord(tx.Bucket(bucketObjects).Get(key(d)))
 		if err := tx.Bucket(bucketObjects).Delete(key(d)); err != nil {
 			return err

@@ -10,6 +10,7 @@ package metrics
 
 import (
 	"errors"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -121,10 +122,32 @@ const (
 type factory struct{ registerer prometheus.Registerer }
 
 func (f factory) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	if before, ok := distributionHelp()[namespace+"_"+subsystem+"_"+name]; ok {
+		help = before
+	}
 	return register(f.registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
 	}, labels))
 }
+
+var descriptor = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: "([^"]*)"`)
+
+// distributionHelp returns the help texts of Distribution's proxy by name. A registry insists on one text for a name,
+// even when what had it before is taken out.
+var distributionHelp = sync.OnceValue(func() map[string]string {
+	descriptors := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descriptors)
+		distribution.ProxyNamespace.Describe(descriptors)
+	}()
+	texts := map[string]string{}
+	for d := range descriptors {
+		if match := descriptor.FindStringSubmatch(d.String()); match != nil {
+			texts[match[1]] = match[2]
+		}
+	}
+	return texts
+})
 
 func (f factory) counter(name, help string) prometheus.Counter {
 	return register(f.registerer, prometheus.NewCounter(prometheus.CounterOpts{
@@ -145,7 +168,8 @@ func (f factory) histograms(name, help string, labels ...string) *prometheus.His
 	}, labels))
 }
 
-// register returns the collector that is registered in the end: what was registered before, or this one.
+// register returns the collector that is registered in the end: what was registered before, or this one. One that
+// cannot be registered would count in vain, which is a fault of this package that its tests find.
 func register[C prometheus.Collector](registerer prometheus.Registerer, collector C) C {
 	err := registerer.Register(collector)
 	var before prometheus.AlreadyRegisteredError

@@ -41,17 +41,20 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 	if err != nil {
 		return release, err
 	}
-	total, free := int64(space.Total), int64(space.Free)
+	total, free, ours := int64(space.Total), int64(space.Free), k.Index.Total()
 	need := size + k.reserved.Load()
-	ours := k.Index.Total()
-	excess := need + min(spare, total/sparePart) - free
+	missing := need + min(spare, total/sparePart) - free
+	if missing > ours {
+		return release, ErrFull // Nothing that could be evicted would help.
+	}
+	goal := missing
 	used := total - free
 	if high := int64(k.Options.High * float64(total)); used+need > high && used-ours+need <= high {
 		// Others may fill the volume beyond all watermarks. Then these say nothing about the cache.
-		excess = max(excess, used+need-int64(k.Options.Low*float64(total)))
+		goal = max(goal, used+need-int64(k.Options.Low*float64(total)))
 	}
-	if excess > 0 {
-		k.evict(min(excess, ours))
+	if goal > 0 {
+		k.evict(min(goal, ours))
 		if space, err = k.Store.Space(); err != nil {
 			return release, err
 		}

@@ -80,6 +80,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	if !k.Index.Complete() {
 		k.report(k.Reconcile(ctx))
 	}
+	k.Metrics.StorageUsed.Set(float64(k.Index.Total()))
 	interval := flushInterval
 	if ttl := k.Options.TTL; ttl > 0 {
 		interval = min(interval, max(minSweep, min(ttl/10, maxSweep)))

@@ -6,6 +6,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -122,6 +123,7 @@ func (c *Client) explain(ctx context.Context, err error, s *session) error {
 	var timeout net.Error
 	var operation *net.OpError
 	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return context.Cause(ctx)
@@ -135,6 +137,8 @@ func (c *Client) explain(ctx context.Context, err error, s *session) error {
 		return c.fail(Unavailable, 0, errRedirect.Error())
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return c.fail(Unavailable, 0, "it does not answer in time")
+	case errors.As(err, &certificate):
+		return c.fail(Unavailable, 0, fmt.Sprintf("its certificate is not trusted: %v", certificate.Err))
 	case errors.As(err, &name):
 		return c.fail(Unavailable, 0, "its name cannot be resolved")
 	case errors.As(err, &operation):

@@ -5,12 +5,14 @@
 package upstream
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
@@ -37,19 +39,64 @@ type guard struct {
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req
-	if !sameOrigin(req.URL, g.base) {
-		if err := g.checkForeign(req); err != nil {
+	if host, ok := unveil(req.URL.Host); ok {
+		out = req.Clone(req.Context())
+		out.URL.Host, out.Host = host, host
+	}
+	if !sameOrigin(out.URL, g.base) {
+		if err := g.checkForeign(out); err != nil {
 			g.watch(req, nil, err)
 			return nil, err
 		}
-		if req.Header.Get("Authorization") != "" && !g.realmAllowed(req.URL) {
-			out = req.Clone(req.Context())
+		if out.Header.Get("Authorization") != "" && !g.realmAllowed(out.URL) {
+			out = out.Clone(out.Context())
 			out.Header.Del("Authorization")
 		}
 	}
 	resp, err := g.next.RoundTrip(out)
 	g.watch(req, resp, err)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized && sameOrigin(out.URL, g.base) {
+		err = g.checkChallenge(resp)
+	}
 	return resp, err
+}
+
+// checkChallenge refuses a realm that is not allowed before the client library does something about it, and veils one
+// that is allowed but that the library would refuse by itself: it takes private addresses for attacks, and does not
+// know what the owner allowed.
+func (g *guard) checkChallenge(resp *http.Response) error {
+	header := resp.Header.Get("Www-Authenticate")
+	match := realmParameter.FindStringSubmatchIndex(header)
+	if match == nil {
+		return nil
+	}
+	text := header[match[2]:match[3]]
+	realm, err := url.Parse(text)
+	if err != nil || realm.Host == "" || !g.realmAllowed(realm) {
+		_ = resp.Body.Close()
+		return errRealm
+	}
+	if net.ParseIP(realm.Hostname()) != nil && !strings.EqualFold(realm.Host, g.base.Host) {
+		realm.Host = veil(realm.Host)
+		resp.Header.Set("Www-Authenticate", header[:match[2]]+realm.String()+header[match[3]:])
+	}
+	return nil
+}
+
+var realmParameter = regexp.MustCompile(`(?i)^bearer\s(?:.*[\s,])?realm="([^"\\]*)"`)
+
+// veilSuffix cannot be the end of a real name, see RFC 2606.
+const veilSuffix = ".realm.invalid"
+
+func veil(host string) string { return hex.EncodeToString([]byte(host)) + veilSuffix }
+
+func unveil(host string) (string, bool) {
+	encoded, ok := strings.CutSuffix(host, veilSuffix)
+	if !ok {
+		return "", false
+	}
+	decoded, err := hex.DecodeString(encoded)
+	return string(decoded), err == nil
 }
 
 func (g *guard) checkForeign(req *http.Request) error {

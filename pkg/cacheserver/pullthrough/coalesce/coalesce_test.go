@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package coalesce_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"go.uber.org/goleak"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+)
+
+var _ = Describe("Group", func() {
+	var group *coalesce.Group[string, int]
+
+	BeforeEach(func() {
+		running := goleak.IgnoreCurrent()
+		DeferCleanup(func() { Expect(goleak.Find(running)).To(Succeed()) })
+		group = coalesce.New[string, int]()
+		DeferCleanup(func() { group.Close() })
+	})
+
+	It("does the work once for all who ask at the same time", func(ctx context.Context) {
+		var worked, joins atomic.Int32
+		begin := make(chan struct{})
+		work := func(context.Context) (int, error) {
+			<-begin
+			return int(worked.Add(1)), nil
+		}
+		var asked, answered sync.WaitGroup
+		for range 20 {
+			asked.Add(1)
+			answered.Go(func() {
+				defer GinkgoRecover()
+				call, joined := group.Start("key", work)
+				if joined {
+					joins.Add(1)
+				}
+				asked.Done()
+				Expect(call.Wait(ctx)).To(Equal(1))
+			})
+		}
+		asked.Wait()
+		close(begin)
+		answered.Wait()
+		Expect(joins.Load()).To(BeEquivalentTo(19))
+
+		call, joined := group.Start("key", work)
+		Expect(joined).To(BeFalse(), "an answer is for those who asked before it came")
+		Expect(call.Wait(ctx)).To(Equal(2))
+	})
+
+	It("goes on when who asked has gone", func(ctx context.Context) {
+		begin := make(chan struct{})
+		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
+			<-begin
+			return 7, ctx.Err()
+		})
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err := call.Wait(gone)
+		Expect(err).To(MatchError(context.Canceled))
+		close(begin)
+		Expect(call.Wait(ctx)).To(Equal(7))
+	})
+
+	It("turns a panic into an error", func(ctx context.Context) {
+		call, _ := group.Start("key", func(context.Context) (int, error) { panic("ouch") })
+		_, err := call.Wait(ctx)
+		Expect(err).To(MatchError("internal error: ouch"))
+	})
+
+	It("cancels work when it is closed, and takes no more", func(ctx context.Context) {
+		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		group.Close()
+		_, err := call.Wait(ctx)
+		Expect(err).To(MatchError(context.Canceled))
+		call, _ = group.Start("key", nil)
+		_, err = call.Wait(ctx)
+		Expect(err).To(MatchError(coalesce.ErrClosed))
+	})
+})

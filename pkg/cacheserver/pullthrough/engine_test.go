@@ -1,0 +1,312 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+const (
+	name = "library/app"
+	mib  = 1 << 20
+)
+
+// smallDisk takes so many bytes of content, and then no more.
+type smallDisk struct{ left atomic.Int64 }
+
+func (d *smallDisk) Create(path string) (store.File, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &smallFile{File: file, disk: d}, nil
+}
+
+// Space lies: it promises what Create's files do not hold, as volumes do that others write to.
+func (d *smallDisk) Space(string) (store.Space, error) {
+	return store.Space{Total: 1 << 40, Free: 1 << 39}, nil
+}
+
+type smallFile struct {
+	*os.File
+	disk *smallDisk
+}
+
+func (f *smallFile) Write(p []byte) (int, error) {
+	if left := f.disk.left.Add(-int64(len(p))); left < 0 {
+		fits := max(0, int64(len(p))+left)
+		n, _ := f.File.Write(p[:fits])
+		return n, unix.ENOSPC
+	}
+	return f.File.Write(p)
+}
+
+var _ = Describe("Engine", func() {
+	BeforeEach(func() {
+		running := goleak.IgnoreCurrent()
+		DeferCleanup(func() {
+			Expect(goleak.Find(running, goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run"))).To(Succeed(),
+				"nothing may go on, except for what Distribution never ends")
+		})
+	})
+
+	get := func(ctx context.Context, c *cache, path string, header http.Header) (*http.Response, []byte) {
+		GinkgoHelper()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.URL+path, nil)
+		Expect(err).NotTo(HaveOccurred())
+		request.Header = header
+		response, err := http.DefaultTransport.RoundTrip(request)
+		Expect(err).NotTo(HaveOccurred())
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		Expect(err).NotTo(HaveOccurred())
+		return response, body
+	}
+	AfterEach(func() { http.DefaultTransport.(*http.Transport).CloseIdleConnections() })
+
+	It("fetches each object once for many clients, with one token, and then from nowhere", func() {
+		c := newCache(GinkgoT(), upstreamsim.Options{
+			Authentication: upstreamsim.Bearer, Username: "robot", Password: "an-obvious-test-password", Latency: 5 * time.Millisecond,
+		}, func(o *pullthrough.Options) {
+			o.Credential = credentials.Credential{Username: "robot", Password: "an-obvious-test-password"}
+		})
+		image := upstreamsim.RandomImage(1, 3, 2*mib)
+		c.upstream.Push(name, "v1", image)
+		var done sync.WaitGroup
+		for range 12 {
+			done.Go(func() {
+				defer GinkgoRecover()
+				client := pull.NewClient(c.server.URL, &http.Transport{})
+				defer client.Close()
+				_, err := client.Image(context.Background(), name, "v1")
+				Expect(err).NotTo(HaveOccurred())
+			})
+		}
+		done.Wait()
+		counters := c.upstream.Counters()
+		Expect(counters.MostRequested()).To(Equal(1))
+		Expect(counters.Total(upstreamsim.Token)).To(Equal(1))
+		Expect(counters.Bytes).To(Equal(image.Size()))
+		Expect(c.value("coalesced_total")).To(BeNumerically(">", 0))
+		Expect(c.value("pulled_bytes_total")).To(BeEquivalentTo(image.Size()))
+		Expect(c.value("pushed_bytes_total", "type", "blob")).To(BeNumerically(">", 11*6*mib))
+
+		Eventually(func() float64 { return c.value("misses_total", "type", "blob") }).Should(BeEquivalentTo(4))
+		c.upstream.Refuse()
+		c.restart(nil)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		Expect(c.pull(name, image.Digest().String())).To(Succeed())
+	})
+
+	It("answers as Distribution does: ranges, validators, headers", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100_000)
+		c.upstream.Push(name, "v1", image)
+		layer := image.Layers()[0]
+		path := "/v2/" + name + "/blobs/" + layer.Descriptor().Digest.String()
+		for _, state := range []string{"cold", "warm"} {
+			response, body := get(ctx, c, path, http.Header{"Range": {"bytes=10-19"}})
+			Expect(response.StatusCode).To(Equal(http.StatusPartialContent), state)
+			Expect(response.Header.Get("Content-Range")).To(Equal("bytes 10-19/100000"), state)
+			Expect(body).To(Equal(layer.Data[10:20]), state)
+		}
+		response, body := get(ctx, c, path, http.Header{})
+		Expect(body).To(Equal(layer.Data))
+		Expect(response.Header).To(And(
+			HaveKeyWithValue("Content-Type", []string{"application/octet-stream"}),
+			HaveKeyWithValue("Docker-Content-Digest", []string{layer.Descriptor().Digest.String()}),
+			HaveKeyWithValue("Etag", []string{`"` + layer.Descriptor().Digest.String() + `"`}),
+			HaveKeyWithValue("Cache-Control", []string{"max-age=31536000"}),
+			HaveKeyWithValue("Content-Length", []string{"100000"}),
+			HaveKeyWithValue("Docker-Distribution-Api-Version", []string{"registry/2.0"}),
+		))
+		response, _ = get(ctx, c, path, http.Header{"If-None-Match": {response.Header.Get("Etag")}})
+		Expect(response.StatusCode).To(Equal(http.StatusNotModified))
+		response, _ = get(ctx, c, path, http.Header{"Range": {"bytes=200000-"}})
+		Expect(response.StatusCode).To(Equal(http.StatusRequestedRangeNotSatisfiable))
+	})
+
+	It("does not give one repository's content to another", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		shared := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push("team/private", "v1", upstreamsim.NewImage(shared))
+		c.upstream.Push("team/other", "v1", upstreamsim.NewImage(shared, upstreamsim.NewLayer(2, 10)))
+		Expect(c.pull("team/private", "v1")).To(Succeed())
+		path := "/blobs/" + shared.Descriptor().Digest.String()
+		response, _ := get(ctx, c, "/v2/team/thief"+path, http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+		c.upstream.ResetCounters()
+		Expect(c.pull("team/other", "v1")).To(Succeed())
+		Expect(c.upstream.Counters().Bytes).To(BeNumerically("<", mib), "what both need is fetched once")
+		Expect(c.upstream.Counters().Total(upstreamsim.BlobHead)).To(BeZero(), "its manifest is proof enough")
+	})
+
+	It("streams what the disk does not take, to several at once, and goes on when it does", func() {
+		disk := &smallDisk{}
+		disk.left.Store(3 * mib)
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Disk = disk })
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 10*mib))
+		var done sync.WaitGroup
+		for range 4 {
+			done.Go(func() {
+				defer GinkgoRecover()
+				Expect(c.pull(name, "v1")).To(Succeed())
+			})
+		}
+		done.Wait()
+		Expect(c.value("unstored_total")).To(BeNumerically(">=", 1))
+		Expect(filepath.Glob(filepath.Join(c.root, "docker/registry/v2/repositories/library/app/_uploads/*"))).To(BeEmpty())
+		disk.left.Store(1 << 40)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.upstream.Refuse()
+		Eventually(func() error { return c.pull(name, "v1") }).Should(Succeed())
+	})
+
+	It("evicts from a real volume, and serves through one that stays full", func() {
+		if os.Geteuid() != 0 {
+			Skip("only root can mount a small file system")
+		}
+		root := GinkgoT().TempDir()
+		Expect(unix.Mount("larder-test", root, "tmpfs", 0, "size=24m")).To(Succeed())
+		DeferCleanup(func() { Expect(unix.Unmount(root, unix.MNT_DETACH)).To(Succeed()) })
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.RootDirectory = root })
+		c.root = root
+		c.restart(nil)
+		for i := range uint64(6) {
+			tag := fmt.Sprintf("v%d", i)
+			c.upstream.Push(name, tag, upstreamsim.RandomImage(i, 1, 6*mib))
+			Expect(c.pull(name, tag)).To(Succeed())
+		}
+		c.upstream.Push(name, "large", upstreamsim.RandomImage(9, 1, 40*mib))
+		Expect(c.pull(name, "large")).To(Succeed())
+		Expect(c.value("removed_total", "reason", "evicted")).To(BeNumerically(">", 0))
+		c.upstream.Refuse()
+		Expect(c.pull(name, "v5")).To(Succeed(), "the latest is still there")
+		Expect(c.pull(name, "v0")).NotTo(Succeed())
+	})
+
+	It("verifies large files while it sends them, and cuts off what is wrong", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 80*mib)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		layer := image.Layers()[0].Descriptor().Digest
+		c.restart(nil) // Waits for the commit.
+		file, err := os.OpenFile(blobPath(c.root, layer.Encoded()), os.O_WRONLY, 0)
+		Expect(err).NotTo(HaveOccurred())
+		_, err = file.WriteAt([]byte("rot"), 70*mib)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(file.Close()).To(Succeed())
+		_, err = c.client.Blob(ctx, name, layer)
+		Expect(err).To(HaveOccurred())
+		Expect(err).NotTo(MatchError(pull.ErrWrongContent), "it must not look complete")
+		Expect(c.client.Blob(ctx, name, layer)).To(BeEquivalentTo(80 * mib))
+		Expect(c.value("corrupt_total")).To(BeEquivalentTo(1))
+	})
+
+	It("works with an upstream that does not tell sizes", func() {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 2, mib)
+		c.upstream.Push(name, "v1", image)
+		chunked := unsized(c.upstream.URL())
+		defer chunked.Close()
+		c.restart(func(o *pullthrough.Options) { o.RemoteURL = chunked.URL })
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.upstream.Refuse()
+		Eventually(func() error { return c.pull(name, "v1") }).Should(Succeed())
+	})
+
+	It("rebuilds a lost index while it serves", func() {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 2, mib))
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.stop()
+		Expect(os.RemoveAll(filepath.Join(c.root, "pullthrough"))).To(Succeed())
+		c.upstream.Refuse()
+		c.start(nil)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		Eventually(func() float64 { return c.value("storage_used_bytes") }).WithTimeout(15 * time.Second).
+			Should(BeNumerically(">", 2*mib))
+	})
+
+	It("serves several engines in one process", func() {
+		first := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		second := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		first.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 1000))
+		second.upstream.Push(name, "v1", upstreamsim.RandomImage(2, 1, 1000))
+		a, err := first.client.Head(context.Background(), name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		b, err := second.client.Head(context.Background(), name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(a).NotTo(Equal(b))
+	})
+
+	It("passes on lists: tags with pages, and referrers", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		for i := range 5 {
+			c.upstream.Push(name, fmt.Sprintf("v%d", i), image)
+		}
+		_, body := get(ctx, c, "/v2/"+name+"/tags/list", http.Header{})
+		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v0","v1","v2","v3","v4"]}`))
+		response, body := get(ctx, c, "/v2/"+name+"/tags/list?n=2&last=v1", http.Header{})
+		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v2","v3"]}`))
+		Expect(response.Header.Get("Link")).To(ContainSubstring("last=v3"))
+		response, _ = get(ctx, c, "/v2/library/none/tags/list", http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+
+		subject := image.Manifest.Descriptor()
+		artifact := upstreamsim.NewArtifact("application/vnd.example", subject)
+		c.upstream.Push(name, "", artifact)
+		response, body = get(ctx, c, "/v2/"+name+"/referrers/"+subject.Digest.String(), http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusOK))
+		Expect(response.Header.Get("Content-Type")).To(Equal("application/vnd.oci.image.index.v1+json"))
+		Expect(string(body)).To(ContainSubstring(artifact.Digest().String()))
+
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.upstream.Refuse()
+		_, body = get(ctx, c, "/v2/"+name+"/tags/list", http.Header{})
+		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v1"]}`), "better what is known than nothing")
+	})
+
+	It("takes no writes", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		for path, method := range map[string]string{
+			"/v2/" + name + "/blobs/uploads/": http.MethodPost,
+			"/v2/" + name + "/manifests/v1":   http.MethodDelete,
+		} {
+			request, err := http.NewRequestWithContext(ctx, method, c.server.URL+path, bytes.NewReader(nil))
+			Expect(err).NotTo(HaveOccurred())
+			response, err := http.DefaultClient.Do(request)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(response.Body.Close()).To(Succeed())
+			Expect(response.StatusCode).To(BeNumerically(">=", 400), path)
+		}
+	})
+})
+
+func blobPath(root, encoded string) string {
+	return filepath.Join(root, "docker/registry/v2/blobs/sha256", encoded[:2], encoded, "data")
+}

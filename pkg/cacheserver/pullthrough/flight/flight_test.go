@@ -1,0 +1,352 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package flight_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+)
+
+const key = digest.Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+// source is a producer that a test drives.
+type source struct {
+	path    string
+	content []byte
+	// steps lets the producer go on by so many bytes; closing it lets it go on to the end.
+	steps chan int
+	// verdict is the end.
+	verdict chan error
+	pass    bool
+	unsized bool
+}
+
+func newSource(size int) *source {
+	s := &source{
+		path:    filepath.Join(GinkgoT().TempDir(), "data"),
+		content: make([]byte, size),
+		steps:   make(chan int, 64),
+		verdict: make(chan error, 1),
+	}
+	random := rand.NewChaCha8([32]byte{1})
+	_, _ = random.Read(s.content)
+	return s
+}
+
+func (s *source) work(ctx context.Context, f *flight.Flight) error {
+	file, err := os.Create(s.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	size := int64(len(s.content))
+	if s.unsized {
+		size = flight.Unknown
+	}
+	f.Begin(size, func() (*os.File, error) { return os.Open(s.path) })
+	for offset := 0; offset < len(s.content); {
+		n := 100_000
+		select {
+		case step, ok := <-s.steps:
+			if ok {
+				n = step
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n = min(n, len(s.content)-offset)
+		part := s.content[offset : offset+n]
+		offset += n
+		if s.pass {
+			if err := f.Pass(ctx, part); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := file.Write(part); err != nil {
+			return err
+		}
+		f.Advance(n)
+	}
+	select {
+	case err := <-s.verdict:
+		if err == nil {
+			f.Verified(int64(len(s.content)))
+		}
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// collector is a client that can be slow.
+type collector struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+	delay time.Duration
+}
+
+func (c *collector) Write(p []byte) (int, error) {
+	time.Sleep(c.delay)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes.Write(p)
+}
+
+func (c *collector) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes.Len()
+}
+
+func read(ctx context.Context, r *flight.Reader, n int) ([]byte, error) {
+	var c collector
+	_, err := r.Copy(ctx, &c, 0, int64(n))
+	return c.bytes.Bytes(), err
+}
+
+var _ = Describe("Flight", func() {
+	var group *flight.Group
+
+	BeforeEach(func() {
+		running := goleak.IgnoreCurrent()
+		DeferCleanup(func() { Expect(goleak.Find(running)).To(Succeed()) })
+		group = flight.NewGroup(50 * time.Millisecond)
+		DeferCleanup(func() { group.Close() })
+	})
+
+	start := func(s *source) *flight.Reader {
+		GinkgoHelper()
+		r, _, err := group.Start(key, s.work)
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(r.Close)
+		return r
+	}
+
+	It("serves early and late readers from one production", func(ctx context.Context) {
+		s := newSource(3_000_000)
+		first := start(s)
+		var done sync.WaitGroup
+		for i := range 16 {
+			r := first
+			if i > 0 {
+				r = start(s)
+			}
+			done.Go(func() {
+				defer GinkgoRecover()
+				content, err := read(ctx, r, len(s.content))
+				Expect(err).NotTo(HaveOccurred())
+				Expect(bytes.Equal(content, s.content)).To(BeTrue())
+			})
+			if i%4 == 0 {
+				s.steps <- 500_000
+			}
+		}
+		close(s.steps)
+		s.verdict <- nil
+		done.Wait()
+	})
+
+	DescribeTable("holds back the last byte until the verdict, and for good if that is bad", func(ctx context.Context, pass, unsized bool) {
+		s := newSource(200_000)
+		s.pass, s.unsized = pass, unsized
+		close(s.steps)
+		r := start(s)
+		var c collector
+		failed := make(chan error, 1)
+		go func() {
+			n := int64(len(s.content))
+			if unsized {
+				n = flight.Unknown
+			}
+			_, err := r.Copy(ctx, &c, 0, n)
+			failed <- err
+		}()
+		Eventually(c.Len).Should(BeNumerically(">=", len(s.content)-1))
+		wrong := errors.New("wrong")
+		s.verdict <- wrong
+		Expect(<-failed).To(MatchError(wrong))
+		if !unsized {
+			Expect(c.Len()).To(Equal(len(s.content) - 1))
+		}
+	},
+		Entry("from the file", false, false),
+		Entry("from memory", true, false),
+		Entry("of unknown size", false, true),
+	)
+
+	It("holds back the last byte of a range, too", func(ctx context.Context) {
+		s := newSource(200_000)
+		close(s.steps)
+		r := start(s)
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		var c collector
+		_, err := r.Copy(short, &c, 50, 100)
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+		Expect(c.bytes.Bytes()).To(Equal(s.content[50:149]))
+		s.verdict <- nil
+		Expect(r.Copy(ctx, &c, 149, 1)).To(BeEquivalentTo(1))
+		Expect(c.bytes.Bytes()).To(Equal(s.content[50:150]))
+	})
+
+	It("does not keep readers waiting for what happens after the verdict", func(ctx context.Context) {
+		committed := make(chan struct{})
+		r, _, err := group.Start(key, func(context.Context, *flight.Flight) error { return nil })
+		Expect(err).NotTo(HaveOccurred())
+		_, err = r.Size(ctx)
+		Expect(err).To(MatchError(ContainSubstring("unverified")))
+		Expect(r.Close()).To(Succeed())
+
+		s := newSource(10)
+		close(s.steps)
+		s.verdict <- nil
+		r, _, err = group.Start(key, func(ctx context.Context, f *flight.Flight) error {
+			defer func() { <-committed }()
+			return s.work(ctx, f)
+		})
+		Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+		Expect(read(ctx, r, 10)).To(Equal(s.content))
+		late := group.Join(key)
+		Expect(late).NotTo(BeNil(), "whoever comes before the end joins")
+		defer late.Close()
+		Expect(read(ctx, late, 10)).To(Equal(s.content))
+		close(committed)
+		Eventually(group.Active).WithArguments(key).Should(BeFalse())
+	})
+
+	Context("when nobody waits", func() {
+		It("is abandoned after the grace period", func() {
+			s := newSource(1000)
+			s.steps <- 10
+			r, _, err := group.Start(key, s.work)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Close()).To(Succeed())
+			Eventually(group.Active).WithArguments(key).Should(BeFalse())
+		})
+
+		It("goes on if half is done", func(ctx context.Context) {
+			s := newSource(1000)
+			s.steps <- 600
+			r, _, err := group.Start(key, s.work)
+			Expect(err).NotTo(HaveOccurred())
+			var c collector
+			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			defer cancel()
+			_, _ = r.Copy(short, &c, 0, 600)
+			Expect(c.Len()).To(Equal(599))
+			Expect(r.Close()).To(Succeed())
+			Consistently(group.Active).WithArguments(key).WithTimeout(200 * time.Millisecond).Should(BeTrue())
+			close(s.steps)
+			s.verdict <- nil
+			Eventually(group.Active).WithArguments(key).Should(BeFalse())
+		})
+
+		It("goes on if somebody comes within the grace period", func(ctx context.Context) {
+			s := newSource(1000)
+			s.steps <- 10
+			r, _, err := group.Start(key, s.work)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Close()).To(Succeed())
+			second := group.Join(key)
+			Expect(second).NotTo(BeNil())
+			defer second.Close()
+			time.Sleep(100 * time.Millisecond)
+			close(s.steps)
+			s.verdict <- nil
+			Expect(read(ctx, second, 1000)).To(Equal(s.content))
+		})
+	})
+
+	Context("without a disk", func() {
+		It("streams more than fits into the window to readers of any pace", func(ctx context.Context) {
+			s := newSource(3_000_000)
+			s.pass = true
+			readers := []*flight.Reader{start(s), start(s), start(s)}
+			close(s.steps)
+			s.verdict <- nil
+			var done sync.WaitGroup
+			for i, r := range readers {
+				done.Go(func() {
+					defer GinkgoRecover()
+					c := collector{delay: time.Duration(i) * 500 * time.Microsecond}
+					_, err := r.Copy(ctx, &c, 0, int64(len(s.content)))
+					Expect(err).NotTo(HaveOccurred())
+					Expect(bytes.Equal(c.bytes.Bytes(), s.content)).To(BeTrue())
+				})
+			}
+			done.Wait()
+		})
+
+		It("drops a reader that takes nothing, for the sake of the others", func(ctx context.Context) {
+			group.SetStall(50 * time.Millisecond)
+			s := newSource(2_000_000)
+			s.pass = true
+			lazy, eager := start(s), start(s)
+			close(s.steps)
+			s.verdict <- nil
+			content, err := read(ctx, eager, len(s.content))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(bytes.Equal(content, s.content)).To(BeTrue())
+			_, err = read(ctx, lazy, len(s.content))
+			Expect(err).To(MatchError(flight.ErrTooSlow))
+		})
+
+		It("begins another flight for who comes too late", func(ctx context.Context) {
+			s := newSource(1_500_000)
+			s.pass = true
+			r := start(s)
+			s.steps <- 400_000
+			s.steps <- 400_000
+			short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+			defer cancel()
+			n, _ := r.Copy(short, io.Discard, 0, 790_000)
+			Expect(n).To(BeEquivalentTo(789_999))
+			Expect(group.Join(key)).To(BeNil())
+			other := newSource(100)
+			close(other.steps)
+			other.verdict <- nil
+			late := start(other)
+			Expect(read(ctx, late, 100)).To(Equal(other.content))
+		})
+	})
+
+	It("ends with its group, and so do its readers", func(ctx context.Context) {
+		s := newSource(1000)
+		r := start(s)
+		failed := make(chan error, 1)
+		go func() {
+			_, err := read(ctx, r, 1000)
+			failed <- err
+		}()
+		group.Close()
+		Expect(<-failed).To(MatchError(flight.ErrClosed))
+		_, _, err := group.Start(key, s.work)
+		Expect(err).To(MatchError(flight.ErrClosed))
+	})
+
+	It("survives a panic of its producer", func(ctx context.Context) {
+		r, _, err := group.Start(key, func(context.Context, *flight.Flight) error { panic("ouch") })
+		Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+		_, err = r.Size(ctx)
+		Expect(err).To(MatchError("internal error: ouch"))
+	})
+})

@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package index_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+)
+
+var (
+	list  = digest.FromString("list")
+	image = digest.FromString("image")
+	layer = digest.FromString("layer")
+	other = digest.FromString("other")
+)
+
+var _ = Describe("Index", func() {
+	var (
+		path string
+		now  time.Time
+		x    *index.Index
+	)
+
+	open := func() {
+		GinkgoHelper()
+		var err error
+		x, err = index.Open(path, func() time.Time { return now })
+		Expect(err).NotTo(HaveOccurred())
+	}
+	reopen := func() {
+		GinkgoHelper()
+		Expect(x.Close()).To(Succeed())
+		open()
+	}
+	used := func(d digest.Digest) time.Time {
+		GinkgoHelper()
+		record, ok := x.Get(d)
+		Expect(ok).To(BeTrue())
+		return record.Used
+	}
+
+	BeforeEach(func() {
+		path = filepath.Join(GinkgoT().TempDir(), "pullthrough/index.db")
+		now = time.UnixMilli(1_800_000_000_000)
+		open()
+		DeferCleanup(func() { _ = x.Close() })
+	})
+
+	It("remembers across restarts", func() {
+		record := index.Record{Size: 42, Verified: now, Inode: 7, Changed: -3, Manifest: true, MediaType: "a/b"}
+		Expect(x.Put(image, record)).To(Succeed())
+		Expect(x.AddLink(image, index.Link{Kind: index.Manifest, Repository: "library/app"})).To(Succeed())
+		Expect(x.SetValidated("library/app", "v1", image)).To(Succeed())
+		Expect(x.SetComplete()).To(Succeed())
+		reopen()
+		record.Used = now
+		got, ok := x.Get(image)
+		Expect(ok).To(BeTrue())
+		Expect(got).To(Equal(record))
+		Expect(x.Links(image)).To(ConsistOf(index.Link{Kind: index.Manifest, Repository: "library/app"}))
+		Expect(x.Validated("library/app", "v1", image)).To(BeTemporally("==", now))
+		Expect(x.Validated("library/app", "v1", other)).To(BeZero(), "the tag has moved since")
+		Expect(x.Complete()).To(BeTrue())
+		Expect(x.Measure()).To(Succeed())
+		Expect(x.Total()).To(BeEquivalentTo(42))
+	})
+
+	It("takes the use of an image for a use of all that it needs", func() {
+		Expect(x.Put(list, index.Record{Manifest: true})).To(Succeed())
+		Expect(x.Put(image, index.Record{Manifest: true})).To(Succeed())
+		Expect(x.Put(layer, index.Record{})).To(Succeed())
+		Expect(x.Put(other, index.Record{})).To(Succeed())
+		Expect(x.SetChildren(list, []digest.Digest{image})).To(Succeed())
+		Expect(x.SetChildren(image, []digest.Digest{layer})).To(Succeed())
+		begin := now
+		now = now.Add(time.Hour)
+		x.Touch(list)
+		Expect(used(list)).To(BeTemporally("==", now), "a use counts before it is written")
+		reopen()
+		Expect(used(list)).To(BeTemporally("==", now))
+		Expect(used(image)).To(BeTemporally("==", now))
+		Expect(used(layer)).To(BeTemporally("==", now))
+		Expect(used(other)).To(BeTemporally("==", begin))
+	})
+
+	It("survives an image that needs itself", func() {
+		Expect(x.Put(image, index.Record{Manifest: true})).To(Succeed())
+		Expect(x.SetChildren(image, []digest.Digest{image})).To(Succeed())
+		now = now.Add(time.Hour)
+		x.Touch(image)
+		Expect(x.Flush()).To(Succeed())
+		Expect(used(image)).To(BeTemporally("==", now))
+	})
+
+	It("forgets all about an object", func() {
+		Expect(x.Put(image, index.Record{Manifest: true, Size: 5})).To(Succeed())
+		Expect(x.SetChildren(image, []digest.Digest{layer})).To(Succeed())
+		Expect(x.AddLink(image, index.Link{Kind: index.Manifest, Repository: "a"})).To(Succeed())
+		Expect(x.Forget(image)).To(Succeed())
+		_, ok := x.Get(image)
+		Expect(ok).To(BeFalse())
+		Expect(x.Links(image)).To(BeEmpty())
+		Expect(x.Parents(layer, func(digest.Digest) bool {
+			Fail("nothing needs the layer any more")
+			return false
+		})).To(Succeed())
+		Expect(x.Total()).To(BeZero())
+	})
+
+	It("adds what was found, and keeps what it knows", func() {
+		Expect(x.Put(image, index.Record{Size: 1, MediaType: "known"})).To(Succeed())
+		Expect(x.Add([]index.Seen{{Digest: image, Record: index.Record{Size: 2}}, {Digest: layer, Record: index.Record{Size: 3}}})).To(Succeed())
+		record, _ := x.Get(image)
+		Expect(record.MediaType).To(Equal("known"))
+		Expect(x.Total()).To(BeEquivalentTo(4))
+	})
+
+	It("visits all records, however many, while they change", func() {
+		var found []index.Seen
+		for i := range 1100 {
+			found = append(found, index.Seen{Digest: digest.FromBytes([]byte{byte(i), byte(i >> 8)})})
+		}
+		Expect(x.Add(found)).To(Succeed())
+		seen := map[digest.Digest]bool{}
+		Expect(x.Each(func(d digest.Digest, _ index.Record) error {
+			seen[d] = true
+			return x.Forget(d)
+		})).To(Succeed())
+		Expect(seen).To(HaveLen(1100))
+	})
+
+	It("puts a broken file aside and begins anew", func() {
+		Expect(x.Close()).To(Succeed())
+		Expect(os.WriteFile(path, bytes.Repeat([]byte("broken"), 10_000), 0o600)).To(Succeed())
+		open()
+		Expect(x.Complete()).To(BeFalse())
+		Expect(path + ".broken").To(BeARegularFile())
+	})
+
+	It("refuses to share its file with another process", func() {
+		_, err := index.Open(path, time.Now)
+		Expect(err).To(MatchError(index.ErrLocked))
+	})
+})

@@ -1,0 +1,150 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package keyring_test
+
+import (
+	"context"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var _ = Describe("Directory", func() {
+	const host = "registry.example.com"
+	var dir string
+
+	write := func(name, content string) {
+		GinkgoHelper()
+		Expect(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600)).To(Succeed())
+	}
+	lookup := func(f *keyring.Files, repository string) (string, credentials.Credential) {
+		GinkgoHelper()
+		scope, c, err := f.For(context.Background(), repository)
+		Expect(err).NotTo(HaveOccurred())
+		return scope, c
+	}
+	auth := func(user, password string) string {
+		return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	}
+
+	BeforeEach(func() { dir = GinkgoT().TempDir() })
+
+	It("follows the files, and keeps the last good credential", func() {
+		f := keyring.Directory(dir, host)
+		_, _, err := f.For(context.Background(), "a")
+		Expect(err).To(HaveOccurred(), "none is not anonymous")
+
+		write("username", "robot")
+		write("password", "first\n#: *")
+		_, c := lookup(f, "a")
+		Expect(c == credentials.Credential{Username: "robot", Password: "first\n#: *"}).To(BeTrue(), "byte for byte")
+
+		write("password", "second-one")
+		_, c = lookup(f, "a")
+		Expect(c.Password).To(Equal("second-one"))
+
+		Expect(os.Remove(filepath.Join(dir, "password"))).To(Succeed())
+		_, c = lookup(f, "a")
+		Expect(c.Password).To(Equal("second-one"))
+		write("password", "")
+		_, c = lookup(f, "a")
+		Expect(c.Password).To(Equal("second-one"))
+	})
+
+	It("follows a mounted Secret, whose files are swapped by a link", func() {
+		for _, version := range []string{"v1", "v2"} {
+			Expect(os.Mkdir(filepath.Join(dir, version), 0o700)).To(Succeed())
+			write(version+"/username", "robot")
+			write(version+"/password", "password-"+version)
+		}
+		link := func(version string) {
+			GinkgoHelper()
+			Expect(os.Symlink(version, filepath.Join(dir, "tmp"))).To(Succeed())
+			Expect(os.Rename(filepath.Join(dir, "tmp"), filepath.Join(dir, "..data"))).To(Succeed())
+		}
+		link("v1")
+		for _, name := range []string{"username", "password"} {
+			Expect(os.Symlink("..data/"+name, filepath.Join(dir, name))).To(Succeed())
+		}
+		f := keyring.Directory(dir, host)
+		_, c := lookup(f, "a")
+		Expect(c.Password).To(Equal("password-v1"))
+		link("v2")
+		_, c = lookup(f, "a")
+		Expect(c.Password).To(Equal("password-v2"))
+	})
+
+	It("finds the credential with the longest path", func() {
+		write("username", "default")
+		write("password", "d")
+		write("config.json", `{"auths":{
+			"registry.example.com/team":{"auth":"`+auth("team", "t:t")+`"},
+			"https://registry.example.com/team/app/":{"username":"app","password":"a"},
+			"elsewhere.example.com":{"auth":"`+auth("elsewhere", "e")+`"}}}`)
+		f := keyring.Directory(dir, host)
+		for repository, expected := range map[string][2]string{
+			"team/app":      {"team/app", "app"},
+			"team/app/sub":  {"team/app", "app"},
+			"team/apple":    {"team", "team"},
+			"team":          {"team", "team"},
+			"teams":         {"", "default"},
+			"library/thing": {"", "default"},
+		} {
+			scope, c := lookup(f, repository)
+			Expect([2]string{scope, c.Username}).To(Equal(expected), repository)
+		}
+		_, c := lookup(f, "team/x")
+		Expect(c.Password).To(Equal("t:t"))
+	})
+
+	It("takes Docker Hub by its many names", func() {
+		write(".dockerconfigjson", `{"auths":{"https://index.docker.io/v1/":{"auth":"`+auth("hub", "h")+`"}}}`)
+		_, c := lookup(keyring.Directory(dir, "registry-1.docker.io"), "library/alpine")
+		Expect(c.Username).To(Equal("hub"))
+	})
+
+	It("reads the proxy section of a configuration file", func() {
+		write("config.yml", "version: 0.1\nstorage: {inmemory: {}}\nproxy: {remoteurl: https://example.com, username: robot, password: one}\n")
+		f := keyring.ConfigFile(filepath.Join(dir, "config.yml"))
+		_, c := lookup(f, "a")
+		Expect(c.Password).To(Equal("one"))
+		write("config.yml", "version: 0.1\nstorage: {inmemory: {}}\nproxy: {remoteurl: https://example.com, username: robot, password: second}\n")
+		_, c = lookup(f, "a")
+		Expect(c.Password).To(Equal("second"))
+		write("config.yml", "version: 0.1\nproxy: [half writ")
+		_, c = lookup(f, "a")
+		Expect(c.Password).To(Equal("second"))
+		write("config.yml", "version: 0.1\nstorage: {inmemory: {}}\nproxy: {remoteurl: https://example.com}\n")
+		_, c = lookup(f, "a")
+		Expect(c).To(Equal(credentials.Credential{}))
+	})
+
+	It("asks a command as often as it should", func(ctx context.Context) {
+		counter := filepath.Join(dir, "counter")
+		command := filepath.Join(dir, "helper")
+		script := "#!/bin/sh\necho x >> " + counter + "\necho '{\"ServerURL\":\"s\",\"Username\":\"robot\",\"Secret\":\"from-a-command\"}'\n"
+		Expect(os.WriteFile(command, []byte(script), 0o700)).To(Succeed())
+		forever := &keyring.Exec{Command: command, Host: host}
+		var lifetime time.Duration
+		never := &keyring.Exec{Command: command, Host: host, Lifetime: &lifetime}
+		for range 2 {
+			_, c, err := forever.For(ctx, "a")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(c.Password).To(Equal("from-a-command"))
+			_, _, err = never.For(ctx, "a")
+			Expect(err).NotTo(HaveOccurred())
+		}
+		Expect(os.ReadFile(counter)).To(HaveLen(len("x\n") * 3))
+		_, _, err := (&keyring.Exec{Command: filepath.Join(dir, "missing"), Host: host}).For(ctx, "a")
+		Expect(err).To(HaveOccurred())
+	})
+})

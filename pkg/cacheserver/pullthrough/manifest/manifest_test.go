@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package manifest_test
+
+import (
+	"strings"
+	"testing"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
+)
+
+func descriptor(content, more string) string {
+	return `{"digest":"` + digest.FromString(content).String() + `","size":3` + more + `}`
+}
+
+var _ = Describe("Parse", func() {
+	DescribeTable("finds what a manifest needs", func(content, sentAs, mediaType string, children ...string) {
+		info, err := manifest.Parse([]byte(content), sentAs)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(info.MediaType).To(Equal(mediaType))
+		var digests []string
+		for _, child := range info.Children {
+			digests = append(digests, child.Digest.String())
+		}
+		var expected []string
+		for _, child := range children {
+			expected = append(expected, digest.FromString(child).String())
+		}
+		Expect(digests).To(ConsistOf(expected))
+	},
+		Entry("an image", `{"mediaType":"a/image","config":`+descriptor("c", "")+`,"layers":[`+descriptor("l", "")+`]}`, "", "a/image", "c", "l"),
+		Entry("the same layer twice", `{"mediaType":"a/image","layers":[`+descriptor("l", "")+`,`+descriptor("l", "")+`]}`, "", "a/image", "l"),
+		Entry("an index without a type", `{"schemaVersion":2,"manifests":[`+descriptor("m", "")+`]}`, "application/json", manifest.OCIIndex, "m"),
+		Entry("an image without a type", `{"schemaVersion":2,"layers":[]}`, "", manifest.OCIManifest),
+		Entry("the type that it was sent with", `{}`, "application/vnd.other", "application/vnd.other"),
+		Entry("its own type before that", `{"mediaType":"a/own"}`, "application/vnd.other", "a/own"),
+		Entry("layers that are elsewhere", `{"mediaType":"a/b","layers":[`+descriptor("l", `,"urls":["https://example.com"]`)+`]}`, "", "a/b"),
+		Entry("a subject", `{"mediaType":"a/b","subject":`+descriptor("s", "")+`}`, "", "a/b"),
+		Entry("digests that are none", `{"mediaType":"a/b","layers":[{"digest":"sha256:12"},{"digest":"../../etc"}]}`, "", "a/b"),
+	)
+
+	DescribeTable("refuses", func(content string) {
+		_, err := manifest.Parse([]byte(content), "")
+		Expect(err).To(HaveOccurred())
+	},
+		Entry("what is not JSON", `<html>`),
+		Entry("what is not an object", `[]`),
+		Entry("endless nesting", `{"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),
+	)
+
+	It("does not take brackets in strings for nesting", func() {
+		_, err := manifest.Parse([]byte(`{"annotations":{"a":"`+strings.Repeat(`[\"{`, 1000)+`"}}`), "")
+		Expect(err).NotTo(HaveOccurred())
+	})
+})
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"config":{"digest":"sha256:12"}}`), "application/json")
+	f.Add([]byte(`{"manifests":[`+descriptor("m", "")+`]}`), "")
+	f.Fuzz(func(t *testing.T, content []byte, sentAs string) {
+		info, err := manifest.Parse(content, sentAs)
+		if err != nil {
+			return
+		}
+		if info.MediaType == "" {
+			t.Error("no media type")
+		}
+		for _, child := range info.Children {
+			if child.Digest.Validate() != nil {
+				t.Errorf("invalid digest %q", child.Digest)
+			}
+		}
+	})
+}

@@ -1,0 +1,192 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/registry/storage"
+	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	"github.com/distribution/reference"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+)
+
+const repository = "library/app"
+
+// manifestOf returns the smallest image manifest with a configuration.
+func manifestOf(config digest.Digest) []byte {
+	return []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":` +
+		`"application/vnd.oci.image.config.v1+json","digest":"` + config.String() + `","size":2},"layers":[]}`)
+}
+
+var _ = Describe("Store", func() {
+	var (
+		root  string
+		s     *store.Store
+		stock distribution.Repository
+	)
+
+	BeforeEach(func(ctx context.Context) {
+		root = GinkgoT().TempDir()
+		var err error
+		s, err = store.Open(root, nil)
+		Expect(err).NotTo(HaveOccurred())
+		registry, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: root, MaxThreads: 100}))
+		Expect(err).NotTo(HaveOccurred())
+		name, err := reference.WithName(repository)
+		Expect(err).NotTo(HaveOccurred())
+		stock, err = registry.Repository(ctx, name)
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	// files lists everything below the root.
+	files := func() (paths []string) {
+		Expect(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && path != root {
+				paths = append(paths, path)
+			}
+			return err
+		})).To(Succeed())
+		return paths
+	}
+
+	It("writes what Distribution reads", func(ctx context.Context) {
+		config := []byte("{}")
+		configDigest := digest.FromBytes(config)
+		Expect(s.PutBlob(repository, configDigest, config)).To(Succeed())
+		Expect(s.LinkLayer(repository, configDigest)).To(Succeed())
+		manifest := manifestOf(configDigest)
+		manifestDigest := digest.FromBytes(manifest)
+		Expect(s.PutBlob(repository, manifestDigest, manifest)).To(Succeed())
+		Expect(s.LinkManifest(repository, manifestDigest)).To(Succeed())
+		Expect(s.SetTag(repository, "v1", manifestDigest)).To(Succeed())
+
+		Expect(stock.Blobs(ctx).Get(ctx, configDigest)).To(Equal(config))
+		tag, err := stock.Tags(ctx).Get(ctx, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(tag.Digest).To(Equal(manifestDigest))
+		manifests, err := stock.Manifests(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		read, err := manifests.Get(ctx, manifestDigest)
+		Expect(err).NotTo(HaveOccurred())
+		_, payload, err := read.Payload()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(payload).To(Equal(manifest))
+	})
+
+	It("reads what Distribution writes", func(ctx context.Context) {
+		descriptor, err := stock.Blobs(ctx).Put(ctx, "application/octet-stream", []byte("{}"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(s.HasLayer(repository, descriptor.Digest)).To(BeTrue())
+		manifest, _, err := distribution.UnmarshalManifest("application/vnd.oci.image.manifest.v1+json", manifestOf(descriptor.Digest))
+		Expect(err).NotTo(HaveOccurred())
+		manifests, err := stock.Manifests(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		manifestDigest, err := manifests.Put(ctx, manifest)
+		Expect(err).NotTo(HaveOccurred())
+		descriptor.Digest = manifestDigest
+		Expect(stock.Tags(ctx).Tag(ctx, "v1", descriptor)).To(Succeed())
+
+		Expect(s.HasManifest(repository, manifestDigest)).To(BeTrue())
+		Expect(s.Tag(repository, "v1")).To(Equal(manifestDigest))
+		var repositories []string
+		Expect(s.WalkRepositories(func(name string) error {
+			repositories = append(repositories, name)
+			return nil
+		})).To(Succeed())
+		Expect(repositories).To(ConsistOf(repository))
+		blobs := map[digest.Digest]int64{}
+		Expect(s.WalkBlobs(func(d digest.Digest, info fs.FileInfo) error {
+			blobs[d] = info.Size()
+			return nil
+		})).To(Succeed())
+		Expect(blobs).To(HaveLen(2))
+	})
+
+	It("removes without a trace", func() {
+		content := []byte("content")
+		d := digest.FromBytes(content)
+		Expect(s.PutBlob(repository, d, content)).To(Succeed())
+		Expect(s.LinkLayer(repository, d)).To(Succeed())
+		Expect(s.LinkManifest(repository, d)).To(Succeed())
+		Expect(s.SetTag(repository, "v1", d)).To(Succeed())
+		Expect(s.SetTag(repository, "v2", d)).To(Succeed())
+		other := digest.FromString("other")
+		Expect(s.SetTag(repository, "v2", other)).To(Succeed())
+
+		Expect(s.UnlinkLayer(repository, d)).To(Succeed())
+		Expect(s.UnlinkManifest(repository, d)).To(ConsistOf("v1"))
+		Expect(s.RemoveBlob(d)).To(Succeed())
+		Expect(s.Tag(repository, "v2")).To(Equal(other), "a tag that leads elsewhere stays")
+		Expect(s.UnlinkManifest(repository, other)).To(ConsistOf("v2"))
+		_, _, err := s.OpenBlob(d)
+		Expect(err).To(MatchError(store.ErrNotFound))
+		for _, path := range files() {
+			Expect(path).NotTo(ContainSubstring(repository))
+		}
+	})
+
+	It("takes a spoiled tag for an unknown one", func() {
+		Expect(s.SetTag(repository, "v1", digest.FromString("x"))).To(Succeed())
+		path := filepath.Join(root, "docker/registry/v2/repositories", repository, "_manifests/tags/v1/current/link")
+		Expect(os.WriteFile(path, []byte("sha256:12"), 0o600)).To(Succeed())
+		_, err := s.Tag(repository, "v1")
+		Expect(err).To(MatchError(store.ErrNotFound))
+	})
+
+	Context("uploads", func() {
+		It("can be read while they grow, and after they were committed", func() {
+			u, err := s.NewUpload(repository)
+			Expect(err).NotTo(HaveOccurred())
+			_, err = u.Write([]byte("one "))
+			Expect(err).NotTo(HaveOccurred())
+			reader, err := u.OpenReader()
+			Expect(err).NotTo(HaveOccurred())
+			defer reader.Close()
+			_, err = u.Write([]byte("two"))
+			Expect(err).NotTo(HaveOccurred())
+			d := digest.FromString("one two")
+			Expect(u.Commit(d)).To(Succeed())
+			Expect(io.ReadAll(reader)).To(Equal([]byte("one two")))
+			Expect(s.ReadBlob(d, 7)).To(Equal([]byte("one two")))
+			_, err = s.ReadBlob(d, 6)
+			Expect(err).To(HaveOccurred())
+		})
+
+		It("leave nothing behind when they are discarded, or orphaned", func() {
+			orphan, err := s.NewUpload(repository)
+			Expect(err).NotTo(HaveOccurred())
+			_, _ = orphan.Write([]byte("x"))
+			Expect(s.RemoveUploads(time.Now().Add(-time.Minute))).To(Equal(0), "one that is going on stays")
+			Expect(s.RemoveUploads(time.Now().Add(time.Second))).To(Equal(1))
+			discarded, err := s.NewUpload(repository)
+			Expect(err).NotTo(HaveOccurred())
+			discarded.Discard()
+			discarded.Discard()
+			for _, path := range files() {
+				Expect(path).NotTo(ContainSubstring(repository))
+			}
+		})
+	})
+
+	It("says when a disk is full", func() {
+		s, err := store.Open(root, fullDisk{})
+		Expect(err).NotTo(HaveOccurred())
+		_, err = s.NewUpload(repository)
+		Expect(store.IsFull(err)).To(BeTrue())
+		Expect(store.IsFull(errors.New("other"))).To(BeFalse())
+	})
+})

@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+// unsized is a proxy that takes the Content-Length from all answers.
+func unsized(target string) *httptest.Server {
+	remote, err := url.Parse(target)
+	Expect(err).NotTo(HaveOccurred())
+	proxy := httputil.NewSingleHostReverseProxy(remote)
+	proxy.FlushInterval = -1
+	proxy.ModifyResponse = func(r *http.Response) error {
+		r.Header.Del("Content-Length")
+		r.ContentLength = -1
+		return nil
+	}
+	return httptest.NewServer(proxy)
+}
+
+var _ = Describe("Tags", func() {
+	It("are validated each time, or within a window not at all", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
+		first, err := c.client.Head(ctx, name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(2, 1, 100))
+		second, err := c.client.Head(ctx, name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(second).NotTo(Equal(first))
+
+		c.restart(func(o *pullthrough.Options) { o.Freshness = time.Hour })
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(second))
+		c.upstream.ResetCounters()
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(3, 1, 100))
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(second))
+		Expect(c.upstream.Counters().Total()).To(BeZero())
+	})
+
+	It("are gone when the upstream says so, while the image stays", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.upstream.DeleteTag(name, "v1")
+		_, err := c.client.Head(ctx, name, "v1")
+		Expect(err).To(HaveOccurred())
+		Expect(c.pull(name, image.Digest().String())).To(Succeed())
+	})
+
+	It("stay where they were when the new image cannot be had", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
+		first, err := c.client.Head(ctx, name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(2, 1, 100))
+		c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.ManifestGet}, Status: http.StatusInternalServerError})
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(first))
+		Expect(c.value("stale_tags_total", "reason", "unavailable")).To(BeEquivalentTo(1))
+	})
+})
+
+var _ = DescribeTable("Manifests are negotiated as by Distribution", func(accept []string, list bool, status int, mediaType string) {
+	c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+	image := upstreamsim.RandomImage(1, 1, 100)
+	c.upstream.Push(name, "v1", image)
+	if list {
+		c.upstream.PushManifest(name, "v1", upstreamsim.NewIndex(image))
+	}
+	request, err := http.NewRequest(http.MethodGet, c.server.URL+"/v2/"+name+"/manifests/v1", nil)
+	Expect(err).NotTo(HaveOccurred())
+	request.Header["Accept"] = accept
+	response, err := http.DefaultClient.Do(request)
+	Expect(err).NotTo(HaveOccurred())
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	Expect(response.StatusCode).To(Equal(status))
+	if status == http.StatusOK {
+		Expect(response.Header.Get("Content-Type")).To(Equal(mediaType))
+	}
+},
+	Entry("accepted", []string{"application/vnd.oci.image.manifest.v1+json"}, false, http.StatusOK, "application/vnd.oci.image.manifest.v1+json"),
+	Entry("accepted among others", []string{"a/b", "text/html, application/vnd.oci.image.index.v1+json;q=0.5"}, true, http.StatusOK, "application/vnd.oci.image.index.v1+json"),
+	Entry("anything", []string{"*/*"}, false, http.StatusOK, "application/vnd.oci.image.manifest.v1+json"),
+	Entry("nothing said", nil, true, http.StatusOK, "application/vnd.oci.image.index.v1+json"),
+	Entry("not accepted", []string{"application/vnd.docker.distribution.manifest.v2+json"}, false, http.StatusNotFound, ""),
+)
+
+var _ = Describe("FromConfiguration", func() {
+	var config *configuration.Configuration
+
+	BeforeEach(func() {
+		config = &configuration.Configuration{
+			Storage: configuration.Storage{"filesystem": configuration.Parameters{"rootdirectory": GinkgoT().TempDir()}},
+			Proxy:   configuration.Proxy{RemoteURL: "https://registry.example.com"},
+		}
+	})
+
+	It("takes the place of a proxy section", func() {
+		config.Middleware = map[string][]configuration.Middleware{"registry": {
+			{Name: "other"},
+			{Name: pullthrough.Name, Options: configuration.Parameters{
+				"freshness": "5s", "watermarks": map[any]any{"high": 95, "low": 70.5}, "allowedrealms": []any{"auth.example.org"},
+			}},
+		}}
+		engine, err := pullthrough.FromConfiguration(config, "")
+		Expect(err).NotTo(HaveOccurred())
+		defer engine.Close()
+		Expect(config.Proxy).To(BeZero())
+		Expect(config.Middleware["registry"]).To(HaveLen(2))
+		Expect(config.Middleware["registry"][0].Name).To(Equal(pullthrough.Name))
+	})
+
+	It("leaves a configuration without a cache alone", func() {
+		config.Proxy.RemoteURL = ""
+		engine, err := pullthrough.FromConfiguration(config, "")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(engine).To(BeNil())
+	})
+
+	DescribeTable("names what is wrong", func(options configuration.Parameters, message string) {
+		config.Middleware = map[string][]configuration.Middleware{"registry": {{Name: pullthrough.Name, Options: options}}}
+		_, err := pullthrough.FromConfiguration(config, "")
+		Expect(err).To(MatchError(ContainSubstring(message)))
+	},
+		Entry("an unknown option", configuration.Parameters{"fresness": "5s"}, "fresness is unknown"),
+		Entry("an unknown option in a section", configuration.Parameters{"timeouts": map[any]any{"idel": "5s"}}, "timeouts.idel is unknown"),
+		Entry("no duration", configuration.Parameters{"freshness": 5}, "freshness must be a duration"),
+		Entry("a negative duration", configuration.Parameters{"freshness": "-5s"}, "freshness must not be negative"),
+		Entry("no number", configuration.Parameters{"retries": "many"}, "retries must be a number"),
+		Entry("no section", configuration.Parameters{"watermarks": 90}, "watermarks must have fields"),
+		Entry("crossed watermarks", configuration.Parameters{"watermarks": map[any]any{"high": 50, "low": 60}}, "watermarks"),
+		Entry("a missing CA bundle", configuration.Parameters{"cabundle": "/does/not/exist"}, "CA bundle"),
+	)
+
+	It("needs a file system", func() {
+		config.Storage = configuration.Storage{"inmemory": configuration.Parameters{}}
+		_, err := pullthrough.FromConfiguration(config, "")
+		Expect(err).To(MatchError(ContainSubstring("filesystem")))
+	})
+})

@@ -1,0 +1,184 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+var _ = Describe("tags", func() {
+	const tagList = "/v2/" + name + "/tags/list"
+
+	parse := func(got answer) []string {
+		GinkgoHelper()
+		Expect(got.status).To(Equal(http.StatusOK), string(got.body))
+		Expect(got.header.Get("Content-Type")).To(HavePrefix("application/json"))
+		var list struct {
+			Name string
+			Tags []string
+		}
+		Expect(json.Unmarshal(got.body, &list)).To(Succeed())
+		Expect(list.Name).To(Equal(name))
+		return list.Tags
+	}
+	all := []string{docker, index, tag}
+
+	for _, s := range []state{cold, warm, down} {
+		Context(string(s), func() {
+			var f *fixture
+
+			BeforeEach(func(ctx context.Context) {
+				f = given(ctx, s, upstreamsim.Options{})
+			})
+
+			It("lists them in lexical order", func(ctx context.Context) {
+				got := f.get(ctx, http.MethodGet, tagList, nil)
+				Expect(parse(got)).To(Equal(all))
+				Expect(got.next()).To(BeEmpty())
+			})
+
+			It("lists them page by page", func(ctx context.Context) {
+				for _, n := range []int{1, 2} {
+					var tags []string
+					path := fmt.Sprintf("%s?n=%d", tagList, n)
+					for range len(all) + 1 {
+						got := f.get(ctx, http.MethodGet, path, nil)
+						page := parse(got)
+						Expect(len(page)).To(BeNumerically("<=", n))
+						tags = append(tags, page...)
+						if path = got.next(); path == "" {
+							break
+						}
+					}
+					Expect(path).To(BeEmpty(), "the last page says that it is the last")
+					Expect(tags).To(Equal(all))
+				}
+			})
+
+			It("lists them from a given one on", func(ctx context.Context) {
+				Expect(parse(f.get(ctx, http.MethodGet, tagList+"?n=10&last="+docker, nil))).To(Equal(all[1:]))
+				Expect(parse(f.get(ctx, http.MethodGet, tagList+"?n=1&last="+index, nil))).To(Equal(all[2:]))
+			})
+
+			It("refuses a number of tags that is none", func(ctx context.Context) {
+				got := f.get(ctx, http.MethodGet, tagList+"?n=-1", nil)
+				Expect(got.status).To(Equal(http.StatusBadRequest))
+			})
+		})
+	}
+
+	It("follows the upstream", func(ctx context.Context) {
+		f := given(ctx, warm, upstreamsim.Options{})
+		f.upstream.Push(name, "z-new", f.other)
+		f.upstream.DeleteTag(name, docker)
+		Expect(parse(f.get(ctx, http.MethodGet, tagList, nil))).To(Equal([]string{index, tag, "z-new"}))
+	})
+})
+
+var _ = Describe("referrers", func() {
+	parse := func(got answer) []imagev1.Descriptor {
+		GinkgoHelper()
+		Expect(got.status).To(Equal(http.StatusOK), string(got.body))
+		Expect(got.header.Get("Content-Type")).To(Equal(imagev1.MediaTypeImageIndex))
+		var list imagev1.Index
+		Expect(json.Unmarshal(got.body, &list)).To(Succeed())
+		Expect(list.SchemaVersion).To(Equal(2))
+		Expect(list.MediaType).To(Equal(imagev1.MediaTypeImageIndex))
+		return list.Manifests
+	}
+	types := func(descriptors []imagev1.Descriptor) []string {
+		types := []string{}
+		for _, d := range descriptors {
+			types = append(types, d.ArtifactType)
+		}
+		return types
+	}
+
+	for _, s := range []state{cold, warm, down} {
+		Context(string(s), func() {
+			var f *fixture
+			var path string
+
+			BeforeEach(func(ctx context.Context) {
+				f = given(ctx, s, upstreamsim.Options{})
+				path = "/v2/" + name + "/referrers/" + f.image.Digest().String()
+			})
+
+			// get asks for referrers. A cache may not know them without its
+			// upstream; then it must not say that there are none.
+			get := func(ctx context.Context, path string) answer {
+				GinkgoHelper()
+				got := f.get(ctx, http.MethodGet, path, nil)
+				if s == down && got.status != http.StatusOK {
+					got.expectError(http.StatusServiceUnavailable, "UNAVAILABLE")
+					Skip("the cache answers that it cannot know")
+				}
+				return got
+			}
+
+			It("lists what refers to a manifest", func(ctx context.Context) {
+				got := parse(get(ctx, path))
+				Expect(types(got)).To(ConsistOf(signing, listing))
+				for _, descriptor := range got {
+					Expect(descriptor.MediaType).To(Equal(imagev1.MediaTypeImageManifest))
+					Expect(descriptor.Annotations).To(HaveKeyWithValue("org.example.kind", descriptor.ArtifactType))
+				}
+			})
+
+			It("lists those of one type, and says so if it does", func(ctx context.Context) {
+				got := get(ctx, path+"?artifactType="+url.QueryEscape(signing))
+				if got.header.Get("OCI-Filters-Applied") == "" {
+					Expect(types(parse(got))).To(ConsistOf(signing, listing))
+					return
+				}
+				Expect(got.header.Get("OCI-Filters-Applied")).To(Equal("artifactType"))
+				Expect(types(parse(got))).To(ConsistOf(signing))
+			})
+
+			It("refuses a digest that is none", func(ctx context.Context) {
+				got := f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/sha256:totallywrong", nil)
+				Expect(got.status).To(Or(Equal(http.StatusBadRequest), Equal(http.StatusNotFound)))
+			})
+		})
+	}
+
+	It("lists nothing for what nothing refers to", func(ctx context.Context) {
+		f := given(ctx, cold, upstreamsim.Options{})
+		Expect(parse(f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/"+missing, nil))).To(BeEmpty())
+	})
+
+	It("lists what comes later", func(ctx context.Context) {
+		f := given(ctx, warm, upstreamsim.Options{})
+		f.upstream.Push(name, "", upstreamsim.NewArtifact("application/vnd.example.late", f.image.Manifest.Descriptor()))
+		got := parse(f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/"+f.image.Digest().String(), nil))
+		Expect(types(got)).To(ContainElement("application/vnd.example.late"))
+	})
+
+	It("works with an upstream that knows only the tag schema", func(ctx context.Context) {
+		f := given(ctx, cold, upstreamsim.Options{NoReferrers: true})
+		fallback := upstreamsim.NewIndex(f.signature)
+		f.upstream.PushManifest(name, strings.Replace(f.image.Digest().String(), ":", "-", 1), fallback)
+
+		got := f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/"+f.image.Digest().String(), nil)
+		if got.status != http.StatusNotFound {
+			listed := parse(got)
+			Expect(listed).To(HaveLen(1))
+			Expect(listed[0].Digest).To(Equal(f.signature.Digest()))
+		}
+		// Clients of both kinds of registries find it.
+		f.expectManifest(ctx, strings.Replace(f.image.Digest().String(), ":", "-", 1), fallback)
+	})
+})

@@ -1,0 +1,111 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+var _ = Describe("resources", func() {
+	put(
+		fault{name: "100 clients give up on a hanging upstream: nothing stays behind", stock: stockVaries, check: clientsGiveUp},
+		fault{name: "200 images at once: under 64 MiB of memory", stock: stockFails, check: manyImages},
+		fault{name: "a manifest of 32 MiB: refused, under 96 MiB of memory", stock: stockVaries, check: hugeManifest},
+	)
+})
+
+// metric returns the value of a metric of the server.
+func (c *cache) metric(ctx context.Context, g Gomega, metric string) float64 {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.MetricsURL(), nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	response, err := http.DefaultClient.Do(request)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), metric+" "); ok {
+			number, err := strconv.ParseFloat(value, 64)
+			g.Expect(err).NotTo(HaveOccurred())
+			return number
+		}
+	}
+	g.Expect(metric).To(BeEmpty(), "the server does not have this metric")
+	return 0
+}
+
+func clientsGiveUp(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 2, mib)
+	c.heat(ctx, g, image)
+	c.push(name, "v2", 2, 2, mib)
+	goroutines := c.metric(ctx, g, "go_goroutines")
+	files := c.metric(ctx, g, "process_open_fds")
+
+	c.upstream.Misbehave(upstreamsim.Faults{Hang: true})
+	impatient, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var clients errgroup.Group
+	for range 100 {
+		clients.Go(func() error { _ = c.pull(impatient, name, "v2"); return nil })
+	}
+	_ = clients.Wait()
+	c.upstream.Misbehave(upstreamsim.Faults{})
+	g.Eventually(ctx, func(g Gomega) {
+		g.Expect(c.metric(ctx, g, "go_goroutines")).To(BeNumerically("<", goroutines+20))
+		g.Expect(c.metric(ctx, g, "process_open_fds")).To(BeNumerically("<", files+20))
+	}).WithTimeout(20 * time.Second).WithPolling(500 * time.Millisecond).Should(Succeed())
+	g.Eventually(ctx, func() error { return c.pull(ctx, name, "v2") }).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
+func manyImages(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 64 * mib, Latency: 5 * time.Millisecond}})
+	var clients errgroup.Group
+	for i := range 200 {
+		tag := fmt.Sprintf("v%d", i)
+		c.push(name, tag, uint64(i), 1, mib)
+		clients.Go(func() error { return c.pull(ctx, name, tag) })
+	}
+	g.Expect(clients.Wait()).To(Succeed())
+	for i := range 200 { // now from the cache
+		clients.Go(func() error { return c.pull(ctx, name, fmt.Sprintf("v%d", i)) })
+	}
+	g.Expect(clients.Wait()).To(Succeed())
+	peak, err := c.server.PeakRSS()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(peak).To(BeNumerically("<", 64*mib))
+}
+
+func hugeManifest(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	huge := upstreamsim.Content{
+		MediaType: "application/vnd.oci.image.manifest.v1+json",
+		Data:      []byte(`{"schemaVersion":2,"annotations":{"a":"` + strings.Repeat("a", 32*mib) + `"}}`),
+	}
+	c.upstream.PushManifest(name, "huge", huge)
+	image := c.push(name, tag, 1, 1, mib)
+	for _, reference := range []string{"huge", huge.Descriptor().Digest.String()} {
+		err := c.use(func(client *pull.Client) error {
+			_, err := client.Manifest(ctx, name, reference)
+			return err
+		})
+		g.Expect(pull.StatusOf(err)).To(BeNumerically(">=", 400), "%v", err)
+	}
+	peak, err := c.server.PeakRSS()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(peak).To(BeNumerically("<", 96*mib))
+	c.heat(ctx, g, image)
+}
