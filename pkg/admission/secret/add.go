@@ -26,7 +26,7 @@ const (
 	path = "/webhooks/protect-secret"
 
 	// maxConcurrentReviews bounds the memory for pages of Shoots.
-	maxConcurrentReviews = 8
+	maxConcurrentReviews = 4
 )
 
 // New returns the webhook for Secrets. What the library registers for it is not
