@@ -90,10 +90,13 @@ func registration(mgr manager.Manager, webhooks []*extensionswebhook.Webhook, se
 }
 
 // register creates or updates the webhook configuration, as the leader. Without
-// a CA bundle the one that is there stays, for the certificates' reconciler to renew.
+// a CA bundle the one that is there stays, for the certificates' reconciler to
+// renew, which runs at the same time: the library reads what is in the cluster
+// into the object that it is given, so each of the two has one of its own.
 func register(mgr manager.Manager, configs extensionswebhook.Configs, ownerNamespace string, caBundle []byte) manager.RunnableFunc {
+	own := configs.DeepCopy()
 	return func(ctx context.Context) error {
-		for _, config := range configs.GetWebhookConfigs() {
+		for _, config := range own.GetWebhookConfigs() {
 			if err := retry.UntilTimeout(ctx, time.Second, registrationTimeout, func(ctx context.Context) (bool, error) {
 				if err := extensionswebhook.ReconcileSeedWebhookConfig(ctx, mgr.GetClient(), config, ownerNamespace, caBundle); err != nil {
 					return retry.MinorError(err)

@@ -69,7 +69,7 @@ var _ = Describe("Warnings", func() {
 
 	DescribeTable("of a new Shoot",
 		func(expected []string, changes ...change) {
-			var matchers []any
+			matchers := make([]any, 0, len(expected))
 			for _, prefix := range expected {
 				matchers = append(matchers, HavePrefix(prefix))
 			}

@@ -54,17 +54,17 @@ func main() {
 	flag.Parse()
 	logf.SetLogger(logr.Discard())
 
+	if err := run(s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(s settings) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := run(ctx, s); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1) //nolint:gocritic // Nothing is left to clean up.
-	}
-}
-
-func run(ctx context.Context, s settings) (err error) {
 	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		return errors.New("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make bench-admission does")
 	}

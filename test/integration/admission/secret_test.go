@@ -155,8 +155,8 @@ var _ = Describe("Secret protection", Ordered, func() {
 		secret, other := protected(shoot), newSecret()
 		Expect(testClient.Create(ctx, other)).To(Succeed())
 
-		program.stop()
 		DeferCleanup(func() { program.start() })
+		program.stop()
 		Expect(testClient.Delete(ctx, secret)).To(MatchError(ContainSubstring("failed calling webhook")))
 		Expect(testClient.Delete(ctx, other)).To(Succeed())
 		Expect(testClient.Create(ctx, newSecret())).To(Succeed())
