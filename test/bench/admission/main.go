@@ -48,7 +48,7 @@ func main() {
 	flag.IntVar(&s.largest, "largest-project", 1000, "Shoots in the largest project")
 	flag.IntVar(&s.small, "small-project", 50, "Shoots in each of the other projects")
 	flag.IntVar(&s.ballast, "ballast", 10*1024, "bytes that each Shoot has more, for the status and managed fields of a real one")
-	flag.IntVar(&s.reviews, "reviews", 500, "reviews for each line")
+	flag.IntVar(&s.reviews, "reviews", 200, "reviews for each line")
 	flag.IntVar(&s.clients, "clients", 8, "how many reviews are sent at once in the lines that say so")
 	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "after what time to give up")
 	flag.Parse()
