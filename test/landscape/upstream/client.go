@@ -28,6 +28,8 @@ type Client struct {
 	// IP, if set, is where every connection goes, whatever the name in the reference resolves to.
 	// It lets a process outside of a landscape, which lacks its DNS, reach the registries by name.
 	IP string
+	// Dial, if set, makes the connections.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Push uploads an image to HOST/REPOSITORY:TAG.
@@ -90,7 +92,9 @@ func (c Client) prepare(ctx context.Context, reference string) (name.Reference, 
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true,
 	}
-	if c.IP != "" {
+	if c.Dial != nil {
+		transport.DialContext = c.Dial
+	} else if c.IP != "" {
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			_, port, err := net.SplitHostPort(address)
 			if err != nil {
