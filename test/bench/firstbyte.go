@@ -73,7 +73,7 @@ func (b *bench) token(ctx context.Context, client *pull.Client) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	var answer struct{ Token string }
 	return answer.Token, json.NewDecoder(response.Body).Decode(&answer)
 }

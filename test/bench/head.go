@@ -52,41 +52,51 @@ func head(ctx context.Context, b *bench) error {
 	})
 }
 
-// heat caches the small image.
+// heat caches the image's manifest.
 func (b *bench) heat(ctx context.Context, url string) error {
 	client := b.client(url)
 	defer client.Close()
-	_, err := client.Image(ctx, smallName, tag)
+	_, err := client.Manifest(ctx, imageName, tag)
 	return err
 }
 
+// measureHeads measures HEADs of the image's tag, and the file server's first.
 func (b *bench) measureHeads(ctx context.Context, c column, server *cacheprocess.Server, cpu, requests *row) error {
-	const clients = 16
+	fileServerCPU := func() (time.Duration, error) { return cacheprocess.ProcessCPU(b.files.command.Process.Pid) }
+	each, err := b.costOfHead(ctx, b.files.URL, fileServerCPU)
+	if err != nil {
+		return err
+	}
+	cpu.add(raw, each)
 	if err := b.upstream.resetCounters(ctx); err != nil {
 		return err
 	}
-	before, err := server.CPU()
-	if err != nil {
+	if each, err = b.costOfHead(ctx, server.URL(), server.CPU); err != nil {
 		return err
 	}
-	if err := b.resolve(ctx, server.URL(), clients, b.heads/clients); err != nil {
-		return err
-	}
-	after, err := server.CPU()
-	if err != nil {
-		return err
-	}
+	cpu.add(c, each)
 	counters, err := b.upstream.counters(ctx)
-	if err != nil {
-		return err
-	}
-	total := float64(b.heads / clients * clients)
-	cpu.add(c, (after-before).Seconds()*1e6/total)
-	requests.add(c, float64(counters.Total())/total)
-	return nil
+	requests.add(c, float64(counters.Total())/float64(b.heads/headClients*headClients))
+	return err
 }
 
-// resolve lets clients ask for the small image's tag, each so many times.
+// headClients is how many clients ask for heads at the same time.
+const headClients = 16
+
+// costOfHead returns the microseconds of processor time that each HEAD takes.
+func (b *bench) costOfHead(ctx context.Context, url string, used func() (time.Duration, error)) (float64, error) {
+	before, err := used()
+	if err != nil {
+		return 0, err
+	}
+	if err := b.resolve(ctx, url, headClients, b.heads/headClients); err != nil {
+		return 0, err
+	}
+	after, err := used()
+	return (after - before).Seconds() * 1e6 / float64(b.heads/headClients*headClients), err
+}
+
+// resolve lets clients ask for the image's tag, each so many times.
 func (b *bench) resolve(ctx context.Context, url string, clients, times int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for range clients {
@@ -94,7 +104,7 @@ func (b *bench) resolve(ctx context.Context, url string, clients, times int) err
 			client := b.client(url)
 			defer client.Close()
 			for range times {
-				if _, err := client.Head(ctx, smallName, tag); err != nil {
+				if _, err := client.Head(ctx, imageName, tag); err != nil {
 					return err
 				}
 			}

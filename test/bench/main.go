@@ -41,7 +41,7 @@ type settings struct {
 	clients   string
 	warmGiB   float64
 	heads     int
-	blobs     int
+	blobs     uint
 }
 
 func main() {
@@ -62,7 +62,7 @@ func main() {
 	flag.StringVar(&s.clients, "clients", "1,4,16,64", "how many clients pull a cold image at once")
 	flag.Float64Var(&s.warmGiB, "warm", 4, "GiB to pull in the warm scenarios")
 	flag.IntVar(&s.heads, "heads", 2000, "requests in the HEAD scenario")
-	flag.IntVar(&s.blobs, "blobs", 100_000, "cached blobs in the start-up scenario")
+	flag.UintVar(&s.blobs, "blobs", 100_000, "cached blobs in the start-up scenario")
 	flag.Parse()
 
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -83,10 +83,10 @@ func serveFiles() error {
 	handler := http.FileServer(http.Dir(options.Directory))
 	if options.CertificateFile == "" {
 		announce(started{URL: "http://" + listener.Addr().String()})
-		return http.Serve(listener, handler)
+		return newServer(handler).Serve(listener)
 	}
 	announce(started{URL: "https://" + listener.Addr().String()})
-	return http.ServeTLS(listener, handler, options.CertificateFile, options.KeyFile)
+	return newServer(handler).ServeTLS(listener, options.CertificateFile, options.KeyFile)
 }
 
 func serveUpstream() error {
@@ -119,7 +119,11 @@ func serveUpstream() error {
 		_ = json.NewEncoder(w).Encode(registry.Counters())
 	})
 	mux.HandleFunc("DELETE /counters", func(http.ResponseWriter, *http.Request) { registry.ResetCounters() })
-	return http.Serve(control, mux)
+	return newServer(mux).Serve(control)
+}
+
+func newServer(handler http.Handler) *http.Server {
+	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 }
 
 func announce(line started) { _ = json.NewEncoder(os.Stdout).Encode(line) }
@@ -175,7 +179,7 @@ func (p *roleProcess) counters(ctx context.Context) (upstreamsim.Counters, error
 	if err != nil {
 		return counters, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	return counters, json.NewDecoder(response.Body).Decode(&counters)
 }
 

@@ -31,7 +31,7 @@ var scenarios = []scenario{
 }
 
 func scenarioNames() []string {
-	var names []string
+	names := make([]string, 0, len(scenarios))
 	for _, s := range scenarios {
 		names = append(names, s.name)
 	}

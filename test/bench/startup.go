@@ -96,10 +96,10 @@ func (b *bench) timeStart(ctx context.Context, server *cacheprocess.Server, name
 // filled cache.
 const blobsPerImage = 100
 
-func cachedName(n int) string { return fmt.Sprintf("cached/image-%d", n) }
+func cachedName(n uint64) string { return fmt.Sprintf("cached/image-%d", n) }
 
-func cachedImage(n int) upstreamsim.Image {
-	return upstreamsim.RandomImage(uint64(1000+n), blobsPerImage-2, 64)
+func cachedImage(n uint64) upstreamsim.Image {
+	return upstreamsim.RandomImage(1000+n, blobsPerImage-2, 64)
 }
 
 // fillCache makes a data directory as stock Distribution leaves it behind.
@@ -110,7 +110,7 @@ func (b *bench) fillCache() (string, error) {
 		ExpiryData time.Time
 		EntryType  int
 	}
-	images := b.blobs / blobsPerImage
+	images := uint64(b.blobs / blobsPerImage)
 	perImage := make([][]entry, images)
 	expiry := time.Now().Add(24 * time.Hour)
 
@@ -152,7 +152,7 @@ func (b *bench) fillCache() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return root, os.WriteFile(filepath.Join(root, "scheduler-state.json"), data, 0o644)
+	return root, os.WriteFile(filepath.Join(root, "scheduler-state.json"), data, 0o600)
 }
 
 // writeBlob writes a blob and links to it in Distribution's layout.
@@ -165,10 +165,10 @@ func writeBlob(root string, data []byte, links ...string) error {
 	}
 	for name, content := range files {
 		path := filepath.Join(root, "docker/registry/v2", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return err
 		}
 	}

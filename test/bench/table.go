@@ -88,7 +88,8 @@ func (r *row) add(c column, value float64) { r.values[c] = append(r.values[c], v
 const noise = 1.05
 
 func (t *table) render() string {
-	lines := [][]string{{"what", "raw", "stock", "ours", "ours/stock", "ours must", ""}}
+	lines := make([][]string, 0, 1+len(t.rows))
+	lines = append(lines, []string{"what", "raw", "stock", "ours", "ours/stock", "ours must", ""})
 	for _, r := range t.rows {
 		ratio, bound, verdict := "-", "-", ""
 		stock, ours := r.median("stock"), r.median("ours")

@@ -42,7 +42,7 @@ type process struct {
 
 // New prepares a server that lives in the given directory, which it makes.
 func New(implementation Implementation, dir string, config Config) (*Server, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o750); err != nil {
 		return nil, err
 	}
 	identity, err := NewIdentity(dir)
@@ -68,7 +68,7 @@ func freeAddress() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	return listener.Addr().String(), nil
 }
 
@@ -89,11 +89,11 @@ func (s *Server) Launch() error {
 	if err := s.WriteConfig(); err != nil {
 		return err
 	}
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 
 	command := exec.Command(s.Implementation.Binary, "serve", s.configFile())
 	command.Env = append(os.Environ(), "SSL_CERT_FILE="+s.identity.CertificateFile, "OTEL_TRACES_EXPORTER=none")

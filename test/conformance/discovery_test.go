@@ -100,7 +100,7 @@ var _ = Describe("referrers", func() {
 		return list.Manifests
 	}
 	types := func(descriptors []imagev1.Descriptor) []string {
-		types := []string{}
+		types := make([]string, 0, len(descriptors))
 		for _, d := range descriptors {
 			types = append(types, d.ArtifactType)
 		}

@@ -146,7 +146,19 @@ func (f *fixture) heat(ctx context.Context) {
 	for _, path := range []string{"/tags/list", "/referrers/" + f.image.Digest().String()} {
 		f.get(ctx, http.MethodGet, "/v2/"+name+path, nil)
 	}
-	time.Sleep(50 * time.Millisecond) // what has been sent may not be committed yet
+	f.awaitStored()
+}
+
+// awaitStored waits for what has been sent to be committed as well.
+func (f *fixture) awaitStored() {
+	GinkgoHelper()
+	for _, image := range []upstreamsim.Image{f.image, f.other, f.docker, f.signature, f.inOtherOne} {
+		for _, content := range append(image.Blobs, image.Manifest) {
+			hex := content.Descriptor().Digest.Encoded()
+			path := filepath.Join(f.server.DataDirectory(), "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
+			Eventually(path).WithTimeout(10*time.Second).Should(BeAnExistingFile(), f.server.LogTail)
+		}
+	}
 }
 
 // answer is what the cache answers.
@@ -168,7 +180,7 @@ func (f *fixture) get(ctx context.Context, method, path string, header map[strin
 	defer client.Close()
 	response, err := client.HTTP.Do(request)
 	Expect(err).NotTo(HaveOccurred())
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	Expect(err).NotTo(HaveOccurred())
 	return answer{status: response.StatusCode, header: response.Header, length: response.ContentLength, body: body}

@@ -115,7 +115,7 @@ func filledByOthers(ctx context.Context, g Gomega, c *cache) {
 func fill(g Gomega, path string) {
 	file, err := os.Create(path)
 	g.Expect(err).NotTo(HaveOccurred())
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	for _, size := range []int{mib, 4096} {
 		for block := make([]byte, size); err == nil; {
 			_, err = file.Write(block)
@@ -153,7 +153,7 @@ func flipBit(path string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	block := make([]byte, 1)
 	if _, err := file.ReadAt(block, mib); err != nil {
 		return err

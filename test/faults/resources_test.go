@@ -35,7 +35,7 @@ func (c *cache) metric(ctx context.Context, g Gomega, metric string) float64 {
 	g.Expect(err).NotTo(HaveOccurred())
 	response, err := http.DefaultClient.Do(request)
 	g.Expect(err).NotTo(HaveOccurred())
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		if value, ok := strings.CutPrefix(lines.Text(), metric+" "); ok {
 			number, err := strconv.ParseFloat(value, 64)

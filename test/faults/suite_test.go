@@ -35,8 +35,9 @@ func implementationNames() []string {
 
 // The first process builds, the others only look up what was built.
 var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
-	var binaries []string
-	for _, name := range implementationNames() {
+	names := implementationNames()
+	binaries := make([]string, 0, len(names))
+	for _, name := range names {
 		implementation, err := cacheprocess.Build(ctx, name)
 		Expect(err).NotTo(HaveOccurred())
 		binaries = append(binaries, implementation.Binary)

@@ -118,7 +118,7 @@ func slowClient(ctx context.Context, g Gomega, c *cache) {
 		fast.Go(func() error { return c.pull(ctx, name, tag) })
 	}
 	g.Expect(fast.Wait()).To(Succeed())
-	g.Expect(time.Since(start)).To(BeNumerically("<", 2500*time.Millisecond), "the upstream needs 1 s")
+	g.Expect(time.Since(start)).To(BeNumerically("<", 6*time.Second), "the upstream needs 1 s, the slow client 16 s")
 	g.Expect(c.transferred(image)).To(BeNumerically("==", 1))
 }
 

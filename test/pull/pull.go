@@ -97,30 +97,35 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 		return nil, err
 	}
 	if response.StatusCode >= 300 {
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
 		return nil, &StatusError{Status: response.StatusCode, Header: response.Header, Body: string(body)}
 	}
 	return response, nil
 }
 
+// header asks for a path and returns the header of the answer.
+func (c *Client) header(ctx context.Context, method, path string, header http.Header) (http.Header, error) {
+	response, err := c.Do(ctx, method, path, header)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.Header, err
+}
+
 // Ping asks whether the registry is one.
 func (c *Client) Ping(ctx context.Context) error {
-	response, err := c.Do(ctx, http.MethodGet, "/v2/", nil)
-	if err != nil {
-		return err
-	}
-	return drain(response)
+	_, err := c.header(ctx, http.MethodGet, "/v2/", nil)
+	return err
 }
 
 // Head resolves a tag or digest; the digest is empty if the registry does not
 // tell it.
 func (c *Client) Head(ctx context.Context, name, reference string) (digest.Digest, error) {
-	response, err := c.Do(ctx, http.MethodHead, "/v2/"+name+"/manifests/"+reference, http.Header{"Accept": {accepted}})
-	if err != nil {
-		return "", err
-	}
-	return digest.Digest(response.Header.Get("Docker-Content-Digest")), drain(response)
+	header, err := c.header(ctx, http.MethodHead, "/v2/"+name+"/manifests/"+reference, http.Header{"Accept": {accepted}})
+	return digest.Digest(header.Get("Docker-Content-Digest")), err
 }
 
 // Manifest gets a manifest by tag or digest and verifies it.
@@ -129,7 +134,7 @@ func (c *Client) Manifest(ctx context.Context, name, reference string) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxManifestSize))
 	if err != nil {
 		return nil, err
@@ -152,7 +157,7 @@ func (c *Client) Blob(ctx context.Context, name string, dgst digest.Digest) (int
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 
 	verifier := dgst.Verifier()
 	buffer := buffers.Get().(*[128 << 10]byte)
@@ -233,9 +238,3 @@ func (c *Client) Image(ctx context.Context, name, reference string) (int64, erro
 
 // Close closes idle connections.
 func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
-
-func drain(response *http.Response) error {
-	defer response.Body.Close()
-	_, err := io.Copy(io.Discard, response.Body)
-	return err
-}

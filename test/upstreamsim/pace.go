@@ -59,7 +59,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // not get equal shares: those of larger chunks get more.
 func (l *line) send(ctx context.Context, w http.ResponseWriter, data []byte) (int, error) {
 	const smallest, largest = 16 << 10, 128 << 10
-	chunk := smallest + rand.IntN(largest-smallest)
+	chunk := smallest + rand.IntN(largest-smallest) //nolint:gosec // nothing is kept secret by it
 	sent := 0
 	for sent < len(data) {
 		n := min(chunk, len(data)-sent)

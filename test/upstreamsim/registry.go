@@ -81,10 +81,10 @@ func Start(options Options) (*Registry, error) {
 		return nil, err
 	}
 	r.origin = "http://" + foreign.Addr().String()
-	r.foreign = &http.Server{Handler: http.HandlerFunc(r.serveForeign), ErrorLog: silent}
+	r.foreign = &http.Server{Handler: http.HandlerFunc(r.serveForeign), ErrorLog: silent, ReadHeaderTimeout: headerTimeout}
 	go func() { _ = r.foreign.Serve(foreign) }()
 
-	r.server = &http.Server{Handler: http.HandlerFunc(r.serve), ErrorLog: silent, ConnState: r.track}
+	r.server = &http.Server{Handler: http.HandlerFunc(r.serve), ErrorLog: silent, ConnState: r.track, ReadHeaderTimeout: headerTimeout}
 	r.address = "127.0.0.1:0"
 	if err := r.Accept(); err != nil {
 		_ = r.foreign.Close()
@@ -92,6 +92,8 @@ func Start(options Options) (*Registry, error) {
 	}
 	return r, nil
 }
+
+const headerTimeout = 10 * time.Second
 
 type discard struct{}
 

@@ -81,7 +81,7 @@ func (s *store) blob(name, reference string) (Content, bool) {
 func (s *store) tagList(name string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	tags := []string{}
+	tags := make([]string, 0, len(s.repositories[name].tags))
 	for tag := range s.repositories[name].tags {
 		tags = append(tags, tag)
 	}

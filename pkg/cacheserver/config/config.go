@@ -44,7 +44,7 @@ type Config struct {
 	// CredentialsDirectory holds the files of the credential that is presented to the upstream. Empty means anonymous
 	// access.
 	CredentialsDirectory string
-	// TTL is how long content is kept after it was fetched. 0 keeps it for ever.
+	// TTL is how long content is kept after its last use. 0 keeps it for ever.
 	TTL time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles

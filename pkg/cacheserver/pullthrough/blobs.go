@@ -15,7 +15,6 @@ import (
 
 	"github.com/distribution/distribution/v3"
 	v2 "github.com/distribution/distribution/v3/registry/api/v2"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -159,7 +158,7 @@ func trusted(record index.Record, info os.FileInfo) bool {
 
 // verified serves a file by way of a flight that hashes it.
 func (e *Engine) verified(ctx context.Context, d digest.Digest) (*blobContent, error) {
-	reader, _, err := e.blobs.Start(d, e.verification(d))
+	reader, _, err := e.blobs.Start(d, "", e.verification(d))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +176,7 @@ func (e *Engine) verified(ctx context.Context, d digest.Digest) (*blobContent, e
 // fetched serves a blob that is not on disk by way of the flight that fetches it.
 func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest) (*blobContent, error) {
 	for attempt := 0; ; attempt++ {
-		reader, joined, err := e.blobs.Start(d, e.download(repository, d))
+		reader, joined, err := e.blobs.Start(d, repository, e.download(repository, d))
 		if err != nil {
 			return nil, err
 		}
@@ -185,7 +184,9 @@ func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest
 		if err == nil {
 			if joined {
 				e.metrics.Coalesced.WithLabelValues(metrics.Blob).Inc()
-				e.link(repository, d, index.Layer)
+				if reader.Owner() != repository && !e.store.HasLayer(repository, d) {
+					e.link(repository, d, index.Layer) // The fetch links it for its owner only.
+				}
 			}
 			return &blobContent{reader: reader, size: size, hit: joined}, nil
 		}
@@ -210,57 +211,6 @@ func (e *Engine) statUpstream(ctx context.Context, repository string, d digest.D
 		return nil, err
 	}
 	return &blobContent{size: size}, nil
-}
-
-// owns reports whether a repository may serve a blob without asking the upstream.
-func (e *Engine) owns(repository string, d digest.Digest) bool {
-	if e.store.HasLayer(repository, d) {
-		return true
-	}
-	needed := false
-	_ = e.index.Parents(d, func(m digest.Digest) bool {
-		needed = e.store.HasManifest(repository, m)
-		return !needed
-	})
-	if needed {
-		if _, err := e.store.StatBlob(d); err == nil {
-			e.link(repository, d, index.Layer)
-		}
-	}
-	return needed
-}
-
-// claim asks the upstream whether a repository has a blob that is here already, or on its way, for another one. It
-// returns the size if that is all that the client wants to know.
-func (e *Engine) claim(ctx context.Context, repository string, d digest.Digest, headOnly bool) (*int64, error) {
-	_, err := e.store.StatBlob(d)
-	if present := err == nil || e.blobs.Active(d); !present && !headOnly {
-		return nil, nil // The fetch will tell.
-	}
-	c, err := e.statUpstream(ctx, repository, d)
-	if err != nil {
-		return nil, err
-	}
-	if headOnly {
-		return &c.size, nil
-	}
-	e.link(repository, d, index.Layer)
-	return nil, nil
-}
-
-// link makes an object part of a repository. It is a convenience for later requests, so failing is no error.
-func (e *Engine) link(repository string, d digest.Digest, kind index.Kind) {
-	link := e.store.LinkLayer
-	if kind == index.Manifest {
-		link = e.store.LinkManifest
-	}
-	err := e.index.AddLink(d, index.Link{Kind: kind, Repository: repository})
-	if err == nil {
-		err = link(repository, d)
-	}
-	if err != nil && !store.IsFull(err) {
-		e.log.WithError(err).WithField("repository", repository).Warn("Could not link an object")
-	}
 }
 
 func v2ErrorBlobUnknown(d digest.Digest) error {
@@ -288,31 +238,4 @@ func (b *blobStore) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
 	})
 	_, err = c.reader.Copy(ctx, w, 0, flight.Unknown)
 	return content, err
-}
-
-// unsupportedBlobs are the ways to write, which a cache does not have.
-type unsupportedBlobs struct{}
-
-func (unsupportedBlobs) Open(context.Context, digest.Digest) (io.ReadSeekCloser, error) {
-	return nil, distribution.ErrUnsupported
-}
-
-func (unsupportedBlobs) Put(context.Context, string, []byte) (v1.Descriptor, error) {
-	return v1.Descriptor{}, distribution.ErrUnsupported
-}
-
-func (unsupportedBlobs) Create(context.Context, ...distribution.BlobCreateOption) (distribution.BlobWriter, error) {
-	return nil, distribution.ErrUnsupported
-}
-
-func (unsupportedBlobs) Resume(context.Context, string) (distribution.BlobWriter, error) {
-	return nil, distribution.ErrUnsupported
-}
-
-func (unsupportedBlobs) Mount(context.Context, reference.Named, digest.Digest) (v1.Descriptor, error) {
-	return v1.Descriptor{}, distribution.ErrUnsupported
-}
-
-func (unsupportedBlobs) Delete(context.Context, digest.Digest) error {
-	return distribution.ErrUnsupported
 }

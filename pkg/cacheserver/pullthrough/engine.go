@@ -83,6 +83,7 @@ type Engine struct {
 	sizes     *coalesce.Group[string, int64]
 	documents *coalesce.Group[string, upstream.Document]
 	recent    *recentManifests
+	fresh     freshTags
 
 	// fetches bounds the downloads at a time, unstored those of them that go through memory.
 	fetches  chan struct{}
@@ -111,6 +112,7 @@ func New(o Options) (*Engine, error) {
 		sizes:     coalesce.New[string, int64](),
 		documents: coalesce.New[string, upstream.Document](),
 		recent:    newRecentManifests(recentBytes),
+		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
 		fetches:   make(chan struct{}, o.MaxFetches),
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
 	}

@@ -128,7 +128,7 @@ func accepts(headers []string, mediaType string) bool {
 // manifest returns a manifest for a repository, from the store if it is there.
 func (e *Engine) manifest(ctx context.Context, repository string, d digest.Digest) (storedManifest, error) {
 	if e.ownsManifest(repository, d) {
-		if m, err := e.readManifest(d); err == nil {
+		if m, err := e.readManifest(repository, d); err == nil {
 			return m, nil
 		}
 	}
@@ -164,7 +164,7 @@ func (e *Engine) ownsManifest(repository string, d digest.Digest) bool {
 }
 
 // readManifest reads a manifest from memory or the store. What is on disk has to match its digest each time.
-func (e *Engine) readManifest(d digest.Digest) (storedManifest, error) {
+func (e *Engine) readManifest(repository string, d digest.Digest) (storedManifest, error) {
 	if m, ok := e.recent.get(d); ok {
 		return m, nil
 	}
@@ -185,7 +185,7 @@ func (e *Engine) readManifest(d digest.Digest) (storedManifest, error) {
 			return storedManifest{}, err
 		}
 		m.mediaType = info.MediaType
-		e.describe(m, info)
+		e.describe(repository, m, info)
 	}
 	e.recent.put(m)
 	return m, nil
@@ -223,27 +223,28 @@ func (e *Engine) storeManifest(repository string, m storedManifest, info manifes
 	defer release()
 	unlock := e.store.Lock(m.digest)
 	defer unlock()
-	e.describe(m, info)
-	e.link(repository, m.digest, index.Manifest)
+	e.describe(repository, m, info)
+	if err := e.store.LinkManifest(repository, m.digest); err != nil {
+		return err
+	}
 	if _, err := e.store.StatBlob(m.digest); err == nil {
 		return nil
 	}
 	if err := e.store.PutBlob(repository, m.digest, m.content); err != nil {
 		return err
 	}
-	e.markVerified(m.digest)
 	return nil
 }
 
-// describe notes what a manifest is and needs.
-func (e *Engine) describe(m storedManifest, info manifest.Info) {
+// describe notes what a manifest of a repository is and needs.
+func (e *Engine) describe(repository string, m storedManifest, info manifest.Info) {
 	children := make([]digest.Digest, 0, len(info.Children))
 	for _, child := range info.Children {
 		children = append(children, child.Digest)
 	}
-	e.know(m.digest, index.Record{Size: int64(len(m.content)), Manifest: true, MediaType: m.mediaType})
-	if err := e.index.SetChildren(m.digest, children); err != nil {
-		e.log.WithError(err).Warn("Could not record what a manifest needs")
+	record := index.Record{Size: int64(len(m.content)), Manifest: true, MediaType: m.mediaType}
+	if err := e.index.Introduce(m.digest, record, children, index.Link{Kind: index.Manifest, Repository: repository}); err != nil {
+		e.log.WithError(err).Warn("Could not record a manifest") // Reconcile will find it.
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3"
 	"github.com/opencontainers/go-digest"
@@ -38,9 +40,15 @@ func (s *tagService) Get(ctx context.Context, tag string) (v1.Descriptor, error)
 
 // resolve returns the manifest that a tag leads to: as the upstream says, if it says so in time, else as it last said.
 func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
+	if d, ok := e.fresh.get(repository, tag, e.now()); ok {
+		return d, nil
+	}
 	cached, ok := e.cachedTag(repository, tag)
-	if ok && e.options.Freshness > 0 && e.now().Sub(e.index.Validated(repository, tag, cached)) < e.options.Freshness {
-		return cached, nil
+	if ok && e.options.Freshness > 0 {
+		if at := e.index.Validated(repository, tag, cached); e.now().Sub(at) < e.options.Freshness {
+			e.fresh.put(repository, tag, cached, at)
+			return cached, nil
+		}
 	}
 	if ok && !e.upstream.Healthy() {
 		e.metrics.StaleTags.WithLabelValues("down").Inc()
@@ -117,11 +125,46 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 		e.log.WithError(err).WithField("repository", repository).Warn("Could not store a tag")
 	}
 	if e.options.Freshness > 0 {
+		e.fresh.put(repository, tag, d, e.now())
 		if err := e.index.SetValidated(repository, tag, d); err != nil {
 			e.log.WithError(err).Warn("Could not record the validation of a tag")
 		}
 	}
 	return d, nil
+}
+
+// maxFresh bounds how many tags are known to be fresh.
+const maxFresh = 4096
+
+// freshTags are the tags that were validated lately, so that answering again within the window costs no I/O.
+type freshTags struct {
+	window time.Duration
+	mu     sync.Mutex
+	tags   map[[2]string]freshTag
+}
+
+type freshTag struct {
+	digest digest.Digest
+	at     time.Time
+}
+
+func (f *freshTags) get(repository, tag string, now time.Time) (digest.Digest, bool) {
+	if f.window == 0 {
+		return "", false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.tags[[2]string{repository, tag}]
+	return t.digest, ok && now.Sub(t.at) < f.window
+}
+
+func (f *freshTags) put(repository, tag string, d digest.Digest, at time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.tags) >= maxFresh {
+		clear(f.tags)
+	}
+	f.tags[[2]string{repository, tag}] = freshTag{digest: d, at: at}
 }
 
 const (

@@ -31,8 +31,8 @@ const Unknown int64 = -1
 
 const (
 	// announceBytes and announceDelay bound how often readers are woken: by so many new bytes, or after so long.
-	announceBytes = 256 << 10
-	announceDelay = 2 * time.Millisecond
+	announceBytes = 1 << 20
+	announceDelay = 5 * time.Millisecond
 )
 
 // ErrAbandoned ends a flight that nobody waits for.
@@ -43,6 +43,8 @@ var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be store
 
 // Flight is one object on its way. The producer calls Begin, Advance or Pass, Verified; readers see a Reader.
 type Flight struct {
+	owner string
+
 	mu sync.Mutex
 	// changed is closed and replaced whenever readers should look again.
 	changed chan struct{}
@@ -66,8 +68,9 @@ type Flight struct {
 	expirer *time.Timer
 }
 
-func newFlight(grace, stall time.Duration, cancel context.CancelCauseFunc) *Flight {
+func newFlight(owner string, grace, stall time.Duration, cancel context.CancelCauseFunc) *Flight {
 	return &Flight{
+		owner:   owner,
 		changed: make(chan struct{}),
 		size:    Unknown,
 		readers: map[*Reader]struct{}{},
@@ -92,10 +95,8 @@ func (f *Flight) Advance(n int) {
 	defer f.mu.Unlock()
 	first := f.inFile == 0
 	f.inFile += int64(n)
-	if f.inFile == f.size {
-		return // Verified follows at once, and saves the readers one wake-up.
-	}
-	if first || f.inFile-f.announced >= announceBytes {
+	// After the last bytes Verified follows at once, and saves the readers a wake-up.
+	if f.inFile != f.size && (first || f.inFile-f.announced >= announceBytes) {
 		f.announce()
 		return
 	}
@@ -109,7 +110,7 @@ func (f *Flight) Verified(size int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.verified, f.size = true, size
-	f.wake()
+	f.announce()
 }
 
 // Progress returns how many bytes have arrived and the object's size.

@@ -133,7 +133,7 @@ var _ = Describe("Flight", func() {
 
 	start := func(s *source) *flight.Reader {
 		GinkgoHelper()
-		r, _, err := group.Start(key, s.work)
+		r, _, err := group.Start(key, "owner", s.work)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(r.Close)
 		return r
@@ -208,7 +208,7 @@ var _ = Describe("Flight", func() {
 
 	It("does not keep readers waiting for what happens after the verdict", func(ctx context.Context) {
 		committed := make(chan struct{})
-		r, _, err := group.Start(key, func(context.Context, *flight.Flight) error { return nil })
+		r, _, err := group.Start(key, "owner", func(context.Context, *flight.Flight) error { return nil })
 		Expect(err).NotTo(HaveOccurred())
 		_, err = r.Size(ctx)
 		Expect(err).To(MatchError(ContainSubstring("unverified")))
@@ -217,7 +217,7 @@ var _ = Describe("Flight", func() {
 		s := newSource(10)
 		close(s.steps)
 		s.verdict <- nil
-		r, _, err = group.Start(key, func(ctx context.Context, f *flight.Flight) error {
+		r, _, err = group.Start(key, "owner", func(ctx context.Context, f *flight.Flight) error {
 			defer func() { <-committed }()
 			return s.work(ctx, f)
 		})
@@ -236,7 +236,7 @@ var _ = Describe("Flight", func() {
 		It("is abandoned after the grace period", func() {
 			s := newSource(1000)
 			s.steps <- 10
-			r, _, err := group.Start(key, s.work)
+			r, _, err := group.Start(key, "owner", s.work)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(r.Close()).To(Succeed())
 			Eventually(group.Active).WithArguments(key).Should(BeFalse())
@@ -245,7 +245,7 @@ var _ = Describe("Flight", func() {
 		It("goes on if half is done", func(ctx context.Context) {
 			s := newSource(1000)
 			s.steps <- 600
-			r, _, err := group.Start(key, s.work)
+			r, _, err := group.Start(key, "owner", s.work)
 			Expect(err).NotTo(HaveOccurred())
 			var c collector
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -262,7 +262,7 @@ var _ = Describe("Flight", func() {
 		It("goes on if somebody comes within the grace period", func(ctx context.Context) {
 			s := newSource(1000)
 			s.steps <- 10
-			r, _, err := group.Start(key, s.work)
+			r, _, err := group.Start(key, "owner", s.work)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(r.Close()).To(Succeed())
 			second := group.Join(key)
@@ -338,12 +338,12 @@ var _ = Describe("Flight", func() {
 		}()
 		group.Close()
 		Expect(<-failed).To(MatchError(flight.ErrClosed))
-		_, _, err := group.Start(key, s.work)
+		_, _, err := group.Start(key, "owner", s.work)
 		Expect(err).To(MatchError(flight.ErrClosed))
 	})
 
 	It("survives a panic of its producer", func(ctx context.Context) {
-		r, _, err := group.Start(key, func(context.Context, *flight.Flight) error { panic("ouch") })
+		r, _, err := group.Start(key, "owner", func(context.Context, *flight.Flight) error { panic("ouch") })
 		Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
 		_, err = r.Size(ctx)

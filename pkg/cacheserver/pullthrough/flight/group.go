@@ -52,9 +52,9 @@ func (g *Group) Join(d digest.Digest) *Reader {
 	return nil
 }
 
-// Start returns a reader of the running flight for a digest, or of a new one that does the work. Joined says that it
-// was running already.
-func (g *Group) Start(d digest.Digest, work Work) (reader *Reader, joined bool, err error) {
+// Start returns a reader of the running flight for a digest, or of a new one that does the work, on behalf of an owner
+// that Reader.Owner tells. Joined says that it was running already.
+func (g *Group) Start(d digest.Digest, owner string, work Work) (reader *Reader, joined bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f, ok := g.flights[d]; ok {
@@ -66,7 +66,7 @@ func (g *Group) Start(d digest.Digest, work Work) (reader *Reader, joined bool, 
 		return nil, false, ErrClosed
 	}
 	ctx, cancel := context.WithCancelCause(g.ctx)
-	f := newFlight(g.grace, g.stall, cancel)
+	f := newFlight(owner, g.grace, g.stall, cancel)
 	reader, _ = f.join()
 	g.flights[d] = f
 	g.work.Add(1)

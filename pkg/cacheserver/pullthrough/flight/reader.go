@@ -21,6 +21,9 @@ type Reader struct {
 	buffer   []byte
 }
 
+// Owner is on whose behalf the flight was started.
+func (r *Reader) Owner() string { return r.flight.owner }
+
 // Size waits until the object's size is told, which may be Unknown, or until the flight has failed.
 func (r *Reader) Size(ctx context.Context) (int64, error) {
 	var size int64

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,8 +41,6 @@ var (
 const (
 	// lockTimeout is how long to wait for another process to let go of the database.
 	lockTimeout = 5 * time.Second
-	// batchDelay is how long a write waits for others to share its sync with.
-	batchDelay = 2 * time.Millisecond
 	// maxPending is how many uses are collected at most before they are written.
 	maxPending = 4096
 	// maxDepth bounds how deep indexes may nest: index, manifest, content, and one to spare.
@@ -55,7 +54,12 @@ var ErrLocked = errors.New("the storage is in use by another process")
 type Index struct {
 	path string
 	now  func() time.Time
-	db   *bolt.DB
+
+	// db is nil when the file is damaged and cannot be replaced.
+	db atomic.Pointer[bolt.DB]
+	// writing is held instead of bbolt's own lock for writers, which a damaged file may leave locked for ever.
+	writing   sync.Mutex
+	replacing sync.Mutex
 
 	mu      sync.Mutex
 	pending map[digest.Digest]time.Time
@@ -78,10 +82,13 @@ func Open(path string, now func() time.Time) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Index{path: path, now: now, db: db, pending: map[digest.Digest]time.Time{}}, nil
+	x := &Index{path: path, now: now, pending: map[digest.Digest]time.Time{}}
+	x.db.Store(db)
+	return x, nil
 }
 
 func open(path string) (db *bolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer recovered(&err)
 	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
 	if errors.Is(err, bolt.ErrTimeout) {
@@ -90,7 +97,6 @@ func open(path string) (db *bolt.DB, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the index: %w", err)
 	}
-	db.MaxBatchDelay = batchDelay
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -108,7 +114,11 @@ func open(path string) (db *bolt.DB, err error) {
 
 // Close writes what is pending and closes the index.
 func (x *Index) Close() error {
-	return errors.Join(x.Flush(), x.db.Close())
+	err := x.Flush()
+	if db := x.db.Load(); db != nil {
+		err = errors.Join(err, db.Close())
+	}
+	return err
 }
 
 // Complete reports whether the index has once seen everything that was in the store.
@@ -145,32 +155,55 @@ func (x *Index) Measure() error {
 	return err
 }
 
-func (x *Index) view(do func(tx *bolt.Tx) error) (err error) {
-	defer x.setAside(&err)
-	return x.db.View(do)
+var errDamaged = errors.New("the index is damaged")
+
+func (x *Index) view(do func(tx *bolt.Tx) error) error {
+	return x.guarded(func(db *bolt.DB) error { return db.View(do) })
 }
 
-func (x *Index) update(do func(tx *bolt.Tx) error) (err error) {
-	defer x.setAside(&err)
-	return x.db.Update(do)
+func (x *Index) update(do func(tx *bolt.Tx) error) error {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	return x.guarded(func(db *bolt.DB) error { return db.Update(do) })
 }
 
-// batch is update for callers that do not mind sharing a transaction, and its sync, with others.
-func (x *Index) batch(do func(tx *bolt.Tx) error) (err error) {
-	defer x.setAside(&err)
-	return x.db.Batch(do)
-}
-
-// setAside turns a panic, which is how bbolt meets a damaged file, into an error, and makes the next start begin anew.
-func (x *Index) setAside(err *error) {
-	if reason := recover(); reason != nil {
-		_ = os.Rename(x.path, x.path+".broken")
-		*err = fmt.Errorf("index is damaged: %v", reason)
+// guarded turns a panic, which is how bbolt and the memory map meet a damaged file, into an error, and puts an empty
+// index in the place of the damaged one.
+func (x *Index) guarded(do func(*bolt.DB) error) (err error) {
+	db := x.db.Load()
+	if db == nil {
+		return errDamaged
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = errors.Join(fmt.Errorf("%w: %v", errDamaged, reason), x.replace(db))
+		}
+	}()
+	return do(db)
+}
+
+// replace begins anew. The damaged database stays open, since it may hold locks that its Close would wait for.
+func (x *Index) replace(damaged *bolt.DB) error {
+	x.replacing.Lock()
+	defer x.replacing.Unlock()
+	if x.db.Load() != damaged {
+		return nil
+	}
+	x.db.Store(nil)
+	if err := os.Rename(x.path, x.path+".broken"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	db, err := open(x.path)
+	if err == nil {
+		x.db.Store(db)
+		x.total.Store(0)
+	}
+	return err
 }
 
 func recovered(err *error) {
 	if reason := recover(); reason != nil {
-		*err = fmt.Errorf("index is damaged: %v", reason)
+		*err = fmt.Errorf("%w: %v", errDamaged, reason)
 	}
 }

@@ -147,6 +147,36 @@ var _ = Describe("Index", func() {
 		Expect(path + ".broken").To(BeARegularFile())
 	})
 
+	It("survives a file that lost its end", func() {
+		for i := range 200 {
+			Expect(x.Put(digest.FromBytes([]byte{byte(i)}), index.Record{MediaType: string(bytes.Repeat([]byte("x"), 200))})).To(Succeed())
+		}
+		Expect(x.Close()).To(Succeed())
+		info, err := os.Stat(path)
+		Expect(err).NotTo(HaveOccurred())
+		for _, size := range []int64{info.Size() / 2, info.Size() / 8, 1} {
+			Expect(os.Truncate(path, size)).To(Succeed())
+			open()
+			_, _ = x.Get(image)
+			_ = x.Put(image, index.Record{})
+			_ = x.Close()
+		}
+		open()
+		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
+	})
+
+	It("begins anew when its file loses its end under it", func() {
+		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
+		Expect(os.Truncate(path, 1)).To(Succeed())
+		_, ok := x.Get(image)
+		Expect(ok).To(BeFalse())
+		Expect(x.Put(image, index.Record{Size: 2})).To(Succeed())
+		reopen()
+		record, ok := x.Get(image)
+		Expect(ok).To(BeTrue())
+		Expect(record.Size).To(BeEquivalentTo(2))
+	})
+
 	It("refuses to share its file with another process", func() {
 		_, err := index.Open(path, time.Now)
 		Expect(err).To(MatchError(index.ErrLocked))

@@ -31,9 +31,8 @@ type Link struct {
 
 // AddLink notes that a repository refers to an object.
 func (x *Index) AddLink(d digest.Digest, link Link) error {
-	k := append(append(key(d), byte(link.Kind)), link.Repository...)
-	return x.batch(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketLinks).Put(k, nil)
+	return x.update(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketLinks).Put(linkKey(d, link), nil)
 	})
 }
 
@@ -53,18 +52,44 @@ func (x *Index) Links(d digest.Digest) ([]Link, error) {
 
 // SetChildren notes what a manifest needs.
 func (x *Index) SetChildren(manifest digest.Digest, children []digest.Digest) error {
+	return x.update(func(tx *bolt.Tx) error { return putChildren(tx, manifest, children) })
+}
+
+func putChildren(tx *bolt.Tx, manifest digest.Digest, children []digest.Digest) error {
 	parent := key(manifest)
-	return x.batch(func(tx *bolt.Tx) error {
-		for _, child := range children {
-			if err := tx.Bucket(bucketChildren).Put(append(bytes.Clone(parent), key(child)...), nil); err != nil {
-				return err
-			}
-			if err := tx.Bucket(bucketParents).Put(append(key(child), parent...), nil); err != nil {
-				return err
-			}
+	for _, child := range children {
+		if err := tx.Bucket(bucketChildren).Put(append(bytes.Clone(parent), key(child)...), nil); err != nil {
+			return err
 		}
-		return nil
+		if err := tx.Bucket(bucketParents).Put(append(key(child), parent...), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Introduce is Put, SetChildren and AddLink at once, and so costs one sync of the disk.
+func (x *Index) Introduce(d digest.Digest, record Record, children []digest.Digest, link Link) error {
+	record.Used = x.now()
+	var before Record
+	err := x.update(func(tx *bolt.Tx) error {
+		before, _ = decodeRecord(tx.Bucket(bucketObjects).Get(key(d)))
+		if err := tx.Bucket(bucketObjects).Put(key(d), record.encode()); err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketLinks).Put(linkKey(d, link), nil); err != nil {
+			return err
+		}
+		return putChildren(tx, d, children)
 	})
+	if err == nil {
+		x.total.Add(record.Size - before.Size)
+	}
+	return err
+}
+
+func linkKey(d digest.Digest, link Link) []byte {
+	return append(append(key(d), byte(link.Kind)), link.Repository...)
 }
 
 // Parents visits the manifests that need an object, until visit returns false.
@@ -97,14 +122,14 @@ func (x *Index) Validated(repository, tag string, d digest.Digest) time.Time {
 // SetValidated notes that the upstream has just said that a tag leads to a manifest.
 func (x *Index) SetValidated(repository, tag string, d digest.Digest) error {
 	value := binary.BigEndian.AppendUint64(nil, milliseconds(x.now()))
-	return x.batch(func(tx *bolt.Tx) error {
+	return x.update(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketTags).Put(tagKey(repository, tag), append(value, key(d)...))
 	})
 }
 
 // ForgetTag removes what is known of a tag.
 func (x *Index) ForgetTag(repository, tag string) error {
-	return x.batch(func(tx *bolt.Tx) error {
+	return x.update(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketTags).Delete(tagKey(repository, tag))
 	})
 }
@@ -147,8 +172,7 @@ func (x *Index) Add(found []Seen) error {
 func (x *Index) AddLinks(link Link, objects []digest.Digest) error {
 	return x.update(func(tx *bolt.Tx) error {
 		for _, d := range objects {
-			k := append(append(key(d), byte(link.Kind)), link.Repository...)
-			if err := tx.Bucket(bucketLinks).Put(k, nil); err != nil {
+			if err := tx.Bucket(bucketLinks).Put(linkKey(d, link), nil); err != nil {
 				return err
 			}
 		}

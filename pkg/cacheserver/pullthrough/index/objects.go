@@ -30,7 +30,7 @@ func (x *Index) Get(d digest.Digest) (Record, bool) {
 func (x *Index) Put(d digest.Digest, record Record) error {
 	record.Used = x.now()
 	var before Record
-	err := x.batch(func(tx *bolt.Tx) error {
+	err := x.update(func(tx *bolt.Tx) error {
 		objects := tx.Bucket(bucketObjects)
 		before, _ = decodeRecord(objects.Get(key(d)))
 		return objects.Put(key(d), record.encode())
@@ -43,7 +43,7 @@ func (x *Index) Put(d digest.Digest, record Record) error {
 
 // Change applies a change to what is known of an object, if it is known.
 func (x *Index) Change(d digest.Digest, change func(*Record)) error {
-	return x.batch(func(tx *bolt.Tx) error {
+	return x.update(func(tx *bolt.Tx) error {
 		objects := tx.Bucket(bucketObjects)
 		record, ok := decodeRecord(objects.Get(key(d)))
 		if !ok {

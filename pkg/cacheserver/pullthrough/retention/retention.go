@@ -96,6 +96,9 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-reconcile.C:
 			k.report(k.Reconcile(ctx))
 		case <-ticker.C:
+			if !k.Index.Complete() { // It was damaged, and begun anew.
+				k.report(k.Reconcile(ctx))
+			}
 			k.report(k.Tick(ctx))
 		}
 	}

@@ -1,0 +1,146 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package upstreamsim_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+func TestUpstreamsim(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "Simulated upstream")
+}
+
+// A simulation that does not do what it says makes the tests that stand on it
+// prove nothing.
+var _ = Describe("Registry", func() {
+	const (
+		mib  = 1 << 20
+		name = "library/app"
+		tag  = "v1"
+	)
+	var (
+		registry *upstreamsim.Registry
+		image    upstreamsim.Image
+		client   *pull.Client
+	)
+	start := func(options upstreamsim.Options) {
+		GinkgoHelper()
+		var err error
+		registry, err = upstreamsim.Start(options)
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(registry.Close)
+		image = upstreamsim.RandomImage(1, 2, mib)
+		registry.Push(name, tag, image)
+		client = pull.NewClient(registry.URL(), &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}})
+		DeferCleanup(client.Close)
+	}
+	layer := func(ctx context.Context) error {
+		_, err := client.Blob(ctx, name, image.Layers()[0].Descriptor().Digest)
+		return err
+	}
+
+	It("serves images and counts", func(ctx context.Context) {
+		start(upstreamsim.Options{})
+		size, err := client.Image(ctx, name, tag)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(size).To(Equal(image.Size()))
+		counters := registry.Counters()
+		Expect(counters.Bytes).To(Equal(image.Size()))
+		Expect(counters.MostRequested()).To(Equal(1))
+		Expect(counters.Objects).To(HaveLen(image.Objects()))
+		Expect(counters.Total()).To(Equal(1 + image.Objects()))
+	})
+
+	It("keeps to bandwidth and latency, however many connections there are", func(ctx context.Context) {
+		start(upstreamsim.Options{BytesPerSecond: 8 * mib, Latency: 50 * time.Millisecond})
+		client.Parallel = 3
+		begin := time.Now()
+		_, err := client.Image(ctx, name, tag)
+		Expect(err).NotTo(HaveOccurred())
+		// Three requests after each other, and 2 MiB at 8 MiB/s.
+		Expect(time.Since(begin)).To(And(BeNumerically(">", 390*time.Millisecond), BeNumerically("<", 800*time.Millisecond)))
+	})
+
+	It("wants a basic credential", func(ctx context.Context) {
+		start(upstreamsim.Options{Authentication: upstreamsim.Basic, Username: "u", Password: "p"})
+		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
+		client.Authorization = "Basic dTpw"
+		Expect(layer(ctx)).To(Succeed())
+		registry.SetCredential("u", "other")
+		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
+	})
+
+	It("wants a token for the right scope", func(ctx context.Context) {
+		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p", TokenLifetime: 500 * time.Millisecond})
+		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
+		for scope, status := range map[string]int{"repository:library/other:pull": http.StatusUnauthorized, "repository:" + name + ":pull": 0} {
+			client.Authorization = "Basic dTpw"
+			response, err := client.Do(ctx, http.MethodGet, "/token?scope="+url.QueryEscape(scope), nil)
+			Expect(err).NotTo(HaveOccurred())
+			var answer struct{ Token string }
+			Expect(json.NewDecoder(response.Body).Decode(&answer)).To(Succeed())
+			Expect(response.Body.Close()).To(Succeed())
+			client.Authorization = "Bearer " + answer.Token
+			Expect(pull.StatusOf(layer(ctx))).To(Equal(status), scope)
+		}
+		Eventually(func() int { return pull.StatusOf(layer(ctx)) }).WithTimeout(2 * time.Second).Should(Equal(http.StatusUnauthorized))
+	})
+
+	It("refuses connections and accepts them again", func(ctx context.Context) {
+		start(upstreamsim.Options{})
+		registry.Refuse()
+		Expect(layer(ctx)).To(MatchError(ContainSubstring("refused")))
+		Expect(registry.Accept()).To(Succeed())
+		Expect(layer(ctx)).To(Succeed())
+	})
+
+	It("hangs until it does not", func(ctx context.Context) {
+		start(upstreamsim.Options{})
+		registry.Misbehave(upstreamsim.Faults{Hang: true})
+		impatient, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		Expect(layer(impatient)).To(MatchError(context.DeadlineExceeded))
+		registry.Misbehave(upstreamsim.Faults{})
+		Expect(layer(ctx)).To(Succeed())
+	})
+
+	DescribeTable("misbehaves with bodies", func(ctx context.Context, faults upstreamsim.Faults, expected OmegaMatcher) {
+		start(upstreamsim.Options{})
+		faults.Times = 1
+		registry.Misbehave(faults)
+		Expect(layer(ctx)).To(expected)
+		Expect(layer(ctx)).To(Succeed(), "the fault happens once")
+	},
+		Entry("cut", upstreamsim.Faults{CutAfter: 1000}, MatchError(ContainSubstring("ends after 1000 bytes: unexpected EOF"))),
+		Entry("short", upstreamsim.Faults{Short: 10}, MatchError(pull.ErrWrongContent)),
+		Entry("overlong", upstreamsim.Faults{Overlong: 10}, MatchError(ContainSubstring("unexpected EOF"))),
+		Entry("corrupt", upstreamsim.Faults{Corrupt: true}, MatchError(pull.ErrWrongContent)),
+	)
+
+	It("redirects to a host that takes note of credentials", func(ctx context.Context) {
+		start(upstreamsim.Options{})
+		registry.Misbehave(upstreamsim.Faults{RedirectBlobs: true})
+		Expect(layer(ctx)).To(Succeed())
+		Expect(registry.Counters().ForeignRequests).To(Equal(1))
+		Expect(registry.Counters().ForeignAuthorizations).To(BeZero())
+
+		client.URL, client.Authorization = "http://"+registry.ForeignHost(), "Basic dTpw"
+		Expect(layer(ctx)).To(Succeed())
+		Expect(registry.Counters().ForeignAuthorizations).To(Equal(1))
+	})
+})
