@@ -99,6 +99,10 @@ test-e2e: landscape ## Run the journeys on the landscape, which is started for i
 fuzz: ## Run each fuzz target for FUZZTIME.
 	@hack/fuzz.sh $(FUZZTIME)
 
+.PHONY: bench
+bench: ## Run the cache beside stock Distribution and a plain file server, and print the ratios.
+	@go run ./test/bench -runs 3
+
 .PHONY: update-golden
 update-golden: ## Write the golden files anew.
 	@grep -rlE '"UPDATE_GOLDEN"' --include='*_test.go' pkg charts test imagevector 2>/dev/null | xargs -n1 dirname | sort -u | \

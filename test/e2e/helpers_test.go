@@ -120,7 +120,7 @@ func addresses(ctx context.Context, host string) []string {
 	GinkgoHelper()
 	pods, err := evidence.CachePods(ctx, c, host)
 	Expect(err).NotTo(HaveOccurred())
-	var ips []string
+	ips := make([]string, 0, len(pods))
 	for _, pod := range pods {
 		ips = append(ips, pod.Status.PodIP)
 	}

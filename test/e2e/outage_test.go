@@ -21,9 +21,6 @@ import (
 )
 
 var _ = Describe("Outages", func() {
-	// What Distribution's proxy can do today: a cache that runs goes on serving the tags that it has when the upstream
-	// refuses connections. A cache that has to start while the upstream is down does not, since the proxy insists on
-	// greeting the upstream first; and an upstream that accepts connections without answering delays each pull by 15 s.
 	It("serves what was pulled once while the upstream is down", Label("upstream-down"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		image := newImage(ctx, garden.PrivateHost)
@@ -34,6 +31,10 @@ var _ = Describe("Outages", func() {
 		before := counts(ctx, garden.PrivateHost)
 		pull(ctx, image)
 		Expect(counts(ctx, garden.PrivateHost).Minus(before).Hits).To(BeNumerically(">", 0))
+
+		By("starting the cache while the upstream is down")
+		restartCache(ctx, garden.PrivateHost)
+		pull(ctx, image)
 	}, SpecTimeout(journeyTimeout))
 
 	// Without a cache the node needs what the cache had: the pod brings credentials of its own.
@@ -82,6 +83,21 @@ var _ = Describe("Outages", func() {
 		expectGone(ctx, &corev1.PersistentVolumeClaim{}, client.ObjectKey{Namespace: key.Namespace, Name: "cache-volume-" + key.Name + "-1"})
 	}, SpecTimeout(journeyTimeout))
 })
+
+// restartCache replaces the pod of a cache.
+func restartCache(ctx context.Context, host string) {
+	GinkgoHelper()
+	key := client.ObjectKey{Namespace: cacheKey(host).Namespace, Name: cacheKey(host).Name + "-0"}
+	pod := &corev1.Pod{}
+	Expect(c.Get(ctx, key, pod)).To(Succeed())
+	old := pod.UID
+	Expect(c.Delete(ctx, pod)).To(Succeed())
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(c.Get(ctx, key, pod)).To(Succeed())
+		g.Expect(pod.UID).NotTo(Equal(old))
+	}).Should(Succeed())
+	expectReady(ctx, host)
+}
 
 // stopCache takes all replicas of a cache away until the end of the journey. gardener-resource-manager, which would
 // bring them back, is told to look away.

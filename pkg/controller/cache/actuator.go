@@ -6,7 +6,10 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
@@ -31,6 +34,8 @@ type Actuator struct {
 	Images gardenerimagevector.ImageVector
 	// Clock tells which certificates have to be renewed.
 	Clock clock.Clock
+	// CopyTimeout is how long the Secrets that a Shoot refers to may take to be copied to the seed.
+	CopyTimeout time.Duration
 }
 
 // Reconcile deploys the caches. It does not wait until they run: a Shoot that
@@ -67,7 +72,8 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
-	if err := expandClaims(ctx, log, shoot, caches); err != nil {
+	caches, problems, err := expandClaims(ctx, log, shoot, caches)
+	if err != nil {
 		return err
 	}
 	if err := a.deployCaches(ctx, ex.Namespace, certificates.addTo(caches)); err != nil {
@@ -79,7 +85,10 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := a.updateStatus(ctx, ex, caches, addresses, certificates.caBundleName); err != nil {
 		return err
 	}
-	return certificates.deleteUnused(ctx)
+	if err := certificates.deleteUnused(ctx); err != nil {
+		return err
+	}
+	return joined(problems)
 }
 
 // Restore is Reconcile: all that has to survive a change of seed is the CA, and gardenlet carries that.
@@ -95,12 +104,11 @@ func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	if err != nil {
 		return fmt.Errorf("could not read the Cluster: %w", err)
 	}
-	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
-		return err
-	}
-	if extensionscontroller.IsHibernated(cluster) && cluster.Shoot.DeletionTimestamp == nil {
+	hibernated := extensionscontroller.IsHibernated(cluster) && cluster.Shoot.DeletionTimestamp == nil
+	if hibernated {
 		log.Info("Shoot is hibernated, its caches are removed when it wakes up")
-	} else if err := a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace); err != nil {
+	}
+	if err := a.removeManagedResources(ctx, ex.Namespace, !hibernated); err != nil {
 		return err
 	}
 	return a.deleteCertificates(ctx, log, cluster)
@@ -113,7 +121,7 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	if err != nil {
 		return fmt.Errorf("could not read the Cluster: %w", err)
 	}
-	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
+	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
 	}
 	return a.deleteCertificates(ctx, log, cluster)
@@ -125,14 +133,33 @@ func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1a
 	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
 		return err
 	}
-	if err := a.deleteManagedResources(ctx, ex.Namespace); err != nil {
-		return err
-	}
-	return a.waitUntilManagedResourcesDeleted(ctx, ex.Namespace)
+	return a.removeManagedResources(ctx, ex.Namespace, true)
 }
 
-// configurationProblem is an error that the owner of the Shoot has to mend.
-// Gardener shows it to them and does not retry it at full speed.
+// configurationProblem is an error that stays until the owner changes the Shoot:
+// gardenlet lets the Shoot fail and waits for that.
 func configurationProblem(err error) error {
 	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorConfigurationProblem)
+}
+
+// retryableProblem is an error that is mended elsewhere than in the Shoot, so
+// that it is tried again.
+func retryableProblem(err error) error {
+	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorRetryableConfigurationProblem)
+}
+
+// joined is one error of many, with the codes of all: Gardener takes those of one error only.
+func joined(problems []error) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	var codes []gardencorev1beta1.ErrorCode
+	for _, problem := range problems {
+		for _, code := range v1beta1helper.ExtractErrorCodes(problem) {
+			if !slices.Contains(codes, code) {
+				codes = append(codes, code)
+			}
+		}
+	}
+	return v1beta1helper.NewErrorWithCodes(errors.Join(problems...), codes...)
 }

@@ -36,6 +36,9 @@ const (
 	// finalizerSuffix is part of the finalizer on Extensions.
 	finalizerSuffix = "registry-cache"
 
+	// copyTimeout ends below the 30 s that gardenlet puts up with an error.
+	copyTimeout = 20 * time.Second
+
 	minBackOff = 100 * time.Millisecond
 	maxBackOff = 15 * time.Second
 )
@@ -114,7 +117,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}}, nil
+	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}, CopyTimeout: copyTimeout}, nil
 }
 
 // addHealthCheck lets the health of the caches count as health of the Shoot's system components.

@@ -38,30 +38,20 @@ var _ = Describe("Decisions", func() {
 	)
 
 	Describe("certificates", func() {
-		It("are for the Services of caches that serve TLS, signed by a CA", func() {
+		It("are for the Services of caches that serve TLS", func() {
 			quay := newCache("quay.io", true)
 			quay.Cache.ServiceNameSuffix = new("red")
-			configs := certificateConfigs(
+			servers := serverCertificates(
 				[]component.Values{newCache("docker.io", false), quay},
 				map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1"), "registry-red": net.ParseIP("10.0.0.2")},
 			)
-			Expect(configs).To(HaveLen(2))
-
-			ca := configs[0].Config.(*secretsutils.CertificateSecretConfig)
-			Expect(ca.Name).To(Equal("ca-extension-registry-cache"))
-			Expect(ca.CertType).To(Equal(secretsutils.CACert))
-			Expect(ca.Validity).To(HaveValue(Equal(730 * 24 * time.Hour)))
-
-			server := configs[1].Config.(*secretsutils.CertificateSecretConfig)
+			Expect(servers).To(HaveLen(1))
+			server := servers[0]
 			Expect(server.Name).To(Equal("registry-quay-io-tls"))
 			Expect(server.CertType).To(Equal(secretsutils.ServerCert))
 			Expect(server.Validity).To(HaveValue(Equal(90 * 24 * time.Hour)))
 			Expect(server.DNSNames).To(ContainElements("registry-red.kube-system.svc", "registry-red.kube-system.svc.cluster.local"))
 			Expect(server.IPAddresses).To(ConsistOf(WithTransform(net.IP.String, Equal("10.0.0.2"))))
-		})
-
-		It("are not needed without TLS, the CA included", func() {
-			Expect(certificateConfigs([]component.Values{newCache("docker.io", false)}, nil)).To(BeEmpty())
 		})
 	})
 

@@ -18,8 +18,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/imagevector"
+	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -41,6 +44,9 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 		return nil, fmt.Errorf("could not find the image of the cache server: %w", err)
 	}
 
+	if err := a.awaitCopies(ctx, ex.Namespace, cluster.Shoot, config.Caches); err != nil {
+		return nil, err
+	}
 	var (
 		caches []component.Values
 		errs   []error
@@ -63,6 +69,31 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 	return caches, errors.Join(errs...)
 }
 
+// awaitCopies waits until the Secrets that caches refer to are in the seed, or
+// have had the time to get there: gardener-resource-manager copies them while
+// gardenlet goes on to the Extension. What is missing then is for the reader to say.
+func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, caches []registry.RegistryCache) error {
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, a.CopyTimeout, true, func(ctx context.Context) (bool, error) {
+		for _, cache := range caches {
+			resource := v1beta1helper.GetResourceByName(shoot.Spec.Resources, ptr.Deref(cache.SecretReferenceName, ""))
+			if resource == nil || resource.ResourceRef.Kind != "Secret" {
+				continue
+			}
+			err := extensionscontroller.GetObjectByReference(ctx, a.Client, &resource.ResourceRef, namespace, &corev1.Secret{})
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			} else if err != nil {
+				return false, fmt.Errorf("could not look for the Secret %q that spec.resources entry %q refers to: %w", resource.ResourceRef.Name, resource.Name, err)
+			}
+		}
+		return true, nil
+	})
+	if wait.Interrupted(err) {
+		return ctx.Err()
+	}
+	return err
+}
+
 // readCredential reads gardenlet's copy of the Secret that the entry of
 // spec.resources refers to. A credential that is asked for and cannot be used
 // is an error, never an anonymous cache.
@@ -78,7 +109,7 @@ func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *
 
 	secret := &corev1.Secret{}
 	if err := extensionscontroller.GetObjectByReference(ctx, a.Client, &reference, namespace, secret); apierrors.IsNotFound(err) {
-		return nil, configurationProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to is missing, create it in the namespace of the Shoot or refer to another one", reference.Name, name))
+		return nil, retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to has not been copied to the seed yet, which is tried again: see to it that it exists in the namespace of the Shoot, or refer to another one", reference.Name, name))
 	} else if err != nil {
 		return nil, fmt.Errorf("could not read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, name, err)
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
-	extensionssecretsmanager "github.com/gardener/gardener/extensions/pkg/util/secret/manager"
 	kubernetesutils "github.com/gardener/gardener/pkg/utils/kubernetes"
 	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
 	secretsmanager "github.com/gardener/gardener/pkg/utils/secrets/manager"
@@ -22,10 +21,6 @@ import (
 )
 
 const (
-	secretsManagerIdentity = "extension-registry-cache"
-	caName                 = "ca-extension-registry-cache"
-
-	caValidity     = 730 * 24 * time.Hour
 	serverValidity = 90 * 24 * time.Hour
 )
 
@@ -39,7 +34,7 @@ type certificates struct {
 }
 
 // issueCertificates issues a server certificate to each cache that serves TLS,
-// or renews it when it is about to expire. CAs rotate with those of the Shoot.
+// or renews it when it is about to expire.
 func (a *Actuator) issueCertificates(
 	ctx context.Context,
 	log logr.Logger,
@@ -47,31 +42,41 @@ func (a *Actuator) issueCertificates(
 	caches []component.Values,
 	addresses map[string]net.IP,
 ) (certificates, error) {
-	configs := certificateConfigs(caches, addresses)
-	manager, err := extensionssecretsmanager.SecretsManagerForCluster(ctx, log, a.Clock, a.Client, cluster, secretsManagerIdentity, configs)
+	manager, err := a.secretsManager(ctx, log, cluster)
 	if err != nil {
-		return certificates{}, fmt.Errorf("could not set up the secrets manager: %w", err)
+		return certificates{}, err
 	}
-	secrets, err := extensionssecretsmanager.GenerateAllSecrets(ctx, manager, configs)
+	issued := certificates{secrets: map[string]*corev1.Secret{}, manager: manager}
+	servers := serverCertificates(caches, addresses)
+	if len(servers) == 0 {
+		return issued, nil
+	}
+
+	if _, err := manager.Generate(ctx, certificateAuthority(), authorityOptions(cluster)...); err != nil {
+		return certificates{}, fmt.Errorf("could not issue the CA certificate: %w", err)
+	}
+	signedByCA, err := a.signedByCA(manager)
 	if err != nil {
-		return certificates{}, fmt.Errorf("could not issue the certificates: %w", err)
+		return certificates{}, err
 	}
-	issued := certificates{secrets: secrets, manager: manager}
-	if len(configs) > 0 {
-		bundle, found := manager.Get(caName)
-		if !found {
-			return certificates{}, fmt.Errorf("could not find the bundle of %s", caName)
+	for _, server := range servers {
+		if issued.secrets[server.Name], err = manager.Generate(ctx, server, signedByCA); err != nil {
+			return certificates{}, fmt.Errorf("could not issue the certificate %s: %w", server.Name, err)
 		}
-		issued.caBundleName = &bundle.Name
 	}
+	bundle, found := manager.Get(caName)
+	if !found {
+		return certificates{}, fmt.Errorf("could not find the bundle of %s", caName)
+	}
+	issued.caBundleName = &bundle.Name
 	return issued, nil
 }
 
 // deleteCertificates deletes all certificates.
 func (a *Actuator) deleteCertificates(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster) error {
-	manager, err := extensionssecretsmanager.SecretsManagerForCluster(ctx, log, a.Clock, a.Client, cluster, secretsManagerIdentity, nil)
+	manager, err := a.secretsManager(ctx, log, cluster)
 	if err != nil {
-		return fmt.Errorf("could not set up the secrets manager: %w", err)
+		return err
 	}
 	return certificates{manager: manager}.deleteUnused(ctx)
 }
@@ -99,39 +104,25 @@ func (c certificates) addTo(caches []component.Values) []component.Values {
 	return out
 }
 
-// certificateConfigs returns a CA and the server certificates that it signs, or nothing if no cache serves TLS.
-func certificateConfigs(caches []component.Values, addresses map[string]net.IP) []extensionssecretsmanager.SecretConfigWithOptions {
-	var servers []extensionssecretsmanager.SecretConfigWithOptions
+// serverCertificates are for the Services of the caches that serve TLS.
+func serverCertificates(caches []component.Values, addresses map[string]net.IP) []*secretsutils.CertificateSecretConfig {
+	var servers []*secretsutils.CertificateSecretConfig
 	for _, cache := range caches {
 		if !cache.ServesTLS() {
 			continue
 		}
 		service := cache.ServiceName()
-		servers = append(servers, extensionssecretsmanager.SecretConfigWithOptions{
-			Config: &secretsutils.CertificateSecretConfig{
-				Name:                        certificateName(cache),
-				CommonName:                  certificateName(cache),
-				CertType:                    secretsutils.ServerCert,
-				DNSNames:                    kubernetesutils.DNSNamesForService(service, component.Namespace),
-				IPAddresses:                 []net.IP{addresses[service]},
-				Validity:                    new(serverValidity),
-				SkipPublishingCACertificate: true,
-			},
-			Options: []secretsmanager.GenerateOption{secretsmanager.SignedByCA(caName)},
+		servers = append(servers, &secretsutils.CertificateSecretConfig{
+			Name:                        certificateName(cache),
+			CommonName:                  certificateName(cache),
+			CertType:                    secretsutils.ServerCert,
+			DNSNames:                    kubernetesutils.DNSNamesForService(service, component.Namespace),
+			IPAddresses:                 []net.IP{addresses[service]},
+			Validity:                    new(serverValidity),
+			SkipPublishingCACertificate: true,
 		})
 	}
-	if len(servers) == 0 {
-		return nil
-	}
-	return append([]extensionssecretsmanager.SecretConfigWithOptions{{
-		Config: &secretsutils.CertificateSecretConfig{
-			Name:       caName,
-			CommonName: caName,
-			CertType:   secretsutils.CACert,
-			Validity:   new(caValidity),
-		},
-		Options: []secretsmanager.GenerateOption{secretsmanager.Persist()},
-	}}, servers...)
+	return servers
 }
 
 func certificateName(cache component.Values) string {

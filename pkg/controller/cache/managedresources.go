@@ -6,7 +6,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -70,6 +69,9 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 	if err != nil {
 		return fmt.Errorf("could not serialize the objects of ManagedResource %s: %w", name, err)
 	}
+	if err := a.waitUntilNotDeleting(ctx, namespace, name); err != nil {
+		return err
+	}
 	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
 	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
 		return fmt.Errorf("could not deploy the Secret of ManagedResource %s: %w", name, err)
@@ -79,6 +81,29 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 		DeletePersistentVolumeClaims(true).
 		Reconcile(ctx); err != nil {
 		return fmt.Errorf("could not deploy ManagedResource %s: %w", name, err)
+	}
+	return nil
+}
+
+// waitUntilNotDeleting waits until a ManagedResource that is being deleted, as
+// after the extension was switched off and on again, is gone: what is written to
+// it would go with it.
+func (a *Actuator) waitUntilNotDeleting(ctx context.Context, namespace, name string) error {
+	managedResource := newManagedResource(namespace, name)
+	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("could not read ManagedResource %s: %w", name, err)
+	}
+	if managedResource.DeletionTimestamp == nil {
+		return nil
+	}
+	return a.waitUntilDeleted(ctx, namespace, name)
+}
+
+func (a *Actuator) waitUntilDeleted(ctx context.Context, namespace, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	if err := managedresources.WaitUntilDeleted(ctx, a.Client, namespace, name); err != nil {
+		return fmt.Errorf("could not wait until ManagedResource %s is deleted: %w", name, err)
 	}
 	return nil
 }
@@ -121,30 +146,27 @@ func (a *Actuator) keepObjects(ctx context.Context, namespace string) error {
 	return nil
 }
 
-func (a *Actuator) deleteManagedResources(ctx context.Context, namespace string) error {
+// removeManagedResources deletes the ManagedResources, one after the other if it is to wait.
+func (a *Actuator) removeManagedResources(ctx context.Context, namespace string, wait bool) error {
 	for _, name := range managedResourceNames() {
 		if err := managedresources.DeleteForShoot(ctx, a.Client, namespace, name); err != nil {
+			return fmt.Errorf("could not delete ManagedResource %s: %w", name, err)
+		}
+		if !wait {
+			continue
+		}
+		if err := a.waitUntilDeleted(ctx, namespace, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *Actuator) waitUntilManagedResourcesDeleted(ctx context.Context, namespace string) error {
-	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
-	defer cancel()
-	var errs []error
-	for _, name := range managedResourceNames() {
-		if err := managedresources.WaitUntilDeleted(ctx, a.Client, namespace, name); err != nil {
-			errs = append(errs, fmt.Errorf("could not wait until ManagedResource %s is deleted: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// managedResourceNames are in the order of deletion: nothing is left behind a Service without need.
+// managedResourceNames are in the order of deletion. The Services go last: a
+// node that still asks is refused at once by a Service without pods, while a
+// cluster IP that is nobody's lets it wait.
 func managedResourceNames() []string {
-	return []string{ManagedResourceServices, ManagedResource}
+	return []string{ManagedResource, ManagedResourceServices}
 }
 
 func newManagedResource(namespace, name string) *resourcesv1alpha1.ManagedResource {

@@ -6,7 +6,9 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	kubernetesutils "github.com/gardener/gardener/pkg/utils/kubernetes"
 	"github.com/go-logr/logr"
@@ -26,33 +28,63 @@ import (
 
 // expandClaims expands the claims that ask for less than they should. Claims
 // without a volume cannot be expanded yet; their turn comes with a later
-// reconciliation.
-func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, caches []component.Values) error {
+// reconciliation. It returns the caches with the sizes that their volumes can
+// have, and a problem for each claim that stays smaller than its owner wants.
+func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, caches []component.Values) ([]component.Values, []error, error) {
 	claims := &corev1.PersistentVolumeClaimList{}
 	if err := shoot.List(ctx, claims, component.Selection...); err != nil {
-		return fmt.Errorf("could not list the volume claims of the caches in the Shoot: %w", err)
+		return nil, nil, fmt.Errorf("could not list the volume claims of the caches in the Shoot: %w", err)
 	}
-	wanted := byName(caches)
+	var (
+		problems []error
+		stuck    = map[string]resource.Quantity{}
+		wanted   = byName(caches)
+	)
 	for _, claim := range claims.Items {
 		cache, ok := wanted[component.NameOf(&claim)]
 		if !ok || claim.Status.Phase != corev1.ClaimBound {
 			continue
 		}
-		size := *cache.Cache.Volume.Size
-		if claim.Spec.Resources.Requests.Storage().Cmp(size) >= 0 {
+		from, to := *claim.Spec.Resources.Requests.Storage(), *cache.Cache.Volume.Size
+		if from.Cmp(to) >= 0 {
 			continue
 		}
-		log.Info("Expanding volume claim", "claim", claim.Name, "from", claim.Spec.Resources.Requests.Storage().String(), "to", size.String())
-		patch := client.MergeFrom(claim.DeepCopy())
-		claim.Spec.Resources.Requests[corev1.ResourceStorage] = size
-		if err := shoot.Patch(ctx, &claim, patch); apierrors.IsForbidden(err) {
-			return configurationProblem(fmt.Errorf("the volume of cache %s cannot grow to %s: set its size back, or remove the cache and add it again with the new size or another storage class: %w",
-				cache.Cache.Upstream, size.String(), err))
-		} else if err != nil {
-			return fmt.Errorf("could not expand the volume claim %s: %w", claim.Name, err)
+		log.Info("Expanding volume claim", "claim", claim.Name, "from", from.String(), "to", to.String())
+		if err := expandClaim(ctx, shoot, &claim, to); err != nil {
+			problems = append(problems, fmt.Errorf("cache %s: %w", cache.Cache.Upstream, err))
+			if size, ok := stuck[cache.Name()]; !ok || from.Cmp(size) < 0 {
+				stuck[cache.Name()] = from
+			}
 		}
 	}
+	return withSizes(caches, stuck), problems, nil
+}
+
+func expandClaim(ctx context.Context, shoot client.Client, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
+	from := claim.Spec.Resources.Requests.Storage().String()
+	patch := client.MergeFrom(claim.DeepCopy())
+	claim.Spec.Resources.Requests[corev1.ResourceStorage] = size
+	if err := shoot.Patch(ctx, claim, patch); apierrors.IsForbidden(err) {
+		return retryableProblem(fmt.Errorf("its volume cannot grow from %s to %s and stays in use as it is, the Shoot's API server says why; "+
+			"if the StorageClass does not allow expansion, let it (allowVolumeExpansion), or remove the cache, wait until it is gone, and add it again with the new size: %w",
+			from, size.String(), err))
+	} else if err != nil {
+		return fmt.Errorf("could not expand the volume claim %s from %s to %s: %w", claim.Name, from, size.String(), err)
+	}
 	return nil
+}
+
+// withSizes returns the caches with other volume sizes, which are given by the names of the caches.
+func withSizes(caches []component.Values, sizes map[string]resource.Quantity) []component.Values {
+	out := slices.Clone(caches)
+	for i, cache := range out {
+		if size, ok := sizes[cache.Name()]; ok {
+			volume := *cache.Cache.Volume
+			volume.Size = &size
+			out[i].Cache.Volume = &volume
+		}
+	}
+	return out
 }
 
 // replaceOutgrownStatefulSets deletes the StatefulSets whose claim template
@@ -65,23 +97,25 @@ func (a *Actuator) replaceOutgrownStatefulSets(ctx context.Context, log logr.Log
 	if err := shoot.List(ctx, statefulSets, component.Selection...); err != nil {
 		return fmt.Errorf("could not list the StatefulSets of the caches in the Shoot: %w", err)
 	}
-	wanted := byName(caches)
-	replaced := false
+	var (
+		wanted = byName(caches)
+		found  = false
+		errs   []error
+	)
 	for _, statefulSet := range statefulSets.Items {
 		cache, ok := wanted[component.NameOf(&statefulSet)]
 		if !ok || !outgrown(&statefulSet, *cache.Cache.Volume.Size) {
 			continue
 		}
 		log.Info("Replacing StatefulSet since its volume grows", "statefulSet", statefulSet.Name, "size", cache.Cache.Volume.Size.String())
-		if err := orphan(ctx, shoot, &statefulSet); err != nil {
-			return err
-		}
-		replaced = true
+		found = true
+		errs = append(errs, orphan(ctx, shoot, &statefulSet))
 	}
-	if !replaced {
-		return nil
+	if found {
+		// Also after an error: another one, or this very one, may be gone.
+		errs = append(errs, a.applyAgain(ctx, namespace))
 	}
-	return a.applyAgain(ctx, namespace)
+	return errors.Join(errs...)
 }
 
 func outgrown(statefulSet *appsv1.StatefulSet, size resource.Quantity) bool {

@@ -14,6 +14,8 @@ import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
@@ -21,6 +23,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
@@ -138,13 +141,28 @@ var _ = Describe("Extension", func() {
 		}
 
 		It("deploys nothing, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
-			s.refer(ctx, "upstream-credentials", "v1", nil)
-			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "missing, create it")
+			s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot"})
+			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "cannot be used")
 			Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
 			Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
 
-			s.createSecret(ctx, "v1", credential, true)
+			s.createSecret(ctx, "v2", credential, true)
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
 			s.reconcile(ctx, hub, private)
+		})
+
+		It("waits for a Secret that is about to be copied to the seed", func(ctx SpecContext) {
+			s.refer(ctx, "upstream-credentials", "v1", nil)
+			go func() {
+				defer GinkgoRecover()
+				extension := s.extension()
+				Eventually(ctx, func(g Gomega) {
+					g.Expect(get(extension)(ctx)).To(Succeed())
+					g.Expect(extension.Status.LastOperation).To(HaveValue(HaveField("State", gardencorev1beta1.LastOperationStateProcessing)))
+				}).Should(Succeed())
+				s.createSecret(ctx, "v1", credential, true)
+			}()
+			s.reconcile(ctx, private)
 		})
 
 		It("says everything at once", func(ctx SpecContext) {
@@ -173,6 +191,7 @@ var _ = Describe("Extension", func() {
 			Eventually(ctx, get(config)).Should(Succeed())
 			data := config.Data
 
+			s.createSecret(ctx, "v2", credential, false)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
 			expectProblem(s.reconcileWithError(ctx, hub, private), `Secret "v2"`)
 			Consistently(ctx, func(g Gomega) {
@@ -219,6 +238,18 @@ var _ = Describe("Extension", func() {
 		expectNoCertificates(ctx, s.namespace)
 	})
 
+	It("removes the Services last", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		waitUntilApplied(ctx, s.managedResource(cache.ManagedResource))
+		release := hold(ctx, s.managedResource(cache.ManagedResource))
+		s.delete(ctx)
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(beNotFound())
+		Consistently(ctx, get(inShoot(&corev1.Service{}, hubName))).Should(Succeed())
+		release(ctx)
+		Eventually(ctx, get(s.extension())).Should(beNotFound())
+		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(beNotFound())
+	})
+
 	It("waits for nothing when the Shoot is deleted by force", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		hold(ctx, s.managedResource(cache.ManagedResource))
@@ -233,6 +264,32 @@ var _ = Describe("Extension", func() {
 		Expect(get(managedResource)(ctx)).To(Succeed())
 		Expect(managedResource.DeletionTimestamp).NotTo(BeNil())
 		expectNoCertificates(ctx, s.namespace)
+	})
+
+	It("deploys caches anew when the old ones are still being removed", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		old := s.managedResource(cache.ManagedResource)
+		waitUntilApplied(ctx, old)
+		release := hold(ctx, old)
+		Expect(testClient.Delete(ctx, old)).To(Succeed())
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(beNotFound())
+		before := old.UID
+
+		go func() {
+			defer GinkgoRecover()
+			extension := s.extension()
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(extension)(ctx)).To(Succeed())
+				g.Expect(extension.Status.LastOperation).To(HaveValue(HaveField("State", gardencorev1beta1.LastOperationStateProcessing)))
+			}).Should(Succeed())
+			release(ctx)
+		}()
+		s.reconcile(ctx, hub)
+		anew := s.managedResource(cache.ManagedResource)
+		Expect(get(anew)(ctx)).To(Succeed())
+		Expect(anew.UID).NotTo(Equal(before))
+		Expect(anew.DeletionTimestamp).To(BeNil())
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
 	})
 
 	Describe("of a hibernated Shoot", func() {
@@ -329,19 +386,34 @@ var _ = Describe("Extension", func() {
 			}).Should(Succeed())
 		})
 
-		It("tells the owner when the storage class does not allow it", func(ctx SpecContext) {
+		It("tells the owner when the storage class does not allow it, and does everything else", func(ctx SpecContext) {
 			createStorageClass(ctx, false)
 			s.reconcile(ctx, hub)
 			before := inShoot(&appsv1.StatefulSet{}, hubName)
 			Eventually(ctx, get(before)).Should(Succeed())
-			createClaim(ctx, hubName)
+			claim := createClaim(ctx, hubName)
 
-			lastError := s.reconcileWithError(ctx, grown)
-			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
-			Expect(lastError.Description).To(And(ContainSubstring("cache docker.io"), ContainSubstring("20Gi"), ContainSubstring("set its size back")))
+			available := grown
+			available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+			quay := v1alpha3.RegistryCache{Upstream: "quay.io"}
+			lastError := s.reconcileWithError(ctx, available, quay)
+			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
+			Expect(lastError.Description).To(And(
+				ContainSubstring("cache docker.io"), ContainSubstring("from 10Gi to 20Gi"), ContainSubstring("allowVolumeExpansion"),
+				ContainSubstring("only dynamically provisioned pvc can be resized"), Not(ContainSubstring("set its size back"))))
+			Expect(get(claim)(ctx)).To(Succeed())
+			Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("10Gi"))
+
 			after := inShoot(&appsv1.StatefulSet{}, hubName)
-			Expect(get(after)(ctx)).To(Succeed())
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(after)(ctx)).To(Succeed())
+				g.Expect(after.Spec.Replicas).To(HaveValue(Equal(int32(2))))
+			}).Should(Succeed())
 			Expect(after.UID).To(Equal(before.UID))
+			Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, "registry-quay-io"))).Should(Succeed())
+			extension := s.extension()
+			Expect(get(extension)(ctx)).To(Succeed())
+			Expect(statusOf(extension).Caches).To(HaveLen(2))
 		})
 	})
 
@@ -420,8 +492,17 @@ func expectNoCertificates(ctx context.Context, namespace string) {
 	Expect(secrets.Items).To(BeEmpty())
 }
 
-// hold keeps an object from going away until the test ends, as when its controller is off.
-func hold(ctx context.Context, object client.Object) {
+func waitUntilApplied(ctx context.Context, managedResource *resourcesv1alpha1.ManagedResource) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(get(managedResource)(ctx)).To(Succeed())
+		g.Expect(health.CheckManagedResourceApplied(managedResource)).To(Succeed())
+	}).Should(Succeed())
+}
+
+// hold keeps an object from going away until the returned function is called,
+// or the test ends, as when its controller is off.
+func hold(ctx context.Context, object client.Object) (release func(context.Context)) {
 	GinkgoHelper()
 	set := func(ctx context.Context, finalizers string) error {
 		return testClient.Patch(ctx, object, client.RawPatch("application/json-patch+json", []byte(finalizers)))
@@ -429,17 +510,21 @@ func hold(ctx context.Context, object client.Object) {
 	Eventually(ctx, func(ctx context.Context) error {
 		return set(ctx, `[{"op":"add","path":"/metadata/finalizers/-","value":"example.com/hold"}]`)
 	}).Should(Succeed())
-	DeferCleanup(func(ctx context.Context) {
-		Expect(client.IgnoreNotFound(testClient.Get(ctx, client.ObjectKeyFromObject(object), object))).To(Succeed())
-		if object.GetDeletionTimestamp() == nil {
+	held := object.GetUID()
+	release = func(ctx context.Context) {
+		err := get(object)(ctx)
+		if apierrors.IsNotFound(err) || object.GetDeletionTimestamp() == nil || object.GetUID() != held {
 			return
 		}
+		Expect(err).NotTo(HaveOccurred())
 		Eventually(ctx, func(g Gomega) {
-			g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
+			g.Expect(get(object)(ctx)).To(Succeed())
 			g.Expect(object.GetFinalizers()).To(ConsistOf("example.com/hold"))
 		}).Should(Succeed())
 		Expect(set(ctx, `[{"op":"remove","path":"/metadata/finalizers"}]`)).To(Succeed())
-	})
+	}
+	DeferCleanup(release)
+	return release
 }
 
 func newClaim(name string) *corev1.PersistentVolumeClaim {

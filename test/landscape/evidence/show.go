@@ -158,11 +158,11 @@ func (o *observation) report() string {
 func commands(l *landscape.Landscape) string {
 	return fmt.Sprintf(`
 Look further:
-  export KUBECONFIG=%s
+  export KUBECONFIG=%s PATH=%s:$PATH
   kubectl -n garden-dev get shoot example -o yaml
   kubectl -n shoot--dev--example get extensions,operatingsystemconfigs,managedresources,secrets
   kubectl -n kube-system get statefulsets,pods,services,persistentvolumeclaims
   kubectl get pods -A
   less %s/*.log
-`, l.AdminKubeconfig(), l.LogDir())
+`, l.AdminKubeconfig(), l.BinDir(), l.LogDir())
 }

@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"time"
+
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/larder-project/larder/imagevector"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+var _ = Describe("A referenced Secret that is not in the seed yet", func() {
+	var (
+		actuator *Actuator
+		copied   *corev1.Secret
+		ex       = &extensionsv1alpha1.Extension{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "registry-cache"},
+			Spec: extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{
+				Type: "registry-cache",
+				ProviderConfig: &runtime.RawExtension{Raw: []byte(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig",
+					"caches":[{"upstream":"docker.io","secretReferenceName":"docker-hub"}]}`)},
+			}},
+		}
+		cluster = &extensionscontroller.Cluster{Shoot: &gardencorev1beta1.Shoot{Spec: gardencorev1beta1.ShootSpec{
+			Kubernetes: gardencorev1beta1.Kubernetes{Version: "1.36.3"},
+			Resources: []gardencorev1beta1.NamedResourceReference{{
+				Name:        "docker-hub",
+				ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: "v2"},
+			}},
+		}}}
+	)
+
+	BeforeEach(func() {
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		images, err := imagevector.ImageVector()
+		Expect(err).NotTo(HaveOccurred())
+		actuator = &Actuator{Codec: codec, Images: images, CopyTimeout: time.Minute}
+		copied = &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: ex.Namespace, Name: "ref-v2"},
+			Type:       corev1.SecretTypeOpaque,
+			Immutable:  new(true),
+			Data:       map[string][]byte{"username": []byte("user"), "password": []byte("example")},
+		}
+	})
+
+	It("is waited for", func(ctx SpecContext) {
+		missed := false
+		actuator.Client = fakeclient.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+				err := c.Get(ctx, key, object, options...)
+				if !missed {
+					missed = true
+					Expect(c.Create(ctx, copied)).To(Succeed())
+				}
+				return err
+			},
+		}).Build()
+		caches, err := actuator.readCaches(ctx, ex, cluster)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches).To(ConsistOf(HaveField("Credential.Username", "user")))
+	})
+
+	It("is an error that is tried again when it does not come", func(ctx SpecContext) {
+		actuator.Client, actuator.CopyTimeout = fakeclient.NewClientBuilder().Build(), time.Millisecond
+		_, err := actuator.readCaches(ctx, ex, cluster)
+		Expect(err).To(MatchError(And(
+			ContainSubstring("cache docker.io"), ContainSubstring(`Secret "v2"`), ContainSubstring(`entry "docker-hub"`),
+			ContainSubstring("not been copied to the seed yet"), ContainSubstring("exists in the namespace of the Shoot"))))
+		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
+	})
+
+	It("is not waited for by a reconciliation that ends", func(ctx SpecContext) {
+		ended, end := context.WithCancel(ctx)
+		actuator.Client = fakeclient.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+				end()
+				return c.Get(ctx, key, object, options...)
+			},
+		}).Build()
+		_, err := actuator.readCaches(ended, ex, cluster)
+		Expect(err).To(MatchError(context.Canceled))
+	})
+})
