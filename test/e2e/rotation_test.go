@@ -17,7 +17,9 @@ import (
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -52,15 +54,12 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	)
 
 	// Images are pulled as containerd does it, but without storing them, and without TLS: this machine has more to do.
-	BeforeAll(func(ctx context.Context) {
+	BeforeEach(func(ctx context.Context) {
 		plain = garden.Cache(garden.PrivateHost)
 		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
 		for version, account := range map[string]upstream.Account{"rotation-v1": one, "rotation-v2": two, "rotation-wrong": canaries[2], "rotation-v3": two} {
 			Expect(garden.EnsureCredentials(ctx, c, version, account.Username, account.Password)).To(Succeed())
 		}
-	}, NodeTimeout(time.Minute))
-
-	BeforeEach(func(ctx context.Context) {
 		mayPull(one, two)
 		configure(ctx, plain)
 		refer(ctx, "rotation-v1")
@@ -132,7 +131,6 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	}, SpecTimeout(rotationTimeout))
 
 	It("goes on with the old ones when the new ones are wrong, and says so", Label("rotation-rejected"), func(ctx context.Context) {
-		Expect(garden.EnsureCredentials(ctx, c, "rotation-v1", one.Username, one.Password)).To(Succeed())
 		before := cachePod(ctx)
 		refer(ctx, "rotation-wrong")
 		Eventually(ctx, func(g Gomega) {
@@ -264,25 +262,24 @@ func startPulls(ctx context.Context) *load {
 	Expect(err).NotTo(HaveOccurred())
 	username, password, err := here.Pusher()
 	Expect(err).NotTo(HaveOccurred())
-	pusher := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: authority, IP: here.IP()}
-	puller := upstream.Client{CA: authority, Dial: dial}
-
 	l := &load{}
 	ctx, l.cancel = context.WithCancel(ctx)
 	DeferCleanup(l.cancel)
+	pusherOptions, err := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: authority, IP: here.IP(), KeepAlive: true}.Options(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	pusher, err := remote.NewPusher(pusherOptions...)
+	Expect(err).NotTo(HaveOccurred())
+	puller := upstream.Client{CA: authority, Dial: dial}
+
 	// Pushing takes longer than pulling, so it has a start.
-	const start = 10 * pullsPerSecond
+	const start = 25 * pullsPerSecond
 	ready := make(chan string, 2*start)
 	var number atomic.Int64
 	for range 8 {
 		l.running.Go(func() {
 			for ctx.Err() == nil {
 				tag := fmt.Sprintf("%s/image:%d-%d", pullers, time.Now().Unix(), number.Add(1))
-				image, err := random.Image(1024, 1)
-				if err == nil {
-					err = pusher.Push(ctx, garden.PrivateHost+"/"+tag, image)
-				}
-				if err != nil {
+				if push(ctx, pusher, tag) != nil {
 					continue // It is no pull that failed.
 				}
 				select {
@@ -313,6 +310,18 @@ func startPulls(ctx context.Context) *load {
 		}
 	})
 	return l
+}
+
+func push(ctx context.Context, pusher *remote.Pusher, tag string) error {
+	image, err := random.Image(1024, 1)
+	if err != nil {
+		return err
+	}
+	reference, err := name.ParseReference(garden.PrivateHost + "/" + tag)
+	if err != nil {
+		return err
+	}
+	return pusher.Push(ctx, reference, image)
 }
 
 func (l *load) pull(ctx context.Context, puller upstream.Client, reference string) {

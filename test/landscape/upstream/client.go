@@ -30,6 +30,8 @@ type Client struct {
 	IP string
 	// Dial, if set, makes the connections.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// KeepAlive makes all that uses the same Options share connections.
+	KeepAlive bool
 }
 
 // Push uploads an image to HOST/REPOSITORY:TAG.
@@ -84,13 +86,21 @@ func (c Client) prepare(ctx context.Context, reference string) (name.Reference, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("parsing the reference: %w", err)
 	}
+	options, err := c.Options(ctx)
+	return ref, options, err
+}
+
+// Options are what go-containerregistry has to know of the client.
+func (c Client) Options(ctx context.Context) ([]remote.Option, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(c.CA) {
-		return nil, nil, errors.New("the CA bundle has no certificate")
+		return nil, errors.New("the CA bundle has no certificate")
 	}
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		DisableKeepAlives: true,
+		DisableKeepAlives: !c.KeepAlive,
+		// All connections are to one host.
+		MaxIdleConnsPerHost: 100,
 	}
 	if c.Dial != nil {
 		transport.DialContext = c.Dial
@@ -103,7 +113,7 @@ func (c Client) prepare(ctx context.Context, reference string) (name.Reference, 
 			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(c.IP, port))
 		}
 	}
-	return ref, []remote.Option{
+	return []remote.Option{
 		remote.WithContext(ctx),
 		remote.WithTransport(transport),
 		remote.WithAuth(&authn.Basic{Username: c.Account.Username, Password: c.Account.Password}),
