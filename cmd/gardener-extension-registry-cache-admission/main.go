@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command gardener-extension-registry-cache-admission runs beside a Gardener
-// API server: it validates what Shoots make of the registry-cache extension.
+// API server: it validates what Shoots make of the registry-cache extension, and
+// keeps the Secrets that they use from being deleted.
 package main
 
 import (

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
+	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 )
 
@@ -54,8 +55,9 @@ func newHandler(config *configuration.Configuration, app http.Handler, checks *h
 	return handler
 }
 
-// newDebugHandler serves health and metrics. Profiles are left out: they show the memory that credentials are in.
-func newDebugHandler(config configuration.Debug, checks *health.Registry) http.Handler {
+// newDebugHandler serves health, metrics, and the state of the upstream's credentials by their names. Profiles are left
+// out: they show the memory that credentials are in.
+func newDebugHandler(config configuration.Debug, checks *health.Registry, engine *pullthrough.Engine) http.Handler {
 	metrics := http.NotFoundHandler()
 	if config.Prometheus.Enabled {
 		metrics = promhttp.Handler()
@@ -67,7 +69,19 @@ func newDebugHandler(config configuration.Debug, checks *health.Registry) http.H
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case healthPath:
-			serveHealth(w, checks.CheckStatus(r.Context()))
+			failures := checks.CheckStatus(r.Context())
+			status := http.StatusOK
+			if len(failures) > 0 {
+				status = http.StatusServiceUnavailable
+			}
+			serveJSON(w, status, failures)
+		case cacheconfig.CredentialsPath:
+			report := engine.Credentials()
+			if report == nil {
+				http.NotFound(w, r)
+				return
+			}
+			serveJSON(w, http.StatusOK, report)
 		case metricsPath:
 			metrics.ServeHTTP(w, r)
 		default:
@@ -76,13 +90,11 @@ func newDebugHandler(config configuration.Debug, checks *health.Registry) http.H
 	})
 }
 
-func serveHealth(w http.ResponseWriter, failures map[string]string) {
+func serveJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
-	if len(failures) > 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	if err := json.NewEncoder(w).Encode(failures); err != nil {
-		logrus.WithError(err).Debug("The health could not be written")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(value); err != nil {
+		logrus.WithError(err).Debug("An answer could not be written")
 	}
 }
 

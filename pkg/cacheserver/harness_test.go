@@ -55,14 +55,15 @@ func newWorld(change ...func(*upstream.Options)) *world {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.WriteFile(w.caFile(), w.authority.Certificate, 0o600)).To(Succeed())
 	options := upstream.Options{
-		Dir:     filepath.Join(w.dir, "upstream"),
-		CA:      w.authority,
-		Private: upstream.Endpoint{Listen: "127.0.0.1:0"},
-		Basic:   upstream.Endpoint{Listen: "127.0.0.1:0"},
-		Puller:  robot,
-		Pusher:  pusher,
-		Log:     GinkgoWriter,
-		Observe: w.requests.Observe,
+		Dir:         filepath.Join(w.dir, "upstream"),
+		CA:          w.authority,
+		Private:     upstream.Endpoint{Listen: "127.0.0.1:0"},
+		Basic:       upstream.Endpoint{Listen: "127.0.0.1:0"},
+		Puller:      robot,
+		Pusher:      pusher,
+		PullersFile: filepath.Join(w.dir, "upstream", "pullers.json"),
+		Log:         GinkgoWriter,
+		Observe:     w.requests.Observe,
 	}
 	for _, apply := range change {
 		apply(&options)
@@ -98,11 +99,48 @@ func (w *world) push(server, repository string, layerSize int64) v1.Image {
 
 // config is what a cache for one of the registries gets, as the controller would write it.
 func (w *world) config(server string) config.Config {
+	w.writeCredential(named("robot-v1", robot), nil)
 	return config.Config{
-		RemoteURL:  "https://" + w.host(server),
-		Credential: &credentials.Credential{Username: robot.Username, Password: robot.Password},
-		TTL:        time.Hour,
+		RemoteURL:            "https://" + w.host(server),
+		CredentialsDirectory: w.credentials(),
+		TTL:                  time.Hour,
 	}
+}
+
+func (w *world) credentials() string {
+	return filepath.Join(w.dir, "credentials")
+}
+
+func named(name string, account upstream.Account) credentials.Named {
+	return credentials.Named{Name: name, Credential: credentials.Credential{Username: account.Username, Password: account.Password}}
+}
+
+// writeCredential gives the cache a credential as the kubelet brings a Secret's new contents into a pod.
+func (w *world) writeCredential(wanted credentials.Named, previous *credentials.Named) {
+	GinkgoHelper()
+	dir := w.credentials()
+	Expect(os.MkdirAll(dir, 0o700)).To(Succeed())
+	generation, err := os.MkdirTemp(dir, "..generation")
+	Expect(err).NotTo(HaveOccurred())
+	files := credentials.Files(wanted, previous)
+	for name, content := range files {
+		Expect(os.WriteFile(filepath.Join(generation, name), content, 0o440)).To(Succeed())
+	}
+	swap(generation, filepath.Join(dir, "..data"))
+	for _, prefix := range []string{"", credentials.PreviousPrefix} {
+		for _, key := range []string{credentials.NameKey, credentials.UsernameKey, credentials.PasswordKey} {
+			link := filepath.Join(dir, prefix+key)
+			if _, ok := files[prefix+key]; !ok {
+				Expect(os.RemoveAll(link)).To(Succeed())
+			} else if err := os.Symlink(filepath.Join("..data", prefix+key), link); !os.IsExist(err) {
+				Expect(err).NotTo(HaveOccurred())
+			}
+		}
+	}
+}
+
+func (w *world) pullersFile() string {
+	return filepath.Join(w.dir, "upstream", "pullers.json")
 }
 
 // clientCertificate is one that the authority vouches for.

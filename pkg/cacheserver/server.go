@@ -99,7 +99,7 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 		return nil, fmt.Errorf("http.addr: %w", err)
 	}
 	if config.HTTP.Debug.Addr != "" {
-		s.debug = &endpoint{Server: newHTTPServer(newDebugHandler(config.HTTP.Debug, checks))}
+		s.debug = &endpoint{Server: newHTTPServer(newDebugHandler(config.HTTP.Debug, checks, engine))}
 		if s.debug.listener, err = net.Listen("tcp", config.HTTP.Debug.Addr); err != nil {
 			return nil, fmt.Errorf("http.debug.addr: %w", err)
 		}

@@ -121,12 +121,13 @@ func createSecret(ctx context.Context, secret *corev1.Secret) {
 	DeferCleanup(deleteSecret)
 }
 
-// deleteSecret deletes the journey's Secret, though Gardener protects it while a Shoot refers to it.
+// deleteSecret deletes the journey's Secret, though it is protected while a Shoot refers to it: by those who may take the
+// protection away.
 func deleteSecret(ctx context.Context) {
 	GinkgoHelper()
 	key := client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: journeySecret}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-	Expect(client.IgnoreNotFound(c.Delete(ctx, secret))).To(Succeed())
 	Expect(client.IgnoreNotFound(c.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))))).To(Succeed())
+	Expect(client.IgnoreNotFound(c.Delete(ctx, secret))).To(Succeed())
 	expectGone(ctx, secret, key)
 }

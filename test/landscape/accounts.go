@@ -38,6 +38,15 @@ func (l *Landscape) Pusher() (username, password string, err error) {
 	return l.account(pusherName)
 }
 
+// PullersFile returns the file with the users who may pull. Without it there is only Puller. The upstream registries
+// follow it while they run.
+func (l *Landscape) PullersFile() string {
+	return filepath.Join(l.UpstreamsDir(), "pullers.json")
+}
+
+// UpstreamsDir returns the folder of the upstream registries.
+func (l *Landscape) UpstreamsDir() string { return filepath.Join(l.Dir(), "upstreams") }
+
 func (l *Landscape) account(user string) (username, password string, err error) {
 	content, err := os.ReadFile(l.passwordFile(user))
 	return user, string(content), err

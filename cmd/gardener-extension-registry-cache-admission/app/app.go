@@ -32,7 +32,7 @@ func NewCommand() *cobra.Command {
 	options := newOptions()
 	cmd := &cobra.Command{
 		Use:   Name,
-		Short: "Validate what Shoots make of the registry-cache extension",
+		Short: "Validate what Shoots make of the registry-cache extension, and protect the Secrets that they use",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			verflag.PrintAndExitIfRequested()
@@ -85,7 +85,7 @@ func run(ctx context.Context, options *options) error {
 			return fmt.Errorf("could not add the source cluster: %w", err)
 		}
 	}
-	if _, err := options.webhook.Completed().AddToManager(ctx, mgr, sourceCluster); err != nil {
+	if err := addWebhooks(ctx, mgr, sourceCluster, options.webhook.Completed()); err != nil {
 		return fmt.Errorf("could not add the webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {

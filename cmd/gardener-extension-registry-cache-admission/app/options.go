@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 
+	"github.com/larder-project/larder/pkg/admission/secret"
 	"github.com/larder-project/larder/pkg/admission/shoot"
 )
 
@@ -45,7 +46,7 @@ func newOptions() *options {
 			"", nil, // There are no webhooks in Shoots.
 			nil,
 			&webhookcmd.ServerOptions{ServicePort: 443, Namespace: os.Getenv("WEBHOOK_CONFIG_NAMESPACE")},
-			webhookcmd.NewSwitchOptions(webhookcmd.Switch(shoot.Name, shoot.New)),
+			webhookcmd.NewSwitchOptions(webhookcmd.Switch(shoot.Name, shoot.New), webhookcmd.Switch(secret.Name, secret.New)),
 		),
 		inCluster: rest.InClusterConfig,
 	}

@@ -9,13 +9,12 @@ import (
 
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	"github.com/gardener/gardener/pkg/apis/core"
-	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
@@ -47,7 +46,7 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 		// in the future shall not get around the validation.
 		Types: []extensionswebhook.Type{{Obj: &core.Shoot{}}},
 		ObjectSelector: &metav1.LabelSelector{
-			MatchLabels: map[string]string{v1beta1constants.LabelExtensionExtensionTypePrefix + registry.ExtensionType: "true"},
+			MatchLabels: map[string]string{usage.Label: "true"},
 		},
 		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: ptr.To(true)},
 	}, nil

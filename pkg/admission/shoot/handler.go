@@ -60,7 +60,7 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	if errs := review.validate(secrets); len(errs) > 0 {
 		return refuse(shoot.Name, errs)
 	}
-	return admission.Allowed("")
+	return admission.Allowed("").WithWarnings(review.warnings(secrets)...)
 }
 
 // decode returns the Shoot, and what it was before if it is updated.

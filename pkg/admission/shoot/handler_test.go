@@ -60,6 +60,9 @@ var _ = Describe("Handler", func() {
 			newSecret("mutable", func(s *corev1.Secret) { s.Immutable = nil }),
 			newSecret("empty", func(s *corev1.Secret) { s.Data = nil }),
 			newSecret("bad", func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") }),
+			newSecret("deleted", func(s *corev1.Secret) {
+				s.DeletionTimestamp, s.Finalizers = ptr.To(metav1.Now()), []string{"gardener.cloud/reference-protection"}
+			}),
 		).WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
 				lock.Lock()
@@ -145,6 +148,7 @@ var _ = Describe("Handler", func() {
 			Entry("mutable", "mutable", "immutable: true"),
 			Entry("empty", "empty", `the key "username"`),
 			Entry("bad", "bad", "colon"),
+			Entry("in deletion", "deleted", "is being deleted"),
 		)
 
 		It("reads each Secret once, and only Secrets", func() {
@@ -270,6 +274,7 @@ var _ = Describe("Handler", func() {
 			Entry("unknown field", rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","x":1,"caches":[{"upstream":"docker.io"}]}`)),
 			Entry("bad Secret", private, resource("robot", "bad")),
 			Entry("missing Secret", private, resource("robot", "gone")),
+			Entry("Secret in deletion", private, resource("robot", "deleted")),
 			Entry("missing entry", private),
 			Entry("wrong kind", private, resource("robot", "v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.Kind = "ConfigMap" })),
 			Entry("container runtime", config(`{"upstream":"docker.io"}`), runtimes("docker")),

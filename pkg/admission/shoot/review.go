@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
@@ -28,15 +29,15 @@ type review struct {
 	namespace string
 	// now is nil if the Shoot does not use the extension. before is nil if it did
 	// not: to enable the extension is validated like to create the Shoot.
-	now, before *usage
+	now, before *usage.Usage
 }
 
 func newReview(shoot, oldShoot *gardencorev1beta1.Shoot, codec *codec.Codec) *review {
 	return &review{
 		codec:     codec,
 		namespace: shoot.Namespace,
-		now:       usageOf(shoot, codec),
-		before:    usageOf(oldShoot, codec),
+		now:       usage.Of(shoot, codec),
+		before:    usage.Of(oldShoot, codec),
 	}
 }
 
@@ -44,8 +45,8 @@ func newReview(shoot, oldShoot *gardencorev1beta1.Shoot, codec *codec.Codec) *re
 func (r *review) secretNames() []string {
 	names := sets.New[string]()
 	for _, reference := range r.changedReferences() {
-		if reference.isSecret() {
-			names.Insert(reference.target.Name)
+		if reference.IsSecret() {
+			names.Insert(reference.Target.Name)
 		}
 	}
 	return sets.List(names)
@@ -62,26 +63,26 @@ func (r *review) validate(secrets map[string]*corev1.Secret) field.ErrorList {
 }
 
 func (r *review) validateConfig() field.ErrorList {
-	fldPath := r.now.configPath()
-	if r.before != nil && r.now.sameConfig(r.before) {
+	fldPath := r.now.ConfigPath()
+	if r.before != nil && r.now.SameConfig(r.before) {
 		return nil
 	}
-	if r.now.raw == nil {
+	if r.now.Raw == nil {
 		return field.ErrorList{field.Required(fldPath, "the extension needs a RegistryConfig with at least one cache")}
 	}
 
 	var allErrs field.ErrorList
-	if _, err := r.codec.DecodeConfigStrict(r.now.raw); err != nil {
+	if _, err := r.codec.DecodeConfigStrict(r.now.Raw); err != nil {
 		allErrs = decodingErrors(err, fldPath)
 	}
-	if r.now.config == nil {
+	if r.now.Config == nil {
 		return allErrs
 	}
 	before := &registry.RegistryConfig{}
-	if r.before != nil && r.before.config != nil {
-		before = r.before.config
+	if r.before != nil && r.before.Config != nil {
+		before = r.before.Config
 	}
-	return append(allErrs, validation.ValidateRegistryConfigUpdate(r.now.config, before, fldPath)...)
+	return append(allErrs, validation.ValidateRegistryConfigUpdate(r.now.Config, before, fldPath)...)
 }
 
 // fieldError is the form of the errors of strict decoding.
@@ -106,19 +107,19 @@ func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
 }
 
 // changedReferences returns the references that did not lead to the same object before.
-func (r *review) changedReferences() []reference {
+func (r *review) changedReferences() []usage.Reference {
 	if r.now == nil {
 		return nil
 	}
-	before := map[string]reference{}
+	before := map[string]usage.Reference{}
 	if r.before != nil {
-		for _, reference := range r.before.references {
-			before[reference.upstream] = reference
+		for _, reference := range r.before.References {
+			before[reference.Upstream] = reference
 		}
 	}
-	var changed []reference
-	for _, reference := range r.now.references {
-		if old, ok := before[reference.upstream]; !ok || !reference.sameAs(old) {
+	var changed []usage.Reference
+	for _, reference := range r.now.References {
+		if old, ok := before[reference.Upstream]; !ok || !reference.SameAs(old) {
 			changed = append(changed, reference)
 		}
 	}
@@ -129,17 +130,21 @@ func (r *review) validateReferences(secrets map[string]*corev1.Secret) field.Err
 	var allErrs field.ErrorList
 	for _, reference := range r.changedReferences() {
 		switch {
-		case reference.target == nil:
-			allErrs = append(allErrs, field.Invalid(reference.fldPath, reference.name,
+		case reference.Target == nil:
+			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				"there is no entry with this name in spec.resources; add one that refers to the Secret with the credentials"))
-		case !reference.isSecret():
-			allErrs = append(allErrs, field.Invalid(reference.fldPath, reference.name,
-				fmt.Sprintf("the entry in spec.resources must refer to kind Secret of apiVersion v1, it refers to kind %q of apiVersion %q", reference.target.Kind, reference.target.APIVersion)))
-		case secrets[reference.target.Name] == nil:
-			allErrs = append(allErrs, field.Invalid(reference.fldPath, r.namespace+"/"+reference.target.Name,
+		case !reference.IsSecret():
+			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
+				fmt.Sprintf("the entry in spec.resources must refer to kind Secret of apiVersion v1, it refers to kind %q of apiVersion %q", reference.Target.Kind, reference.Target.APIVersion)))
+		case secrets[reference.Target.Name] == nil:
+			allErrs = append(allErrs, field.Invalid(reference.Path, r.namespace+"/"+reference.Target.Name,
 				"the referenced Secret does not exist; create it first"))
+		case secrets[reference.Target.Name].DeletionTimestamp != nil:
+			// Finalizers keep it for a while, but nothing can keep it for good.
+			allErrs = append(allErrs, field.Invalid(reference.Path, r.namespace+"/"+reference.Target.Name,
+				"the referenced Secret is being deleted; create another one"))
 		default:
-			_, errs := credentials.FromSecret(secrets[reference.target.Name], reference.fldPath)
+			_, errs := credentials.FromSecret(secrets[reference.Target.Name], reference.Path)
 			allErrs = append(allErrs, errs...)
 		}
 	}
@@ -151,10 +156,10 @@ func (r *review) validateReferences(secrets map[string]*corev1.Secret) field.Err
 func (r *review) validateWorkers() field.ErrorList {
 	var before []gardencorev1beta1.Worker
 	if r.before != nil {
-		before = r.before.workers
+		before = r.before.Workers
 	}
-	if len(r.now.workers) == 0 && (r.before == nil || len(before) > 0) {
-		return field.ErrorList{field.Forbidden(r.now.fldPath, "caches run on worker nodes, which this Shoot does not have; remove the extension")}
+	if len(r.now.Workers) == 0 && (r.before == nil || len(before) > 0) {
+		return field.ErrorList{field.Forbidden(r.now.Path, "caches run on worker nodes, which this Shoot does not have; remove the extension")}
 	}
 
 	runtimes := make(map[string]gardencorev1beta1.CRIName, len(before))
@@ -162,7 +167,7 @@ func (r *review) validateWorkers() field.ErrorList {
 		runtimes[worker.Name] = runtimeOf(worker)
 	}
 	var allErrs field.ErrorList
-	for i, worker := range r.now.workers {
+	for i, worker := range r.now.Workers {
 		if name := runtimeOf(worker); name != gardencorev1beta1.CRINameContainerD && name != runtimes[worker.Name] {
 			fldPath := field.NewPath("spec", "provider", "workers").Index(i).Child("cri", "name")
 			allErrs = append(allErrs, field.NotSupported(fldPath, name, []gardencorev1beta1.CRIName{gardencorev1beta1.CRINameContainerD}))

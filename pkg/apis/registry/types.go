@@ -78,7 +78,7 @@ type HighAvailability struct {
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// RegistryStatus says where the caches are reached.
+// RegistryStatus says where the caches are reached, and how they get along.
 type RegistryStatus struct { //nolint:revive // The API fixes the name.
 	metav1.TypeMeta
 
@@ -98,4 +98,38 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	Endpoint string
 	// RemoteURL is the URL at which the upstream is reached.
 	RemoteURL string
+	// Credentials says how the upstream's credentials get along. It is nil for a cache that pulls anonymously.
+	Credentials *CredentialsStatus
 }
+
+// CredentialsStatus says which credentials a cache uses, and what its upstream
+// says to them. While others are to take their place, all but SecretName is
+// about those: the old ones stay in use until the upstream accepts the others.
+type CredentialsStatus struct {
+	// SecretName is the name of the Secret, in the Shoot's project, whose credentials are in use.
+	SecretName string
+	// PendingSecretName is the name of the Secret whose credentials are to take their place.
+	PendingSecretName string
+	// State is how the credentials get along.
+	State CredentialsState
+	// Since is when the state began.
+	Since metav1.Time
+	// UpstreamStatusCode is the HTTP status that the upstream refused the credentials with.
+	UpstreamStatusCode *int32
+	// Message explains the state. It never holds anything of the credentials.
+	Message string
+}
+
+// CredentialsState is how credentials get along with their upstream.
+type CredentialsState string
+
+const (
+	// CredentialsActive means that all replicas use the credentials, and that the upstream accepts them.
+	CredentialsActive CredentialsState = "Active"
+	// CredentialsPending means that not all replicas use the credentials yet.
+	CredentialsPending CredentialsState = "Pending"
+	// CredentialsRejected means that the upstream refuses the credentials.
+	CredentialsRejected CredentialsState = "Rejected"
+	// CredentialsMissing means that there are no credentials where they should be.
+	CredentialsMissing CredentialsState = "Missing"
+)

@@ -5,9 +5,10 @@
 // Package config writes the configuration file of the cache server.
 //
 // The file is Distribution's own config.yml, so that registry-cache-server and a stock registry read it alike.
-// It is marshalled from typed structs: a credential is bytes that somebody else chose, and neither a quote nor a
-// line break nor a YAML word in it may become anything but itself. For the same reason credentials are never handed
-// over in the environment, whose REGISTRY_* values Distribution parses as YAML.
+// It is marshalled from typed structs, and holds no credential: a credential is bytes that somebody else chose, and
+// neither a quote nor a line break nor a YAML word in it may become anything but itself. For the same reason credentials
+// are never handed over in the environment, whose REGISTRY_* values Distribution parses as YAML. They lie in files of
+// their own (see credentials.Files), which may change while the server runs.
 //
 // The package does not import Distribution, so whoever deploys a cache does not link one.
 package config
@@ -20,15 +21,15 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v2"
-
-	"github.com/larder-project/larder/pkg/credentials"
 )
 
 const (
 	// Port serves the registry API.
 	Port = 5000
-	// DebugPort serves /metrics and /debug/health.
+	// DebugPort serves /metrics, /debug/health and, by names only, /debug/credentials.
 	DebugPort = 5001
+	// CredentialsPath is where the server tells, at DebugPort, how its credential gets along: a credentials.Report.
+	CredentialsPath = "/debug/credentials"
 	// StorageRoot is the directory that holds the cached content, in Distribution's file system layout.
 	StorageRoot = "/var/lib/registry"
 	// DrainTimeout is how long a stopping server lets running downloads continue. It fits into the 30 seconds
@@ -40,8 +41,9 @@ const (
 type Config struct {
 	// RemoteURL is the upstream, http(s)://host[:port].
 	RemoteURL string
-	// Credential is presented to the upstream. Nil means anonymous access.
-	Credential *credentials.Credential
+	// CredentialsDirectory holds the files of the credential that is presented to the upstream. Empty means anonymous
+	// access.
+	CredentialsDirectory string
 	// TTL is how long content is kept after its last use. 0 keeps it for ever.
 	TTL time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
@@ -54,7 +56,7 @@ type TLSFiles struct {
 	KeyFile         string
 }
 
-// Marshal renders the configuration file. The result carries the credential in the clear: it belongs into a Secret.
+// Marshal renders the configuration file.
 func (c Config) Marshal() ([]byte, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -92,9 +94,10 @@ func (c Config) Marshal() ([]byte, error) {
 	if c.TLS != nil {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
-	if c.Credential != nil {
-		f.Proxy.Username = c.Credential.Username
-		f.Proxy.Password = c.Credential.Password
+	if c.CredentialsDirectory != "" {
+		f.Middleware = &middlewares{Registry: []middleware{{
+			Name: engineName, Options: engineOptions{Credentials: c.CredentialsDirectory},
+		}}}
 	}
 
 	out, err := yaml.Marshal(f)
@@ -120,8 +123,6 @@ func (c Config) validate() error {
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
 	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
 		return fmt.Errorf("TLS needs both a certificate file and a key file")
-	case c.Credential != nil && (c.Credential.Username == "" || c.Credential.Password == ""):
-		return fmt.Errorf("credential for %s needs both a user name and a password", remote.Host)
 	}
 	return nil
 }

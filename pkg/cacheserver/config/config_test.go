@@ -8,8 +8,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"strings"
-	"testing"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -17,7 +15,6 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
-	"github.com/larder-project/larder/pkg/credentials"
 )
 
 var _ = Describe("Config", func() {
@@ -38,21 +35,13 @@ var _ = Describe("Config", func() {
 			RemoteURL: "https://registry-1.docker.io",
 		}),
 		Entry("a private upstream behind TLS", "private-tls", config.Config{
-			RemoteURL:  "https://private.example.com:5443",
-			Credential: &credentials.Credential{Username: "robot$puller", Password: "example # password: *1"},
-			TTL:        168 * time.Hour,
+			RemoteURL:            "https://private.example.com:5443",
+			TTL:                  168 * time.Hour,
+			CredentialsDirectory: "/etc/distribution/credentials",
 			TLS: &config.TLSFiles{
 				CertificateFile: "/etc/distribution/tls/tls.crt",
 				KeyFile:         "/etc/distribution/tls/tls.key",
 			},
-		}),
-		Entry("a service account key", "service-account", config.Config{
-			RemoteURL: "https://europe-docker.pkg.dev",
-			Credential: &credentials.Credential{
-				Username: "_json_key",
-				Password: "{\n  \"type\": \"service_account\",\n  \"private_key\": \"-----BEGIN PRIVATE KEY-----\\nZXhhbXBsZQ==\\n-----END PRIVATE KEY-----\\n\"\n}\n",
-			},
-			TTL: time.Hour,
 		}),
 	)
 
@@ -75,8 +64,7 @@ var _ = Describe("Config", func() {
 		Expect(parsed.HTTP.Debug.Prometheus.Path).To(Equal("/metrics"))
 		Expect(parsed.Health.StorageDriver.Enabled).To(BeTrue())
 		Expect(parsed.Proxy.RemoteURL).To(Equal("https://private.example.com"))
-		Expect(parsed.Proxy.Username).To(BeEmpty())
-		Expect(parsed.Proxy.Password).To(BeEmpty())
+		Expect(parsed.Middleware).To(BeEmpty())
 		Expect(parsed.Proxy.TTL).To(HaveValue(Equal(90 * time.Minute)))
 	})
 
@@ -84,16 +72,13 @@ var _ = Describe("Config", func() {
 		Expect(parse(config.Config{RemoteURL: "http://example.com"}).Proxy.TTL).To(HaveValue(BeZero()))
 	})
 
-	DescribeTable("hands the exact bytes of a credential to Distribution's parser", func(username, password string) {
-		parsed := parse(config.Config{
-			RemoteURL:  "https://example.com",
-			Credential: &credentials.Credential{Username: username, Password: password},
-		})
-		Expect([]byte(parsed.Proxy.Username)).To(Equal([]byte(username)))
-		Expect([]byte(parsed.Proxy.Password)).To(Equal([]byte(password)))
+	It("names the directory of the credential to the engine, and nothing of it to anybody", func() {
+		parsed := parse(config.Config{RemoteURL: "https://example.com", CredentialsDirectory: "/etc/distribution/credentials"})
+		Expect(parsed.Middleware).To(HaveKeyWithValue("registry", ConsistOf(configuration.Middleware{
+			Name: "pullthrough", Options: configuration.Parameters{"credentials": "/etc/distribution/credentials"},
+		})))
 		Expect(parsed.Proxy.RemoteURL).To(Equal("https://example.com"))
-		Expect(parsed.Proxy.Exec).To(BeNil())
-	}, credentialEntries())
+	})
 
 	DescribeTable("refuses", func(mutate func(*config.Config), message string) {
 		c := config.Config{RemoteURL: "https://example.com"}
@@ -108,38 +93,8 @@ var _ = Describe("Config", func() {
 		Entry("user info in what is no URL", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@exa mple.com" }, "is not a URL"),
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
 		Entry("half a key pair", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
-		Entry("an empty user name", func(c *config.Config) { c.Credential = &credentials.Credential{Password: "s3cret"} }, "both a user name and a password"),
-		Entry("an empty password", func(c *config.Config) { c.Credential = &credentials.Credential{Username: "robot"} }, "both a user name and a password"),
 	)
 })
-
-// FuzzCredential lets Distribution's own parser read every credential that the fuzzer comes up with.
-func FuzzCredential(f *testing.F) {
-	for _, text := range awkwardTexts() {
-		f.Add([]byte("robot"), []byte(text))
-		f.Add([]byte(text), []byte("password"))
-	}
-	f.Fuzz(func(t *testing.T, username, password []byte) {
-		if len(username) == 0 || len(password) == 0 {
-			t.Skip("a credential has both parts")
-		}
-		rendered, err := config.Config{
-			RemoteURL:  "https://example.com",
-			Credential: &credentials.Credential{Username: string(username), Password: string(password)},
-		}.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := configuration.Parse(bytes.NewReader(rendered))
-		if err != nil {
-			t.Fatalf("%v in:\n%s", err, rendered)
-		}
-		if parsed.Proxy.Username != string(username) || parsed.Proxy.Password != string(password) {
-			t.Fatalf("got %q and %q, want %q and %q from:\n%s",
-				parsed.Proxy.Username, parsed.Proxy.Password, username, password, rendered)
-		}
-	})
-}
 
 func parse(c config.Config) *configuration.Configuration {
 	GinkgoHelper()
@@ -148,38 +103,4 @@ func parse(c config.Config) *configuration.Configuration {
 	parsed, err := configuration.Parse(bytes.NewReader(rendered))
 	Expect(err).NotTo(HaveOccurred())
 	return parsed
-}
-
-func credentialEntries() []TableEntry {
-	texts := awkwardTexts()
-	entries := make([]TableEntry, 0, 2*len(texts))
-	for _, text := range texts {
-		label := text
-		if len(label) > 20 {
-			label = label[:20]
-		}
-		entries = append(entries,
-			Entry("password "+strings.ToValidUTF8(label, "?"), "robot", text),
-			Entry("user name "+strings.ToValidUTF8(label, "?"), text, "password"))
-	}
-	return entries
-}
-
-// awkwardTexts are texts that YAML, a shell or a template would take for something else.
-func awkwardTexts() []string {
-	everyByte := make([]byte, 256)
-	for i := range everyByte {
-		everyByte[i] = byte(i)
-	}
-	return []string{
-		"null", "~", "true", "no", "on", "y", "<<", "=", "1", "0x1f", "0o17", "1e3", ".inf", ".nan", "1:30", "2026-01-02", "1_000",
-		"*john", "&john", "!!binary eA==", "!tag", "|", ">", ">-", "%YAML 1.2", "---", "...", "--- a", "- a", "? a", ": a", "a: b", "a #b", "#a", "@a", "`a`",
-		"[a]", "{a: b}", "{{ .Values }}", "${HOME}", "$(id)", "%s%n", `"x"`, `'x'`, `"`, `'`, `\`, `\n`, `\x00`, `a"b'c`, "'''", `"""`,
-		" a", "a ", "\ta", "a\t", "a b", "a  b", "a:", "a:b", ":", ",", "robot$puller",
-		"\n", "\n\n", "a\n", "\na", "a\n\n", "a\nb", "a\n b", " a\nb", "\n a\n", "a \nb", "a\r\nb", "a\rb", "\r", "a\n\tb", "password: x\nremoteurl: y",
-		"a\n---\nb", "a\n...\nb", "a\n# b\n",
-		"\x00", "\x01", "\x7f", "\u0085", "\u00a0", "\u2028", "a\n\u2028b", "\u2029", "\ufeff", "a\n\ufeffb", "\ufffd", "\ufffe", "\uffff", "\U0001f511",
-		"pässwörd", "密码", "\xff", "\xc3\x28", "latin1 \xe9\n", "\xed\xa0\x80",
-		string(everyByte), strings.Repeat("a", 4096), strings.Repeat("a ", 2048), strings.Repeat("\"", 4096), strings.Repeat("a\n", 2048), strings.Repeat("ä ", 1365),
-	}
 }

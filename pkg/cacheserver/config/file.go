@@ -14,6 +14,8 @@ type file struct {
 	HTTP    http    `yaml:"http"`
 	Health  health  `yaml:"health"`
 	Proxy   proxy   `yaml:"proxy"`
+	// Middleware has the options of the engine that Distribution's own proxy does not know.
+	Middleware *middlewares `yaml:"middleware,omitempty"`
 }
 
 type logging struct {
@@ -75,8 +77,22 @@ type storageDriver struct {
 
 type proxy struct {
 	RemoteURL string `yaml:"remoteurl"`
-	Username  string `yaml:"username,omitempty"`
-	Password  string `yaml:"password,omitempty"`
 	// TTL is always written: Distribution takes 0 for never, and an absent key for seven days.
 	TTL time.Duration `yaml:"ttl"`
+}
+
+// engineName is the name under which the engine is registered as a middleware.
+const engineName = "pullthrough"
+
+type middlewares struct {
+	Registry []middleware `yaml:"registry"`
+}
+
+type middleware struct {
+	Name    string        `yaml:"name"`
+	Options engineOptions `yaml:"options"`
+}
+
+type engineOptions struct {
+	Credentials string `yaml:"credentials"`
 }

@@ -45,14 +45,18 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
+	"k8s.io/utils/clock"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 // indexFile lies beside Distribution's files, where a stock registry does not look.
@@ -69,6 +73,9 @@ type Engine struct {
 	keeper   *retention.Keeper
 	metrics  *metrics.Metrics
 	upstream upstream.Registry
+	// credentials are nil if the upstream gets them from elsewhere; judge tries them.
+	credentials *staging.Keyring
+	judge       staging.Upstream
 
 	blobs     *flight.Group
 	resolves  *coalesce.Group[string, digest.Digest]
@@ -110,7 +117,7 @@ func New(o Options) (*Engine, error) {
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
 	}
 	if e.upstream == nil {
-		if e.upstream, err = newUpstream(o, remote); err != nil {
+		if err = e.connect(remote); err != nil {
 			return nil, err
 		}
 	}
@@ -136,13 +143,42 @@ func (e *Engine) keep() {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	e.background.Go(func() { e.keeper.Run(ctx) })
+	if e.credentials != nil {
+		e.background.Go(func() { e.credentials.Run(ctx, e.judge) })
+	}
 }
 
-func newUpstream(o Options, remote *url.URL) (upstream.Registry, error) {
-	return upstream.New(upstream.Options{
-		URL: o.RemoteURL, Credentials: o.credentials(remote.Host), CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
-		Timeouts: o.Timeouts, Observer: o.Metrics.Upstream(remote.Host), UserAgent: o.UserAgent, Now: o.Now,
-	})
+// connect sets up the client of the upstream, and the credentials that it presents.
+func (e *Engine) connect(remote *url.URL) error {
+	o := e.options
+	observer := o.Metrics.Upstream(remote.Host)
+	options := upstream.Options{
+		URL: o.RemoteURL, CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
+		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
+	}
+	if o.Command != "" && o.CredentialsDirectory == "" {
+		// A command's credentials are short-lived, and each of them as good as the one before.
+		options.Credentials = &keyring.Exec{Command: o.Command, Host: remote.Host, Lifetime: o.CommandLifetime}
+	} else {
+		e.credentials = staging.New(o.credentials(remote.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
+			observer.Credentials(s.Report.State == credentials.StateRejected, s.ActiveSince)
+		})
+		options.Credentials, options.Refused = e.credentials, e.credentials.Refused
+	}
+	client, err := upstream.New(options)
+	if err != nil {
+		return err
+	}
+	e.upstream, e.judge = client, client
+	return nil
+}
+
+// Credentials tells the state of the credentials, nil if there are none, or none whose state could change.
+func (e *Engine) Credentials() *credentials.Report {
+	if e == nil || e.credentials == nil {
+		return nil
+	}
+	return e.credentials.Report()
 }
 
 // Close ends all work and waits for its end. Clients that are being served from files are not affected.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -131,13 +132,11 @@ func (o Options) validate() error {
 	return nil
 }
 
-// credentials returns where to look for credentials, nil for nowhere.
-func (o Options) credentials(host string) upstream.Credentials {
+// credentials returns where credentials come from, which may have others to follow them at any time.
+func (o Options) credentials(host string) staging.Source {
 	switch {
 	case o.CredentialsDirectory != "":
 		return keyring.Directory(o.CredentialsDirectory, host)
-	case o.Command != "":
-		return &keyring.Exec{Command: o.Command, Host: host, Lifetime: o.CommandLifetime}
 	case o.ConfigurationFile != "":
 		return keyring.ConfigFile(o.ConfigurationFile)
 	}

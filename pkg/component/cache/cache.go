@@ -35,8 +35,11 @@ const (
 	labelUpstreamHost = "upstream-host"
 )
 
-// Selection selects the objects of all caches of a Shoot.
-var Selection = []client.ListOption{client.InNamespace(Namespace), client.HasLabels{labelUpstreamHost}}
+// Selector selects the objects of all caches of a Shoot by the label that all of them bear.
+const Selector = labelUpstreamHost
+
+// Selection is Selector in the namespace of the caches.
+var Selection = []client.ListOption{client.InNamespace(Namespace), client.HasLabels{Selector}}
 
 // Values are all inputs for the objects of one cache.
 type Values struct {
@@ -45,10 +48,9 @@ type Values struct {
 	// Image is the reference of the cache server's image.
 	Image string
 	// Credential is presented to the upstream. Nil means anonymous access.
-	Credential *credentials.Credential
-	// CredentialVersion changes with the credential's bytes but tells nothing
-	// about them: it appears on the pods, which more people may read than Secrets.
-	CredentialVersion string
+	Credential *credentials.Named
+	// PreviousCredential is used until the upstream accepts Credential. Nil means that there is nothing to fall back on.
+	PreviousCredential *credentials.Named
 	// Certificate is the server certificate. It is needed if and only if the cache serves TLS.
 	Certificate *Certificate
 	// Kept are the objects of a cache, apart from the Service, that stays as it was
@@ -86,6 +88,9 @@ func Objects(values Values) ([]client.Object, error) {
 	}
 
 	objects := []client.Object{configSecret}
+	if values.Credential != nil {
+		objects = append(objects, CredentialsSecret(values))
+	}
 	if values.ServesTLS() {
 		objects = append(objects, TLSSecret(values))
 	}
@@ -149,11 +154,14 @@ func (v Values) objectMeta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: Namespace, Labels: Labels(v.upstream())}
 }
 
-// config is the configuration of the cache server, without the credential.
+// config is the configuration of the cache server.
 func (v Values) config() config.Config {
 	configuration := config.Config{
 		RemoteURL: *v.Cache.RemoteURL,
 		TTL:       v.Cache.GarbageCollection.TTL.Duration,
+	}
+	if v.Credential != nil {
+		configuration.CredentialsDirectory = credentialsDirectory
 	}
 	if v.ServesTLS() {
 		configuration.TLS = &config.TLSFiles{

@@ -58,7 +58,7 @@ var _ = Describe("Cache", func() {
 			Expect(err).NotTo(HaveOccurred())
 			kinds = append(kinds, gvk.Kind)
 		}
-		Expect(kinds).To(Equal([]string{"Secret", "Secret", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget", "VerticalPodAutoscaler"}))
+		Expect(kinds).To(Equal([]string{"Secret", "Secret", "Secret", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget", "VerticalPodAutoscaler"}))
 	})
 
 	DescribeTable("keeps traffic within the zone", func(version, expected string) {
@@ -121,7 +121,7 @@ var _ = Describe("Cache", func() {
 			Expect(templateOf(after)).NotTo(Equal(templateOf(before)))
 		},
 			Entry("its configuration changes", func(v *cache.Values) { v.Cache.RemoteURL = new("https://mirror.example.com") }),
-			Entry("the credential changes", func(v *cache.Values) { v.CredentialVersion = "2" }),
+			Entry("it gets a credential for the first time", func(v *cache.Values) { v.Credential = nil }),
 			Entry("its image changes", func(v *cache.Values) { v.Image = "example.com/registry-cache-server:v2" }),
 			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
 		)
@@ -134,14 +134,20 @@ var _ = Describe("Cache", func() {
 			Entry("the certificate is renewed", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
 			Entry("the volume grows", func(v *cache.Values) { v.Cache.Volume.Size = new(resource.MustParse("100Gi")) }),
 			Entry("the Service is named otherwise", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
+			Entry("the credential is rotated", func(v *cache.Values) {
+				v.PreviousCredential = v.Credential
+				v.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "robot$v2", Password: "second"}}
+			}),
+			Entry("the previous credential is dropped", func(v *cache.Values) { v.PreviousCredential = nil }),
 			Entry("vertical autoscaling is switched off", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
 		)
 
 		It("says nothing about the credential's bytes where pods are read", func() {
 			after := privateHA()
-			after.Credential = &credentials.Credential{Username: "other", Password: "other"}
-			Expect(templateOf(after)).To(Equal(templateOf(before)))
-			Expect(configOf(after)).NotTo(Equal(configOf(before)))
+			after.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "other", Password: "other"}}
+			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
+			Expect(configOf(after)).To(Equal(configOf(before)))
+			Expect(cache.CredentialsSecret(after).Data).NotTo(Equal(cache.CredentialsSecret(before).Data))
 		})
 	})
 
@@ -219,8 +225,8 @@ func privateHA() cache.Values {
 			ServiceNameSuffix: new("private"),
 		},
 		Image:                 "example.com/registry-cache-server:v1",
-		Credential:            &credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"},
-		CredentialVersion:     "1",
+		Credential:            &credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"}},
+		PreviousCredential:    &credentials.Named{Name: "robot-v0", Credential: credentials.Credential{Username: "robot$puller", Password: "previous example"}},
 		Certificate:           &cache.Certificate{Certificate: []byte("example certificate"), Key: []byte("example key")},
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,

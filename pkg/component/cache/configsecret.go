@@ -13,13 +13,8 @@ import (
 const configKey = "config.yml"
 
 // ConfigSecret returns the Secret with the configuration of the cache server.
-// It is a Secret because the upstream's credential is part of the file. Its
-// name is stable, so that a server can take over a changed credential without
-// a new pod.
 func ConfigSecret(values Values) (*corev1.Secret, error) {
-	configuration := values.config()
-	configuration.Credential = values.Credential
-	rendered, err := configuration.Marshal()
+	rendered, err := values.config().Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
 	}

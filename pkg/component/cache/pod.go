@@ -27,14 +27,16 @@ const (
 	tlsVolume       = "tls"
 	tlsDirectory    = configDirectory + "/tls"
 
+	credentialsVolume    = "credentials"
+	credentialsDirectory = configDirectory + "/credentials"
+
 	// deregistration is the time that passes until the nodes stop sending
 	// requests to a pod that is about to end. The server keeps accepting meanwhile.
 	deregistration = 5 * time.Second
 	// terminationMargin is left to the server for ending after it drained.
 	terminationMargin = 10 * time.Second
 
-	annotationConfigChecksum    = "checksum/config"
-	annotationCredentialVersion = "registry.extensions.gardener.cloud/credential-version"
+	annotationConfigChecksum = "checksum/config"
 )
 
 func podLabels(values Values) map[string]string {
@@ -46,18 +48,14 @@ func podLabels(values Values) map[string]string {
 }
 
 // restartAnnotations change whenever the server must be restarted to take over
-// what changed. None of them is derived from a secret. The certificate is not
-// among them: the server takes a renewed one at the next handshake.
+// what changed. Credentials are not among that, nor is the certificate: the
+// server takes a renewed one at the next handshake.
 func restartAnnotations(values Values) (map[string]string, error) {
 	configuration, err := values.config().Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
 	}
-	annotations := map[string]string{annotationConfigChecksum: checksum(configuration)}
-	if values.Credential != nil {
-		annotations[annotationCredentialVersion] = values.CredentialVersion
-	}
-	return annotations, nil
+	return map[string]string{annotationConfigChecksum: checksum(configuration)}, nil
 }
 
 func checksum(data []byte) string {
@@ -183,6 +181,9 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 		{Name: VolumeClaimTemplate, MountPath: config.StorageRoot},
 		{Name: configVolume, MountPath: configDirectory, ReadOnly: true},
 	}
+	if values.Credential != nil {
+		mounts = append(mounts, corev1.VolumeMount{Name: credentialsVolume, MountPath: credentialsDirectory, ReadOnly: true})
+	}
 	if values.ServesTLS() {
 		mounts = append(mounts, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDirectory, ReadOnly: true})
 	}
@@ -191,6 +192,9 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 
 func volumes(values Values) []corev1.Volume {
 	volumes := []corev1.Volume{secretVolume(configVolume, values.configSecretName())}
+	if values.Credential != nil {
+		volumes = append(volumes, secretVolume(credentialsVolume, CredentialsSecretName(values.Name())))
+	}
 	if values.ServesTLS() {
 		volumes = append(volumes, secretVolume(tlsVolume, values.tlsSecretName()))
 	}

@@ -66,6 +66,9 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
+	if caches, err = a.stageCredentials(ctx, shoot, ex, caches); err != nil {
+		return err
+	}
 	certificates, err := a.issueCertificates(ctx, log, cluster, caches, addresses)
 	if err != nil {
 		return err

@@ -17,14 +17,17 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/imagevector"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/controller/rotation"
 )
 
 const (
@@ -55,7 +58,7 @@ type Options struct {
 	ExtensionClasses []extensionsv1alpha1.ExtensionClass
 }
 
-// AddToManager adds the controller of the caches and the one of their health.
+// AddToManager adds the controllers of the caches, of their credentials and of their health.
 func AddToManager(ctx context.Context, mgr manager.Manager, options Options) error {
 	actuator, err := newActuator(mgr)
 	if err != nil {
@@ -74,7 +77,15 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	}); err != nil {
 		return fmt.Errorf("could not add the controller %s: %w", ControllerName, err)
 	}
-	if err := addHealthCheck(mgr, options); err != nil {
+	options.Controller.RateLimiter = backOff() // One of its own.
+	if err := rotation.AddToManager(mgr, rotation.Options{
+		Controller:       options.Controller,
+		Client:           actuator.Client,
+		ExtensionClasses: options.ExtensionClasses,
+	}); err != nil {
+		return fmt.Errorf("could not add the controller %s: %w", rotation.ControllerName, err)
+	}
+	if err := addHealthCheck(mgr, actuator.Codec, options); err != nil {
 		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
 	}
 	return nil
@@ -110,28 +121,36 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 }
 
 // addHealthCheck lets the health of the caches count as health of the Shoot's system components.
-func addHealthCheck(mgr manager.Manager, options Options) error {
+func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) error {
 	names := managedResourceNames()
-	checks := make([]healthcheck.ConditionTypeToHealthCheck, 0, len(names))
+	checks := make([]healthcheck.ConditionTypeToHealthCheck, 0, len(names)+1)
 	for _, name := range names {
 		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
 			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
 			HealthCheck:   general.CheckManagedResource(name),
 		})
 	}
-	return healthcheck.DefaultRegistration(
-		registry.ExtensionType,
-		extensionsv1alpha1.SchemeGroupVersion.WithKind(extensionsv1alpha1.ExtensionResource),
-		func() client.ObjectList { return &extensionsv1alpha1.ExtensionList{} },
-		func() extensionsv1alpha1.Object { return &extensionsv1alpha1.Extension{} },
-		mgr,
-		healthcheck.DefaultAddArgs{
-			Controller:        options.HealthCheckController,
-			HealthCheckConfig: options.HealthCheck,
-			ExtensionClasses:  options.ExtensionClasses,
-		},
-		nil,
-		checks,
-		nil,
-	)
+	checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
+		ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
+		HealthCheck:   &rotation.HealthCheck{Reader: mgr.GetClient(), Codec: codec},
+	})
+
+	newExtension := func() extensionsv1alpha1.Object { return &extensionsv1alpha1.Extension{} }
+	kind := extensionsv1alpha1.SchemeGroupVersion.WithKind(extensionsv1alpha1.ExtensionResource)
+	args := healthcheck.AddArgs{
+		ControllerOptions: options.HealthCheckController,
+		// An owner who rotates credentials does not have to wait for the next turn to see how they get along.
+		Predicates:              []predicate.Predicate{predicate.Or(predicate.GenerationChangedPredicate{}, rotation.StatusChanged())},
+		Type:                    registry.ExtensionType,
+		ExtensionClasses:        options.ExtensionClasses,
+		SyncPeriod:              options.HealthCheck.SyncPeriod,
+		GetExtensionObjListFunc: func() client.ObjectList { return &extensionsv1alpha1.ExtensionList{} },
+	}
+	args.ControllerOptions.RecoverPanic = new(true)
+	if err := args.RegisterExtension(newExtension, []string{string(gardencorev1beta1.ShootSystemComponentsHealthy)}, kind, nil); err != nil {
+		return err
+	}
+	return healthcheck.Register(mgr, args, healthcheck.NewActuator(
+		mgr, registry.ExtensionType, kind.Kind, newExtension, checks, ptr.Deref(options.HealthCheck.ShootRESTOptions, extensionsconfigv1alpha1.RESTOptions{}), options.ExtensionClasses,
+	))
 }

@@ -16,6 +16,7 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -49,14 +50,20 @@ func serviceAddresses(ctx context.Context, shoot client.Client, caches []compone
 	return found, nil
 }
 
-// updateStatus says in the provider status where the caches are reached.
+// updateStatus says in the provider status where the caches are reached, and
+// which credentials they should use.
 func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []component.Values, addresses map[string]net.IP, caBundleName *string) error {
+	before, err := a.credentialsStatus(ctx, ex)
+	if err != nil {
+		return err
+	}
 	status := &registry.RegistryStatus{CASecretName: caBundleName}
 	for _, cache := range caches {
 		status.Caches = append(status.Caches, registry.RegistryCacheStatus{
-			Upstream:  cache.Cache.Upstream,
-			Endpoint:  endpoint(cache, addresses[cache.ServiceName()]),
-			RemoteURL: *cache.Cache.RemoteURL,
+			Upstream:    cache.Cache.Upstream,
+			Endpoint:    endpoint(cache, addresses[cache.ServiceName()]),
+			RemoteURL:   *cache.Cache.RemoteURL,
+			Credentials: stagedStatus(before[cache.Cache.Upstream], cache, metav1.NewTime(a.Clock.Now())),
 		})
 	}
 	encoded, err := a.Codec.EncodeStatus(status)

@@ -59,7 +59,7 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
 		}
 		if reference := cache.SecretReferenceName; reference != nil {
-			values.Credential, values.CredentialVersion, err = a.readCredential(ctx, ex.Namespace, cluster.Shoot, *reference)
+			values.Credential, err = a.readCredential(ctx, ex.Namespace, cluster.Shoot, *reference)
 			if err != nil {
 				problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
 				if values.Kept, err = a.deployedObjects(ctx, ex.Namespace, values.Name()); err != nil {
@@ -103,32 +103,28 @@ func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gar
 // readCredential reads gardenlet's copy of the Secret that the entry of
 // spec.resources refers to. A credential that is asked for and cannot be used
 // is an error, never an anonymous cache.
-//
-// The version is the copy's UID: the copy is immutable like its original, so
-// other bytes come as another object.
-func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, name string) (*credentials.Credential, string, error) {
+func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, name string) (*credentials.Named, error) {
 	resource := v1beta1helper.GetResourceByName(shoot.Spec.Resources, name)
 	if resource == nil {
-		return nil, "", configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources, add one that refers to a Secret", name))
+		return nil, configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources, add one that refers to a Secret", name))
 	}
 	reference := resource.ResourceRef
 	if reference.Kind != "Secret" || reference.APIVersion != "v1" {
-		return nil, "", configurationProblem(fmt.Errorf("spec.resources entry %q refers to the %s %q (%s), it must refer to a Secret (v1)", name, reference.Kind, reference.Name, reference.APIVersion))
+		return nil, configurationProblem(fmt.Errorf("spec.resources entry %q refers to the %s %q (%s), it must refer to a Secret (v1)", name, reference.Kind, reference.Name, reference.APIVersion))
 	}
 
 	secret := &corev1.Secret{}
 	if err := extensionscontroller.GetObjectByReference(ctx, a.Client, &reference, namespace, secret); apierrors.IsNotFound(err) {
-		return nil, "", retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to has not been copied to the seed yet, which is tried again: see to it that it exists in the namespace of the Shoot, or refer to another one", reference.Name, name))
+		return nil, retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to has not been copied to the seed yet, which is tried again: see to it that it exists in the namespace of the Shoot, or refer to another one", reference.Name, name))
 	} else if err != nil {
-		return nil, "", fmt.Errorf("could not read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, name, err)
+		return nil, fmt.Errorf("could not read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, name, err)
 	}
-	version := string(secret.UID)
 
 	// What is reported is about the owner's Secret, not about the copy.
 	secret.Namespace, secret.Name = shoot.Namespace, reference.Name
 	credential, errs := credentials.FromSecret(secret, field.NewPath("spec", "resources").Key(name).Child("resourceRef", "name"))
 	if len(errs) > 0 {
-		return nil, "", configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, name, errs.ToAggregate()))
+		return nil, configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, name, errs.ToAggregate()))
 	}
-	return &credential, version, nil
+	return &credentials.Named{Name: reference.Name, Credential: credential}, nil
 }

@@ -2,19 +2,17 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission_test calls the admission component, run as by its command
-// line, through a real gardener-apiserver with all of its own admission plugins.
+// Package admission_test calls the admission component, a process of its own,
+// through a real kube-apiserver and a real gardener-apiserver with all of its
+// own admission plugins.
 package admission_test
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -23,23 +21,40 @@ import (
 	gardenerenvtest "github.com/gardener/gardener/test/envtest"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache-admission/app"
+	"github.com/larder-project/larder/test/integration/admission/garden"
 )
 
-//go:embed testdata/garden.yaml
-var garden []byte
+// programVariable makes the test binary the admission component.
+const programVariable = "ADMISSION_TEST_PROGRAM"
 
 var (
 	ctx        = context.Background()
+	restConfig *rest.Config
 	testClient client.Client
+	program    *admissionProgram
 )
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) == "" {
+		os.Exit(m.Run())
+	}
+	// It ends with the test, however that ends.
+	programCtx, stop := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	if err := app.NewCommand().ExecuteContext(programCtx); err != nil {
+		os.Exit(1)
+	}
+}
 
 func TestAdmission(t *testing.T) {
 	RegisterFailHandler(Fail)
@@ -55,72 +70,60 @@ var _ = BeforeSuite(func() {
 	testEnv := &gardenerenvtest.GardenerTestEnvironment{
 		GardenerAPIServer: &gardenerenvtest.GardenerAPIServer{Args: []string{"--log-level=error"}},
 	}
-	config, err := testEnv.Start()
+	var err error
+	restConfig, err = testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
-	config.QPS = -1
-	testClient, err = client.New(config, client.Options{Scheme: kubernetes.GardenScheme})
+	restConfig.QPS = -1
+	testClient, err = client.New(restConfig, client.Options{Scheme: kubernetes.GardenScheme})
 	Expect(err).NotTo(HaveOccurred())
-	prepareGarden()
+	Expect(garden.Prepare(ctx, testClient)).To(Succeed())
+	Expect(garden.CreateProject(ctx, testClient, "dev")).To(Equal(namespace))
 
 	user, err := testEnv.ControlPlane.AddUser(envtest.User{Name: "admission", Groups: []string{"system:masters"}}, nil)
 	Expect(err).NotTo(HaveOccurred())
 	kubeconfig, err := user.KubeConfig()
 	Expect(err).NotTo(HaveOccurred())
-	startAdmission(kubeconfig)
+	program = newAdmissionProgram(kubeconfig)
+	program.start()
+	DeferCleanup(func() { program.stop() })
 })
 
-// prepareGarden creates what a Shoot refers to.
-func prepareGarden() {
-	GinkgoHelper()
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(garden), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(&object.Object)
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		Expect(err).NotTo(HaveOccurred())
-		// gardener-apiserver's admission plugins learn of earlier objects a moment later.
-		Eventually(func() error { return testClient.Create(ctx, object) }).WithTimeout(30 * time.Second).Should(Succeed())
-	}
+// admissionProgram is the admission component.
+type admissionProgram struct {
+	args  []string
+	cmd   *exec.Cmd
+	stdin io.Closer
 }
 
-// startAdmission runs the program until the end of the suite, and returns when
-// its webhook is called. It manages its certificates as it does in a garden.
-func startAdmission(kubeconfig []byte) {
+// newAdmissionProgram returns the program with a command line as in a garden.
+// It manages its certificates as it does there.
+func newAdmissionProgram(kubeconfig []byte) *admissionProgram {
 	GinkgoHelper()
 	directory := GinkgoT().TempDir()
 	kubeconfigFile := filepath.Join(directory, "kubeconfig.yaml")
 	Expect(os.WriteFile(kubeconfigFile, kubeconfig, 0o600)).To(Succeed())
-	port := freePort()
-	cmd := app.NewCommand()
-	cmd.SetArgs([]string{
-		"--kubeconfig=" + kubeconfigFile,
-		"--leader-election=false",
-		"--webhook-config-mode=url",
-		fmt.Sprintf("--webhook-config-url=127.0.0.1:%d", port),
-		"--webhook-config-namespace=garden",
-		"--webhook-config-server-host=127.0.0.1",
-		fmt.Sprintf("--webhook-config-server-port=%d", port),
-		"--webhook-config-cert-dir=" + filepath.Join(directory, "certificates"),
-		"--metrics-bind-address=0",
-		"--health-bind-address=0",
-	})
+	return &admissionProgram{args: garden.AdmissionArguments(kubeconfigFile, directory, freePort())}
+}
 
-	runCtx, stop := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer GinkgoRecover()
-		defer close(stopped)
-		Expect(cmd.ExecuteContext(runCtx)).To(Succeed())
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).WithTimeout(30 * time.Second).Should(BeClosed())
-	})
+// start returns when the webhook for Shoots is called.
+func (p *admissionProgram) start() {
+	GinkgoHelper()
+	p.cmd = exec.Command(os.Args[0], p.args...)
+	p.cmd.Env = append(os.Environ(), programVariable+"=true")
+	p.cmd.Stdout, p.cmd.Stderr = GinkgoWriter, GinkgoWriter
+	stdin, err := p.cmd.StdinPipe()
+	Expect(err).NotTo(HaveOccurred())
+	p.stdin = stdin
+	Expect(p.cmd.Start()).To(Succeed())
 	Eventually(func() error { return testClient.Create(ctx, newShoot(caches(`{}`)), client.DryRunAll) }).
 		WithTimeout(30 * time.Second).Should(beDenied("spec.extensions[0].providerConfig.caches[0].upstream", "Required value"))
+}
+
+func (p *admissionProgram) stop() {
+	GinkgoHelper()
+	Expect(p.stdin.Close()).To(Succeed())
+	Expect(p.cmd.Wait()).To(Succeed())
 }
 
 func freePort() int {

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +26,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/integration/admission/garden"
 )
 
 const (
@@ -38,9 +42,7 @@ const (
 
 var _ = Describe("Shoot validation", func() {
 	It("is registered for Shoots that use the extension, and fails closed", func() {
-		config := webhookConfiguration()
-		Expect(config.Webhooks).To(HaveLen(1))
-		webhook := config.Webhooks[0]
+		webhook := registered("shoot")
 		Expect(webhook.ObjectSelector.MatchLabels).To(Equal(map[string]string{"extensions.extensions.gardener.cloud/registry-cache": "true"}))
 		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
 		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
@@ -89,7 +91,7 @@ var _ = Describe("Shoot validation", func() {
 			// Gardener refuses the first one on its own, so that the webhook is called directly, too.
 			shoot := newShoot(caches(privateCache), reference("missing", "Secret"))
 			Expect(create(shoot)).NotTo(Succeed())
-			Expect(callWebhook(shoot).Result.Message).To(And(ContainSubstring(secretReference), ContainSubstring("does not exist")))
+			Expect(callWebhook(shoot, nil).Result.Message).To(And(ContainSubstring(secretReference), ContainSubstring("does not exist")))
 
 			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
 			Expect(testClient.Create(ctx, configMap)).To(Succeed())
@@ -114,7 +116,7 @@ var _ = Describe("Shoot validation", func() {
 			caches(strings.Join(configs, ","))(shoot)
 			// Gardener itself needs half a minute for such a Shoot, so that the webhook is called directly.
 			start := time.Now()
-			Expect(callWebhook(shoot).Allowed).To(BeTrue())
+			Expect(callWebhook(shoot, nil).Allowed).To(BeTrue())
 			// With the default limits of client-go, it would take at least 6 s.
 			Expect(time.Since(start)).To(BeNumerically("<", 4*time.Second))
 		})
@@ -132,9 +134,38 @@ var _ = Describe("Shoot validation", func() {
 		It("validates the Secret that a rotation leads to", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
-			Expect(update(shoot, resource(newSecret(func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") })))).To(beDenied(secretReference, "colon"))
-			Expect(update(shoot, resource(newSecret(func(s *corev1.Secret) { s.Immutable = ptr.To(false) })))).To(beDenied(secretReference, "immutable: true"))
+			By("wrong Secrets")
+			for message, change := range map[string]func(*corev1.Secret){
+				"immutable: true":      func(s *corev1.Secret) { s.Immutable = ptr.To(false) },
+				`the key "password"`:   func(s *corev1.Secret) { s.Data = nil },
+				"must not be empty":    func(s *corev1.Secret) { s.Data["password"] = nil },
+				"colon":                func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") },
+				"must be of type":      func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth },
+				"remove \"config.json": func(s *corev1.Secret) { s.Data["config.json"] = []byte(`{}`) },
+			} {
+				Expect(update(shoot, resource(newSecret(change)))).To(beDenied(secretReference, message))
+			}
+			By("no Secrets")
+			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
+			Expect(testClient.Create(ctx, configMap)).To(Succeed())
+			Expect(update(shoot, reference(configMap.Name, "ConfigMap"))).To(beDenied(secretReference, "kind Secret"))
+			// Gardener refuses a missing one on its own, so that the webhook is called directly, too.
+			missing := shoot.DeepCopy()
+			reference("missing", "Secret")(missing)
+			Expect(testClient.Update(ctx, missing.DeepCopy())).NotTo(Succeed())
+			Expect(callWebhook(missing, shoot).Result.Message).To(And(ContainSubstring(secretReference), ContainSubstring("does not exist")))
+			By("a right one")
 			Expect(update(shoot, resource(newSecret()))).To(Succeed())
+		})
+
+		It("refuses a Secret that is being deleted", func() {
+			shoot := newShoot(caches(privateCache), resource(newSecret()))
+			Expect(create(shoot)).To(Succeed())
+			deleted := newSecret(func(s *corev1.Secret) { s.Finalizers = []string{"larder.test/keep"} })
+			Expect(testClient.Create(ctx, deleted)).To(Succeed())
+			Expect(testClient.Delete(ctx, deleted)).To(Succeed())
+			Expect(update(shoot, reference(deleted.Name, "Secret"))).To(beDenied(secretReference, "is being deleted"))
+			Expect(testClient.Patch(ctx, deleted, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
 		})
 
 		It("refuses to remove the entry in spec.resources", func() {
@@ -159,7 +190,19 @@ var _ = Describe("Shoot validation", func() {
 			Expect(create(shoot)).To(Succeed())
 			replaceSecret(shoot, func(s *corev1.Secret) { s.Immutable, s.Data = nil, nil })
 
-			Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeDevelopment) })).To(Succeed())
+			for _, change := range []change{
+				func(s *gardencorev1beta1.Shoot) { s.Labels["team"] = "a" },
+				func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeDevelopment) },
+				func(s *gardencorev1beta1.Shoot) {
+					s.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(true)}
+				},
+				func(s *gardencorev1beta1.Shoot) {
+					s.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(false)}
+				},
+				func(s *gardencorev1beta1.Shoot) { s.Spec.Provider.Workers[0].Maximum = 2 },
+			} {
+				Expect(update(shoot, change)).To(Succeed())
+			}
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io"}`))).To(Succeed())
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io","secretReferenceName":"robot"}`))).To(beDenied(cachesPath+"[1].secretReferenceName", "immutable: true"))
 			Expect(update(shoot, resource(newSecret()))).To(Succeed())
@@ -194,24 +237,7 @@ type change = func(*gardencorev1beta1.Shoot)
 
 // newShoot returns a Shoot that uses the extension.
 func newShoot(changes ...change) *gardencorev1beta1.Shoot {
-	shoot := &gardencorev1beta1.Shoot{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "s-"},
-		Spec: gardencorev1beta1.ShootSpec{
-			CloudProfile:           &gardencorev1beta1.CloudProfileReference{Name: "local"},
-			Region:                 "local",
-			CredentialsBindingName: ptr.To("provider"),
-			Kubernetes:             gardencorev1beta1.Kubernetes{Version: "1.36.3"},
-			Networking:             &gardencorev1beta1.Networking{Type: ptr.To("calico"), Nodes: ptr.To("10.10.0.0/16")},
-			Provider: gardencorev1beta1.Provider{
-				Type: "local",
-				Workers: []gardencorev1beta1.Worker{{
-					Name: "worker", Minimum: 1, Maximum: 1,
-					Machine: gardencorev1beta1.Machine{Type: "local", Image: &gardencorev1beta1.ShootMachineImage{Name: "local", Version: ptr.To("1.0.0")}},
-				}},
-			},
-			Extensions: []gardencorev1beta1.Extension{{Type: "registry-cache"}},
-		},
-	}
+	shoot := garden.NewShoot(namespace)
 	for _, change := range changes {
 		change(shoot)
 	}
@@ -261,12 +287,7 @@ func reference(target, kind string, name ...string) change {
 
 // newSecret returns valid credentials, changed.
 func newSecret(changes ...func(*corev1.Secret)) *corev1.Secret {
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "robot-"},
-		Type:       corev1.SecretTypeOpaque,
-		Immutable:  ptr.To(true),
-		Data:       map[string][]byte{"username": []byte("john"), "password": []byte("hunter2")},
-	}
+	secret := garden.NewSecret(namespace)
 	for _, change := range changes {
 		change(secret)
 	}
@@ -285,33 +306,41 @@ func create(shoot *gardencorev1beta1.Shoot) error {
 	return testClient.Create(ctx, shoot)
 }
 
-// update changes a Shoot, which stays as it was if that fails.
+// update changes a Shoot, which stays as it was if that fails. It is a patch, as
+// Gardener may change other things meanwhile.
 func update(shoot *gardencorev1beta1.Shoot, changes ...change) error {
 	updated := shoot.DeepCopy()
 	for _, change := range changes {
 		change(updated)
 	}
-	err := testClient.Update(ctx, updated)
+	err := testClient.Patch(ctx, updated, client.MergeFrom(shoot))
 	if err == nil {
 		*shoot = *updated
 	}
 	return err
 }
 
-// callWebhook has the creation of a Shoot reviewed, as an API server would, by
-// what the webhook configuration says.
-func callWebhook(shoot *gardencorev1beta1.Shoot) *admissionv1.AdmissionResponse {
+// callWebhook has the creation of a Shoot reviewed, or the update of an old one,
+// as an API server would, by what the webhook configuration says.
+func callWebhook(shoot, oldShoot *gardencorev1beta1.Shoot) *admissionv1.AdmissionResponse {
 	GinkgoHelper()
-	shoot.TypeMeta = metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"}
-	object, err := json.Marshal(shoot)
-	Expect(err).NotTo(HaveOccurred())
+	encode := func(shoot *gardencorev1beta1.Shoot) runtime.RawExtension {
+		shoot.TypeMeta = metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"}
+		object, err := json.Marshal(shoot)
+		Expect(err).NotTo(HaveOccurred())
+		return runtime.RawExtension{Raw: object}
+	}
+	request := &admissionv1.AdmissionRequest{UID: "1", Operation: admissionv1.Create, Object: encode(shoot)}
+	if oldShoot != nil {
+		request.Operation, request.OldObject = admissionv1.Update, encode(oldShoot)
+	}
 	review, err := json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
-		Request:  &admissionv1.AdmissionRequest{UID: "1", Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: object}},
+		Request:  request,
 	})
 	Expect(err).NotTo(HaveOccurred())
 
-	config := webhookConfiguration().Webhooks[0].ClientConfig
+	config := registered("shoot").ClientConfig
 	roots := x509.NewCertPool()
 	Expect(roots.AppendCertsFromPEM(config.CABundle)).To(BeTrue())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
@@ -323,9 +352,15 @@ func callWebhook(shoot *gardencorev1beta1.Shoot) *admissionv1.AdmissionResponse 
 	return answer.Response
 }
 
-func webhookConfiguration() *admissionregistrationv1.ValidatingWebhookConfiguration {
+// registered returns one of the two webhooks, as it is registered.
+func registered(name string) admissionregistrationv1.ValidatingWebhook {
 	GinkgoHelper()
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	Expect(testClient.Get(ctx, client.ObjectKey{Name: "gardener-extension-registry-cache-admission"}, config)).To(Succeed())
-	return config
+	Expect(config.Webhooks).To(HaveLen(2))
+	i := slices.IndexFunc(config.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
+		return w.Name == name+".registry-cache-admission.extensions.gardener.cloud"
+	})
+	Expect(i).To(BeNumerically(">=", 0))
+	return config.Webhooks[i]
 }

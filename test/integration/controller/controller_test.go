@@ -28,7 +28,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	component "github.com/larder-project/larder/pkg/component/cache"
@@ -77,12 +76,12 @@ var _ = Describe("Extension", func() {
 		By("Configuration")
 		config := inShoot(&corev1.Secret{}, privateName+"-config")
 		Eventually(ctx, get(config)).Should(Succeed())
-		var parsed struct {
-			Proxy struct{ Username, Password string } `json:"proxy"`
-		}
-		Expect(yaml.Unmarshal(config.Data["config.yml"], &parsed)).To(Succeed())
-		Expect(parsed.Proxy.Username).To(Equal(credential["username"]))
-		Expect(parsed.Proxy.Password).To(Equal(credential["password"]))
+		Expect(string(config.Data["config.yml"])).To(And(ContainSubstring("remoteurl: https://private.example.com:5443"), Not(ContainSubstring("robot"))))
+		secret := inShoot(&corev1.Secret{}, privateName+"-credentials")
+		Eventually(ctx, get(secret)).Should(Succeed())
+		Expect(secret.Data).To(Equal(map[string][]byte{
+			"name": []byte("v1"), "username": []byte(credential["username"]), "password": []byte(credential["password"]),
+		}))
 
 		By("Objects")
 		for _, name := range []string{hubName, privateName} {
@@ -195,7 +194,7 @@ var _ = Describe("Extension", func() {
 			s.refer(ctx, "upstream-credentials", "v1", credential)
 			before := statusOf(s.reconcile(ctx, plain, secure))
 			Expect(before.CASecretName).NotTo(BeNil())
-			config, statefulSet := inShoot(&corev1.Secret{}, privateName+"-config"), inShoot(&appsv1.StatefulSet{}, privateName)
+			config, statefulSet := inShoot(&corev1.Secret{}, privateName+"-credentials"), inShoot(&appsv1.StatefulSet{}, privateName)
 			Eventually(ctx, get(config)).Should(Succeed())
 			Eventually(ctx, get(statefulSet)).Should(Succeed())
 			data, generation := config.Data, statefulSet.Generation

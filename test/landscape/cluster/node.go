@@ -108,6 +108,8 @@ func (s settings) kubeletConfig() ([]byte, error) {
 		"enforceNodeAllocatable": []string{},
 		"failCgroupV1":           false,
 		"failSwapOn":             false,
+		// A minute is what pods otherwise wait for the new contents of Secrets.
+		"syncFrequency": "5s",
 		// The machine belongs to somebody: pods are neither evicted nor
 		// images removed because its disk is full.
 		"evictionHard": object{

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/larder-project/larder/test/landscape"
 )
@@ -25,6 +26,7 @@ type AccessLog struct {
 type Request struct {
 	Registry, Client, User, Method, Path string
 	Status                               int
+	Time                                 time.Time
 	// Line is all of it.
 	Line string
 }
@@ -75,6 +77,7 @@ func parseRequest(line string) (Request, bool) {
 		}
 		values[match[1]] = value
 	}
+	at, _ := time.Parse(time.RFC3339Nano, values["time"]) // The upstreams write it in this form.
 	status, err := strconv.Atoi(values["status"])
 	return Request{
 		Registry: values["registry"],
@@ -83,6 +86,7 @@ func parseRequest(line string) (Request, bool) {
 		Method:   values["method"],
 		Path:     values["path"],
 		Status:   status,
+		Time:     at,
 		Line:     line,
 	}, err == nil && values["msg"] == "request"
 }

@@ -28,6 +28,10 @@ type Client struct {
 	// IP, if set, is where every connection goes, whatever the name in the reference resolves to.
 	// It lets a process outside of a landscape, which lacks its DNS, reach the registries by name.
 	IP string
+	// Dial, if set, makes the connections.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// KeepAlive makes all that uses the same Options share connections.
+	KeepAlive bool
 }
 
 // Push uploads an image to HOST/REPOSITORY:TAG.
@@ -82,15 +86,25 @@ func (c Client) prepare(ctx context.Context, reference string) (name.Reference, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("parsing the reference: %w", err)
 	}
+	options, err := c.Options(ctx)
+	return ref, options, err
+}
+
+// Options are what go-containerregistry has to know of the client.
+func (c Client) Options(ctx context.Context) ([]remote.Option, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(c.CA) {
-		return nil, nil, errors.New("the CA bundle has no certificate")
+		return nil, errors.New("the CA bundle has no certificate")
 	}
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		DisableKeepAlives: true,
+		DisableKeepAlives: !c.KeepAlive,
+		// All connections are to one host.
+		MaxIdleConnsPerHost: 100,
 	}
-	if c.IP != "" {
+	if c.Dial != nil {
+		transport.DialContext = c.Dial
+	} else if c.IP != "" {
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			_, port, err := net.SplitHostPort(address)
 			if err != nil {
@@ -99,7 +113,7 @@ func (c Client) prepare(ctx context.Context, reference string) (name.Reference, 
 			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(c.IP, port))
 		}
 	}
-	return ref, []remote.Option{
+	return []remote.Option{
 		remote.WithContext(ctx),
 		remote.WithTransport(transport),
 		remote.WithAuth(&authn.Basic{Username: c.Account.Username, Password: c.Account.Password}),

@@ -18,7 +18,6 @@ import (
 	"github.com/distribution/distribution/v3/registry/handlers"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // Where both keep their content.
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // newPrivate builds the registry with token authentication.
@@ -32,31 +31,25 @@ func newPrivate(o Options, tokens *tokenServer) (http.Handler, func() error, err
 	if err := writeFile(keyFile, keys); err != nil {
 		return nil, nil, err
 	}
-	return newRegistry(dir, configuration.Auth{"token": {
+	registry, stop, err := newRegistry(dir, configuration.Auth{"token": {
 		"realm":   "https://" + o.Token.Host + TokenPath,
 		"service": tokens.service,
 		"issuer":  tokenIssuer,
 		"jwks":    keyFile,
 	}})
+	if err != nil {
+		return nil, nil, err
+	}
+	return tokens.checked(registry), stop, nil
 }
 
 // newBasic builds the registry with basic authentication.
-func newBasic(o Options) (http.Handler, func() error, error) {
-	dir := filepath.Join(o.Dir, Basic)
-	var lines []byte
-	for _, account := range []Account{o.Puller, o.Pusher} {
-		// The cheapest cost: it is paid for every single request.
-		hash, err := bcrypt.GenerateFromPassword([]byte(account.Password), bcrypt.MinCost)
-		if err != nil {
-			return nil, nil, fmt.Errorf("hashing the password of %q: %w", account.Username, err)
-		}
-		lines = fmt.Appendf(lines, "%s:%s\n", account.Username, hash)
-	}
-	userFile := filepath.Join(dir, "htpasswd")
-	if err := writeFile(userFile, lines); err != nil {
+func newBasic(o Options, users *accounts) (http.Handler, func() error, error) {
+	registry, stop, err := newRegistry(filepath.Join(o.Dir, Basic), configuration.Auth{"htpasswd": {"realm": Basic, "path": users.htpasswd}})
+	if err != nil {
 		return nil, nil, err
 	}
-	return newRegistry(dir, configuration.Auth{"htpasswd": {"realm": Basic, "path": userFile}})
+	return users.followed(registry), stop, nil
 }
 
 // newRegistry builds a registry whose constructor, as its authors left it, panics where it cannot go on.

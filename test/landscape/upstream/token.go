@@ -8,7 +8,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -35,7 +34,7 @@ type tokenServer struct {
 	service string
 	key     *ecdsa.PrivateKey
 	signer  jose.Signer
-	users   []user
+	users   *accounts
 }
 
 type user struct {
@@ -43,7 +42,7 @@ type user struct {
 	actions []string
 }
 
-func newTokenServer(o Options) (*tokenServer, error) {
+func newTokenServer(o Options, users *accounts) (*tokenServer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the token server's key: %w", err)
@@ -58,10 +57,7 @@ func newTokenServer(o Options) (*tokenServer, error) {
 		service: o.Private.Host,
 		key:     key,
 		signer:  signer,
-		users: []user{
-			{Account: o.Puller, actions: []string{"pull"}},
-			{Account: o.Pusher, actions: []string{"pull", "push", "delete"}},
-		},
+		users:   users,
 	}, nil
 }
 
@@ -107,12 +103,18 @@ func (s *tokenServer) authenticate(r *http.Request) (user, bool) {
 	if !ok {
 		return user{}, false
 	}
-	for _, u := range s.users {
-		if u.Username == name && subtle.ConstantTimeCompare([]byte(u.Password), []byte(password)) == 1 {
-			return u, true
+	return s.users.authenticate(name, password)
+}
+
+// checked takes the tokens of users who are known no more from the requests to a registry, which cannot know.
+func (s *tokenServer) checked(registry http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		subject := s.subject(r)
+		if subject != "" && !slices.ContainsFunc(s.users.all(), func(u user) bool { return u.Username == subject }) {
+			r.Header.Del("Authorization")
 		}
-	}
-	return user{}, false
+		registry.ServeHTTP(w, r)
+	})
 }
 
 // sign grants the part of the scopes that the user is allowed to have.

@@ -67,6 +67,8 @@ type Options struct {
 	// and passwords of at most 72 bytes (that is bcrypt's limit).
 	Puller Account
 	Pusher Account
+	// PullersFile, once WritePullers has written it, names those who may pull instead of Puller, and may change.
+	PullersFile string
 
 	// Log gets the access log. Nil discards it.
 	Log io.Writer
@@ -114,7 +116,11 @@ func Start(o Options) (_ *Registries, err error) {
 	}()
 	r.PrivateHost, r.BasicHost = o.Private.Host, o.Basic.Host
 
-	tokens, err := newTokenServer(o)
+	users, err := newAccounts(o)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := newTokenServer(o, users)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +129,7 @@ func Start(o Options) (_ *Registries, err error) {
 		return nil, err
 	}
 	r.closers = append(r.closers, closePrivate)
-	basic, closeBasic, err := newBasic(o)
+	basic, closeBasic, err := newBasic(o, users)
 	if err != nil {
 		return nil, err
 	}

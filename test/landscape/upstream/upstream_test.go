@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -55,6 +56,7 @@ var _ = Describe("Registries", func() {
 			Log:     log,
 			Observe: recorder.Observe,
 		}
+		options.PullersFile = filepath.Join(options.Dir, "pullers.json")
 	})
 
 	JustBeforeEach(func() {
@@ -104,6 +106,21 @@ var _ = Describe("Registries", func() {
 				Entry("an unknown user", upstream.Account{Username: "nobody", Password: puller.Password}),
 				Entry("nobody at all", upstream.Account{}),
 			)
+
+			It("knows new users, and forgets others, while it runs", func() {
+				image, err := random.Image(1024, 1)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(client(pusher).Push(ctx, host()+"/team/app:v1", image)).To(Succeed())
+				_, err = client(puller).Pull(ctx, host()+"/team/app:v1")
+				Expect(err).NotTo(HaveOccurred())
+
+				second := upstream.Account{Username: "robot$second", Password: "2"}
+				Expect(upstream.WritePullers(options.PullersFile, second)).To(Succeed())
+				Expect(client(second).Pull(ctx, host()+"/team/app:v1")).To(Equal(digestOf(image)))
+				_, err = client(puller).Pull(ctx, host()+"/team/app:v1")
+				Expect(statusOf(err)).To(Equal(http.StatusUnauthorized))
+				Expect(client(pusher).Push(ctx, host()+"/team/app:v2", image)).To(Succeed())
+			})
 
 			It("keeps its content over a restart", func() {
 				image, err := random.Image(1024, 1)

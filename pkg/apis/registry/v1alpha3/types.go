@@ -128,4 +128,46 @@ type RegistryCacheStatus struct {
 	Endpoint string `json:"endpoint"`
 	// RemoteURL is the URL at which the upstream is reached.
 	RemoteURL string `json:"remoteURL"`
+	// Credentials says how the upstream's credentials get along. Unset for a cache that pulls anonymously.
+	// +optional
+	Credentials *CredentialsStatus `json:"credentials,omitempty"`
 }
+
+// CredentialsStatus says which credentials a cache uses, and what its upstream says to them. While others are to
+// take their place, all but secretName is about those: the old ones stay in use until the upstream accepts the others.
+type CredentialsStatus struct {
+	// SecretName is the name of the Secret, in the Shoot's project, whose credentials are in use.
+	// +optional
+	SecretName string `json:"secretName,omitempty"`
+	// PendingSecretName is the name of the Secret whose credentials are to take their place. The other Secret
+	// must stay until this field is gone.
+	// +optional
+	PendingSecretName string `json:"pendingSecretName,omitempty"`
+	// State is how the credentials get along: "Active" if all replicas use them and the upstream accepts them,
+	// "Pending" if not all replicas have come that far, "Rejected" if the upstream refuses them, and
+	// "Missing" if there are none where they should be.
+	State CredentialsState `json:"state"`
+	// Since is when the state began.
+	Since metav1.Time `json:"since"`
+	// UpstreamStatusCode is the HTTP status that the upstream refused the credentials with.
+	// +optional
+	UpstreamStatusCode *int32 `json:"upstreamStatusCode,omitempty"`
+	// Message explains the state. It never holds anything of the credentials.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// CredentialsState is how credentials get along with their upstream.
+// +kubebuilder:validation:Enum=Active;Pending;Rejected;Missing
+type CredentialsState string
+
+const (
+	// CredentialsActive means that all replicas use the credentials, and that the upstream accepts them.
+	CredentialsActive CredentialsState = "Active"
+	// CredentialsPending means that not all replicas use the credentials yet.
+	CredentialsPending CredentialsState = "Pending"
+	// CredentialsRejected means that the upstream refuses the credentials.
+	CredentialsRejected CredentialsState = "Rejected"
+	// CredentialsMissing means that there are no credentials where they should be.
+	CredentialsMissing CredentialsState = "Missing"
+)

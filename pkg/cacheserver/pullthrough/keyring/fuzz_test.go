@@ -7,12 +7,14 @@ package keyring
 import (
 	"strings"
 	"testing"
+
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 func FuzzParseDockerConfig(f *testing.F) {
 	f.Add([]byte(`{"auths":{"https://example.com/v1/":{"auth":"YTpi"}}}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		found := set{}
+		found := map[string]credentials.Credential{}
 		if parseDockerConfig(content, "example.com", found) != nil {
 			return
 		}

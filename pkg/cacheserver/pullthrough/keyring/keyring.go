@@ -4,14 +4,15 @@
 
 // Package keyring reads the credentials for an upstream from places that may change at any time.
 //
-// Nothing watches these places: credentials are needed only when the upstream is asked, which is rare, and then a few
-// calls of stat tell whether anything has changed. What cannot be read, or is half written, changes nothing: the last
-// good credential stays. If there never was a good one, requests fail; a credential that is missing or spoiled never
-// silently becomes anonymous access.
+// Nothing watches these places: whoever wants to know asks, and then a few calls of stat tell whether anything has
+// changed. What cannot be read, or is half written, changes nothing: the last good credential stays. If there never was
+// a good one, that is an error; a credential that is missing or spoiled never silently becomes anonymous access.
 //
 // A Directory holds the files username and password, as a mounted Secret does, or a docker configuration in
 // config.json or .dockerconfigjson, whose auths name hosts with an optional path: the longest path wins. With both,
-// the two files are for whatever no path matches.
+// the two files are for whatever no path matches. The file name may say what the whole is called, and files with the
+// prefix "previous." may hold what was used before. Whether and when the one takes the place of the other is decided
+// by package staging.
 package keyring
 
 import (
@@ -36,38 +37,32 @@ import (
 // maxFile bounds what is read of a credential file.
 const maxFile = 1 << 20
 
-// set is a set of credentials by scope, which is a path of repositories; "" is for all others.
-type set map[string]credentials.Credential
-
-// lookup returns the credential with the longest path that holds the repository.
-func (s set) lookup(repository string) (string, credentials.Credential) {
-	for scope := repository; scope != ""; {
-		if c, ok := s[scope]; ok {
-			return scope, c
-		}
-		cut := strings.LastIndexByte(scope, '/')
-		scope = scope[:max(cut, 0)]
-	}
-	return "", s[""]
+// Contents are the credentials that files hold.
+type Contents struct {
+	// Wanted are to be used.
+	Wanted Set
+	// Previous are to be used until the upstream has accepted those that are wanted; nil for none.
+	Previous *Set
 }
 
 // Files is a source of credentials in files.
 type Files struct {
 	// paths are the files whose change means that they have to be read again.
 	paths []string
-	read  func() (set, error)
+	read  func() (Contents, error)
 
 	mu    sync.Mutex
 	state string
-	last  set
+	last  *Contents
 	err   error
 }
 
 // attempts is how often files are read until they do not change meanwhile.
 const attempts = 3
 
-// For implements upstream.Credentials.
-func (f *Files) For(_ context.Context, repository string) (string, credentials.Credential, error) {
+// Read returns what the files held when they were last complete and, if they are no longer, what is wrong with them.
+// Without any contents there is an error, and the contents must not be used.
+func (f *Files) Read() (*Contents, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for range attempts {
@@ -82,14 +77,13 @@ func (f *Files) For(_ context.Context, repository string) (string, credentials.C
 		}
 		f.state, f.err = state, err
 		if err == nil {
-			f.last = read
+			f.last = &read
 		}
 	}
-	if f.last == nil {
-		return "", credentials.Credential{}, errors.Join(errors.New("no credential has been read yet"), f.err)
+	if f.last == nil && f.err == nil {
+		return nil, errors.New("the files change too fast")
 	}
-	scope, c := f.last.lookup(repository)
-	return scope, c, nil
+	return f.last, f.err
 }
 
 // signature changes whenever a file is written or replaced.
@@ -108,58 +102,92 @@ func (f *Files) signature() string {
 
 // Directory returns the credentials in a directory for a host.
 func Directory(dir, host string) *Files {
-	file := func(name string) string { return filepath.Join(dir, name) }
-	f := &Files{paths: []string{
-		file("username"), file("password"), file("config.json"), file(".dockerconfigjson"),
-	}}
-	f.read = func() (set, error) {
-		found := set{}
-		for _, name := range []string{".dockerconfigjson", "config.json"} {
-			content, err := readFile(file(name))
-			if errors.Is(err, os.ErrNotExist) {
-				continue
-			}
-			if err == nil {
-				err = parseDockerConfig(content, host, found)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		username, err := readFile(file("username"))
-		if errors.Is(err, os.ErrNotExist) && len(found) > 0 {
-			return found, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		password, err := readFile(file("password"))
-		if err != nil {
-			return nil, err
-		}
-		c := credentials.Credential{Username: string(username), Password: string(password)}
-		found[""] = c
-		return found, check(c)
+	d := directory{dir: dir, host: host}
+	f := &Files{read: d.read}
+	for _, name := range []string{credentials.NameKey, credentials.UsernameKey, credentials.PasswordKey} {
+		f.paths = append(f.paths, d.path(name), d.path(credentials.PreviousPrefix+name))
+	}
+	for _, name := range dockerConfigs {
+		f.paths = append(f.paths, d.path(name))
 	}
 	return f
 }
 
+// dockerConfigs are the names of docker configurations in a directory; the later ones win.
+var dockerConfigs = []string{".dockerconfigjson", "config.json"}
+
+type directory struct{ dir, host string }
+
+func (d directory) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d directory) read() (Contents, error) {
+	found := map[string]credentials.Credential{}
+	for _, name := range dockerConfigs {
+		content, err := readFile(d.path(name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = parseDockerConfig(content, d.host, found)
+		}
+		if err != nil {
+			return Contents{}, err
+		}
+	}
+	c, err := d.pair("")
+	if err == nil {
+		found[""] = c
+	} else if !errors.Is(err, os.ErrNotExist) || len(found) == 0 {
+		return Contents{}, err
+	}
+	contents := Contents{Wanted: Set{Name: d.name(""), scopes: found}}
+	// Without the previous credential there is one to fall back on less, which is no reason not to use the other.
+	if c, err := d.pair(credentials.PreviousPrefix); err == nil {
+		contents.Previous = &Set{Name: d.name(credentials.PreviousPrefix), scopes: map[string]credentials.Credential{"": c}}
+	}
+	return contents, nil
+}
+
+// pair reads a user name and a password.
+func (d directory) pair(prefix string) (credentials.Credential, error) {
+	username, err := readFile(d.path(prefix + credentials.UsernameKey))
+	if err != nil {
+		return credentials.Credential{}, err
+	}
+	password, err := readFile(d.path(prefix + credentials.PasswordKey))
+	if err != nil {
+		// Nothing at all may be fine, half of it is not.
+		return credentials.Credential{}, fmt.Errorf("there is a user name without a password: %v", err) //nolint:errorlint
+	}
+	c := credentials.Credential{Username: string(username), Password: string(password)}
+	return c, check(c)
+}
+
+// name reads what the credentials are called.
+func (d directory) name(prefix string) string {
+	name, err := readFile(d.path(prefix + credentials.NameKey))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(name))
+}
+
 // ConfigFile returns the credential in the proxy section of Distribution's configuration file.
 func ConfigFile(path string) *Files {
-	return &Files{paths: []string{path}, read: func() (set, error) {
+	return &Files{paths: []string{path}, read: func() (Contents, error) {
 		content, err := readFile(path)
 		if err != nil {
-			return nil, err
+			return Contents{}, err
 		}
 		config, err := configuration.Parse(strings.NewReader(string(content)))
 		if err != nil {
-			return nil, errors.New("the configuration file cannot be parsed") // The parser may quote a password.
+			return Contents{}, errors.New("the configuration file cannot be parsed") // The parser may quote a password.
 		}
 		c := credentials.Credential{Username: config.Proxy.Username, Password: config.Proxy.Password}
 		if c == (credentials.Credential{}) {
-			return set{}, nil
+			return Contents{}, nil
 		}
-		return set{"": c}, check(c)
+		return Contents{Wanted: NewSet("", c)}, check(c)
 	}}
 }
 
@@ -188,7 +216,7 @@ func check(c credentials.Credential) error {
 }
 
 // parseDockerConfig adds the credentials for a host in a docker configuration to a set.
-func parseDockerConfig(content []byte, host string, found set) error {
+func parseDockerConfig(content []byte, host string, found map[string]credentials.Credential) error {
 	var config struct {
 		Auths map[string]struct {
 			Auth     string `json:"auth"`
@@ -237,9 +265,12 @@ func scopeOf(name, host string) (string, bool) {
 // Static is a credential that never changes.
 type Static credentials.Credential
 
-// For implements upstream.Credentials.
-func (s Static) For(context.Context, string) (string, credentials.Credential, error) {
-	return "", credentials.Credential(s), nil
+// Read returns the credential; the zero value means anonymous access.
+func (s Static) Read() (*Contents, error) {
+	if s == (Static{}) {
+		return &Contents{}, nil
+	}
+	return &Contents{Wanted: NewSet("", credentials.Credential(s))}, nil
 }
 
 // Exec asks a docker credential helper, as the exec section of Distribution's proxy does.

@@ -28,7 +28,9 @@ var _ = Describe("Directory", func() {
 	}
 	lookup := func(f *keyring.Files, repository string) (string, credentials.Credential) {
 		GinkgoHelper()
-		scope, c, err := f.For(context.Background(), repository)
+		contents, _ := f.Read()
+		Expect(contents).NotTo(BeNil())
+		scope, c, err := contents.Wanted.For(context.Background(), repository)
 		Expect(err).NotTo(HaveOccurred())
 		return scope, c
 	}
@@ -40,8 +42,9 @@ var _ = Describe("Directory", func() {
 
 	It("follows the files, and keeps the last good credential", func() {
 		f := keyring.Directory(dir, host)
-		_, _, err := f.For(context.Background(), "a")
+		contents, err := f.Read()
 		Expect(err).To(HaveOccurred(), "none is not anonymous")
+		Expect(contents).To(BeNil())
 
 		write("username", "robot")
 		write("password", "first\n#: *")
@@ -81,6 +84,30 @@ var _ = Describe("Directory", func() {
 		link("v2")
 		_, c = lookup(f, "a")
 		Expect(c.Password).To(Equal("password-v2"))
+	})
+
+	It("knows names, and what was used before", func() {
+		v1 := credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "robot", Password: "one"}}
+		v2 := credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "robot", Password: "two"}}
+		for name, content := range credentials.Files(v2, &v1) {
+			write(name, string(content))
+		}
+		f := keyring.Directory(dir, host)
+		Expect(f.Read()).To(HaveValue(And(
+			HaveField("Wanted", keyring.NewSet("robot-v2", v2.Credential)),
+			HaveField("Previous", HaveValue(Equal(keyring.NewSet("robot-v1", v1.Credential)))))))
+
+		By("going on without the previous one when that is gone or spoiled")
+		write("previous.password", "")
+		Expect(f.Read()).To(HaveField("Previous", BeNil()))
+		Expect(os.Remove(filepath.Join(dir, "previous.password"))).To(Succeed())
+		Expect(f.Read()).To(HaveField("Previous", BeNil()))
+
+		By("telling what is wrong beside what was right last")
+		Expect(os.Remove(filepath.Join(dir, "password"))).To(Succeed())
+		contents, err := f.Read()
+		Expect(err).To(HaveOccurred())
+		Expect(contents.Wanted.Name).To(Equal("robot-v2"))
 	})
 
 	It("finds the credential with the longest path", func() {

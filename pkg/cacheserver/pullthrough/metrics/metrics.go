@@ -40,6 +40,8 @@ type Metrics struct {
 	UpstreamUp       *prometheus.GaugeVec     // upstream
 	RateLimit        *prometheus.GaugeVec     // upstream
 	RateLimitLeft    *prometheus.GaugeVec     // upstream
+	Rejected         *prometheus.GaugeVec     // upstream
+	ActiveSince      *prometheus.GaugeVec     // upstream
 	Coalesced        *prometheus.CounterVec   // type
 	SavedBytes       *prometheus.CounterVec   // type
 	StaleTags        *prometheus.CounterVec   // reason
@@ -83,6 +85,8 @@ func New(registerer prometheus.Registerer) *Metrics {
 		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream has answered lately.", "upstream"),
 		RateLimit:        f.gauges("upstream_rate_limit", "Requests that the upstream allows in its time window, as it told.", "upstream"),
 		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Requests that are left in the upstream's time window, as it told.", "upstream"),
+		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credentials that should be used.", "upstream"),
+		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time since which the credentials in use have been accepted; 0 if they are not.", "upstream"),
 		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a fetch which was running already.", "type"),
 		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients that did not have to be fetched for them.", "type"),
 		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache because the upstream could not be asked, by reason.", "reason"),
@@ -208,4 +212,18 @@ func (u Upstream) Health(up bool) {
 func (u Upstream) Budget(limit, remaining int64) {
 	u.metrics.RateLimit.WithLabelValues(u.host).Set(float64(limit))
 	u.metrics.RateLimitLeft.WithLabelValues(u.host).Set(float64(remaining))
+}
+
+// Credentials notes whether the upstream rejects the credentials, and since when it has accepted those in use; the zero
+// time means that it has not.
+func (u Upstream) Credentials(rejected bool, activeSince time.Time) {
+	value, since := 0.0, 0.0
+	if rejected {
+		value = 1
+	}
+	if !activeSince.IsZero() {
+		since = float64(activeSince.Unix())
+	}
+	u.metrics.Rejected.WithLabelValues(u.host).Set(value)
+	u.metrics.ActiveSince.WithLabelValues(u.host).Set(since)
 }

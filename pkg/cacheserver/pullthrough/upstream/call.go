@@ -27,12 +27,19 @@ type call struct {
 	kind       string
 	method     string
 	repository string
-	path       string // below /v2/<repository>/
+	path       string // below /v2/<repository>/, or below /v2/ without a repository
 	query      url.Values
 	header     http.Header
 }
 
 const apiRoot = "/v2/"
+
+func (c call) target() string {
+	if c.repository == "" {
+		return apiRoot + c.path
+	}
+	return apiRoot + c.repository + "/" + c.path
+}
 
 func (c *Client) isAPI(u *url.URL) bool {
 	return sameOrigin(u, c.base) && strings.HasPrefix(u.Path, strings.TrimSuffix(c.base.Path, "/")+apiRoot)
@@ -41,6 +48,17 @@ func (c *Client) isAPI(u *url.URL) bool {
 // do makes a request with the credentials for its repository, the new one first, and returns an answer with a status
 // of success. The caller closes its body.
 func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
+	resp, err := c.attempt(ctx, call)
+	switch {
+	case err == nil:
+		c.pulled.note(call)
+	case Is(err, Unauthorized) && c.refused != nil:
+		c.refused()
+	}
+	return resp, err
+}
+
+func (c *Client) attempt(ctx context.Context, call call) (*http.Response, error) {
 	name, credential, err := c.credentialFor(ctx, call.repository)
 	if err != nil {
 		return nil, c.fail(Unauthorized, 0, "the credential cannot be read")
@@ -74,11 +92,13 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 		return nil, c.rateLimited(left)
 	}
 	target := *c.base
-	target.Path = strings.TrimSuffix(c.base.Path, "/") + apiRoot + call.repository + "/" + call.path
+	target.Path = strings.TrimSuffix(c.base.Path, "/") + call.target()
 	target.RawQuery = call.query.Encode()
 
 	ctx = context.WithValue(withBegun(ctx, time.Now()), requestKey{}, requestInfo{kind: call.kind, session: s})
-	ctx = auth.AppendScopesForHost(ctx, c.base.Host, auth.ScopeRepository(call.repository, auth.ActionPull))
+	if call.repository != "" {
+		ctx = auth.AppendScopesForHost(ctx, c.base.Host, auth.ScopeRepository(call.repository, auth.ActionPull))
+	}
 	req, err := http.NewRequestWithContext(ctx, call.method, target.String(), nil)
 	if err != nil {
 		return nil, c.fail(Invalid, 0, "the request has no valid form")

@@ -43,6 +43,8 @@ type Options struct {
 	URL string
 	// Credentials to present; nil for none.
 	Credentials Credentials
+	// Refused is called when the upstream refuses a credential; may be nil. It must not block.
+	Refused func()
 	// CABundle is a file with further trusted certificates; may be empty.
 	CABundle string
 	// AllowedRealms are hosts, with or without a port, where tokens may be asked for besides the usual places.
@@ -62,6 +64,7 @@ type Options struct {
 type Client struct {
 	base        *url.URL
 	credentials Credentials
+	refused     func()
 	timeouts    Timeouts
 	observer    Observer
 	now         func() time.Time
@@ -69,6 +72,7 @@ type Client struct {
 
 	http     *http.Client
 	sessions *sessions
+	pulled   *pulled
 	health   *health
 	limiter  *limiter
 }
@@ -93,7 +97,8 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	c := &Client{
-		base: base, credentials: o.Credentials, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
+		base: base, credentials: o.Credentials, refused: o.Refused, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
+		pulled:  &pulled{},
 		health:  &health{now: o.Now, observer: o.Observer},
 		limiter: &limiter{now: o.Now, blocked: map[*session]time.Time{}},
 	}

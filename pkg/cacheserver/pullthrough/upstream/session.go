@@ -6,6 +6,7 @@ package upstream
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,7 +68,7 @@ func (s *sessions) choose(name string, c credentials.Credential) []*session {
 func (s *sessions) accepted(name string, candidate *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sc := s.scopes[name]; sc.candidate == candidate {
+	if sc, ok := s.scopes[name]; ok && sc.candidate == candidate {
 		s.drop(sc.active)
 		sc.active, sc.candidate = candidate, nil
 	}
@@ -77,9 +78,27 @@ func (s *sessions) accepted(name string, candidate *session) {
 func (s *sessions) refused(name string, candidate *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sc := s.scopes[name]; sc.candidate == candidate {
+	if sc, ok := s.scopes[name]; ok && sc.candidate == candidate {
 		sc.rejected, sc.until = candidate.credential, s.now().Add(rejectedFor)
 		s.replaceCandidate(sc, nil)
+	}
+}
+
+// retain forgets all credentials but the given ones, with their tokens.
+func (s *sessions) retain(keep []credentials.Credential) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, sc := range s.scopes {
+		if sc.candidate != nil && !slices.Contains(keep, sc.candidate.credential) {
+			s.replaceCandidate(sc, nil)
+		}
+		if slices.Contains(keep, sc.active.credential) {
+			continue
+		}
+		s.drop(sc.active)
+		if sc.active, sc.candidate = sc.candidate, nil; sc.active == nil {
+			delete(s.scopes, name)
+		}
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -108,12 +107,14 @@ func runUpstreams(ctx context.Context, l *landscape.Landscape) error {
 		return err
 	}
 	options := upstream.Options{
-		Dir:     filepath.Join(l.Dir(), "upstreams"),
+		Dir:     l.UpstreamsDir(),
 		CA:      upstream.Authority{Certificate: certificate, Key: key},
 		Private: endpoint(l, "private", landscape.PrivatePort),
 		Token:   endpoint(l, "auth", landscape.TokenPort),
 		Basic:   endpoint(l, "basic", landscape.BasicPort),
 		Log:     os.Stdout,
+
+		PullersFile: l.PullersFile(),
 	}
 	if options.Puller.Username, options.Puller.Password, err = l.Puller(); err != nil {
 		return err

@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package secret
+
+import (
+	"fmt"
+
+	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	"golang.org/x/sync/semaphore"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const (
+	// Name is the name of the webhook.
+	Name = "secret"
+
+	path = "/webhooks/protect-secret"
+
+	// maxConcurrentReviews bounds the memory for pages of Shoots.
+	maxConcurrentReviews = 4
+)
+
+// New returns the webhook for Secrets. What the library registers for it is not
+// what it needs yet, see [Restrict].
+func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
+	codec, err := codec.New()
+	if err != nil {
+		return nil, fmt.Errorf("could not create a codec: %w", err)
+	}
+	handler := &Handler{
+		Reader:     mgr.GetAPIReader(),
+		Extensions: []Extension{RegistryCache(codec)},
+		Slots:      semaphore.NewWeighted(maxConcurrentReviews),
+	}
+	return &extensionswebhook.Webhook{
+		Name:    Name,
+		Action:  extensionswebhook.ActionValidating,
+		Path:    path,
+		Target:  extensionswebhook.TargetSeed,
+		Types:   []extensionswebhook.Type{{Obj: &corev1.Secret{}}},
+		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: ptr.To(true)},
+	}, nil
+}
+
+// Restrict makes API servers call the webhook for the deletion of protected
+// Secrets, and for nothing else. The library has no words for that.
+func Restrict(webhook *admissionregistrationv1.ValidatingWebhook) {
+	for i := range webhook.Rules {
+		webhook.Rules[i].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
+		webhook.Rules[i].Scope = ptr.To(admissionregistrationv1.NamespacedScope)
+	}
+	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
+		Name: "protected-by-gardener",
+		Expression: fmt.Sprintf("has(oldObject.metadata.finalizers) && oldObject.metadata.finalizers.exists(f, f == '%s')",
+			v1beta1constants.ReferenceProtectionFinalizerName),
+	}}
+}

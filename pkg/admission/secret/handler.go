@@ -1,0 +1,94 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package secret
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	"golang.org/x/sync/semaphore"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+)
+
+// pageSize is how many Shoots are read at a time. A Shoot has some 10 KiB.
+const pageSize = 100
+
+// Handler answers the reviews of Secrets that are about to be deleted.
+type Handler struct {
+	// Reader lists Shoots. It must not be a cache, see the package's documentation.
+	Reader client.Reader
+	// Extensions are the ones that can use Secrets.
+	Extensions []Extension
+	// Slots are taken by reviews that read Shoots.
+	Slots *semaphore.Weighted
+}
+
+var _ admission.Handler = &Handler{}
+
+// Handle reads the Shoots that may use the Secret, and refuses the deletion if one does.
+func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
+	if request.Operation != admissionv1.Delete {
+		return admission.Allowed("")
+	}
+	name, err := nameOf(request)
+	if err != nil {
+		return admission.Errored(http.StatusBadRequest, err)
+	}
+	uses := &uses{secret: name}
+	for _, extension := range h.Extensions {
+		if err := h.collect(ctx, request.Namespace, extension, uses); err != nil {
+			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("could not find out whether Shoots use the Secret: %w", err))
+		}
+	}
+	if uses.empty() {
+		return admission.Allowed("")
+	}
+	return admission.Denied(uses.message())
+}
+
+// nameOf takes the name from the object: the request has none if the Secret is
+// one of a whole collection that is deleted. The rest of the Secret is not looked at.
+func nameOf(request admission.Request) (string, error) {
+	secret := &metav1.PartialObjectMetadata{}
+	if err := json.Unmarshal(request.OldObject.Raw, secret); err != nil {
+		// The error could quote the object.
+		return "", errors.New("could not decode the Secret")
+	}
+	if secret.Name == "" {
+		return "", errors.New("the Secret to be deleted has no name")
+	}
+	return secret.Name, nil
+}
+
+// collect adds the uses by all Shoots of the namespace with the extension.
+func (h *Handler) collect(ctx context.Context, namespace string, extension Extension, uses *uses) error {
+	if err := h.Slots.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("too many reviews at the same time: %w", err)
+	}
+	defer h.Slots.Release(1)
+
+	next := ""
+	for {
+		shoots := &gardencorev1beta1.ShootList{}
+		if err := h.Reader.List(ctx, shoots,
+			client.InNamespace(namespace), client.MatchingLabels{extension.Label: "true"}, client.Limit(pageSize), client.Continue(next),
+		); err != nil {
+			return fmt.Errorf("could not list Shoots in namespace %s: %w", namespace, err)
+		}
+		for i := range shoots.Items {
+			uses.add(&shoots.Items[i], extension)
+		}
+		if next = shoots.Continue; next == "" {
+			return nil
+		}
+	}
+}

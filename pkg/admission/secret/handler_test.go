@@ -1,0 +1,266 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package secret_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"golang.org/x/sync/semaphore"
+	admissionv1 "k8s.io/api/admission/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/larder-project/larder/pkg/admission/secret"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+const (
+	namespace = "garden-dev"
+	caches    = "spec.extensions[0].providerConfig.caches"
+	robot     = `{"upstream":"quay.io","secretReferenceName":"robot"}`
+)
+
+var _ = Describe("Handler", func() {
+	var (
+		handler *secret.Handler
+		shoots  *pages
+	)
+
+	BeforeEach(func() {
+		shootCodec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		shoots = &pages{}
+		handler = &secret.Handler{
+			Reader:     shoots,
+			Extensions: []secret.Extension{secret.RegistryCache(shootCodec)},
+			Slots:      semaphore.NewWeighted(1),
+		}
+	})
+
+	remove := func() admission.Response {
+		return handler.Handle(context.Background(), deletion("robot-v1"))
+	}
+
+	DescribeTable("denies while a Shoot uses the Secret",
+		func(expected string, changes ...change) {
+			shoots.add(newShoot("example", changes...))
+			response := remove()
+			Expect(response.Allowed).To(BeFalse())
+			Expect(response.Result.Code).To(BeEquivalentTo(http.StatusForbidden))
+			Expect(response.Result.Reason).To(Equal(metav1.StatusReasonForbidden))
+			Expect(response.Result.Message).To(HavePrefix("Secret robot-v1 is in use, and nobody could restore it: Shoot example (" + expected))
+		},
+		Entry("one cache", "spec.resources[0], used in "+caches+"[0].secretReferenceName). Create another Secret",
+			config(robot), resource("robot", "robot-v1")),
+		Entry("several caches", "spec.resources[0], used in "+caches+"[0].secretReferenceName, "+caches+"[2].secretReferenceName). ",
+			config(robot+`,{"upstream":"docker.io"},{"upstream":"ghcr.io","secretReferenceName":"robot"}`), resource("robot", "robot-v1")),
+		Entry("more caches than can be read", "spec.resources[0], used in "+caches+"[0].secretReferenceName, "+
+			caches+"[1].secretReferenceName, "+caches+"[2].secretReferenceName, "+caches+"[3].secretReferenceName, "+caches+"[4].secretReferenceName, and 2 more). ",
+			config(strings.Repeat(robot+",", 6)+robot), resource("robot", "robot-v1")),
+		Entry("several entries", "spec.resources[0], spec.resources[2], used in "+caches+"[0].secretReferenceName, "+caches+"[1].secretReferenceName). ",
+			config(robot+`,{"upstream":"ghcr.io","secretReferenceName":"android"}`), resource("robot", "robot-v1"), resource("x", "other"), resource("android", "robot-v1")),
+		Entry("a Shoot in deletion", "spec.resources[0], ", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) {
+			s.DeletionTimestamp, s.Finalizers = ptr.To(metav1.Now()), []string{"gardener"}
+		}),
+		Entry("a configuration with what this version does not know", "spec.resources[0], used in "+caches+"[0].secretReferenceName). ",
+			config(`{"upstream":"quay.io","secretReferenceName":"robot","x":1}`), resource("robot", "robot-v1")),
+		Entry("a configuration that can't be decoded", "spec.resources[0], used in spec.extensions[0].providerConfig, which can't be decoded and may refer to it: ",
+			rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v2","kind":"RegistryConfig"}`), resource("robot", "robot-v1")),
+	)
+
+	DescribeTable("allows what no cache uses",
+		func(changes ...change) {
+			shoots.add(newShoot("example", changes...))
+			Expect(remove().Allowed).To(BeTrue())
+			Expect(shoots.reads).To(Equal(1))
+		},
+		Entry("another Secret", config(robot), resource("robot", "robot-v2")),
+		Entry("an entry that no cache refers to", config(robot), resource("robot", "robot-v2"), resource("old", "robot-v1")),
+		Entry("a reference to another kind", config(robot), resource("robot", "robot-v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.Kind = "ConfigMap" })),
+		Entry("a reference to another version", config(robot), resource("robot", "robot-v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.APIVersion = "v2" })),
+		Entry("no entry", config(robot)),
+		Entry("no configuration", resource("robot", "robot-v1")),
+		Entry("a disabled extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = ptr.To(true) }),
+		Entry("another extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "other" }),
+		Entry("a configuration that can't be decoded, of a Shoot that does not refer to the Secret", rawConfig(`"x"`), resource("robot", "robot-v2")),
+	)
+
+	It("allows where there are no Shoots", func() {
+		Expect(remove().Allowed).To(BeTrue())
+	})
+
+	It("names all Shoots, on whatever page they are", func() {
+		for i := range 7 {
+			changes := []change{config(robot), resource("robot", "robot-v2")}
+			if i%3 == 0 {
+				changes = []change{config(robot), resource("x", "x"), resource("robot", "robot-v1")}
+			}
+			shoots.add(newShoot(fmt.Sprintf("s%d", i), changes...))
+		}
+		shoots.size = 2
+		Expect(remove().Result.Message).To(And(
+			ContainSubstring("Shoot s0 (spec.resources[1], used in "+caches+"[0].secretReferenceName); Shoot s3 (spec.resources[1], "),
+			ContainSubstring("; Shoot s6 (spec.resources[1], "),
+			Not(Or(ContainSubstring("s1"), ContainSubstring("s5"))),
+		))
+		Expect(shoots.reads).To(Equal(4))
+	})
+
+	It("can be read, however many Shoots there are", func() {
+		for i := range 2000 {
+			shoots.add(newShoot(fmt.Sprintf("s%d", i), config(robot), resource("robot", "robot-v1")))
+		}
+		shoots.size = 100
+		Expect(remove().Result.Message).To(And(
+			ContainSubstring("Shoot s19 (spec.resources[0], used in "+caches+"[0].secretReferenceName); and 1980 more. Create"),
+			WithTransform(func(s string) int { return len(s) }, BeNumerically("<", 4096)),
+		))
+	})
+
+	It("asks for Shoots with the extension, in the namespace of the Secret, and for a consistent answer", func() {
+		remove()
+		Expect(shoots.options.Namespace).To(Equal(namespace))
+		Expect(shoots.options.LabelSelector.String()).To(Equal("extensions.extensions.gardener.cloud/registry-cache=true"))
+		Expect(shoots.options.AsListOptions().ResourceVersion).To(BeEmpty())
+		Expect(shoots.options.Limit).To(BeNumerically(">", 0))
+	})
+
+	It("takes the name from the object, as the request has none when a collection is deleted", func() {
+		shoots.add(newShoot("example", config(robot), resource("robot", "robot-v1")))
+		request := deletion("robot-v1")
+		request.Name = ""
+		Expect(handler.Handle(context.Background(), request).Allowed).To(BeFalse())
+		request = deletion("robot-v2")
+		request.Name = ""
+		Expect(handler.Handle(context.Background(), request).Allowed).To(BeTrue())
+	})
+
+	It("does not decide when it can't read", func() {
+		shoots.err = errors.New("the network is down")
+		response := remove()
+		Expect(response.Allowed).To(BeFalse())
+		Expect(response.Result.Code).To(BeEquivalentTo(http.StatusInternalServerError))
+		Expect(response.Result.Message).To(And(ContainSubstring("namespace garden-dev"), ContainSubstring("the network is down")))
+	})
+
+	It("does not read when too many others do, nor for longer than someone waits", func() {
+		Expect(handler.Slots.TryAcquire(1)).To(BeTrue())
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		response := handler.Handle(ctx, deletion("robot-v1"))
+		Expect(response.Allowed).To(BeFalse())
+		Expect(response.Result.Message).To(ContainSubstring("too many reviews"))
+		Expect(shoots.reads).To(BeZero())
+	})
+
+	It("has no say in anything but deletions", func() {
+		request := deletion("robot-v1")
+		request.Operation = admissionv1.Update
+		Expect(handler.Handle(context.Background(), request).Allowed).To(BeTrue())
+		Expect(shoots.reads).To(BeZero())
+	})
+
+	DescribeTable("does not show what it can't decode",
+		func(object string) {
+			request := deletion("robot-v1")
+			request.OldObject.Raw = []byte(object)
+			response := handler.Handle(context.Background(), request)
+			Expect(response.Allowed).To(BeFalse())
+			Expect(response.Result.Code).To(BeEquivalentTo(http.StatusBadRequest))
+			Expect(response.Result.Message).NotTo(ContainSubstring("aHVudGVyMg"))
+		},
+		Entry("nothing", ``),
+		Entry("no name", `{"data":{"password":"aHVudGVyMg=="}}`),
+		Entry("no object", `{"metadata":"aHVudGVyMg=="}`),
+	)
+})
+
+// pages are Shoots, read as an API server would give them.
+type pages struct {
+	client.Reader
+	shoots  []gardencorev1beta1.Shoot
+	size    int
+	err     error
+	reads   int
+	options client.ListOptions
+}
+
+func (p *pages) add(shoot *gardencorev1beta1.Shoot) { p.shoots = append(p.shoots, *shoot) }
+
+func (p *pages) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
+	p.reads++
+	p.options = client.ListOptions{}
+	p.options.ApplyOptions(options)
+	if p.err != nil {
+		return p.err
+	}
+	start, _ := strconv.Atoi(p.options.Continue)
+	end := len(p.shoots)
+	if p.size > 0 && start+p.size < end {
+		end = start + p.size
+		list.SetContinue(strconv.Itoa(end))
+	}
+	list.(*gardencorev1beta1.ShootList).Items = p.shoots[start:end]
+	return nil
+}
+
+type change = func(*gardencorev1beta1.Shoot)
+
+// newShoot returns a Shoot with the extension.
+func newShoot(name string, changes ...change) *gardencorev1beta1.Shoot {
+	shoot := &gardencorev1beta1.Shoot{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       gardencorev1beta1.ShootSpec{Extensions: []gardencorev1beta1.Extension{{Type: "registry-cache"}}},
+	}
+	for _, change := range changes {
+		change(shoot)
+	}
+	return shoot
+}
+
+// config sets the caches, given as JSON objects.
+func config(caches string) change {
+	return rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[` + caches + `]}`)
+}
+
+func rawConfig(text string) change {
+	return func(shoot *gardencorev1beta1.Shoot) {
+		shoot.Spec.Extensions[0].ProviderConfig = &runtime.RawExtension{Raw: []byte(text)}
+	}
+}
+
+// resource adds an entry to spec.resources that refers to a Secret.
+func resource(name, secret string, changes ...func(*autoscalingv1.CrossVersionObjectReference)) change {
+	return func(shoot *gardencorev1beta1.Shoot) {
+		entry := gardencorev1beta1.NamedResourceReference{
+			Name:        name,
+			ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: secret},
+		}
+		for _, change := range changes {
+			change(&entry.ResourceRef)
+		}
+		shoot.Spec.Resources = append(shoot.Spec.Resources, entry)
+	}
+}
+
+// deletion is the review of the deletion of a Secret.
+func deletion(name string) admission.Request {
+	object := fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":%q},"data":{"password":"aHVudGVyMg=="}}`, name)
+	return admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Operation: admissionv1.Delete, Namespace: namespace, Name: name, OldObject: runtime.RawExtension{Raw: []byte(object)},
+	}}
+}

@@ -1,0 +1,127 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package shoot_test
+
+import (
+	"context"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/larder-project/larder/pkg/admission/shoot"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+var _ = Describe("Warnings", func() {
+	const (
+		lineEnd   = "Secret line-end: the password ends in a line break"
+		shared    = "cache quay.io: every pod of the cluster can pull"
+		rateLimit = "cache docker.io: without credentials, Docker Hub limits"
+	)
+	var (
+		handler *shoot.Handler
+		public  = config(`{"upstream":"ghcr.io"}`)
+		hub     = config(`{"upstream":"docker.io"}`)
+		private = config(`{"upstream":"quay.io","secretReferenceName":"robot"}`)
+	)
+
+	BeforeEach(func() {
+		scheme := runtime.NewScheme()
+		Expect(corev1.AddToScheme(scheme)).To(Succeed())
+		Expect(gardencorev1beta1.AddToScheme(scheme)).To(Succeed())
+		shootCodec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		handler = &shoot.Handler{
+			Decoder: admission.NewDecoder(scheme),
+			Codec:   shootCodec,
+			Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(
+				newSecret("v1"),
+				newSecret("v2"),
+				newSecret("line-end", func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }),
+				newSecret("bad", func(s *corev1.Secret) { s.Data = nil }),
+				newSecret("json-key", func(s *corev1.Secret) {
+					s.Data["username"] = []byte("_json_key")
+					s.Data["password"] = []byte(`{"type":"service_account","client_email":"e","private_key":"k"}` + "\n")
+				}),
+			).Build(),
+		}
+	})
+
+	// warnings returns those of an update, or of a creation if there is no old Shoot.
+	warnings := func(oldShoot, shoot *gardencorev1beta1.Shoot) []string {
+		GinkgoHelper()
+		response := handler.Handle(context.Background(), review(shoot, oldShoot))
+		Expect(response.Allowed).To(BeTrue())
+		for _, warning := range response.Warnings {
+			Expect(len(warning)).To(BeNumerically("<=", 256), "an API server may shorten it")
+			Expect(warning).NotTo(ContainSubstring("hunter2"))
+		}
+		return response.Warnings
+	}
+
+	DescribeTable("of a new Shoot",
+		func(expected []string, changes ...change) {
+			matchers := make([]any, 0, len(expected))
+			for _, prefix := range expected {
+				matchers = append(matchers, HavePrefix(prefix))
+			}
+			Expect(warnings(nil, newShoot(changes...))).To(ConsistOf(matchers...))
+		},
+		Entry("without the extension", nil, private, disabled),
+		Entry("public", nil, public),
+		Entry("Docker Hub", []string{rateLimit}, hub),
+		Entry("Docker Hub by another name", []string{"cache hub.example.com: without"}, config(`{"upstream":"hub.example.com","remoteURL":"https://registry-1.docker.io"}`)),
+		Entry("something else by the name of Docker Hub", nil, config(`{"upstream":"docker.io","remoteURL":"https://mirror.example.com"}`)),
+		Entry("Docker Hub with credentials", []string{"cache docker.io: every pod"}, config(`{"upstream":"docker.io","secretReferenceName":"robot"}`), resource("robot", "v1")),
+		Entry("credentials", []string{shared}, private, resource("robot", "v1")),
+		Entry("line end", []string{lineEnd, shared}, private, resource("robot", "line-end")),
+		Entry("line end after JSON", []string{shared}, private, resource("robot", "json-key")),
+		Entry("all of it", []string{lineEnd, shared, rateLimit},
+			config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "line-end")),
+		Entry("many caches", []string{"cache a, b, c and 2 more: every pod"},
+			config(`{"upstream":"e","secretReferenceName":"robot"},{"upstream":"d","secretReferenceName":"robot"},{"upstream":"c","secretReferenceName":"robot"},`+
+				`{"upstream":"b","secretReferenceName":"robot"},{"upstream":"a","secretReferenceName":"robot"}`), resource("robot", "v1")),
+	)
+
+	It("are not repeated", func() {
+		before := newShoot(config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "line-end"))
+		for _, change := range []change{
+			func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeTesting) },
+			config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io","volume":{"size":"20Gi"}}`),
+		} {
+			after := before.DeepCopy()
+			change(after)
+			Expect(warnings(before, after)).To(BeEmpty())
+		}
+	})
+
+	It("are about what a rotation brings", func() {
+		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(private, resource("robot", "v2")))).To(BeEmpty())
+		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(private, resource("robot", "line-end")))).To(ConsistOf(HavePrefix(lineEnd)))
+		Expect(warnings(newShoot(private, resource("robot", "line-end")), newShoot(private, resource("robot", "v1")))).To(BeEmpty())
+	})
+
+	It("come when a cache gets credentials, or loses them", func() {
+		hubWithCredentials := config(`{"upstream":"docker.io","secretReferenceName":"robot"}`)
+		Expect(warnings(newShoot(hub), newShoot(hubWithCredentials, resource("robot", "v1")))).To(ConsistOf(HavePrefix("cache docker.io: every pod")))
+		Expect(warnings(newShoot(hubWithCredentials, resource("robot", "v1")), newShoot(hub))).To(ConsistOf(HavePrefix(rateLimit)))
+		Expect(warnings(newShoot(public), newShoot(config(`{"upstream":"ghcr.io"},{"upstream":"docker.io"}`)))).To(ConsistOf(HavePrefix(rateLimit)))
+	})
+
+	It("come when the extension is enabled", func() {
+		Expect(warnings(newShoot(hub, disabled), newShoot(hub))).To(ConsistOf(HavePrefix(rateLimit)))
+	})
+
+	It("can do with a configuration that can't be decoded", func() {
+		Expect(warnings(newShoot(rawConfig(`"x"`)), newShoot(rawConfig(`"x"`)))).To(BeEmpty())
+		Expect(warnings(newShoot(rawConfig(`"x"`)), newShoot(hub))).To(ConsistOf(HavePrefix(rateLimit)))
+	})
+})

@@ -1,0 +1,404 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package staging_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/sirupsen/logrus"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var _ = Describe("Keyring", func() {
+	var (
+		source *fakeSource
+		judge  *fakeUpstream
+		clock  *clocktesting.FakeClock
+		told   *recorder
+		ring   *staging.Keyring
+	)
+
+	start := func() {
+		GinkgoHelper()
+		log := logrus.New()
+		log.SetOutput(GinkgoWriter)
+		ring = staging.New(source, clock, log, told.observe)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ring.Run(ctx, judge)
+		}()
+		DeferCleanup(func() {
+			cancel()
+			Eventually(done).Should(BeClosed())
+		})
+	}
+	inUse := func() string {
+		_, c, err := ring.For(context.Background(), "team/app")
+		if err != nil {
+			return err.Error()
+		}
+		return c.Password
+	}
+	report := func() credentials.Report {
+		GinkgoHelper()
+		r := ring.Report()
+		Expect(r).NotTo(BeNil())
+		r.Since = time.Time{}
+		r.Message = ""
+		return *r
+	}
+	// pass lets time pass, as soon as somebody waits for it.
+	pass := func(d time.Duration) {
+		GinkgoHelper()
+		Eventually(clock.HasWaiters).Should(BeTrue())
+		clock.Step(d)
+	}
+
+	BeforeEach(func() {
+		source = &fakeSource{}
+		judge = &fakeUpstream{answers: map[string]error{}}
+		clock = clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+		told = &recorder{}
+	})
+
+	It("uses the only credential at once, and says when the upstream has accepted it", func() {
+		judge.answer("one", unreachable)
+		source.set("one", "")
+		start()
+		Expect(inUse()).To(Equal("one"))
+		Eventually(judge.tried).Should(ContainElement("one"))
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StatePending}))
+		Expect(ring.Report().Message).To(ContainSubstring("registry.example.com"))
+
+		judge.answer("one", nil)
+		pass(time.Second)
+		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateActive}))
+		Expect(told.last().ActiveSince).To(Equal(clock.Now()))
+	})
+
+	It("uses the only credential even if it is rejected, and says so", func() {
+		judge.answer("one", refused)
+		source.set("one", "")
+		start()
+		rejected := credentials.Report{SecretName: "secret-one", State: credentials.StateRejected, UpstreamStatusCode: http.StatusUnauthorized}
+		Eventually(report).Should(Equal(rejected))
+		Expect(inUse()).To(Equal("one"))
+		Expect(told.last().ActiveSince).To(BeZero())
+
+		By("keeping the verdict while the upstream is away")
+		judge.answer("one", unreachable)
+		tries := len(judge.tried())
+		pass(30 * time.Second)
+		Eventually(judge.tried).Should(HaveLen(tries + 1))
+		Consistently(report, "50ms").Should(Equal(rejected))
+	})
+
+	It("takes over a new credential once the upstream accepts it, and forgets the old one", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+
+		release := judge.hold("two")
+		source.set("two", "one")
+		Expect(inUse()).To(Equal("one"), "it is noticed, and not used before it is tried")
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}))
+		Eventually(judge.tried).Should(ContainElement("two"))
+		Expect(inUse()).To(Equal("one"))
+		Expect(judge.retained()).To(BeEmpty())
+
+		close(release)
+		Eventually(inUse).Should(Equal("two"))
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-two", State: credentials.StateActive}))
+		Eventually(judge.retained).Should(Equal([]string{"two"}))
+	})
+
+	It("notices a new credential when nobody pulls", func() {
+		source.set("one", "")
+		start()
+		Eventually(judge.tried).Should(Equal([]string{"one"}))
+		source.set("two", "one")
+		pass(5 * time.Second)
+		Eventually(judge.tried).Should(Equal([]string{"one", "two"}))
+	})
+
+	It("stays with the old credential as long as the new one is rejected", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", refused)
+		source.set("two", "one")
+		rejected := credentials.Report{
+			SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StateRejected, UpstreamStatusCode: http.StatusUnauthorized,
+		}
+		Eventually(report).Should(Equal(rejected))
+		Expect(inUse()).To(Equal("one"))
+		Expect(told.last().ActiveSince).NotTo(BeZero(), "the old one is still accepted")
+
+		By("trying it again now and then")
+		tries := len(judge.tried())
+		pass(30 * time.Second)
+		Eventually(judge.tried).Should(HaveLen(tries + 1))
+		Expect(inUse()).To(Equal("one"))
+
+		By("clearing it with the next one")
+		source.set("three", "one")
+		Eventually(inUse).Should(Equal("three"))
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-three", State: credentials.StateActive}))
+	})
+
+	It("waits with the new credential until the upstream is back", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", unreachable)
+		source.set("two", "one")
+		pending := credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}
+		for i := range 3 {
+			Eventually(func() int { _ = inUse(); return len(judge.tried()) }).Should(Equal(2 + i))
+			Expect(report()).To(Equal(pending))
+			pass(time.Minute)
+		}
+		judge.answer("two", nil)
+		pass(time.Minute)
+		Eventually(inUse).Should(Equal("two"))
+	})
+
+	It("goes on with the previous credential when it starts in the middle of a rotation", func() {
+		judge.answer("two", refused)
+		source.set("two", "one")
+		start()
+		Expect(inUse()).To(Equal("one"))
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+		Expect(inUse()).To(Equal("one"))
+	})
+
+	It("takes a rotation back", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", refused)
+		source.set("two", "one")
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+		source.set("one", "")
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateActive}))
+	})
+
+	It("needs no trial for another name of the same credential", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		source.rename("secret-renamed")
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-renamed", State: credentials.StateActive}))
+	})
+
+	It("looks again when pulls are refused, but not at each of them", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("one", refused)
+		for range 100 {
+			ring.Refused()
+		}
+		Consistently(judge.tried, "50ms").Should(HaveLen(1))
+		pass(15 * time.Second)
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+		Expect(judge.tried()).To(HaveLen(2))
+	})
+
+	It("confirms a credential that nobody uses", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("one", refused)
+		pass(10 * time.Minute)
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+	})
+
+	It("says that a credential is missing, and keeps the last one", func() {
+		source.fail(errors.New("password hunter2 cannot be parsed"))
+		start()
+		Expect(inUse()).To(ContainSubstring("cannot be read"))
+		Expect(report()).To(Equal(credentials.Report{State: credentials.StateMissing}))
+		Expect(ring.Report().Message).NotTo(ContainSubstring("hunter2"))
+
+		source.set("one", "")
+		Expect(inUse()).To(Equal("one"))
+		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateActive}))
+		source.fail(errors.New("gone"))
+		Expect(inUse()).To(Equal("one"))
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateMissing}))
+	})
+
+	It("has nothing to tell about anonymous access", func() {
+		source.contents = &keyring.Contents{}
+		start()
+		Expect(ring.Report()).To(BeNil())
+		Expect(told.count()).To(BeZero())
+	})
+
+	It("stands many at once", func() {
+		source.set("one", "")
+		start()
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				for range 200 {
+					_ = inUse()
+					ring.Report()
+					ring.Refused()
+				}
+			})
+		}
+		for _, name := range []string{"two", "three", "four"} {
+			source.set(name, "one")
+			Eventually(inUse).Should(Equal(name))
+		}
+		group.Wait()
+	})
+})
+
+var (
+	refused     = &upstream.Error{Reason: upstream.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "it says no"}
+	unreachable = &upstream.Error{Reason: upstream.Unavailable, Host: "registry.example.com", Cause: "it does not answer in time"}
+)
+
+type fakeSource struct {
+	mu       sync.Mutex
+	contents *keyring.Contents
+	err      error
+}
+
+func newSet(password string) keyring.Set {
+	return keyring.NewSet("secret-"+password, credentials.Credential{Username: "robot", Password: password})
+}
+
+func (f *fakeSource) set(password, previous string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.contents, f.err = &keyring.Contents{Wanted: newSet(password)}, nil
+	if previous != "" {
+		f.contents.Previous = new(newSet(previous))
+	}
+}
+
+func (f *fakeSource) rename(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	renamed := *f.contents
+	renamed.Wanted.Name = name
+	f.contents = &renamed
+}
+
+func (f *fakeSource) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *fakeSource) Read() (*keyring.Contents, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.contents, f.err
+}
+
+// fakeUpstream answers by password.
+type fakeUpstream struct {
+	mu      sync.Mutex
+	answers map[string]error
+	holds   map[string]chan struct{}
+	trials  []string
+	kept    []string
+}
+
+func (f *fakeUpstream) answer(password string, err *upstream.Error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		delete(f.answers, password)
+		return
+	}
+	f.answers[password] = err
+}
+
+// hold makes the upstream take its time over a password until the channel is closed.
+func (f *fakeUpstream) hold(password string) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	release := make(chan struct{})
+	f.holds = map[string]chan struct{}{password: release}
+	return release
+}
+
+func (f *fakeUpstream) tried() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.trials...)
+}
+
+func (f *fakeUpstream) retained() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.kept...)
+}
+
+func (f *fakeUpstream) Try(ctx context.Context, candidates, _ upstream.CredentialSet) error {
+	password := candidates.All()[0].Password
+	f.mu.Lock()
+	f.trials = append(f.trials, password)
+	err, hold := f.answers[password], f.holds[password]
+	f.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+	}
+	return err
+}
+
+func (f *fakeUpstream) Retain(set upstream.CredentialSet) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept = nil
+	for _, c := range set.All() {
+		f.kept = append(f.kept, c.Password)
+	}
+}
+
+type recorder struct {
+	mu        sync.Mutex
+	snapshots []staging.Snapshot
+}
+
+func (r *recorder) observe(s staging.Snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.snapshots = append(r.snapshots, s)
+}
+
+func (r *recorder) last() staging.Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.snapshots[len(r.snapshots)-1]
+}
+
+func (r *recorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.snapshots)
+}

@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// CredentialsSecret returns the Secret with the files of the upstream's
+// credential. Its name is stable, so that a server takes over what changes in
+// it without a new pod.
+func CredentialsSecret(values Values) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: values.objectMeta(CredentialsSecretName(values.Name())),
+		Type:       corev1.SecretTypeOpaque,
+		Data:       credentials.Files(*values.Credential, values.PreviousCredential),
+	}
+}
+
+// CredentialsSecretName returns the name of the Secret with the credential of the cache with the given name.
+func CredentialsSecretName(cache string) string {
+	return cache + "-credentials"
+}

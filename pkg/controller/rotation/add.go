@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"bytes"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	predicateutils "github.com/gardener/gardener/pkg/controllerutils/predicate"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+)
+
+// ControllerName is the name of the controller.
+const ControllerName = "registry-cache-credentials"
+
+// Options say how the controller runs.
+type Options struct {
+	// Controller are the options of the controller.
+	Controller controller.Options
+	// Client is a client for the seed, without a cache.
+	Client client.Client
+	// ExtensionClasses are the classes of Extensions to care about.
+	ExtensionClasses []extensionsv1alpha1.ExtensionClass
+}
+
+// AddToManager adds the controller.
+func AddToManager(mgr manager.Manager, options Options) error {
+	codec, err := codec.New()
+	if err != nil {
+		return err
+	}
+	reconciler := &Reconciler{
+		Client:   options.Client,
+		Codec:    codec,
+		Shoots:   &Shoots{Client: options.Client},
+		Recorder: mgr.GetEventRecorder(ControllerName),
+		Clock:    clock.RealClock{},
+	}
+	return builder.ControllerManagedBy(mgr).
+		Named(ControllerName).
+		WithOptions(options.Controller).
+		For(&extensionsv1alpha1.Extension{}, builder.WithPredicates(predicateutils.AddTypeAndClassPredicates(
+			[]predicate.Predicate{predicate.Or(StatusChanged(), operationEnded())}, options.ExtensionClasses, registry.ExtensionType)...)).
+		Complete(reconciler)
+}
+
+// StatusChanged lets pass what changes the provider status.
+func StatusChanged() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := providerStatus(e.ObjectOld), providerStatus(e.ObjectNew)
+			return !bytes.Equal(before, after)
+		},
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
+}
+
+func providerStatus(object client.Object) []byte {
+	if ex, ok := object.(*extensionsv1alpha1.Extension); ok && ex.Status.ProviderStatus != nil {
+		return ex.Status.ProviderStatus.Raw
+	}
+	return nil
+}
+
+// operationEnded lets pass the end of an operation, such as the one that wakes a Shoot up.
+func operationEnded() predicate.Predicate {
+	succeeded := func(object client.Object) bool {
+		ex, ok := object.(*extensionsv1alpha1.Extension)
+		return ok && ex.Status.LastOperation != nil && ex.Status.LastOperation.State == gardencorev1beta1.LastOperationStateSucceeded
+	}
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		UpdateFunc:  func(e event.UpdateEvent) bool { return succeeded(e.ObjectNew) && !succeeded(e.ObjectOld) },
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
+}

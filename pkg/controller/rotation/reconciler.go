@@ -1,0 +1,192 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+const (
+	// soon is how long it takes to look again while somebody may be waiting, which is for the time of eager.
+	soon  = 2 * time.Second
+	eager = 5 * time.Minute
+	// later is how long it takes to look again otherwise.
+	later = time.Minute
+)
+
+// ReplicaReader asks the replicas of the caches in a Shoot. It returns them by the names of their caches.
+type ReplicaReader interface {
+	Replicas(ctx context.Context, namespace string) (map[string]Replicas, error)
+}
+
+// Reconciler follows the credentials of the caches of one Extension.
+type Reconciler struct {
+	// Client is a client for the seed, without a cache.
+	Client client.Client
+	// Codec decodes and encodes the provider status.
+	Codec *codec.Codec
+	// Shoots ask the replicas.
+	Shoots ReplicaReader
+	// Recorder tells what changes.
+	Recorder events.EventRecorder
+	// Clock says since when.
+	Clock clock.Clock
+}
+
+// Reconcile looks once.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	ex := &extensionsv1alpha1.Extension{}
+	if err := r.Client.Get(ctx, request.NamespacedName, ex); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if ex.DeletionTimestamp != nil || ex.Annotations[v1beta1constants.GardenerOperation] == v1beta1constants.GardenerOperationMigrate {
+		return reconcile.Result{}, nil
+	}
+	status, err := r.Codec.DecodeStatus(ex.Status.ProviderStatus)
+	if errors.Is(err, codec.ErrMissing) {
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("could not decode the provider status: %w", err)
+	}
+	if !hasCredentials(status) {
+		return reconcile.Result{}, nil
+	}
+	cluster, err := extensionscontroller.GetCluster(ctx, r.Client, ex.Namespace)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("could not read the Cluster: %w", err)
+	}
+	if extensionscontroller.IsHibernationEnabled(cluster) {
+		return reconcile.Result{}, nil
+	}
+
+	replicas, err := r.Shoots.Replicas(ctx, ex.Namespace)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.update(ctx, ex, status, replicas); apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: soon}, nil
+	} else if err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: r.next(status)}, nil
+}
+
+func hasCredentials(status *registry.RegistryStatus) bool {
+	for _, cache := range status.Caches {
+		if cache.Credentials != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// next says when to look again.
+func (r *Reconciler) next(status *registry.RegistryStatus) time.Duration {
+	for _, cache := range status.Caches {
+		if cache.Credentials != nil && cache.Credentials.State != registry.CredentialsActive && r.Clock.Since(cache.Credentials.Since.Time) < eager {
+			return soon
+		}
+	}
+	return later
+}
+
+// update brings the status up to date. The status may have been changed
+// meanwhile by the controller of the caches, which knows better what is wanted.
+func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, replicas map[string]Replicas) error {
+	var turned, taken []registry.RegistryCacheStatus
+	changed := false
+	for i := range status.Caches {
+		cache := &status.Caches[i]
+		if cache.Credentials == nil {
+			continue
+		}
+		before := *cache.Credentials
+		next := judge(before, replicas[upstream.Upstream(cache.Upstream).ResourceName()], metav1.NewTime(r.Clock.Now()))
+		cache.Credentials = &next
+		changed = changed || !equal(before, next)
+		if next.State != before.State {
+			turned = append(turned, *cache)
+		}
+		if next.State == registry.CredentialsActive && next.State != before.State {
+			taken = append(taken, *cache)
+		}
+	}
+	if !changed {
+		return nil
+	}
+
+	encoded, err := r.Codec.EncodeStatus(status)
+	if err != nil {
+		return err
+	}
+	patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
+	ex.Status.ProviderStatus = encoded
+	if err := r.Client.Status().Patch(ctx, ex, patch); err != nil {
+		return fmt.Errorf("could not update the provider status: %w", err)
+	}
+	for _, cache := range turned {
+		r.tell(ctx, ex, cache)
+	}
+	if len(taken) > 0 {
+		return r.dropPrevious(ctx, ex)
+	}
+	return nil
+}
+
+func equal(a, b registry.CredentialsStatus) bool {
+	return a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName && a.State == b.State && a.Message == b.Message
+}
+
+func (r *Reconciler) tell(ctx context.Context, ex *extensionsv1alpha1.Extension, cache registry.RegistryCacheStatus) {
+	kind := corev1.EventTypeNormal
+	if state := cache.Credentials.State; state == registry.CredentialsRejected || state == registry.CredentialsMissing {
+		kind = corev1.EventTypeWarning
+	}
+	message := describe(cache)
+	logf.FromContext(ctx).Info("State of credentials changed", "upstream", cache.Upstream, "state", cache.Credentials.State,
+		"secretName", cache.Credentials.SecretName, "pendingSecretName", cache.Credentials.PendingSecretName)
+	r.Recorder.Eventf(ex, nil, kind, "Credentials"+string(cache.Credentials.State), "CheckCredentials", "%s", message)
+}
+
+// dropPrevious has the controller of the caches take away the credentials that
+// nobody needs any more. It knows from the status which ones that are.
+func (r *Reconciler) dropPrevious(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(ex), ex); err != nil {
+			return err
+		}
+		if _, busy := ex.Annotations[v1beta1constants.GardenerOperation]; busy {
+			return nil
+		}
+		patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		metav1.SetMetaDataAnnotation(&ex.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
+		return r.Client.Patch(ctx, ex, patch)
+	})
+	if err != nil {
+		return fmt.Errorf("could not have the previous credentials removed: %w", client.IgnoreNotFound(err))
+	}
+	return nil
+}

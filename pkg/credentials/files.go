@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package credentials
+
+import "maps"
+
+// Named is a credential with the name of the Secret that it came from.
+type Named struct {
+	Name string
+	Credential
+}
+
+// A cache server reads its credential from a directory, one file for each key
+// of a Secret. Beside the credential that it should use there may be the one
+// that it has used so far, which remains until the upstream accepts the other.
+const (
+	// NameKey is the key of the name of the Secret that a credential came from.
+	NameKey = "name"
+	// PreviousPrefix comes before the keys of the previous credential.
+	PreviousPrefix = "previous."
+)
+
+// Files returns the files from which a cache server reads its credential, by
+// name. Previous may be nil.
+func Files(wanted Named, previous *Named) map[string][]byte {
+	files := wanted.files("")
+	if previous != nil {
+		maps.Copy(files, previous.files(PreviousPrefix))
+	}
+	return files
+}
+
+func (n Named) files(prefix string) map[string][]byte {
+	return map[string][]byte{
+		prefix + NameKey:     []byte(n.Name),
+		prefix + UsernameKey: []byte(n.Username),
+		prefix + PasswordKey: []byte(n.Password),
+	}
+}
+
+// FromFiles is the inverse of Files. It returns nil for what is not complete.
+func FromFiles(files map[string][]byte) (wanted, previous *Named) {
+	return named(files, ""), named(files, PreviousPrefix)
+}
+
+func named(files map[string][]byte, prefix string) *Named {
+	n := &Named{
+		Name:       string(files[prefix+NameKey]),
+		Credential: Credential{Username: string(files[prefix+UsernameKey]), Password: string(files[prefix+PasswordKey])},
+	}
+	if n.Name == "" || n.Username == "" || n.Password == "" {
+		return nil
+	}
+	return n
+}

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Command admission measures the admission component beside a Gardener API
+// server that is full: how long its reviews take and how much memory it holds.
+//
+// It starts etcd, kube-apiserver and gardener-apiserver on loopback addresses,
+// fills them with Shoots and Secrets, starts the component as a process of its
+// own, and sends it the reviews that API servers would send. All of it shares
+// the processors of this machine, so that the numbers are upper bounds.
+//
+// TEST_ASSET_ETCD and TEST_ASSET_KUBE_APISERVER, or KUBEBUILDER_ASSETS, say
+// where the programs are.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+// settings are the command's flags.
+type settings struct {
+	shoots  int
+	secrets int
+	largest int
+	small   int
+	ballast int
+
+	reviews int
+	clients int
+	timeout time.Duration
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.shoots, "shoots", 2000, "Shoots in the garden")
+	flag.IntVar(&s.secrets, "secrets", 5000, "Secrets in the garden")
+	flag.IntVar(&s.largest, "largest-project", 1000, "Shoots in the largest project")
+	flag.IntVar(&s.small, "small-project", 50, "Shoots in each of the other projects")
+	flag.IntVar(&s.ballast, "ballast", 10*1024, "bytes that each Shoot has more, for the status and managed fields of a real one")
+	flag.IntVar(&s.reviews, "reviews", 200, "reviews for each line")
+	flag.IntVar(&s.clients, "clients", 8, "how many reviews are sent at once in the lines that say so")
+	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "after what time to give up")
+	flag.Parse()
+	logf.SetLogger(logr.Discard())
+
+	if err := run(s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(s settings) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		return errors.New("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make bench-admission does")
+	}
+	progress("Start the API servers")
+	servers, err := startServers()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, servers.stop()) }()
+
+	progress("Create %d Shoots and %d Secrets", s.shoots, s.secrets)
+	population, err := populate(ctx, servers.client, s)
+	if err != nil {
+		return err
+	}
+	progress("Build and start the admission component")
+	program, err := startProgram(ctx, servers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, program.stop()) }()
+
+	bench := &bench{settings: s, servers: servers, population: population, program: program}
+	return bench.run(ctx)
+}
+
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "==> "+format+"\n", args...)
+}

@@ -1,0 +1,344 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/test/landscape/evidence"
+	"github.com/larder-project/larder/test/landscape/garden"
+	"github.com/larder-project/larder/test/landscape/gardenlet"
+	"github.com/larder-project/larder/test/landscape/upstream"
+)
+
+const (
+	// pullsPerSecond is how fast images are pulled that are not in the cache yet.
+	pullsPerSecond = 20
+	pullers        = "journeys/rotation"
+)
+
+// rotationTimeout leaves time for a slow machine to push what is pulled.
+const rotationTimeout = 8 * time.Minute
+
+var _ = Describe("Rotating credentials", Ordered, func() {
+	var (
+		// Names and passwords are found again wherever they go.
+		one, two = robot("one"), robot("two")
+		canaries = []upstream.Account{one, two, robot("mistyped")}
+		plain    v1alpha3.RegistryCache
+	)
+
+	// Images are pulled as containerd does it, but without storing them, and without TLS: this machine has more to do.
+	BeforeEach(func(ctx context.Context) {
+		plain = garden.Cache(garden.PrivateHost)
+		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
+		for version, account := range map[string]upstream.Account{"rotation-v1": one, "rotation-v2": two, "rotation-wrong": canaries[2], "rotation-v3": two} {
+			Expect(garden.EnsureCredentials(ctx, c, version, account.Username, account.Password)).To(Succeed())
+		}
+		mayPull(one, two)
+		configure(ctx, plain)
+		refer(ctx, "rotation-v1")
+		waitUntilHealthy(ctx)
+		Expect(credentialsStatus(ctx)).To(And(HaveField("SecretName", "rotation-v1"), HaveField("State", registry.CredentialsActive)))
+	}, NodeTimeout(3*time.Minute))
+
+	AfterAll(func(ctx context.Context) {
+		mayPull()
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		for _, version := range []string{"rotation-v1", "rotation-v2", "rotation-wrong", "rotation-v3"} {
+			Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret(version)))).To(Succeed())
+		}
+	}, NodeTimeout(3*time.Minute))
+
+	It("fails no pull", Label("rotation"), func(ctx context.Context) {
+		before := cachePod(ctx)
+		log := accessLog()
+		load := startPulls(ctx)
+		time.Sleep(3 * time.Second)
+
+		By("moving the reference from v1 to v2")
+		Expect(c.Delete(ctx, projectSecret("rotation-v1"))).To(MatchError(And(ContainSubstring("in use"), ContainSubstring("example"))), "v1 is in use")
+		began := time.Now()
+		refer(ctx, "rotation-v2")
+		waitUntilHealthy(ctx)
+		took := time.Since(began)
+		Expect(credentialsStatus(ctx)).To(And(
+			HaveField("SecretName", "rotation-v2"), HaveField("PendingSecretName", ""), HaveField("State", registry.CredentialsActive)))
+
+		By("revoking v1 and deleting its Secret")
+		revoked := time.Now()
+		mayPull(two)
+		Expect(c.Delete(ctx, projectSecret("rotation-v1"))).To(Succeed())
+		Expect(apierrors.IsForbidden(c.Delete(ctx, projectSecret("rotation-v2")))).To(BeTrue(), "v2 is in use now")
+		secret := &corev1.Secret{}
+		Eventually(ctx, func(g Gomega) {
+			key := cacheKey(garden.PrivateHost)
+			key.Name += "-credentials"
+			g.Expect(c.Get(ctx, key, secret)).To(Succeed())
+			g.Expect(secret.Data).To(HaveLen(3), "v1 is no longer in the cluster")
+		}).Should(Succeed())
+		time.Sleep(10 * time.Second)
+		result := load.stop()
+
+		byUser, last := map[string]int{}, time.Time{}
+		requests, err := log.Requests("/" + pullers + "/")
+		Expect(err).NotTo(HaveOccurred())
+		for _, request := range requests {
+			if request.Client == before.Status.PodIP {
+				byUser[request.User]++
+				if request.User == one.Username {
+					last = request.Time
+				}
+			}
+		}
+		after := cachePod(ctx)
+		AddReportEntry("rotation", fmt.Sprintf(
+			"%d pulls in %s, %d failed; v2 in use %s after the reference moved; upstream requests with v1: %d, the last %s before it was revoked, with v2: %d; restarts: %d",
+			result.pulls, result.duration.Round(time.Second), len(result.failures), took.Round(time.Second),
+			byUser[one.Username], revoked.Sub(last).Round(time.Millisecond), byUser[two.Username], after.Status.ContainerStatuses[0].RestartCount))
+		Expect(result.failures).To(BeEmpty())
+		Expect(result.pulls).To(BeNumerically(">", 100))
+		Expect(byUser[one.Username]).To(BeNumerically(">", 0))
+		Expect(byUser[two.Username]).To(BeNumerically(">", 0))
+		Expect(last).To(BeTemporally("<", revoked))
+		Expect(after.UID).To(Equal(before.UID))
+		Expect(after.Status.ContainerStatuses[0].RestartCount).To(BeZero())
+	}, SpecTimeout(rotationTimeout))
+
+	It("goes on with the old ones when the new ones are wrong, and says so", Label("rotation-rejected"), func(ctx context.Context) {
+		before := cachePod(ctx)
+		refer(ctx, "rotation-wrong")
+		Eventually(ctx, func(g Gomega) {
+			condition := systemComponents(g, getShoot(ctx))
+			g.Expect(condition.Status).To(Equal(gardencorev1beta1.ConditionFalse))
+			g.Expect(condition.Codes).To(ContainElement(gardencorev1beta1.ErrorInfraUnauthorized))
+			g.Expect(condition.Message).To(And(
+				ContainSubstring(`"rotation-wrong"`), ContainSubstring(garden.PrivateHost), ContainSubstring("401"), ContainSubstring(`"rotation-v1", which must stay`)))
+		}).WithTimeout(2 * time.Minute).Should(Succeed())
+		AddReportEntry("rejected", systemComponents(Default, getShoot(ctx)).Message)
+		pull(ctx, newImage(ctx, garden.PrivateHost))
+
+		By("correcting it")
+		refer(ctx, "rotation-v3")
+		waitUntilHealthy(ctx)
+		Expect(credentialsStatus(ctx)).To(And(HaveField("SecretName", "rotation-v3"), HaveField("State", registry.CredentialsActive)))
+		Expect(systemComponents(Default, getShoot(ctx)).Codes).To(BeEmpty())
+		mayPull(two)
+		pull(ctx, newImage(ctx, garden.PrivateHost))
+		Expect(cachePod(ctx).UID).To(Equal(before.UID))
+	}, SpecTimeout(rotationTimeout))
+
+	It("leaves no trace of credentials outside of Secrets", Label("canary"), func(ctx context.Context) {
+		searched, found := searchTraces(ctx, canaries)
+		AddReportEntry("canary", fmt.Sprintf("searched %s", searched))
+		Expect(found).To(BeEmpty())
+	}, SpecTimeout(rotationTimeout))
+})
+
+func robot(name string) upstream.Account {
+	return upstream.Account{Username: "robot$" + name, Password: "canary-" + rand.Text() + `"#%:'`}
+}
+
+// mayPull lets these pull from the upstreams, besides the landscape's own puller.
+func mayPull(accounts ...upstream.Account) {
+	GinkgoHelper()
+	username, password, err := here.Puller()
+	Expect(err).NotTo(HaveOccurred())
+	accounts = append(accounts, upstream.Account{Username: username, Password: password})
+	Expect(upstream.WritePullers(here.PullersFile(), accounts...)).To(Succeed())
+}
+
+func projectSecret(name string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: gardenlet.ProjectNamespace, Name: name}}
+}
+
+// refer moves the Shoot's reference to another Secret, and does nothing else.
+func refer(ctx context.Context, secret string) {
+	GinkgoHelper()
+	shoot := getShoot(ctx)
+	patch := client.MergeFrom(shoot.DeepCopy())
+	shoot.Spec.Resources[0].ResourceRef.Name = secret
+	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
+}
+
+// waitUntilHealthy waits as docs/usage.md tells owners to, before they delete what they rotated.
+func waitUntilHealthy(ctx context.Context) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		shoot := getShoot(ctx)
+		g.Expect(shoot.Status.ObservedGeneration).To(Equal(shoot.Generation))
+		g.Expect(shoot.Status.LastOperation.State).To(Equal(gardencorev1beta1.LastOperationStateSucceeded), shoot.Status.LastOperation.Description)
+		condition := systemComponents(g, shoot)
+		g.Expect(condition.Status).To(Equal(gardencorev1beta1.ConditionTrue), condition.Message)
+	}).WithTimeout(3 * time.Minute).Should(Succeed())
+}
+
+func systemComponents(g Gomega, shoot *gardencorev1beta1.Shoot) gardencorev1beta1.Condition {
+	for _, condition := range shoot.Status.Conditions {
+		if condition.Type == gardencorev1beta1.ShootSystemComponentsHealthy {
+			return condition
+		}
+	}
+	g.Expect(shoot.Status.Conditions).To(ContainElement(HaveField("Type", gardencorev1beta1.ShootSystemComponentsHealthy)))
+	return gardencorev1beta1.Condition{}
+}
+
+func providerStatus(ctx context.Context) registry.RegistryCacheStatus {
+	GinkgoHelper()
+	decoder, err := codec.New()
+	Expect(err).NotTo(HaveOccurred())
+	extension := &extensionsv1alpha1.Extension{}
+	Expect(c.Get(ctx, client.ObjectKey{Namespace: seedNamespace, Name: registry.ExtensionType}, extension)).To(Succeed())
+	status, err := decoder.DecodeStatus(extension.Status.ProviderStatus)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(status.Caches).To(HaveLen(1))
+	return status.Caches[0]
+}
+
+func credentialsStatus(ctx context.Context) registry.CredentialsStatus {
+	GinkgoHelper()
+	status := providerStatus(ctx).Credentials
+	Expect(status).NotTo(BeNil())
+	return *status
+}
+
+func cachePod(ctx context.Context) corev1.Pod {
+	GinkgoHelper()
+	pods, err := evidence.CachePods(ctx, c, garden.PrivateHost)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(pods).To(HaveLen(1))
+	return pods[0]
+}
+
+// load pulls images that the cache has not seen, at a steady rate.
+type load struct {
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	begun   time.Time
+
+	pulls    atomic.Int64
+	mu       sync.Mutex
+	failures []error
+}
+
+type loadResult struct {
+	pulls    int64
+	duration time.Duration
+	failures []error
+}
+
+func startPulls(ctx context.Context) *load {
+	GinkgoHelper()
+	endpoint, err := url.Parse(providerStatus(ctx).Endpoint)
+	Expect(err).NotTo(HaveOccurred())
+	dial, err := evidence.Dialer(here)
+	Expect(err).NotTo(HaveOccurred())
+	authority, _, err := here.CA()
+	Expect(err).NotTo(HaveOccurred())
+	username, password, err := here.Pusher()
+	Expect(err).NotTo(HaveOccurred())
+	l := &load{}
+	ctx, l.cancel = context.WithCancel(ctx)
+	DeferCleanup(l.cancel)
+	pusherOptions, err := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: authority, IP: here.IP(), KeepAlive: true}.Options(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	pusher, err := remote.NewPusher(pusherOptions...)
+	Expect(err).NotTo(HaveOccurred())
+	puller := upstream.Client{CA: authority, Dial: dial}
+
+	// Pushing takes longer than pulling, so it has a start.
+	const start = 25 * pullsPerSecond
+	ready := make(chan string, 2*start)
+	var number atomic.Int64
+	for range 8 {
+		l.running.Go(func() {
+			for ctx.Err() == nil {
+				tag := fmt.Sprintf("%s/image:%d-%d", pullers, time.Now().Unix(), number.Add(1))
+				if push(ctx, pusher, tag) != nil {
+					continue // It is no pull that failed.
+				}
+				select {
+				case ready <- tag:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	Eventually(ctx, func() int { return len(ready) }).WithTimeout(3 * time.Minute).Should(BeNumerically(">=", start))
+
+	l.begun = time.Now()
+	l.running.Go(func() {
+		ticker := time.NewTicker(time.Second / pullsPerSecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case tag := <-ready:
+				l.running.Go(func() { l.pull(context.WithoutCancel(ctx), puller, endpoint.Host+"/"+tag) })
+			}
+		}
+	})
+	return l
+}
+
+func push(ctx context.Context, pusher *remote.Pusher, tag string) error {
+	image, err := random.Image(1024, 1)
+	if err != nil {
+		return err
+	}
+	reference, err := name.ParseReference(garden.PrivateHost + "/" + tag)
+	if err != nil {
+		return err
+	}
+	return pusher.Push(ctx, reference, image)
+}
+
+func (l *load) pull(ctx context.Context, puller upstream.Client, reference string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, err := puller.Pull(ctx, reference)
+	l.pulls.Add(1)
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.failures = append(l.failures, err)
+	}
+}
+
+func (l *load) stop() loadResult {
+	duration := time.Since(l.begun)
+	l.cancel()
+	l.running.Wait()
+	return loadResult{l.pulls.Load(), duration, l.failures}
+}

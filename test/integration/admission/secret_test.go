@@ -1,0 +1,221 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package admission_test
+
+import (
+	"context"
+	"time"
+
+	controllermanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/controllermanager/v1alpha1"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	shootreference "github.com/gardener/gardener/pkg/controllermanager/controller/shoot/reference"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	gomegatypes "github.com/onsi/gomega/types"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+// finalizer is Gardener's.
+const finalizer = "gardener.cloud/reference-protection"
+
+var _ = Describe("Secret protection", Ordered, func() {
+	BeforeAll(func() {
+		startReferenceController()
+		shoot := newShoot(caches(privateCache), resource(newSecret()))
+		Expect(create(shoot)).To(Succeed())
+		// kube-apiserver may learn of the webhook later than gardener-apiserver.
+		Eventually(func() error { return testClient.Delete(ctx, protected(shoot), client.DryRunAll) }).Should(beProtected(shoot.Name))
+	})
+
+	It("is registered for the deletion of protected Secrets only, and fails closed", func() {
+		webhook := registered("secret")
+		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
+			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
+			Rule: admissionregistrationv1.Rule{
+				APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"},
+				Scope: ptr.To(admissionregistrationv1.NamespacedScope),
+			},
+		}))
+		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", ContainSubstring(finalizer))))
+		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
+		Expect(webhook.SideEffects).To(HaveValue(Equal(admissionregistrationv1.SideEffectClassNone)))
+		Expect(webhook.TimeoutSeconds).To(HaveValue(BeNumerically("<=", 10)))
+		Expect(webhook.ClientConfig.CABundle).To(Equal(registered("shoot").ClientConfig.CABundle))
+	})
+
+	It("follows a rotation", func() {
+		shoot := newShoot(caches(`{"upstream":"docker.io"},`+privateCache), resource(newSecret()))
+		Expect(create(shoot)).To(Succeed())
+		v1 := protected(shoot)
+		for _, option := range []client.DeleteOption{client.DryRunAll, client.GracePeriodSeconds(0), client.PropagationPolicy("Foreground")} {
+			Expect(testClient.Delete(ctx, v1.DeepCopy(), option)).To(beProtected(shoot.Name, "(spec.resources[0], used in "+cachesPath+"[1].secretReferenceName)"))
+		}
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(v1), v1)).To(Succeed())
+		Expect(v1.DeletionTimestamp).To(BeNil())
+
+		Expect(update(shoot, resource(newSecret()))).To(Succeed())
+		Expect(testClient.Delete(ctx, protected(shoot))).To(beProtected(shoot.Name))
+		released(v1)
+		Expect(testClient.Delete(ctx, v1)).To(Succeed())
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(v1), v1)).To(Satisfy(apierrors.IsNotFound))
+	})
+
+	It("knows at once where a reference moved", func() {
+		shoot := newShoot(caches(privateCache), resource(newSecret()))
+		Expect(create(shoot)).To(Succeed())
+		// Gardener's finalizer is on both, for an entry that no cache uses.
+		other := newShoot(resource(newSecret(), "unused"), resource(newSecret(), "unused-too"), caches(`{"upstream":"quay.io"}`))
+		Expect(create(other)).To(Succeed())
+		first, second := protected(other, 0), protected(other, 1)
+		for range 20 {
+			Expect(update(shoot, reference(first.Name, "Secret"))).To(Succeed())
+			Expect(testClient.Delete(ctx, first.DeepCopy(), client.DryRunAll)).To(beProtected(shoot.Name))
+			Expect(testClient.Delete(ctx, second.DeepCopy(), client.DryRunAll)).To(Succeed())
+			first, second = second, first
+		}
+	})
+
+	It("names every Shoot that uses the Secret", func() {
+		secret := newSecret()
+		one := newShoot(caches(privateCache), resource(secret))
+		two := newShoot(caches(privateCache+`,{"upstream":"ghcr.io","secretReferenceName":"robot"}`), reference(secret.Name, "Secret"))
+		for _, shoot := range []*gardencorev1beta1.Shoot{one, two} {
+			Expect(create(shoot)).To(Succeed())
+		}
+		secret = protected(one)
+		Expect(testClient.Delete(ctx, secret)).To(And(beProtected(one.Name), beProtected(two.Name,
+			"(spec.resources[0], used in "+cachesPath+"[0].secretReferenceName, "+cachesPath+"[1].secretReferenceName)")))
+		Expect(update(one, resource(newSecret()))).To(Succeed())
+		Expect(testClient.Delete(ctx, secret)).To(And(beProtected(two.Name), MatchError(Not(ContainSubstring(one.Name)))))
+		Expect(update(two, caches(`{"upstream":"ghcr.io"}`), noResources)).To(Succeed())
+		released(secret)
+		Expect(testClient.Delete(ctx, secret)).To(Succeed())
+	})
+
+	It("does not end while a Shoot is in deletion", func() {
+		shoot := newShoot(caches(privateCache), resource(newSecret()), func(s *gardencorev1beta1.Shoot) {
+			s.Annotations = map[string]string{"confirmation.gardener.cloud/deletion": "true"}
+		})
+		Expect(create(shoot)).To(Succeed())
+		secret := protected(shoot)
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(shoot), shoot)).To(Succeed())
+		Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Finalizers = append(s.Finalizers, "gardener") })).To(Succeed())
+		Expect(testClient.Delete(ctx, shoot)).To(Succeed())
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(shoot), shoot)).To(Succeed())
+		Expect(shoot.DeletionTimestamp).NotTo(BeNil())
+		Expect(testClient.Delete(ctx, secret)).To(beProtected(shoot.Name))
+
+		Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Finalizers = nil })).To(Succeed())
+		Eventually(func() error { return testClient.Get(ctx, client.ObjectKeyFromObject(shoot), shoot) }).Should(Satisfy(apierrors.IsNotFound))
+		Expect(testClient.Delete(ctx, secret)).To(Succeed())
+	})
+
+	It("is not for references that no cache uses, nor for disabled extensions", func() {
+		for _, change := range []change{caches(`{"upstream":"docker.io"}`), disabled} {
+			shoot := newShoot(caches(privateCache), resource(newSecret()), change)
+			Expect(create(shoot)).To(Succeed())
+			Expect(testClient.Delete(ctx, protected(shoot))).To(Succeed())
+		}
+	})
+
+	It("holds when a whole collection is deleted", func() {
+		labelled := func(s *corev1.Secret) { s.Labels = map[string]string{"collection": "true"} }
+		shoot := newShoot(caches(privateCache), resource(newSecret(labelled)))
+		Expect(create(shoot)).To(Succeed())
+		secret := protected(shoot)
+		Expect(testClient.Create(ctx, newSecret(labelled))).To(Succeed())
+		deleteAll := func(options ...client.DeleteAllOfOption) error {
+			return testClient.DeleteAllOf(ctx, &corev1.Secret{}, append(options, client.InNamespace(namespace), client.MatchingLabels{"collection": "true"})...)
+		}
+		Expect(deleteAll(client.DryRunAll)).To(beProtected(shoot.Name))
+		Expect(deleteAll()).To(beProtected(shoot.Name))
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
+		Expect(secret.DeletionTimestamp).To(BeNil())
+
+		Expect(update(shoot, resource(newSecret()))).To(Succeed())
+		released(secret)
+		Expect(deleteAll()).To(Succeed())
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Satisfy(apierrors.IsNotFound))
+	})
+
+	It("does not stand in the way of other Secrets when the program is away", func() {
+		shoot := newShoot(caches(privateCache), resource(newSecret()))
+		Expect(create(shoot)).To(Succeed())
+		secret, other := protected(shoot), newSecret()
+		Expect(testClient.Create(ctx, other)).To(Succeed())
+
+		DeferCleanup(func() { program.start() })
+		program.stop()
+		Expect(testClient.Delete(ctx, secret)).To(MatchError(ContainSubstring("failed calling webhook")))
+		Expect(testClient.Delete(ctx, other)).To(Succeed())
+		Expect(testClient.Create(ctx, newSecret())).To(Succeed())
+		Expect(create(newShoot(func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions = nil }))).To(Succeed())
+	})
+})
+
+// startReferenceController starts the controller of gardener-controller-manager
+// that puts finalizers on Secrets, for the tests of this container.
+func startReferenceController() {
+	GinkgoHelper()
+	mgr, err := manager.New(restConfig, manager.Options{
+		Scheme:  kubernetes.GardenScheme,
+		Metrics: metricsserver.Options{BindAddress: "0"},
+		Cache:   cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(shootreference.AddToManager(mgr, controllermanagerconfigv1alpha1.ShootReferenceControllerConfiguration{ConcurrentSyncs: ptr.To(5)})).To(Succeed())
+	mgrCtx, stop := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer GinkgoRecover()
+		defer close(stopped)
+		Expect(mgr.Start(mgrCtx)).To(Succeed())
+	}()
+	DeferCleanup(func() {
+		stop()
+		Eventually(stopped).WithTimeout(30 * time.Second).Should(BeClosed())
+	})
+}
+
+// protected returns the Secret that the Shoot's entry of spec.resources refers
+// to, once Gardener's finalizer is on it.
+func protected(shoot *gardencorev1beta1.Shoot, index ...int) *corev1.Secret {
+	GinkgoHelper()
+	secret := &corev1.Secret{}
+	secret.Namespace, secret.Name = namespace, shoot.Spec.Resources[append(index, 0)[0]].ResourceRef.Name
+	Eventually(func(g Gomega) {
+		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
+		g.Expect(controllerutil.ContainsFinalizer(secret, finalizer)).To(BeTrue())
+	}).WithTimeout(10 * time.Second).Should(Succeed())
+	return secret
+}
+
+// released waits until Gardener's finalizer is off.
+func released(secret *corev1.Secret) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
+		g.Expect(secret.Finalizers).To(BeEmpty())
+	}).WithTimeout(10 * time.Second).Should(Succeed())
+}
+
+// beProtected matches the webhook's refusal that names the Shoot, and where it uses the Secret.
+func beProtected(shoot string, use ...string) gomegatypes.GomegaMatcher {
+	return And(
+		MatchError(ContainSubstring(`admission webhook "secret.registry-cache-admission.extensions.gardener.cloud" denied the request`)),
+		Satisfy(apierrors.IsForbidden),
+		MatchError(ContainSubstring("Shoot "+shoot+" "+append(use, "")[0])),
+		MatchError(Not(ContainSubstring("hunter2"))),
+	)
+}

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package admission_test
+
+import (
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var _ = Describe("Warnings", func() {
+	It("reach whoever brings in what may hurt, once", func() {
+		var warnings warnings
+		config := rest.CopyConfig(restConfig)
+		config.WarningHandler = &warnings
+		warned, err := client.New(config, client.Options{Scheme: kubernetes.GardenScheme})
+		Expect(err).NotTo(HaveOccurred())
+
+		shoot := newShoot(caches(`{"upstream":"docker.io"},`+privateCache),
+			resource(newSecret(func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") })))
+		Expect(warned.Create(ctx, shoot)).To(Succeed())
+		Expect(warnings).To(ContainElements(
+			HavePrefix("Secret "+shoot.Spec.Resources[0].ResourceRef.Name+": the password ends in a line break"),
+			HavePrefix("cache private.example.com: every pod of the cluster can pull"),
+			HavePrefix("cache docker.io: without credentials, Docker Hub limits"),
+		))
+		Expect(warnings).NotTo(ContainElement(ContainSubstring("hunter2")))
+
+		warnings = nil
+		shoot.Labels["team"] = "a"
+		Expect(warned.Update(ctx, shoot)).To(Succeed())
+		resource(newSecret())(shoot)
+		Expect(warned.Update(ctx, shoot)).To(Succeed())
+		Expect(warnings).NotTo(ContainElement(Or(ContainSubstring("cache "), ContainSubstring("Secret "))))
+	})
+})
+
+// warnings are those that a client was sent.
+type warnings []string
+
+func (w *warnings) HandleWarningHeader(_ int, _ string, text string) { *w = append(*w, text) }

@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package controller_test
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+var _ = Describe("Credentials", func() {
+	const name = "registry-rotated-example-com"
+	private := v1alpha3.RegistryCache{
+		Upstream:            "rotated.example.com",
+		SecretReferenceName: new("upstream-credentials"),
+		HTTP:                &v1alpha3.HTTP{TLS: new(false)},
+	}
+	password := func(version string) map[string]string {
+		return map[string]string{"username": "robot", "password": "password of " + version}
+	}
+
+	It("are staged until the replicas use them, and told about, without a new pod", func(ctx SpecContext) {
+		s := newShoot(ctx)
+		credentialsOf := func(extension *extensionsv1alpha1.Extension) registry.CredentialsStatus {
+			GinkgoHelper()
+			Expect(get(extension)(ctx)).To(Succeed())
+			status := statusOf(extension)
+			Expect(status.Caches).To(HaveLen(1))
+			Expect(status.Caches[0].Credentials).NotTo(BeNil())
+			return *status.Caches[0].Credentials
+		}
+		rotateTo := func(version string) *extensionsv1alpha1.Extension {
+			GinkgoHelper()
+			s.createSecret(ctx, version, password(version), true)
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = version })
+			return s.reconcile(ctx, private)
+		}
+		secret := inShoot(&corev1.Secret{}, name+"-credentials")
+		expectDeployed := func(wanted, previous string) {
+			GinkgoHelper()
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(secret)(ctx)).To(Succeed())
+				g.Expect(string(secret.Data["name"])).To(Equal(wanted))
+				g.Expect(string(secret.Data["password"])).To(Equal("password of " + wanted))
+				if previous == "" {
+					g.Expect(secret.Data).To(HaveLen(3))
+					return
+				}
+				g.Expect(string(secret.Data["previous.name"])).To(Equal(previous))
+				g.Expect(string(secret.Data["previous.password"])).To(Equal("password of " + previous))
+			}).Should(Succeed())
+		}
+
+		By("The first")
+		s.refer(ctx, "upstream-credentials", "v1", password("v1"))
+		extension := s.reconcile(ctx, private)
+		Expect(credentialsOf(extension)).To(And(HaveField("SecretName", "v1"), HaveField("State", registry.CredentialsPending)))
+		expectDeployed("v1", "")
+		statefulSet := inShoot(&appsv1.StatefulSet{}, name)
+		Eventually(ctx, get(statefulSet)).Should(Succeed())
+
+		replica := newReplica(ctx, private.Upstream)
+		replica.say(credentials.Report{SecretName: "v1", State: credentials.StateActive})
+		Eventually(ctx, func() registry.CredentialsStatus { return credentialsOf(extension) }).Should(HaveField("State", registry.CredentialsActive))
+
+		By("The second, which the upstream rejects")
+		extension = rotateTo("v2")
+		Expect(credentialsOf(extension)).To(And(
+			HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v2"), HaveField("State", registry.CredentialsPending)))
+		expectDeployed("v2", "v1")
+		replica.say(credentials.Report{
+			SecretName: "v1", PendingSecretName: "v2", State: credentials.StateRejected, UpstreamStatusCode: http.StatusUnauthorized,
+			Message: "upstream rotated.example.com: it answered 401",
+		})
+		Eventually(ctx, func() registry.CredentialsStatus { return credentialsOf(extension) }).Should(And(
+			HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v2"), HaveField("State", registry.CredentialsRejected),
+			HaveField("UpstreamStatusCode", HaveValue(BeEquivalentTo(http.StatusUnauthorized)))))
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(get(extension)(ctx)).To(Succeed())
+			g.Expect(extension.Status.Conditions).To(ContainElement(And(
+				HaveField("Type", gardencorev1beta1.ShootSystemComponentsHealthy),
+				HaveField("Status", gardencorev1beta1.ConditionFalse),
+				HaveField("Codes", ContainElement(gardencorev1beta1.ErrorInfraUnauthorized)),
+				HaveField("Message", ContainSubstring(`The upstream rotated.example.com rejects with status 401 the Secret "v2"`)),
+			)))
+			events := &eventsv1.EventList{}
+			g.Expect(testClient.List(ctx, events, client.InNamespace(s.namespace))).To(Succeed())
+			g.Expect(events.Items).To(ContainElement(And(
+				HaveField("Reason", "CredentialsRejected"), HaveField("Type", corev1.EventTypeWarning), HaveField("Regarding.Kind", "Extension"))))
+		}).Should(Succeed())
+		expectDeployed("v2", "v1")
+
+		By("The third, which the upstream accepts")
+		extension = rotateTo("v3")
+		expectDeployed("v3", "v1")
+		Expect(credentialsOf(extension)).To(And(HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v3")))
+		replica.say(credentials.Report{SecretName: "v3", State: credentials.StateActive})
+		Eventually(ctx, func() registry.CredentialsStatus { return credentialsOf(extension) }).Should(And(
+			HaveField("SecretName", "v3"), HaveField("PendingSecretName", ""), HaveField("State", registry.CredentialsActive)))
+		expectDeployed("v3", "")
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(get(extension)(ctx)).To(Succeed())
+			g.Expect(extension.Status.Conditions).NotTo(ContainElement(HaveField("Codes", Not(BeEmpty()))))
+		}).Should(Succeed())
+
+		By("All of that with the same StatefulSet")
+		after := inShoot(&appsv1.StatefulSet{}, name)
+		Expect(get(after)(ctx)).To(Succeed())
+		Expect(after.UID).To(Equal(statefulSet.UID))
+		Expect(after.Generation).To(Equal(statefulSet.Generation))
+		Expect(after.Spec.Template).To(Equal(statefulSet.Spec.Template))
+	})
+})
+
+// replica is a pod that is reached as a real one is, through the API server.
+type replica struct {
+	mu     sync.Mutex
+	report credentials.Report
+}
+
+func newReplica(ctx context.Context, host string) *replica {
+	GinkgoHelper()
+	r := &replica{}
+	address := hostAddress()
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(config.DebugPort)))
+	Expect(err).NotTo(HaveOccurred())
+	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Second}
+	inBackground("replica", func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { _ = server.Close() })
+		_ = server.Serve(listener)
+		return nil
+	})
+
+	pod := inShoot(&corev1.Pod{}, upstream.Upstream(host).ResourceName()+"-0")
+	pod.Labels = component.Labels(upstream.Upstream(host))
+	pod.Spec.Containers = []corev1.Container{{Name: "registry-cache", Image: "example.com/registry-cache-server:v1"}}
+	Expect(testClient.Create(ctx, pod)).To(Succeed())
+	DeferCleanup(func(ctx context.Context) {
+		Expect(testClient.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+	})
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.PodIP = address
+	pod.Status.PodIPs = []corev1.PodIP{{IP: address}}
+	Expect(testClient.Status().Update(ctx, pod)).To(Succeed())
+	return r
+}
+
+func (r *replica) say(report credentials.Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report = report
+}
+
+// ServeHTTP says what it was told to.
+func (r *replica) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	if request.URL.Path != config.CredentialsPath {
+		http.NotFound(w, request)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(r.report)
+}
+
+// hostAddress is an address of this machine that is no loopback: API servers do not connect to those.
+func hostAddress() string {
+	GinkgoHelper()
+	addresses, err := net.InterfaceAddrs()
+	Expect(err).NotTo(HaveOccurred())
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.IsGlobalUnicast() && network.IP.To4() != nil {
+			return network.IP.String()
+		}
+	}
+	Skip("this machine has no address but loopback ones, which API servers do not connect to")
+	return ""
+}
