@@ -328,11 +328,14 @@ var _ = Describe("Extension", func() {
 
 		go func() {
 			defer GinkgoRecover()
-			extension := s.extension()
-			Eventually(ctx, func(g Gomega) {
-				g.Expect(get(extension)(ctx)).To(Succeed())
-				g.Expect(extension.Status.LastOperation).To(HaveValue(HaveField("State", gardencorev1beta1.LastOperationStateProcessing)))
-			}).Should(Succeed())
+			succeeded := func(ctx context.Context) (bool, error) {
+				extension := s.extension()
+				err := get(extension)(ctx)
+				last := extension.Status.LastOperation
+				return last != nil && last.State == gardencorev1beta1.LastOperationStateSucceeded, err
+			}
+			Eventually(ctx, succeeded).Should(BeFalse())
+			Consistently(ctx, succeeded).Should(BeFalse())
 			release(ctx)
 		}()
 		s.reconcile(ctx, hub)
