@@ -99,8 +99,12 @@ func isActive(status *registry.CredentialsStatus, name string) bool {
 }
 
 // stagedStatus returns what to say about the credential of a cache that has just
-// been deployed: what was said before, as long as it is about the same one.
+// been deployed: what was said before, as long as it is about the same one, or
+// the cache stays as it is.
 func stagedStatus(before *registry.CredentialsStatus, cache component.Values, now metav1.Time) *registry.CredentialsStatus {
+	if cache.Kept != nil {
+		return before
+	}
 	wanted, previous := cache.Credential, cache.PreviousCredential
 	if wanted == nil {
 		return nil

@@ -41,7 +41,7 @@ var _ = Describe("Volumes", func() {
 		object.SetLabels(component.Labels(upstream.Upstream(host)))
 	}
 	sizes := func(caches []component.Values) []string {
-		var out []string
+		out := make([]string, 0, len(caches))
 		for _, cache := range caches {
 			out = append(out, cache.Cache.Volume.Size.String())
 		}

@@ -218,7 +218,14 @@ var _ = Describe("Extension", func() {
 			}).Should(Succeed())
 			extension := s.extension()
 			Expect(get(extension)(ctx)).To(Succeed())
-			Expect(statusOf(extension)).To(Equal(before))
+			after := statusOf(extension)
+			Expect(after.CASecretName).To(Equal(before.CASecretName))
+			Expect(after.Caches).To(HaveLen(2))
+			for i, cache := range before.Caches {
+				Expect(after.Caches[i].Upstream).To(Equal(cache.Upstream))
+				Expect(after.Caches[i].Endpoint).To(Equal(cache.Endpoint))
+			}
+			Expect(after.Caches[1].Credentials).To(HaveValue(And(HaveField("SecretName", "v1"), HaveField("PendingSecretName", ""))))
 
 			By("Mend it")
 			s.createSecret(ctx, "v3", map[string]string{"username": "robot$puller", "password": "new"}, true)
