@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3"
-	v2 "github.com/distribution/distribution/v3/registry/api/v2"
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -214,7 +214,7 @@ func (e *Engine) statUpstream(ctx context.Context, repository string, d digest.D
 }
 
 func v2ErrorBlobUnknown(d digest.Digest) error {
-	return v2.ErrorCodeBlobUnknown.WithDetail(d)
+	return errcode.ErrorCodeBlobUnknown.WithDetail(d)
 }
 
 // Get implements distribution.BlobProvider.

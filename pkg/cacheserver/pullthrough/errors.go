@@ -16,9 +16,9 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
-// errorBadGateway is what clients see when the upstream refuses the cache, or breaks the protocol. Distribution has no
+// errBadGateway is what clients see when the upstream refuses the cache, or breaks the protocol. Distribution has no
 // code for that.
-var errorBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescriptor{
+var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescriptor{
 	Value:          "BAD_GATEWAY",
 	Message:        "the upstream registry refused the cache",
 	Description:    "Returned by a cache whose upstream refuses its credential or answers out of protocol.",
@@ -35,7 +35,7 @@ func clientError(ctx context.Context, err error, notFound error) error {
 	case upstream.NotFound:
 		return notFound
 	case upstream.Unauthorized, upstream.Invalid:
-		return errorBadGateway.WithMessage(e.Error())
+		return errBadGateway.WithMessage(e.Error())
 	case upstream.RateLimited:
 		if w, ok := ctx.Value("http.response").(http.ResponseWriter); ok {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))

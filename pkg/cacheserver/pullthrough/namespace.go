@@ -12,7 +12,6 @@ import (
 
 	"github.com/distribution/distribution/v3"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	v2 "github.com/distribution/distribution/v3/registry/api/v2"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
@@ -90,7 +89,7 @@ func (e *Engine) Referrers(prefix string, next http.Handler) http.Handler {
 		}
 		document, err := e.document(ctx, name, "referrers/"+d.String(), query)
 		if err != nil {
-			_ = errcode.ServeJSON(w, clientError(ctx, err, v2.ErrorCodeManifestUnknown.WithDetail(d)))
+			_ = errcode.ServeJSON(w, clientError(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d)))
 			return
 		}
 		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")

@@ -68,7 +68,8 @@ func (a *accounts) all() []user {
 }
 
 func (a *accounts) load(pullers []Account) error {
-	users := []user{{Account: a.pusher, actions: []string{"pull", "push", "delete"}}}
+	users := make([]user, 0, 1+len(pullers))
+	users = append(users, user{Account: a.pusher, actions: []string{"pull", "push", "delete"}})
 	for _, puller := range pullers {
 		users = append(users, user{Account: puller, actions: []string{"pull"}})
 	}

@@ -98,7 +98,7 @@ func (x *Index) Parents(child digest.Digest, visit func(manifest digest.Digest) 
 	return x.view(func(tx *bolt.Tx) error {
 		cursor := tx.Bucket(bucketParents).Cursor()
 		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Next() {
-			if manifest, _, ok := parseKey(k[len(prefix):]); ok && !visit(manifest) {
+			if manifest, ok := parseKey(k[len(prefix):]); ok && !visit(manifest) {
 				return nil
 			}
 		}

@@ -123,7 +123,7 @@ func (x *Index) Each(visit func(d digest.Digest, record Record) error) error {
 			cursor := tx.Bucket(bucketObjects).Cursor()
 			k, v := cursor.Seek(next)
 			for ; k != nil && len(entries) < chunk; k, v = cursor.Next() {
-				d, _, ok := parseKey(k)
+				d, ok := parseKey(k)
 				record, fine := decodeRecord(v)
 				if ok && fine {
 					entries = append(entries, entry{d, record})

@@ -91,15 +91,15 @@ func key(d digest.Digest) []byte {
 	return out
 }
 
-// parseKey reads the key at the beginning of in and returns what follows.
-func parseKey(in []byte) (d digest.Digest, rest []byte, ok bool) {
+// parseKey reads the key at the beginning of in.
+func parseKey(in []byte) (d digest.Digest, ok bool) {
 	if len(in) == 0 {
-		return "", nil, false
+		return "", false
 	}
 	for algorithm, code := range algorithms {
 		if size := 1 + algorithm.Size(); code == in[0] && len(in) >= size {
-			return digest.NewDigestFromBytes(algorithm, in[1:size]), in[size:], true
+			return digest.NewDigestFromBytes(algorithm, in[1:size]), true
 		}
 	}
-	return "", nil, false
+	return "", false
 }

@@ -49,7 +49,7 @@ var _ = Describe("Directory", func() {
 		write("username", "robot")
 		write("password", "first\n#: *")
 		_, c := lookup(f, "a")
-		Expect(c == credentials.Credential{Username: "robot", Password: "first\n#: *"}).To(BeTrue(), "byte for byte")
+		Expect(c).To(Equal(credentials.Credential{Username: "robot", Password: "first\n#: *"}), "byte for byte")
 
 		write("password", "second-one")
 		_, c = lookup(f, "a")

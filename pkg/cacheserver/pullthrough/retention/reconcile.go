@@ -158,7 +158,7 @@ func (k *Keeper) compare(ctx context.Context, d digest.Digest) error {
 	verifier := d.Verifier()
 	for {
 		n, err := io.CopyN(verifier, file, scrubBytes)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

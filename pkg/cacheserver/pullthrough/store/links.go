@@ -5,6 +5,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -68,7 +69,7 @@ func (s *Store) Tag(repository, tag string) (digest.Digest, error) {
 	defer file.Close()
 	var buffer [maxLink]byte
 	n, err := io.ReadFull(file, buffer[:])
-	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("reading tag %s of %s: %w", tag, repository, err)
 	}
 	d, err := digest.Parse(string(buffer[:n]))

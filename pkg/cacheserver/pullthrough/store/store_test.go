@@ -55,7 +55,7 @@ var _ = Describe("Store", func() {
 
 	// files lists everything below the root.
 	files := func() (paths []string) {
-		Expect(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		Expect(filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil && path != root {
 				paths = append(paths, path)
 			}

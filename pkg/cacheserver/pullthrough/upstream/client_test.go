@@ -178,7 +178,7 @@ var _ = Describe("Client", func() {
 
 		It("goes to a realm on another host only if that is allowed", func(ctx context.Context) {
 			var shown atomic.Int32
-			foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				shown.Add(1)
 				_ = json.NewEncoder(w).Encode(map[string]string{"token": "t-" + password})
 			}))

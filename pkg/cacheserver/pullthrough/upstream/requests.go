@@ -198,7 +198,7 @@ func newPatientBody(body io.ReadCloser, idle time.Duration, cancel context.Cance
 func (b *patientBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.idle)
 	n, err := b.body.Read(p)
-	if inTime := b.timer.Stop(); !inTime && err != nil && err != io.EOF {
+	if inTime := b.timer.Stop(); !inTime && err != nil && !errors.Is(err, io.EOF) {
 		err = b.expired()
 	}
 	return n, err
