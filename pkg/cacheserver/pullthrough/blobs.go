@@ -55,7 +55,7 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return clientError(ctx, err, unknown)
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // It was only read.
 
 	h := w.Header()
 	h.Set("ETag", `"`+d.String()+`"`)
@@ -226,7 +226,7 @@ func (b *blobStore) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // It was only read.
 	if c.file != nil {
 		return io.ReadAll(c.file)
 	}

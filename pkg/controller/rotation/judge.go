@@ -88,5 +88,5 @@ func statusCode(report *credentials.Report) *int32 {
 	if report.UpstreamStatusCode == 0 {
 		return nil
 	}
-	return new(int32(report.UpstreamStatusCode)) //nolint:gosec // An HTTP status.
+	return new(int32(report.UpstreamStatusCode))
 }

@@ -99,7 +99,7 @@ func report(ctx context.Context, shoot kubernetes.Interface, pod string) *creden
 	if err != nil {
 		return nil
 	}
-	defer body.Close() //nolint:errcheck // All that is of interest has been read.
+	defer body.Close()
 	answer := &credentials.Report{}
 	if json.NewDecoder(io.LimitReader(body, maxReport)).Decode(answer) != nil {
 		return nil

@@ -47,7 +47,7 @@ func (a *AccessLog) Requests(text string) ([]Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() //nolint:errcheck // It was only read.
+	defer file.Close()
 	if _, err := file.Seek(a.start, io.SeekStart); err != nil {
 		return nil, err
 	}

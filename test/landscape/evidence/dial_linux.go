@@ -48,7 +48,7 @@ func enterNetwork(pid int) error {
 	if err != nil {
 		return err
 	}
-	defer namespace.Close() //nolint:errcheck // It was only read.
+	defer namespace.Close()
 	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("could not enter the network of the landscape: %w", err)
 	}
