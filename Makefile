@@ -85,11 +85,20 @@ verify: ## Check that generated files, modules, format and lint are clean.
 	@hack/verify.sh
 
 .PHONY: test
-test: test-unit test-e2e ## Run all tests; journeys on the landscape only as root on Linux.
+test: test-unit test-cache test-e2e ## Run all tests; journeys on the landscape only as root on Linux.
 
 .PHONY: test-unit
 test-unit: landscape ## Run the unit and integration tests with the race detector.
 	@hack/test-unit.sh
+
+.PHONY: test-cache
+test-cache: ## Put every fault, and the checks of the distribution specification, to the cache server.
+	@echo "==> Faults and conformance of the cache server"
+	@LARDER_FAULTS_IMPLEMENTATIONS=ours go test -count=1 -p 1 -timeout 20m ./test/faults ./test/conformance
+
+.PHONY: faults
+faults: ## Put every fault to the cache server and to stock Distribution, and print the matrix.
+	@go test -count=1 -v -timeout 20m ./test/faults
 
 .PHONY: test-e2e
 test-e2e: landscape ## Run the journeys on the landscape, which is started for it if need be.
@@ -102,6 +111,10 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 .PHONY: bench
 bench: ## Run the cache beside stock Distribution and a plain file server, and print the ratios.
 	@go run ./test/bench -runs 3
+
+.PHONY: bench-admission
+bench-admission: landscape ## Measure the admission component beside a garden with 2,000 Shoots and 5,000 Secrets.
+	@parts=$$($(LANDSCAPE) parts); TEST_ASSET_ETCD=$$parts/etcd TEST_ASSET_KUBE_APISERVER=$$parts/kube-apiserver go run ./test/bench/admission
 
 .PHONY: update-golden
 update-golden: ## Write the golden files anew.

@@ -166,6 +166,15 @@ var _ = Describe("charts", func() {
 		}
 	})
 
+	DescribeTable("lets the garden call the admission component", func(webhookConfig values, url string) {
+		objects := render(runtimeChart, "garden", values{"webhookConfig": webhookConfig})
+		Expect(typed[appsv1.Deployment](objects, "Deployment")[0].Spec.Template.Spec.Containers[0].Args).To(ContainElement("--webhook-config-url=" + url))
+	},
+		Entry("by its Service", values{}, "gardener-extension-registry-cache-admission.garden:443"),
+		Entry("by another port of its Service", values{"servicePort": 8443}, "gardener-extension-registry-cache-admission.garden:8443"),
+		Entry("by a host of one's own", values{"url": "webhook.example.com"}, "webhook.example.com"),
+	)
+
 	It("gives the controller files that it can read", func() {
 		dir := GinkgoT().TempDir()
 		read := 0

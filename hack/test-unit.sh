@@ -14,5 +14,5 @@ parts=$(bin/landscape parts)
 export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserver KUBEBUILDER_ASSETS=$parts
 
 echo "==> Unit and integration tests (a first compilation with the race detector takes minutes)"
-mapfile -t packages < <(go list ./... | grep -v '/test/e2e')
+mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|faults|conformance)$')
 go test -race -timeout 20m "$@" "${packages[@]}"

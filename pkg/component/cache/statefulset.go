@@ -15,13 +15,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
+// maxReplicas is the number of replicas of a highly available cache.
+const maxReplicas = 2
+
 // StatefulSet returns the StatefulSet that runs the cache server.
 //
-// Claims go with the cache, and with the replica when high availability is
-// switched off: the ManagedResource is told to delete the former, the retention
-// policy the latter. The policy does not make the claims depend on the
-// StatefulSet itself, since that is re-created, without touching pods and
-// claims, when a field changes that cannot be updated.
+// Claims outlive replicas and the StatefulSet itself: that is re-created, without
+// touching pods and claims, when a field changes that cannot be updated, and
+// whoever scales it to zero wants a warm cache afterwards. The ManagedResource is
+// told to delete the claims with the cache, and the controller deletes those that
+// [SurplusClaims] names.
 func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 	template, err := podTemplate(values)
 	if err != nil {
@@ -44,7 +47,7 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
 			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 				WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
-				WhenScaled:  appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
+				WhenScaled:  appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
 			},
 			Template:             template,
 			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{volumeClaimTemplate(values)},
@@ -54,9 +57,18 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 
 func (v Values) replicas() int32 {
 	if v.Cache.HighAvailability.Enabled {
-		return 2
+		return maxReplicas
 	}
 	return 1
+}
+
+// SurplusClaims returns the names of the claims that a cache has only while it is highly available, if it is not.
+func SurplusClaims(values Values) []string {
+	var names []string
+	for ordinal := values.replicas(); ordinal < maxReplicas; ordinal++ {
+		names = append(names, ClaimName(values.Name(), int(ordinal)))
+	}
+	return names
 }
 
 func podTemplate(values Values) (corev1.PodTemplateSpec, error) {

@@ -6,6 +6,7 @@ package cache
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // TLSSecret returns the Secret with the server certificate of a cache.
@@ -18,6 +19,11 @@ func TLSSecret(values Values) *corev1.Secret {
 			corev1.TLSPrivateKeyKey: values.Certificate.Key,
 		},
 	}
+}
+
+func isTLSSecret(object client.Object) bool {
+	secret, ok := object.(*corev1.Secret)
+	return ok && secret.Type == corev1.SecretTypeTLS
 }
 
 func (v Values) tlsSecretName() string {

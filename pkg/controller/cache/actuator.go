@@ -39,7 +39,8 @@ type Actuator struct {
 }
 
 // Reconcile deploys the caches. It does not wait until they run: a Shoot that
-// is being created has no nodes before this is done.
+// is being created has no nodes before this is done. What is wrong with one cache
+// is no reason to neglect the others: it is reported in the end.
 func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
@@ -49,7 +50,7 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 		log.Info("Shoot is hibernated, its caches stay as they are until it wakes up")
 		return nil
 	}
-	caches, err := a.readCaches(ctx, ex, cluster)
+	caches, problems, err := a.readCaches(ctx, ex, cluster)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
-	caches, problems, err := expandClaims(ctx, log, shoot, caches)
+	caches, refusals, err := expandClaims(ctx, log, shoot, caches)
 	if err != nil {
 		return err
 	}
@@ -82,13 +83,16 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := a.replaceOutgrownStatefulSets(ctx, log, shoot, ex.Namespace, caches); err != nil {
 		return err
 	}
+	if err := deleteSurplusClaims(ctx, log, shoot, caches); err != nil {
+		return err
+	}
 	if err := a.updateStatus(ctx, ex, caches, addresses, certificates.caBundleName); err != nil {
 		return err
 	}
 	if err := certificates.deleteUnused(ctx); err != nil {
 		return err
 	}
-	return joined(problems)
+	return joined(append(problems, refusals...))
 }
 
 // Restore is Reconcile: all that has to survive a change of seed is the CA, and gardenlet carries that.

@@ -6,7 +6,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/Masterminds/semver/v3"
@@ -28,28 +27,29 @@ import (
 )
 
 // readCaches returns what the caches are deployed with, as far as it does not
-// depend on the Shoot's API server. All that is wrong with the credentials is
-// reported at once.
-func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]component.Values, error) {
+// depend on the Shoot's API server, and a problem for each that cannot be
+// deployed as its owner wants. Such a cache stays as it is deployed; if it never
+// was, it is left out.
+func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]component.Values, []error, error) {
 	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
-		return nil, configurationProblem(fmt.Errorf("could not decode the providerConfig of extension %s: %w", ex.Spec.Type, err))
+		return nil, nil, configurationProblem(fmt.Errorf("could not decode the providerConfig of extension %s: %w", ex.Spec.Type, err))
 	}
 	version, err := semver.NewVersion(cluster.Shoot.Spec.Kubernetes.Version)
 	if err != nil {
-		return nil, fmt.Errorf("could not parse the Kubernetes version %q of the Shoot: %w", cluster.Shoot.Spec.Kubernetes.Version, err)
+		return nil, nil, fmt.Errorf("could not parse the Kubernetes version %q of the Shoot: %w", cluster.Shoot.Spec.Kubernetes.Version, err)
 	}
 	image, err := a.Images.FindImage(imagevector.RegistryCacheServer, gardenerimagevector.TargetVersion(version.String()))
 	if err != nil {
-		return nil, fmt.Errorf("could not find the image of the cache server: %w", err)
+		return nil, nil, fmt.Errorf("could not find the image of the cache server: %w", err)
 	}
 
 	if err := a.awaitCopies(ctx, ex.Namespace, cluster.Shoot, config.Caches); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var (
-		caches []component.Values
-		errs   []error
+		caches   []component.Values
+		problems []error
 	)
 	for _, cache := range config.Caches {
 		values := component.Values{
@@ -61,12 +61,18 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 		if reference := cache.SecretReferenceName; reference != nil {
 			values.Credential, err = a.readCredential(ctx, ex.Namespace, cluster.Shoot, *reference)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("cache %s: %w", cache.Upstream, err))
+				problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
+				if values.Kept, err = a.deployedObjects(ctx, ex.Namespace, values.Name()); err != nil {
+					return nil, nil, err
+				}
+				if values.Kept == nil {
+					continue
+				}
 			}
 		}
 		caches = append(caches, values)
 	}
-	return caches, errors.Join(errs...)
+	return caches, problems, nil
 }
 
 // awaitCopies waits until the Secrets that caches refer to are in the seed, or

@@ -12,6 +12,7 @@ import (
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -73,18 +74,21 @@ var _ = Describe("A referenced Secret that is not in the seed yet", func() {
 				return err
 			},
 		}).Build()
-		caches, err := actuator.readCaches(ctx, ex, cluster)
+		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
 		Expect(err).NotTo(HaveOccurred())
+		Expect(problems).To(BeEmpty())
 		Expect(caches).To(ConsistOf(HaveField("Credential.Username", "user")))
 	})
 
 	It("is an error that is tried again when it does not come", func(ctx SpecContext) {
-		actuator.Client, actuator.CopyTimeout = fakeclient.NewClientBuilder().Build(), time.Millisecond
-		_, err := actuator.readCaches(ctx, ex, cluster)
-		Expect(err).To(MatchError(And(
+		actuator.Client, actuator.CopyTimeout = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).Build(), time.Millisecond
+		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches).To(BeEmpty())
+		Expect(problems).To(ConsistOf(MatchError(And(
 			ContainSubstring("cache docker.io"), ContainSubstring(`Secret "v2"`), ContainSubstring(`entry "docker-hub"`),
-			ContainSubstring("not been copied to the seed yet"), ContainSubstring("exists in the namespace of the Shoot"))))
-		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
+			ContainSubstring("not been copied to the seed yet"), ContainSubstring("exists in the namespace of the Shoot")))))
+		Expect(v1beta1helper.ExtractErrorCodes(problems[0])).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
 	})
 
 	It("is not waited for by a reconciliation that ends", func(ctx SpecContext) {
@@ -95,7 +99,7 @@ var _ = Describe("A referenced Secret that is not in the seed yet", func() {
 				return c.Get(ctx, key, object, options...)
 			},
 		}).Build()
-		_, err := actuator.readCaches(ended, ex, cluster)
+		_, _, err := actuator.readCaches(ended, ex, cluster)
 		Expect(err).To(MatchError(context.Canceled))
 	})
 })

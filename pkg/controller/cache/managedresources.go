@@ -15,6 +15,7 @@ import (
 	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	"github.com/gardener/gardener/pkg/utils/managedresources"
 	"github.com/gardener/gardener/pkg/utils/retry"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -58,6 +59,34 @@ func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []
 		objects = append(objects, cacheObjects...)
 	}
 	return a.deploy(ctx, namespace, ManagedResource, objects)
+}
+
+// deployedObjects returns the objects of a cache as they were deployed last, or nil if the cache never was.
+func (a *Actuator) deployedObjects(ctx context.Context, namespace, cacheName string) ([]client.Object, error) {
+	managedResource := newManagedResource(namespace, ManagedResource)
+	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("could not read ManagedResource %s: %w", ManagedResource, err)
+	}
+	if managedResource.DeletionTimestamp != nil {
+		return nil, nil
+	}
+	var deployed []client.Object
+	for _, reference := range managedResource.Spec.SecretRefs {
+		secret := &corev1.Secret{}
+		if err := a.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: reference.Name}, secret); err != nil {
+			return nil, fmt.Errorf("could not read the Secret of ManagedResource %s: %w", ManagedResource, err)
+		}
+		objects, err := managedresources.ExtractObjectsFromSecret(kubernetes.ShootCodec.UniversalDeserializer(), secret)
+		if err != nil {
+			return nil, fmt.Errorf("could not decode the objects of ManagedResource %s: %w", ManagedResource, err)
+		}
+		for _, object := range objects {
+			if component.NameOf(object) == cacheName {
+				deployed = append(deployed, object)
+			}
+		}
+	}
+	return deployed, nil
 }
 
 // deploy creates or updates a ManagedResource. With a StatefulSet that is no

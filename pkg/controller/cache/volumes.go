@@ -11,12 +11,14 @@ import (
 	"slices"
 
 	kubernetesutils "github.com/gardener/gardener/pkg/utils/kubernetes"
+	"github.com/gardener/gardener/pkg/utils/retry"
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	component "github.com/larder-project/larder/pkg/component/cache"
@@ -143,11 +145,57 @@ func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.Statef
 	return nil
 }
 
-// byName returns the caches by the name of their objects.
+// deleteSurplusClaims deletes the claims of caches that are no longer highly
+// available, once their StatefulSets do without: a replica that comes back
+// would wait for a claim that is about to go.
+func deleteSurplusClaims(ctx context.Context, log logr.Logger, shoot client.Client, caches []component.Values) error {
+	claims := &corev1.PersistentVolumeClaimList{}
+	if err := shoot.List(ctx, claims, component.Selection...); err != nil {
+		return fmt.Errorf("could not list the volume claims of the caches in the Shoot: %w", err)
+	}
+	wanted := byName(caches)
+	for _, claim := range claims.Items {
+		cache, ok := wanted[component.NameOf(&claim)]
+		if !ok || claim.DeletionTimestamp != nil || !slices.Contains(component.SurplusClaims(cache), claim.Name) {
+			continue
+		}
+		if err := waitUntilScaledDown(ctx, shoot, cache); err != nil {
+			return err
+		}
+		log.Info("Deleting volume claim of a replica that is no more", "claim", claim.Name)
+		if err := shoot.Delete(ctx, &claim); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("could not delete the volume claim %s: %w", claim.Name, err)
+		}
+	}
+	return nil
+}
+
+// waitUntilScaledDown waits until gardener-resource-manager has scaled the StatefulSet of a cache to one replica.
+func waitUntilScaledDown(ctx context.Context, shoot client.Client, cache component.Values) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	statefulSet := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: component.Namespace, Name: cache.Name()}}
+	if err := retry.Until(ctx, pollInterval, func(ctx context.Context) (bool, error) {
+		if err := shoot.Get(ctx, client.ObjectKeyFromObject(statefulSet), statefulSet); err != nil {
+			return retry.MinorError(err)
+		}
+		if replicas := ptr.Deref(statefulSet.Spec.Replicas, 1); replicas > 1 {
+			return retry.MinorError(fmt.Errorf("it has %d replicas", replicas))
+		}
+		return retry.Ok()
+	}); err != nil {
+		return fmt.Errorf("could not wait until the StatefulSet %s is scaled down: %w", cache.Name(), err)
+	}
+	return nil
+}
+
+// byName returns the caches by the name of their objects, without those that stay as they are.
 func byName(caches []component.Values) map[string]component.Values {
 	named := make(map[string]component.Values, len(caches))
 	for _, cache := range caches {
-		named[cache.Name()] = cache
+		if cache.Kept == nil {
+			named[cache.Name()] = cache
+		}
 	}
 	return named
 }

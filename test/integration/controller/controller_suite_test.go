@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,6 +160,7 @@ func collectGarbage(ctx context.Context) error {
 		// Errors are conflicts, and mended by the next turn.
 		statefulSets := &appsv1.StatefulSetList{}
 		_ = testClient.List(ctx, statefulSets)
+		collectPods(ctx, statefulSets.Items)
 		for _, statefulSet := range statefulSets.Items {
 			_ = release(&statefulSet, metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents)
 		}
@@ -169,6 +171,28 @@ func collectGarbage(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// collectPods orphans the pods of StatefulSets that are deleted like that, and
+// deletes the pods of others that are deleted, or gone.
+func collectPods(ctx context.Context, statefulSets []appsv1.StatefulSet) {
+	pods := &corev1.PodList{}
+	_ = testClient.List(ctx, pods)
+	for _, pod := range pods.Items {
+		owner := metav1.GetControllerOf(&pod)
+		if owner == nil {
+			continue
+		}
+		i := slices.IndexFunc(statefulSets, func(statefulSet appsv1.StatefulSet) bool { return statefulSet.UID == owner.UID })
+		switch {
+		case i >= 0 && statefulSets[i].DeletionTimestamp == nil:
+		case i >= 0 && controllerutil.ContainsFinalizer(&statefulSets[i], metav1.FinalizerOrphanDependents):
+			pod.OwnerReferences = nil
+			_ = testClient.Update(ctx, &pod)
+		default:
+			_ = testClient.Delete(ctx, &pod, client.GracePeriodSeconds(0))
+		}
+	}
 }
 
 func startExtension(ctx context.Context) {

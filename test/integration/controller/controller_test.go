@@ -140,11 +140,15 @@ var _ = Describe("Extension", func() {
 			}
 		}
 
-		It("deploys nothing, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
+		It("deploys the other caches, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
 			s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot"})
 			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "cannot be used")
-			Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
-			Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
+			extension := s.extension()
+			Expect(get(extension)(ctx)).To(Succeed())
+			Expect(statusOf(extension).Caches).To(ConsistOf(HaveField("Upstream", "docker.io")))
+			Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
+			Expect(get(inShoot(&appsv1.StatefulSet{}, privateName))(ctx)).To(beNotFound())
+			Expect(get(inShoot(&corev1.Service{}, privateName))(ctx)).To(beNotFound())
 
 			s.createSecret(ctx, "v2", credential, true)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
@@ -184,23 +188,48 @@ var _ = Describe("Extension", func() {
 			Expect(lastError.Description).NotTo(ContainSubstring("example: "))
 		})
 
-		It("leaves the caches that run alone", func(ctx SpecContext) {
+		It("keeps a cache that runs as it is, and goes on with the others", func(ctx SpecContext) {
+			plain, secure := hub, private
+			plain.HTTP, secure.HTTP = &v1alpha3.HTTP{TLS: new(false)}, nil
 			s.refer(ctx, "upstream-credentials", "v1", credential)
-			before := s.reconcile(ctx, hub, private).Status.ProviderStatus
-			config := inShoot(&corev1.Secret{}, privateName+"-credentials")
+			before := statusOf(s.reconcile(ctx, plain, secure))
+			Expect(before.CASecretName).NotTo(BeNil())
+			config, statefulSet := inShoot(&corev1.Secret{}, privateName+"-credentials"), inShoot(&appsv1.StatefulSet{}, privateName)
 			Eventually(ctx, get(config)).Should(Succeed())
-			data := config.Data
+			Eventually(ctx, get(statefulSet)).Should(Succeed())
+			data, generation := config.Data, statefulSet.Generation
 
 			s.createSecret(ctx, "v2", credential, false)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v2" })
-			expectProblem(s.reconcileWithError(ctx, hub, private), `Secret "v2"`)
+			plain.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+			secure.HighAvailability = plain.HighAvailability
+			expectProblem(s.reconcileWithError(ctx, plain, secure), `Secret "v2"`)
+			Eventually(ctx, func(g Gomega) {
+				other := inShoot(&appsv1.StatefulSet{}, hubName)
+				g.Expect(get(other)(ctx)).To(Succeed())
+				g.Expect(other.Spec.Replicas).To(HaveValue(Equal(int32(2))))
+			}).Should(Succeed())
 			Consistently(ctx, func(g Gomega) {
 				g.Expect(get(config)(ctx)).To(Succeed())
 				g.Expect(config.Data).To(Equal(data))
+				g.Expect(get(statefulSet)(ctx)).To(Succeed())
+				g.Expect(statefulSet.Generation).To(Equal(generation))
+				g.Expect(get(inShoot(&corev1.Secret{}, privateName+"-tls"))(ctx)).To(Succeed())
 			}).Should(Succeed())
 			extension := s.extension()
 			Expect(get(extension)(ctx)).To(Succeed())
-			Expect(extension.Status.ProviderStatus).To(Equal(before))
+			Expect(statusOf(extension)).To(Equal(before))
+
+			By("Mend it")
+			s.createSecret(ctx, "v3", map[string]string{"username": "robot$puller", "password": "new"}, true)
+			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v3" })
+			s.reconcile(ctx, plain, secure)
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(get(config)(ctx)).To(Succeed())
+				g.Expect(config.Data).NotTo(Equal(data))
+				g.Expect(get(statefulSet)(ctx)).To(Succeed())
+				g.Expect(statefulSet.Spec.Replicas).To(HaveValue(Equal(int32(2))))
+			}).Should(Succeed())
 		})
 	})
 
@@ -222,6 +251,28 @@ var _ = Describe("Extension", func() {
 			g.Expect(get(claim)(ctx)).To(Succeed())
 			g.Expect(claim.DeletionTimestamp).To(BeNil())
 		}).Should(Succeed())
+	})
+
+	It("removes a replica's volume when high availability is switched off, and not when a cache is scaled down", func(ctx SpecContext) {
+		available := hub
+		available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
+		s.reconcile(ctx, available)
+		statefulSet := inShoot(&appsv1.StatefulSet{}, hubName)
+		Eventually(ctx, get(statefulSet)).Should(Succeed())
+		Expect(statefulSet.Spec.PersistentVolumeClaimRetentionPolicy.WhenScaled).To(Equal(appsv1.RetainPersistentVolumeClaimRetentionPolicyType))
+		first, second := createClaim(ctx, hubName), newClaim(component.ClaimName(hubName, 1))
+		second.Labels = first.Labels
+		Expect(testClient.Create(ctx, second)).To(Succeed())
+		s.reconcile(ctx, available)
+		Expect(get(second)(ctx)).To(Succeed())
+		Expect(second.DeletionTimestamp).To(BeNil())
+
+		s.reconcile(ctx, hub)
+		Eventually(ctx, get(second)).Should(beNotFound())
+		Expect(get(statefulSet)(ctx)).To(Succeed())
+		Expect(statefulSet.Spec.Replicas).To(HaveValue(Equal(int32(1))))
+		Expect(get(first)(ctx)).To(Succeed())
+		Expect(first.DeletionTimestamp).To(BeNil())
 	})
 
 	It("removes everything when it is deleted", func(ctx SpecContext) {
@@ -415,32 +466,6 @@ var _ = Describe("Extension", func() {
 			Expect(get(extension)(ctx)).To(Succeed())
 			Expect(statusOf(extension).Caches).To(HaveLen(2))
 		})
-	})
-
-	It("takes over a StatefulSet of another kind with its volume", func(ctx SpecContext) {
-		claim := createClaim(ctx, hubName)
-		labels := map[string]string{"app": hubName, "upstream-host": "docker.io"}
-		other := inShoot(&appsv1.StatefulSet{}, hubName)
-		other.Spec = appsv1.StatefulSetSpec{
-			ServiceName: "other",
-			Selector:    &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "registry-cache", Image: "example.com/registry:3"}}},
-			},
-			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{*newClaim(component.VolumeClaimTemplate)},
-		}
-		Expect(testClient.Create(ctx, other)).To(Succeed())
-
-		s.reconcile(ctx, hub)
-		Eventually(ctx, func(g Gomega) {
-			taken := inShoot(&appsv1.StatefulSet{}, hubName)
-			g.Expect(get(taken)(ctx)).To(Succeed())
-			g.Expect(taken.Spec.ServiceName).To(Equal(hubName))
-			g.Expect(taken.Spec.PodManagementPolicy).To(Equal(appsv1.ParallelPodManagement))
-		}).Should(Succeed())
-		Expect(get(claim)(ctx)).To(Succeed())
-		Expect(claim.DeletionTimestamp).To(BeNil())
 	})
 
 	It("refuses a configuration of an unknown version", func(ctx SpecContext) {

@@ -107,7 +107,7 @@ func (s *Store) unlink(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("removing a link: %w", err)
 	}
-	prune(dir, s.path("repositories"))
+	s.prune(dir, s.path("repositories"))
 	return nil
 }
 

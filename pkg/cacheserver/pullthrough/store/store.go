@@ -51,6 +51,8 @@ type Store struct {
 	disk Disk
 	// locks keep the commit and the removal of the same digest apart.
 	locks [lockCount]sync.Mutex
+	// tree keeps the creation of a directory together with its first use apart from the removal of empty ones.
+	tree sync.RWMutex
 }
 
 // Disk is the part of the operating system that tests replace to make a disk full or broken.
@@ -166,7 +168,7 @@ func (s *Store) blobData(d digest.Digest) string {
 func (s *Store) writeFile(path string, content []byte) error {
 	temporary := path + "." + uuid.NewString() + ".tmp"
 	var file File
-	err := withDirectory(path, func() (err error) {
+	err := s.withDirectory(path, func() (err error) {
 		file, err = s.disk.Create(temporary)
 		return err
 	})
@@ -181,7 +183,7 @@ func (s *Store) writeFile(path string, content []byte) error {
 		err = closing
 	}
 	if err == nil {
-		err = withDirectory(path, func() error { return os.Rename(temporary, path) })
+		err = s.withDirectory(path, func() error { return os.Rename(temporary, path) })
 	}
 	if err != nil {
 		_ = os.Remove(temporary)
@@ -189,23 +191,25 @@ func (s *Store) writeFile(path string, content []byte) error {
 	return err
 }
 
-// withDirectory runs do with the directory of path in place. Pruning may take an empty directory away between its
-// creation and its use, so do gets a few chances.
-func withDirectory(path string, do func() error) error {
-	var err error
-	for range 3 {
-		if err = do(); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
-			return err
-		}
+// withDirectory runs do, and once more with the directory of path in place if that was missing. Nothing is pruned
+// meanwhile.
+func (s *Store) withDirectory(path string, do func() error) error {
+	s.tree.RLock()
+	defer s.tree.RUnlock()
+	err := do()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return err
 	}
 	return do()
 }
 
 // prune removes path's empty parents, up to and without the directory stop.
-func prune(path, stop string) {
+func (s *Store) prune(path, stop string) {
+	s.tree.Lock()
+	defer s.tree.Unlock()
 	for dir := filepath.Dir(path); dir != stop && strings.HasPrefix(dir, stop+string(filepath.Separator)); dir = filepath.Dir(dir) {
 		if os.Remove(dir) != nil {
 			return

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -62,6 +63,21 @@ var _ = Describe("Store", func() {
 		})).To(Succeed())
 		return paths
 	}
+
+	It("begins uploads while others of the repository end and take the empty area away", func() {
+		var workers sync.WaitGroup
+		for range 8 {
+			workers.Go(func() {
+				defer GinkgoRecover()
+				for range 500 {
+					upload, err := s.NewUpload(repository)
+					Expect(err).NotTo(HaveOccurred())
+					upload.Discard()
+				}
+			})
+		}
+		workers.Wait()
+	})
 
 	It("writes what Distribution reads", func(ctx context.Context) {
 		config := []byte("{}")

@@ -29,7 +29,7 @@ type Upload struct {
 // NewUpload begins an upload in the area of a repository.
 func (s *Store) NewUpload(repository string) (*Upload, error) {
 	u := &Upload{store: s, dir: s.path("repositories", repository, "_uploads", uuid.NewString())}
-	err := withDirectory(u.path(), func() (err error) {
+	err := s.withDirectory(u.path(), func() (err error) {
 		u.file, err = s.disk.Create(u.path())
 		return err
 	})
@@ -73,7 +73,7 @@ func (u *Upload) Commit(d digest.Digest) error {
 		return fmt.Errorf("closing an upload: %w", err)
 	}
 	target := u.store.blobData(d)
-	if err := withDirectory(target, func() error { return os.Rename(u.path(), target) }); err != nil {
+	if err := u.store.withDirectory(target, func() error { return os.Rename(u.path(), target) }); err != nil {
 		return fmt.Errorf("committing %s: %w", d, err)
 	}
 	return syncDirectory(filepath.Dir(target))
@@ -83,7 +83,7 @@ func (u *Upload) Commit(d digest.Digest) error {
 func (u *Upload) Discard() {
 	_ = u.close()
 	_ = os.RemoveAll(u.dir)
-	prune(u.dir, u.store.path("repositories"))
+	u.store.prune(u.dir, u.store.path("repositories"))
 }
 
 func (u *Upload) close() error {
@@ -125,7 +125,7 @@ func (s *Store) RemoveUploads(before time.Time) (removed int, err error) {
 			if err := os.RemoveAll(dir); err != nil {
 				return fmt.Errorf("removing an orphaned upload: %w", err)
 			}
-			prune(dir, s.path("repositories"))
+			s.prune(dir, s.path("repositories"))
 			removed++
 		}
 		return nil
