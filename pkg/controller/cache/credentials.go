@@ -100,7 +100,7 @@ func isActive(status *registry.CredentialsStatus, name string) bool {
 
 // stagedStatus returns what to say about the credential of a cache that has just
 // been deployed: what was said before, as long as it is about the same one, or
-// the cache stays as it is.
+// the cache has been kept as it was.
 func stagedStatus(before *registry.CredentialsStatus, cache component.Values, now metav1.Time) *registry.CredentialsStatus {
 	if cache.Kept != nil {
 		return before

@@ -37,8 +37,7 @@ var _ = Describe("Credentials", func() {
 				Expect(kept).To(BeNil())
 				return
 			}
-			Expect(kept).NotTo(BeNil())
-			Expect(*kept).To(Equal(*expected), "%s, not %s", kept.Name, expected.Name)
+			Expect(kept).To(HaveValue(Equal(*expected)))
 		},
 		Entry("none at first", v1, nil, nil, nil),
 		Entry("none when nothing changes", v1, files(v1, nil), status("v1", "", registry.CredentialsActive), nil),

@@ -157,7 +157,7 @@ func (d directory) pair(prefix string) (credentials.Credential, error) {
 	password, err := readFile(d.path(prefix + credentials.PasswordKey))
 	if err != nil {
 		// Nothing at all may be fine, half of it is not.
-		return credentials.Credential{}, fmt.Errorf("there is a user name without a password: %v", err) //nolint:errorlint // That the password is missing must not pass for a missing credential.
+		return credentials.Credential{}, fmt.Errorf("there is a user name without a password: %v", err) //nolint:errorlint // It must not look as if there were nothing.
 	}
 	c := credentials.Credential{Username: string(username), Password: string(password)}
 	return c, check(c)
