@@ -29,7 +29,7 @@ const (
 	// DebugPort serves /metrics, /debug/health and, by names only, /debug/credentials.
 	DebugPort = 5001
 	// CredentialsPath is where the server tells, at DebugPort, how its credential gets along: a credentials.Report.
-	CredentialsPath = "/debug/credentials" //nolint:gosec // A path.
+	CredentialsPath = "/debug/credentials"
 	// StorageRoot is the directory that holds the cached content, in Distribution's file system layout.
 	StorageRoot = "/var/lib/registry"
 	// DrainTimeout is how long a stopping server lets running downloads continue. It fits into the 30 seconds

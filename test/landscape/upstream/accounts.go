@@ -21,7 +21,7 @@ import (
 // WritePullers writes a file of those who may pull. Registries that follow the file know them, and no others, from
 // the next request on; whoever is not in it any more has no use for a token either.
 func WritePullers(file string, pullers ...Account) error {
-	content, err := json.Marshal(pullers) //nolint:gosec // Passwords are what the file is for.
+	content, err := json.Marshal(pullers)
 	if err != nil {
 		return fmt.Errorf("marshalling the users: %w", err)
 	}
