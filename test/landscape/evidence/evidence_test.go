@@ -5,6 +5,8 @@
 package evidence
 
 import (
+	"time"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +27,7 @@ var _ = Describe("Reading", func() {
 		Expect(ok).To(BeTrue())
 		Expect(request).To(Equal(Request{
 			Registry: "private", Client: "10.42.0.7", User: "robot$puller", Method: "GET", Path: "/v2/demo/hello/manifests/v1", Status: 200, Line: line,
+			Time: time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC),
 		}))
 		_, ok = parseRequest("level=INFO msg=started")
 		Expect(ok).To(BeFalse())
