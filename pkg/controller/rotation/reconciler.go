@@ -116,8 +116,8 @@ func (r *Reconciler) next(status *registry.RegistryStatus) time.Duration {
 // update brings the status up to date. The status may have been changed
 // meanwhile by the controller of the caches, which knows better what is wanted.
 func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, replicas map[string]Replicas) error {
-	var turned, taken []registry.RegistryCacheStatus
-	changed := false
+	var turned []registry.RegistryCacheStatus
+	changed, replaced := false, false
 	for i := range status.Caches {
 		cache := &status.Caches[i]
 		if cache.Credentials == nil {
@@ -130,9 +130,7 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 		if next.State != before.State {
 			turned = append(turned, *cache)
 		}
-		if next.State == registry.CredentialsActive && next.State != before.State {
-			taken = append(taken, *cache)
-		}
+		replaced = replaced || before.PendingSecretName != "" && next.PendingSecretName == ""
 	}
 	if !changed {
 		return nil
@@ -150,7 +148,7 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 	for _, cache := range turned {
 		r.tell(ctx, ex, cache)
 	}
-	if len(taken) > 0 {
+	if replaced {
 		return r.dropPrevious(ctx, ex)
 	}
 	return nil
