@@ -8,6 +8,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	gardencoreinstall "github.com/gardener/gardener/pkg/apis/core/install"
 	"github.com/spf13/cobra"
@@ -22,6 +23,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/larder-project/larder/cmd/internal/webhooks"
+	"github.com/larder-project/larder/pkg/admission/secret"
 )
 
 // Name is the name of the program, of its webhook configuration and of its Service.
@@ -85,13 +89,23 @@ func run(ctx context.Context, options *options) error {
 			return fmt.Errorf("could not add the source cluster: %w", err)
 		}
 	}
-	if err := addWebhooks(ctx, mgr, sourceCluster, options.webhook.Completed()); err != nil {
+	served := webhooks.Webhooks{
+		Component: componentName, Config: options.webhook.Completed(), SourceCluster: sourceCluster, Adjust: adjust,
+	}
+	if err := served.AddToManager(ctx, mgr); err != nil {
 		return fmt.Errorf("could not add the webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("could not run the manager: %w", err)
 	}
 	return nil
+}
+
+// adjust makes of what the library registers what a webhook needs.
+func adjust(webhook *admissionregistrationv1.ValidatingWebhook) {
+	if strings.HasPrefix(webhook.Name, secret.Name+".") {
+		secret.Restrict(webhook)
+	}
 }
 
 func newScheme() (*runtime.Scheme, error) {

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/larder-project/larder/cmd/internal/webhooks"
 	"github.com/larder-project/larder/pkg/controller/cache"
 )
 
@@ -74,7 +75,7 @@ func run(ctx context.Context, options *options) error {
 	if err := heartbeat.Add(mgr, options.heartbeatArgs()); err != nil {
 		return fmt.Errorf("could not add the heartbeat: %w", err)
 	}
-	if _, err := options.webhook.Completed().AddToManager(ctx, mgr, nil); err != nil {
+	if err := (webhooks.Webhooks{Component: componentName(), Config: options.webhook.Completed()}).AddToManager(ctx, mgr); err != nil {
 		return fmt.Errorf("could not add the webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
