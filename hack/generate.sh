@@ -11,8 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tool() { go tool -modfile=hack/tools/go.mod "$@"; }
 header=hack/LICENSE_BOILERPLATE.txt
 
-internal=(./pkg/apis/registry)
-versioned=(./pkg/apis/registry/v1alpha3)
+internal=(./pkg/apis/registry ./pkg/apis/mirror)
+versioned=(./pkg/apis/registry/v1alpha3 ./pkg/apis/mirror/v1alpha1)
 config=(./pkg/apis/config/v1alpha1)
 
 echo "==> Generate deep copies, defaults and conversions"
@@ -24,7 +24,7 @@ echo "==> Generate the registration examples"
 go run ./hack/examples
 
 echo "==> Generate the API reference"
-for pair in registry/v1alpha3:registry config/v1alpha1:config; do
+for pair in registry/v1alpha3:registry mirror/v1alpha1:mirror config/v1alpha1:config; do
   tool crd-ref-docs --log-level ERROR --source-path="pkg/apis/${pair%%:*}" --config=hack/api-reference/config.yaml \
     --templates-dir=hack/api-reference/templates --renderer=markdown --output-path="docs/api-reference/${pair##*:}.md"
 done

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
@@ -32,13 +33,17 @@ const (
 // New returns the webhook for Secrets. What the library registers for it is not
 // what it needs yet, see [Restrict].
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
-	codec, err := codec.New()
+	registryCodec, err := codec.New()
+	if err != nil {
+		return nil, fmt.Errorf("could not create a codec: %w", err)
+	}
+	mirrorCodec, err := mirrorcodec.New()
 	if err != nil {
 		return nil, fmt.Errorf("could not create a codec: %w", err)
 	}
 	handler := &Handler{
 		Reader:     mgr.GetAPIReader(),
-		Extensions: []Extension{RegistryCache(codec)},
+		Extensions: []Extension{RegistryCache(registryCodec), RegistryMirror(mirrorCodec)},
 		Slots:      semaphore.NewWeighted(maxConcurrentReviews),
 	}
 	return &extensionswebhook.Webhook{

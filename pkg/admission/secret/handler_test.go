@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/larder-project/larder/pkg/admission/secret"
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
@@ -98,6 +99,51 @@ var _ = Describe("Handler", func() {
 		Entry("another extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "other" }),
 		Entry("a configuration that can't be decoded, of a Shoot that does not refer to the Secret", rawConfig(`"x"`), resource("robot", "robot-v2")),
 	)
+
+	Context("with mirrors", func() {
+		const hosts = "spec.extensions[0].providerConfig.mirrors[0].hosts"
+
+		mirrors := func(providerConfig string) change {
+			return func(shoot *gardencorev1beta1.Shoot) {
+				shoot.Spec.Extensions[0].Type = "registry-mirror"
+				rawConfig(providerConfig)(shoot)
+			}
+		}
+		example := mirrors(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":"docker.io",
+			"hosts":[{"host":"https://a"},{"host":"https://b","caBundleSecretReferenceName":"robot"}]}]}`)
+
+		BeforeEach(func() {
+			codec, err := mirrorcodec.New()
+			Expect(err).NotTo(HaveOccurred())
+			handler.Extensions = []secret.Extension{secret.RegistryMirror(codec)}
+		})
+
+		It("asks for Shoots with the extension", func() {
+			remove()
+			Expect(shoots.options.LabelSelector.String()).To(Equal("extensions.extensions.gardener.cloud/registry-mirror=true"))
+		})
+
+		It("denies while one has its CA bundle in the Secret", func() {
+			shoots.add(newShoot("example", example, resource("robot", "robot-v1")))
+			Expect(remove().Result.Message).To(ContainSubstring("Shoot example (spec.resources[0], used in " + hosts + "[1].caBundleSecretReferenceName). "))
+		})
+
+		It("denies while that is not certain", func() {
+			shoots.add(newShoot("example", mirrors(`{"kind":"MirrorConfig"}`), resource("robot", "robot-v1")))
+			Expect(remove().Result.Message).To(ContainSubstring("used in spec.extensions[0].providerConfig, which can't be decoded and may refer to it: "))
+		})
+
+		DescribeTable("allows what none uses",
+			func(changes ...change) {
+				shoots.add(newShoot("example", changes...))
+				Expect(remove().Allowed).To(BeTrue())
+			},
+			Entry("another Secret", example, resource("robot", "robot-v2")),
+			Entry("an entry that none refers to", example, resource("old", "robot-v1")),
+			Entry("no configuration", func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "registry-mirror" }, resource("robot", "robot-v1")),
+			Entry("a disabled extension", example, resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = ptr.To(true) }),
+		)
+	})
 
 	It("allows where there are no Shoots", func() {
 		Expect(remove().Allowed).To(BeTrue())

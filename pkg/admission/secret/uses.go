@@ -9,10 +9,14 @@ import (
 	"strings"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
@@ -41,8 +45,7 @@ func RegistryCache(codec *codec.Codec) Extension {
 				return nil
 			}
 			if usage.Err != nil {
-				// It may well use the Secret. To be sure, someone has to look at it.
-				return []string{fmt.Sprintf("%s, which can't be decoded and may refer to it: %s", usage.ConfigPath(), usage.Err)}
+				return []string{undecodable(usage.ConfigPath(), usage.Err)}
 			}
 			var fields []string
 			for _, reference := range usage.References {
@@ -53,6 +56,39 @@ func RegistryCache(codec *codec.Codec) Extension {
 			return fields
 		},
 	}
+}
+
+// RegistryMirror is the sibling extension, whose mirrors have CA bundles in Secrets.
+func RegistryMirror(codec *mirrorcodec.Codec) Extension {
+	return Extension{
+		Label: v1beta1constants.LabelExtensionExtensionTypePrefix + mirror.ExtensionType,
+		Fields: func(shoot *gardencorev1beta1.Shoot, entries sets.Set[string]) []string {
+			i := usage.Find(shoot, mirror.ExtensionType)
+			if i < 0 || shoot.Spec.Extensions[i].ProviderConfig == nil {
+				return nil
+			}
+			fldPath := field.NewPath("spec", "extensions").Index(i).Child("providerConfig")
+			config, err := codec.DecodeConfig(shoot.Spec.Extensions[i].ProviderConfig)
+			if err != nil {
+				return []string{undecodable(fldPath, err)}
+			}
+			var fields []string
+			for i, m := range config.Mirrors {
+				for j, host := range m.Hosts {
+					if entries.Has(ptr.Deref(host.CABundleSecretReferenceName, "")) {
+						fields = append(fields, fldPath.Child("mirrors").Index(i).Child("hosts").Index(j).Child("caBundleSecretReferenceName").String())
+					}
+				}
+			}
+			return fields
+		},
+	}
+}
+
+// undecodable stands for the fields of a configuration that may well refer to
+// the Secret. To be sure, someone has to look at it.
+func undecodable(fldPath *field.Path, err error) string {
+	return fmt.Sprintf("%s, which can't be decoded and may refer to it: %s", fldPath, err)
 }
 
 // uses are the uses of a Secret. They are counted, but no more are kept than

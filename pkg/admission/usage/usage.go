@@ -10,6 +10,7 @@ package usage
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -58,28 +59,34 @@ func Of(shoot *gardencorev1beta1.Shoot, codec *codec.Codec) *Usage {
 	if shoot == nil {
 		return nil
 	}
-	for i, extension := range shoot.Spec.Extensions {
-		if extension.Type != registry.ExtensionType || ptr.Deref(extension.Disabled, false) {
-			continue
-		}
-		usage := &Usage{
-			Path:    field.NewPath("spec", "extensions").Index(i),
-			Raw:     extension.ProviderConfig,
-			Workers: shoot.Spec.Provider.Workers,
-		}
-		if usage.Raw == nil {
-			return usage
-		}
-		config, err := codec.DecodeConfig(usage.Raw)
-		if err != nil {
-			usage.Err = err
-			return usage
-		}
-		usage.Config = config
-		usage.References = followReferences(config, shoot.Spec.Resources, usage.ConfigPath())
+	i := Find(shoot, registry.ExtensionType)
+	if i < 0 {
+		return nil
+	}
+	usage := &Usage{
+		Path:    field.NewPath("spec", "extensions").Index(i),
+		Raw:     shoot.Spec.Extensions[i].ProviderConfig,
+		Workers: shoot.Spec.Provider.Workers,
+	}
+	if usage.Raw == nil {
 		return usage
 	}
-	return nil
+	config, err := codec.DecodeConfig(usage.Raw)
+	if err != nil {
+		usage.Err = err
+		return usage
+	}
+	usage.Config = config
+	usage.References = followReferences(config, shoot.Spec.Resources, usage.ConfigPath())
+	return usage
+}
+
+// Find returns the place in spec.extensions of an extension that the Shoot
+// uses, or -1 if it does not use it.
+func Find(shoot *gardencorev1beta1.Shoot, extensionType string) int {
+	return slices.IndexFunc(shoot.Spec.Extensions, func(extension gardencorev1beta1.Extension) bool {
+		return extension.Type == extensionType && !ptr.Deref(extension.Disabled, false)
+	})
 }
 
 func followReferences(config *registry.RegistryConfig, resources []gardencorev1beta1.NamedResourceReference, fldPath *field.Path) []Reference {

@@ -129,6 +129,19 @@ var _ = Describe("Secret protection", Ordered, func() {
 		}
 	})
 
+	It("holds for the CA bundles of mirrors", func() {
+		shoot := newShoot(resource(newSecret()), rawConfig(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[
+			{"upstream":"docker.io","hosts":[{"host":"https://mirror.example.com","caBundleSecretReferenceName":"robot"}]}]}`),
+			func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "registry-mirror" })
+		Expect(create(shoot)).To(Succeed())
+		secret := protected(shoot)
+		Expect(testClient.Delete(ctx, secret)).To(beProtected(shoot.Name,
+			"(spec.resources[0], used in spec.extensions[0].providerConfig.mirrors[0].hosts[0].caBundleSecretReferenceName)"))
+
+		Expect(update(shoot, disabled)).To(Succeed())
+		Expect(testClient.Delete(ctx, secret)).To(Succeed())
+	})
+
 	It("holds when a whole collection is deleted", func() {
 		labelled := func(s *corev1.Secret) { s.Labels = map[string]string{"collection": "true"} }
 		shoot := newShoot(caches(privateCache), resource(newSecret(labelled)))

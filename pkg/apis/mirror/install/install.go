@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package install registers all versions of the API group
+// mirror.extensions.gardener.cloud.
+package install
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	"github.com/larder-project/larder/pkg/apis/mirror/v1alpha1"
+)
+
+// AddToScheme registers the internal and all external versions of the group,
+// with their defaults and conversions.
+func AddToScheme(scheme *runtime.Scheme) error {
+	builder := runtime.NewSchemeBuilder(
+		mirror.AddToScheme,
+		v1alpha1.AddToScheme,
+		func(scheme *runtime.Scheme) error {
+			return scheme.SetVersionPriority(v1alpha1.SchemeGroupVersion)
+		},
+	)
+	return builder.AddToScheme(scheme)
+}
