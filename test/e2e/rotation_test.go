@@ -271,14 +271,18 @@ func startPulls(ctx context.Context) *load {
 	Expect(err).NotTo(HaveOccurred())
 	puller := upstream.Client{CA: authority, Dial: dial}
 
-	// Pushing takes longer than pulling, so it has a start.
-	const start = 25 * pullsPerSecond
+	// Pushing takes this machine longer than pulling. So it is done before, and goes on only when that was not enough.
+	const start = 50 * pullsPerSecond
 	ready := make(chan string, 2*start)
 	var number atomic.Int64
 	for range 8 {
 		l.running.Go(func() {
 			for ctx.Err() == nil {
-				tag := fmt.Sprintf("%s/image:%d-%d", pullers, time.Now().Unix(), number.Add(1))
+				n := number.Add(1)
+				for n > start && len(ready) > pullsPerSecond && ctx.Err() == nil {
+					time.Sleep(100 * time.Millisecond)
+				}
+				tag := fmt.Sprintf("%s/image:%d-%d", pullers, time.Now().Unix(), n)
 				if push(ctx, pusher, tag) != nil {
 					continue // It is no pull that failed.
 				}
