@@ -17,6 +17,10 @@ IMAGE_BASE      ?=
 CONTAINER_TOOL  ?= docker
 FUZZTIME        ?= 30s
 
+# One set of flags for all that is compiled, the landscape's parts included: what they have in common is compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS  := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
+
 # Tools are pinned in modules of their own: their requirements never reach the product's.
 TOOL            := go tool -modfile=hack/tools/go.mod
 LINT            := go tool -modfile=hack/tools/lint/go.mod golangci-lint
@@ -42,7 +46,7 @@ status: landscape ## Show how the landscape is.
 .PHONY: landscape
 landscape:
 	@echo "==> Build the landscape program (the first time, this takes minutes)"
-	@CGO_ENABLED=0 go build -o $(LANDSCAPE) ./test/landscape/cmd/landscape
+	@go build -o $(LANDSCAPE) ./test/landscape/cmd/landscape
 
 ##@ Build
 
@@ -50,7 +54,7 @@ landscape:
 build: ## Build the programs into bin.
 	@for program in $(PROGRAMS); do \
 	  echo "==> Build $$program"; \
-	  CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/$$program ./cmd/$$program; \
+	  go build -ldflags "$(LDFLAGS)" -o $(BIN)/$$program ./cmd/$$program; \
 	done
 
 .PHONY: images

@@ -15,4 +15,5 @@ export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserv
 
 echo "==> Unit and integration tests (a first compilation with the race detector takes minutes)"
 mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|faults|conformance)$')
-go test -race -timeout 20m "$@" "${packages[@]}"
+# The race detector is C.
+CGO_ENABLED=1 go test -race -timeout 20m "$@" "${packages[@]}"

@@ -57,6 +57,7 @@ func Build(ctx context.Context, name string) (Implementation, error) {
 	binary := filepath.Join(root, "dev", "bin", name+"-registry-cache")
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, from.pkg)
 	command.Dir = filepath.Join(root, from.module)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := command.CombinedOutput(); err != nil {
 		return Implementation{}, fmt.Errorf("building %s: %w\n%s", name, err, output)
 	}

@@ -57,7 +57,7 @@ func startProgram(ctx context.Context, servers *servers) (_ *program, err error)
 		}
 	}()
 	binary := filepath.Join(p.directory, programName)
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, programPackage)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, programPackage)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("could not build the admission component: %w: %s", err, output)
