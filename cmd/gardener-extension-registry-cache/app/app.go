@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/larder-project/larder/cmd/internal/webhooks"
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/controller/cache"
 )
 
@@ -75,7 +76,7 @@ func run(ctx context.Context, options *options) error {
 	if err := heartbeat.Add(mgr, options.heartbeatArgs()); err != nil {
 		return fmt.Errorf("could not add the heartbeat: %w", err)
 	}
-	if err := (webhooks.Webhooks{Component: componentName(), Config: options.webhook.Completed()}).AddToManager(ctx, mgr); err != nil {
+	if err := (webhooks.Webhooks{Component: registry.ExtensionType, Config: options.webhook.Completed()}).AddToManager(ctx, mgr); err != nil {
 		return fmt.Errorf("could not add the webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {

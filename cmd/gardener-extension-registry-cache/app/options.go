@@ -7,14 +7,11 @@ package app
 import (
 	"errors"
 	"os"
-	"strings"
 
 	extensionscmdcontroller "github.com/gardener/gardener/extensions/pkg/controller/cmd"
 	"github.com/gardener/gardener/extensions/pkg/controller/heartbeat"
 	heartbeatcmd "github.com/gardener/gardener/extensions/pkg/controller/heartbeat/cmd"
-	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	webhookcmd "github.com/gardener/gardener/extensions/pkg/webhook/cmd"
-	"github.com/gardener/gardener/pkg/utils/gardener/operator"
 	"github.com/spf13/pflag"
 	"k8s.io/utils/clock"
 
@@ -65,15 +62,6 @@ func newOptions() *options {
 		),
 		config: &configOption{},
 	}
-}
-
-// componentName is what the library makes of the name for an extension of Shoots, or of the garden's runtime cluster:
-// in a cluster that has both, their registrations must not have the same name.
-func componentName() string {
-	if strings.HasPrefix(os.Getenv("WEBHOOK_CONFIG_NAMESPACE"), operator.ExtensionRuntimeNamespacePrefix) {
-		return registry.ExtensionType + extensionswebhook.NameSuffixRuntime
-	}
-	return registry.ExtensionType
 }
 
 func (o *options) aggregated() extensionscmdcontroller.Option {

@@ -110,6 +110,8 @@ type CredentialsStatus struct {
 	SecretName string
 	// PendingSecretName is the name of the Secret whose credentials are to take their place.
 	PendingSecretName string
+	// PreviousSecretName is the name of the Secret whose credentials no replica needs any more, until they are removed.
+	PreviousSecretName string
 	// State is how the credentials get along.
 	State CredentialsState
 	// Since is when the state began.

@@ -70,7 +70,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		Name:                      ControllerName,
 		FinalizerSuffix:           finalizerSuffix,
 		ControllerOptions:         options.Controller,
-		Predicates:                extension.DefaultPredicates(ctx, mgr, options.IgnoreOperationAnnotation),
+		Predicates:                predicates(ctx, mgr, options.IgnoreOperationAnnotation),
 		Type:                      registry.ExtensionType,
 		IgnoreOperationAnnotation: options.IgnoreOperationAnnotation,
 		ExtensionClasses:          options.ExtensionClasses,
@@ -89,6 +89,17 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
 	}
 	return nil
+}
+
+// predicates let pass what gardenlet asks for, and, if the annotation is to be ignored, what changes as well. Package
+// rotation asks by the annotation in any case.
+func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotation bool) []predicate.Predicate {
+	asked := extension.DefaultPredicates(ctx, mgr, false)
+	if !ignoreOperationAnnotation {
+		return asked
+	}
+	changed := extension.DefaultPredicates(ctx, mgr, true)
+	return []predicate.Predicate{predicate.Or(predicate.And(asked...), predicate.And(changed...))}
 }
 
 // backOff returns the waits between attempts at one Extension, which end below

@@ -17,6 +17,8 @@ import (
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -51,12 +53,28 @@ func serviceAddresses(ctx context.Context, shoot client.Client, caches []compone
 }
 
 // updateStatus says in the provider status where the caches are reached, and
-// which credentials they should use.
+// which credentials they should use. Package rotation may say at the same time
+// that they do.
 func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []component.Values, addresses map[string]net.IP, caBundleName *string) error {
-	before, err := a.credentialsStatus(ctx, ex)
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		present, before, err := a.credentialsStatus(ctx, ex)
+		if err != nil {
+			return err
+		}
+		patch := client.MergeFromWithOptions(present.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		if present.Status.ProviderStatus, err = a.providerStatus(before, caches, addresses, caBundleName); err != nil {
+			return err
+		}
+		ex.Status.ProviderStatus = present.Status.ProviderStatus
+		return a.Client.Status().Patch(ctx, present, patch)
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("could not update the provider status: %w", err)
 	}
+	return nil
+}
+
+func (a *Actuator) providerStatus(before map[string]*registry.CredentialsStatus, caches []component.Values, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
 	status := &registry.RegistryStatus{CASecretName: caBundleName}
 	for _, cache := range caches {
 		status.Caches = append(status.Caches, registry.RegistryCacheStatus{
@@ -66,16 +84,7 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 			Credentials: stagedStatus(before[cache.Cache.Upstream], cache, metav1.NewTime(a.Clock.Now())),
 		})
 	}
-	encoded, err := a.Codec.EncodeStatus(status)
-	if err != nil {
-		return err
-	}
-	patch := client.MergeFrom(ex.DeepCopy())
-	ex.Status.ProviderStatus = encoded
-	if err := a.Client.Status().Patch(ctx, ex, patch); err != nil {
-		return fmt.Errorf("could not update the provider status: %w", err)
-	}
-	return nil
+	return a.Codec.EncodeStatus(status)
 }
 
 func endpoint(cache component.Values, address net.IP) string {

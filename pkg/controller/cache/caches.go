@@ -44,8 +44,11 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 		return nil, nil, fmt.Errorf("could not find the image of the cache server: %w", err)
 	}
 
-	if err := a.awaitCopies(ctx, ex.Namespace, cluster.Shoot, config.Caches); err != nil {
-		return nil, nil, err
+	// Who has waited in vain before does not wait again, lest a few such Extensions keep all others waiting.
+	if ex.Status.LastError == nil {
+		if err := a.awaitCopies(ctx, ex.Namespace, cluster.Shoot, config.Caches); err != nil {
+			return nil, nil, err
+		}
 	}
 	var (
 		caches   []component.Values

@@ -36,7 +36,7 @@ func (a *Actuator) stageCredentials(ctx context.Context, shoot client.Client, ex
 	for _, secret := range secrets.Items {
 		deployed[secret.Name] = secret.Data
 	}
-	statuses, err := a.credentialsStatus(ctx, ex)
+	_, statuses, err := a.credentialsStatus(ctx, ex)
 	if err != nil {
 		return nil, err
 	}
@@ -52,25 +52,25 @@ func (a *Actuator) stageCredentials(ctx context.Context, shoot client.Client, ex
 	return staged, nil
 }
 
-// credentialsStatus returns what the provider status says now about the
-// credentials, by upstream.
-func (a *Actuator) credentialsStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (map[string]*registry.CredentialsStatus, error) {
+// credentialsStatus returns the Extension as it is now, and what its provider
+// status says about the credentials, by upstream.
+func (a *Actuator) credentialsStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (*extensionsv1alpha1.Extension, map[string]*registry.CredentialsStatus, error) {
 	present := &extensionsv1alpha1.Extension{}
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(ex), present); err != nil {
-		return nil, fmt.Errorf("could not read the provider status: %w", err)
+		return nil, nil, fmt.Errorf("could not read the provider status: %w", err)
 	}
 	status, err := a.Codec.DecodeStatus(present.Status.ProviderStatus)
 	if errors.Is(err, codec.ErrMissing) {
-		return nil, nil
+		return present, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("could not decode the provider status: %w", err)
+		return nil, nil, fmt.Errorf("could not decode the provider status: %w", err)
 	}
 	statuses := make(map[string]*registry.CredentialsStatus, len(status.Caches))
 	for _, cache := range status.Caches {
 		statuses[cache.Upstream] = cache.Credentials
 	}
-	return statuses, nil
+	return present, statuses, nil
 }
 
 // previousCredential returns the credential to keep beside the wanted one: the
@@ -118,7 +118,18 @@ func stagedStatus(before *registry.CredentialsStatus, cache component.Values, no
 	if previous != nil {
 		status.SecretName, status.PendingSecretName = previous.Name, wanted.Name
 	}
-	if before != nil && before.SecretName == status.SecretName && before.PendingSecretName == status.PendingSecretName {
+	switch {
+	case before == nil:
+		return status
+	case isActive(before, wanted.Name) && (previous == nil || previous.Name != wanted.Name):
+		// The replicas have taken them over while this was on its way. What was before them goes with the next turn.
+		status = before.DeepCopy()
+		status.PreviousSecretName = ""
+		if previous != nil {
+			status.PreviousSecretName = previous.Name
+		}
+		return status
+	case before.SecretName == status.SecretName && before.PendingSecretName == status.PendingSecretName:
 		return before
 	}
 	return status

@@ -6,6 +6,7 @@ package rotation
 
 import (
 	"bytes"
+	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -24,6 +25,8 @@ import (
 
 // ControllerName is the name of the controller.
 const ControllerName = "registry-cache-credentials"
+
+const reconciliationTimeout = time.Minute
 
 // Options say how the controller runs.
 type Options struct {
@@ -48,6 +51,8 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		Recorder: mgr.GetEventRecorder(ControllerName),
 		Clock:    clock.RealClock{},
 	}
+	// Shoots whose API servers do not answer must not keep the others waiting.
+	options.Controller.ReconciliationTimeout = reconciliationTimeout
 	return builder.ControllerManagedBy(mgr).
 		Named(ControllerName).
 		WithOptions(options.Controller).
@@ -75,15 +80,16 @@ func providerStatus(object client.Object) []byte {
 	return nil
 }
 
-// operationEnded lets pass the end of an operation, such as the one that wakes a Shoot up.
+// operationEnded lets pass the end of an operation, such as the one that wakes a Shoot up, be it good or bad: what is
+// wrong with one cache is no reason not to follow the others.
 func operationEnded() predicate.Predicate {
-	succeeded := func(object client.Object) bool {
+	runs := func(object client.Object) bool {
 		ex, ok := object.(*extensionsv1alpha1.Extension)
-		return ok && ex.Status.LastOperation != nil && ex.Status.LastOperation.State == gardencorev1beta1.LastOperationStateSucceeded
+		return ok && ex.Status.LastOperation != nil && ex.Status.LastOperation.State == gardencorev1beta1.LastOperationStateProcessing
 	}
 	return predicate.Funcs{
 		CreateFunc:  func(event.CreateEvent) bool { return false },
-		UpdateFunc:  func(e event.UpdateEvent) bool { return succeeded(e.ObjectNew) && !succeeded(e.ObjectOld) },
+		UpdateFunc:  func(e event.UpdateEvent) bool { return runs(e.ObjectOld) && !runs(e.ObjectNew) },
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}

@@ -17,7 +17,7 @@ func describe(cache registry.RegistryCacheStatus) string {
 	status := cache.Credentials
 	stays := ""
 	if status.PendingSecretName != "" && status.SecretName != "" {
-		stays = fmt.Sprintf(" Until then the cache uses the Secret %q, which must stay.", status.SecretName)
+		stays = fmt.Sprintf(" Until then the cache uses the credentials of the Secret %q, which must stay valid.", status.SecretName)
 	}
 	switch status.State {
 	case registry.CredentialsActive:

@@ -74,7 +74,11 @@ func verdict(status registry.CredentialsStatus, replicas Replicas) registry.Cred
 	}
 	switch {
 	case active >= replicas.Wanted && waitsFor == "" && active > 0:
-		return registry.CredentialsStatus{SecretName: wanted, State: registry.CredentialsActive, Since: status.Since}
+		previous := status.PreviousSecretName
+		if status.PendingSecretName != "" {
+			previous = status.SecretName
+		}
+		return registry.CredentialsStatus{SecretName: wanted, PreviousSecretName: previous, State: registry.CredentialsActive, Since: status.Since}
 	case status.State != registry.CredentialsPending:
 	case waitsFor != "":
 		status.Message = waitsFor

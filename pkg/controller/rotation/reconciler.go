@@ -11,6 +11,7 @@ import (
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -61,7 +62,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := r.Client.Get(ctx, request.NamespacedName, ex); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if ex.DeletionTimestamp != nil || ex.Annotations[v1beta1constants.GardenerOperation] == v1beta1constants.GardenerOperationMigrate {
+	if ex.DeletionTimestamp != nil || migrates(ex) {
 		return reconcile.Result{}, nil
 	}
 	status, err := r.Codec.DecodeStatus(ex.Status.ProviderStatus)
@@ -94,6 +95,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{RequeueAfter: r.next(status)}, nil
 }
 
+// migrates reports whether the Shoot is leaving this seed, or has left it.
+func migrates(ex *extensionsv1alpha1.Extension) bool {
+	return ex.Annotations[v1beta1constants.GardenerOperation] == v1beta1constants.GardenerOperationMigrate ||
+		ex.Status.LastOperation != nil && ex.Status.LastOperation.Type == gardencorev1beta1.LastOperationTypeMigrate
+}
+
 func hasCredentials(status *registry.RegistryStatus) bool {
 	for _, cache := range status.Caches {
 		if cache.Credentials != nil {
@@ -106,18 +113,23 @@ func hasCredentials(status *registry.RegistryStatus) bool {
 // next says when to look again.
 func (r *Reconciler) next(status *registry.RegistryStatus) time.Duration {
 	for _, cache := range status.Caches {
-		if cache.Credentials != nil && cache.Credentials.State != registry.CredentialsActive && r.Clock.Since(cache.Credentials.Since.Time) < eager {
+		if cache.Credentials != nil && unfinished(cache.Credentials) && r.Clock.Since(cache.Credentials.Since.Time) < eager {
 			return soon
 		}
 	}
 	return later
 }
 
+// unfinished reports whether there is something to wait for.
+func unfinished(status *registry.CredentialsStatus) bool {
+	return status.State != registry.CredentialsActive || status.PreviousSecretName != ""
+}
+
 // update brings the status up to date. The status may have been changed
 // meanwhile by the controller of the caches, which knows better what is wanted.
 func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, replicas map[string]Replicas) error {
 	var turned []registry.RegistryCacheStatus
-	changed, replaced := false, false
+	changed, surplus := false, false
 	for i := range status.Caches {
 		cache := &status.Caches[i]
 		if cache.Credentials == nil {
@@ -130,12 +142,23 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 		if next.State != before.State {
 			turned = append(turned, *cache)
 		}
-		replaced = replaced || before.PendingSecretName != "" && next.PendingSecretName == ""
+		surplus = surplus || next.PreviousSecretName != ""
 	}
-	if !changed {
-		return nil
+	if changed {
+		if err := r.patchStatus(ctx, ex, status); err != nil {
+			return err
+		}
+		for _, cache := range turned {
+			r.tell(ctx, ex, cache)
+		}
 	}
+	if surplus {
+		return r.dropPrevious(ctx, ex)
+	}
+	return nil
+}
 
+func (r *Reconciler) patchStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus) error {
 	encoded, err := r.Codec.EncodeStatus(status)
 	if err != nil {
 		return err
@@ -145,17 +168,11 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 	if err := r.Client.Status().Patch(ctx, ex, patch); err != nil {
 		return fmt.Errorf("could not update the provider status: %w", err)
 	}
-	for _, cache := range turned {
-		r.tell(ctx, ex, cache)
-	}
-	if replaced {
-		return r.dropPrevious(ctx, ex)
-	}
 	return nil
 }
 
 func equal(a, b registry.CredentialsStatus) bool {
-	return a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName && a.State == b.State && a.Message == b.Message
+	return a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName && a.PreviousSecretName == b.PreviousSecretName && a.State == b.State && a.Message == b.Message
 }
 
 func (r *Reconciler) tell(ctx context.Context, ex *extensionsv1alpha1.Extension, cache registry.RegistryCacheStatus) {
@@ -170,7 +187,7 @@ func (r *Reconciler) tell(ctx context.Context, ex *extensionsv1alpha1.Extension,
 }
 
 // dropPrevious has the controller of the caches take away the credentials that
-// nobody needs any more. It knows from the status which ones that are.
+// nobody needs any more. It is asked again until the status says that they are gone.
 func (r *Reconciler) dropPrevious(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(ex), ex); err != nil {

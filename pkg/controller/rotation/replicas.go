@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"sync"
 	"time"
 
 	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
 	"github.com/gardener/gardener/extensions/pkg/util"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -28,6 +28,8 @@ import (
 const (
 	// answerTimeout bounds the wait for one replica. The way leads through the Shoot's API server and the VPN.
 	answerTimeout = 5 * time.Second
+	// maxConcurrentReports is how many replicas of a Shoot are asked at a time.
+	maxConcurrentReports = 20
 	// maxReport is more than any report has.
 	maxReport = 16 << 10
 )
@@ -44,6 +46,7 @@ func (s *Shoots) Replicas(ctx context.Context, namespace string) (map[string]Rep
 	if err != nil {
 		return nil, fmt.Errorf("could not create a client for the Shoot: %w", err)
 	}
+	restConfig.QPS = -1 // The API server is fair by itself, and waiting here would count as a replica's silence.
 	shoot, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
 		return nil, fmt.Errorf("could not create a client for the Shoot: %w", err)
@@ -76,16 +79,20 @@ func runs(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil
 }
 
-// reports asks all pods at once.
+// reports asks all pods, many at a time.
 func reports(ctx context.Context, shoot kubernetes.Interface, pods []corev1.Pod) []*credentials.Report {
 	answers := make([]*credentials.Report, len(pods))
-	var group sync.WaitGroup
+	var group errgroup.Group
+	group.SetLimit(maxConcurrentReports)
 	for i := range pods {
 		if runs(&pods[i]) {
-			group.Go(func() { answers[i] = report(ctx, shoot, pods[i].Name) })
+			group.Go(func() error {
+				answers[i] = report(ctx, shoot, pods[i].Name)
+				return nil
+			})
 		}
 	}
-	group.Wait()
+	_ = group.Wait() // There are no errors.
 	return answers
 }
 

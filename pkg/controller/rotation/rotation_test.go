@@ -40,6 +40,12 @@ func status(state registry.CredentialsState, name, pending string) registry.Cred
 	return registry.CredentialsStatus{State: state, SecretName: name, PendingSecretName: pending, Since: metav1.NewTime(time.Unix(1, 0))}
 }
 
+// after is a status whose credentials took the place of others, which have not been removed yet.
+func after(previous string, status registry.CredentialsStatus) registry.CredentialsStatus {
+	status.PreviousSecretName = previous
+	return status
+}
+
 var _ = DescribeTable("The verdict", func(before registry.CredentialsStatus, replicas Replicas, expected registry.CredentialsStatus) {
 	now := metav1.NewTime(time.Unix(2, 0))
 	got := judge(before, replicas, now)
@@ -57,7 +63,10 @@ var _ = DescribeTable("The verdict", func(before registry.CredentialsStatus, rep
 		status(registry.CredentialsActive, "v1", "")),
 	Entry("active when all replicas have taken over",
 		status(registry.CredentialsPending, "v1", "v2"), Replicas{2, []Replica{says(credentials.StateActive, "v2", ""), says(credentials.StateActive, "v2", "")}},
-		status(registry.CredentialsActive, "v2", "")),
+		after("v1", status(registry.CredentialsActive, "v2", ""))),
+	Entry("active, and not for the first time, while the old ones are still there",
+		after("v1", status(registry.CredentialsActive, "v2", "")), Replicas{1, []Replica{says(credentials.StateActive, "v2", "")}},
+		after("v1", status(registry.CredentialsActive, "v2", ""))),
 	Entry("pending while one of two still has the old ones only",
 		status(registry.CredentialsPending, "v1", "v2"), Replicas{2, []Replica{says(credentials.StateActive, "v2", ""), says(credentials.StateActive, "v1", "")}},
 		status(registry.CredentialsPending, "v1", "v2")),
@@ -96,7 +105,7 @@ var _ = DescribeTable("The verdict", func(before registry.CredentialsStatus, rep
 		status(registry.CredentialsRejected, "v1", "v2")),
 	Entry("active when the upstream came to accept them",
 		status(registry.CredentialsRejected, "v1", "v2"), Replicas{1, []Replica{says(credentials.StateActive, "v2", "")}},
-		status(registry.CredentialsActive, "v2", "")),
+		after("v1", status(registry.CredentialsActive, "v2", ""))),
 )
 
 var _ = Describe("Health", func() {
@@ -127,7 +136,7 @@ var _ = Describe("Health", func() {
 		Expect(result.ProgressingThreshold).To(BeNil())
 		Expect(result.Codes).To(Equal([]gardencorev1beta1.ErrorCode{gardencorev1beta1.ErrorInfraUnauthorized}))
 		Expect(result.Detail).To(And(
-			ContainSubstring(`The upstream b.example.com rejects with status 401 the Secret "robot-v2"`), ContainSubstring(`uses the Secret "robot-v1", which must stay`)))
+			ContainSubstring(`The upstream b.example.com rejects with status 401 the Secret "robot-v2"`), ContainSubstring(`uses the credentials of the Secret "robot-v1", which must stay valid`)))
 	})
 
 	It("is bad when credentials are missing", func() {
@@ -209,12 +218,38 @@ var _ = Describe("Reconciler", func() {
 
 		clock.Step(time.Minute)
 		shoots["registry-private-example-com"] = Replicas{1, []Replica{says(credentials.StateActive, "v2", "")}}
-		Expect(run().RequeueAfter).To(Equal(later))
+		Expect(run().RequeueAfter).To(Equal(soon), "the old ones have to go yet")
 		Expect(present()).To(And(
-			HaveField("SecretName", "v2"), HaveField("PendingSecretName", ""), HaveField("State", registry.CredentialsActive),
+			HaveField("SecretName", "v2"), HaveField("PendingSecretName", ""), HaveField("PreviousSecretName", "v1"), HaveField("State", registry.CredentialsActive),
 			HaveField("Since.Time", BeTemporally("==", clock.Now()))))
 		Expect(recorder.Events).To(Receive(And(HavePrefix("Normal CredentialsActive"), ContainSubstring(`"v2"`))))
 		Expect(ex.Annotations).To(HaveKeyWithValue(v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile))
+
+		By("asking again when that came to nothing")
+		patch := client.MergeFrom(ex.DeepCopy())
+		delete(ex.Annotations, v1beta1constants.GardenerOperation)
+		Expect(c.Patch(ctx, ex, patch)).To(Succeed())
+		run()
+		present()
+		Expect(ex.Annotations).To(HaveKeyWithValue(v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile))
+		Expect(recorder.Events).NotTo(Receive())
+	})
+
+	It("has nothing removed after the first ones", func() {
+		setStatus(registry.CredentialsStatus{SecretName: "v1", State: registry.CredentialsPending, Since: metav1.NewTime(clock.Now())})
+		Expect(c.Status().Update(ctx, ex)).To(Succeed())
+		shoots["registry-private-example-com"] = Replicas{1, []Replica{says(credentials.StateActive, "v1", "")}}
+		Expect(run().RequeueAfter).To(Equal(later))
+		Expect(present()).To(And(HaveField("State", registry.CredentialsActive), HaveField("PreviousSecretName", "")))
+		Expect(ex.Annotations).To(BeEmpty())
+	})
+
+	It("asks nobody once the Shoot has left the seed", func() {
+		ex.Status.LastOperation = &gardencorev1beta1.LastOperation{Type: gardencorev1beta1.LastOperationTypeMigrate, State: gardencorev1beta1.LastOperationStateSucceeded}
+		Expect(c.Status().Update(ctx, ex)).To(Succeed())
+		shoots["registry-private-example-com"] = Replicas{1, []Replica{says(credentials.StateActive, "v2", "")}}
+		Expect(run()).To(BeZero())
+		Expect(present().State).To(Equal(registry.CredentialsPending))
 	})
 
 	It("says what the upstream has against the new ones, once", func() {

@@ -143,6 +143,10 @@ type CredentialsStatus struct {
 	// must stay until this field is gone.
 	// +optional
 	PendingSecretName string `json:"pendingSecretName,omitempty"`
+	// PreviousSecretName is the name of the Secret whose credentials no replica needs any more, until they are
+	// removed from the Shoot.
+	// +optional
+	PreviousSecretName string `json:"previousSecretName,omitempty"`
 	// State is how the credentials get along: "Active" if all replicas use them and the upstream accepts them,
 	// "Pending" if not all replicas have come that far, "Rejected" if the upstream refuses them, and
 	// "Missing" if there are none where they should be.

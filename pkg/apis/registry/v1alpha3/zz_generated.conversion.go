@@ -132,6 +132,7 @@ func RegisterConversions(s *runtime.Scheme) error {
 func autoConvert_v1alpha3_CredentialsStatus_To_registry_CredentialsStatus(in *CredentialsStatus, out *registry.CredentialsStatus, s conversion.Scope) error {
 	out.SecretName = in.SecretName
 	out.PendingSecretName = in.PendingSecretName
+	out.PreviousSecretName = in.PreviousSecretName
 	out.State = registry.CredentialsState(in.State)
 	out.Since = in.Since
 	out.UpstreamStatusCode = (*int32)(unsafe.Pointer(in.UpstreamStatusCode))
@@ -147,6 +148,7 @@ func Convert_v1alpha3_CredentialsStatus_To_registry_CredentialsStatus(in *Creden
 func autoConvert_registry_CredentialsStatus_To_v1alpha3_CredentialsStatus(in *registry.CredentialsStatus, out *CredentialsStatus, s conversion.Scope) error {
 	out.SecretName = in.SecretName
 	out.PendingSecretName = in.PendingSecretName
+	out.PreviousSecretName = in.PreviousSecretName
 	out.State = CredentialsState(in.State)
 	out.Since = in.Since
 	out.UpstreamStatusCode = (*int32)(unsafe.Pointer(in.UpstreamStatusCode))
