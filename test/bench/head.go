@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,7 +28,7 @@ func head(ctx context.Context, b *bench) error {
 		if err := b.upstream.resetCounters(ctx); err != nil {
 			return err
 		}
-		if err := b.resolve(ctx, server.URL(), concurrent, 1); err != nil {
+		if err := b.resolveAtOnce(ctx, server.URL(), concurrent); err != nil {
 			return err
 		}
 		counters, err := b.upstream.counters(ctx)
@@ -94,6 +95,31 @@ func (b *bench) costOfHead(ctx context.Context, url string, used func() (time.Du
 	}
 	after, err := used()
 	return (after - before).Seconds() * 1e6 / float64(b.heads/headClients*headClients), err
+}
+
+// resolveAtOnce lets clients that are connected already ask for the image's tag at the same moment.
+func (b *bench) resolveAtOnce(ctx context.Context, url string, clients int) error {
+	var ready sync.WaitGroup
+	ready.Add(clients)
+	start := make(chan struct{})
+	group, ctx := errgroup.WithContext(ctx)
+	for range clients {
+		group.Go(func() error {
+			client := b.client(url)
+			defer client.Close()
+			err := client.Ping(ctx)
+			ready.Done()
+			if err != nil {
+				return err
+			}
+			<-start
+			_, err = client.Head(ctx, imageName, tag)
+			return err
+		})
+	}
+	ready.Wait()
+	close(start)
+	return group.Wait()
 }
 
 // resolve lets clients ask for the image's tag, each so many times.
