@@ -93,6 +93,9 @@ func (k *Keyring) onTrial() []*held {
 
 // judge notes the upstream's verdict.
 func (k *Keyring) judge(h *held, err error) {
+	if upstream.Is(err, upstream.Unasked) && k.settled(h) {
+		err = nil
+	}
 	before := h.state
 	shortest, longest := minRetry, maxRetry
 	switch {
@@ -122,7 +125,20 @@ func (k *Keyring) judge(h *held, err error) {
 		log.Info("The upstream accepts the credential")
 	} else {
 		log.WithField("cause", h.message).Error("The upstream rejects the credential")
+		if h == k.current && k.next != nil {
+			k.hurry(k.next)
+		}
 	}
+}
+
+// settled says whether a credential that the upstream does not ask for counts as accepted. Nothing tells a good one from
+// a wrong one there, so one in use does, until a pull is refused. One that is to follow has to wait for a pull that tells
+// more, as long as there is something to lose, but not for ever: there may be no pull, or an upstream that never asks.
+func (k *Keyring) settled(h *held) bool {
+	if h == k.current || k.current.state == credentials.StateRejected {
+		return true
+	}
+	return h.state == credentials.StatePending && k.clock.Since(h.since) >= unaskedWait
 }
 
 func statusOf(err error) int {

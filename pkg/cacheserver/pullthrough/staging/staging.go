@@ -7,8 +7,8 @@
 // A Keyring always has credentials in use, and may have others that are to follow them. Those are tried at the upstream
 // first. If it accepts them, they are in use from then on, and the old ones are forgotten with all tokens that were got
 // with them; requests that run end as they began. If it refuses them, or gives no verdict, the old ones stay in use, and
-// the others are tried again, less and less often. The first credentials that there are have nothing to follow: they are
-// in use whatever the upstream says.
+// the others are tried again, less and less often, but soon when the old ones are refused. The first credentials that
+// there are have nothing to follow: they are in use whatever the upstream says.
 //
 // A Keyring tells who is in use, who waits and what the upstream says to it, by name.
 package staging
@@ -16,6 +16,7 @@ package staging
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -35,7 +36,8 @@ type Source interface {
 
 // Upstream judges credentials. Its implementation is upstream.Client.
 type Upstream interface {
-	// Try returns nil if candidates can take the place of the present credentials.
+	// Try returns nil if candidates can take the place of the present credentials. The error is upstream.Unasked if the
+	// upstream has shown no interest in them.
 	Try(ctx context.Context, candidates, present upstream.CredentialSet) error
 	// Retain forgets all other credentials.
 	Retain(set upstream.CredentialSet)
@@ -51,6 +53,8 @@ const (
 	// Credentials without a verdict, and refused ones, are tried again after times that double.
 	minRetry, maxRetry             = time.Second, time.Minute
 	minRejectedRetry, maxRejection = 30 * time.Second, 10 * time.Minute
+	// unaskedWait is how long the upstream has time to ask for a credential that is to follow another one.
+	unaskedWait = 10 * time.Minute
 )
 
 // Keyring hands out credentials. It is an upstream.Credentials.
@@ -85,7 +89,8 @@ type held struct {
 
 // Snapshot is the state of a Keyring.
 type Snapshot struct {
-	// Report is what is told about it.
+	// Report is what is told about it. Other than that of Keyring.Report, its state is also Rejected if the credentials
+	// in use are, while nothing is known about those that wait: a pull fails then.
 	Report credentials.Report
 	// ActiveSince is when the upstream accepted the credentials in use, zero if it has not.
 	ActiveSince time.Time
@@ -111,15 +116,23 @@ func (k *Keyring) For(ctx context.Context, repository string) (string, credentia
 	return k.current.set.For(ctx, repository)
 }
 
-// Refused is to be told when the upstream refused the credentials in use. They are tried soon then.
+// Refused is to be told when the upstream refused the credentials in use. They are tried soon then, and before them those
+// that are to follow, which may be good by now.
 func (k *Keyring) Refused() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.current == nil {
 		return
 	}
-	if due := k.current.tried.Add(doubtInterval); due.Before(k.current.due) {
-		k.current.due = due
+	k.hurry(k.current)
+	if k.next != nil {
+		k.hurry(k.next)
+	}
+}
+
+func (k *Keyring) hurry(h *held) {
+	if due := h.tried.Add(doubtInterval); due.Before(h.due) {
+		h.due = due
 		k.rouse()
 	}
 }
@@ -150,6 +163,9 @@ func (k *Keyring) snapshot() Snapshot {
 		told, report.PendingSecretName = k.next, k.next.set.Name
 	}
 	report.State, report.Since, report.UpstreamStatusCode, report.Message = told.state, told.since, told.status, told.message
+	if k.stuck() {
+		report.Message = k.current.refusal() + "; the new one waits: " + report.Message
+	}
 	if k.missing != nil {
 		report.State, report.Since, report.UpstreamStatusCode = credentials.StateMissing, k.since, 0
 		report.Message = k.missing.Error() + "; the last credential that could be read is in use"
@@ -159,6 +175,20 @@ func (k *Keyring) snapshot() Snapshot {
 		snapshot.ActiveSince = k.current.since
 	}
 	return snapshot
+}
+
+// stuck says whether the upstream refuses the credentials in use, and has given no verdict on those that wait. That is no
+// verdict on what is wanted, so the report stays Pending.
+func (k *Keyring) stuck() bool {
+	return k.next != nil && k.next.state == credentials.StatePending && k.current.state == credentials.StateRejected
+}
+
+// refusal says that the upstream refuses the credentials in use.
+func (h *held) refusal() string {
+	if h.status == 0 {
+		return "the upstream refuses the credential in use"
+	}
+	return fmt.Sprintf("the upstream refuses the credential in use with status %d", h.status)
 }
 
 // refresh looks at the source.
@@ -219,6 +249,10 @@ func (k *Keyring) rouse() {
 
 func (k *Keyring) tell() {
 	if k.observe != nil && !k.anonymous() {
-		k.observe(k.snapshot())
+		snapshot := k.snapshot()
+		if k.stuck() && k.missing == nil {
+			snapshot.Report.State = credentials.StateRejected
+		}
+		k.observe(snapshot)
 	}
 }

@@ -220,6 +220,125 @@ var _ = Describe("Keyring", func() {
 		Expect(judge.tried()).To(HaveLen(2))
 	})
 
+	It("tries the new credential soon when the old one is refused", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", refused)
+		source.set("two", "one")
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+		// The wait for the next trial grows to its maximum.
+		for _, wait := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute} {
+			tries := judge.triesOf("two")
+			pass(wait)
+			Eventually(func() int { return judge.triesOf("two") }).Should(Equal(tries + 1))
+		}
+
+		By("not trying it at each refusal")
+		tries := judge.triesOf("two")
+		for range 100 {
+			ring.Refused()
+		}
+		Consistently(func() int { return judge.triesOf("two") }, "50ms").Should(Equal(tries))
+
+		judge.answer("one", refused)
+		judge.answer("two", nil)
+		pass(15 * time.Second)
+		Eventually(inUse).Should(Equal("two"))
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-two", State: credentials.StateActive}))
+	})
+
+	It("tries the new credential at once when the last trial was long ago", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", unreachable)
+		source.set("two", "one")
+		for i := range 6 {
+			Eventually(func() int { _ = inUse(); return judge.triesOf("two") }).Should(Equal(1 + i))
+			pass(time.Second << i)
+		}
+		Eventually(func() int { return judge.triesOf("two") }).Should(Equal(7))
+		pass(20 * time.Second)
+		Consistently(func() int { return judge.triesOf("two") }, "50ms").Should(Equal(7))
+		judge.answer("two", nil)
+		ring.Refused()
+		Eventually(inUse).Should(Equal("two"))
+	})
+
+	It("tries the new credential when it finds the old one refused without a pull", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", refused)
+		source.set("two", "one")
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+		for _, wait := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute} {
+			tries := judge.triesOf("two")
+			pass(wait)
+			Eventually(func() int { return judge.triesOf("two") }).Should(Equal(tries + 1))
+		}
+		judge.answer("one", refused)
+		judge.answer("two", nil)
+		pass(150 * time.Second) // The old one is to be confirmed now, the new one would be tried minutes later.
+		Eventually(inUse).Should(Equal("two"))
+	})
+
+	It("says that the old credential is refused while the new one waits", func() {
+		judge.answer("one", refused)
+		judge.answer("two", unreachable)
+		source.set("two", "one")
+		start()
+		Eventually(func() string { return ring.Report().Message }).Should(Equal(
+			"the upstream refuses the credential in use with status 401; the new one waits: " + unreachable.Error()))
+		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}),
+			"there is no verdict on the new one")
+		Expect(told.last().Report.State).To(Equal(credentials.StateRejected))
+		Expect(told.last().ActiveSince).To(BeZero())
+
+		judge.answer("two", nil)
+		pass(15 * time.Second)
+		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-two", State: credentials.StateActive}))
+		Expect(told.last().Report.State).To(Equal(credentials.StateActive))
+	})
+
+	It("accepts the only credential of an upstream that asks for none, until it is refused", func() {
+		judge.answer("one", unasked)
+		source.set("one", "")
+		start()
+		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateActive}))
+		judge.answer("one", refused)
+		ring.Refused()
+		pass(15 * time.Second)
+		Eventually(report).Should(HaveField("State", credentials.StateRejected))
+	})
+
+	It("gives an upstream time to ask for the new credential", func() {
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		judge.answer("two", unasked)
+		source.set("two", "one")
+		Eventually(func() int { _ = inUse(); return judge.triesOf("two") }).Should(Equal(1))
+		for i := range 9 {
+			pass(time.Minute)
+			Eventually(func() int { return judge.triesOf("two") }).Should(Equal(2 + i))
+			Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}))
+		}
+		pass(time.Minute)
+		Eventually(inUse).Should(Equal("two"))
+	})
+
+	It("does not wait for the upstream to ask when the old credential is refused", func() {
+		judge.answer("one", refused)
+		judge.answer("two", unasked)
+		source.set("two", "one")
+		start()
+		Eventually(func() int { return judge.triesOf("one") }).Should(Equal(1))
+		pass(15 * time.Second)
+		Eventually(inUse).Should(Equal("two"))
+	})
+
 	It("confirms a credential that nobody uses", func() {
 		source.set("one", "")
 		start()
@@ -275,6 +394,7 @@ var _ = Describe("Keyring", func() {
 var (
 	refused     = &upstream.Error{Reason: upstream.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "it says no"}
 	unreachable = &upstream.Error{Reason: upstream.Unavailable, Host: "registry.example.com", Cause: "it does not answer in time"}
+	unasked     = &upstream.Error{Reason: upstream.Unasked, Host: "registry.example.com", Cause: "it has not asked for the credential yet"}
 )
 
 type fakeSource struct {
@@ -348,6 +468,16 @@ func (f *fakeUpstream) tried() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]string(nil), f.trials...)
+}
+
+func (f *fakeUpstream) triesOf(password string) int {
+	tries := 0
+	for _, tried := range f.tried() {
+		if tried == password {
+			tries++
+		}
+	}
+	return tries
 }
 
 func (f *fakeUpstream) retained() []string {

@@ -34,6 +34,9 @@ type call struct {
 
 const apiRoot = "/v2/"
 
+// Paths of a repository begin with these.
+const manifests, blobs = "manifests/", "blobs/"
+
 func (c call) target() string {
 	if c.repository == "" {
 		return apiRoot + c.path
@@ -51,9 +54,17 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 	resp, err := c.attempt(ctx, call)
 	switch {
 	case err == nil:
-		c.pulled.note(call)
-	case Is(err, Unauthorized) && c.refused != nil:
-		c.refused()
+		c.denied.forget(call.repository)
+		if strings.HasPrefix(call.path, manifests) {
+			c.pulled.note(call)
+		}
+	case Is(err, Unauthorized):
+		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
+			c.denied.note(call)
+		}
+		if c.refused != nil {
+			c.refused()
+		}
 	}
 	return resp, err
 }

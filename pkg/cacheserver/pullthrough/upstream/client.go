@@ -72,7 +72,8 @@ type Client struct {
 
 	http     *http.Client
 	sessions *sessions
-	pulled   *pulled
+	pulled   *evidence
+	denied   *evidence
 	health   *health
 	limiter  *limiter
 }
@@ -98,7 +99,8 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		base: base, credentials: o.Credentials, refused: o.Refused, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
-		pulled:  &pulled{},
+		pulled:  &evidence{},
+		denied:  &evidence{},
 		health:  &health{now: o.Now, observer: o.Observer},
 		limiter: &limiter{now: o.Now, blocked: map[*session]time.Time{}},
 	}

@@ -69,8 +69,59 @@ var _ = Describe("A credential on trial", func() {
 		Expect(upstream.Is(client.Try(ctx, next, old), upstream.Unavailable)).To(BeTrue())
 	})
 
-	It("passes where the way to log in is unknown", func(ctx context.Context) {
-		registry.ping = http.StatusNotFound
+	DescribeTable("where nobody has to log in for a ping", func(ctx context.Context, ping int) {
+		registry.ping = ping
+
+		By("saying nothing as long as there is nothing to tell from")
+		Expect(upstream.Is(client.Try(ctx, next, old), upstream.Unasked)).To(BeTrue())
+		registry.public = []string{"public/app"}
+		Expect(pull(ctx, "public/app")).To(Succeed())
+		Expect(upstream.Is(client.Try(ctx, next, old), upstream.Unasked)).To(BeTrue(), "anybody may pull that")
+		Expect(upstream.Is(client.Try(ctx, old, old), upstream.Unasked)).To(BeTrue())
+
+		By("asking for what was delivered")
+		Expect(pull(ctx, "team/app")).To(Succeed())
+		Expect(client.Try(ctx, next, old)).To(Succeed())
+		Expect(client.Try(ctx, old, old)).To(Succeed())
+		right := registry.grant("new")
+		err := client.Try(ctx, next, old)
+		Expect(upstream.Is(err, upstream.Unauthorized)).To(BeTrue())
+		Expect(err).To(HaveField("Status", http.StatusUnauthorized))
+
+		By("noticing that the one in use is no longer good")
+		registry.grant("new", right...)
+		registry.grant("old")
+		Expect(upstream.Is(client.Try(ctx, old, old), upstream.Unauthorized)).To(BeTrue())
+		Expect(client.Try(ctx, next, old)).To(Succeed())
+	},
+		Entry("because it is answered to everybody", http.StatusOK),
+		Entry("because it is unknown", http.StatusNotFound),
+	)
+
+	It("is judged by what was refused where nobody has to log in for a ping", func(ctx context.Context) {
+		registry.ping = http.StatusOK
+		right := registry.grant("old")
+		Expect(pull(ctx, "team/app")).NotTo(Succeed())
+		err := client.Try(ctx, old, old)
+		Expect(upstream.Is(err, upstream.Unauthorized)).To(BeTrue())
+		Expect(err).To(HaveField("Status", http.StatusUnauthorized))
+		Expect(client.Try(ctx, next, old)).To(Succeed())
+		registry.grant("new")
+		Expect(upstream.Is(client.Try(ctx, next, old), upstream.Unauthorized)).To(BeTrue())
+
+		By("until it is delivered again")
+		registry.grant("old", right...)
+		Expect(pull(ctx, "team/app")).To(Succeed())
+		Expect(client.Try(ctx, old, old)).To(Succeed())
+	})
+
+	It("is not held responsible for a repository that nobody may pull", func(ctx context.Context) {
+		Expect(pull(ctx, "team/mistyped")).NotTo(Succeed())
+		Expect(client.Try(ctx, old, old)).To(Succeed())
+		registry.ping = http.StatusOK
+		Expect(upstream.Is(client.Try(ctx, old, old), upstream.Unasked)).To(BeTrue())
+		Expect(pull(ctx, "team/app")).To(Succeed())
+		Expect(client.Try(ctx, old, old)).To(Succeed())
 		Expect(client.Try(ctx, next, old)).To(Succeed())
 	})
 
@@ -134,8 +185,10 @@ var _ = Describe("A credential on trial", func() {
 
 // fakeRegistry wants a password, and knows what whom it belongs to may pull.
 type fakeRegistry struct {
-	// ping is the answer to whoever has not said who they are.
+	// ping is the answer to a ping of whoever has not said who they are.
 	ping int
+	// public repositories are for everybody.
+	public []string
 	// rights are repositories by password.
 	rights map[string][]string
 
@@ -149,19 +202,40 @@ func (f *fakeRegistry) asked() []string {
 	return slices.Clone(f.requests)
 }
 
+// grant replaces the rights of a password, and returns what they were. A password without any is wrong.
+func (f *fakeRegistry) grant(password string, repositories ...string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.rights[password]
+	if delete(f.rights, password); len(repositories) > 0 {
+		f.rights[password] = repositories
+	}
+	return before
+}
+
 // ServeHTTP notes who asked for what.
 func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	repository, _, ofRepository := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/manifests/")
 	_, password, ok := r.BasicAuth()
-	if !ok {
+	switch {
+	case ok:
+	case ofRepository && slices.Contains(f.public, repository):
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+		_, _ = w.Write([]byte(`{}`))
+		return
+	case r.URL.Path == "/v2/":
 		w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
 		w.WriteHeader(f.ping)
+		return
+	default:
+		w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
+		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	f.mu.Lock()
 	f.requests = append(f.requests, password+" "+r.URL.Path)
 	rights, known := f.rights[password]
 	f.mu.Unlock()
-	repository, _, ofRepository := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/manifests/")
 	switch {
 	case !known:
 		w.WriteHeader(http.StatusUnauthorized)

@@ -98,6 +98,8 @@ const (
 	RateLimited
 	// Invalid answers break the protocol or a limit.
 	Invalid
+	// Unasked credentials are neither accepted nor refused: the upstream wanted to see none. Only Try says so.
+	Unasked
 )
 
 // Error is the only kind of error that a Client returns, besides those of its caller's context.
