@@ -57,8 +57,9 @@ func (r *Registry) serveBody(w http.ResponseWriter, req request, data []byte) {
 			stop = min(stop, after)
 		}
 	}
-	sent, err := r.line.send(req.Context(), w, data[:stop])
-	r.counting.update(func(c *Counters) { c.Bytes += int64(sent) })
+	err := r.line.send(req.Context(), w, data[:stop], func(n int) {
+		r.counting.update(func(c *Counters) { c.Bytes += int64(n) })
+	})
 	if err == nil && stop == len(data) && faults.Overlong == 0 {
 		return
 	}

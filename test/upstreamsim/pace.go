@@ -54,23 +54,25 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// send writes data to the client at the pace of the line and returns how much
-// of it was written. As on a real line, transfers that run at the same time do
+// send writes data to the client at the pace of the line. It counts bytes before
+// it writes them: a client that has got all may look at the counters at once. As on a real line, transfers that run at the same time do
 // not get equal shares: those of larger chunks get more.
-func (l *line) send(ctx context.Context, w http.ResponseWriter, data []byte) (int, error) {
+func (l *line) send(ctx context.Context, w http.ResponseWriter, data []byte, count func(n int)) error {
 	const smallest, largest = 16 << 10, 128 << 10
 	chunk := smallest + rand.IntN(largest-smallest) //nolint:gosec // nothing is kept secret by it
 	sent := 0
 	for sent < len(data) {
 		n := min(chunk, len(data)-sent)
 		if err := l.carry(ctx, n); err != nil {
-			return sent, err
+			return err
 		}
-		n, err := w.Write(data[sent : sent+n])
-		sent += n
+		count(n)
+		written, err := w.Write(data[sent : sent+n])
+		sent += written
 		if err != nil {
-			return sent, err
+			count(written - n)
+			return err
 		}
 	}
-	return sent, nil
+	return nil
 }
