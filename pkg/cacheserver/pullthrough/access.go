@@ -31,22 +31,13 @@ func (e *Engine) owns(repository string, d digest.Digest) bool {
 	return needed
 }
 
-// claim asks the upstream whether a repository has a blob that is here already, or on its way, for another one. It
-// returns the size if that is all that the client wants to know.
-func (e *Engine) claim(ctx context.Context, repository string, d digest.Digest, headOnly bool) (*int64, error) {
-	_, err := e.store.StatBlob(d)
-	if present := err == nil || e.blobs.Active(d); !present && !headOnly {
-		return nil, nil // The fetch will tell.
-	}
-	c, err := e.statUpstream(ctx, repository, d)
-	if err != nil {
-		return nil, err
-	}
-	if headOnly {
-		return &c.size, nil
+// claim asks the upstream whether a repository has a blob that is here already, or on its way, for another one.
+func (e *Engine) claim(ctx context.Context, repository string, d digest.Digest) error {
+	if _, err := e.statUpstream(ctx, repository, d); err != nil {
+		return err
 	}
 	e.link(repository, d, index.Layer)
-	return nil, nil
+	return nil
 }
 
 // link makes an object part of a repository. It is a convenience for later requests, so failing is no error.

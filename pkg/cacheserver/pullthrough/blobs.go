@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -73,7 +74,7 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 		}
 		body.WriteHeader(http.StatusOK)
 	case c.size >= 0:
-		http.ServeContent(body, r, "", time.Time{}, &flightContent{reader: c.reader, size: c.size})
+		http.ServeContent(body, oneRange(r), "", time.Time{}, &flightContent{reader: c.reader, size: c.size})
 	default:
 		body.WriteHeader(http.StatusOK)
 		_, err := c.reader.Copy(ctx, writerFunc(body.copyTo), 0, flight.Unknown)
@@ -85,6 +86,17 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// oneRange drops a request for several ranges, which servers may ignore. For those net/http reads in a goroutine that can
+// outlive the request, and a flight's reader must not.
+func oneRange(r *http.Request) *http.Request {
+	if !strings.Contains(r.Header.Get("Range"), ",") {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.Header.Del("Range")
+	return r
 }
 
 // served counts an answer.
@@ -118,14 +130,18 @@ func (c *blobContent) Close() error {
 
 // openBlob finds the content of a blob: on disk, on its way, or upstream.
 func (e *Engine) openBlob(ctx context.Context, repository string, d digest.Digest, headOnly bool) (*blobContent, error) {
-	if !e.owns(repository, d) {
-		if size, err := e.claim(ctx, repository, d, headOnly); err != nil {
-			return nil, err
-		} else if size != nil {
-			return &blobContent{size: *size}, nil
-		}
+	owned := e.owns(repository, d)
+	if !owned && headOnly {
+		return e.statUpstream(ctx, repository, d)
 	}
 	file, info, err := e.store.OpenBlob(d)
+	if err == nil && !owned {
+		if err := e.claim(ctx, repository, d); err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+		owned = true
+	}
 	if err == nil {
 		record, known := e.index.Get(d)
 		if known && trusted(record, info) {
@@ -147,7 +163,7 @@ func (e *Engine) openBlob(ctx context.Context, repository string, d digest.Diges
 	if headOnly {
 		return e.statUpstream(ctx, repository, d)
 	}
-	return e.fetched(ctx, repository, d)
+	return e.fetched(ctx, repository, d, owned)
 }
 
 // trusted reports whether a file is as it was when it was last verified.
@@ -173,18 +189,33 @@ func (e *Engine) verified(ctx context.Context, d digest.Digest) (*blobContent, e
 	return &blobContent{reader: reader, size: size, hit: true}, nil
 }
 
-// fetched serves a blob that is not on disk by way of the flight that fetches it.
-func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest) (*blobContent, error) {
+// maxJoined is how many fetches of other repositories may fail before a client is told of the last.
+const maxJoined = 3
+
+// fetched serves a blob that is not on disk by way of the flight that fetches it. One that was begun for another
+// repository is followed only when it is certain that this one has the blob, too.
+func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest, owned bool) (*blobContent, error) {
 	for attempt := 0; ; attempt++ {
 		reader, joined, err := e.blobs.Start(d, repository, e.download(repository, d))
 		if err != nil {
 			return nil, err
 		}
+		foreign := reader.Owner() != repository
+		if foreign && !owned {
+			if err := e.claim(ctx, repository, d); err != nil {
+				_ = reader.Close()
+				return nil, err
+			}
+			owned = true
+		}
 		size, err := reader.Size(ctx)
+		if err == nil && size == 0 {
+			size, err = reader.Settled(ctx) // There is no last byte to hold back until it is verified.
+		}
 		if err == nil {
 			if joined {
 				e.metrics.Coalesced.WithLabelValues(metrics.Blob).Inc()
-				if reader.Owner() != repository && !e.store.HasLayer(repository, d) {
+				if foreign && !e.store.HasLayer(repository, d) {
 					e.link(repository, d, index.Layer) // The fetch links it for its owner only.
 				}
 			}
@@ -192,7 +223,7 @@ func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest
 		}
 		_ = reader.Close()
 		// Another repository's fetch says nothing about this one.
-		if !joined || attempt > 0 || ctx.Err() != nil {
+		if !foreign || attempt == maxJoined || ctx.Err() != nil {
 			return nil, err
 		}
 	}

@@ -272,7 +272,7 @@ func (d *download) put(ctx context.Context, p []byte) error {
 		return nil
 	}
 	p = p[n:]
-	if store.IsFull(err) {
+	if store.IsFull(err) && d.size != flight.Unknown {
 		// Somebody else took the space that was reserved.
 		if release, err := d.engine.keeper.MakeRoom(max(d.size-d.offset, 0)); err == nil {
 			d.releases = append(d.releases, release)
@@ -283,7 +283,7 @@ func (d *download) put(ctx context.Context, p []byte) error {
 			}
 			p = p[n:]
 		}
-	} else {
+	} else if !store.IsFull(err) {
 		d.engine.log.WithError(err).Warn("Cannot go on storing; passing content through")
 	}
 	if err := d.take(ctx, d.engine.unstored); err != nil {

@@ -163,6 +163,44 @@ var _ = Describe("Engine", func() {
 		Expect(c.upstream.Counters().Total(upstreamsim.BlobHead)).To(BeZero(), "its manifest is proof enough")
 	})
 
+	It("takes no layer for a manifest that would prove what a repository has", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		private := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push("team/private", "v1", upstreamsim.NewImage(private))
+		Expect(c.pull("team/private", "v1")).To(Succeed())
+		forged := upstreamsim.NewLayer(2, 10)
+		forged.Data = []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + private.Descriptor().Digest.String() + `"}]}`)
+		c.upstream.Push("team/thief", "v1", upstreamsim.NewImage(forged))
+		Expect(c.pull("team/thief", "v1")).To(Succeed())
+		for _, content := range []upstreamsim.Content{private, forged} {
+			hex := content.Descriptor().Digest.Encoded()
+			Eventually(filepath.Join(c.root, "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")).Should(BeARegularFile(), "it is stored after it was sent")
+		}
+
+		response, _ := get(ctx, c, "/v2/team/thief/manifests/"+forged.Descriptor().Digest.String(), http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+		response, _ = get(ctx, c, "/v2/team/thief/blobs/"+private.Descriptor().Digest.String(), http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+	})
+
+	It("gives a repository no part in the fetch of another that it has no right to", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{BytesPerSecond: 2 * mib}, nil)
+		private := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push("team/private", "v1", upstreamsim.NewImage(private))
+		path := "/blobs/" + private.Descriptor().Digest.String()
+		var pulling sync.WaitGroup
+		pulling.Go(func() {
+			defer GinkgoRecover()
+			response, body := get(ctx, c, "/v2/team/private"+path, http.Header{})
+			Expect(response.StatusCode).To(Equal(http.StatusOK))
+			Expect(body).To(HaveLen(mib))
+		})
+		defer pulling.Wait()
+		Eventually(func() float64 { return c.value("pulled_bytes_total") }).Should(BeNumerically(">", 0))
+		response, _ := get(ctx, c, "/v2/team/thief"+path, http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+	})
+
 	It("streams what the disk does not take, to several at once, and goes on when it does", func() {
 		disk := &smallDisk{}
 		disk.left.Store(3 * mib)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -148,10 +149,15 @@ func (e *Engine) ownsManifest(repository string, d digest.Digest) bool {
 	if e.store.HasManifest(repository, d) {
 		return true
 	}
-	listed := false
-	_ = e.index.Parents(d, func(list digest.Digest) bool {
-		listed = e.store.HasManifest(repository, list)
-		return !listed
+	var parents []digest.Digest
+	_ = e.index.Parents(d, func(parent digest.Digest) bool {
+		parents = append(parents, parent)
+		return true
+	})
+	// The configuration or a layer of an image is no manifest, whatever is in it.
+	listed := slices.ContainsFunc(parents, func(parent digest.Digest) bool {
+		record, known := e.index.Get(parent)
+		return known && manifest.IsIndex(record.MediaType) && e.store.HasManifest(repository, parent)
 	})
 	if !listed {
 		return false

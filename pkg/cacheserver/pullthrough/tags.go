@@ -188,11 +188,18 @@ func (s *tagService) List(ctx context.Context, limit int, last string) ([]string
 	var tags []string
 	for range maxPages {
 		page, more, err := s.page(ctx, limit, last)
+		if err != nil && len(tags) > 0 {
+			// Half a list would pass for a whole one.
+			return nil, clientError(ctx, err, distribution.ErrRepositoryUnknown{Name: s.repository})
+		}
 		if err != nil {
 			return s.listStored(ctx, limit, last, err)
 		}
+		if len(page) == 0 || last != "" && page[len(page)-1] == last {
+			return tags, io.EOF // An upstream that knows no "last" sends the same page again and again.
+		}
 		tags = append(tags, page...)
-		if !more || len(page) == 0 || len(tags) > maxTags {
+		if !more || len(tags) > maxTags {
 			return tags, io.EOF
 		}
 		if limit > 0 {

@@ -31,15 +31,21 @@ const (
 	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	OCIManifest    = "application/vnd.oci.image.manifest.v1+json"
 	OCIIndex       = "application/vnd.oci.image.index.v1+json"
+	// ociArtifact is of a draft of the specification, and was used.
+	ociArtifact = "application/vnd.oci.artifact.manifest.v1+json"
 	// DockerSigned is what registries served before there were digests. It has no canonical bytes.
 	dockerSigned = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 )
+
+// IsIndex says whether what a manifest of this type needs are manifests.
+func IsIndex(mediaType string) bool { return mediaType == OCIIndex || mediaType == DockerList }
 
 // Info is what a manifest tells.
 type Info struct {
 	MediaType string
 	// Children are the manifests, configuration and layers that it needs, without duplicates. What it only refers to
-	// (its subject, or layers that are to be had elsewhere) is not among them.
+	// (its subject, or layers that are to be had elsewhere) is not among them, and neither is what its type has no place
+	// for: registries check what a manifest needs, but of its type only.
 	Children []Child
 }
 
@@ -82,21 +88,28 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	if info.MediaType == "" {
 		info.MediaType = guess(sentAs, document.SchemaVersion, document.Manifests != nil)
 	}
-	if document.Config != nil {
-		document.Layers = append(document.Layers, *document.Config)
+	var needed []descriptor
+	switch {
+	case IsIndex(info.MediaType):
+		needed = document.Manifests
+	case info.MediaType == OCIManifest || info.MediaType == DockerManifest:
+		needed = document.Layers
+		if document.Config != nil {
+			needed = append(needed, *document.Config)
+		}
+	case info.MediaType == ociArtifact:
+		needed = document.Blobs
 	}
 	seen := map[digest.Digest]bool{}
-	for _, list := range [][]descriptor{document.Manifests, document.Layers, document.Blobs} {
-		for _, d := range list {
-			if d.Digest.Validate() != nil || len(d.URLs) > 0 || seen[d.Digest] {
-				continue
-			}
-			if len(seen) == maxChildren {
-				return Info{}, errLarge
-			}
-			seen[d.Digest] = true
-			info.Children = append(info.Children, Child{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
+	for _, d := range needed {
+		if d.Digest.Validate() != nil || len(d.URLs) > 0 || seen[d.Digest] {
+			continue
 		}
+		if len(seen) == maxChildren {
+			return Info{}, errLarge
+		}
+		seen[d.Digest] = true
+		info.Children = append(info.Children, Child{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
 	}
 	return info, nil
 }

@@ -19,6 +19,9 @@ func descriptor(content, more string) string {
 	return `{"digest":"` + digest.FromString(content).String() + `","size":3` + more + `}`
 }
 
+// image is the beginning of an image's manifest.
+const image = `{"mediaType":"` + manifest.OCIManifest + `",`
+
 var _ = Describe("Parse", func() {
 	DescribeTable("finds what a manifest needs", func(content, sentAs, mediaType string, children ...string) {
 		info, err := manifest.Parse([]byte(content), sentAs)
@@ -34,15 +37,23 @@ var _ = Describe("Parse", func() {
 		}
 		Expect(digests).To(ConsistOf(expected))
 	},
-		Entry("an image", `{"mediaType":"a/image","config":`+descriptor("c", "")+`,"layers":[`+descriptor("l", "")+`]}`, "", "a/image", "c", "l"),
-		Entry("the same layer twice", `{"mediaType":"a/image","layers":[`+descriptor("l", "")+`,`+descriptor("l", "")+`]}`, "", "a/image", "l"),
+		Entry("an image", image+`"config":`+descriptor("c", "")+`,"layers":[`+descriptor("l", "")+`]}`, "", manifest.OCIManifest, "c", "l"),
+		Entry("an image of Docker", `{"mediaType":"`+manifest.DockerManifest+`","config":`+descriptor("c", "")+`,"layers":[`+descriptor("l", "")+`]}`, "",
+			manifest.DockerManifest, "c", "l"),
+		Entry("the same layer twice", image+`"layers":[`+descriptor("l", "")+`,`+descriptor("l", "")+`]}`, "", manifest.OCIManifest, "l"),
+		Entry("an artifact", `{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[`+descriptor("b", "")+`]}`, "",
+			"application/vnd.oci.artifact.manifest.v1+json", "b"),
+		Entry("nothing that its type has no place for, an image", image+`"blobs":[`+descriptor("b", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", manifest.OCIManifest),
+		Entry("nothing that its type has no place for, an index", `{"mediaType":"`+manifest.OCIIndex+`","blobs":[`+descriptor("b", "")+`],"layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`,
+			"", manifest.OCIIndex, "m"),
+		Entry("nothing of a type that nobody knows", `{"mediaType":"a/b","layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", "a/b"),
 		Entry("an index without a type", `{"schemaVersion":2,"manifests":[`+descriptor("m", "")+`]}`, "application/json", manifest.OCIIndex, "m"),
 		Entry("an image without a type", `{"schemaVersion":2,"layers":[]}`, "", manifest.OCIManifest),
 		Entry("the type that it was sent with", `{}`, "application/vnd.other", "application/vnd.other"),
 		Entry("its own type before that", `{"mediaType":"a/own"}`, "application/vnd.other", "a/own"),
-		Entry("layers that are elsewhere", `{"mediaType":"a/b","layers":[`+descriptor("l", `,"urls":["https://example.com"]`)+`]}`, "", "a/b"),
-		Entry("a subject", `{"mediaType":"a/b","subject":`+descriptor("s", "")+`}`, "", "a/b"),
-		Entry("digests that are none", `{"mediaType":"a/b","layers":[{"digest":"sha256:12"},{"digest":"../../etc"}]}`, "", "a/b"),
+		Entry("layers that are elsewhere", image+`"layers":[`+descriptor("l", `,"urls":["https://example.com"]`)+`]}`, "", manifest.OCIManifest),
+		Entry("a subject", image+`"subject":`+descriptor("s", "")+`}`, "", manifest.OCIManifest),
+		Entry("digests that are none", image+`"layers":[{"digest":"sha256:12"},{"digest":"../../etc"}]}`, "", manifest.OCIManifest),
 	)
 
 	DescribeTable("refuses", func(content string) {

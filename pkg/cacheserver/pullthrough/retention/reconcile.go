@@ -162,7 +162,10 @@ func (k *Keeper) compare(ctx context.Context, d digest.Digest) error {
 			break
 		}
 		if err != nil {
-			return err
+			// Nobody can read it, so it is as good as wrong, and no reason to leave the rest alone.
+			k.Metrics.Corrupt.Inc()
+			k.Log.WithError(err).WithField("digest", d).Warn("Dropped content that cannot be read")
+			return k.Remove(d, Corrupt)
 		}
 		if k.Options.ScrubRate > 0 && !sleep(ctx, time.Duration(n)*time.Second/time.Duration(k.Options.ScrubRate)) {
 			return ctx.Err()

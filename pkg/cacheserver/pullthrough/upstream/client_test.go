@@ -200,9 +200,14 @@ var _ = Describe("Client", func() {
 		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("robot:"+password))
 		foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			Expect(r.Header).NotTo(HaveKey("Authorization"))
+			if r.URL.Path == "/blob" {
+				http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+				return
+			}
 			_, _ = w.Write([]byte("blob"))
 		}))
 		defer foreign.Close()
+		options.AllowedRealms = []string{strings.TrimPrefix(foreign.URL, "http://")} // Tokens may come from there, but that is all.
 		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") != basic {
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -215,6 +220,7 @@ var _ = Describe("Client", func() {
 		target = foreign.URL + "/blob?signature=secret"
 		Expect(get(ctx, c)).To(Succeed())
 		Expect(seen.requests).To(HaveKeyWithValue("redirect 200", 1))
+		Expect(seen.requests).To(HaveKeyWithValue("redirect 307", 1))
 
 		for _, target = range []string{"http://169.254.169.254/latest", "ftp://example.com/", server.URL + "/v2/loop"} {
 			Expect(upstream.Is(get(ctx, c), upstream.Unavailable)).To(BeTrue(), target)

@@ -48,7 +48,8 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 			g.watch(req, nil, err)
 			return nil, err
 		}
-		if out.Header.Get("Authorization") != "" && !g.realmAllowed(out.URL) {
+		// A realm sees it when it is asked for a token, and not as the place that a redirect leads to.
+		if out.Header.Get("Authorization") != "" && (out.Response != nil || !g.realmAllowed(out.URL)) {
 			out = out.Clone(out.Context())
 			out.Header.Del("Authorization")
 		}

@@ -108,9 +108,12 @@ func (c *Client) FetchBlob(ctx context.Context, repository string, d digest.Dige
 			header.Set("If-Range", from.ETag)
 		}
 	}
+	// Until there is a body to be patient with, this is a small answer as any: a token, a redirect, a refusal.
+	timer := time.AfterFunc(smallAnswer, func() { cancel(c.fail(Unavailable, 0, "it does not answer in time")) })
 	resp, err := c.do(ctx, call{
 		kind: "blob", method: http.MethodGet, repository: repository, path: "blobs/" + d.String(), header: header,
 	})
+	timer.Stop()
 	if err != nil {
 		cancel(nil)
 		return nil, err
