@@ -174,7 +174,8 @@ var _ = Describe("Engine", func() {
 		Expect(c.pull("team/thief", "v1")).To(Succeed())
 		for _, content := range []upstreamsim.Content{private, forged} {
 			hex := content.Descriptor().Digest.Encoded()
-			Eventually(filepath.Join(c.root, "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")).Should(BeARegularFile(), "it is stored after it was sent")
+			path := filepath.Join(c.root, "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
+			Eventually(func() error { _, err := os.Stat(path); return err }).Should(Succeed(), "it is stored after it was sent")
 		}
 
 		response, _ := get(ctx, c, "/v2/team/thief/manifests/"+forged.Descriptor().Digest.String(), http.Header{})

@@ -15,7 +15,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/larder-project/larder/test/landscape/preflight"
 )
@@ -27,6 +29,9 @@ const exitUnsupported = 3
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
+	// What the client library would log are warnings of admission webhooks, which belong to the owner of a Shoot.
+	log.SetLogger(logr.Discard())
 
 	root := &cobra.Command{
 		Use:           "landscape",
