@@ -271,24 +271,26 @@ func startPulls(ctx context.Context) *load {
 	Expect(err).NotTo(HaveOccurred())
 	puller := upstream.Client{CA: authority, Dial: dial}
 
-	// Pushing takes this machine longer than pulling. So it is done before, and goes on only when that was not enough.
+	// Pushing takes this machine longer than pulling. So it is done before, and more is ordered only when little is left.
 	const start = 50 * pullsPerSecond
-	ready := make(chan string, 2*start)
+	orders, ready := make(chan struct{}, start), make(chan string, start)
+	for range start {
+		orders <- struct{}{}
+	}
 	var number atomic.Int64
 	for range 8 {
 		l.running.Go(func() {
-			for ctx.Err() == nil {
-				n := number.Add(1)
-				for n > start && len(ready) > pullsPerSecond && ctx.Err() == nil {
-					time.Sleep(100 * time.Millisecond)
-				}
-				tag := fmt.Sprintf("%s/image:%d-%d", pullers, time.Now().Unix(), n)
-				if push(ctx, pusher, tag) != nil {
-					continue // It is no pull that failed.
-				}
+			for {
 				select {
-				case ready <- tag:
 				case <-ctx.Done():
+					return
+				case <-orders:
+				}
+				tag := fmt.Sprintf("%s/image:%d-%d", pullers, time.Now().Unix(), number.Add(1))
+				if push(ctx, pusher, tag) == nil {
+					ready <- tag
+				} else {
+					orders <- struct{}{} // It is no pull that failed.
 				}
 			}
 		})
@@ -309,6 +311,9 @@ func startPulls(ctx context.Context) *load {
 			case <-ctx.Done():
 				return
 			case tag := <-ready:
+				if len(ready) < pullsPerSecond {
+					orders <- struct{}{}
+				}
 				l.running.Go(func() { l.pull(context.WithoutCancel(ctx), puller, endpoint.Host+"/"+tag) })
 			}
 		}
