@@ -192,18 +192,40 @@ func (b *bench) client(url string) *pull.Client {
 // herd lets n clients pull the image at once, each once, and returns how long
 // the last one took.
 func (b *bench) herd(ctx context.Context, url string, n int) (time.Duration, error) {
+	return b.rush(ctx, rush{url: url, clients: n, do: func(ctx context.Context, client *pull.Client) error {
+		_, err := client.Image(ctx, imageName, tag)
+		return err
+	}})
+}
+
+// rush is what clients do at the same moment, each once.
+type rush struct {
+	url     string
+	clients int
+	// prepare is what each does before that; nil is nothing.
+	prepare, do func(context.Context, *pull.Client) error
+}
+
+// rush returns how long the last client took.
+func (b *bench) rush(ctx context.Context, r rush) (time.Duration, error) {
 	var ready sync.WaitGroup
-	ready.Add(n)
+	ready.Add(r.clients)
 	start := make(chan struct{})
 	group, ctx := errgroup.WithContext(ctx)
-	for range n {
+	for range r.clients {
 		group.Go(func() error {
-			client := b.client(url)
+			client := b.client(r.url)
 			defer client.Close()
+			var err error
+			if r.prepare != nil {
+				err = r.prepare(ctx, client)
+			}
 			ready.Done()
+			if err != nil {
+				return err
+			}
 			<-start
-			_, err := client.Image(ctx, imageName, tag)
-			return err
+			return r.do(ctx, client)
 		})
 	}
 	ready.Wait()

@@ -6,12 +6,12 @@ package main
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/larder-project/larder/test/cacheprocess"
+	"github.com/larder-project/larder/test/pull"
 )
 
 // head resolves a cached tag again and again.
@@ -28,7 +28,14 @@ func head(ctx context.Context, b *bench) error {
 		if err := b.upstream.resetCounters(ctx); err != nil {
 			return err
 		}
-		if err := b.resolveAtOnce(ctx, server.URL(), concurrent); err != nil {
+		if _, err := b.rush(ctx, rush{
+			url: server.URL(), clients: concurrent,
+			prepare: func(ctx context.Context, client *pull.Client) error { return client.Ping(ctx) }, // To be connected.
+			do: func(ctx context.Context, client *pull.Client) error {
+				_, err := client.Head(ctx, imageName, tag)
+				return err
+			},
+		}); err != nil {
 			return err
 		}
 		counters, err := b.upstream.counters(ctx)
@@ -95,31 +102,6 @@ func (b *bench) costOfHead(ctx context.Context, url string, used func() (time.Du
 	}
 	after, err := used()
 	return (after - before).Seconds() * 1e6 / float64(b.heads/headClients*headClients), err
-}
-
-// resolveAtOnce lets clients that are connected already ask for the image's tag at the same moment.
-func (b *bench) resolveAtOnce(ctx context.Context, url string, clients int) error {
-	var ready sync.WaitGroup
-	ready.Add(clients)
-	start := make(chan struct{})
-	group, ctx := errgroup.WithContext(ctx)
-	for range clients {
-		group.Go(func() error {
-			client := b.client(url)
-			defer client.Close()
-			err := client.Ping(ctx)
-			ready.Done()
-			if err != nil {
-				return err
-			}
-			<-start
-			_, err = client.Head(ctx, imageName, tag)
-			return err
-		})
-	}
-	ready.Wait()
-	close(start)
-	return group.Wait()
 }
 
 // resolve lets clients ask for the image's tag, each so many times.
