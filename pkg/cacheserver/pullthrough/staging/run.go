@@ -6,7 +6,6 @@ package staging
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
@@ -103,11 +102,11 @@ func (k *Keyring) judge(h *held, err error) {
 		h.state, h.status, h.message = credentials.StateActive, 0, ""
 		shortest, longest = confirmInterval, confirmInterval
 	case upstream.Is(err, upstream.Unauthorized):
-		h.state, h.status, h.message = credentials.StateRejected, statusOf(err), err.Error()
+		h.state, h.status, h.message = credentials.StateRejected, upstream.StatusOf(err), err.Error()
 		shortest, longest = minRejectedRetry, maxRejection
 	case h.state == credentials.StatePending:
 		// An upstream that does not answer leaves a verdict as it is.
-		h.status, h.message = statusOf(err), err.Error()
+		h.status, h.message = upstream.StatusOf(err), err.Error()
 	}
 	if h.state != before {
 		h.delay = 0
@@ -139,12 +138,4 @@ func (k *Keyring) settled(h *held) bool {
 		return true
 	}
 	return h.state == credentials.StatePending && k.clock.Since(h.since) >= unaskedWait
-}
-
-func statusOf(err error) int {
-	var e *upstream.Error
-	if errors.As(err, &e) {
-		return e.Status
-	}
-	return 0
 }

@@ -69,6 +69,21 @@ var _ = Describe("Keyring", func() {
 		clock.Step(d)
 	}
 
+	// startWithOne begins with a credential that the upstream accepts.
+	startWithOne := func() {
+		GinkgoHelper()
+		source.set("one", "")
+		start()
+		Eventually(report).Should(HaveField("State", credentials.StateActive))
+	}
+	// passToTrial lets the time pass until the second credential is tried again.
+	passToTrial := func(d time.Duration) {
+		GinkgoHelper()
+		tries := judge.triesOf("two")
+		pass(d)
+		Eventually(func() int { return judge.triesOf("two") }).Should(Equal(tries + 1))
+	}
+
 	BeforeEach(func() {
 		source = &fakeSource{}
 		judge = &fakeUpstream{answers: map[string]error{}}
@@ -109,9 +124,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("takes over a new credential once the upstream accepts it, and forgets the old one", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 
 		release := judge.hold("two")
 		source.set("two", "one")
@@ -137,9 +150,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("stays with the old credential as long as the new one is rejected", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", refused)
 		source.set("two", "one")
 		rejected := credentials.Report{
@@ -162,9 +173,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("waits with the new credential until the upstream is back", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", unreachable)
 		source.set("two", "one")
 		pending := credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}
@@ -188,9 +197,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("takes a rotation back", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", refused)
 		source.set("two", "one")
 		Eventually(report).Should(HaveField("State", credentials.StateRejected))
@@ -199,17 +206,13 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("needs no trial for another name of the same credential", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		source.rename("secret-renamed")
 		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-renamed", State: credentials.StateActive}))
 	})
 
 	It("looks again when pulls are refused, but not at each of them", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("one", refused)
 		for range 100 {
 			ring.Refused()
@@ -221,17 +224,13 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("tries the new credential soon when the old one is refused", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", refused)
 		source.set("two", "one")
 		Eventually(report).Should(HaveField("State", credentials.StateRejected))
 		// The wait for the next trial grows to its maximum.
 		for _, wait := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute} {
-			tries := judge.triesOf("two")
-			pass(wait)
-			Eventually(func() int { return judge.triesOf("two") }).Should(Equal(tries + 1))
+			passToTrial(wait)
 		}
 
 		By("not trying it at each refusal")
@@ -249,9 +248,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("tries the new credential at once when the last trial was long ago", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", unreachable)
 		source.set("two", "one")
 		for i := range 6 {
@@ -267,16 +264,12 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("tries the new credential when it finds the old one refused without a pull", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", refused)
 		source.set("two", "one")
 		Eventually(report).Should(HaveField("State", credentials.StateRejected))
 		for _, wait := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute} {
-			tries := judge.triesOf("two")
-			pass(wait)
-			Eventually(func() int { return judge.triesOf("two") }).Should(Equal(tries + 1))
+			passToTrial(wait)
 		}
 		judge.answer("one", refused)
 		judge.answer("two", nil)
@@ -314,9 +307,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("gives an upstream time to ask for the new credential", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("two", unasked)
 		source.set("two", "one")
 		Eventually(func() int { _ = inUse(); return judge.triesOf("two") }).Should(Equal(1))
@@ -340,9 +331,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("confirms a credential that nobody uses", func() {
-		source.set("one", "")
-		start()
-		Eventually(report).Should(HaveField("State", credentials.StateActive))
+		startWithOne()
 		judge.answer("one", refused)
 		pass(10 * time.Minute)
 		Eventually(report).Should(HaveField("State", credentials.StateRejected))

@@ -6,7 +6,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -120,7 +119,7 @@ func (d doubts) settle(credential credentials.Credential, asked bool, err error)
 	case d[credential] == nil:
 	case asked && (err == nil || Is(err, NotFound)):
 		delete(d, credential)
-	case statusOf(err) == http.StatusUnauthorized:
+	case StatusOf(err) == http.StatusUnauthorized:
 		// With 403, the upstream knows who it is.
 		d[credential] = err
 	}
@@ -141,15 +140,7 @@ func (d doubts) verdict(all []credentials.Credential) error {
 }
 
 func (c *Client) mayNotPull(repository string, err error) error {
-	return c.fail(Unauthorized, statusOf(err), "it lets the credential log in, but not pull from "+repository)
-}
-
-func statusOf(err error) int {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Status
-	}
-	return 0
+	return c.fail(Unauthorized, StatusOf(err), "it lets the credential log in, but not pull from "+repository)
 }
 
 // Retain forgets all credentials but those of a set, with the tokens that they got. Requests that run are not affected.

@@ -124,3 +124,12 @@ func Is(err error, reason Reason) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Reason == reason
 }
+
+// StatusOf returns the HTTP status with which the upstream did not deliver, 0 if err tells of none.
+func StatusOf(err error) int {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Status
+	}
+	return 0
+}
