@@ -202,6 +202,24 @@ var _ = Describe("Engine", func() {
 		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
 	})
 
+	It("answers a request for several ranges of what it has to fetch with all of it", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		layer := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push(name, "v1", upstreamsim.NewImage(layer))
+		response, body := get(ctx, c, "/v2/"+name+"/blobs/"+layer.Descriptor().Digest.String(), http.Header{"Range": {"bytes=0-9,100-109"}})
+		Expect(response.StatusCode).To(Equal(http.StatusOK))
+		Expect(bytes.Equal(body, layer.Data)).To(BeTrue())
+	})
+
+	It("does not take an empty answer for a blob", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		layer := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push(name, "v1", upstreamsim.NewImage(layer))
+		c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, Short: mib})
+		response, _ := get(ctx, c, "/v2/"+name+"/blobs/"+layer.Descriptor().Digest.String(), http.Header{})
+		Expect(response.StatusCode).To(BeNumerically(">=", 500))
+	})
+
 	It("streams what the disk does not take, to several at once, and goes on when it does", func() {
 		disk := &smallDisk{}
 		disk.left.Store(3 * mib)
