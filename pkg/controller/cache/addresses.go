@@ -56,7 +56,7 @@ func serviceAddresses(ctx context.Context, shoot client.Client, caches []compone
 // which credentials they should use. Package rotation may say at the same time
 // that they do.
 func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []component.Values, addresses map[string]net.IP, caBundleName *string) error {
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		present, before, err := a.credentialsStatus(ctx, ex)
 		if err != nil {
 			return err
@@ -66,12 +66,11 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 			return err
 		}
 		ex.Status.ProviderStatus = present.Status.ProviderStatus
-		return a.Client.Status().Patch(ctx, present, patch)
+		if err := a.Client.Status().Patch(ctx, present, patch); err != nil {
+			return fmt.Errorf("could not update the provider status: %w", err)
+		}
+		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("could not update the provider status: %w", err)
-	}
-	return nil
 }
 
 func (a *Actuator) providerStatus(before map[string]*registry.CredentialsStatus, caches []component.Values, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
