@@ -55,8 +55,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // send writes data to the client at the pace of the line. It counts bytes before
-// it writes them: a client that has got all may look at the counters at once. As on a real line, transfers that run at the same time do
-// not get equal shares: those of larger chunks get more.
+// it writes them: a client that has got all may look at the counters at once. As
+// on a real line, transfers that run at the same time do not get equal shares:
+// those of larger chunks get more.
 func (l *line) send(ctx context.Context, w http.ResponseWriter, data []byte, count func(n int)) error {
 	const smallest, largest = 16 << 10, 128 << 10
 	chunk := smallest + rand.IntN(largest-smallest) //nolint:gosec // nothing is kept secret by it
