@@ -45,7 +45,7 @@ import (
 const extensionNamespace = "extension-registry-cache"
 
 var (
-	testClient client.WithWatch
+	testClient client.Client
 	kubeconfig []byte
 )
 
@@ -76,7 +76,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 	kubeconfig, err = admin.KubeConfig()
 	Expect(err).NotTo(HaveOccurred())
-	testClient, err = client.NewWithWatch(config, client.Options{Scheme: resourcemanagerclient.CombinedScheme})
+	testClient, err = client.New(config, client.Options{Scheme: resourcemanagerclient.CombinedScheme})
 	Expect(err).NotTo(HaveOccurred())
 
 	inBackground("gardener-resource-manager", resourceManager(config).Start)

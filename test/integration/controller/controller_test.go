@@ -333,19 +333,15 @@ var _ = Describe("Extension", func() {
 		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(beNotFound())
 		before := old.UID
 
+		succeeded := make(chan struct{})
 		go func() {
 			defer GinkgoRecover()
-			succeeded := func(ctx context.Context) (bool, error) {
-				extension := s.extension()
-				err := get(extension)(ctx)
-				last := extension.Status.LastOperation
-				return last != nil && last.State == gardencorev1beta1.LastOperationStateSucceeded, err
-			}
-			Eventually(ctx, succeeded).Should(BeFalse())
-			Consistently(ctx, succeeded).Should(BeFalse())
-			release(ctx)
+			defer close(succeeded)
+			s.reconcile(ctx, hub)
 		}()
-		s.reconcile(ctx, hub)
+		Consistently(ctx, succeeded).ShouldNot(BeClosed())
+		release(ctx)
+		Eventually(ctx, succeeded).Should(BeClosed())
 		anew := s.managedResource(cache.ManagedResource)
 		Expect(get(anew)(ctx)).To(Succeed())
 		Expect(anew.UID).NotTo(Equal(before))

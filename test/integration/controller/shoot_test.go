@@ -9,8 +9,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -23,7 +21,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -109,19 +106,20 @@ func (s *shoot) extension() *extensionsv1alpha1.Extension {
 }
 
 // operate asks for an operation as gardenlet does, and returns the Extension
-// once the operation has come to the given state. It watches: times in a status
-// are too coarse to tell the operation from one that was running before.
+// once the operation has come to the given state. Times in a status are too
+// coarse to tell it from an operation that was running before, so each has a
+// generation of its own, by a field that the extension does not know.
 func (s *shoot) operate(ctx context.Context, operation string, state gardencorev1beta1.LastOperationState, caches ...v1alpha3.RegistryCache) *extensionsv1alpha1.Extension {
 	GinkgoHelper()
-	data, err := json.Marshal(&v1alpha3.RegistryConfig{
+	data, err := json.Marshal(struct {
+		v1alpha3.RegistryConfig
+		Operation string `json:"operation"`
+	}{v1alpha3.RegistryConfig{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha3.SchemeGroupVersion.String(), Kind: "RegistryConfig"},
 		Caches:   caches,
-	})
+	}, rand.Text()})
 	Expect(err).NotTo(HaveOccurred())
 	extension := s.extension()
-	watch, err := testClient.Watch(ctx, &extensionsv1alpha1.ExtensionList{}, client.InNamespace(s.namespace))
-	Expect(err).NotTo(HaveOccurred())
-	defer watch.Stop()
 	Eventually(ctx, func() error {
 		_, err := controllerutil.CreateOrUpdate(ctx, testClient, extension, func() error {
 			metav1.SetMetaDataAnnotation(&extension.ObjectMeta, v1beta1constants.GardenerOperation, operation)
@@ -131,43 +129,13 @@ func (s *shoot) operate(ctx context.Context, operation string, state gardencorev
 		})
 		return err
 	}).Should(Succeed())
-	return ended(ctx, watch, extension.ResourceVersion, operation, state)
-}
-
-// ended returns the Extension as it is when an operation has come to a state. Reconciliations begin by taking the
-// annotation off; the other operations end with that.
-func ended(ctx context.Context, watch watch.Interface, resourceVersion, operation string, state gardencorev1beta1.LastOperationState) *extensionsv1alpha1.Extension {
-	GinkgoHelper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	var (
-		last                   *extensionsv1alpha1.Extension
-		asked, begun, finished bool
-	)
-	for !finished || last.Annotations[v1beta1constants.GardenerOperation] != "" {
-		select {
-		case event := <-watch.ResultChan():
-			extension, ok := event.Object.(*extensionsv1alpha1.Extension)
-			Expect(ok).To(BeTrue(), "%v", event)
-			last = extension
-			if extension.ResourceVersion == resourceVersion {
-				asked = true
-				continue
-			}
-			pickedUp := operation != v1beta1constants.GardenerOperationReconcile || extension.Annotations[v1beta1constants.GardenerOperation] == ""
-			lastOperation := extension.Status.LastOperation
-			if !asked || !pickedUp || lastOperation == nil {
-				continue
-			}
-			if lastOperation.State == gardencorev1beta1.LastOperationStateProcessing {
-				begun = true
-			}
-			finished = begun && lastOperation.State == state && extension.Status.ObservedGeneration == extension.Generation
-		case <-ctx.Done():
-			Fail(fmt.Sprintf("operation %s has not come to state %s: asked %t, begun %t, finished %t: %+v", operation, state, asked, begun, finished, last))
-		}
-	}
-	return last
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(get(extension)(ctx)).To(Succeed())
+		g.Expect(extension.Status.LastOperation).To(HaveValue(HaveField("State", state)))
+		g.Expect(extension.Status.ObservedGeneration).To(Equal(extension.Generation))
+		g.Expect(extension.Annotations).NotTo(HaveKey(v1beta1constants.GardenerOperation))
+	}).Should(Succeed())
+	return extension
 }
 
 func (s *shoot) reconcile(ctx context.Context, caches ...v1alpha3.RegistryCache) *extensionsv1alpha1.Extension {
