@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 
-	kubernetesutils "github.com/gardener/gardener/pkg/utils/kubernetes"
 	"github.com/gardener/gardener/pkg/utils/retry"
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
@@ -129,7 +128,8 @@ func outgrown(statefulSet *appsv1.StatefulSet, size resource.Quantity) bool {
 	return false
 }
 
-// orphan deletes a StatefulSet without its pods and waits until it is gone.
+// orphan deletes a StatefulSet without its pods and waits until it is gone, which it also is when
+// gardener-resource-manager has already created another one in its place.
 func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.StatefulSet) error {
 	if err := shoot.Delete(ctx, statefulSet,
 		client.PropagationPolicy(metav1.DeletePropagationOrphan),
@@ -139,7 +139,18 @@ func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.Statef
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
-	if err := kubernetesutils.WaitUntilResourceDeleted(ctx, shoot, statefulSet, pollInterval); err != nil {
+	present := &appsv1.StatefulSet{}
+	if err := retry.Until(ctx, pollInterval, func(ctx context.Context) (bool, error) {
+		if err := shoot.Get(ctx, client.ObjectKeyFromObject(statefulSet), present); apierrors.IsNotFound(err) {
+			return retry.Ok()
+		} else if err != nil {
+			return retry.MinorError(err)
+		}
+		if present.UID == statefulSet.UID {
+			return retry.MinorError(errors.New("it is still there"))
+		}
+		return retry.Ok()
+	}); err != nil {
 		return fmt.Errorf("could not wait until the StatefulSet %s is deleted: %w", statefulSet.Name, err)
 	}
 	return nil

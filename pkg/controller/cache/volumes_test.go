@@ -7,6 +7,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"time"
 
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
@@ -39,6 +40,14 @@ var _ = Describe("Volumes", func() {
 		object.SetNamespace(component.Namespace)
 		object.SetName(name)
 		object.SetLabels(component.Labels(upstream.Upstream(host)))
+	}
+	newStatefulSet := func(host string) *appsv1.StatefulSet {
+		statefulSet := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{
+			Spec: corev1.PersistentVolumeClaimSpec{Resources: requests("10Gi")},
+		}}}}
+		statefulSet.Spec.VolumeClaimTemplates[0].Name = component.VolumeClaimTemplate
+		meta(statefulSet, host, upstream.Upstream(host).ResourceName())
+		return statefulSet
 	}
 	sizes := func(caches []component.Values) []string {
 		out := make([]string, 0, len(caches))
@@ -86,14 +95,6 @@ var _ = Describe("Volumes", func() {
 	})
 
 	It("have every StatefulSet created again that was replaced, though another one could not be", func(ctx SpecContext) {
-		newStatefulSet := func(host string) *appsv1.StatefulSet {
-			statefulSet := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{
-				Spec: corev1.PersistentVolumeClaimSpec{Resources: requests("10Gi")},
-			}}}}
-			statefulSet.Spec.VolumeClaimTemplates[0].Name = component.VolumeClaimTemplate
-			meta(statefulSet, host, upstream.Upstream(host).ResourceName())
-			return statefulSet
-		}
 		replaced := newStatefulSet("docker.io")
 		shoot := fakeclient.NewClientBuilder().WithObjects(replaced, newStatefulSet("quay.io")).WithInterceptorFuncs(interceptor.Funcs{
 			Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {
@@ -113,6 +114,22 @@ var _ = Describe("Volumes", func() {
 		Expect(seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource)).To(Succeed())
 		Expect(managedResource.Annotations).To(HaveKeyWithValue(v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile))
 	})
+
+	It("do not wait for the StatefulSet that has already taken the place of the replaced one", func(ctx SpecContext) {
+		replaced := newStatefulSet("docker.io")
+		replaced.UID = "old"
+		shoot := fakeclient.NewClientBuilder().WithObjects(replaced).WithInterceptorFuncs(interceptor.Funcs{
+			Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {
+				if err := c.Delete(ctx, object, options...); err != nil {
+					return err
+				}
+				created := newStatefulSet("docker.io")
+				created.UID = "new"
+				return c.Create(ctx, created)
+			},
+		}).Build()
+		Expect(orphan(ctx, shoot, replaced)).To(Succeed())
+	}, SpecTimeout(10*time.Second))
 })
 
 var _ = Describe("Problems", func() {
