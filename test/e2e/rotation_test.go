@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,8 +64,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 		mayPull(one, two)
 		configure(ctx, plain)
 		refer(ctx, "rotation-v1")
-		waitUntilHealthy(ctx)
-		Expect(credentialsStatus(ctx)).To(And(HaveField("SecretName", "rotation-v1"), HaveField("State", registry.CredentialsActive)))
+		waitUntilHealthy(ctx, "rotation-v1")
 	}, NodeTimeout(3*time.Minute))
 
 	AfterAll(func(ctx context.Context) {
@@ -85,10 +85,8 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 		Expect(c.Delete(ctx, projectSecret("rotation-v1"))).To(MatchError(And(ContainSubstring("in use"), ContainSubstring("example"))), "v1 is in use")
 		began := time.Now()
 		refer(ctx, "rotation-v2")
-		waitUntilHealthy(ctx)
+		waitUntilUsed(ctx, "rotation-v2")
 		took := time.Since(began)
-		Expect(credentialsStatus(ctx)).To(And(
-			HaveField("SecretName", "rotation-v2"), HaveField("PendingSecretName", ""), HaveField("State", registry.CredentialsActive)))
 
 		By("revoking v1 and deleting its Secret")
 		revoked := time.Now()
@@ -145,9 +143,8 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 
 		By("correcting it")
 		refer(ctx, "rotation-v3")
-		waitUntilHealthy(ctx)
-		Expect(credentialsStatus(ctx)).To(And(HaveField("SecretName", "rotation-v3"), HaveField("State", registry.CredentialsActive)))
-		Expect(systemComponents(Default, getShoot(ctx)).Codes).To(BeEmpty())
+		waitUntilUsed(ctx, "rotation-v3")
+		waitUntilHealthy(ctx, "rotation-v3")
 		mayPull(two)
 		pull(ctx, newImage(ctx, garden.PrivateHost))
 		Expect(cachePod(ctx).UID).To(Equal(before.UID))
@@ -186,15 +183,25 @@ func refer(ctx context.Context, secret string) {
 	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
 }
 
-// waitUntilHealthy waits as docs/usage.md tells owners to, before they delete what they rotated.
-func waitUntilHealthy(ctx context.Context) {
+// waitUntilUsed waits as docs/usage.md tells owners to, before they delete and revoke what they rotated.
+func waitUntilUsed(ctx context.Context, secret string) {
+	GinkgoHelper()
+	statefulSet := &appsv1.StatefulSet{}
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(c.Get(ctx, cacheKey(garden.PrivateHost), statefulSet)).To(Succeed())
+		g.Expect(statefulSet.Annotations).To(HaveKeyWithValue("registry.extensions.gardener.cloud/secret-name", secret))
+	}).WithTimeout(3 * time.Minute).Should(Succeed())
+}
+
+// waitUntilHealthy waits until the Shoot says that all is well, which may come later than what it says it of.
+func waitUntilHealthy(ctx context.Context, secret string) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
-		shoot := getShoot(ctx)
-		g.Expect(shoot.Status.ObservedGeneration).To(Equal(shoot.Generation))
-		g.Expect(shoot.Status.LastOperation.State).To(Equal(gardencorev1beta1.LastOperationStateSucceeded), shoot.Status.LastOperation.Description)
-		condition := systemComponents(g, shoot)
+		g.Expect(credentialsStatus(ctx, g)).To(And(
+			HaveField("SecretName", secret), HaveField("PendingSecretName", ""), HaveField("State", registry.CredentialsActive)))
+		condition := systemComponents(g, getShoot(ctx))
 		g.Expect(condition.Status).To(Equal(gardencorev1beta1.ConditionTrue), condition.Message)
+		g.Expect(condition.Codes).To(BeEmpty())
 	}).WithTimeout(3 * time.Minute).Should(Succeed())
 }
 
@@ -220,10 +227,10 @@ func providerStatus(ctx context.Context) registry.RegistryCacheStatus {
 	return status.Caches[0]
 }
 
-func credentialsStatus(ctx context.Context) registry.CredentialsStatus {
+func credentialsStatus(ctx context.Context, g Gomega) registry.CredentialsStatus {
 	GinkgoHelper()
 	status := providerStatus(ctx).Credentials
-	Expect(status).NotTo(BeNil())
+	g.Expect(status).NotTo(BeNil())
 	return *status
 }
 

@@ -29,6 +29,11 @@ const (
 	// Claims of running clusters are named after it.
 	VolumeClaimTemplate = "cache-volume"
 
+	// SecretNameAnnotation is the annotation of a StatefulSet that names the Secret
+	// whose credentials its cache uses. It changes when all replicas have taken over
+	// others and what was before them is needed no more, so that owners can wait for it.
+	SecretNameAnnotation = "registry.extensions.gardener.cloud/secret-name"
+
 	containerName = "registry-cache"
 
 	labelApp          = "app"
@@ -102,6 +107,17 @@ func Objects(values Values) ([]client.Object, error) {
 		objects = append(objects, VerticalPodAutoscaler(values))
 	}
 	return objects, nil
+}
+
+// secretNameInUse returns the name of the Secret that the cache cannot do without.
+func (v Values) secretNameInUse() string {
+	switch {
+	case v.PreviousCredential != nil:
+		return v.PreviousCredential.Name
+	case v.Credential != nil:
+		return v.Credential.Name
+	}
+	return ""
 }
 
 func keptObjects(values Values) []client.Object {

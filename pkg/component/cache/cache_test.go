@@ -14,6 +14,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/types"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -102,6 +103,16 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("plain", plain()),
 		Entry("private, highly available", privateHA()),
+	)
+
+	DescribeTable("names the Secret in use", func(change func(*cache.Values), expected types.GomegaMatcher) {
+		values := privateHA()
+		change(&values)
+		Expect(statefulSet(values).Annotations).To(expected)
+	},
+		Entry("while credentials are rotated", func(*cache.Values) {}, HaveKeyWithValue(cache.SecretNameAnnotation, "robot-v0")),
+		Entry("when the previous ones are not needed any more", func(v *cache.Values) { v.PreviousCredential = nil }, HaveKeyWithValue(cache.SecretNameAnnotation, "robot-v1")),
+		Entry("unless there are none", func(v *cache.Values) { v.Credential, v.PreviousCredential = nil, nil }, Not(HaveKey(cache.SecretNameAnnotation))),
 	)
 
 	Describe("restarts", func() {

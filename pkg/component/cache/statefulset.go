@@ -35,6 +35,9 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 		resourcesv1alpha1.DeleteOnInvalidUpdate:              strconv.FormatBool(true),
 		resourcesv1alpha1.DeletionPropagationOnInvalidUpdate: string(metav1.DeletePropagationOrphan),
 	}
+	if name := values.secretNameInUse(); name != "" {
+		meta.Annotations[SecretNameAnnotation] = name
+	}
 	return &appsv1.StatefulSet{
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{

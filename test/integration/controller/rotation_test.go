@@ -5,6 +5,7 @@
 package controller_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net"
@@ -64,6 +65,9 @@ var _ = Describe("Credentials", func() {
 				g.Expect(get(secret)(ctx)).To(Succeed())
 				g.Expect(string(secret.Data["name"])).To(Equal(wanted))
 				g.Expect(string(secret.Data["password"])).To(Equal("password of " + wanted))
+				used := inShoot(&appsv1.StatefulSet{}, name)
+				g.Expect(get(used)(ctx)).To(Succeed())
+				g.Expect(used.Annotations).To(HaveKeyWithValue(component.SecretNameAnnotation, cmp.Or(previous, wanted)))
 				if previous == "" {
 					g.Expect(secret.Data).To(HaveLen(3))
 					return
