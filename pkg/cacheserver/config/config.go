@@ -74,8 +74,6 @@ func (c Config) Marshal() ([]byte, error) {
 			// There is no cache for blob descriptors on purpose: it would only save a stat of a local file,
 			// and would go on telling what the disk no longer holds.
 			Filesystem: filesystem{RootDirectory: StorageRoot},
-			// Content that outlived its TTL is removed by way of the delete API.
-			Delete: toggle{Enabled: true},
 		},
 		HTTP: http{
 			Addr:         listenAddress(Port),

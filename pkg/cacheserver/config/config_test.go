@@ -54,7 +54,7 @@ var _ = Describe("Config", func() {
 
 		Expect(parsed.Storage.Type()).To(Equal("filesystem"))
 		Expect(parsed.Storage.Parameters()).To(HaveKeyWithValue("rootdirectory", config.StorageRoot))
-		Expect(parsed.Storage).To(HaveKeyWithValue("delete", configuration.Parameters{"enabled": true}))
+		Expect(parsed.Storage).NotTo(HaveKey("delete"), "clients may delete nothing")
 		Expect(parsed.HTTP.Addr).To(Equal(":5000"))
 		Expect(parsed.HTTP.TLS.Certificate).To(Equal("/tls/tls.crt"))
 		Expect(parsed.HTTP.TLS.Key).To(Equal("/tls/tls.key"))

@@ -30,7 +30,6 @@ type accessLog struct {
 
 type storage struct {
 	Filesystem filesystem `yaml:"filesystem"`
-	Delete     toggle     `yaml:"delete"`
 }
 
 type filesystem struct {

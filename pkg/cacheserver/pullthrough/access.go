@@ -6,26 +6,34 @@ package pullthrough
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
-// owns reports whether a repository may serve a blob without asking the upstream.
+// owns reports whether a repository may serve a blob without asking the upstream: because it has been served from
+// there, or because an image that the repository has needs it. Registries take an image only when they have what it
+// needs. An index proves nothing, since many registries take one whatever it lists.
 func (e *Engine) owns(repository string, d digest.Digest) bool {
 	if e.store.HasLayer(repository, d) {
 		return true
 	}
-	needed := false
-	_ = e.index.Parents(d, func(m digest.Digest) bool {
-		needed = e.store.HasManifest(repository, m)
-		return !needed
+	var parents []digest.Digest
+	_ = e.index.Parents(d, func(parent digest.Digest) bool {
+		parents = append(parents, parent)
+		return true
+	})
+	needed := slices.ContainsFunc(parents, func(parent digest.Digest) bool {
+		record, known := e.index.Get(parent)
+		return known && record.Manifest && !manifest.IsIndex(record.MediaType) && e.store.HasManifest(repository, parent)
 	})
 	if needed {
 		if _, err := e.store.StatBlob(d); err == nil {
-			e.link(repository, d, index.Layer)
+			e.link(repository, d)
 		}
 	}
 	return needed
@@ -36,21 +44,17 @@ func (e *Engine) claim(ctx context.Context, repository string, d digest.Digest) 
 	if _, err := e.statUpstream(ctx, repository, d); err != nil {
 		return err
 	}
-	e.link(repository, d, index.Layer)
+	e.link(repository, d)
 	return nil
 }
 
-// link makes an object part of a repository. It is a convenience for later requests, so failing is no error.
-func (e *Engine) link(repository string, d digest.Digest, kind index.Kind) {
-	link := e.store.LinkLayer
-	if kind == index.Manifest {
-		link = e.store.LinkManifest
-	}
-	err := e.index.AddLink(d, index.Link{Kind: kind, Repository: repository})
+// link makes a blob part of a repository. It is a convenience for later requests, so failing is no error.
+func (e *Engine) link(repository string, d digest.Digest) {
+	err := e.index.AddLink(d, index.Link{Kind: index.Layer, Repository: repository})
 	if err == nil {
-		err = link(repository, d)
+		err = e.store.LinkLayer(repository, d)
 	}
 	if err != nil && !store.IsFull(err) {
-		e.log.WithError(err).WithField("repository", repository).Warn("Could not link an object")
+		e.log.WithError(err).WithField("repository", repository).Warn("Could not link a blob")
 	}
 }

@@ -216,7 +216,7 @@ func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest
 			if joined {
 				e.metrics.Coalesced.WithLabelValues(metrics.Blob).Inc()
 				if foreign && !e.store.HasLayer(repository, d) {
-					e.link(repository, d, index.Layer) // The fetch links it for its owner only.
+					e.link(repository, d) // The fetch links it for its owner only.
 				}
 			}
 			return &blobContent{reader: reader, size: size, hit: joined}, nil

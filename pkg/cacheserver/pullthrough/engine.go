@@ -18,9 +18,9 @@
 //
 // # Who may have what
 //
-// A blob or manifest is served from a repository if that repository links it, if a manifest that the repository links
-// needs it, or if the upstream says that the repository has it. So one repository's content does not leak into
-// another by its digest, and content that several share is fetched once.
+// A blob or manifest is served from a repository if that repository links it, or if the upstream says that the
+// repository has it; a blob also if an image that the repository links needs it. So one repository's content does not
+// leak into another by its digest, and content that several share is fetched once.
 //
 // # When the disk is full
 //

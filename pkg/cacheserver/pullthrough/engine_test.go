@@ -7,6 +7,7 @@ package pullthrough_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -182,6 +184,26 @@ var _ = Describe("Engine", func() {
 		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
 		response, _ = get(ctx, c, "/v2/team/thief/blobs/"+private.Descriptor().Digest.String(), http.Header{})
 		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+	})
+
+	It("takes no index for a proof of what a repository has", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		private := upstreamsim.RandomImage(1, 1, mib)
+		c.upstream.Push("team/private", "v1", private)
+		Expect(c.pull("team/private", "v1")).To(Succeed())
+		var sparse imagev1.Index
+		Expect(json.Unmarshal(upstreamsim.NewIndex(private).Data, &sparse)).To(Succeed())
+		sparse.Manifests = append(sparse.Manifests, private.Layers()[0].Descriptor())
+		data, err := json.Marshal(sparse)
+		Expect(err).NotTo(HaveOccurred())
+		c.upstream.PushManifest("team/thief", "v1", upstreamsim.Content{MediaType: imagev1.MediaTypeImageIndex, Data: data})
+		response, _ := get(ctx, c, "/v2/team/thief/manifests/v1", http.Header{"Accept": {imagev1.MediaTypeImageIndex}})
+		Expect(response.StatusCode).To(Equal(http.StatusOK))
+
+		for _, path := range []string{"manifests/" + private.Digest().String(), "blobs/" + private.Layers()[0].Descriptor().Digest.String()} {
+			response, _ := get(ctx, c, "/v2/team/thief/"+path, http.Header{})
+			Expect(response.StatusCode).To(Equal(http.StatusNotFound), path)
+		}
 	})
 
 	It("gives a repository no part in the fetch of another that it has no right to", func(ctx context.Context) {
@@ -350,17 +372,24 @@ var _ = Describe("Engine", func() {
 
 	It("takes no writes", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.upstream.Refuse()
 		for path, method := range map[string]string{
-			"/v2/" + name + "/blobs/uploads/": http.MethodPost,
-			"/v2/" + name + "/manifests/v1":   http.MethodDelete,
+			"blobs/uploads/":                       http.MethodPost,
+			"manifests/v1":                         http.MethodDelete,
+			"manifests/" + image.Digest().String(): http.MethodDelete,
+			"blobs/" + image.Layers()[0].Descriptor().Digest.String(): http.MethodDelete,
 		} {
-			request, err := http.NewRequestWithContext(ctx, method, c.server.URL+path, bytes.NewReader(nil))
+			request, err := http.NewRequestWithContext(ctx, method, c.server.URL+"/v2/"+name+"/"+path, http.NoBody)
 			Expect(err).NotTo(HaveOccurred())
 			response, err := http.DefaultClient.Do(request)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(response.Body.Close()).To(Succeed())
-			Expect(response.StatusCode).To(BeNumerically(">=", 400), path)
+			Expect(response.StatusCode).To(Equal(http.StatusMethodNotAllowed), path)
 		}
+		Expect(c.pull(name, "v1")).To(Succeed(), "all of it is still there")
 	})
 })
 

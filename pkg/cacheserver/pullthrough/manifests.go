@@ -10,7 +10,6 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -128,7 +127,8 @@ func accepts(headers []string, mediaType string) bool {
 
 // manifest returns a manifest for a repository, from the store if it is there.
 func (e *Engine) manifest(ctx context.Context, repository string, d digest.Digest) (storedManifest, error) {
-	if e.ownsManifest(repository, d) {
+	// An index that lists it is no proof that the repository has it (see owns). It has been served from there, or not.
+	if e.store.HasManifest(repository, d) {
 		if m, err := e.readManifest(repository, d); err == nil {
 			return m, nil
 		}
@@ -142,31 +142,6 @@ func (e *Engine) manifest(ctx context.Context, repository string, d digest.Diges
 		r.fetched = true
 	}
 	return call.Wait(ctx)
-}
-
-// ownsManifest reports whether a repository may serve a manifest without asking the upstream.
-func (e *Engine) ownsManifest(repository string, d digest.Digest) bool {
-	if e.store.HasManifest(repository, d) {
-		return true
-	}
-	var parents []digest.Digest
-	_ = e.index.Parents(d, func(parent digest.Digest) bool {
-		parents = append(parents, parent)
-		return true
-	})
-	// The configuration or a layer of an image is no manifest, whatever is in it.
-	listed := slices.ContainsFunc(parents, func(parent digest.Digest) bool {
-		record, known := e.index.Get(parent)
-		return known && manifest.IsIndex(record.MediaType) && e.store.HasManifest(repository, parent)
-	})
-	if !listed {
-		return false
-	}
-	if _, err := e.store.StatBlob(d); err != nil {
-		return false
-	}
-	e.link(repository, d, index.Manifest)
-	return true
 }
 
 // readManifest reads a manifest from memory or the store. What is on disk has to match its digest each time.

@@ -87,6 +87,7 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 	}
 	config := &configuration.Configuration{Storage: configuration.Storage{
 		"filesystem":  configuration.Parameters{"rootdirectory": c.root},
+		"delete":      configuration.Parameters{"enabled": true}, // Nothing may be deleted even so.
 		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},
 	}}
 	c.engine.Install(config)

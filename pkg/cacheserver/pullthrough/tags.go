@@ -269,13 +269,9 @@ func (s *tagService) local(ctx context.Context) (distribution.TagService, error)
 	return local.Tags(ctx), nil
 }
 
-// Untag implements distribution.TagService. Only the cache forgets the tag.
-func (s *tagService) Untag(ctx context.Context, tag string) error {
-	local, err := s.local(ctx)
-	if err != nil {
-		return err
-	}
-	return local.Untag(ctx, tag)
+// Untag implements distribution.TagService. Who pulls must not decide what others get while the upstream is down.
+func (s *tagService) Untag(context.Context, string) error {
+	return distribution.ErrUnsupported
 }
 
 // Tag implements distribution.TagService.

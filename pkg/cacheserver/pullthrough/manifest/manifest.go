@@ -12,6 +12,7 @@ package manifest
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -35,6 +36,9 @@ const (
 	ociArtifact = "application/vnd.oci.artifact.manifest.v1+json"
 	// DockerSigned is what registries served before there were digests. It has no canonical bytes.
 	dockerSigned = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+	dockerForeignLayer = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	ociForeignLayer    = "application/vnd.oci.image.layer.nondistributable.v1.tar" // and its compressed kinds
 )
 
 // IsIndex says whether what a manifest of this type needs are manifests.
@@ -66,6 +70,11 @@ type descriptor struct {
 	Digest    digest.Digest `json:"digest"`
 	Size      int64         `json:"size"`
 	URLs      []string      `json:"urls"`
+}
+
+// elsewhere says that a layer is to be had elsewhere, so that registries do not ask for it when they take its manifest.
+func (d descriptor) elsewhere() bool {
+	return len(d.URLs) > 0 || d.MediaType == dockerForeignLayer || strings.HasPrefix(d.MediaType, ociForeignLayer)
 }
 
 // Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
@@ -102,7 +111,7 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	}
 	seen := map[digest.Digest]bool{}
 	for _, d := range needed {
-		if d.Digest.Validate() != nil || len(d.URLs) > 0 || seen[d.Digest] {
+		if d.Digest.Validate() != nil || d.elsewhere() || seen[d.Digest] {
 			continue
 		}
 		if len(seen) == maxChildren {
