@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/opencontainers/image-spec/specs-go"
+	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 var endpoints = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)$`)
@@ -166,35 +168,60 @@ func (r *Registry) serveRepository(w http.ResponseWriter, req request) {
 			fail(w, http.StatusNotFound, "UNSUPPORTED", "no referrers API")
 			return
 		}
-		artifactType := req.URL.Query().Get("artifactType")
-		if artifactType != "" {
-			w.Header().Set("OCI-Filters-Applied", "artifactType")
-		}
-		content := r.store.referrers(req.name, req.reference, artifactType)
-		w.Header().Set("Content-Type", content.MediaType)
-		_, _ = w.Write(content.Data)
+		r.serveReferrers(w, req)
 	}
 }
 
 func (r *Registry) serveTags(w http.ResponseWriter, req request) {
-	tags := r.store.tagList(req.name)
-	query := req.URL.Query()
-	if last := query.Get("last"); last != "" {
-		start, found := slices.BinarySearch(tags, last)
-		if found {
-			start++
-		}
-		tags = tags[start:]
-	}
-	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 && n < len(tags) {
-		tags = tags[:n]
-		if n > 0 {
-			next := url.Values{"n": {strconv.Itoa(n)}, "last": {tags[n-1]}}
-			w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", req.URL.Path, next.Encode()))
-		}
-	}
+	tags := page(r, w, req, r.store.tagList(req.name), func(tag string) string { return tag })
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"name": req.name, "tags": tags})
+}
+
+func (r *Registry) serveReferrers(w http.ResponseWriter, req request) {
+	artifactType := req.URL.Query().Get("artifactType")
+	if artifactType != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	referrers := r.store.referrers(req.name, req.reference, artifactType)
+	referrers = page(r, w, req, referrers, func(d imagev1.Descriptor) string { return d.Digest.String() })
+	w.Header().Set("Content-Type", imagev1.MediaTypeImageIndex)
+	_ = json.NewEncoder(w).Encode(imagev1.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagev1.MediaTypeImageIndex, Manifests: referrers,
+	})
+}
+
+// page returns the part of a list, in the order of names, that is asked for, and links to the next one.
+func page[T any](r *Registry, w http.ResponseWriter, req request, items []T, name func(T) string) []T {
+	query := req.URL.Query()
+	start, size := 0, len(items)
+	if token, err := strconv.Atoi(query.Get("token")); err == nil {
+		start = min(token, len(items))
+	} else if last := query.Get("last"); last != "" && !r.options.PageTokens {
+		start, _ = slices.BinarySearchFunc(items, last, func(item T, last string) int {
+			if name(item) <= last {
+				return -1
+			}
+			return 1
+		})
+	}
+	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 {
+		size = min(n, size)
+	}
+	if r.options.PageSize > 0 {
+		size = min(r.options.PageSize, size)
+	}
+	end := min(start+size, len(items))
+	if start < end && end < len(items) {
+		query.Del("last")
+		if r.options.PageTokens {
+			query.Set("token", strconv.Itoa(end))
+		} else {
+			query.Set("last", name(items[end-1]))
+		}
+		w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", req.URL.Path, query.Encode()))
+	}
+	return items[start:end]
 }
 
 // serveForeign is the other host: it serves blobs to whoever was redirected to

@@ -41,6 +41,10 @@ type Options struct {
 	Certificate *tls.Certificate
 	// NoReferrers makes a registry without the referrers API.
 	NoReferrers bool
+	// PageSize is how long the pages of lists are at most; 0 is no limit.
+	PageSize int
+	// PageTokens makes pages go on from a token, as some registries do it, and not from the last item.
+	PageTokens bool
 }
 
 // Registry is a simulated registry that serves on a loopback address.

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -89,15 +88,11 @@ func (s *store) tagList(name string) []string {
 	return tags
 }
 
-// referrers returns the index of the manifests that refer to a subject.
-func (s *store) referrers(name, subject, artifactType string) Content {
+// referrers returns the manifests that refer to a subject, in the order of their digests.
+func (s *store) referrers(name, subject, artifactType string) []imagev1.Descriptor {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	index := imagev1.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: imagev1.MediaTypeImageIndex,
-		Manifests: []imagev1.Descriptor{},
-	}
+	found := []imagev1.Descriptor{}
 	for _, content := range s.repositories[name].manifests {
 		var manifest imagev1.Manifest
 		if json.Unmarshal(content.Data, &manifest) != nil || manifest.Subject == nil || string(manifest.Subject.Digest) != subject {
@@ -108,10 +103,10 @@ func (s *store) referrers(name, subject, artifactType string) Content {
 		}
 		descriptor := content.Descriptor()
 		descriptor.ArtifactType, descriptor.Annotations = manifest.ArtifactType, manifest.Annotations
-		index.Manifests = append(index.Manifests, descriptor)
+		found = append(found, descriptor)
 	}
-	slices.SortFunc(index.Manifests, func(a, b imagev1.Descriptor) int {
+	slices.SortFunc(found, func(a, b imagev1.Descriptor) int {
 		return strings.Compare(string(a.Digest), string(b.Digest))
 	})
-	return Content{MediaType: imagev1.MediaTypeImageIndex, Data: mustMarshal(index)}
+	return found
 }

@@ -81,7 +81,8 @@ type Engine struct {
 	resolves  *coalesce.Group[string, digest.Digest]
 	manifests *coalesce.Group[string, storedManifest]
 	sizes     *coalesce.Group[string, int64]
-	documents *coalesce.Group[string, upstream.Document]
+	tags      *coalesce.Group[string, tagPage]
+	lists     *coalesce.Group[string, []byte] // of referrers
 	recent    *recentManifests
 	fresh     freshTags
 
@@ -110,7 +111,8 @@ func New(o Options) (*Engine, error) {
 		resolves:  coalesce.New[string, digest.Digest](),
 		manifests: coalesce.New[string, storedManifest](),
 		sizes:     coalesce.New[string, int64](),
-		documents: coalesce.New[string, upstream.Document](),
+		tags:      coalesce.New[string, tagPage](),
+		lists:     coalesce.New[string, []byte](),
 		recent:    newRecentManifests(recentBytes),
 		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
 		fetches:   make(chan struct{}, o.MaxFetches),
@@ -190,7 +192,8 @@ func (e *Engine) Close() error {
 		e.resolves.Close()
 		e.manifests.Close()
 		e.sizes.Close()
-		e.documents.Close()
+		e.tags.Close()
+		e.lists.Close()
 		e.background.Wait()
 		if closer, ok := e.upstream.(interface{ Close() }); ok {
 			closer.Close()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -368,6 +370,17 @@ var _ = Describe("Engine", func() {
 		c.upstream.Refuse()
 		_, body = get(ctx, c, "/v2/"+name+"/tags/list", http.Header{})
 		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v1"]}`), "better what is known than nothing")
+	})
+
+	It("passes nothing on as a list of referrers that is none", func(ctx context.Context) {
+		portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "<html>please log in</html>")
+		}))
+		defer portal.Close()
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.RemoteURL = portal.URL })
+		response, body := get(ctx, c, "/v2/"+name+"/referrers/"+digest.FromString("subject").String(), http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusBadGateway))
+		Expect(string(body)).NotTo(ContainSubstring("log in"))
 	})
 
 	It("takes no writes", func(ctx context.Context) {

@@ -5,15 +5,18 @@
 package pullthrough
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
 func FuzzParseTags(f *testing.F) {
 	f.Add([]byte(`{"name":"a","tags":["v1",null,""]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		tags, err := parseTags(content)
+		tags, err := parseTags(upstream.Document{Content: content})
 		if err != nil {
 			return
 		}
@@ -21,6 +24,23 @@ func FuzzParseTags(f *testing.F) {
 			if len(tag) == 0 || len(tag) > 128 {
 				t.Errorf("tag %q", tag)
 			}
+		}
+	})
+}
+
+func FuzzReferrers(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"artifactType":"a"},null]}`), "a")
+	f.Fuzz(func(t *testing.T, content []byte, artifactType string) {
+		list, err := parseReferrers(upstream.Document{Content: content})
+		if err != nil {
+			return
+		}
+		encoded, err := json.Marshal(list)
+		if err != nil {
+			t.Fatalf("what was parsed cannot be passed on: %v", err)
+		}
+		if _, err := parseReferrers(upstream.Document{Content: ofType(encoded, artifactType)}); err != nil {
+			t.Errorf("what is passed on is no list: %v", err)
 		}
 	})
 }

@@ -6,16 +6,11 @@ package pullthrough
 
 import (
 	"context"
-	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/distribution/distribution/v3"
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
@@ -62,58 +57,23 @@ func (r *repository) Tags(context.Context) distribution.TagService {
 	return &tagService{engine: r.namespace.engine, repository: r.name.Name(), owner: r}
 }
 
-// document returns a list from the upstream; requests at the same time share one answer.
-func (e *Engine) document(ctx context.Context, repository, path string, query url.Values) (upstream.Document, error) {
-	call, joined := e.documents.Start(repository+"/"+path+"?"+query.Encode(), func(ctx context.Context) (upstream.Document, error) {
-		return e.upstream.List(ctx, repository, path, query)
-	})
-	if joined {
-		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
-	}
-	return call.Wait(ctx)
-}
+// maxPages bounds how many pages a list is put together from.
+const maxPages = 100
 
-// Referrers answers /v2/<name>/referrers/<digest>, which Distribution does not know, with what the upstream says. It
-// passes other requests on. It must not be used where Distribution controls access.
-func (e *Engine) Referrers(prefix string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, d, ok := referrersPath(strings.TrimPrefix(r.URL.Path, strings.TrimSuffix(prefix, "/")))
-		if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
-			next.ServeHTTP(w, r)
-			return
-		}
-		ctx := context.WithValue(r.Context(), "http.response", w) //nolint:staticcheck // Distribution's key.
-		query := url.Values{}
-		if types := r.URL.Query()["artifactType"]; len(types) > 0 {
-			query["artifactType"] = types[:1]
-		}
-		document, err := e.document(ctx, name, "referrers/"+d.String(), query)
+// pages visits the pages of one of the upstream's lists, from the one that query asks for.
+func (e *Engine) pages(ctx context.Context, repository, path string, query url.Values, visit func(upstream.Document) error) error {
+	for range maxPages {
+		page, err := e.upstream.List(ctx, repository, path, query)
 		if err != nil {
-			_ = errcode.ServeJSON(w, clientError(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d)))
-			return
+			return err
 		}
-		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
-		if document.Filters != "" {
-			w.Header().Set("OCI-Filters-Applied", document.Filters)
+		if err := visit(page); err != nil {
+			return err
 		}
-		_, _ = w.Write(document.Content)
-	})
-}
-
-// referrersPath reads /v2/<name>/referrers/<digest>.
-func referrersPath(path string) (name string, d digest.Digest, ok bool) {
-	rest, ok := strings.CutPrefix(path, "/v2/")
-	if !ok {
-		return "", "", false
+		if page.Next == nil {
+			return nil
+		}
+		query = page.Next
 	}
-	cut := strings.LastIndex(rest, "/referrers/")
-	if cut < 0 {
-		return "", "", false
-	}
-	named, err := reference.WithName(rest[:cut])
-	if err != nil {
-		return "", "", false
-	}
-	d, err = digest.Parse(rest[cut+len("/referrers/"):])
-	return named.Name(), d, err == nil
+	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list has too many pages"}
 }

@@ -8,8 +8,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -167,11 +169,8 @@ func (f *freshTags) put(repository, tag string, d digest.Digest, at time.Time) {
 	f.tags[[2]string{repository, tag}] = freshTag{digest: d, at: at}
 }
 
-const (
-	// maxPages bounds how many pages a list of all tags is put together from.
-	maxPages = 100
-	maxTags  = 100_000
-)
+// maxTags bounds how many tags are listed.
+const maxTags = 100_000
 
 // All implements distribution.TagService.
 func (s *tagService) All(ctx context.Context) ([]string, error) {
@@ -182,57 +181,89 @@ func (s *tagService) All(ctx context.Context) ([]string, error) {
 	return tags, err
 }
 
+// tagPage is a part of a list of tags.
+type tagPage struct {
+	tags []string
+	more bool
+}
+
 // List implements distribution.TagService: the upstream's tags, or, if it does not answer, those in the store. The
 // error io.EOF marks the last page.
 func (s *tagService) List(ctx context.Context, limit int, last string) ([]string, error) {
-	var tags []string
-	for range maxPages {
-		page, more, err := s.page(ctx, limit, last)
-		if err != nil && len(tags) > 0 {
-			// Half a list would pass for a whole one.
-			return nil, clientError(ctx, err, distribution.ErrRepositoryUnknown{Name: s.repository})
-		}
-		if err != nil {
-			return s.listStored(ctx, limit, last, err)
-		}
-		if len(page) == 0 || last != "" && page[len(page)-1] == last {
-			return tags, io.EOF // An upstream that knows no "last" sends the same page again and again.
-		}
-		tags = append(tags, page...)
-		if !more || len(tags) > maxTags {
-			return tags, io.EOF
-		}
-		if limit > 0 {
-			return tags, nil
-		}
-		last = page[len(page)-1]
+	e := s.engine
+	call, joined := e.tags.Start(fmt.Sprintf("%s?n=%d&last=%s", s.repository, limit, last), func(ctx context.Context) (tagPage, error) {
+		return e.fetchTags(ctx, s.repository, limit, last)
+	})
+	if joined {
+		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
 	}
-	return tags, io.EOF
+	page, err := call.Wait(ctx)
+	switch {
+	case err != nil:
+		return s.listStored(ctx, limit, last, err)
+	case page.more:
+		return page.tags, nil
+	}
+	return page.tags, io.EOF
 }
 
-// page returns one page of the upstream's tags and whether there are more.
-func (s *tagService) page(ctx context.Context, limit int, last string) (tags []string, more bool, err error) {
-	query := url.Values{}
+// fetchTags returns at most limit of the upstream's tags, without a limit all, from those on that follow last.
+func (e *Engine) fetchTags(ctx context.Context, repository string, limit int, last string) (tagPage, error) {
+	const path = "tags/list"
 	if limit > 0 {
-		query.Set("n", strconv.Itoa(limit))
+		query := url.Values{"n": {strconv.Itoa(limit)}}
+		if last != "" {
+			query.Set("last", last)
+		}
+		page, err := e.upstream.List(ctx, repository, path, query)
+		if err != nil {
+			return tagPage{}, err
+		}
+		tags, err := parseTags(page)
+		if err != nil || followsOn(tags, page.Next, last) {
+			return tagPage{tags: tags, more: page.Next != nil}, err
+		}
 	}
-	if last != "" {
-		query.Set("last", last)
-	}
-	document, err := s.engine.document(ctx, s.repository, "tags/list", query)
+	var all []string
+	err := e.pages(ctx, repository, path, nil, func(page upstream.Document) error {
+		tags, err := parseTags(page)
+		all = append(all, tags...)
+		if err == nil && len(all) > maxTags {
+			err = &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list of tags is too long"}
+		}
+		return err
+	})
 	if err != nil {
-		return nil, false, err
+		return tagPage{}, err
 	}
-	tags, err = parseTags(document.Content)
-	return tags, document.Link != "", err
+	slices.Sort(all)
+	all = slices.Compact(all)
+	start, found := slices.BinarySearch(all, last)
+	if found {
+		start++
+	}
+	all = all[start:]
+	if limit > 0 && limit < len(all) {
+		return tagPage{tags: all[:limit], more: true}, nil
+	}
+	return tagPage{tags: all}, nil
+}
+
+// followsOn reports whether a page of tags is the one after the tag last, and the next one follows on its own last tag,
+// as the specification wants it. There are registries that know only by a token of their own where a page begins.
+func followsOn(tags []string, next url.Values, last string) bool {
+	if len(tags) == 0 {
+		return next == nil
+	}
+	return slices.Min(tags) > last && (next == nil || next.Get("last") == tags[len(tags)-1])
 }
 
 // parseTags reads the names in a list of tags, without those that cannot be any.
-func parseTags(content []byte) ([]string, error) {
+func parseTags(page upstream.Document) ([]string, error) {
 	var answer struct {
 		Tags []string `json:"tags"`
 	}
-	if err := json.Unmarshal(content, &answer); err != nil {
+	if err := json.Unmarshal(page.Content, &answer); err != nil {
 		return nil, &upstream.Error{Reason: upstream.Invalid, Cause: "its list of tags cannot be parsed"}
 	}
 	tags := answer.Tags[:0]

@@ -29,12 +29,13 @@ import (
 )
 
 var (
-	bucketObjects  = []byte("objects")  // digest -> Record
-	bucketChildren = []byte("children") // manifest, child -> nothing
-	bucketParents  = []byte("parents")  // child, manifest -> nothing
-	bucketLinks    = []byte("links")    // digest, kind, repository -> nothing
-	bucketTags     = []byte("tags")     // repository, tag -> validation
-	bucketMeta     = []byte("meta")
+	bucketObjects   = []byte("objects")   // digest -> Record
+	bucketChildren  = []byte("children")  // manifest, child -> nothing
+	bucketParents   = []byte("parents")   // child, manifest -> nothing
+	bucketLinks     = []byte("links")     // digest, kind, repository -> nothing
+	bucketTags      = []byte("tags")      // repository, tag -> validation
+	bucketReferrers = []byte("referrers") // digest, repository -> list
+	bucketMeta      = []byte("meta")
 
 	keyComplete = []byte("complete")
 )
@@ -99,7 +100,7 @@ func open(path string) (db *bolt.DB, err error) {
 		return nil, fmt.Errorf("opening the index: %w", err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketMeta} {
+		for _, name := range [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketReferrers, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

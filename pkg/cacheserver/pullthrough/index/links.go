@@ -134,6 +134,29 @@ func (x *Index) ForgetTag(repository, tag string) error {
 	})
 }
 
+// Referrers returns what SetReferrers was given.
+func (x *Index) Referrers(repository string, d digest.Digest) (list []byte, ok bool) {
+	_ = x.view(func(tx *bolt.Tx) error {
+		list = bytes.Clone(tx.Bucket(bucketReferrers).Get(append(key(d), repository...)))
+		return nil
+	})
+	return list, list != nil
+}
+
+// SetReferrers notes the list of what refers to a manifest in a repository, if the manifest is known, and until it is
+// forgotten.
+func (x *Index) SetReferrers(repository string, d digest.Digest, list []byte) error {
+	if before, ok := x.Referrers(repository, d); ok && bytes.Equal(before, list) {
+		return nil // The usual case costs no sync of the disk.
+	}
+	return x.update(func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketObjects).Get(key(d)) == nil {
+			return nil
+		}
+		return tx.Bucket(bucketReferrers).Put(append(key(d), repository...), list)
+	})
+}
+
 func tagKey(repository, tag string) []byte {
 	return append(append([]byte(repository), 0), tag...)
 }

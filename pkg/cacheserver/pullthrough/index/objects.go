@@ -68,6 +68,9 @@ func (x *Index) Forget(d digest.Digest) error {
 		if err := deletePrefix(tx.Bucket(bucketLinks), key(d)); err != nil {
 			return err
 		}
+		if err := deletePrefix(tx.Bucket(bucketReferrers), key(d)); err != nil {
+			return err
+		}
 		return deleteChildren(tx, d)
 	})
 	if err == nil {

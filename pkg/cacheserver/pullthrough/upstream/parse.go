@@ -10,6 +10,7 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -101,6 +102,29 @@ func parseMediaType(header string) string {
 	}
 	return mediaType
 }
+
+// maxLink is the length of the longest Link header that is read.
+const maxLink = 4 << 10
+
+// parseNext returns the query of the next page that a Link header names; nil if there is none. It does not matter
+// where the rest of the link leads: pages are asked for where the first one was.
+func parseNext(header string) url.Values {
+	target, parameters, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(header), "<"), ">")
+	if !ok || len(header) > maxLink || !nextRelation.MatchString(parameters) {
+		return nil
+	}
+	link, err := url.Parse(target)
+	if err != nil {
+		return nil
+	}
+	query := link.Query()
+	if len(query) == 0 {
+		return nil // It would be the same page again.
+	}
+	return query
+}
+
+var nextRelation = regexp.MustCompile(`(?i);\s*rel\s*=\s*"?next"?\s*(;|,|$)`)
 
 var errorCode = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39}$`)
 

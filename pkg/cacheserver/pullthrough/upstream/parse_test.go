@@ -49,6 +49,20 @@ var _ = DescribeTable("Retry-After", func(header string, expected time.Duration)
 	Entry("garbage", "soon", defaultRetryAfter),
 )
 
+var _ = DescribeTable("The next page", func(header, expected string) {
+	Expect(parseNext(header).Encode()).To(Equal(expected))
+},
+	Entry("relative", `</v2/app/tags/list?n=2&last=b>; rel="next"`, "last=b&n=2"),
+	Entry("absolute, whose host does not matter", `<https://example.com/v2/app/tags/list?token=x%3D>; rel=next`, "token=x%3D"),
+	Entry("with other parameters", `</list?last=b>; title="more"; REL = "next"; type="x"`, "last=b"),
+	Entry("nothing", "", ""),
+	Entry("another relation", `</list?last=b>; rel="prev"`, ""),
+	Entry("no relation", `</list?last=b>`, ""),
+	Entry("the same page", `</list>; rel="next"`, ""),
+	Entry("garbage", `</list?last=b; rel="next"`, ""),
+	Entry("too long", `</list?last=`+strings.Repeat("b", maxLink)+`>; rel="next"`, ""),
+)
+
 func FuzzParseRetryAfter(f *testing.F) {
 	f.Add("120")
 	f.Add("Tue, 01 Jan 2030 00:00:10 GMT")
@@ -71,8 +85,11 @@ func FuzzParseContentRange(f *testing.F) {
 }
 
 func FuzzParseHeaders(f *testing.F) {
-	f.Add("application/json; charset=utf-8", `"etag"`, "100;w=21600")
-	f.Fuzz(func(t *testing.T, mediaType, etag, limit string) {
+	f.Add("application/json; charset=utf-8", `"etag"`, "100;w=21600", `</list?last=b>; rel="next"`)
+	f.Fuzz(func(t *testing.T, mediaType, etag, limit, link string) {
+		if next := parseNext(link); next != nil && (len(next) == 0 || len(link) > maxLink) {
+			t.Errorf("next %q", next)
+		}
 		if parsed := parseMediaType(mediaType); strings.ContainsAny(parsed, "\r\n;") || len(parsed) > maxMediaType {
 			t.Errorf("media type %q", parsed)
 		}

@@ -22,7 +22,6 @@ const (
 	// MaxManifest is the largest manifest that is read, as for Distribution.
 	MaxManifest = 4 << 20
 	maxDocument = 4 << 20
-	maxLink     = 4 << 10
 )
 
 // manifestTypes is what a cache accepts: all there is, since it asks on behalf of clients that it does not know yet.
@@ -146,15 +145,7 @@ func (c *Client) List(ctx context.Context, repository, path string, query url.Va
 	if err != nil {
 		return Document{}, err
 	}
-	doc := Document{
-		MediaType: parseMediaType(resp.Header.Get("Content-Type")),
-		Filters:   resp.Header.Get("OCI-Filters-Applied"),
-		Content:   content,
-	}
-	if link := resp.Header.Get("Link"); len(link) <= maxLink {
-		doc.Link = link
-	}
-	return doc, nil
+	return Document{Content: content, Next: parseNext(resp.Header.Get("Link"))}, nil
 }
 
 // readAll reads and closes a body of at most limit bytes.

@@ -69,12 +69,11 @@ type Blob struct {
 	ETag string
 }
 
-// Document is a small answer that is passed on.
+// Document is one page of a list.
 type Document struct {
-	MediaType string
-	Link      string
-	Filters   string // OCI-Filters-Applied
-	Content   []byte
+	Content []byte
+	// Next is the query that asks for the next page; nil if this is the last.
+	Next url.Values
 }
 
 // Credentials tells what to authenticate with.

@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+)
+
+const (
+	// maxReferrers is the size of the largest list of referrers, put together from all of its pages, in bytes.
+	maxReferrers = 4 << 20
+	// maxStoredReferrers is the size of the largest one that is kept for outages.
+	maxStoredReferrers = 256 << 10
+)
+
+// referrers is a list of what refers to a manifest. Its descriptors are passed on as the upstream sent them.
+type referrers struct {
+	SchemaVersion int               `json:"schemaVersion"`
+	MediaType     string            `json:"mediaType"`
+	Manifests     []json.RawMessage `json:"manifests"`
+}
+
+// Referrers answers /v2/<name>/referrers/<digest>, which Distribution does not know, with what the upstream says, or,
+// if it does not answer, with what it last said. It passes other requests on. It must not be used where Distribution
+// controls access.
+func (e *Engine) Referrers(prefix string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, d, ok := referrersPath(strings.TrimPrefix(r.URL.Path, strings.TrimSuffix(prefix, "/")))
+		if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			next.ServeHTTP(w, r)
+			return
+		}
+		ctx := context.WithValue(r.Context(), "http.response", w) //nolint:staticcheck // Distribution's key.
+		content, err := e.referrers(ctx, name, d)
+		if err != nil {
+			_ = errcode.ServeJSON(w, clientError(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d)))
+			return
+		}
+		if artifactType := r.URL.Query().Get("artifactType"); artifactType != "" {
+			content = ofType(content, artifactType)
+			w.Header().Set("OCI-Filters-Applied", "artifactType")
+		}
+		w.Header().Set("Content-Type", v1.MediaTypeImageIndex)
+		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		_, _ = w.Write(content)
+	})
+}
+
+// referrers returns the whole list of what refers to a manifest.
+func (e *Engine) referrers(ctx context.Context, repository string, d digest.Digest) ([]byte, error) {
+	stored, ok := e.index.Referrers(repository, d)
+	if ok && !e.upstream.Healthy() {
+		return stored, nil
+	}
+	call, joined := e.lists.Start(repository+"@"+d.String(), func(ctx context.Context) ([]byte, error) {
+		return e.fetchReferrers(ctx, repository, d)
+	})
+	if joined {
+		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
+	}
+	if !ok {
+		return call.Wait(ctx)
+	}
+	patience, cancel := context.WithDeadline(ctx, call.Begun.Add(e.options.Patience))
+	defer cancel()
+	content, err := call.Wait(patience)
+	if err != nil && ctx.Err() == nil && !upstream.Is(err, upstream.NotFound) {
+		return stored, nil
+	}
+	return content, err
+}
+
+// fetchReferrers puts the upstream's pages together, and keeps the list as long as the manifest.
+func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest.Digest) ([]byte, error) {
+	list := referrers{SchemaVersion: 2, MediaType: v1.MediaTypeImageIndex, Manifests: []json.RawMessage{}}
+	size := 0
+	err := e.pages(ctx, repository, "referrers/"+d.String(), nil, func(page upstream.Document) error {
+		part, err := parseReferrers(page)
+		if size += len(page.Content); err == nil && size > maxReferrers {
+			err = &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list of referrers is too long"}
+		}
+		list.Manifests = append(list.Manifests, part.Manifests...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	content, err := json.Marshal(list)
+	if err != nil {
+		return nil, err
+	}
+	if len(content) <= maxStoredReferrers {
+		if err := e.index.SetReferrers(repository, d, content); err != nil {
+			e.log.WithError(err).Warn("Could not record a list of referrers")
+		}
+	}
+	return content, nil
+}
+
+// parseReferrers reads a page. What is no list must not be passed on as one, such as the login page of a portal.
+func parseReferrers(page upstream.Document) (referrers, error) {
+	var list referrers
+	err := json.Unmarshal(page.Content, &list)
+	if err != nil || list.SchemaVersion != 2 || list.Manifests == nil || list.MediaType != "" && list.MediaType != v1.MediaTypeImageIndex {
+		return referrers{}, &upstream.Error{Reason: upstream.Invalid, Cause: "its list of referrers is none"}
+	}
+	return list, nil
+}
+
+// ofType returns the part of a list that has an artifact type.
+func ofType(content []byte, artifactType string) []byte {
+	var list referrers
+	if err := json.Unmarshal(content, &list); err != nil {
+		return content // It is one of ours.
+	}
+	wanted := list.Manifests[:0]
+	for _, manifest := range list.Manifests {
+		var descriptor v1.Descriptor
+		if json.Unmarshal(manifest, &descriptor) == nil && descriptor.ArtifactType == artifactType {
+			wanted = append(wanted, manifest)
+		}
+	}
+	list.Manifests = wanted
+	if filtered, err := json.Marshal(list); err == nil {
+		content = filtered
+	}
+	return content
+}
+
+// referrersPath reads /v2/<name>/referrers/<digest>.
+func referrersPath(path string) (name string, d digest.Digest, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/v2/")
+	if !ok {
+		return "", "", false
+	}
+	cut := strings.LastIndex(rest, "/referrers/")
+	if cut < 0 {
+		return "", "", false
+	}
+	named, err := reference.WithName(rest[:cut])
+	if err != nil {
+		return "", "", false
+	}
+	d, err = digest.Parse(rest[cut+len("/referrers/"):])
+	return named.Name(), d, err == nil
+}
