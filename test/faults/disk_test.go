@@ -165,8 +165,9 @@ func flipBit(path string) error {
 
 func truncate(path string) error { return os.Truncate(path, mib) }
 
-// damaged damages a stored blob as a failing disk would: without a trace in
-// its times.
+// damaged damages a stored blob, without a trace in the time of its last
+// modification. Its time of change tells, which no test can set back: what is
+// damaged without any trace is a matter of the engine's own tests.
 func damaged(damage func(path string) error, stopped bool) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{})

@@ -80,6 +80,9 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 		_, err := c.reader.Copy(ctx, writerFunc(body.copyTo), 0, flight.Unknown)
 		body.note(0, err)
 	}
+	if c.file != nil && body.written == c.size {
+		e.doubts.note(clientOf(ctx), d, e.now())
+	}
 	e.served(metrics.Blob, body.written, c.hit)
 	if body.err != nil {
 		// The header is out. The only way left to say that the body is not what was promised is not to end it.
@@ -144,7 +147,7 @@ func (e *Engine) openBlob(ctx context.Context, repository string, d digest.Diges
 	}
 	if err == nil {
 		record, known := e.index.Get(d)
-		if known && trusted(record, info) {
+		if known && trusted(record, info) && !e.doubts.about(clientOf(ctx), d, record.Verified, e.now()) {
 			e.index.Touch(d)
 			return &blobContent{file: file, size: info.Size(), hit: true}, nil
 		}

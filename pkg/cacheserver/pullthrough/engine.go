@@ -31,7 +31,8 @@
 //
 // The index remembers the identity of each file that was verified: inode, size and time of change. A file that is not
 // as it was is hashed before it is served, or while, if it is large; one that fails is dropped and fetched again. What
-// changes without the file system's knowledge is found by a slow scrubber in the background.
+// changes without the file system's knowledge is found when a client comes back for the same content (see doubts), else
+// by a slow scrubber in the background.
 package pullthrough
 
 import (
@@ -85,6 +86,7 @@ type Engine struct {
 	lists     *coalesce.Group[string, []byte] // of referrers
 	recent    *recentManifests
 	fresh     freshTags
+	doubts    doubts
 
 	// fetches bounds the downloads at a time, unstored those of them that go through memory.
 	fetches  chan struct{}
@@ -115,6 +117,7 @@ func New(o Options) (*Engine, error) {
 		lists:     coalesce.New[string, []byte](),
 		recent:    newRecentManifests(recentBytes),
 		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
+		doubts:    doubts{delivered: map[delivery]time.Time{}},
 		fetches:   make(chan struct{}, o.MaxFetches),
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
 	}

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/test/pull"
@@ -307,6 +308,35 @@ var _ = Describe("Engine", func() {
 		Expect(c.value("corrupt_total")).To(BeEquivalentTo(1))
 	})
 
+	It("verifies what a client comes back for, since disks lie", func(ctx context.Context) {
+		var passed atomic.Int64
+		later := func(o *pullthrough.Options) {
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
+		}
+		c := newCache(GinkgoT(), upstreamsim.Options{}, later)
+		image := upstreamsim.RandomImage(1, 1, mib)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		layer := image.Layers()[0].Descriptor().Digest
+		c.stop()
+		path := blobPath(c.root, layer.Encoded())
+		content, err := os.ReadFile(path)
+		Expect(err).NotTo(HaveOccurred())
+		content[mib/2] ^= 4
+		Expect(os.WriteFile(path, content, 0o600)).To(Succeed())
+		rotWithoutTrace(c.root, layer)
+		c.start(later)
+
+		passed.Store(int64(2 * time.Hour))
+		_, err = c.client.Blob(ctx, name, layer)
+		Expect(err).To(MatchError(pull.ErrWrongContent), "nothing tells")
+		Expect(c.client.Blob(ctx, name, layer)).To(BeEquivalentTo(mib))
+		Expect(c.value("corrupt_total")).To(BeEquivalentTo(1))
+		c.upstream.ResetCounters()
+		Expect(c.client.Blob(ctx, name, layer)).To(BeEquivalentTo(mib))
+		Expect(c.upstream.Counters().Objects).To(BeEmpty())
+	})
+
 	It("works with an upstream that does not tell sizes", func() {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
 		image := upstreamsim.RandomImage(1, 2, mib)
@@ -408,4 +438,15 @@ var _ = Describe("Engine", func() {
 
 func blobPath(root, encoded string) string {
 	return filepath.Join(root, "docker/registry/v2/blobs/sha256", encoded[:2], encoded, "data")
+}
+
+// rotWithoutTrace makes a file look to the index as it was when it was verified.
+func rotWithoutTrace(root string, d digest.Digest) {
+	GinkgoHelper()
+	info, err := os.Stat(blobPath(root, d.Encoded()))
+	Expect(err).NotTo(HaveOccurred())
+	known, err := index.Open(filepath.Join(root, "pullthrough/index.db"), time.Now)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(known.Change(d, func(r *index.Record) { r.Inode, r.Changed = store.Identity(info) })).To(Succeed())
+	Expect(known.Close()).To(Succeed())
 }

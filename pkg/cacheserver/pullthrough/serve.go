@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 
@@ -22,8 +23,18 @@ type request struct {
 	// bare is the ResponseWriter from before Distribution wrapped it. Distribution's hides io.ReaderFrom, without which
 	// each byte is copied through the process.
 	bare http.ResponseWriter
+	// client is its address.
+	client string
 	// fetched says that the upstream had to be asked for content.
 	fetched bool
+}
+
+// clientOf returns the address of who asks, empty if it is not known.
+func clientOf(ctx context.Context) string {
+	if r := requestOf(ctx); r != nil {
+		return r.client
+	}
+	return ""
 }
 
 func requestOf(ctx context.Context) *request {
@@ -35,7 +46,8 @@ func requestOf(ctx context.Context) *request {
 // io.ReaderFrom of the ResponseWriter that they pass on.
 func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := context.WithValue(r.Context(), requestKey{}, &request{bare: w})
+		client, _, _ := net.SplitHostPort(r.RemoteAddr)
+		ctx := context.WithValue(r.Context(), requestKey{}, &request{bare: w, client: client})
 		app.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
