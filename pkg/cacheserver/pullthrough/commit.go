@@ -60,6 +60,11 @@ func (e *Engine) verification(d digest.Digest) flight.Work {
 			return err
 		}
 		defer file.Close()
+		done, err := turn(ctx, e.hashes)
+		if err != nil {
+			return err
+		}
+		defer done()
 		if _, known := e.index.Get(d); !known {
 			if err := e.index.Put(d, index.Record{Size: info.Size()}); err != nil {
 				e.log.WithError(err).Warn("Could not record a blob")

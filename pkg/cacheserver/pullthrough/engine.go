@@ -41,6 +41,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -62,6 +63,19 @@ import (
 
 // indexFile lies beside Distribution's files, where a stock registry does not look.
 const indexFile = "pullthrough/index.db"
+
+// maxReads times the size of the largest manifest is memory that one cache can spare.
+const maxReads = 4
+
+// turn waits for a turn, and returns what ends it.
+func turn(ctx context.Context, turns chan struct{}) (done func(), err error) {
+	select {
+	case turns <- struct{}{}:
+		return func() { <-turns }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
 
 // Engine is one cache: a directory and an upstream. Engines share nothing but the process's metrics.
 type Engine struct {
@@ -91,6 +105,9 @@ type Engine struct {
 	// fetches bounds the downloads at a time, unstored those of them that go through memory.
 	fetches  chan struct{}
 	unstored chan struct{}
+	// reads bounds the manifests that are read from disk at a time, hashes the files that are verified.
+	reads  chan struct{}
+	hashes chan struct{}
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -120,6 +137,8 @@ func New(o Options) (*Engine, error) {
 		doubts:    doubts{delivered: map[delivery]time.Time{}},
 		fetches:   make(chan struct{}, o.MaxFetches),
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
+		reads:     make(chan struct{}, maxReads),
+		hashes:    make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 	}
 	if e.upstream == nil {
 		if err = e.connect(remote); err != nil {

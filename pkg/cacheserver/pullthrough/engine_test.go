@@ -266,6 +266,32 @@ var _ = Describe("Engine", func() {
 		Eventually(func() error { return c.pull(name, "v1") }).Should(Succeed())
 	})
 
+	It("asks for a manifest once, and serves it in an outage, when nothing can be stored", func(ctx context.Context) {
+		disk := &smallDisk{}
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Disk = disk })
+		image := upstreamsim.RandomImage(1, 1, 100)
+		c.upstream.Push(name, "v1", image)
+		for range 3 {
+			Expect(c.pull(name, "v1")).To(Succeed())
+		}
+		Expect(c.upstream.Counters().Total(upstreamsim.ManifestGet)).To(Equal(1))
+		manifest := "/v2/" + name + "/manifests/v1"
+		c.upstream.Refuse()
+		response, _ := get(ctx, c, manifest, http.Header{"Accept": {imagev1.MediaTypeImageManifest}})
+		Expect(response.StatusCode).To(Equal(http.StatusOK))
+		Expect(c.upstream.Accept()).To(Succeed())
+
+		disk.left.Store(1 << 40)
+		Eventually(func() error {
+			Expect(c.pull(name, "v1")).To(Succeed())
+			_, err := os.Stat(blobPath(c.root, image.Digest().Encoded()))
+			return err
+		}).WithTimeout(time.Minute).Should(Succeed())
+		c.upstream.Refuse()
+		c.restart(nil)
+		Expect(c.pull(name, "v1")).To(Succeed(), "now it is stored")
+	})
+
 	It("evicts from a real volume, and serves through one that stays full", func() {
 		if os.Geteuid() != 0 {
 			Skip("only root can mount a small file system")

@@ -125,30 +125,37 @@ func accepts(headers []string, mediaType string) bool {
 	return !said && mediaType != manifestlist.MediaTypeManifestList
 }
 
-// manifest returns a manifest for a repository, from the store if it is there.
+// manifest returns a manifest for a repository, from memory or the store if it is there.
 func (e *Engine) manifest(ctx context.Context, repository string, d digest.Digest) (storedManifest, error) {
-	// An index that lists it is no proof that the repository has it (see owns). It has been served from there, or not.
-	if e.store.HasManifest(repository, d) {
-		if m, err := e.readManifest(repository, d); err == nil {
-			return m, nil
-		}
+	if m, ok := e.recent.get(repository, d); ok {
+		return m, nil
 	}
+	// An index that lists it is no proof that the repository has it (see owns). It has been served from there, or not.
+	owned := e.store.HasManifest(repository, d)
 	call, joined := e.manifests.Start(repository+"@"+d.String(), func(ctx context.Context) (storedManifest, error) {
+		if owned {
+			if m, err := e.readManifest(ctx, repository, d); err == nil {
+				return m, nil
+			}
+		}
 		return e.fetchManifest(ctx, repository, d.String())
 	})
-	if joined {
+	switch r := requestOf(ctx); {
+	case joined:
 		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
-	} else if r := requestOf(ctx); r != nil {
+	case !owned && r != nil:
 		r.fetched = true
 	}
 	return call.Wait(ctx)
 }
 
-// readManifest reads a manifest from memory or the store. What is on disk has to match its digest each time.
-func (e *Engine) readManifest(repository string, d digest.Digest) (storedManifest, error) {
-	if m, ok := e.recent.get(d); ok {
-		return m, nil
+// readManifest reads a manifest from the store. What is on disk has to match its digest each time.
+func (e *Engine) readManifest(ctx context.Context, repository string, d digest.Digest) (storedManifest, error) {
+	done, err := turn(ctx, e.reads)
+	if err != nil {
+		return storedManifest{}, err
 	}
+	defer done()
 	content, err := e.store.ReadBlob(d, manifest.MaxBytes)
 	if err != nil {
 		return storedManifest{}, err
@@ -168,7 +175,7 @@ func (e *Engine) readManifest(repository string, d digest.Digest) (storedManifes
 		m.mediaType = info.MediaType
 		e.describe(repository, m, info)
 	}
-	e.recent.put(m)
+	e.recent.put(repository, m)
 	return m, nil
 }
 
@@ -185,15 +192,24 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 		return storedManifest{}, &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: err.Error()}
 	}
 	m := storedManifest{digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content}
-	e.recent.put(m)
-	if err := e.storeManifest(repository, m, info); err != nil {
-		// It is good for those who wait for it nevertheless.
-		e.metrics.Unstored.Inc()
-		if !store.IsFull(err) && !errors.Is(err, retention.ErrFull) {
-			e.log.WithError(err).WithField("digest", m.digest).Warn("Could not store a manifest")
-		}
-	}
+	e.recent.put(repository, m)
+	e.tryStore(repository, m)
 	return m, nil
+}
+
+// tryStore stores a manifest, which is good for those who wait for it whether it can be stored or not.
+func (e *Engine) tryStore(repository string, m storedManifest) {
+	info, err := manifest.Parse(m.content, m.mediaType)
+	if err == nil {
+		err = e.storeManifest(repository, m, info)
+	}
+	if err == nil {
+		return
+	}
+	e.metrics.Unstored.Inc()
+	if !store.IsFull(err) && !errors.Is(err, retention.ErrFull) {
+		e.log.WithError(err).WithField("digest", m.digest).Warn("Could not store a manifest")
+	}
 }
 
 func (e *Engine) storeManifest(repository string, m storedManifest, info manifest.Info) error {
@@ -233,42 +249,54 @@ func (e *Engine) describe(repository string, m storedManifest, info manifest.Inf
 const recentBytes = 2 << 20
 
 // recentManifests are the manifests that were served lately, so that the many HEADs and GETs of the same few cost no
-// reading and hashing, and so that a manifest that cannot be stored can be served twice.
+// reading and hashing, and so that a manifest that cannot be stored can be served twice. They are known by the repository
+// that they were served from, which proves that it has them.
 type recentManifests struct {
 	mu    sync.Mutex
 	limit int
 	bytes int
-	order *list.List // of storedManifest, the latest in front
-	items map[digest.Digest]*list.Element
+	order *list.List // of recentManifest, the latest in front
+	items map[manifestKey]*list.Element
+}
+
+type manifestKey struct {
+	repository string
+	digest     digest.Digest
+}
+
+type recentManifest struct {
+	manifestKey
+	storedManifest
 }
 
 func newRecentManifests(limit int) *recentManifests {
-	return &recentManifests{limit: limit, order: list.New(), items: map[digest.Digest]*list.Element{}}
+	return &recentManifests{limit: limit, order: list.New(), items: map[manifestKey]*list.Element{}}
 }
 
-func (r *recentManifests) get(d digest.Digest) (storedManifest, bool) {
+func (r *recentManifests) get(repository string, d digest.Digest) (storedManifest, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	item, ok := r.items[d]
+	item, ok := r.items[manifestKey{repository, d}]
 	if !ok {
 		return storedManifest{}, false
 	}
 	r.order.MoveToFront(item)
-	return item.Value.(storedManifest), true
+	return item.Value.(recentManifest).storedManifest, true
 }
 
-func (r *recentManifests) put(m storedManifest) {
+func (r *recentManifests) put(repository string, m storedManifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.items[m.digest]; ok || len(m.content) > r.limit/2 {
+	key := manifestKey{repository, m.digest}
+	if _, ok := r.items[key]; ok || len(m.content) > r.limit/2 {
 		return
 	}
-	r.items[m.digest] = r.order.PushFront(m)
+	r.items[key] = r.order.PushFront(recentManifest{key, m})
 	r.bytes += len(m.content)
 	for r.bytes > r.limit {
 		oldest := r.order.Back()
-		dropped := r.order.Remove(oldest).(storedManifest)
-		delete(r.items, dropped.digest)
+		dropped := r.order.Remove(oldest).(recentManifest)
+		delete(r.items, dropped.manifestKey)
 		r.bytes -= len(dropped.content)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
@@ -90,9 +91,12 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 func (e *Engine) cachedTag(repository, tag string) (digest.Digest, bool) {
 	d, err := e.store.Tag(repository, tag)
 	if err != nil {
-		return "", false
+		ok := false
+		if d, ok = e.fresh.last(repository, tag); !ok {
+			return "", false
+		}
 	}
-	if _, ok := e.recent.get(d); ok {
+	if _, ok := e.recent.get(repository, d); ok {
 		return d, true
 	}
 	_, err = e.store.StatBlob(d)
@@ -122,12 +126,20 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 		if _, err := e.manifest(ctx, repository, d); err != nil {
 			return "", err
 		}
+	case !e.store.HasManifest(repository, d):
+		// It is in memory only, since there was no space for it. There may be some now.
+		if m, ok := e.recent.get(repository, d); ok {
+			e.tryStore(repository, m)
+		}
 	}
-	if err := e.store.SetTag(repository, tag, d); err != nil {
+	err := e.store.SetTag(repository, tag, d)
+	if err != nil && !store.IsFull(err) {
 		e.log.WithError(err).WithField("repository", repository).Warn("Could not store a tag")
 	}
-	if e.options.Freshness > 0 {
+	if err != nil || e.options.Freshness > 0 {
 		e.fresh.put(repository, tag, d, e.now())
+	}
+	if e.options.Freshness > 0 {
 		if err := e.index.SetValidated(repository, tag, d); err != nil {
 			e.log.WithError(err).Warn("Could not record the validation of a tag")
 		}
@@ -138,7 +150,8 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 // maxFresh bounds how many tags are known to be fresh.
 const maxFresh = 4096
 
-// freshTags are the tags that were validated lately, so that answering again within the window costs no I/O.
+// freshTags are the tags that were validated lately, so that answering again within the window costs no I/O, and those
+// that could not be stored.
 type freshTags struct {
 	window time.Duration
 	mu     sync.Mutex
@@ -158,6 +171,14 @@ func (f *freshTags) get(repository, tag string, now time.Time) (digest.Digest, b
 	defer f.mu.Unlock()
 	t, ok := f.tags[[2]string{repository, tag}]
 	return t.digest, ok && now.Sub(t.at) < f.window
+}
+
+// last returns where a tag led when it was put, however long ago.
+func (f *freshTags) last(repository, tag string) (digest.Digest, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.tags[[2]string{repository, tag}]
+	return t.digest, ok
 }
 
 func (f *freshTags) put(repository, tag string, d digest.Digest, at time.Time) {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/larder-project/larder/pkg/credentials"
@@ -76,6 +77,7 @@ type Client struct {
 	denied   *evidence
 	health   *health
 	limiter  *limiter
+	memory   *semaphore.Weighted
 }
 
 var _ Registry = (*Client)(nil)
@@ -103,6 +105,7 @@ func New(o Options) (*Client, error) {
 		denied:  &evidence{},
 		health:  &health{now: o.Now, observer: o.Observer},
 		limiter: &limiter{now: o.Now, blocked: map[*session]time.Time{}},
+		memory:  semaphore.NewWeighted(maxReading),
 	}
 	c.http = &http.Client{
 		Transport:     &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch},

@@ -22,6 +22,9 @@ const (
 	// MaxManifest is the largest manifest that is read, as for Distribution.
 	MaxManifest = 4 << 20
 	maxDocument = 4 << 20
+	// maxReading bounds the memory that all answers take while they are read. They are small as a rule, but an upstream
+	// decides how large they are, and clients how many are asked for.
+	maxReading = 32 << 20
 )
 
 // manifestTypes is what a cache accepts: all there is, since it asks on behalf of clients that it does not know yet.
@@ -154,6 +157,17 @@ func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) 
 	if resp.ContentLength > limit {
 		return nil, c.tooLarge(resp, limit)
 	}
+	size := resp.ContentLength
+	if size < 0 {
+		size = limit
+	}
+	if err := c.memory.Acquire(ctx, size); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil, context.Cause(ctx)
+		}
+		return nil, c.fail(Unavailable, 0, "the cache is busy with other answers of it")
+	}
+	defer c.memory.Release(size)
 	content, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
