@@ -18,7 +18,7 @@ type Reader struct {
 	// position is the next byte that this reader wants of a window; guarded by the flight's mu.
 	position int64
 	dropped  bool
-	buffer   []byte
+	buffer   *[]byte
 }
 
 // Owner is on whose behalf the flight was started.
@@ -151,7 +151,7 @@ func (r *Reader) wait(ctx context.Context, ready func(*Flight) bool) error {
 func (r *Reader) Close() error {
 	r.flight.leave(r)
 	if r.buffer != nil {
-		buffers.Put(&r.buffer)
+		buffers.Put(r.buffer)
 		r.buffer = nil
 	}
 	if r.file == nil {

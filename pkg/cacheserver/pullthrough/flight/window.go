@@ -132,7 +132,7 @@ func (f *Flight) wakeProducer() {
 
 func (r *Reader) copyWindow(w io.Writer, offset, n int64) (int64, error) {
 	if r.buffer == nil {
-		r.buffer = *buffers.Get().(*[]byte)
+		r.buffer = buffers.Get().(*[]byte)
 	}
 	f := r.flight
 	f.mu.Lock()
@@ -140,10 +140,11 @@ func (r *Reader) copyWindow(w io.Writer, offset, n int64) (int64, error) {
 		f.mu.Unlock()
 		return 0, ErrTooSlow
 	}
-	part := f.window.get(r.buffer[:min(n, int64(len(r.buffer)))], offset)
+	buffer := (*r.buffer)[:min(n, copyBytes)]
+	part := f.window.get(buffer, offset)
 	r.position = offset + int64(part)
 	f.wakeProducer()
 	f.mu.Unlock()
-	written, err := w.Write(r.buffer[:part])
+	written, err := w.Write(buffer[:part])
 	return int64(written), err
 }
