@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -361,6 +362,23 @@ var _ = Describe("Engine", func() {
 		c.upstream.ResetCounters()
 		Expect(c.client.Blob(ctx, name, layer)).To(BeEquivalentTo(mib))
 		Expect(c.upstream.Counters().Objects).To(BeEmpty())
+	})
+
+	It("lets go of clients that stop reading", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.ClientTimeout = 200 * time.Millisecond })
+		image := upstreamsim.RandomImage(1, 1, 64*mib)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		pushed := c.value("pushed_bytes_total")
+
+		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.server.Listener.Addr().String())
+		Expect(err).NotTo(HaveOccurred())
+		defer connection.Close()
+		_, err = fmt.Fprintf(connection, "GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: cache\r\n\r\n", name, image.Layers()[0].Descriptor().Digest)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() float64 { return c.value("pushed_bytes_total") }).Should(BeNumerically(">", pushed), "the request has ended")
+		got, _ := io.Copy(io.Discard, connection)
+		Expect(got).To(BeNumerically("<", 64*mib))
 	})
 
 	It("works with an upstream that does not tell sizes", func() {

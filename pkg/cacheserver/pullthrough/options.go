@@ -51,6 +51,8 @@ type Options struct {
 	Freshness time.Duration
 	// Patience is how long a client that could be served from the cache waits for the upstream's word on a tag.
 	Patience time.Duration
+	// ClientTimeout is how long a client may take for the next 4 MiB.
+	ClientTimeout time.Duration
 	// GracePeriod is how long a fetch goes on when nobody waits for it, unless half of it is done.
 	GracePeriod time.Duration
 	// Retries is how often in a row a fetch is resumed without any progress.
@@ -84,6 +86,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Timeouts.Idle, upstream.DefaultTimeouts.Idle)
 	setDefault(&o.UserAgent, "larder-registry-cache")
 	setDefault(&o.Patience, 800*time.Millisecond)
+	setDefault(&o.ClientTimeout, 5*time.Minute)
 	setDefault(&o.GracePeriod, 10*time.Second)
 	setDefault(&o.Retries, 5)
 	setDefault(&o.MaxFetches, 64)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 )
@@ -23,6 +24,8 @@ type request struct {
 	// bare is the ResponseWriter from before Distribution wrapped it. Distribution's hides io.ReaderFrom, without which
 	// each byte is copied through the process.
 	bare http.ResponseWriter
+	// extend gives the client more time to take what comes next.
+	extend func()
 	// client is its address.
 	client string
 	// fetched says that the upstream had to be asked for content.
@@ -42,13 +45,21 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
+// pieceBytes is how much a client has to take within its timeout.
+const pieceBytes = 4 << 20
+
 // Handler wraps Distribution's application. It should be the innermost wrapper, or the others should keep the
 // io.ReaderFrom of the ResponseWriter that they pass on.
 func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
-		ctx := context.WithValue(r.Context(), requestKey{}, &request{bare: w, client: client})
-		app.ServeHTTP(w, r.WithContext(ctx))
+		deadline := http.NewResponseController(w)
+		state := &request{bare: w, client: client, extend: func() {
+			_ = deadline.SetWriteDeadline(time.Now().Add(e.options.ClientTimeout)) // Where there are deadlines.
+		}}
+		state.extend()
+		defer func() { _ = deadline.SetWriteDeadline(time.Time{}) }() // The connection may go on to others' requests.
+		app.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, state)))
 	})
 }
 
@@ -63,14 +74,15 @@ type bodyWriter struct {
 	http.ResponseWriter
 	ctx     context.Context
 	bare    io.Writer
+	extend  func()
 	written int64
 	err     error
 }
 
 func newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
-	b := &bodyWriter{ResponseWriter: w, ctx: ctx, bare: w}
+	b := &bodyWriter{ResponseWriter: w, ctx: ctx, bare: w, extend: func() {}}
 	if r := requestOf(ctx); r != nil {
-		b.bare = r.bare
+		b.bare, b.extend = r.bare, r.extend
 	}
 	return b
 }
@@ -106,7 +118,27 @@ func (b *bodyWriter) copyTo(source io.Reader) (int64, error) {
 	return n, err
 }
 
+// copy sends piece by piece, so that a client that stops reading holds up nothing for ever.
 func (b *bodyWriter) copy(source io.Reader) (n int64, err error) {
+	limited, ok := source.(*io.LimitedReader)
+	if !ok {
+		return b.copyPiece(source)
+	}
+	for err == nil && limited.N > 0 {
+		piece := &io.LimitedReader{R: limited.R, N: min(limited.N, pieceBytes)}
+		var copied int64
+		copied, err = b.copyPiece(piece)
+		n += copied
+		limited.N -= copied
+		if err == nil && piece.N > 0 {
+			break // The source has ended.
+		}
+	}
+	return n, err
+}
+
+func (b *bodyWriter) copyPiece(source io.Reader) (n int64, err error) {
+	b.extend()
 	if direct, ok := b.bare.(io.ReaderFrom); ok {
 		n, err = direct.ReadFrom(source)
 	} else {
