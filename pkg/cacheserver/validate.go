@@ -16,12 +16,13 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"             // Guards a cache with users of its own; token authentication would need a token server beside each cache.
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // What a cache stores its content with.
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // For tests and throw-away caches.
 )
+
+// storageDriver is the only one that the engine stores with: it hands files to the kernel, and follows them while they grow.
+const storageDriver = "filesystem"
 
 // The modules of Distribution that are linked in.
 var (
-	storageDrivers  = []string{"filesystem", "inmemory"}
 	accessMethods   = []string{"", "none", "htpasswd"}
 	logFormatters   = []string{"", "text", "json", "logstash"}
 	storageSettings = []string{"cache", "delete", "maintenance", "redirect", "tag"}
@@ -50,9 +51,8 @@ func validate(config *configuration.Configuration) error {
 func validateStorage(storage configuration.Storage) []error {
 	var errs []error
 	for _, driver := range slices.Sorted(maps.Keys(storage)) {
-		if !slices.Contains(storageDrivers, driver) && !slices.Contains(storageSettings, driver) {
-			errs = append(errs, fmt.Errorf("storage.%s: this storage driver is not built in, use one of: %s",
-				driver, strings.Join(storageDrivers, ", ")))
+		if driver != storageDriver && !slices.Contains(storageSettings, driver) {
+			errs = append(errs, fmt.Errorf("storage.%s: this storage driver is not built in, use %s", driver, storageDriver))
 		}
 	}
 	return errs
