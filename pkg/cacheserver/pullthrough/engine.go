@@ -94,6 +94,7 @@ type Engine struct {
 
 	blobs     *flight.Group
 	resolves  *coalesce.Group[string, digest.Digest]
+	moves     *coalesce.Group[string, digest.Digest]
 	manifests *coalesce.Group[string, storedManifest]
 	sizes     *coalesce.Group[string, int64]
 	tags      *coalesce.Group[string, tagPage]
@@ -128,6 +129,7 @@ func New(o Options) (*Engine, error) {
 		options: o, host: remote.Host, log: o.Log.WithField("upstream", remote.Host), now: o.Now, metrics: o.Metrics, upstream: o.Upstream,
 		blobs:     flight.NewGroup(o.GracePeriod),
 		resolves:  coalesce.New[string, digest.Digest](),
+		moves:     coalesce.New[string, digest.Digest](),
 		manifests: coalesce.New[string, storedManifest](),
 		sizes:     coalesce.New[string, int64](),
 		tags:      coalesce.New[string, tagPage](),
@@ -212,6 +214,7 @@ func (e *Engine) Close() error {
 		e.cancel()
 		e.blobs.Close()
 		e.resolves.Close()
+		e.moves.Close()
 		e.manifests.Close()
 		e.sizes.Close()
 		e.tags.Close()

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
@@ -69,9 +70,12 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 		}
 		return call.Wait(ctx)
 	}
-	patience, cancel := context.WithDeadline(ctx, call.Begun.Add(e.options.Patience))
-	defer cancel()
-	d, err := call.Wait(patience)
+	d, err := waitUntil(ctx, call, call.Begun.Add(e.options.Patience))
+	if err == nil && d != cached {
+		// The upstream answers, so a cached image is no excuse for not having the new one.
+		follow := e.follow(repository, tag, d)
+		d, err = waitUntil(ctx, follow, follow.Begun.Add(movePatience))
+	}
 	switch {
 	case err == nil:
 		return d, nil
@@ -85,6 +89,27 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 		e.metrics.StaleTags.WithLabelValues(reason(err)).Inc()
 	}
 	return cached, nil
+}
+
+// movePatience is how long a client that could be served from the cache waits for the manifest that a tag has moved to.
+const movePatience = 10 * time.Second
+
+// follow has the manifest ready that a tag has moved to, and moves the tag then.
+func (e *Engine) follow(repository, tag string, d digest.Digest) *coalesce.Call[digest.Digest] {
+	call, _ := e.moves.Start(repository+":"+tag+"@"+d.String(), func(ctx context.Context) (digest.Digest, error) {
+		if _, err := e.manifest(ctx, repository, d); err != nil {
+			return "", err
+		}
+		e.setTag(repository, tag, d)
+		return d, nil
+	})
+	return call
+}
+
+func waitUntil[T any](ctx context.Context, call *coalesce.Call[T], deadline time.Time) (T, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return call.Wait(ctx)
 }
 
 // cachedTag returns where a tag led when the upstream last answered, if that can still be served.
@@ -103,8 +128,8 @@ func (e *Engine) cachedTag(repository, tag string) (digest.Digest, bool) {
 	return d, err == nil
 }
 
-// validate asks the upstream where a tag leads, and has the manifest ready before the tag moves. It goes on when all
-// who asked for it have gone.
+// validate asks the upstream where a tag leads. It goes on when all who asked for it have gone. A tag that has moved is
+// followed from then on.
 func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.Digest, error) {
 	cached, ok := e.cachedTag(repository, tag)
 	d := digest.Digest("")
@@ -123,15 +148,20 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 		}
 		d = m.digest
 	case d != cached:
-		if _, err := e.manifest(ctx, repository, d); err != nil {
-			return "", err
-		}
+		e.follow(repository, tag, d)
+		return d, nil
 	case !e.store.HasManifest(repository, d):
 		// It is in memory only, since there was no space for it. There may be some now.
 		if m, ok := e.recent.get(repository, d); ok {
 			e.tryStore(repository, m)
 		}
 	}
+	e.setTag(repository, tag, d)
+	return d, nil
+}
+
+// setTag notes that the upstream has just said where a tag leads.
+func (e *Engine) setTag(repository, tag string, d digest.Digest) {
 	err := e.store.SetTag(repository, tag, d)
 	if err != nil && !store.IsFull(err) {
 		e.log.WithError(err).WithField("repository", repository).Warn("Could not store a tag")
@@ -144,7 +174,6 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 			e.log.WithError(err).Warn("Could not record the validation of a tag")
 		}
 	}
-	return d, nil
 }
 
 // maxFresh bounds how many tags are known to be fresh.

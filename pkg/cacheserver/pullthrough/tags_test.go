@@ -65,6 +65,16 @@ var _ = Describe("Tags", func() {
 		Expect(c.pull(name, image.Digest().String())).To(Succeed())
 	})
 
+	It("lead to the new image at once, even if it takes longer than an outage may", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{Latency: 600 * time.Millisecond}, func(o *pullthrough.Options) { o.Patience = 1100 * time.Millisecond })
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
+		_, err := c.client.Head(ctx, name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		moved := upstreamsim.RandomImage(2, 1, 100)
+		c.upstream.Push(name, "v1", moved)
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(moved.Digest()))
+	})
+
 	It("stay where they were when the new image cannot be had", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
 		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
