@@ -17,6 +17,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/garden"
@@ -32,6 +33,7 @@ func TestE2E(t *testing.T) {
 	SetDefaultEventuallyTimeout(time.Minute)
 	SetDefaultEventuallyPollingInterval(250 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
+	logf.SetLogger(GinkgoLogr) // Libraries complain with stack traces if nobody does.
 	RunSpecs(t, "Journeys on the landscape")
 }
 
