@@ -184,7 +184,9 @@ func (e *Engine) connect(remote *url.URL) error {
 	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// A command's credentials are short-lived, and each of them as good as the one before.
-		options.Credentials = &keyring.Exec{Command: o.Command, Host: remote.Host, Lifetime: o.CommandLifetime}
+		options.Credentials = &keyring.Exec{
+			Command: o.Command, Host: remote.Host, Lifetime: o.CommandLifetime, Timeout: keyring.DefaultExecTimeout, Log: e.log,
+		}
 	} else {
 		e.credentials = staging.New(o.credentials(remote.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
 			observer.Credentials(s.Report.State == credentials.StateRejected, s.ActiveSince)

@@ -16,7 +16,6 @@
 package keyring
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -26,10 +25,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
-	"github.com/docker/docker-credential-helpers/client"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -271,39 +268,4 @@ func (s Static) Read() (*Contents, error) {
 		return &Contents{}, nil
 	}
 	return &Contents{Wanted: NewSet("", credentials.Credential(s))}, nil
-}
-
-// Exec asks a docker credential helper, as the exec section of Distribution's proxy does.
-type Exec struct {
-	Command string
-	Host    string
-	// Lifetime is how long an answer is used. Nil means for ever, zero asks each time.
-	Lifetime *time.Duration
-
-	mu      sync.Mutex
-	last    *credentials.Credential
-	expires time.Time
-}
-
-// For implements upstream.Credentials.
-func (e *Exec) For(context.Context, string) (string, credentials.Credential, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.last != nil && (e.Lifetime == nil || time.Now().Before(e.expires)) {
-		return "", *e.last, nil
-	}
-	answer, err := client.Get(client.NewShellProgramFunc(e.Command), e.Host)
-	if err == nil {
-		c := credentials.Credential{Username: answer.Username, Password: answer.Secret}
-		if err = check(c); err == nil {
-			e.last = &c
-		}
-	}
-	if e.last == nil {
-		return "", credentials.Credential{}, errors.New("the credential command failed")
-	}
-	if e.Lifetime != nil {
-		e.expires = time.Now().Add(*e.Lifetime)
-	}
-	return "", *e.last, nil
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -153,25 +152,5 @@ var _ = Describe("Directory", func() {
 		write("config.yml", "version: 0.1\nstorage: {inmemory: {}}\nproxy: {remoteurl: https://example.com}\n")
 		_, c = lookup(f, "a")
 		Expect(c).To(Equal(credentials.Credential{}))
-	})
-
-	It("asks a command as often as it should", func(ctx context.Context) {
-		counter := filepath.Join(dir, "counter")
-		command := filepath.Join(dir, "helper")
-		script := "#!/bin/sh\necho x >> " + counter + "\necho '{\"ServerURL\":\"s\",\"Username\":\"robot\",\"Secret\":\"from-a-command\"}'\n"
-		Expect(os.WriteFile(command, []byte(script), 0o700)).To(Succeed())
-		forever := &keyring.Exec{Command: command, Host: host}
-		var lifetime time.Duration
-		never := &keyring.Exec{Command: command, Host: host, Lifetime: &lifetime}
-		for range 2 {
-			_, c, err := forever.For(ctx, "a")
-			Expect(err).NotTo(HaveOccurred())
-			Expect(c.Password).To(Equal("from-a-command"))
-			_, _, err = never.For(ctx, "a")
-			Expect(err).NotTo(HaveOccurred())
-		}
-		Expect(os.ReadFile(counter)).To(HaveLen(len("x\n") * 3))
-		_, _, err := (&keyring.Exec{Command: filepath.Join(dir, "missing"), Host: host}).For(ctx, "a")
-		Expect(err).To(HaveOccurred())
 	})
 })

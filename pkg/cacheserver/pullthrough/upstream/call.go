@@ -71,7 +71,10 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 
 func (c *Client) attempt(ctx context.Context, call call) (*http.Response, error) {
 	name, credential, err := c.credentialFor(ctx, call.repository)
-	if err != nil {
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		return nil, context.Cause(ctx)
+	case err != nil:
 		return nil, c.fail(Unauthorized, 0, "the credential cannot be read")
 	}
 	choices := c.sessions.choose(name, credential)

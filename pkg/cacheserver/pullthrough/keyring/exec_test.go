@@ -1,0 +1,121 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package keyring_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+)
+
+var _ = Describe("Exec", func() {
+	const (
+		answer  = `echo '{"ServerURL":"s","Username":"robot","Secret":"from-a-command"}'`
+		timeout = 5 * time.Second
+	)
+	var (
+		dir    string
+		log    *logrus.Logger
+		logged *gbytes.Buffer
+	)
+
+	BeforeEach(func() {
+		dir = GinkgoT().TempDir()
+		log, logged = logrus.New(), gbytes.NewBuffer()
+		log.SetOutput(logged)
+	})
+	helper := func(script string, lifetime *time.Duration) *keyring.Exec {
+		GinkgoHelper()
+		command := filepath.Join(dir, "helper")
+		Expect(os.WriteFile(command, []byte("#!/bin/sh\n"+script+"\n"), 0o700)).To(Succeed())
+		return &keyring.Exec{Command: command, Host: "registry.example.com", Lifetime: lifetime, Timeout: timeout, Log: log}
+	}
+
+	DescribeTable("asks as often as it should", func(ctx context.Context, lifetime *time.Duration, runs int) {
+		counter := filepath.Join(dir, "counter")
+		e := helper("echo >> "+counter+"\n"+answer, lifetime)
+		for range 2 {
+			_, c, err := e.For(ctx, "a")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(c.Username).To(Equal("robot"))
+			Expect(c.Password).To(Equal("from-a-command"))
+		}
+		Expect(os.ReadFile(counter)).To(HaveLen(runs))
+	},
+		Entry("once without a lifetime", nil, 1),
+		Entry("once in a lifetime", new(time.Hour), 1),
+		Entry("each time if it is zero", new(time.Duration(0)), 2),
+	)
+
+	It("uses no credential whose lifetime is over when there is no other", func(ctx context.Context) {
+		broken := filepath.Join(dir, "broken")
+		e := helper("if [ -e "+broken+" ]; then echo from-a-command; exit 1; fi\n"+answer, new(time.Duration(0)))
+		_, _, err := e.For(ctx, "a")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(broken, nil, 0o600)).To(Succeed())
+		_, c, err := e.For(ctx, "a")
+		Expect(err).To(MatchError("the credential command gave no credential"), "what it said may be a secret")
+		Expect(c).To(BeZero())
+		Expect(logged).To(gbytes.Say("gave no credential"))
+		Expect(os.Remove(broken)).To(Succeed())
+		_, _, err = e.For(ctx, "a")
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	It("does not wait for a command that hangs", func(ctx context.Context) {
+		e := helper("sleep 60", nil)
+		e.Timeout = 100 * time.Millisecond
+		_, _, err := e.For(ctx, "a")
+		Expect(err).To(MatchError("the credential command did not end in time"))
+	}, SpecTimeout(20*time.Second))
+
+	It("ends a command that nobody waits for, with all that it started", func(ctx context.Context) {
+		running := filepath.Join(dir, "running")
+		Expect(unix.Mkfifo(running, 0o600)).To(Succeed())
+		e := helper("(echo; sleep 60) > "+running, nil)
+		e.Timeout = time.Minute
+		gone := errors.New("gone")
+		asking, leave := context.WithCancelCause(ctx)
+		failed := make(chan error, 1)
+		go func() {
+			_, _, err := e.For(asking, "a")
+			failed <- err
+		}()
+		file, err := os.Open(running)
+		Expect(err).NotTo(HaveOccurred())
+		defer file.Close()
+		_, err = file.Read(make([]byte, 1))
+		Expect(err).NotTo(HaveOccurred())
+		leave(gone)
+		Expect(<-failed).To(MatchError(gone))
+		Expect(io.ReadAll(file)).To(BeEmpty(), "it ends when its last writer has ended")
+		Expect(logged.Contents()).To(BeEmpty())
+	}, SpecTimeout(20*time.Second))
+
+	It("does not read without an end", func(ctx context.Context) {
+		_, _, err := helper("exec yes", nil).For(ctx, "a")
+		Expect(err).To(MatchError("the credential command gave no credential"))
+	}, SpecTimeout(20*time.Second))
+
+	It("needs a command, and a whole credential", func(ctx context.Context) {
+		missing := helper(answer, nil)
+		missing.Command += "-missing"
+		_, _, err := missing.For(ctx, "a")
+		Expect(err).To(HaveOccurred())
+		_, _, err = helper(`echo '{"Username":"robot"}'`, nil).For(ctx, "a")
+		Expect(err).To(MatchError(ContainSubstring("needs a user name and a password")))
+	})
+})
