@@ -28,6 +28,7 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -83,7 +84,7 @@ func (f *Files) Read() (*Contents, error) {
 	return f.last, f.err
 }
 
-// signature changes whenever a file is written or replaced.
+// signature changes whenever a file is written or replaced, and not when it is read.
 func (f *Files) signature() string {
 	var out strings.Builder
 	for _, path := range f.paths {
@@ -92,7 +93,8 @@ func (f *Files) signature() string {
 			out.WriteString("-;")
 			continue
 		}
-		fmt.Fprintf(&out, "%d,%d,%v;", info.ModTime().UnixNano(), info.Size(), info.Sys())
+		inode, changed := store.Identity(info)
+		fmt.Fprintf(&out, "%d,%d,%d,%d;", info.Size(), info.ModTime().UnixNano(), changed, inode)
 	}
 	return out.String()
 }

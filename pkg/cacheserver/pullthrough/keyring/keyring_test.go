@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -83,6 +84,21 @@ var _ = Describe("Directory", func() {
 		link("v2")
 		_, c = lookup(f, "a")
 		Expect(c.Password).To(Equal("password-v2"))
+	})
+
+	It("does not take a file for changed that was read", func() {
+		write("password", "one")
+		path := filepath.Join(dir, "password")
+		// Linux notes the time of a read if the one that it knows is older than the last change.
+		Expect(os.Chtimes(path, time.Now().Add(-time.Hour), time.Time{})).To(Succeed())
+		f := keyring.Directory(dir, host)
+		before := f.Signature()
+		_, err := os.ReadFile(path)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(f.Signature()).To(Equal(before))
+
+		write("password", "second-one")
+		Expect(f.Signature()).NotTo(Equal(before))
 	})
 
 	It("knows names, and what was used before", func() {
