@@ -54,7 +54,7 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 			return cached, nil
 		}
 	}
-	if ok && !e.upstream.Healthy() {
+	if ok && e.down(repository, tag) {
 		e.metrics.StaleTags.WithLabelValues("down").Inc()
 		return cached, nil
 	}

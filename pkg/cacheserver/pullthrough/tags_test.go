@@ -11,11 +11,13 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/test/upstreamsim"
@@ -74,6 +76,36 @@ var _ = Describe("Tags", func() {
 		c.upstream.Push(name, "v1", moved)
 		Expect(c.client.Head(ctx, name, "v1")).To(Equal(moved.Digest()))
 	})
+
+	It("are served at once in an outage, and soon follow the upstream after it", func(ctx context.Context) {
+		var later atomic.Int64
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+			o.Patience = time.Hour
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+		})
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
+		first, err := c.client.Head(ctx, name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+		c.upstream.Refuse()
+		for range 10 {
+			_, err := c.client.Head(ctx, name, "never-seen")
+			Expect(err).To(HaveOccurred())
+		}
+		Expect(c.value("upstream_up")).To(BeZero())
+
+		By("not waiting for the answer to a question that may show its end")
+		c.upstream.Misbehave(upstreamsim.Faults{Hang: true})
+		Expect(c.upstream.Accept()).To(Succeed())
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(2, 1, 100))
+		later.Store(int64(time.Second))
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(first))
+
+		By("asking again")
+		c.upstream.Misbehave(upstreamsim.Faults{})
+		later.Store(int64(4 * time.Second))
+		Eventually(ctx, func() (digest.Digest, error) { return c.client.Head(ctx, name, "v1") }).ShouldNot(Equal(first))
+		Expect(c.value("upstream_up")).To(BeEquivalentTo(1))
+	}, SpecTimeout(20*time.Second))
 
 	It("stay where they were when the new image cannot be had", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)

@@ -109,7 +109,7 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 	target.Path = strings.TrimSuffix(c.base.Path, "/") + call.target()
 	target.RawQuery = call.query.Encode()
 
-	ctx = context.WithValue(withBegun(ctx, time.Now()), requestKey{}, requestInfo{kind: call.kind, session: s})
+	ctx = context.WithValue(withBegun(ctx, time.Now()), requestKey{}, requestInfo{kind: call.kind, repository: call.repository, session: s})
 	if call.repository != "" {
 		ctx = auth.AppendScopesForHost(ctx, c.base.Host, auth.ScopeRepository(call.repository, auth.ActionPull))
 	}

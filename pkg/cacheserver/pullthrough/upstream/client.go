@@ -169,6 +169,9 @@ func (c *Client) openSession(credential credentials.Credential) *session {
 // Healthy implements Registry.
 func (c *Client) Healthy() bool { return c.health.healthy() }
 
+// Probe implements Registry.
+func (c *Client) Probe() bool { return c.health.probe() }
+
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -176,8 +179,9 @@ type requestKey struct{}
 
 // requestInfo goes along with a request in its context, through the client library.
 type requestInfo struct {
-	kind    string
-	session *session
+	kind       string
+	repository string
+	session    *session
 }
 
 // watch sees every single request, also those that the client library makes for tokens, and redirects.
@@ -190,12 +194,14 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 	case !c.isAPI(req.URL):
 		kind = "token"
 	}
+	// Storage and token services can be down without the API, and then say nothing about it.
+	api := kind == info.kind
 	begun, _ := req.Context().Value(begunKey{}).(time.Time)
 	if err != nil {
 		c.observer.Request(kind, 0, time.Since(begun))
 		// A caller that gives up says nothing about the upstream, unless its patience was at an end.
-		if !errors.Is(req.Context().Err(), context.Canceled) {
-			c.health.failure()
+		if api && !errors.Is(req.Context().Err(), context.Canceled) {
+			c.health.failure("")
 		}
 		return
 	}
@@ -208,9 +214,17 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 			c.observer.Budget(limit, remaining)
 		}
 	}
-	if resp.StatusCode >= http.StatusInternalServerError {
-		c.health.failure()
-	} else {
+	switch {
+	case !api:
+	case isGatewayError(resp.StatusCode):
+		c.health.failure(info.repository)
+	default:
 		c.health.success()
 	}
+}
+
+// isGatewayError reports whether a status is that of a proxy whose registry does not answer. Any other comes from a
+// registry that does, if only to tell of a fault.
+func isGatewayError(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }

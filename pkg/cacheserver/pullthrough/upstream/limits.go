@@ -13,7 +13,7 @@ import (
 const (
 	// failuresUntilDown is how many requests in a row fail until the upstream counts as down.
 	failuresUntilDown = 2
-	// A down upstream is probed by the requests of those who have no other answer, and after these delays by others.
+	// A down upstream is probed after delays that double.
 	minProbe = time.Second
 	maxProbe = 30 * time.Second
 )
@@ -28,29 +28,38 @@ type Observer interface {
 	Budget(limit, remaining int64)
 }
 
-// health keeps whoever has another answer from waiting for an upstream that does not answer anyway.
+// health is a circuit breaker: it keeps whoever has another answer from waiting for an upstream that does not answer
+// anyway. Those who have none make their requests all the same, and a success of any closes the circuit again.
 type health struct {
 	now      func() time.Time
 	observer Observer
 
 	mu       sync.Mutex
 	failures int
-	delay    time.Duration
-	probe    time.Time // when to try again
+	// failed is the repository of the last failure, if only that is known to be affected.
+	failed string
+	delay  time.Duration
+	next   time.Time // when to probe
 }
 
-// healthy reports whether a request is worth its wait. Of a down upstream, one in a while is.
+// healthy reports whether a request is worth its wait.
 func (h *health) healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.failures < failuresUntilDown {
-		return true
-	}
+	return h.failures < failuresUntilDown
+}
+
+// probe reports whether the caller is to find out whether a down upstream has come back. The delays do not depend on how
+// many requests of others fail meanwhile.
+func (h *health) probe() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	now := h.now()
-	if now.Before(h.probe) {
+	if h.failures < failuresUntilDown || now.Before(h.next) {
 		return false
 	}
-	h.probe = now.Add(h.delay)
+	h.delay = min(2*h.delay, maxProbe)
+	h.next = now.Add(h.delay)
 	return true
 }
 
@@ -60,21 +69,21 @@ func (h *health) success() {
 	if h.failures >= failuresUntilDown {
 		h.observer.Health(true)
 	}
-	h.failures, h.delay = 0, 0
+	h.failures = 0
 }
 
-func (h *health) failure() {
+// failure notes that the upstream does not answer, or, with a repository, that it does not answer for that one.
+func (h *health) failure(repository string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures++
-	if h.failures < failuresUntilDown {
+	if h.failures >= failuresUntilDown || h.failures > 0 && repository != "" && repository == h.failed {
 		return
 	}
-	if h.failures == failuresUntilDown {
+	h.failed = repository
+	if h.failures++; h.failures == failuresUntilDown {
 		h.observer.Health(false)
+		h.delay, h.next = minProbe, h.now().Add(minProbe)
 	}
-	h.delay = min(max(2*h.delay, minProbe), maxProbe)
-	h.probe = h.now().Add(h.delay)
 }
 
 // limiter honours the rate limits that the upstream tells, for each credential.

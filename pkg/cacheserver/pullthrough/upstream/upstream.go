@@ -43,6 +43,9 @@ type Registry interface {
 	List(ctx context.Context, repository, path string, query url.Values) (Document, error)
 	// Healthy reports whether the upstream has answered lately. If not, whoever has another answer should not wait.
 	Healthy() bool
+	// Probe reports, now and then to one caller, that it should find out whether an upstream that is not healthy has come
+	// back, by any request.
+	Probe() bool
 }
 
 // Manifest is a manifest as the upstream sent it.
