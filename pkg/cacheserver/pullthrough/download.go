@@ -38,6 +38,8 @@ const (
 	turnTimeout = 30 * time.Second
 	minBackoff  = 100 * time.Millisecond
 	maxBackoff  = 5 * time.Second
+	// maxRateLimit is the longest rate limit that a fetch waits for.
+	maxRateLimit = time.Minute
 )
 
 var downloadBuffers = sync.Pool{New: func() any {
@@ -124,7 +126,7 @@ func (d *download) run(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		if !retryable(err) || ctx.Err() != nil {
+		if !d.retryable(err) || ctx.Err() != nil {
 			return err
 		}
 		if failures++; d.offset > before {
@@ -134,7 +136,7 @@ func (d *download) run(ctx context.Context) error {
 			return err
 		}
 		e.metrics.Resumed.Inc()
-		if !sleep(ctx, backoff) {
+		if !sleep(ctx, max(backoff, retryAfter(err))) {
 			return context.Cause(ctx)
 		}
 		backoff = min(2*backoff, maxBackoff)
@@ -148,13 +150,26 @@ func (d *download) run(ctx context.Context) error {
 	return nil
 }
 
-// retryable reports whether trying again may help, because the upstream is there but did not finish.
-func retryable(err error) bool {
+// retryable reports whether trying again may help, because the upstream is there but did not finish. A rate limit is
+// waited for only when clients have got a part already: before, they are told, and know better whether to wait.
+func (d *download) retryable(err error) bool {
 	var e *upstream.Error
-	if !errors.As(err, &e) {
+	switch {
+	case !errors.As(err, &e):
 		return errors.Is(err, errBroken)
+	case e.Reason == upstream.RateLimited:
+		return d.offset > 0 && e.RetryAfter <= maxRateLimit
 	}
 	return e.Reason == upstream.Unavailable
+}
+
+// retryAfter returns how long a rate limit lasts, 0 if err tells of none.
+func retryAfter(err error) time.Duration {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.RetryAfter
 }
 
 // silent reports whether the upstream did not answer at all, which took its time already.

@@ -38,8 +38,8 @@ type Metrics struct {
 	UpstreamRequests *prometheus.CounterVec   // upstream, kind, code
 	UpstreamDuration *prometheus.HistogramVec // upstream, kind
 	UpstreamUp       *prometheus.GaugeVec     // upstream
-	RateLimit        *prometheus.GaugeVec     // upstream
-	RateLimitLeft    *prometheus.GaugeVec     // upstream
+	RateLimit        *prometheus.GaugeVec     // upstream, scope
+	RateLimitLeft    *prometheus.GaugeVec     // upstream, scope
 	Rejected         *prometheus.GaugeVec     // upstream
 	ActiveSince      *prometheus.GaugeVec     // upstream
 	Coalesced        *prometheus.CounterVec   // type
@@ -83,8 +83,8 @@ func New(registerer prometheus.Registerer) *Metrics {
 		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 is no answer.", "upstream", "kind", "code"),
 		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's answer.", "upstream", "kind"),
 		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream has answered lately.", "upstream"),
-		RateLimit:        f.gauges("upstream_rate_limit", "Requests that the upstream allows in its time window, as it told.", "upstream"),
-		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Requests that are left in the upstream's time window, as it told.", "upstream"),
+		RateLimit:        f.gauges("upstream_rate_limit", "Requests that the upstream allows the credential for a scope of repositories in its time window, as it told; the scope is empty for the credential for all others.", "upstream", "scope"),
+		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Requests that are left of these in the upstream's time window, as it told.", "upstream", "scope"),
 		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credentials that should be used.", "upstream"),
 		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time since which the credentials in use have been accepted; 0 if they are not.", "upstream"),
 		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a fetch which was running already.", "type"),
@@ -208,10 +208,10 @@ func (u Upstream) Health(up bool) {
 	u.metrics.UpstreamUp.WithLabelValues(u.host).Set(value)
 }
 
-// Budget notes what the upstream allows.
-func (u Upstream) Budget(limit, remaining int64) {
-	u.metrics.RateLimit.WithLabelValues(u.host).Set(float64(limit))
-	u.metrics.RateLimitLeft.WithLabelValues(u.host).Set(float64(remaining))
+// Budget notes what the upstream allows the credential for a scope of repositories.
+func (u Upstream) Budget(scope string, limit, remaining int64) {
+	u.metrics.RateLimit.WithLabelValues(u.host, scope).Set(float64(limit))
+	u.metrics.RateLimitLeft.WithLabelValues(u.host, scope).Set(float64(remaining))
 }
 
 // Credentials notes whether the upstream rejects the credentials, and since when it has accepted those in use; the zero

@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 )
@@ -45,10 +46,14 @@ var _ = Describe("Metrics", func() {
 
 	It("counts the requests to an upstream, its health and its limits", func() {
 		registry := prometheus.NewRegistry()
-		u := metrics.New(registry).Upstream("example.com")
+		m := metrics.New(registry)
+		u := m.Upstream("example.com")
 		u.Request("manifest", 200, time.Millisecond)
 		u.Health(false)
-		u.Budget(100, 7)
+		u.Budget("", 100, 7)
+		u.Budget("team", 200, 5)
+		Expect(testutil.ToFloat64(m.RateLimitLeft.WithLabelValues("example.com", ""))).To(BeEquivalentTo(7))
+		Expect(testutil.ToFloat64(m.RateLimitLeft.WithLabelValues("example.com", "team"))).To(BeEquivalentTo(5))
 		Expect(strings.Join(names(registry), " ")).To(And(
 			ContainSubstring("registry_proxy_upstream_requests_total"),
 			ContainSubstring("registry_proxy_upstream_up"),

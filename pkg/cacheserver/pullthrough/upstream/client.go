@@ -156,8 +156,8 @@ func trusted(caBundle string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func (c *Client) openSession(credential credentials.Credential) *session {
-	return &session{credential: credential, client: &auth.Client{
+func (c *Client) openSession(scope string, credential credentials.Credential) *session {
+	return &session{scope: scope, credential: credential, client: &auth.Client{
 		Client:     c.http,
 		Header:     http.Header{"User-Agent": {c.userAgent}},
 		Credential: credentialFor(c.base.Host, credential),
@@ -209,9 +209,10 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 	if resp.StatusCode == http.StatusTooManyRequests && info.session != nil {
 		c.limiter.block(info.session, resp)
 	}
-	if limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit")); ok {
+	// What is left to a credential on trial is nothing of those in use.
+	if limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit")); ok && info.session != nil && !info.session.trial {
 		if remaining, ok := parseLimit(resp.Header.Get("RateLimit-Remaining")); ok {
-			c.observer.Budget(limit, remaining)
+			c.observer.Budget(info.session.scope, limit, remaining)
 		}
 	}
 	switch {

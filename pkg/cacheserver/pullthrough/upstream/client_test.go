@@ -35,7 +35,7 @@ type observer struct {
 	mu       sync.Mutex
 	requests map[string]int
 	up       []bool
-	left     int64
+	left     map[string]int64
 }
 
 func (o *observer) Request(kind string, status int, _ time.Duration) {
@@ -50,7 +50,15 @@ func (o *observer) Health(up bool) {
 	o.up = append(o.up, up)
 }
 
-func (o *observer) Budget(_, remaining int64) { o.left = remaining }
+func (o *observer) Budget(scope string, _, remaining int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left[scope] = remaining
+}
+
+func newObserver() *observer {
+	return &observer{requests: map[string]int{}, left: map[string]int64{}}
+}
 
 // credentialsFor gives one credential for all repositories, which a test may replace.
 type credentialsFor struct{ current atomic.Value }
@@ -80,7 +88,7 @@ var _ = Describe("Client", func() {
 		mux = http.NewServeMux()
 		server = httptest.NewServer(mux)
 		DeferCleanup(server.Close)
-		seen = &observer{requests: map[string]int{}}
+		seen = newObserver()
 		secrets = &credentialsFor{}
 		secrets.set(password)
 		options = upstream.Options{
@@ -253,7 +261,7 @@ var _ = Describe("Client", func() {
 		Expect(asked.Load()).To(BeEquivalentTo(1))
 		now = now.Add(8 * time.Second)
 		Expect(get(ctx, c)).To(Succeed())
-		Expect(seen.left).To(BeZero())
+		Expect(seen.left).To(HaveKeyWithValue("", BeZero()))
 	})
 
 	It("resumes where it is told, and notices when that is elsewhere", func(ctx context.Context) {

@@ -37,7 +37,7 @@ var _ = Describe("Health", func() {
 	BeforeEach(func() {
 		now = time.Now()
 		status = map[string]int{}
-		seen = &observer{requests: map[string]int{}}
+		seen = newObserver()
 		var err error
 		c, err = upstream.New(upstream.Options{
 			URL: "https://registry.example.com", Observer: seen, Now: func() time.Time { return now },

@@ -24,8 +24,8 @@ type Observer interface {
 	Request(kind string, status int, duration time.Duration)
 	// Health is told when the upstream goes down or comes back.
 	Health(up bool)
-	// Budget is what the upstream says about its rate limit.
-	Budget(limit, remaining int64)
+	// Budget is what the upstream says about the rate limit of the credential for a scope of repositories.
+	Budget(scope string, limit, remaining int64)
 }
 
 // health is a circuit breaker: it keeps whoever has another answer from waiting for an upstream that does not answer
@@ -110,11 +110,14 @@ func (l *limiter) wait(s *session) time.Duration {
 	return left
 }
 
+// block takes a rate limit into account. Answers overtake each other, so the longest wait counts.
 func (l *limiter) block(s *session, resp *http.Response) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	l.blocked[s] = now.Add(parseRetryAfter(resp.Header.Get("Retry-After"), now))
+	if until := now.Add(parseRetryAfter(resp.Header.Get("Retry-After"), now)); until.After(l.blocked[s]) {
+		l.blocked[s] = until
+	}
 }
 
 func (l *limiter) forget(s *session) {

@@ -20,6 +20,9 @@ const rejectedFor = time.Minute
 
 // session is one credential with its tokens.
 type session struct {
+	// scope names the repositories that the credential is for.
+	scope      string
+	trial      bool
 	credential credentials.Credential
 	client     *auth.Client
 }
@@ -27,7 +30,7 @@ type session struct {
 // sessions keeps, for each scope of repositories, the credential in use. A new one is taken over when the upstream has
 // accepted it; until then, and if it is refused, the old one goes on.
 type sessions struct {
-	open func(credentials.Credential) *session
+	open func(scope string, c credentials.Credential) *session
 	// drop is called with a session that is no longer used.
 	drop func(*session)
 	now  func() time.Time
@@ -49,7 +52,7 @@ func (s *sessions) choose(name string, c credentials.Credential) []*session {
 	defer s.mu.Unlock()
 	sc, ok := s.scopes[name]
 	if !ok {
-		sc = &scope{active: s.open(c)}
+		sc = &scope{active: s.open(name, c)}
 		s.scopes[name] = sc
 	}
 	switch {
@@ -59,7 +62,7 @@ func (s *sessions) choose(name string, c credentials.Credential) []*session {
 	case sc.rejected == c && s.now().Before(sc.until):
 		return []*session{sc.active}
 	case sc.candidate == nil || sc.candidate.credential != c:
-		s.replaceCandidate(sc, s.open(c))
+		s.replaceCandidate(sc, s.open(name, c))
 	}
 	return []*session{sc.candidate, sc.active}
 }

@@ -96,7 +96,8 @@ func (c *Client) replayDenied(ctx context.Context, open doubts, candidates Crede
 // probe makes a call, and says whether the upstream wanted to see the credential. Each has a session of its own: with a
 // token of the one before, the upstream would have no reason to ask.
 func (c *Client) probe(ctx context.Context, call call, credential credentials.Credential) (asked bool, err error) {
-	s := c.openSession(credential)
+	s := c.openSession("", credential)
+	s.trial = true
 	defer c.limiter.forget(s)
 	give := s.client.Credential
 	s.client.Credential = func(ctx context.Context, host string) (auth.Credential, error) {

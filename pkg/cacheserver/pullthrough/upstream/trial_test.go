@@ -45,7 +45,7 @@ var _ = Describe("A credential on trial", func() {
 		secrets.set("old")
 		var err error
 		client, err = upstream.New(upstream.Options{
-			URL: server.URL, Observer: &observer{requests: map[string]int{}}, Credentials: secrets,
+			URL: server.URL, Observer: newObserver(), Credentials: secrets,
 			Timeouts: upstream.Timeouts{Connect: time.Second, FirstByte: time.Second, Idle: time.Second},
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -170,7 +170,7 @@ var _ = Describe("A credential on trial", func() {
 		server := httptest.NewServer(registry)
 		DeferCleanup(server.Close)
 		client, err = upstream.New(upstream.Options{
-			URL: server.URL, Observer: &observer{requests: map[string]int{}}, Credentials: secrets, Refused: func() { calls++ },
+			URL: server.URL, Observer: newObserver(), Credentials: secrets, Refused: func() { calls++ },
 			Timeouts: upstream.Timeouts{Connect: time.Second, FirstByte: time.Second, Idle: time.Second},
 		})
 		Expect(err).NotTo(HaveOccurred())

@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream_test
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// byRepository is a set with a credential for each repository.
+type byRepository map[string]credentials.Credential
+
+func (b byRepository) For(_ context.Context, repository string) (string, credentials.Credential, error) {
+	return repository, b[repository], nil
+}
+
+func (b byRepository) All() []credentials.Credential { return slices.Collect(maps.Values(b)) }
+
+var _ = Describe("Rate limits", func() {
+	It("are told for each credential in use", func(ctx context.Context) {
+		present := byRepository{"a": {Username: "a", Password: password}, "b": {Username: "b", Password: password}}
+		candidates := byRepository{"a": {Username: "new", Password: password}, "b": present["b"]}
+		seen := newObserver()
+		c, err := upstream.New(upstream.Options{
+			URL: "https://registry.example.com", Observer: seen, Credentials: present,
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				user, _, ok := req.BasicAuth()
+				if !ok {
+					return answer(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
+				}
+				left := map[string]string{"a": "1", "b": "2", "new": "3"}[user]
+				return answer(req, http.StatusOK, http.Header{"Ratelimit-Limit": {"100"}, "Ratelimit-Remaining": {left}}), nil
+			}),
+		})
+		Expect(err).NotTo(HaveOccurred())
+		for _, repository := range []string{"a", "b"} {
+			_, err := c.Resolve(ctx, repository, "v1")
+			Expect(err).NotTo(HaveOccurred())
+		}
+		Expect(c.Try(ctx, candidates, present)).To(Succeed())
+		Expect(seen.left).To(Equal(map[string]int64{"a": 1, "b": 2}))
+	})
+
+	It("last as long as the longest that was told", func(ctx context.Context) {
+		now := time.Now()
+		late, release := make(chan struct{}), make(chan struct{})
+		c, err := upstream.New(upstream.Options{
+			URL: "https://registry.example.com", Observer: newObserver(), Now: func() time.Time { return now },
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				if strings.Contains(req.URL.Path, "late") {
+					close(late)
+					<-release
+					return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}}), nil
+				}
+				return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}), nil
+			}),
+		})
+		Expect(err).NotTo(HaveOccurred())
+		var asking sync.WaitGroup
+		asking.Go(func() { _, _ = c.Resolve(ctx, "late", "v1") })
+		<-late
+		_, err = c.Resolve(ctx, "early", "v1")
+		Expect(err).To(HaveField("RetryAfter", time.Minute))
+		close(release)
+		asking.Wait()
+		_, err = c.Resolve(ctx, "early", "v1")
+		Expect(err).To(HaveField("RetryAfter", time.Minute))
+	})
+})
