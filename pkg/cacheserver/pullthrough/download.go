@@ -76,6 +76,10 @@ func (e *Engine) download(repository string, d digest.Digest) flight.Work {
 		}
 		if err := dl.run(ctx); err != nil {
 			e.metrics.FillErrors.WithLabelValues(reason(err)).Inc()
+			if dl.begun && ctx.Err() == nil {
+				// Clients are no longer told why: they only see that their answers break off.
+				e.log.WithError(err).WithField("digest", d).Warn("A fetch of a blob broke off")
+			}
 			return err
 		}
 		if dl.upload == nil {

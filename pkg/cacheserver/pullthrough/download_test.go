@@ -7,6 +7,7 @@ package pullthrough_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -14,7 +15,9 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
 	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
@@ -71,5 +74,27 @@ var _ = Describe("Download", func() {
 	},
 		Entry("waits for its end", 10*time.Millisecond, true),
 		Entry("ends if that is far", time.Hour, false),
+	)
+
+	DescribeTable("that fails for reasons of our own is explained in the log", func(ctx context.Context, before int, message string) {
+		log, logged := logrus.New(), gbytes.NewBuffer()
+		log.SetOutput(logged)
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+			o.Log = log
+			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from upstream.Position) (*upstream.Blob, error) {
+				if from.Offset < int64(before) {
+					return &upstream.Blob{Size: 1000, Body: cut(layer.Data[:before])}, nil
+				}
+				return nil, errors.New("ouch")
+			}}
+		})
+		_, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
+		Expect(err).To(HaveOccurred())
+		Expect(err).NotTo(MatchError(ContainSubstring("ouch")))
+		Eventually(logged).Should(gbytes.Say("msg=\"%s\".*error=ouch", message))
+		Expect(logged.Contents()).To(ContainSubstring(layer.Descriptor().Digest.String()))
+	},
+		Entry("before its first byte", 0, "Could not serve a request"),
+		Entry("in the middle", 500, "A fetch of a blob broke off"),
 	)
 })

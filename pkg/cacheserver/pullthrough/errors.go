@@ -12,7 +12,10 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/sirupsen/logrus"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
@@ -29,7 +32,7 @@ var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 func clientError(ctx context.Context, err error, notFound error) error {
 	var e *upstream.Error
 	if !errors.As(err, &e) {
-		return errcode.ErrorCodeUnavailable.WithMessage("the content could not be fetched: " + internalCause(err))
+		return errcode.ErrorCodeUnavailable.WithMessage("the content could not be fetched: " + internalCause(ctx, err))
 	}
 	switch e.Reason {
 	case upstream.NotFound:
@@ -45,8 +48,9 @@ func clientError(ctx context.Context, err error, notFound error) error {
 	return errcode.ErrorCodeUnavailable.WithMessage(e.Error())
 }
 
-// internalCause names an error of our own without showing paths.
-func internalCause(err error) string {
+// internalCause names an error of our own without showing paths. What it does not name it logs, once for each request that
+// fails, as Distribution does.
+func internalCause(ctx context.Context, err error) string {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return "the request ended early"
@@ -54,7 +58,14 @@ func internalCause(err error) string {
 		return errMismatch.Error()
 	case errors.Is(err, errBusy):
 		return errBusy.Error()
+	case errors.Is(err, flight.ErrClosed), errors.Is(err, coalesce.ErrClosed):
+		return "the cache is shutting down"
 	}
+	log := logrus.FieldLogger(logrus.StandardLogger())
+	if r := requestOf(ctx); r != nil {
+		log = r.log.WithField("path", r.path)
+	}
+	log.WithError(err).Error("Could not serve a request")
 	return "see the log of the cache"
 }
 

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 )
 
@@ -30,6 +32,8 @@ type request struct {
 	client string
 	// fetched says that the upstream had to be asked for content.
 	fetched bool
+	log     logrus.FieldLogger
+	path    string
 }
 
 // clientOf returns the address of who asks, empty if it is not known.
@@ -54,7 +58,7 @@ func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
 		deadline := http.NewResponseController(w)
-		state := &request{bare: w, client: client, extend: func() {
+		state := &request{bare: w, client: client, log: e.log, path: r.URL.Path, extend: func() {
 			_ = deadline.SetWriteDeadline(time.Now().Add(e.options.ClientTimeout)) // Where there are deadlines.
 		}}
 		state.extend()
