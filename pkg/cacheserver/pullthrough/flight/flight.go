@@ -66,6 +66,8 @@ type Flight struct {
 	stall   time.Duration
 	cancel  context.CancelCauseFunc
 	expirer *time.Timer
+	// abandoned flights are cancelled, but may take a while to end.
+	abandoned bool
 }
 
 func newFlight(owner string, grace, stall time.Duration, cancel context.CancelCauseFunc) *Flight {
@@ -172,11 +174,11 @@ func (f *Flight) wake() {
 	f.changed = make(chan struct{})
 }
 
-// join adds a reader, unless the bytes that it would need first are gone.
+// join adds a reader, unless the flight has no future or the bytes that it would need first are gone.
 func (f *Flight) join() (*Reader, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.done || f.window != nil && f.window.start > f.inFile {
+	if f.done || f.abandoned || f.window != nil && f.window.start > f.inFile {
 		return nil, false
 	}
 	r := &Reader{flight: f}
@@ -211,5 +213,6 @@ func (f *Flight) abandon() {
 	if f.window == nil && f.size > 0 && f.inFile >= f.size/2 {
 		return
 	}
+	f.abandoned = true
 	f.cancel(ErrAbandoned)
 }

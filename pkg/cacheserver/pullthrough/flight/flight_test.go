@@ -242,6 +242,25 @@ var _ = Describe("Flight", func() {
 			Eventually(group.Active).WithArguments(key).Should(BeFalse())
 		})
 
+		It("is not joined any more while it ends", func(ctx context.Context) {
+			abandoned, end := make(chan struct{}), make(chan struct{})
+			defer close(end)
+			r, _, err := group.Start(key, "owner", func(ctx context.Context, _ *flight.Flight) error {
+				<-ctx.Done()
+				close(abandoned)
+				<-end
+				return ctx.Err()
+			})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Close()).To(Succeed())
+			<-abandoned
+			Expect(group.Join(key)).To(BeNil())
+			s := newSource(100)
+			close(s.steps)
+			s.verdict <- nil
+			Expect(read(ctx, start(s), 100)).To(Equal(s.content))
+		})
+
 		It("goes on if half is done", func(ctx context.Context) {
 			s := newSource(1000)
 			s.steps <- 600

@@ -17,7 +17,7 @@ import (
 // ErrClosed is the end of every flight of a closed group.
 var ErrClosed = errors.New("shutting down")
 
-// Group holds the flights of one store, at most one of each object.
+// Group holds the flights of one store, at most one of each object that can be joined.
 type Group struct {
 	grace  time.Duration
 	stall  time.Duration

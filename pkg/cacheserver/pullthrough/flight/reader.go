@@ -6,7 +6,6 @@ package flight
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 )
@@ -158,9 +157,4 @@ func (r *Reader) Close() error {
 		return nil
 	}
 	return r.file.Close()
-}
-
-// IsAbandoned reports whether err is the end of a flight rather than a fault of the object or its source.
-func IsAbandoned(err error) bool {
-	return errors.Is(err, ErrAbandoned) || errors.Is(err, ErrClosed)
 }
