@@ -171,7 +171,7 @@ func rootDirectory(parameters configuration.Parameters) string {
 //	        graceperiod: 10s
 //	        retries: 5
 //	        maxfetches: 64
-//	        timeouts: {connect: 3s, firstbyte: 10s, idle: 30s}
+//	        timeouts: {connect: 3s, firstbyte: 10s, idle: 30s, minrate: 1024} # bytes per second
 //	        watermarks: {high: 90, low: 80}            # percent of the volume
 //	        scrub: {interval: 168h, rate: 16777216}    # bytes per second
 //
@@ -195,6 +195,7 @@ func Parse(options map[string]any) (Options, error) {
 			"connect":   r.duration(&o.Timeouts.Connect),
 			"firstbyte": r.duration(&o.Timeouts.FirstByte),
 			"idle":      r.duration(&o.Timeouts.Idle),
+			"minrate":   r.number(func(n float64) { o.Timeouts.MinRate = int64(n) }),
 		}),
 		"watermarks": r.section(map[string]func(any){
 			"high": r.number(func(n float64) { o.HighWatermark = n / 100 }),

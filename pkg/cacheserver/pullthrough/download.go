@@ -38,6 +38,9 @@ const (
 	turnTimeout = 30 * time.Second
 	minBackoff  = 100 * time.Millisecond
 	maxBackoff  = 5 * time.Second
+	// minProgress is what a fetch has to bring to count as more than another failure. Without it, an upstream that breaks
+	// off or dries up after every few bytes would be asked again without an end.
+	minProgress = 64 << 10
 	// maxRateLimit is the longest rate limit that a fetch waits for.
 	maxRateLimit = time.Minute
 )
@@ -133,7 +136,7 @@ func (d *download) run(ctx context.Context) error {
 		if !d.retryable(err) || ctx.Err() != nil {
 			return err
 		}
-		if failures++; d.offset > before {
+		if failures++; d.offset-before >= minProgress {
 			failures, backoff = 1, minBackoff
 		}
 		if failures > e.options.Retries || d.offset == 0 && (failures > 1 || silent(err)) {
@@ -263,7 +266,7 @@ func (d *download) takeIn(ctx context.Context, body io.Reader) error {
 			filled, put = 0, time.Now()
 		}
 		switch {
-		case err == io.EOF && (d.size == flight.Unknown || d.offset == d.size):
+		case err == io.EOF && d.size == flight.Unknown, err != nil && d.offset == d.size:
 			return nil
 		case err != nil:
 			return broken(err)

@@ -76,6 +76,29 @@ var _ = Describe("Download", func() {
 		Entry("ends if that is far", time.Hour, false),
 	)
 
+	It("is not resumed without an end when the upstream brings next to nothing", func(ctx context.Context) {
+		var requests atomic.Int32
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+			o.Retries = 2
+			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from upstream.Position) (*upstream.Blob, error) {
+				requests.Add(1)
+				return &upstream.Blob{Offset: from.Offset, Size: 1000, Body: cut(layer.Data[from.Offset : from.Offset+1])}, nil
+			}}
+		})
+		_, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
+		Expect(err).To(HaveOccurred())
+		Expect(requests.Load()).To(BeEquivalentTo(3))
+	}, SpecTimeout(20*time.Second))
+
+	It("is complete with its last byte, whatever follows", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+			o.Upstream = &scripted{fetch: func(context.Context, digest.Digest, upstream.Position) (*upstream.Blob, error) {
+				return &upstream.Blob{Size: 1000, Body: cut(layer.Data)}, nil
+			}}
+		})
+		Expect(c.client.Blob(ctx, name, layer.Descriptor().Digest)).To(BeEquivalentTo(1000))
+	}, SpecTimeout(20*time.Second))
+
 	DescribeTable("that fails for reasons of our own is explained in the log", func(ctx context.Context, before int, message string) {
 		log, logged := logrus.New(), gbytes.NewBuffer()
 		log.SetOutput(logged)

@@ -55,7 +55,7 @@ type Options struct {
 	ClientTimeout time.Duration
 	// GracePeriod is how long a fetch goes on when nobody waits for it, unless half of it is done.
 	GracePeriod time.Duration
-	// Retries is how often in a row a fetch is resumed without any progress.
+	// Retries is how often in a row a fetch is resumed without much progress.
 	Retries int
 	// MaxFetches is how many blobs are fetched at a time.
 	MaxFetches int
@@ -84,6 +84,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Timeouts.Connect, upstream.DefaultTimeouts.Connect)
 	setDefault(&o.Timeouts.FirstByte, upstream.DefaultTimeouts.FirstByte)
 	setDefault(&o.Timeouts.Idle, upstream.DefaultTimeouts.Idle)
+	setDefault(&o.Timeouts.MinRate, upstream.DefaultTimeouts.MinRate)
 	setDefault(&o.UserAgent, "larder-registry-cache")
 	setDefault(&o.Patience, 800*time.Millisecond)
 	setDefault(&o.ClientTimeout, 5*time.Minute)

@@ -30,10 +30,13 @@ type Timeouts struct {
 	FirstByte time.Duration
 	// Idle bounds the wait for the next bytes of a body.
 	Idle time.Duration
+	// MinRate is how many bytes a second a body has to bring on the average of a minute, so that one that trickles is not
+	// waited for without an end; 0 is no minimum.
+	MinRate int64
 }
 
 // DefaultTimeouts are those of a server that gives way to others in seconds, not minutes.
-var DefaultTimeouts = Timeouts{Connect: 3 * time.Second, FirstByte: 10 * time.Second, Idle: 30 * time.Second}
+var DefaultTimeouts = Timeouts{Connect: 3 * time.Second, FirstByte: 10 * time.Second, Idle: 30 * time.Second, MinRate: 1 << 10}
 
 // smallAnswer bounds the whole of a request whose answer is small, with its token and redirects.
 const smallAnswer = 30 * time.Second

@@ -130,9 +130,7 @@ func (c *Client) FetchBlob(ctx context.Context, repository string, d digest.Dige
 		}
 		b.Offset, b.Size = r.first, r.size
 	}
-	b.Body = newPatientBody(resp.Body, c.timeouts.Idle, cancel, func() error {
-		return c.fail(Unavailable, 0, "it stopped sending")
-	})
+	b.Body = newPatientBody(c, resp.Body, cancel)
 	return b, nil
 }
 
@@ -184,30 +182,45 @@ func (c *Client) tooLarge(resp *http.Response, limit int64) error {
 	return c.fail(Invalid, resp.StatusCode, "its answer is larger than "+strconv.FormatInt(limit, 10)+" bytes")
 }
 
-// patientBody fails when nothing arrives for too long. The time that its reader takes between reads does not count.
+// rateWindow is the time over which the rate of a body is averaged.
+const rateWindow = time.Minute
+
+// patientBody fails when nothing arrives for too long, or too little. The time that its reader takes between reads does
+// not count.
 type patientBody struct {
-	body    io.ReadCloser
-	idle    time.Duration
-	timer   *time.Timer
-	cancel  context.CancelCauseFunc
-	expired func() error
+	client *Client
+	body   io.ReadCloser
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	// waited and arrived are the time and the bytes since the rate was last looked at.
+	waited  time.Duration
+	arrived int64
 }
 
 var errIdle = errors.New("idle for too long")
 
-func newPatientBody(body io.ReadCloser, idle time.Duration, cancel context.CancelCauseFunc, expired func() error) *patientBody {
-	b := &patientBody{body: body, idle: idle, cancel: cancel, expired: expired}
-	b.timer = time.AfterFunc(idle, func() { cancel(errIdle) })
+func newPatientBody(c *Client, body io.ReadCloser, cancel context.CancelCauseFunc) *patientBody {
+	b := &patientBody{client: c, body: body, cancel: cancel}
+	b.timer = time.AfterFunc(c.timeouts.Idle, func() { cancel(errIdle) })
 	b.timer.Stop()
 	return b
 }
 
 // Read implements io.Reader.
 func (b *patientBody) Read(p []byte) (int, error) {
-	b.timer.Reset(b.idle)
+	b.timer.Reset(b.client.timeouts.Idle)
+	begun := b.client.now()
 	n, err := b.body.Read(p)
 	if inTime := b.timer.Stop(); !inTime && err != nil && !errors.Is(err, io.EOF) {
-		err = b.expired()
+		err = b.client.fail(Unavailable, 0, "it stopped sending")
+	}
+	b.waited += b.client.now().Sub(begun)
+	b.arrived += int64(n)
+	if err == nil && b.waited >= rateWindow {
+		if b.arrived < b.client.timeouts.MinRate*int64(b.waited/time.Second) {
+			err = b.client.fail(Unavailable, 0, "it sends too slowly")
+		}
+		b.waited, b.arrived = 0, 0
 	}
 	return n, err
 }

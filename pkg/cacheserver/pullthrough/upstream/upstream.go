@@ -62,7 +62,7 @@ type Position struct {
 	ETag string
 }
 
-// Blob is the body of a blob on its way. Body fails when nothing arrives for too long.
+// Blob is the body of a blob on its way. Body fails when nothing arrives for too long, or too little.
 type Blob struct {
 	Body io.ReadCloser
 	// Offset is where Body begins: the position asked for, or 0 if the upstream does not do ranges.
