@@ -86,13 +86,15 @@ func FromConfiguration(config *configuration.Configuration, file string) (*Engin
 	if config.Storage.Type() != filesystemDriver {
 		return nil, errDriver(config.Storage.Type())
 	}
-	o, err := Parse(options)
-	if err != nil {
+	o := Defaults()
+	o.RootDirectory = rootDirectory(config.Storage.Parameters())
+	o.takeProxy(config.Proxy, file)
+	if err := o.take(options); err != nil {
 		return nil, fmt.Errorf("options of middleware %s: %w", Name, err)
 	}
-	o.takeProxy(config.Proxy, file)
-	if o.RootDirectory == "" {
-		o.RootDirectory = rootDirectory(config.Storage.Parameters())
+	if config.Proxy.RemoteURL != "" && config.Proxy.RemoteURL != o.RemoteURL {
+		// The credential of the proxy section is not for another upstream.
+		return nil, fmt.Errorf("remoteurl of middleware %s is not that of the proxy section", Name)
 	}
 	engine, err := New(o)
 	if err != nil {
@@ -136,7 +138,6 @@ func (o *Options) takeProxy(proxy configuration.Proxy, file string) {
 		return
 	}
 	o.RemoteURL = proxy.RemoteURL
-	o.TTL = DefaultTTL
 	if proxy.TTL != nil {
 		o.TTL = max(*proxy.TTL, 0)
 	}
@@ -155,30 +156,18 @@ func rootDirectory(parameters configuration.Parameters) string {
 	return "/var/lib/registry" // As the driver.
 }
 
-// Parse reads options from a configuration file:
-//
-//	middleware:
-//	  registry:
-//	    - name: pullthrough
-//	      options:
-//	        remoteurl: https://registry-1.docker.io    # or in the proxy section, with ttl and credential
-//	        ttl: 168h                                  # 0 keeps for ever
-//	        credentials: /path/to/directory            # username and password, or a docker config.json
-//	        cabundle: /path/to/bundle.crt
-//	        allowedrealms: [auth.example.com]
-//	        freshness: 0s
-//	        validationtimeout: 800ms
-//	        graceperiod: 10s
-//	        retries: 5
-//	        maxfetches: 64
-//	        timeouts: {connect: 3s, firstbyte: 10s, idle: 30s, minrate: 1024} # bytes per second
-//	        watermarks: {high: 90, low: 80}            # percent of the volume
-//	        scrub: {interval: 168h, rate: 16777216}    # bytes per second
-//
-// Unknown names are refused.
+// Parse reads options from a configuration file, see docs/cache-server.md. What they leave out has its default, what they
+// name counts as it is, and unknown names are refused.
 func Parse(options map[string]any) (Options, error) {
+	o := Defaults()
+	err := o.take(options)
+	return o, err
+}
+
+// take sets what options name.
+func (o *Options) take(options map[string]any) error {
 	r := &reader{}
-	o := Options{TTL: DefaultTTL, ScrubInterval: DefaultTTL}
+	lowGiven := false
 	fields := map[string]func(any){
 		"remoteurl":         r.text(&o.RemoteURL),
 		"rootdirectory":     r.text(&o.RootDirectory),
@@ -199,7 +188,7 @@ func Parse(options map[string]any) (Options, error) {
 		}),
 		"watermarks": r.section(map[string]func(any){
 			"high": r.number(func(n float64) { o.HighWatermark = n / 100 }),
-			"low":  r.number(func(n float64) { o.LowWatermark = n / 100 }),
+			"low":  r.number(func(n float64) { o.LowWatermark, lowGiven = n/100, true }),
 		}),
 		"scrub": r.section(map[string]func(any){
 			"interval": r.duration(&o.ScrubInterval),
@@ -209,7 +198,10 @@ func Parse(options map[string]any) (Options, error) {
 	for name, value := range options {
 		r.field(name, value, fields)
 	}
-	return o, errors.Join(r.errs...)
+	if !lowGiven {
+		o.LowWatermark = min(o.LowWatermark, o.HighWatermark)
+	}
+	return errors.Join(r.errs...)
 }
 
 // reader reads what a YAML parser made of options, and collects what is wrong with it.

@@ -117,9 +117,17 @@ type Engine struct {
 
 // New starts an engine. It does not talk to the upstream, and takes as long whatever the cache holds.
 func New(o Options) (*Engine, error) {
-	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = logrus.StandardLogger()
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.Process()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	remote, err := url.Parse(o.RemoteURL)
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// Options are the settings of an engine. Their names in a configuration file are those in Parse.
+// Options are the settings of an engine; zero means zero, see Defaults. Their names in a configuration file, and what each
+// of them does, are in docs/cache-server.md.
 type Options struct {
 	// RemoteURL is the upstream, http(s)://host[:port].
 	RemoteURL string
@@ -62,11 +63,12 @@ type Options struct {
 
 	// HighWatermark is the used part of the volume, 0 to 1, above which content is evicted down to LowWatermark.
 	HighWatermark, LowWatermark float64
-	// ScrubInterval is how often content on disk is compared with its digest, at ScrubRate bytes a second; 0 is never.
+	// ScrubInterval is how often content on disk is compared with its digest, at ScrubRate bytes a second; an interval
+	// of 0 is never, a rate of 0 is no limit.
 	ScrubInterval time.Duration
 	ScrubRate     int64
 
-	// What follows is replaced in tests.
+	// What follows is replaced in tests; nil is the real one.
 	Log      logrus.FieldLogger
 	Metrics  *metrics.Metrics
 	Now      func() time.Time
@@ -80,47 +82,38 @@ const DefaultTTL = 7 * 24 * time.Hour
 // maxUnstored is how many fetches may go through memory at a time.
 const maxUnstored = 16
 
-func (o Options) withDefaults() Options {
-	setDefault(&o.Timeouts.Connect, upstream.DefaultTimeouts.Connect)
-	setDefault(&o.Timeouts.FirstByte, upstream.DefaultTimeouts.FirstByte)
-	setDefault(&o.Timeouts.Idle, upstream.DefaultTimeouts.Idle)
-	setDefault(&o.Timeouts.MinRate, upstream.DefaultTimeouts.MinRate)
-	setDefault(&o.UserAgent, "larder-registry-cache")
-	setDefault(&o.Patience, 800*time.Millisecond)
-	setDefault(&o.ClientTimeout, 5*time.Minute)
-	setDefault(&o.GracePeriod, 10*time.Second)
-	setDefault(&o.Retries, 5)
-	setDefault(&o.MaxFetches, 64)
-	setDefault(&o.HighWatermark, 0.9)
-	setDefault(&o.LowWatermark, min(0.8, o.HighWatermark))
-	setDefault(&o.ScrubRate, 16<<20)
-	if o.Log == nil {
-		o.Log = logrus.StandardLogger()
-	}
-	if o.Metrics == nil {
-		o.Metrics = metrics.Process()
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
+// Defaults are the options of an engine that is only told where its upstream and its directory are.
+func Defaults() Options {
+	return Options{
+		TTL:           DefaultTTL,
+		Timeouts:      upstream.DefaultTimeouts,
+		UserAgent:     "larder-registry-cache",
+		Patience:      800 * time.Millisecond,
+		ClientTimeout: 5 * time.Minute,
+		GracePeriod:   10 * time.Second,
+		Retries:       5,
+		MaxFetches:    64,
+		HighWatermark: 0.9,
+		LowWatermark:  0.8,
+		ScrubInterval: DefaultTTL,
+		ScrubRate:     16 << 20,
 	}
 }
 
 func (o Options) validate() error {
 	for name, d := range map[string]time.Duration{
 		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.Patience, "graceperiod": o.GracePeriod,
-		"timeouts.connect": o.Timeouts.Connect, "timeouts.firstbyte": o.Timeouts.FirstByte, "timeouts.idle": o.Timeouts.Idle,
 		"scrub.interval": o.ScrubInterval,
 	} {
 		if d < 0 {
 			return fmt.Errorf("%s must not be negative", name)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"timeouts.connect": o.Timeouts.Connect, "timeouts.firstbyte": o.Timeouts.FirstByte, "timeouts.idle": o.Timeouts.Idle,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("%s must be positive", name)
 		}
 	}
 	switch {
@@ -128,10 +121,12 @@ func (o Options) validate() error {
 		return errors.New("remoteurl is missing")
 	case o.RootDirectory == "":
 		return errors.New("the root directory is missing; the engine needs the filesystem storage driver")
-	case o.HighWatermark > 1 || o.LowWatermark < 0 || o.LowWatermark > o.HighWatermark:
-		return errors.New("watermarks must be percentages, the low one not above the high one")
-	case o.Retries < 0 || o.MaxFetches < 0 || o.ScrubRate < 0:
-		return errors.New("retries, maxfetches and scrub.rate must not be negative")
+	case o.HighWatermark <= 0 || o.HighWatermark > 1 || o.LowWatermark < 0 || o.LowWatermark > o.HighWatermark:
+		return errors.New("watermarks must be percentages, the high one above 0 and the low one not above the high one")
+	case o.MaxFetches < 1:
+		return errors.New("maxfetches must be at least 1")
+	case o.Retries < 0 || o.ScrubRate < 0 || o.Timeouts.MinRate < 0:
+		return errors.New("retries, scrub.rate and timeouts.minrate must not be negative")
 	}
 	return nil
 }

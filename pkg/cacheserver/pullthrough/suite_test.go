@@ -77,7 +77,8 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 	c.metrics = metrics.New(c.registry)
 	log := logrus.New()
 	log.SetOutput(GinkgoWriter)
-	o := pullthrough.Options{RemoteURL: c.upstream.URL(), RootDirectory: c.root, Metrics: c.metrics, Log: log}
+	o := pullthrough.Defaults()
+	o.RemoteURL, o.RootDirectory, o.Metrics, o.Log = c.upstream.URL(), c.root, c.metrics, log
 	if change != nil {
 		change(&o)
 	}
