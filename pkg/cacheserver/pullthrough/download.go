@@ -34,10 +34,11 @@ const (
 	downloadBytes = 256 << 10
 	// downloadDelay bounds how long bytes wait for more to be written with them.
 	downloadDelay = 2 * time.Millisecond
-	// turnTimeout is how long a fetch waits for its turn.
-	turnTimeout = 30 * time.Second
-	minBackoff  = 100 * time.Millisecond
-	maxBackoff  = 5 * time.Second
+	// maxWaiting is how many fetches may wait for their turn: a herd of nodes that want different images, and not more
+	// than memory has room for.
+	maxWaiting = 1024
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
 	// minProgress is what a fetch has to bring to count as more than another failure. Without it, an upstream that breaks
 	// off or dries up after every few bytes would be asked again without an end.
 	minProgress = 64 << 10
@@ -99,16 +100,18 @@ func (e *Engine) download(repository string, d digest.Digest) flight.Work {
 	}
 }
 
-// take waits for a turn.
+// take waits for a turn, as long as there are clients that do: who is sent away asks elsewhere for what is fetched in a
+// moment. The fetches before have limits of their own.
 func (d *download) take(ctx context.Context, turns chan struct{}) error {
-	timer := time.NewTimer(turnTimeout)
-	defer timer.Stop()
+	waiting := &d.engine.waiting
+	defer waiting.Add(-1)
+	if waiting.Add(1) > maxWaiting {
+		return errBusy
+	}
 	select {
 	case turns <- struct{}{}:
 		d.releases = append(d.releases, func() { <-turns })
 		return nil
-	case <-timer.C:
-		return errBusy
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

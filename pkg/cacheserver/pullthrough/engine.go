@@ -43,6 +43,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -103,9 +104,10 @@ type Engine struct {
 	fresh     freshTags
 	doubts    doubts
 
-	// fetches bounds the downloads at a time, unstored those of them that go through memory.
+	// fetches bounds the downloads at a time, unstored those of them that go through memory. Others are waiting.
 	fetches  chan struct{}
 	unstored chan struct{}
+	waiting  atomic.Int32
 	// reads bounds the manifests that are read from disk at a time, hashes the files that are verified.
 	reads  chan struct{}
 	hashes chan struct{}
