@@ -185,6 +185,7 @@ func (o *Options) take(options map[string]any) error {
 			"firstbyte": r.duration(&o.Timeouts.FirstByte),
 			"idle":      r.duration(&o.Timeouts.Idle),
 			"minrate":   r.number(func(n float64) { o.Timeouts.MinRate = int64(n) }),
+			"client":    r.duration(&o.ClientTimeout),
 		}),
 		"watermarks": r.section(map[string]func(any){
 			"high": r.number(func(n float64) { o.HighWatermark = n / 100 }),

@@ -111,6 +111,7 @@ func (o Options) validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"timeouts.connect": o.Timeouts.Connect, "timeouts.firstbyte": o.Timeouts.FirstByte, "timeouts.idle": o.Timeouts.Idle,
+		"timeouts.client": o.ClientTimeout,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("%s must be positive", name)

@@ -77,6 +77,7 @@ var _ = Describe("Options", func() {
 		Entry(nil, "timeouts.connect"),
 		Entry(nil, "timeouts.firstbyte"),
 		Entry(nil, "timeouts.idle"),
+		Entry(nil, "timeouts.client"),
 		Entry(nil, "watermarks.high"),
 	)
 

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
@@ -63,21 +64,22 @@ func (e *Engine) Referrers(prefix string, next http.Handler) http.Handler {
 // referrers returns the whole list of what refers to a manifest.
 func (e *Engine) referrers(ctx context.Context, repository string, d digest.Digest) ([]byte, error) {
 	stored, ok := e.index.Referrers(repository, d)
-	if ok && !e.upstream.Healthy() {
+	fetch := func() (*coalesce.Call[[]byte], bool) {
+		return e.lists.Start(repository+"@"+d.String(), func(ctx context.Context) ([]byte, error) {
+			return e.fetchReferrers(ctx, repository, d)
+		})
+	}
+	if ok && e.down(func() { fetch() }) {
 		return stored, nil
 	}
-	call, joined := e.lists.Start(repository+"@"+d.String(), func(ctx context.Context) ([]byte, error) {
-		return e.fetchReferrers(ctx, repository, d)
-	})
+	call, joined := fetch()
 	if joined {
 		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
 	}
 	if !ok {
 		return call.Wait(ctx)
 	}
-	patience, cancel := context.WithDeadline(ctx, call.Begun.Add(e.options.Patience))
-	defer cancel()
-	content, err := call.Wait(patience)
+	content, err := waitUntil(ctx, call, call.Begun.Add(e.options.Patience))
 	if err != nil && ctx.Err() == nil && !upstream.Is(err, upstream.NotFound) {
 		return stored, nil
 	}

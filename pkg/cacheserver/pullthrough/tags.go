@@ -54,13 +54,16 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 			return cached, nil
 		}
 	}
-	if ok && e.down(repository, tag) {
+	validate := func() (*coalesce.Call[digest.Digest], bool) {
+		return e.resolves.Start(repository+":"+tag, func(ctx context.Context) (digest.Digest, error) {
+			return e.validate(ctx, repository, tag)
+		})
+	}
+	if ok && e.down(func() { validate() }) {
 		e.metrics.StaleTags.WithLabelValues("down").Inc()
 		return cached, nil
 	}
-	call, joined := e.resolves.Start(repository+":"+tag, func(ctx context.Context) (digest.Digest, error) {
-		return e.validate(ctx, repository, tag)
-	})
+	call, joined := validate()
 	if joined {
 		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
 	}
