@@ -260,7 +260,8 @@ var _ = Describe("Engine", func() {
 		}
 		done.Wait()
 		Expect(c.value("unstored_total")).To(BeNumerically(">=", 1))
-		Expect(filepath.Glob(filepath.Join(c.root, "docker/registry/v2/repositories/library/app/_uploads/*"))).To(BeEmpty())
+		Eventually(filepath.Glob).WithArguments(filepath.Join(c.root, "docker/registry/v2/repositories/library/app/_uploads/*")).
+			Should(BeEmpty(), "clients have everything before a fetch ends")
 		disk.left.Store(1 << 40)
 		Expect(c.pull(name, "v1")).To(Succeed())
 		c.upstream.Refuse()
