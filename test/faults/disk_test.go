@@ -25,6 +25,11 @@ var _ = Describe("disk", func() {
 		fault{name: "blob larger than the disk: streamed, cached content served", stock: stockFails, check: largerThanDisk, skip: withoutMounts},
 		fault{name: "blob larger than the disk, 3 clients and a slow one: streamed to all", stock: stockFails, check: manyOnLargerThanDisk, skip: withoutMounts},
 		fault{name: "disk filled by others: streamed", stock: stockFails, check: filledByOthers, skip: withoutMounts},
+		fault{name: "full at start, of others: cached content served, the rest streamed", stock: stockVaries, check: fullAtStart(byOthers, false), skip: withoutMounts},
+		fault{name: "full at start, of others, state lost: the same", stock: stockVaries, check: fullAtStart(byOthers, true), skip: withoutMounts},
+		fault{name: "full at start, of unfinished downloads: the same, then stored again", stock: stockVaries, check: fullAtStart(byUpload, false), skip: withoutMounts},
+		fault{name: "full at start, of unfinished downloads, state lost: the same", stock: stockVaries, check: fullAtStart(byUpload, true), skip: withoutMounts},
+		fault{name: "full at start, of content, state lost: the same", stock: stockVaries, check: fullAtStart(byContent, true), skip: withoutMounts},
 		fault{name: "many images on a small disk: the old make room", stock: stockFails, check: makesRoom, skip: withoutMounts},
 		fault{name: "bit flipped while running: noticed and fetched again", stock: stockFails, check: damaged(flipBit, false)},
 		fault{name: "bit flipped while stopped: noticed and fetched again", stock: stockFails, check: damaged(flipBit, true)},
@@ -101,13 +106,57 @@ func filledByOthers(ctx context.Context, g Gomega, c *cache) {
 	}
 	g.Expect(os.Remove(ballast)).To(Succeed())
 	c.push(name, "v3", 3, 2, 4*mib)
+	c.expectStored(ctx, g, "v3")
+}
+
+// What fills a disk, as paths below the data directory.
+const (
+	byOthers  = "ballast"
+	byUpload  = "docker/registry/v2/repositories/" + name + "/_uploads/cfdd2d3c-6d2b-4b4e-9f3b-0a3c2f1b7d55/data"
+	byContent = "docker/registry/v2/blobs/sha256/00/00000000000000000000000000000000000000000000000000000000000000ff/data"
+)
+
+// fullAtStart starts the server on a full disk, on request without what it noted down about its content.
+func fullAtStart(filler string, stateLost bool) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.prepare(g, setup{change: c.onSmallDisk(g, "24m")})
+		g.Expect(c.server.Start(ctx)).To(Succeed())
+		c.push(name, "oldest", 1, 1, mib) // may have to go
+		g.Expect(c.pull(ctx, name, "oldest")).To(Succeed())
+		c.heat(ctx, g, c.push(name, tag, 2, 1, 4*mib))
+		c.server.Stop()
+		if stateLost {
+			for _, path := range c.ownFiles(g) {
+				g.Expect(os.Remove(path)).To(Succeed())
+			}
+		}
+		path := filepath.Join(c.server.DataDirectory(), filler)
+		g.Expect(os.MkdirAll(filepath.Dir(path), 0o750)).To(Succeed())
+		fill(g, path)
+		yesterday := time.Now().Add(-24 * time.Hour)
+		g.Expect(os.Chtimes(path, yesterday, yesterday)).To(Succeed())
+
+		g.Expect(c.server.Start(ctx)).To(Succeed())
+		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
+		g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+		c.upstream.Misbehave(upstreamsim.Faults{})
+		c.push(name, "new", 3, 1, 4*mib)
+		g.Expect(c.pull(ctx, name, "new")).To(Succeed())
+		if filler != byOthers {
+			c.expectStored(ctx, g, "new")
+		}
+	}
+}
+
+// expectStored waits until an image that is pulled again and again is served without the upstream.
+func (c *cache) expectStored(ctx context.Context, g Gomega, reference string) {
 	g.Eventually(ctx, func() error {
-		if err := c.pull(ctx, name, "v3"); err != nil {
+		if err := c.pull(ctx, name, reference); err != nil {
 			return err
 		}
 		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
 		defer c.upstream.Misbehave(upstreamsim.Faults{})
-		return c.pullWithin(ctx, 3*time.Second, name, "v3")
+		return c.pullWithin(ctx, 3*time.Second, name, reference)
 	}).WithTimeout(15*time.Second).Should(Succeed(), "stored again once there is space")
 }
 

@@ -25,7 +25,8 @@
 // # When the disk is full
 //
 // What does not fit even after eviction streams through a small window in memory and is not stored (see flight).
-// Clients that come together share that fetch; one that comes after the window has moved on begins another.
+// Clients that come together share that fetch; one that comes after the window has moved on begins another. A server
+// that starts on a full disk does the same, and has an index as soon as there is room for one.
 //
 // # When content on disk is wrong
 //

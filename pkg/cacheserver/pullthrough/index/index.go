@@ -7,6 +7,7 @@
 //
 // The files are the truth, the index is knowledge about them. A missing or broken index costs nothing but that
 // knowledge: objects count as just used and as unverified, and the index is rebuilt from the files in the background.
+// As long as the disk takes no index, nothing is known.
 //
 // It is a bbolt database: one file, crash-safe, opened in constant time. Uses are collected in memory and written in
 // batches, so that a hit writes nothing. The use of a manifest is a use of all that it needs, so that nothing which an
@@ -21,6 +22,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -57,11 +59,11 @@ type Index struct {
 	path string
 	now  func() time.Time
 
-	// db is nil when the file is damaged and cannot be replaced.
+	// db is nil while the file cannot be opened.
 	db atomic.Pointer[bolt.DB]
 	// writing is held instead of bbolt's own lock for writers, which a damaged file may leave locked for ever.
-	writing   sync.Mutex
-	replacing sync.Mutex
+	writing sync.Mutex
+	opening sync.Mutex
 
 	mu      sync.Mutex
 	pending map[digest.Digest]time.Time
@@ -69,24 +71,60 @@ type Index struct {
 	total atomic.Int64
 }
 
-// Open opens the index in a file, or begins an empty one there. A file that is no index is put aside.
+// Open opens the index in a file, or begins an empty one there. A file that is no index is put aside. Should the disk be
+// full or broken, nothing is known until Reopen succeeds.
 func Open(path string, now func() time.Time) (*Index, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("creating the directory of the index: %w", err)
-	}
-	db, err := open(path)
-	if err != nil && !errors.Is(err, ErrLocked) {
-		if aside := os.Rename(path, path+".broken"); aside != nil {
-			return nil, errors.Join(err, aside)
-		}
-		db, err = open(path)
-	}
-	if err != nil {
+	x := &Index{path: path, now: now, pending: map[digest.Digest]time.Time{}}
+	if err := x.Reopen(); errors.Is(err, ErrLocked) {
 		return nil, err
 	}
-	x := &Index{path: path, now: now, pending: map[digest.Digest]time.Time{}}
-	x.db.Store(db)
 	return x, nil
+}
+
+// Reopen opens the file of an index that is not Ready.
+func (x *Index) Reopen() error {
+	x.opening.Lock()
+	defer x.opening.Unlock()
+	if x.Ready() {
+		return nil
+	}
+	return x.reopen()
+}
+
+func (x *Index) reopen() error {
+	if err := os.MkdirAll(filepath.Dir(x.path), 0o750); err != nil {
+		return fmt.Errorf("creating the directory of the index: %w", err)
+	}
+	db, err := open(x.path)
+	if spoiled(err) {
+		if err := x.putAside(); err != nil {
+			return err
+		}
+		db, err = open(x.path)
+	}
+	if err != nil {
+		return err
+	}
+	x.total.Store(0)
+	x.db.Store(db)
+	return nil
+}
+
+// Ready reports whether the index is open. Until it is, all calls fail.
+func (x *Index) Ready() bool { return x.db.Load() != nil }
+
+func (x *Index) putAside() error {
+	if err := os.Rename(x.path, x.path+".broken"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("putting the index aside: %w", err)
+	}
+	return nil
+}
+
+// spoiled reports whether an error of open is about what is in the file. One of the operating system says nothing about
+// that: the index on a disk that is full may be a good one.
+func spoiled(err error) bool {
+	var system syscall.Errno
+	return err != nil && !errors.Is(err, ErrLocked) && !errors.As(err, &system)
 }
 
 func open(path string) (db *bolt.DB, err error) {
@@ -99,23 +137,41 @@ func open(path string) (db *bolt.DB, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the index: %w", err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketReferrers, bucketMeta} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := createBuckets(db); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("preparing the index: %w", err)
 	}
 	return db, nil
 }
 
+// createBuckets writes only where one is missing: an index that is there can be read when the disk is full.
+func createBuckets(db *bolt.DB) error {
+	buckets := [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketReferrers, bucketMeta}
+	complete := true
+	err := db.View(func(tx *bolt.Tx) error {
+		for _, name := range buckets {
+			complete = complete && tx.Bucket(name) != nil
+		}
+		return nil
+	})
+	if err != nil || complete {
+		return err
+	}
+	return db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // Close writes what is pending and closes the index.
 func (x *Index) Close() error {
+	if !x.Ready() {
+		return nil
+	}
 	err := x.Flush()
 	if db := x.db.Load(); db != nil {
 		err = errors.Join(err, db.Close())
@@ -157,7 +213,10 @@ func (x *Index) Measure() error {
 	return err
 }
 
-var errDamaged = errors.New("the index is damaged")
+var (
+	errDamaged  = errors.New("the index is damaged")
+	errNotReady = errors.New("the index could not be opened yet")
+)
 
 func (x *Index) view(do func(tx *bolt.Tx) error) error {
 	return x.guarded(func(db *bolt.DB) error { return db.View(do) })
@@ -174,7 +233,7 @@ func (x *Index) update(do func(tx *bolt.Tx) error) error {
 func (x *Index) guarded(do func(*bolt.DB) error) (err error) {
 	db := x.db.Load()
 	if db == nil {
-		return errDamaged
+		return errNotReady
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -187,21 +246,15 @@ func (x *Index) guarded(do func(*bolt.DB) error) (err error) {
 
 // replace begins anew. The damaged database stays open, since it may hold locks that its Close would wait for.
 func (x *Index) replace(damaged *bolt.DB) error {
-	x.replacing.Lock()
-	defer x.replacing.Unlock()
-	if x.db.Load() != damaged {
+	x.opening.Lock()
+	defer x.opening.Unlock()
+	if !x.db.CompareAndSwap(damaged, nil) {
 		return nil
 	}
-	x.db.Store(nil)
-	if err := os.Rename(x.path, x.path+".broken"); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := x.putAside(); err != nil {
 		return err
 	}
-	db, err := open(x.path)
-	if err == nil {
-		x.db.Store(db)
-		x.total.Store(0)
-	}
-	return err
+	return x.reopen()
 }
 
 func recovered(err *error) {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -145,6 +146,43 @@ var _ = Describe("Index", func() {
 		open()
 		Expect(x.Complete()).To(BeFalse())
 		Expect(path + ".broken").To(BeARegularFile())
+	})
+
+	It("knows nothing while the disk is at fault, and remembers afterwards", func() {
+		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
+		Expect(x.Close()).To(Succeed())
+		dir := filepath.Dir(path)
+		Expect(os.Rename(dir, dir+".kept")).To(Succeed())
+		Expect(os.WriteFile(dir, nil, 0o600)).To(Succeed()) // in the way: ENOTDIR
+		open()
+		Expect(x.Ready()).To(BeFalse())
+		_, ok := x.Get(image)
+		Expect(ok).To(BeFalse())
+		Expect(x.Put(image, index.Record{})).NotTo(Succeed())
+		Expect(x.Reopen()).To(MatchError(syscall.ENOTDIR))
+
+		Expect(os.Remove(dir)).To(Succeed())
+		Expect(os.Rename(dir+".kept", dir)).To(Succeed())
+		Expect(x.Reopen()).To(Succeed())
+		Expect(x.Ready()).To(BeTrue())
+		_, ok = x.Get(image)
+		Expect(ok).To(BeTrue())
+	})
+
+	It("keeps a good file that the system does not open, and puts aside what a full disk took of a new one", func() {
+		Expect(x.Close()).To(Succeed())
+		Expect(os.Remove(path)).To(Succeed())
+		Expect(os.Symlink(path, path)).To(Succeed()) // ELOOP
+		open()
+		Expect(x.Ready()).To(BeFalse())
+		Expect(path + ".broken").NotTo(BeAnExistingFile())
+		x.Touch(image)
+		Expect(x.Close()).To(Succeed(), "there is nothing to write to")
+
+		Expect(os.Remove(path)).To(Succeed())
+		Expect(os.WriteFile(path, make([]byte, os.Getpagesize()), 0o600)).To(Succeed())
+		open()
+		Expect(x.Put(image, index.Record{})).To(Succeed())
 	})
 
 	It("survives a file that lost its end", func() {

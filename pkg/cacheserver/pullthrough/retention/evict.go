@@ -7,11 +7,14 @@ package retention
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
 const (
@@ -43,7 +46,7 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 	}
 	total, free, ours := int64(space.Total), int64(space.Free), k.Index.Total()
 	need := size + k.reserved.Load()
-	missing := need + min(spare, total/sparePart) - free
+	missing := need + spared(space) - free
 	if missing > ours {
 		return release, ErrFull // Nothing that could be evicted would help.
 	}
@@ -58,7 +61,7 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 		if space, err = k.Store.Space(); err != nil {
 			return release, err
 		}
-		if int64(space.Free) < need+min(spare, total/sparePart) {
+		if int64(space.Free) < need+spared(space) {
 			return release, ErrFull
 		}
 	}
@@ -66,11 +69,14 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 	return func() { k.reserved.Add(-size) }, nil
 }
 
+// spared is how much is left free on a volume.
+func spared(space store.Space) int64 { return min(spare, int64(space.Total)/sparePart) }
+
 // evict removes at least so many bytes of what was not used for longest, if there are.
 func (k *Keeper) evict(goal int64) {
 	k.report(k.Index.Flush())
 	for range maxEvictions {
-		oldest, err := k.oldest()
+		oldest, err := oldest(k.Index.Each)
 		if err != nil || len(oldest) == 0 {
 			k.report(err)
 			return
@@ -91,13 +97,47 @@ func (k *Keeper) evict(goal int64) {
 	}
 }
 
+// evictUnknown makes room for an index. Until there is one, nothing is known of content but when it was stored, and
+// Reconcile removes the links.
+func (k *Keeper) evictUnknown() error {
+	space, err := k.Store.Space()
+	if err != nil {
+		return err
+	}
+	oldest, err := oldest(func(visit func(digest.Digest, index.Record) error) error {
+		return k.Store.WalkBlobs(func(d digest.Digest, info fs.FileInfo) error {
+			return visit(d, index.Record{Size: info.Size(), Used: info.ModTime()})
+		})
+	})
+	goal := spared(space) - int64(space.Free)
+	for _, candidate := range oldest {
+		if goal <= 0 {
+			break
+		}
+		if k.Busy(candidate.digest) {
+			continue
+		}
+		unlock := k.Store.Lock(candidate.digest)
+		removing := k.Store.RemoveBlob(candidate.digest)
+		unlock()
+		if removing != nil {
+			return removing
+		}
+		goal -= candidate.record.Size
+		k.Metrics.Removed.WithLabelValues(metrics.Blob, Evicted).Inc()
+		k.Metrics.RemovedBytes.WithLabelValues(Evicted).Add(float64(candidate.record.Size))
+	}
+	return err
+}
+
 type candidate struct {
 	digest digest.Digest
 	record index.Record
 }
 
-// oldest returns the objects that were not used for longest, in that order. An image comes before what it needs.
-func (k *Keeper) oldest() ([]candidate, error) {
+// oldest returns those of the objects that were not used for longest, in that order. An image comes before what it
+// needs.
+func oldest(each func(visit func(digest.Digest, index.Record) error) error) ([]candidate, error) {
 	order := func(a, b candidate) int {
 		if c := a.record.Used.Compare(b.record.Used); c != 0 {
 			return c
@@ -111,7 +151,7 @@ func (k *Keeper) oldest() ([]candidate, error) {
 		return cmp.Compare(a.digest, b.digest)
 	}
 	found := make([]candidate, 0, 2*candidates)
-	err := k.Index.Each(func(d digest.Digest, record index.Record) error {
+	err := each(func(d digest.Digest, record index.Record) error {
 		if found = append(found, candidate{d, record}); len(found) == cap(found) {
 			slices.SortFunc(found, order)
 			found = found[:candidates]

@@ -76,10 +76,8 @@ func (k *Keeper) Run(ctx context.Context) {
 	if k.Options.ScrubInterval > 0 {
 		scrubber.Go(func() { k.scrub(ctx) })
 	}
-	k.report(k.Index.Measure())
-	if !k.Index.Complete() {
-		k.report(k.Reconcile(ctx))
-	}
+	k.report(k.openIndex())
+	k.report(k.learn(ctx))
 	k.Metrics.StorageUsed.Set(float64(k.Index.Total()))
 	interval := flushInterval
 	if ttl := k.Options.TTL; ttl > 0 {
@@ -96,12 +94,34 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-reconcile.C:
 			k.report(k.Reconcile(ctx))
 		case <-ticker.C:
-			if !k.Index.Complete() { // It was damaged, and begun anew.
-				k.report(k.Reconcile(ctx))
+			if !k.Index.Ready() {
+				k.report(k.openIndex())
 			}
+			k.report(k.learn(ctx))
 			k.report(k.Tick(ctx))
 		}
 	}
+}
+
+// openIndex sees to it that there is an index, for which there has to be room.
+func (k *Keeper) openIndex() error {
+	err := k.Index.Reopen()
+	if store.IsFull(err) {
+		k.report(k.evictUnknown())
+		err = k.Index.Reopen()
+	}
+	if err != nil {
+		return err
+	}
+	return k.Index.Measure()
+}
+
+// learn sees to it that an index knows what is stored: it may be new, or have been damaged and begun anew.
+func (k *Keeper) learn(ctx context.Context) error {
+	if !k.Index.Ready() || k.Index.Complete() {
+		return nil
+	}
+	return k.Reconcile(ctx)
 }
 
 // Tick does what is due.
