@@ -65,6 +65,8 @@ type download struct {
 	begun  bool
 	// upload takes the bytes; nil if they are not stored.
 	upload *store.Upload
+	// room is what is still to be written of it.
+	room *retention.Reservation
 	// releases are called at the end.
 	releases []func()
 }
@@ -121,6 +123,7 @@ func (d *download) release() {
 	if d.upload != nil {
 		d.upload.Discard()
 	}
+	d.room.Release()
 	for _, release := range d.releases {
 		release()
 	}
@@ -217,9 +220,8 @@ func (d *download) fetch(ctx context.Context) error {
 func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
 	e := d.engine
 	d.begun, d.size, d.etag = true, blob.Size, blob.ETag
-	release, err := e.keeper.MakeRoom(d.size)
-	if err == nil {
-		d.releases = append(d.releases, release)
+	var err error
+	if d.room, err = e.keeper.Reserve(d.size); err == nil {
 		d.upload, err = e.store.NewUpload(d.repository)
 	}
 	upload := d.upload
@@ -227,6 +229,7 @@ func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
 		if !errors.Is(err, retention.ErrFull) && !store.IsFull(err) {
 			e.log.WithError(err).Warn("Cannot store; passing content through")
 		}
+		d.room.Release()
 		if err := d.take(ctx, e.unstored); err != nil {
 			return err
 		}
@@ -291,19 +294,16 @@ func (d *download) put(ctx context.Context, p []byte) error {
 	if d.upload == nil {
 		return d.flight.Pass(ctx, p)
 	}
-	n, err := d.upload.Write(p)
-	d.flight.Advance(n)
+	n, err := d.write(p)
 	if err == nil {
 		return nil
 	}
 	p = p[n:]
 	if store.IsFull(err) && d.size != flight.Unknown {
 		// Somebody else took the space that was reserved.
-		if release, err := d.engine.keeper.MakeRoom(max(d.size-d.offset, 0)); err == nil {
-			d.releases = append(d.releases, release)
-			n, err := d.upload.Write(p)
-			d.flight.Advance(n)
-			if err == nil {
+		d.room.Release()
+		if d.room, err = d.engine.keeper.Reserve(d.size - d.offset + int64(len(p))); err == nil {
+			if n, err = d.write(p); err == nil {
 				return nil
 			}
 			p = p[n:]
@@ -317,7 +317,16 @@ func (d *download) put(ctx context.Context, p []byte) error {
 	// What has been written is still read by others. The file goes when the flight ends.
 	d.releases = append(d.releases, d.upload.Discard)
 	d.upload = nil
+	d.room.Release()
 	return d.flight.Pass(ctx, p)
+}
+
+// write stores bytes as far as there is space.
+func (d *download) write(p []byte) (int, error) {
+	n, err := d.upload.Write(p)
+	d.room.Wrote(int64(n))
+	d.flight.Advance(n)
+	return n, err
 }
 
 // sleep reports whether ctx lasted as long.

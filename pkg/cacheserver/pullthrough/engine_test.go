@@ -55,6 +55,16 @@ func (d *smallDisk) Space(string) (store.Space, error) {
 	return store.Space{Total: 1 << 40, Free: 1 << 39}, nil
 }
 
+// honestDisk is a smallDisk that tells how much it takes.
+type honestDisk struct {
+	smallDisk
+	total int64
+}
+
+func (d *honestDisk) Space(string) (store.Space, error) {
+	return store.Space{Total: uint64(d.total), Free: uint64(max(0, d.left.Load()))}, nil
+}
+
 type smallFile struct {
 	*os.File
 	disk *smallDisk
@@ -292,6 +302,29 @@ var _ = Describe("Engine", func() {
 		c.upstream.Refuse()
 		c.restart(nil)
 		Expect(c.pull(name, "v1")).To(Succeed(), "now it is stored")
+	})
+
+	It("evicts nothing for what is written already", func(ctx context.Context) {
+		disk := &honestDisk{total: 25 * mib}
+		disk.left.Store(disk.total)
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Disk, o.HighWatermark = disk, 1 })
+		layers := []upstreamsim.Content{upstreamsim.NewLayer(1, 12*mib), upstreamsim.NewLayer(2, 8*mib)}
+		c.upstream.Push(name, "v1", upstreamsim.NewImage(layers...))
+		c.upstream.Push(name, "v0", upstreamsim.RandomImage(3, 1, mib))
+		Expect(c.pull(name, "v0")).To(Succeed())
+
+		c.upstream.Misbehave(upstreamsim.Faults{Times: 1, HangAfter: 9 * mib})
+		var pulling sync.WaitGroup
+		pulling.Go(func() {
+			defer GinkgoRecover()
+			Expect(c.client.Blob(ctx, name, layers[0].Descriptor().Digest)).To(BeEquivalentTo(12 * mib))
+		})
+		defer pulling.Wait()
+		defer c.upstream.Misbehave(upstreamsim.Faults{})
+		Eventually(disk.left.Load).WithTimeout(10 * time.Second).Should(BeNumerically("<", 16*mib))
+		Expect(c.client.Blob(ctx, name, layers[1].Descriptor().Digest)).To(BeEquivalentTo(8 * mib))
+		Expect(c.value("removed_total")).To(BeZero())
+		Expect(c.value("unstored_total")).To(BeZero())
 	})
 
 	It("evicts from a real volume, and serves through one that stays full", func() {

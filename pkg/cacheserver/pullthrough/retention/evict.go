@@ -30,25 +30,53 @@ const (
 // ErrFull says that the volume has no room for an object.
 var ErrFull = errors.New("volume is full")
 
-// MakeRoom reserves space for an object of so many bytes, -1 if unknown, and evicts for that what was not used for
-// longest. Release gives the reservation back when the object is stored, or will not be. ErrFull says that even so
-// there is no room.
+// Reservation is space that is kept for an object. It is used by one goroutine; a nil one is of nothing.
+type Reservation struct {
+	keeper *Keeper
+	left   int64
+}
+
+// Wrote gives back what has been written: the volume counts that itself.
+func (r *Reservation) Wrote(n int64) {
+	if r == nil {
+		return
+	}
+	n = min(n, r.left)
+	r.left -= n
+	r.keeper.reserved.Add(-n)
+}
+
+// Release gives back what is left, when the object is stored, or will not be.
+func (r *Reservation) Release() {
+	if r != nil {
+		r.Wrote(r.left)
+	}
+}
+
+// MakeRoom is Reserve for an object that is written at once.
 func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
+	reservation, err := k.Reserve(size)
+	return reservation.Release, err
+}
+
+// Reserve reserves space for an object of so many bytes, -1 if unknown, and evicts for that what was not used for
+// longest. ErrFull says that even so there is no room.
+func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	k.room.Lock()
 	defer k.room.Unlock()
 	if size < 0 {
 		size = unknownLength
 	}
-	release = func() {}
+	// In this order, what is written between the two counts twice rather than never.
+	need := size + k.reserved.Load()
 	space, err := k.Store.Space()
 	if err != nil {
-		return release, err
+		return nil, err
 	}
 	total, free, ours := int64(space.Total), int64(space.Free), k.Index.Total()
-	need := size + k.reserved.Load()
 	missing := need + spared(space) - free
 	if missing > ours {
-		return release, ErrFull // Nothing that could be evicted would help.
+		return nil, ErrFull // Nothing that could be evicted would help.
 	}
 	goal := missing
 	used := total - free
@@ -58,15 +86,16 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 	}
 	if goal > 0 {
 		k.evict(min(goal, ours))
+		need = size + k.reserved.Load()
 		if space, err = k.Store.Space(); err != nil {
-			return release, err
+			return nil, err
 		}
 		if int64(space.Free) < need+spared(space) {
-			return release, ErrFull
+			return nil, ErrFull
 		}
 	}
 	k.reserved.Add(size)
-	return func() { k.reserved.Add(-size) }, nil
+	return &Reservation{keeper: k, left: size}, nil
 }
 
 // spared is how much is left free on a volume.

@@ -194,6 +194,25 @@ var _ = Describe("Keeper", func() {
 			Expect(err).NotTo(HaveOccurred())
 			release()
 		})
+
+		It("counts what was promised and written since once", func() {
+			writing, err := keeper.Reserve(600)
+			Expect(err).NotTo(HaveOccurred())
+			disk.others = 400
+			writing.Wrote(400)
+			other, err := keeper.Reserve(300)
+			Expect(err).NotTo(HaveOccurred())
+			other.Release()
+			_, err = keeper.Reserve(400)
+			Expect(err).To(MatchError(retention.ErrFull), "200 are still promised")
+			disk.others = 500
+			writing.Release()
+			writing.Wrote(100)
+			_, err = keeper.Reserve(500)
+			Expect(err).To(MatchError(retention.ErrFull), "nothing is given back twice")
+			_, err = keeper.Reserve(450)
+			Expect(err).NotTo(HaveOccurred())
+		})
 	})
 
 	It("learns from the files what another server stored, and forgets what is gone", func(ctx context.Context) {
