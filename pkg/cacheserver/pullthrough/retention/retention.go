@@ -208,7 +208,7 @@ func (k *Keeper) removeOrphans(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	removed, err := k.Store.RemoveUploads(k.Now())
+	removed, err := k.Store.RemoveOrphans()
 	k.report(err)
 	if removed > 0 {
 		k.Log.WithField("count", removed).Info("Removed unfinished uploads of an earlier run")

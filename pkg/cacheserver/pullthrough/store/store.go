@@ -53,6 +53,8 @@ type Store struct {
 	locks [lockCount]sync.Mutex
 	// tree keeps the creation of a directory together with its first use apart from the removal of empty ones.
 	tree sync.RWMutex
+	// uploads are the directories of those that are going on.
+	uploads sync.Map
 }
 
 // Disk is the part of the operating system that tests replace to make a disk full or broken.

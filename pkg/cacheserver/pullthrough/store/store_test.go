@@ -186,8 +186,9 @@ var _ = Describe("Store", func() {
 			orphan, err := s.NewUpload(repository)
 			Expect(err).NotTo(HaveOccurred())
 			_, _ = orphan.Write([]byte("x"))
-			Expect(s.RemoveUploads(time.Now().Add(-time.Minute))).To(Equal(0), "one that is going on stays")
-			Expect(s.RemoveUploads(time.Now().Add(time.Second))).To(Equal(1))
+			restarted, err := store.Open(root, nil)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(restarted.RemoveOrphans()).To(Equal(1))
 			discarded, err := s.NewUpload(repository)
 			Expect(err).NotTo(HaveOccurred())
 			discarded.Discard()
@@ -195,6 +196,23 @@ var _ = Describe("Store", func() {
 			for _, path := range files() {
 				Expect(path).NotTo(ContainSubstring(repository))
 			}
+		})
+
+		It("are orphans or not whatever the clock says", func() {
+			future, past := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
+			orphan := filepath.Join(root, "docker/registry/v2/repositories", repository, "_uploads/orphan")
+			Expect(os.MkdirAll(orphan, 0o700)).To(Succeed())
+			Expect(os.Chtimes(orphan, future, future)).To(Succeed())
+			upload, err := s.NewUpload(repository)
+			Expect(err).NotTo(HaveOccurred())
+			data, err := upload.OpenReader()
+			Expect(err).NotTo(HaveOccurred())
+			defer data.Close()
+			Expect(os.Chtimes(data.Name(), past, past)).To(Succeed())
+
+			Expect(s.RemoveOrphans()).To(Equal(1))
+			Expect(orphan).NotTo(BeADirectory())
+			Expect(upload.Commit(digest.FromString(""))).To(Succeed())
 		})
 	})
 

@@ -29,6 +29,7 @@ type Upload struct {
 // NewUpload begins an upload in the area of a repository.
 func (s *Store) NewUpload(repository string) (*Upload, error) {
 	u := &Upload{store: s, dir: s.path("repositories", repository, "_uploads", uuid.NewString())}
+	s.uploads.Store(u.dir, nil)
 	err := s.withDirectory(u.path(), func() (err error) {
 		u.file, err = s.disk.Create(u.path())
 		return err
@@ -83,6 +84,7 @@ func (u *Upload) Commit(d digest.Digest) error {
 func (u *Upload) Discard() {
 	_ = u.close()
 	_ = os.RemoveAll(u.dir)
+	u.store.uploads.Delete(u.dir)
 	u.store.prune(u.dir, u.store.path("repositories"))
 }
 
@@ -109,8 +111,8 @@ func (s *Store) PutBlob(repository string, d digest.Digest, content []byte) erro
 	return u.Commit(d)
 }
 
-// RemoveUploads removes the uploads that were last written before the given time, and returns how many those were.
-func (s *Store) RemoveUploads(before time.Time) (removed int, err error) {
+// RemoveOrphans removes the uploads that nobody in this process goes on with, and returns how many those were.
+func (s *Store) RemoveOrphans() (removed int, err error) {
 	err = s.WalkRepositories(func(repository string) error {
 		uploads := s.path("repositories", repository, "_uploads")
 		entries, err := os.ReadDir(uploads)
@@ -119,7 +121,7 @@ func (s *Store) RemoveUploads(before time.Time) (removed int, err error) {
 		}
 		for _, entry := range entries {
 			dir := filepath.Join(uploads, entry.Name())
-			if !lastWritten(dir).Before(before) {
+			if _, going := s.uploads.Load(dir); going {
 				continue
 			}
 			if err := os.RemoveAll(dir); err != nil {
@@ -131,16 +133,6 @@ func (s *Store) RemoveUploads(before time.Time) (removed int, err error) {
 		return nil
 	})
 	return removed, err
-}
-
-// lastWritten is when an upload got its last bytes, or was begun.
-func lastWritten(dir string) time.Time {
-	for _, path := range []string{filepath.Join(dir, "data"), dir} {
-		if info, err := os.Stat(path); err == nil {
-			return info.ModTime()
-		}
-	}
-	return time.Now()
 }
 
 func ignoreMissing(err error) error {
