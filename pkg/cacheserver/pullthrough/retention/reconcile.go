@@ -22,7 +22,7 @@ import (
 const batch = 512
 
 // Reconcile makes the index agree with the files: what another server stored becomes known, as just used and
-// unverified, and what is gone is forgotten.
+// unverified, and what is gone is forgotten, with the links that a crash or a failed fetch left to it.
 func (k *Keeper) Reconcile(ctx context.Context) error {
 	if err := k.addBlobs(ctx); err != nil {
 		return err
@@ -66,11 +66,11 @@ func (k *Keeper) addBlobs(ctx context.Context) error {
 }
 
 func (k *Keeper) addRepository(ctx context.Context, repository string) error {
-	layers := k.linkAdder(ctx, index.Link{Kind: index.Layer, Repository: repository})
+	layers := &linkAdder{keeper: k, ctx: ctx, link: index.Link{Kind: index.Layer, Repository: repository}}
 	if err := k.Store.WalkLayers(repository, layers.add); err != nil {
 		return err
 	}
-	manifests := k.linkAdder(ctx, index.Link{Kind: index.Manifest, Repository: repository})
+	manifests := &linkAdder{keeper: k, ctx: ctx, link: index.Link{Kind: index.Manifest, Repository: repository}}
 	err := k.Store.WalkManifests(repository, func(d digest.Digest) error {
 		k.addManifest(d)
 		return manifests.add(d)
@@ -99,18 +99,18 @@ func (k *Keeper) addManifest(d digest.Digest) {
 	k.report(k.Index.Change(d, func(r *index.Record) { r.Manifest, r.MediaType = true, info.MediaType }))
 }
 
+// linkAdder makes a repository's links of one kind known, and removes those that lead nowhere.
 type linkAdder struct {
+	keeper  *Keeper
 	ctx     context.Context
-	index   *index.Index
 	link    index.Link
 	pending []digest.Digest
 }
 
-func (k *Keeper) linkAdder(ctx context.Context, link index.Link) *linkAdder {
-	return &linkAdder{ctx: ctx, index: k.Index, link: link}
-}
-
 func (a *linkAdder) add(d digest.Digest) error {
+	if removed, err := a.keeper.unlinkMissing(d, a.link); removed || err != nil {
+		return err
+	}
 	if a.pending = append(a.pending, d); len(a.pending) < batch {
 		return nil
 	}
@@ -122,7 +122,17 @@ func (a *linkAdder) flush() error {
 	if len(a.pending) == 0 {
 		return nil
 	}
-	return errors.Join(a.ctx.Err(), a.index.AddLinks(a.link, a.pending))
+	return errors.Join(a.ctx.Err(), a.keeper.Index.AddLinks(a.link, a.pending))
+}
+
+// unlinkMissing removes a link to an object that is neither there nor on its way.
+func (k *Keeper) unlinkMissing(d digest.Digest, link index.Link) (removed bool, err error) {
+	unlock := k.Store.Lock(d)
+	defer unlock()
+	if _, err := k.Store.StatBlob(d); !errors.Is(err, store.ErrNotFound) || k.Busy(d) {
+		return false, nil
+	}
+	return true, k.unlink(d, link)
 }
 
 const (

@@ -244,6 +244,27 @@ var _ = Describe("Keeper", func() {
 		Expect(known.Complete()).To(BeTrue())
 	})
 
+	It("removes links to what is neither there nor on its way", func(ctx context.Context) {
+		layer, image, coming := digest.FromString("layer"), digest.FromString("image"), digest.FromString("coming")
+		there := put("there", index.Layer)
+		for _, d := range []digest.Digest{layer, coming} {
+			Expect(files.LinkLayer(repository, d)).To(Succeed())
+		}
+		Expect(files.LinkManifest(repository, image)).To(Succeed())
+		Expect(files.SetTag(repository, "v1", image)).To(Succeed())
+		Expect(known.Put(layer, index.Record{Size: 5})).To(Succeed()) // as a crash before the content leaves it
+		busy.Store(coming)
+
+		Expect(keeper.Reconcile(ctx)).To(Succeed())
+		Expect(files.HasLayer(repository, layer)).To(BeFalse())
+		Expect(files.HasManifest(repository, image)).To(BeFalse())
+		_, err := files.Tag(repository, "v1")
+		Expect(err).To(MatchError(store.ErrNotFound))
+		Expect(files.HasLayer(repository, coming)).To(BeTrue())
+		Expect(files.HasLayer(repository, there)).To(BeTrue())
+		Expect(known.Total()).To(BeEquivalentTo(len("there")))
+	})
+
 	It("finds content that rots", func(ctx context.Context) {
 		good, bad := put("good", index.Layer), put("bad", index.Layer)
 		matches, err := filepath.Glob(filepath.Join(files.Root(), "docker/registry/v2/blobs/sha256/*", bad.Encoded(), "data"))
