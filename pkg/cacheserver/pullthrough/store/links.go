@@ -48,6 +48,7 @@ func (s *Store) LinkManifest(repository string, d digest.Digest) error {
 func (s *Store) UnlinkManifest(repository string, d digest.Digest) (tags []string, err error) {
 	dir := s.path("repositories", repository, "_manifests", "tags")
 	err = eachDirectory(dir, func(tag string) error {
+		defer s.lockTag(repository, tag)()
 		if current, err := s.Tag(repository, tag); err == nil && current == d {
 			tags = append(tags, tag)
 			return s.unlink(filepath.Join(dir, tag))
@@ -85,6 +86,7 @@ func (s *Store) SetTag(repository, tag string, d digest.Digest) error {
 	if current, err := s.Tag(repository, tag); err == nil && current == d {
 		return nil
 	}
+	defer s.lockTag(repository, tag)()
 	if err := s.link(s.tagIndexLink(repository, tag, d), d); err != nil {
 		return err
 	}
@@ -93,7 +95,12 @@ func (s *Store) SetTag(repository, tag string, d digest.Digest) error {
 
 // RemoveTag makes a tag unknown. The manifest that it led to stays.
 func (s *Store) RemoveTag(repository, tag string) error {
+	defer s.lockTag(repository, tag)()
 	return s.unlink(s.path("repositories", repository, "_manifests", "tags", tag))
+}
+
+func (s *Store) lockTag(repository, tag string) (unlock func()) {
+	return s.tags.lock(repository + ":" + tag)
 }
 
 func (s *Store) link(path string, d digest.Digest) error {

@@ -22,6 +22,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -45,12 +46,15 @@ const (
 	lockCount  = 64
 )
 
+var lockSeed = maphash.MakeSeed()
+
 // Store is one directory in Distribution's layout. Several Stores must not share a root.
 type Store struct {
 	root string
 	disk Disk
-	// locks keep the commit and the removal of the same digest apart.
-	locks [lockCount]sync.Mutex
+	// contents keep the commit and the removal of the same digest apart, tags the moves and the removal of the same tag.
+	// Who holds a lock of contents may take one of tags.
+	contents, tags locks
 	// tree keeps the creation of a directory together with its first use apart from the removal of empty ones.
 	tree sync.RWMutex
 	// uploads are the directories of those that are going on.
@@ -98,12 +102,14 @@ func (s *Store) Space() (Space, error) { return s.disk.Space(s.root) }
 
 // Lock keeps everybody else from committing or removing the content of a digest until the result is called.
 func (s *Store) Lock(d digest.Digest) (unlock func()) {
-	encoded := d.Encoded()
-	var sum uint
-	for i := 0; i < len(encoded) && i < 8; i++ {
-		sum = sum*31 + uint(encoded[i])
-	}
-	lock := &s.locks[sum%lockCount]
+	return s.contents.lock(d.Encoded())
+}
+
+// locks are as good as one for each key.
+type locks [lockCount]sync.Mutex
+
+func (l *locks) lock(key string) (unlock func()) {
+	lock := &l[maphash.String(lockSeed, key)%lockCount]
 	lock.Lock()
 	return lock.Unlock
 }

@@ -7,6 +7,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -152,6 +153,23 @@ var _ = Describe("Store", func() {
 		Expect(err).To(MatchError(store.ErrNotFound))
 		for _, path := range files() {
 			Expect(path).NotTo(ContainSubstring(repository))
+		}
+	})
+
+	It("keeps a tag that moves away from a manifest while that is removed", func() {
+		for i := range 20 {
+			old, current := digest.FromString(fmt.Sprint("old", i)), digest.FromString(fmt.Sprint("new", i))
+			Expect(s.LinkManifest(repository, old)).To(Succeed())
+			Expect(s.SetTag(repository, "v1", old)).To(Succeed())
+			var moving sync.WaitGroup
+			moving.Go(func() {
+				defer GinkgoRecover()
+				Expect(s.SetTag(repository, "v1", current)).To(Succeed())
+			})
+			_, err := s.UnlinkManifest(repository, old)
+			Expect(err).NotTo(HaveOccurred())
+			moving.Wait()
+			Expect(s.Tag(repository, "v1")).To(Equal(current))
 		}
 	})
 
