@@ -75,7 +75,12 @@ func (k *Keeper) addRepository(ctx context.Context, repository string) error {
 		k.addManifest(d)
 		return manifests.add(d)
 	})
-	return errors.Join(err, layers.flush(), manifests.flush())
+	if err := errors.Join(err, layers.flush(), manifests.flush()); err != nil {
+		return err
+	}
+	// One may have been set to a manifest that could not be stored.
+	tags, err := k.Store.RemoveDeadTags(repository)
+	return errors.Join(err, k.forgetTags(repository, tags))
 }
 
 // addManifest notes what a manifest needs. One that cannot be read will be noticed when it is served.

@@ -197,8 +197,12 @@ func (k *Keeper) unlink(d digest.Digest, link index.Link) error {
 		return k.Store.UnlinkLayer(link.Repository, d)
 	}
 	tags, err := k.Store.UnlinkManifest(link.Repository, d)
+	return errors.Join(err, k.forgetTags(link.Repository, tags))
+}
+
+func (k *Keeper) forgetTags(repository string, tags []string) (err error) {
 	for _, tag := range tags {
-		err = errors.Join(err, k.Index.ForgetTag(link.Repository, tag))
+		err = errors.Join(err, k.Index.ForgetTag(repository, tag))
 	}
 	return err
 }

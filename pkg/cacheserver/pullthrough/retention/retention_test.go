@@ -252,17 +252,23 @@ var _ = Describe("Keeper", func() {
 		}
 		Expect(files.LinkManifest(repository, image)).To(Succeed())
 		Expect(files.SetTag(repository, "v1", image)).To(Succeed())
+		Expect(files.SetTag(repository, "v2", digest.FromString("never stored"))).To(Succeed())
+		alive := put("alive", index.Manifest)
+		Expect(files.SetTag(repository, "v3", alive)).To(Succeed())
 		Expect(known.Put(layer, index.Record{Size: 5})).To(Succeed()) // as a crash before the content leaves it
 		busy.Store(coming)
 
 		Expect(keeper.Reconcile(ctx)).To(Succeed())
 		Expect(files.HasLayer(repository, layer)).To(BeFalse())
 		Expect(files.HasManifest(repository, image)).To(BeFalse())
-		_, err := files.Tag(repository, "v1")
-		Expect(err).To(MatchError(store.ErrNotFound))
+		for _, tag := range []string{"v1", "v2"} {
+			_, err := files.Tag(repository, tag)
+			Expect(err).To(MatchError(store.ErrNotFound))
+		}
+		Expect(files.Tag(repository, "v3")).To(Equal(alive))
 		Expect(files.HasLayer(repository, coming)).To(BeTrue())
 		Expect(files.HasLayer(repository, there)).To(BeTrue())
-		Expect(known.Total()).To(BeEquivalentTo(len("there")))
+		Expect(known.Total()).To(BeEquivalentTo(len("there") + len("alive")))
 	})
 
 	It("finds content that rots", func(ctx context.Context) {

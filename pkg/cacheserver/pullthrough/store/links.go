@@ -61,6 +61,24 @@ func (s *Store) UnlinkManifest(repository string, d digest.Digest) (tags []strin
 	return tags, s.unlink(filepath.Dir(s.manifestLink(repository, d)))
 }
 
+// RemoveDeadTags removes the tags that lead to no manifest of a repository, and returns them.
+func (s *Store) RemoveDeadTags(repository string) (tags []string, err error) {
+	dir := s.path("repositories", repository, "_manifests", "tags")
+	err = eachDirectory(dir, func(tag string) error {
+		defer s.lockTag(repository, tag)()
+		d, err := s.Tag(repository, tag)
+		if err == nil && s.HasManifest(repository, d) || err != nil && !errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		tags = append(tags, tag)
+		return s.unlink(filepath.Join(dir, tag))
+	})
+	if err != nil {
+		return tags, fmt.Errorf("removing dead tags of %s: %w", repository, err)
+	}
+	return tags, nil
+}
+
 // Tag returns the manifest that a tag leads to.
 func (s *Store) Tag(repository, tag string) (digest.Digest, error) {
 	file, err := os.Open(s.tagLink(repository, tag))
