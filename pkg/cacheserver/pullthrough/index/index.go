@@ -47,8 +47,9 @@ const (
 	lockTimeout = 5 * time.Second
 	// maxPending is how many uses are collected at most before they are written.
 	maxPending = 4096
-	// maxDepth bounds how deep indexes may nest: index, manifest, content, and one to spare.
-	maxDepth = 4
+	// maxNeeded is how many references are followed from an object in use. Images have hundreds; but what an image needs
+	// is what a stranger says.
+	maxNeeded = 1 << 16
 )
 
 // ErrLocked says that another process uses the same storage.

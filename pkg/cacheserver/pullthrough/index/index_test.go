@@ -6,6 +6,7 @@ package index_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -101,6 +102,45 @@ var _ = Describe("Index", func() {
 		x.Touch(image)
 		Expect(x.Flush()).To(Succeed())
 		Expect(used(image)).To(BeTemporally("==", now))
+	})
+
+	It("writes a use once for each object, however many ways lead there", func() {
+		all := []index.Seen{{Digest: list, Record: index.Record{Manifest: true}}}
+		above := []digest.Digest{list}
+		for level, width := range []int{30, 30, 30, 2000} {
+			var below []digest.Digest
+			for i := range width {
+				below = append(below, digest.FromString(fmt.Sprint(level, "/", i)))
+				all = append(all, index.Seen{Digest: below[i], Record: index.Record{Manifest: width < 2000}})
+			}
+			for _, d := range above {
+				Expect(x.SetChildren(d, below)).To(Succeed())
+			}
+			above = below
+		}
+		Expect(x.Add(all)).To(Succeed())
+		now = now.Add(time.Hour)
+		x.Touch(list)
+		flushed := make(chan error, 1)
+		go func() { flushed <- x.Flush() }()
+		Eventually(flushed).WithTimeout(10 * time.Second).Should(Receive(BeNil()))
+		Expect(used(above[0])).To(BeTemporally("==", now))
+	})
+
+	It("keeps the latest of several uses", func() {
+		Expect(x.Put(list, index.Record{Manifest: true})).To(Succeed())
+		Expect(x.Put(image, index.Record{Manifest: true})).To(Succeed())
+		Expect(x.Put(layer, index.Record{})).To(Succeed())
+		Expect(x.SetChildren(list, []digest.Digest{image})).To(Succeed())
+		Expect(x.SetChildren(image, []digest.Digest{layer})).To(Succeed())
+		for _, order := range [][]digest.Digest{{list, image}, {image, list}} {
+			for _, d := range order {
+				now = now.Add(time.Hour)
+				x.Touch(d)
+			}
+			Expect(x.Flush()).To(Succeed())
+			Expect(used(layer)).To(BeTemporally("==", now))
+		}
 	})
 
 	It("forgets all about an object", func() {

@@ -6,6 +6,8 @@ package index
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -177,9 +179,13 @@ func (x *Index) Flush() error {
 	if len(pending) == 0 {
 		return nil
 	}
+	latestFirst := slices.SortedFunc(maps.Keys(pending), func(a, b digest.Digest) int {
+		return pending[b].Compare(pending[a])
+	})
 	err := x.update(func(tx *bolt.Tx) error {
-		for d, used := range pending {
-			if err := use(tx, key(d), used, maxDepth); err != nil {
+		seen := map[string]bool{}
+		for _, d := range latestFirst {
+			if err := use(tx, key(d), pending[d], seen); err != nil {
 				return err
 			}
 		}
@@ -204,22 +210,28 @@ func (x *Index) restore(uses map[digest.Digest]time.Time) {
 	}
 }
 
-func use(tx *bolt.Tx, object []byte, used time.Time, depth int) error {
-	objects := tx.Bucket(bucketObjects)
-	record, ok := decodeRecord(objects.Get(object))
-	if ok && record.Used.Before(used) {
-		record.Used = used
-		if err := objects.Put(object, record.encode()); err != nil {
-			return err
+// use writes the use of an object and of all that it needs, except for what the manifests need that an equal or later
+// use has seen: many ways may lead to one, and their number can be beyond all bounds.
+func use(tx *bolt.Tx, object []byte, used time.Time, seen map[string]bool) error {
+	objects, children := tx.Bucket(bucketObjects), tx.Bucket(bucketChildren)
+	budget := maxNeeded
+	for queue := [][]byte{object}; len(queue) > 0; {
+		object, queue = queue[0], queue[1:]
+		record, ok := decodeRecord(objects.Get(object))
+		if ok && record.Used.Before(used) {
+			record.Used = used
+			if err := objects.Put(object, record.encode()); err != nil {
+				return err
+			}
 		}
-	}
-	if depth == 0 || !ok || !record.Manifest {
-		return nil
-	}
-	for _, child := range suffixes(tx.Bucket(bucketChildren), object) {
-		if err := use(tx, child, used, depth-1); err != nil {
-			return err
+		if !ok || !record.Manifest || seen[string(object)] {
+			continue
 		}
+		seen[string(object)] = true
+		needed := suffixes(children, object)
+		needed = needed[:min(len(needed), budget)]
+		budget -= len(needed)
+		queue = append(queue, needed...)
 	}
 	return nil
 }
