@@ -6,7 +6,7 @@ package pullthrough
 
 import (
 	"context"
-	"slices"
+	"iter"
 
 	"github.com/opencontainers/go-digest"
 
@@ -22,21 +22,31 @@ func (e *Engine) owns(repository string, d digest.Digest) bool {
 	if e.store.HasLayer(repository, d) {
 		return true
 	}
-	var parents []digest.Digest
-	_ = e.index.Parents(d, func(parent digest.Digest) bool {
-		parents = append(parents, parent)
-		return true
-	})
-	needed := slices.ContainsFunc(parents, func(parent digest.Digest) bool {
-		record, known := e.index.Get(parent)
-		return known && record.Manifest && !manifest.IsIndex(record.MediaType) && e.store.HasManifest(repository, parent)
-	})
-	if needed {
+	for range e.imagesThatNeed(repository, d) {
 		if _, err := e.store.StatBlob(d); err == nil {
 			e.link(repository, d)
 		}
+		return true
 	}
-	return needed
+	return false
+}
+
+// imagesThatNeed visits the images of a repository that need a blob.
+func (e *Engine) imagesThatNeed(repository string, d digest.Digest) iter.Seq[digest.Digest] {
+	return func(visit func(digest.Digest) bool) {
+		var parents []digest.Digest
+		_ = e.index.Parents(d, func(parent digest.Digest) bool {
+			parents = append(parents, parent)
+			return true
+		})
+		for _, parent := range parents {
+			record, known := e.index.Get(parent)
+			isImage := known && record.Manifest && !manifest.IsIndex(record.MediaType)
+			if isImage && e.store.HasManifest(repository, parent) && !visit(parent) {
+				return
+			}
+		}
+	}
 }
 
 // claim asks the upstream whether a repository has a blob that is here already, or on its way, for another one.

@@ -247,6 +247,22 @@ func (e *Engine) statUpstream(ctx context.Context, repository string, d digest.D
 	return &blobContent{size: size}, nil
 }
 
+// declaredSize is the size of a blob as an image of the repository has it, for upstreams that do not tell.
+func (e *Engine) declaredSize(ctx context.Context, repository string, d digest.Digest) int64 {
+	for image := range e.imagesThatNeed(repository, d) {
+		m, err := e.manifest(ctx, repository, image)
+		if err != nil {
+			continue
+		}
+		for _, child := range m.References() {
+			if child.Digest == d && child.Size > 0 {
+				return child.Size
+			}
+		}
+	}
+	return flight.Unknown
+}
+
 func v2ErrorBlobUnknown(d digest.Digest) error {
 	return errcode.ErrorCodeBlobUnknown.WithDetail(d)
 }

@@ -220,13 +220,16 @@ func (d *download) fetch(ctx context.Context) error {
 func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
 	e := d.engine
 	d.begun, d.size, d.etag = true, blob.Size, blob.ETag
+	if d.size == flight.Unknown {
+		d.size = e.declaredSize(ctx, d.repository, d.digest)
+	}
 	var err error
 	if d.room, err = e.keeper.Reserve(d.size); err == nil {
 		d.upload, err = e.store.NewUpload(d.repository)
 	}
 	upload := d.upload
 	if err != nil {
-		if !errors.Is(err, retention.ErrFull) && !store.IsFull(err) {
+		if !store.IsFull(err) {
 			e.log.WithError(err).Warn("Cannot store; passing content through")
 		}
 		d.room.Release()
@@ -323,6 +326,14 @@ func (d *download) put(ctx context.Context, p []byte) error {
 
 // write stores bytes as far as there is space.
 func (d *download) write(p []byte) (int, error) {
+	if d.size == flight.Unknown && d.room.Left() < int64(len(p)) {
+		// It may have no end, and must not take more than is there for it.
+		d.room.Release()
+		var err error
+		if d.room, err = d.engine.keeper.Reserve(flight.Unknown); err != nil {
+			return 0, err
+		}
+	}
 	n, err := d.upload.Write(p)
 	d.room.Wrote(int64(n))
 	d.flight.Advance(n)

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -425,6 +426,55 @@ var _ = Describe("Engine", func() {
 		Expect(c.pull(name, "v1")).To(Succeed())
 		c.upstream.Refuse()
 		Eventually(func() error { return c.pull(name, "v1") }).Should(Succeed())
+	})
+
+	Context("with an upstream whose blobs tell no size and have no end", func() {
+		var (
+			c    *cache
+			disk *honestDisk
+		)
+
+		BeforeEach(func() {
+			c = newCache(GinkgoT(), upstreamsim.Options{}, nil)
+			sized := unsized(c.upstream.URL())
+			DeferCleanup(sized.Close)
+			endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.Contains(r.URL.Path, "/blobs/") {
+					sized.Config.Handler.ServeHTTP(w, r)
+					return
+				}
+				for block := make([]byte, mib); ; {
+					if _, err := w.Write(block); err != nil {
+						return
+					}
+				}
+			}))
+			DeferCleanup(endless.Close)
+			disk = &honestDisk{total: 24 * mib}
+			disk.left.Store(disk.total)
+			c.restart(func(o *pullthrough.Options) { o.Disk, o.RemoteURL, o.GracePeriod = disk, endless.URL, time.Millisecond })
+		})
+
+		It("does not let one fill the disk", func(ctx context.Context) {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.URL+"/v2/"+name+"/blobs/"+digest.FromString("x").String(), nil)
+			Expect(err).NotTo(HaveOccurred())
+			response, err := http.DefaultTransport.RoundTrip(request)
+			Expect(err).NotTo(HaveOccurred())
+			defer response.Body.Close()
+			_, err = io.CopyN(io.Discard, response.Body, 48*mib)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(disk.left.Load()).To(BeNumerically(">", 0))
+		})
+
+		It("takes no more than a manifest says there is", func(ctx context.Context) {
+			layer := upstreamsim.NewLayer(1, mib)
+			c.upstream.Push(name, "v1", upstreamsim.NewImage(layer))
+			_, err := c.client.Manifest(ctx, name, "v1")
+			Expect(err).NotTo(HaveOccurred())
+			n, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
+			Expect(err).To(HaveOccurred())
+			Expect(n).To(BeNumerically("<", mib))
+		})
 	})
 
 	It("rebuilds a lost index while it serves", func() {

@@ -6,11 +6,12 @@ package retention
 
 import (
 	"cmp"
-	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
@@ -28,12 +29,20 @@ const (
 )
 
 // ErrFull says that the volume has no room for an object.
-var ErrFull = errors.New("volume is full")
+var ErrFull = fmt.Errorf("volume is full: %w", unix.ENOSPC)
 
 // Reservation is space that is kept for an object. It is used by one goroutine; a nil one is of nothing.
 type Reservation struct {
 	keeper *Keeper
 	left   int64
+}
+
+// Left is how much more may be written.
+func (r *Reservation) Left() int64 {
+	if r == nil {
+		return 0
+	}
+	return r.left
 }
 
 // Wrote gives back what has been written: the volume counts that itself.
@@ -59,8 +68,8 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 	return reservation.Release, err
 }
 
-// Reserve reserves space for an object of so many bytes, -1 if unknown, and evicts for that what was not used for
-// longest. ErrFull says that even so there is no room.
+// Reserve reserves space for an object of so many bytes, and evicts for that what was not used for longest. ErrFull says
+// that even so there is no room. For a size that is unknown, -1, it is space for a beginning.
 func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	k.room.Lock()
 	defer k.room.Unlock()
