@@ -181,7 +181,7 @@ func (f *Flight) join() (*Reader, bool) {
 	if f.done || f.abandoned || f.window != nil && f.window.start > f.inFile {
 		return nil, false
 	}
-	r := &Reader{flight: f}
+	r := &Reader{flight: f, marked: -1}
 	f.readers[r] = struct{}{}
 	if f.expirer != nil {
 		f.expirer.Stop()

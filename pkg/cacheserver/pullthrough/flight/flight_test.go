@@ -34,6 +34,7 @@ type source struct {
 	// verdict is the end.
 	verdict chan error
 	pass    bool
+	fits    int // bytes that go to the file before the rest is passed, if any
 	unsized bool
 }
 
@@ -73,7 +74,7 @@ func (s *source) work(ctx context.Context, f *flight.Flight) error {
 		n = min(n, len(s.content)-offset)
 		part := s.content[offset : offset+n]
 		offset += n
-		if s.pass {
+		if s.pass || s.fits > 0 && offset > s.fits {
 			if err := f.Pass(ctx, part); err != nil {
 				return err
 			}
@@ -326,6 +327,19 @@ var _ = Describe("Flight", func() {
 			Expect(bytes.Equal(content, s.content)).To(BeTrue())
 			_, err = read(ctx, lazy, len(s.content))
 			Expect(err).To(MatchError(flight.ErrTooSlow))
+		})
+
+		It("waits for a reader that goes on through what the disk took before it was full", func(ctx context.Context) {
+			group.SetStall(time.Second)
+			s := newSource(9_000_000)
+			s.fits = 8_000_000
+			r := start(s)
+			close(s.steps)
+			s.verdict <- nil
+			c := collector{delay: 5 * time.Millisecond} // for each 32 KiB, so longer than the stall altogether
+			_, err := r.Copy(ctx, &c, 0, int64(len(s.content)))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(bytes.Equal(c.bytes.Bytes(), s.content)).To(BeTrue())
 		})
 
 		It("begins another flight for who comes too late", func(ctx context.Context) {

@@ -10,14 +10,17 @@ import (
 	"os"
 )
 
+// pieceBytes is after how many bytes of a file the position of a reader is known again.
+const pieceBytes = 1 << 20
+
 // Reader follows one flight. It is used by one goroutine.
 type Reader struct {
 	flight *Flight
 	file   *os.File
-	// position is the next byte that this reader wants of a window; guarded by the flight's mu.
-	position int64
-	dropped  bool
-	buffer   *[]byte
+	// position is the next byte that this reader wants, marked where it was some time ago; guarded by the flight's mu.
+	position, marked int64
+	dropped          bool
+	buffer           *[]byte
 }
 
 // Owner is on whose behalf the flight was started.
@@ -117,7 +120,7 @@ func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	if _, err := r.file.Seek(offset, io.SeekStart); err != nil {
 		return 0, err
 	}
-	return io.Copy(w, &io.LimitedReader{R: r.file, N: min(n, inFile-offset)})
+	return io.Copy(w, &io.LimitedReader{R: r.file, N: min(n, inFile-offset, pieceBytes)})
 }
 
 // wait returns when ready says so, or when that can no longer be. Ready is called with the flight locked.

@@ -17,7 +17,7 @@ const (
 	copyBytes   = 32 << 10
 )
 
-// defaultStall is how long the slowest reader may hold up a flight without a disk.
+// defaultStall is how long a reader that takes nothing may hold up a flight without a disk.
 const defaultStall = 30 * time.Second
 
 var buffers = sync.Pool{New: func() any {
@@ -63,6 +63,7 @@ func (f *Flight) Pass(ctx context.Context, p []byte) error {
 func (f *Flight) room(ctx context.Context, w *window) (int, error) {
 	patience := time.NewTimer(f.stall)
 	defer patience.Stop()
+	f.mark()
 	for {
 		f.mu.Lock()
 		slowest := w.end
@@ -81,7 +82,7 @@ func (f *Flight) room(ctx context.Context, w *window) (int, error) {
 		select {
 		case <-w.freed:
 		case <-patience.C:
-			f.dropSlowest(w)
+			f.dropStalled(w)
 			patience.Reset(f.stall)
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
@@ -89,15 +90,26 @@ func (f *Flight) room(ctx context.Context, w *window) (int, error) {
 	}
 }
 
-// dropSlowest cuts off the readers that stand at the beginning of a full window.
-func (f *Flight) dropSlowest(w *window) {
+// mark notes where the readers are, for dropStalled.
+func (f *Flight) mark() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for r := range f.readers {
-		if r.position <= w.start {
+		r.marked = r.position
+	}
+}
+
+// dropStalled cuts off the readers that stand at the beginning of a full window, or before it in the file, since they
+// were marked.
+func (f *Flight) dropStalled(w *window) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r := range f.readers {
+		if r.position <= w.start && r.position == r.marked {
 			r.dropped = true
 			r.position = w.end
 		}
+		r.marked = r.position
 	}
 	f.wake()
 }
