@@ -68,7 +68,9 @@ func (f *Flight) room(ctx context.Context, w *window) (int, error) {
 		f.mu.Lock()
 		slowest := w.end
 		for r := range f.readers {
-			slowest = min(slowest, r.position)
+			if !r.dropped {
+				slowest = min(slowest, r.position)
+			}
 		}
 		// What nobody has asked for yet is kept for those who may still come.
 		if len(f.readers) > 0 {
@@ -107,7 +109,6 @@ func (f *Flight) dropStalled(w *window) {
 	for r := range f.readers {
 		if r.position <= w.start && r.position == r.marked {
 			r.dropped = true
-			r.position = w.end
 		}
 		r.marked = r.position
 	}
