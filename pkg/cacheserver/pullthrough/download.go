@@ -46,10 +46,29 @@ const (
 	maxRateLimit = time.Minute
 )
 
+// maxLarge is how many fetches have buffers of downloadBytes. When there are more at a time, each gets little of the
+// upstream, and pieces are small anyway.
+const maxLarge = 16
+
 var downloadBuffers = sync.Pool{New: func() any {
 	buffer := make([]byte, downloadBytes)
 	return &buffer
 }}
+
+// buffer returns a buffer for what arrives, until it is returned.
+func (e *Engine) buffer() (buffer []byte, giveBack func()) {
+	pool, done := &copyBuffers, func() {}
+	select {
+	case e.large <- struct{}{}:
+		pool, done = &downloadBuffers, func() { <-e.large }
+	default:
+	}
+	pooled := pool.Get().(*[]byte)
+	return *pooled, func() {
+		pool.Put(pooled)
+		done()
+	}
+}
 
 // download is one fetch of a blob.
 type download struct {
@@ -253,9 +272,8 @@ func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
 // takeIn reads a body to its end. What has arrived is put away when the buffer is full, or with the next bytes if these
 // take their time; so bytes are late by one read of the upstream at most.
 func (d *download) takeIn(ctx context.Context, body io.Reader) error {
-	pooled := downloadBuffers.Get().(*[]byte)
-	defer downloadBuffers.Put(pooled)
-	buffer := *pooled
+	buffer, giveBack := d.engine.buffer()
+	defer giveBack()
 	pulled := d.engine.metrics.PulledBytes.WithLabelValues(metrics.Blob)
 	filled, put := 0, time.Time{}
 	for {

@@ -109,6 +109,8 @@ type Engine struct {
 	fetches  chan struct{}
 	unstored chan struct{}
 	waiting  atomic.Int32
+	// large bounds the large buffers.
+	large chan struct{}
 	// reads bounds the manifests that are read from disk at a time, hashes the files that are verified.
 	reads  chan struct{}
 	hashes chan struct{}
@@ -150,6 +152,7 @@ func New(o Options) (*Engine, error) {
 		doubts:    doubts{delivered: map[delivery]time.Time{}},
 		fetches:   make(chan struct{}, o.MaxFetches),
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
+		large:     make(chan struct{}, maxLarge),
 		reads:     make(chan struct{}, maxReads),
 		hashes:    make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 	}
@@ -200,7 +203,7 @@ func (e *Engine) connect(remote *url.URL) error {
 		}
 	} else {
 		e.credentials = staging.New(o.credentials(remote.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
-			observer.Credentials(s.Report.State == credentials.StateRejected, s.ActiveSince)
+			observer.Credentials(s.Rejected, s.ActiveSince)
 		})
 		options.Credentials, options.Refused = e.credentials, e.credentials.Refused
 	}

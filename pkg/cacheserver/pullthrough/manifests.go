@@ -77,6 +77,9 @@ func (s *manifestService) Get(ctx context.Context, d digest.Digest, _ ...distrib
 		return nil, clientError(ctx, err, distribution.ErrManifestUnknownRevision{Name: s.repository, Revision: d})
 	}
 	e.index.Touch(d)
+	if len(m.content) > smallAnswer {
+		extend(ctx, e.options.ClientTimeout)
+	}
 	r := requestOf(ctx)
 	e.served(metrics.Manifest, int64(len(m.content)), r == nil || !r.fetched)
 	return negotiated(ctx, m), nil

@@ -26,14 +26,26 @@ type request struct {
 	// bare is the ResponseWriter from before Distribution wrapped it. Distribution's hides io.ReaderFrom, without which
 	// each byte is copied through the process.
 	bare http.ResponseWriter
-	// extend gives the client more time to take what comes next.
-	extend func()
+	// deadline is that of the client for what it is sent, once there is one.
+	deadline *http.ResponseController
 	// client is its address.
 	client string
 	// fetched says that the upstream had to be asked for content.
 	fetched bool
 	log     logrus.FieldLogger
 	path    string
+}
+
+// extend gives a client time to take what comes next. Small answers do without: the kernel takes them at once.
+func extend(ctx context.Context, timeout time.Duration) {
+	r := requestOf(ctx)
+	if r == nil {
+		return
+	}
+	if r.deadline == nil {
+		r.deadline = http.NewResponseController(r.bare)
+	}
+	_ = r.deadline.SetWriteDeadline(time.Now().Add(timeout)) // Where there are deadlines.
 }
 
 // clientOf returns the address of who asks, empty if it is not known.
@@ -49,6 +61,9 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
+// smallAnswer is what the buffer of a connection takes, whether the client reads or not.
+const smallAnswer = 64 << 10
+
 // pieceBytes is how much a client has to take within its timeout.
 const pieceBytes = 4 << 20
 
@@ -57,12 +72,12 @@ const pieceBytes = 4 << 20
 func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
-		deadline := http.NewResponseController(w)
-		state := &request{bare: w, client: client, log: e.log, path: r.URL.Path, extend: func() {
-			_ = deadline.SetWriteDeadline(time.Now().Add(e.options.ClientTimeout)) // Where there are deadlines.
-		}}
-		state.extend()
-		defer func() { _ = deadline.SetWriteDeadline(time.Time{}) }() // The connection may go on to others' requests.
+		state := &request{bare: w, client: client, log: e.log, path: r.URL.Path}
+		defer func() {
+			if state.deadline != nil {
+				_ = state.deadline.SetWriteDeadline(time.Time{}) // The connection may go on to other requests.
+			}
+		}()
 		app.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, state)))
 	})
 }
@@ -78,15 +93,15 @@ type bodyWriter struct {
 	http.ResponseWriter
 	ctx     context.Context
 	bare    io.Writer
-	extend  func()
+	timeout time.Duration
 	written int64
 	err     error
 }
 
-func newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
-	b := &bodyWriter{ResponseWriter: w, ctx: ctx, bare: w, extend: func() {}}
+func (e *Engine) newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
+	b := &bodyWriter{ResponseWriter: w, ctx: ctx, bare: w, timeout: e.options.ClientTimeout}
 	if r := requestOf(ctx); r != nil {
-		b.bare, b.extend = r.bare, r.extend
+		b.bare = r.bare
 	}
 	return b
 }
@@ -142,7 +157,7 @@ func (b *bodyWriter) copy(source io.Reader) (n int64, err error) {
 }
 
 func (b *bodyWriter) copyPiece(source io.Reader) (n int64, err error) {
-	b.extend()
+	extend(b.ctx, b.timeout)
 	if direct, ok := b.bare.(io.ReaderFrom); ok {
 		n, err = direct.ReadFrom(source)
 	} else {

@@ -89,9 +89,11 @@ type held struct {
 
 // Snapshot is the state of a Keyring.
 type Snapshot struct {
-	// Report is what is told about it. Other than that of Keyring.Report, its state is also Rejected if the credentials
-	// in use are, while nothing is known about those that wait: a pull fails then.
+	// Report is what is told about it.
 	Report credentials.Report
+	// Rejected says that the upstream rejects what is wanted, or what is in use, so that pulls fail, while nothing is known
+	// about what waits.
+	Rejected bool
 	// ActiveSince is when the upstream accepted the credentials in use, zero if it has not.
 	ActiveSince time.Time
 }
@@ -170,7 +172,7 @@ func (k *Keyring) snapshot() Snapshot {
 		report.State, report.Since, report.UpstreamStatusCode = credentials.StateMissing, k.since, 0
 		report.Message = k.missing.Error() + "; the last credential that could be read is in use"
 	}
-	snapshot := Snapshot{Report: report}
+	snapshot := Snapshot{Report: report, Rejected: report.State == credentials.StateRejected || k.missing == nil && k.stuck()}
 	if k.current.state == credentials.StateActive {
 		snapshot.ActiveSince = k.current.since
 	}
@@ -249,10 +251,6 @@ func (k *Keyring) rouse() {
 
 func (k *Keyring) tell() {
 	if k.observe != nil && !k.anonymous() {
-		snapshot := k.snapshot()
-		if k.stuck() && k.missing == nil {
-			snapshot.Report.State = credentials.StateRejected
-		}
-		k.observe(snapshot)
+		k.observe(k.snapshot())
 	}
 }

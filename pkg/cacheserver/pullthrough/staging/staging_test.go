@@ -286,13 +286,13 @@ var _ = Describe("Keyring", func() {
 			"the upstream refuses the credential in use with status 401; the new one waits: " + unreachable.Error()))
 		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}),
 			"there is no verdict on the new one")
-		Expect(told.last().Report.State).To(Equal(credentials.StateRejected))
+		Expect(told.last().Rejected).To(BeTrue(), "pulls fail")
 		Expect(told.last().ActiveSince).To(BeZero())
 
 		judge.answer("two", nil)
 		pass(15 * time.Second)
 		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-two", State: credentials.StateActive}))
-		Expect(told.last().Report.State).To(Equal(credentials.StateActive))
+		Expect(told.last().Rejected).To(BeFalse())
 	})
 
 	It("accepts the only credential of an upstream that asks for none, until it is refused", func() {
