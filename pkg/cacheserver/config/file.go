@@ -36,10 +36,6 @@ type filesystem struct {
 	RootDirectory string `yaml:"rootdirectory"`
 }
 
-type toggle struct {
-	Enabled bool `yaml:"enabled"`
-}
-
 type http struct {
 	Addr         string              `yaml:"addr"`
 	DrainTimeout time.Duration       `yaml:"draintimeout"`

@@ -531,7 +531,7 @@ var _ = Describe("Engine", func() {
 	})
 
 	It("passes nothing on as a list of referrers that is none", func(ctx context.Context) {
-		portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "<html>please log in</html>")
 		}))
 		defer portal.Close()
