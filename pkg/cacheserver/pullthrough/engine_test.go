@@ -400,10 +400,11 @@ var _ = Describe("Engine", func() {
 	})
 
 	It("lets go of clients that stop reading", func(ctx context.Context) {
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.ClientTimeout = 200 * time.Millisecond })
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
 		image := upstreamsim.RandomImage(1, 1, 64*mib)
 		c.upstream.Push(name, "v1", image)
 		Expect(c.pull(name, "v1")).To(Succeed())
+		c.restart(func(o *pullthrough.Options) { o.ClientTimeout = 200 * time.Millisecond })
 		pushed := c.value("pushed_bytes_total")
 
 		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.server.Listener.Addr().String())
@@ -414,6 +415,29 @@ var _ = Describe("Engine", func() {
 		Eventually(func() float64 { return c.value("pushed_bytes_total") }).Should(BeNumerically(">", pushed), "the request has ended")
 		got, _ := io.Copy(io.Discard, connection)
 		Expect(got).To(BeNumerically("<", 64*mib))
+	})
+
+	It("does not take a pause of the upstream for one of the client, with HTTP/2 either", func(ctx context.Context) {
+		const timeout = 500 * time.Millisecond
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.ClientTimeout = timeout })
+		layer := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push(name, "v1", upstreamsim.NewImage(layer))
+		server := httptest.NewUnstartedServer(c.engine.Handler(c.app))
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		defer server.Close()
+		c.upstream.Misbehave(upstreamsim.Faults{Times: 1, HangAfter: mib / 2})
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/v2/"+name+"/blobs/"+layer.Descriptor().Digest.String(), nil)
+		Expect(err).NotTo(HaveOccurred())
+		response, err := server.Client().Do(request)
+		Expect(err).NotTo(HaveOccurred())
+		defer response.Body.Close()
+		Expect(response.ProtoMajor).To(Equal(2))
+		_, err = io.CopyN(io.Discard, response.Body, mib/4)
+		Expect(err).NotTo(HaveOccurred())
+		time.Sleep(2 * timeout) // The upstream pauses.
+		c.upstream.Misbehave(upstreamsim.Faults{})
+		Expect(io.Copy(io.Discard, response.Body)).To(BeEquivalentTo(mib - mib/4))
 	})
 
 	It("works with an upstream that does not tell sizes", func() {

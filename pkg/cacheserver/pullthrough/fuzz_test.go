@@ -6,12 +6,23 @@ package pullthrough
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
+
+func TestAfter(t *testing.T) {
+	byAge := []string{"v1", "v9", "v5", "v3"}
+	for last, want := range map[string]string{"": "v1 v9 v5 v3", "v9": "v5 v3", "v3": "", "v4": "v9 v5"} {
+		if got := strings.Join(after(last, slices.Clone(byAge)), " "); got != want {
+			t.Errorf("after %q come %q, not %q", last, got, want)
+		}
+	}
+}
 
 func FuzzParseTags(f *testing.F) {
 	f.Add([]byte(`{"name":"a","tags":["v1",null,""]}`))

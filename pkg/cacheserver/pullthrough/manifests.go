@@ -196,23 +196,22 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 	}
 	m := storedManifest{digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content}
 	e.recent.put(repository, m)
-	e.tryStore(repository, m)
+	if !e.tryStore(repository, m) {
+		e.metrics.Unstored.Inc()
+	}
 	return m, nil
 }
 
 // tryStore stores a manifest, which is good for those who wait for it whether it can be stored or not.
-func (e *Engine) tryStore(repository string, m storedManifest) {
+func (e *Engine) tryStore(repository string, m storedManifest) (stored bool) {
 	info, err := manifest.Parse(m.content, m.mediaType)
 	if err == nil {
 		err = e.storeManifest(repository, m, info)
 	}
-	if err == nil {
-		return
-	}
-	e.metrics.Unstored.Inc()
-	if !store.IsFull(err) && !errors.Is(err, retention.ErrFull) {
+	if err != nil && !store.IsFull(err) {
 		e.log.WithError(err).WithField("digest", m.digest).Warn("Could not store a manifest")
 	}
+	return err == nil
 }
 
 func (e *Engine) storeManifest(repository string, m storedManifest, info manifest.Info) error {

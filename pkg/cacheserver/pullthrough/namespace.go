@@ -7,6 +7,7 @@ package pullthrough
 import (
 	"context"
 	"net/url"
+	"time"
 
 	"github.com/distribution/distribution/v3"
 	"github.com/distribution/reference"
@@ -57,11 +58,17 @@ func (r *repository) Tags(context.Context) distribution.TagService {
 	return &tagService{engine: r.namespace.engine, repository: r.name.Name(), owner: r}
 }
 
-// maxPages bounds how many pages a list is put together from.
-const maxPages = 100
+const (
+	// maxPages bounds how many pages a list is put together from.
+	maxPages = 1000
+	// pagesTimeout bounds how long that may take.
+	pagesTimeout = 2 * time.Minute
+)
 
 // pages visits the pages of one of the upstream's lists, from the one that query asks for.
 func (e *Engine) pages(ctx context.Context, repository, path string, query url.Values, visit func(upstream.Document) error) error {
+	ctx, cancel := context.WithTimeout(ctx, pagesTimeout)
+	defer cancel()
 	for range maxPages {
 		page, err := e.upstream.List(ctx, repository, path, query)
 		if err != nil {

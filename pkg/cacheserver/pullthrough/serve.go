@@ -48,6 +48,13 @@ func extend(ctx context.Context, timeout time.Duration) {
 	_ = r.deadline.SetWriteDeadline(time.Now().Add(timeout)) // Where there are deadlines.
 }
 
+// relax takes back what extend said.
+func relax(ctx context.Context) {
+	if r := requestOf(ctx); r != nil && r.deadline != nil {
+		_ = r.deadline.SetWriteDeadline(time.Time{})
+	}
+}
+
 // clientOf returns the address of who asks, empty if it is not known.
 func clientOf(ctx context.Context) string {
 	if r := requestOf(ctx); r != nil {
@@ -73,12 +80,9 @@ func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
 		state := &request{bare: w, client: client, log: e.log, path: r.URL.Path}
-		defer func() {
-			if state.deadline != nil {
-				_ = state.deadline.SetWriteDeadline(time.Time{}) // The connection may go on to other requests.
-			}
-		}()
-		app.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, state)))
+		ctx := context.WithValue(r.Context(), requestKey{}, state)
+		defer relax(ctx) // The connection may go on to other requests.
+		app.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -134,6 +138,7 @@ func (b *bodyWriter) copyTo(source io.Reader) (int64, error) {
 	if flusher, ok := b.bare.(http.Flusher); ok && err == nil {
 		flusher.Flush()
 	}
+	relax(b.ctx) // The time until the next part comes is not the client's.
 	return n, err
 }
 

@@ -74,15 +74,19 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 		return call.Wait(ctx)
 	}
 	d, err := waitUntil(ctx, call, call.Begun.Add(e.options.Patience))
-	if err == nil && d != cached {
+	moved := err == nil && d != cached
+	if moved {
 		// The upstream answers, so a cached image is no excuse for not having the new one.
 		follow := e.follow(repository, tag, d)
 		d, err = waitUntil(ctx, follow, follow.Begun.Add(movePatience))
+		if r := requestOf(ctx); r != nil {
+			r.fetched = err == nil
+		}
 	}
 	switch {
 	case err == nil:
 		return d, nil
-	case upstream.Is(err, upstream.NotFound):
+	case upstream.Is(err, upstream.NotFound) && !moved:
 		return "", err // The upstream has removed the tag, and should be believed.
 	case ctx.Err() != nil:
 		return "", err
@@ -171,6 +175,8 @@ func (e *Engine) setTag(repository, tag string, d digest.Digest) {
 	}
 	if err != nil || e.options.Freshness > 0 {
 		e.fresh.put(repository, tag, d, e.now())
+	} else {
+		e.fresh.drop(repository, tag) // It could not be stored once.
 	}
 	if e.options.Freshness > 0 {
 		if err := e.index.SetValidated(repository, tag, d); err != nil {
@@ -211,6 +217,12 @@ func (f *freshTags) last(repository, tag string) (digest.Digest, bool) {
 	defer f.mu.Unlock()
 	t, ok := f.tags[[2]string{repository, tag}]
 	return t.digest, ok
+}
+
+func (f *freshTags) drop(repository, tag string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.tags, [2]string{repository, tag})
 }
 
 func (f *freshTags) put(repository, tag string, d digest.Digest, at time.Time) {
@@ -289,17 +301,20 @@ func (e *Engine) fetchTags(ctx context.Context, repository string, limit int, la
 	if err != nil {
 		return tagPage{}, err
 	}
-	slices.Sort(all)
-	all = slices.Compact(all)
-	start, found := slices.BinarySearch(all, last)
-	if found {
-		start++
-	}
-	all = all[start:]
+	all = after(last, all)
 	if limit > 0 && limit < len(all) {
 		return tagPage{tags: all[:limit], more: true}, nil
 	}
 	return tagPage{tags: all}, nil
+}
+
+// after returns what follows a tag, in the order of the upstream, whichever that is. A tag that is not there, since it has
+// been removed, has a place in lexical order only.
+func after(last string, all []string) []string {
+	if i := slices.Index(all, last); i >= 0 {
+		return all[i+1:]
+	}
+	return slices.DeleteFunc(all, func(tag string) bool { return tag <= last })
 }
 
 // followsOn reports whether a page of tags is the one after the tag last, and the next one follows on its own last tag,
@@ -330,8 +345,11 @@ func parseTags(page upstream.Document) ([]string, error) {
 
 func (s *tagService) listStored(ctx context.Context, limit int, last string, cause error) ([]string, error) {
 	unknown := distribution.ErrRepositoryUnknown{Name: s.repository}
-	if upstream.Is(cause, upstream.NotFound) {
+	switch {
+	case upstream.Is(cause, upstream.NotFound):
 		return nil, unknown
+	case upstream.Is(cause, upstream.Invalid):
+		return nil, clientError(ctx, cause, unknown) // It is there, and has others than those that are stored.
 	}
 	local, err := s.local(ctx)
 	if err != nil {

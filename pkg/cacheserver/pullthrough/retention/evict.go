@@ -73,7 +73,8 @@ func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	k.room.Lock()
 	defer k.room.Unlock()
-	if size < 0 {
+	unknown := size < 0
+	if unknown {
 		size = unknownLength
 	}
 	// In this order, what is written between the two counts twice rather than never.
@@ -92,6 +93,9 @@ func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	if high := int64(k.Options.High * float64(total)); used+need > high && used-ours+need <= high {
 		// Others may fill the volume beyond all watermarks. Then these say nothing about the cache.
 		goal = max(goal, used+need-int64(k.Options.Low*float64(total)))
+	}
+	if goal > 0 && unknown {
+		return nil, ErrFull // It may have no end, and is not worth all that is here.
 	}
 	if goal > 0 {
 		k.evict(min(goal, ours))

@@ -106,25 +106,30 @@ func parseMediaType(header string) string {
 // maxLink is the length of the longest Link header that is read.
 const maxLink = 4 << 10
 
-// parseNext returns the query of the next page that a Link header names; nil if there is none. It does not matter
-// where the rest of the link leads: pages are asked for where the first one was.
-func parseNext(header string) url.Values {
-	target, parameters, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(header), "<"), ">")
-	if !ok || len(header) > maxLink || !nextRelation.MatchString(parameters) {
+// parseNext returns the query of the next page that Link headers name; nil if there is none. It does not matter where the
+// rest of the link leads: pages are asked for where the first one was.
+func parseNext(headers []string) url.Values {
+	header := strings.Join(headers, ",")
+	if len(header) > maxLink {
 		return nil
 	}
-	link, err := url.Parse(target)
-	if err != nil {
-		return nil
+	for _, link := range linkValue.FindAllStringSubmatch(header, -1) {
+		if !nextRelation.MatchString(link[2]) {
+			continue
+		}
+		// Without a query it would be the same page again.
+		if target, err := url.Parse(link[1]); err == nil && len(target.Query()) > 0 {
+			return target.Query()
+		}
 	}
-	query := link.Query()
-	if len(query) == 0 {
-		return nil // It would be the same page again.
-	}
-	return query
+	return nil
 }
 
-var nextRelation = regexp.MustCompile(`(?i);\s*rel\s*=\s*"?next"?\s*(;|,|$)`)
+// linkValue is a target and its parameters, of RFC 8288.
+var (
+	linkValue    = regexp.MustCompile(`<([^>]*)>((?:[^,"]|"[^"]*")*)`)
+	nextRelation = regexp.MustCompile(`(?i);\s*rel\s*=\s*"?next"?\s*(;|$)`)
+)
 
 var errorCode = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39}$`)
 

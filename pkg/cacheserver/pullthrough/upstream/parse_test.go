@@ -50,11 +50,13 @@ var _ = DescribeTable("Retry-After", func(header string, expected time.Duration)
 )
 
 var _ = DescribeTable("The next page", func(header, expected string) {
-	Expect(parseNext(header).Encode()).To(Equal(expected))
+	Expect(parseNext([]string{header}).Encode()).To(Equal(expected))
 },
 	Entry("relative", `</v2/app/tags/list?n=2&last=b>; rel="next"`, "last=b&n=2"),
 	Entry("absolute, whose host does not matter", `<https://example.com/v2/app/tags/list?token=x%3D>; rel=next`, "token=x%3D"),
 	Entry("with other parameters", `</list?last=b>; title="more"; REL = "next"; type="x"`, "last=b"),
+	Entry("after another one", `</list?last=a>; rel="prev"; title="a, b", </list?last=b>; rel="next"`, "last=b"),
+	Entry("before another one", `</list?last=b>; rel="next", </list?last=a>; rel="prev"`, "last=b"),
 	Entry("nothing", "", ""),
 	Entry("another relation", `</list?last=b>; rel="prev"`, ""),
 	Entry("no relation", `</list?last=b>`, ""),
@@ -87,7 +89,7 @@ func FuzzParseContentRange(f *testing.F) {
 func FuzzParseHeaders(f *testing.F) {
 	f.Add("application/json; charset=utf-8", `"etag"`, "100;w=21600", `</list?last=b>; rel="next"`)
 	f.Fuzz(func(t *testing.T, mediaType, etag, limit, link string) {
-		if next := parseNext(link); next != nil && (len(next) == 0 || len(link) > maxLink) {
+		if next := parseNext([]string{link}); next != nil && (len(next) == 0 || len(link) > maxLink) {
 			t.Errorf("next %q", next)
 		}
 		if parsed := parseMediaType(mediaType); strings.ContainsAny(parsed, "\r\n;") || len(parsed) > maxMediaType {

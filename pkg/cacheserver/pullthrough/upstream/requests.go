@@ -25,6 +25,8 @@ const (
 	// maxReading bounds the memory that all answers take while they are read. They are small as a rule, but an upstream
 	// decides how large they are, and clients how many are asked for.
 	maxReading = 32 << 20
+	// firstReading is how much of that an answer takes at first, which is all for most.
+	firstReading = 64 << 10
 )
 
 // manifestTypes is what a cache accepts: all there is, since it asks on behalf of clients that it does not know yet.
@@ -146,7 +148,7 @@ func (c *Client) List(ctx context.Context, repository, path string, query url.Va
 	if err != nil {
 		return Document{}, err
 	}
-	return Document{Content: content, Next: parseNext(resp.Header.Get("Link"))}, nil
+	return Document{Content: content, Next: parseNext(resp.Header["Link"])}, nil
 }
 
 // readAll reads and closes a body of at most limit bytes.
@@ -159,14 +161,22 @@ func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) 
 	if size < 0 {
 		size = limit
 	}
-	if err := c.memory.Acquire(ctx, size); err != nil {
-		if errors.Is(err, context.Canceled) {
-			return nil, context.Cause(ctx)
-		}
-		return nil, c.fail(Unavailable, 0, "the cache is busy with other answers of it")
+	// An answer that has brought little so far keeps no memory from the others.
+	first := min(size, firstReading)
+	if err := c.memory.Acquire(ctx, first); err != nil {
+		return nil, c.busy(ctx)
 	}
-	defer c.memory.Release(size)
-	content, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	defer c.memory.Release(first)
+	content, err := io.ReadAll(io.LimitReader(resp.Body, first))
+	if err == nil && int64(len(content)) == first {
+		if !c.memory.TryAcquire(size - first) { // Who waits for more while holding some can wait for ever.
+			return nil, c.busy(ctx)
+		}
+		defer c.memory.Release(size - first)
+		var rest []byte
+		rest, err = io.ReadAll(io.LimitReader(resp.Body, limit+1-first))
+		content = append(content, rest...)
+	}
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
@@ -176,6 +186,14 @@ func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) 
 		return nil, c.tooLarge(resp, limit)
 	}
 	return content, nil
+}
+
+// busy is the error for an answer that there is no memory for.
+func (c *Client) busy(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return context.Cause(ctx)
+	}
+	return c.fail(Unavailable, 0, "the cache is busy with other answers of it")
 }
 
 func (c *Client) tooLarge(resp *http.Response, limit int64) error {
