@@ -36,7 +36,7 @@ func (c *Client) Try(ctx context.Context, candidates, present CredentialSet) err
 	open := doubts{}
 	for _, credential := range candidates.All() {
 		ping := call{kind: "ping", method: http.MethodGet, header: http.Header{}}
-		asked, err := c.probe(ctx, ping, credential)
+		asked, err := c.ask(ctx, ping, credential)
 		// A registry that does not know this path has let the credential pass nevertheless.
 		if err != nil && !Is(err, NotFound) {
 			return err
@@ -62,12 +62,12 @@ func (c *Client) replayPulled(ctx context.Context, open doubts, candidates, pres
 		if candidate == old && open[candidate] == nil {
 			continue
 		}
-		asked, err := c.probe(ctx, call, candidate)
+		asked, err := c.ask(ctx, call, candidate)
 		if err != nil && !Is(err, Unauthorized) && !Is(err, NotFound) {
 			return err
 		}
 		if err != nil && candidate != old {
-			if _, oldErr := c.probe(ctx, call, old); oldErr == nil {
+			if _, oldErr := c.ask(ctx, call, old); oldErr == nil {
 				return c.mayNotPull(call.repository, err)
 			}
 		}
@@ -84,7 +84,7 @@ func (c *Client) replayDenied(ctx context.Context, open doubts, candidates Crede
 		if open[candidate] == nil {
 			continue
 		}
-		asked, err := c.probe(ctx, call, candidate)
+		asked, err := c.ask(ctx, call, candidate)
 		if err != nil && !Is(err, Unauthorized) && !Is(err, NotFound) {
 			return err
 		}
@@ -93,9 +93,9 @@ func (c *Client) replayDenied(ctx context.Context, open doubts, candidates Crede
 	return nil
 }
 
-// probe makes a call, and says whether the upstream wanted to see the credential. Each has a session of its own: with a
+// ask makes a call, and says whether the upstream wanted to see the credential. Each has a session of its own: with a
 // token of the one before, the upstream would have no reason to ask.
-func (c *Client) probe(ctx context.Context, call call, credential credentials.Credential) (asked bool, err error) {
+func (c *Client) ask(ctx context.Context, call call, credential credentials.Credential) (asked bool, err error) {
 	s := c.openSession("", credential)
 	s.trial = true
 	defer c.limiter.forget(s)
