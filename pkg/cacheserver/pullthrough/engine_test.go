@@ -435,9 +435,16 @@ var _ = Describe("Engine", func() {
 		Expect(response.ProtoMajor).To(Equal(2))
 		_, err = io.CopyN(io.Discard, response.Body, mib/4)
 		Expect(err).NotTo(HaveOccurred())
-		time.Sleep(2 * timeout) // The upstream pauses.
+		rest := make(chan int64, 1)
+		go func() {
+			defer GinkgoRecover()
+			n, err := io.Copy(io.Discard, response.Body)
+			Expect(err).NotTo(HaveOccurred())
+			rest <- n
+		}()
+		Consistently(ctx, rest).WithTimeout(2*timeout).ShouldNot(Receive(), "the upstream pauses")
 		c.upstream.Misbehave(upstreamsim.Faults{})
-		Expect(io.Copy(io.Discard, response.Body)).To(BeEquivalentTo(mib - mib/4))
+		Eventually(ctx, rest).WithTimeout(10 * time.Second).Should(Receive(BeEquivalentTo(mib - mib/4)))
 	})
 
 	It("works with an upstream that does not tell sizes", func() {

@@ -28,8 +28,11 @@ func TestFetchesWaitForTheirTurnAsLongAsClientsDo(t *testing.T) {
 		synctest.Wait()
 		patient := &download{engine: e}
 		go func() { taken <- patient.take(t.Context(), e.fetches) }()
-		time.Sleep(time.Hour) // None of the bubble's goroutines has anything to do before.
-		g.Expect(taken).To(BeEmpty())
+		select {
+		case err := <-taken:
+			t.Fatalf("a fetch no longer waits: %v", err)
+		case <-time.After(time.Hour): // Of the bubble's time, which passes when there is nothing else to do.
+		}
 		g.Expect((&download{engine: e}).take(t.Context(), e.fetches)).To(MatchError(errBusy), "the queue is full")
 
 		leave(context.Canceled)
