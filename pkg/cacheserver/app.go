@@ -37,7 +37,9 @@ func newApp(ctx context.Context, config *configuration.Configuration, file strin
 			err = errors.Join(fmt.Errorf("setting up the registry as a cache of %s: %v", remoteURL, cause), engine.Close())
 		}
 	}()
-	app := handlers.NewApp(ctx, config)
+	own := *config
+	own.HTTP.Debug.Prometheus.Enabled = false // See instrumented.
+	app := handlers.NewApp(ctx, &own)
 	context.AfterFunc(app, cancel)
 	return app, engine, nil
 }

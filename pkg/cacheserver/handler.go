@@ -25,14 +25,34 @@ const (
 	defaultMetricsPath = "/metrics"
 )
 
-// registryHandler is the registry API with what the engine adds. Referrers are left out where users have to
-// authenticate, since Distribution would not check those requests.
+// registryHandler is the registry API with what the engine adds. Where users have to authenticate, or others have a say in
+// what is served, all goes through Distribution.
 func registryHandler(config *configuration.Configuration, app http.Handler, engine *pullthrough.Engine) http.Handler {
 	handler := engine.Handler(app)
 	if method := config.Auth.Type(); method == "" || method == "none" {
-		handler = engine.Referrers(config.HTTP.Prefix, handler)
+		api := pullthrough.API{Prefix: config.HTTP.Prefix, Header: config.HTTP.Headers}
+		if alone(config) {
+			handler = engine.Manifests(api, handler)
+		}
+		handler = engine.Referrers(api, handler)
+	}
+	if config.HTTP.Debug.Prometheus.Enabled {
+		handler = instrumented(processHTTPMetrics(), config.HTTP.Prefix, handler)
 	}
 	return handler
+}
+
+// alone reports whether nobody but the engine is between Distribution's API and its storage: no other middleware, and
+// nobody who is told of requests.
+func alone(config *configuration.Configuration) bool {
+	for _, kind := range []string{"registry", "repository"} {
+		for _, m := range config.Middleware[kind] {
+			if m.Name != pullthrough.Name && !m.Disabled {
+				return false
+			}
+		}
+	}
+	return len(config.Notifications.Endpoints) == 0
 }
 
 // newHandler wraps the registry API. An unhealthy server refuses, so that containerd goes on to the upstream. That it is

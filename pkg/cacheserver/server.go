@@ -92,7 +92,7 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 	checks := health.NewRegistry()
 	app.RegisterHealthChecks(checks)
 
-	s.api.Server = newHTTPServer(newHandler(config, registryHandler(config, app, engine), checks))
+	s.api.Server = newHTTPServer(engine.Deadlines(newHandler(config, registryHandler(config, app, engine), checks)))
 	s.api.TLSConfig = tlsConfig
 	s.api.Protocols = protocols(config.HTTP)
 	if s.api.listener, err = net.Listen("tcp", config.HTTP.Addr); err != nil {

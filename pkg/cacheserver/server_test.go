@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -106,6 +107,61 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(status).To(Equal(http.StatusNotFound))
 		status, _ = cache.debug("/debug/pprof/heap")
 		Expect(status).To(Equal(http.StatusNotFound))
+	})
+
+	It("counts requests by their routes, as the stock registry does, and the bytes of blobs", func() {
+		image := w.push(upstream.Private, app, 1<<20)
+		cache := w.start(w.config(upstream.Private), "REGISTRY_HTTP_PREFIX=/cache/")
+		layers, err := image.Layers()
+		Expect(err).NotTo(HaveOccurred())
+		layer, err := layers[0].Digest()
+		Expect(err).NotTo(HaveOccurred())
+		size, err := layers[0].Size()
+		Expect(err).NotTo(HaveOccurred())
+		const repository = "/cache/v2/team/app"
+		for _, request := range [][2]string{
+			{http.MethodGet, "/cache/v2/"},
+			{http.MethodGet, "/cache/v2/_catalog"},
+			{http.MethodGet, repository + "/tags/list"},
+			{http.MethodGet, repository + "/manifests/v1"},
+			{http.MethodHead, repository + "/manifests/" + digestOf(image).String()},
+			{http.MethodGet, repository + "/blobs/" + layer.String()},
+			{http.MethodPost, repository + "/blobs/uploads/"},
+			{http.MethodDelete, repository + "/blobs/uploads/1"},
+			{http.MethodGet, repository + "/referrers/" + digestOf(image).String()},
+			{http.MethodGet, "/cache/v2/team/unknown"},
+			{http.MethodGet, "/v2/"},
+			{http.MethodGet, "/"},
+		} {
+			r, err := http.NewRequest(request[0], "http://"+cache.address+request[1], nil)
+			Expect(err).NotTo(HaveOccurred())
+			response, err := http.DefaultClient.Do(r)
+			Expect(err).NotTo(HaveOccurred())
+			_, err = io.Copy(io.Discard, response.Body)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(response.Body.Close()).To(Succeed())
+		}
+
+		// An answer is counted when it has been sent, which its client may know first.
+		Eventually(func(g Gomega) {
+			_, metrics := cache.debug("/metrics")
+			counted := regexp.MustCompile(`registry_http_requests_total{.*`).FindAllString(metrics, -1)
+			g.Expect(counted).To(ConsistOf(
+				`registry_http_requests_total{code="200",handler="base",method="get"} 1`,
+				`registry_http_requests_total{code="200",handler="catalog",method="get"} 1`,
+				`registry_http_requests_total{code="200",handler="tags",method="get"} 1`,
+				`registry_http_requests_total{code="200",handler="manifest",method="get"} 1`,
+				`registry_http_requests_total{code="200",handler="manifest",method="head"} 1`,
+				`registry_http_requests_total{code="200",handler="blob",method="get"} 1`,
+				`registry_http_requests_total{code="405",handler="blob_upload",method="post"} 1`,
+				`registry_http_requests_total{code="404",handler="blob_upload_chunk",method="delete"} 1`,
+				`registry_http_requests_total{code="404",handler="referrers",method="get"} 1`,
+			))
+			g.Expect(metrics).To(ContainSubstring(`registry_http_response_size_bytes_sum{handler="blob",method="get"} %g`, float64(size)))
+			g.Expect(metrics).To(ContainSubstring(`registry_http_request_size_bytes_count{handler="blob",method="get"} 1`))
+			g.Expect(metrics).To(ContainSubstring(`registry_http_request_duration_seconds_count{handler="blob",method="get"} 1`))
+			g.Expect(metrics).To(ContainSubstring(`registry_http_in_flight_requests{handler="blob"} 0`))
+		}).Should(Succeed())
 	})
 
 	It("uses what another instance has stored", func() {

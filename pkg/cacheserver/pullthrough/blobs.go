@@ -63,7 +63,7 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 	h.Set("Cache-Control", "max-age=31536000")
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Content-Type", "application/octet-stream")
-	body := e.newBodyWriter(ctx, w)
+	body := newBodyWriter(ctx, w)
 	switch {
 	case c.file != nil:
 		http.ServeContent(body, r, "", time.Time{}, c.file)

@@ -6,6 +6,8 @@ package pullthrough
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -59,7 +61,8 @@ func FuzzReferrers(f *testing.F) {
 func FuzzReferrersPath(f *testing.F) {
 	f.Add("/v2/library/app/referrers/" + digest.FromString("x").String())
 	f.Fuzz(func(t *testing.T, path string) {
-		name, d, ok := referrersPath(path)
+		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path}}
+		name, d, ok := referrersPath(API{}, r)
 		if ok && (name == "" || d.Validate() != nil) {
 			t.Errorf("%q is %q of %q", path, d, name)
 		}

@@ -71,18 +71,23 @@ func (s *manifestService) Exists(ctx context.Context, d digest.Digest) (bool, er
 // Get implements distribution.ManifestService.
 func (s *manifestService) Get(ctx context.Context, d digest.Digest, _ ...distribution.ManifestServiceOption) (distribution.Manifest, error) {
 	e := s.engine
-	e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
 	m, err := e.manifest(ctx, s.repository, d)
 	if err != nil {
+		e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
 		return nil, clientError(ctx, err, distribution.ErrManifestUnknownRevision{Name: s.repository, Revision: d})
 	}
-	e.index.Touch(d)
-	if len(m.content) > smallAnswer {
-		extend(ctx, e.options.ClientTimeout)
-	}
-	r := requestOf(ctx)
-	e.served(metrics.Manifest, int64(len(m.content)), r == nil || !r.fetched)
+	e.answer(requestOf(ctx), m)
 	return negotiated(ctx, m), nil
+}
+
+// answer counts an answer that is a manifest, and gives the client time to take it.
+func (e *Engine) answer(r *request, m storedManifest) {
+	e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
+	e.index.Touch(m.digest)
+	if len(m.content) > smallAnswer {
+		r.extend()
+	}
+	e.served(metrics.Manifest, int64(len(m.content)), r == nil || !r.fetched)
 }
 
 // Put implements distribution.ManifestService.

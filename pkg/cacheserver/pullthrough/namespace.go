@@ -26,6 +26,12 @@ func (n *namespace) Repository(_ context.Context, name reference.Named) (distrib
 	return &repository{namespace: n, name: name}, nil
 }
 
+// Repositories implements distribution.Namespace.
+func (n *namespace) Repositories(ctx context.Context, repositories []string, last string) (int, error) {
+	defer requestOf(ctx).extend()
+	return n.Namespace.Repositories(ctx, repositories, last)
+}
+
 // Close ends the engine with Distribution's application.
 func (n *namespace) Close() error { return n.engine.Close() }
 

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/distribution/reference"
@@ -38,14 +37,16 @@ type referrers struct {
 // Referrers answers /v2/<name>/referrers/<digest>, which Distribution does not know, with what the upstream says, or,
 // if it does not answer, with what it last said. It passes other requests on. It must not be used where Distribution
 // controls access.
-func (e *Engine) Referrers(prefix string, next http.Handler) http.Handler {
+func (e *Engine) Referrers(api API, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, d, ok := referrersPath(strings.TrimPrefix(r.URL.Path, strings.TrimSuffix(prefix, "/")))
-		if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		name, d, ok := referrersPath(api, r)
+		if !ok {
 			next.ServeHTTP(w, r)
 			return
 		}
-		ctx := context.WithValue(r.Context(), "http.response", w) //nolint:staticcheck // Distribution's key.
+		api.setHeader(w.Header())
+		state := &request{bare: w, timeout: e.options.ClientTimeout, log: e.log, path: r.URL.Path}
+		ctx := context.WithValue(context.WithValue(r.Context(), requestKey{}, state), "http.response", w) //nolint:staticcheck // Distribution's key.
 		content, err := e.referrers(ctx, name, d)
 		if err != nil {
 			_ = errcode.ServeJSON(w, clientError(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d)))
@@ -57,6 +58,7 @@ func (e *Engine) Referrers(prefix string, next http.Handler) http.Handler {
 		}
 		w.Header().Set("Content-Type", v1.MediaTypeImageIndex)
 		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		state.extend()
 		_, _ = w.Write(content) //nolint:gosec // It is JSON that was marshalled here, and declared as such.
 	})
 }
@@ -144,19 +146,14 @@ func ofType(content []byte, artifactType string) []byte {
 }
 
 // referrersPath reads /v2/<name>/referrers/<digest>.
-func referrersPath(path string) (name string, d digest.Digest, ok bool) {
-	rest, ok := strings.CutPrefix(path, "/v2/")
+func referrersPath(api API, r *http.Request) (name string, d digest.Digest, ok bool) {
+	name, last, ok := api.read(r, "referrers")
 	if !ok {
 		return "", "", false
 	}
-	cut := strings.LastIndex(rest, "/referrers/")
-	if cut < 0 {
+	if _, err := reference.WithName(name); err != nil {
 		return "", "", false
 	}
-	named, err := reference.WithName(rest[:cut])
-	if err != nil {
-		return "", "", false
-	}
-	d, err = digest.Parse(rest[cut+len("/referrers/"):])
-	return named.Name(), d, err == nil
+	d, err := digest.Parse(last)
+	return name, d, err == nil
 }

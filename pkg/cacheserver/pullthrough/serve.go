@@ -26,8 +26,8 @@ type request struct {
 	// bare is the ResponseWriter from before Distribution wrapped it. Distribution's hides io.ReaderFrom, without which
 	// each byte is copied through the process.
 	bare http.ResponseWriter
-	// deadline is that of the client for what it is sent, once there is one.
-	deadline *http.ResponseController
+	// timeout is how long the client may take for the next piece.
+	timeout time.Duration
 	// client is its address.
 	client string
 	// fetched says that the upstream had to be asked for content.
@@ -36,22 +36,18 @@ type request struct {
 	path    string
 }
 
-// extend gives a client time to take what comes next. Small answers do without: the kernel takes them at once.
-func extend(ctx context.Context, timeout time.Duration) {
-	r := requestOf(ctx)
-	if r == nil {
-		return
+// extend gives a client time to take what comes next. Small answers do without, since they are sent when the handler has
+// returned, see Deadlines.
+func (r *request) extend() {
+	if r != nil {
+		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Now().Add(r.timeout)) // Where there are deadlines.
 	}
-	if r.deadline == nil {
-		r.deadline = http.NewResponseController(r.bare)
-	}
-	_ = r.deadline.SetWriteDeadline(time.Now().Add(timeout)) // Where there are deadlines.
 }
 
 // relax takes back what extend said.
-func relax(ctx context.Context) {
-	if r := requestOf(ctx); r != nil && r.deadline != nil {
-		_ = r.deadline.SetWriteDeadline(time.Time{})
+func (r *request) relax() {
+	if r != nil {
+		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Time{})
 	}
 }
 
@@ -68,21 +64,30 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
-// smallAnswer is what the buffer of a connection takes, whether the client reads or not.
-const smallAnswer = 64 << 10
+// smallAnswer is what net/http keeps with the header until the handler has returned.
+const smallAnswer = 2 << 10
 
 // pieceBytes is how much a client has to take within its timeout.
 const pieceBytes = 4 << 20
 
 // Handler wraps Distribution's application. It should be the innermost wrapper, or the others should keep the
-// io.ReaderFrom of the ResponseWriter that they pass on.
+// io.ReaderFrom of the ResponseWriter that they pass on. Deadlines belongs around it.
 func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
-		state := &request{bare: w, client: client, log: e.log, path: r.URL.Path}
-		ctx := context.WithValue(r.Context(), requestKey{}, state)
-		defer relax(ctx) // The connection may go on to other requests.
-		app.ServeHTTP(w, r.WithContext(ctx))
+		state := &request{bare: w, timeout: e.options.ClientTimeout, client: client, log: e.log, path: r.URL.Path}
+		app.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, state)))
+	})
+}
+
+// Deadlines gives clients a time to take the end of an answer, which net/http sends when the handler has returned: one that
+// does not read would keep its connection for ever. It takes back the deadlines that are set meanwhile.
+func (e *Engine) Deadlines(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := &request{bare: w, timeout: e.options.ClientTimeout}
+		state.relax() // Of the answer before.
+		next.ServeHTTP(w, r)
+		state.extend()
 	})
 }
 
@@ -96,16 +101,16 @@ var copyBuffers = sync.Pool{New: func() any {
 type bodyWriter struct {
 	http.ResponseWriter
 	ctx     context.Context
+	request *request
 	bare    io.Writer
-	timeout time.Duration
 	written int64
 	err     error
 }
 
-func (e *Engine) newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
-	b := &bodyWriter{ResponseWriter: w, ctx: ctx, bare: w, timeout: e.options.ClientTimeout}
-	if r := requestOf(ctx); r != nil {
-		b.bare = r.bare
+func newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
+	b := &bodyWriter{ResponseWriter: w, ctx: ctx, request: requestOf(ctx), bare: w}
+	if b.request != nil {
+		b.bare = b.request.bare
 	}
 	return b
 }
@@ -138,7 +143,7 @@ func (b *bodyWriter) copyTo(source io.Reader) (int64, error) {
 	if flusher, ok := b.bare.(http.Flusher); ok && err == nil {
 		flusher.Flush()
 	}
-	relax(b.ctx) // The time until the next part comes is not the client's.
+	b.request.relax() // The time until the next part comes is not the client's.
 	return n, err
 }
 
@@ -162,7 +167,7 @@ func (b *bodyWriter) copy(source io.Reader) (n int64, err error) {
 }
 
 func (b *bodyWriter) copyPiece(source io.Reader) (n int64, err error) {
-	extend(b.ctx, b.timeout)
+	b.request.extend()
 	if direct, ok := b.bare.(io.ReaderFrom); ok {
 		n, err = direct.ReadFrom(source)
 	} else {

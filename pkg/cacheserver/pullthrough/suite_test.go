@@ -93,7 +93,7 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 	}}
 	c.engine.Install(config)
 	c.app = handlers.NewApp(context.Background(), config)
-	c.server = httptest.NewServer(c.engine.Referrers("", c.engine.Handler(c.app)))
+	c.server = httptest.NewServer(c.engine.Deadlines(c.engine.Referrers(pullthrough.API{}, c.engine.Manifests(pullthrough.API{}, c.engine.Handler(c.app)))))
 	c.client = pull.NewClient(c.server.URL, &http.Transport{MaxIdleConnsPerHost: 64})
 }
 

@@ -263,6 +263,7 @@ func (s *tagService) List(ctx context.Context, limit int, last string) ([]string
 		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
 	}
 	page, err := call.Wait(ctx)
+	requestOf(ctx).extend()
 	switch {
 	case err != nil:
 		return s.listStored(ctx, limit, last, err)
