@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -258,5 +259,36 @@ var _ = Describe("Index", func() {
 	It("refuses to share its file with another process", func() {
 		_, err := index.Open(path, time.Now)
 		Expect(err).To(MatchError(index.ErrLocked))
+	})
+
+	It("takes no more memory after work on all of it", func() {
+		var found []index.Seen
+		var objects []digest.Digest
+		for i := range 5000 {
+			objects = append(objects, digest.FromString(fmt.Sprint(i)))
+			found = append(found, index.Seen{Digest: objects[i], Record: index.Record{Size: 1}})
+		}
+		ofFile := func() (resident int) {
+			maps, err := os.ReadFile("/proc/self/smaps")
+			Expect(err).NotTo(HaveOccurred())
+			_, mapping, ok := strings.Cut(string(maps), path)
+			Expect(ok).To(BeTrue())
+			_, mapping, _ = strings.Cut(mapping, "Rss:")
+			_, err = fmt.Sscan(mapping, &resident)
+			Expect(err).NotTo(HaveOccurred())
+			return resident
+		}
+		const few = 128 // KiB
+		Expect(x.Add(found)).To(Succeed())
+		Expect(ofFile()).To(BeNumerically("<", few))
+		Expect(x.AddLinks(index.Link{Kind: index.Layer, Repository: "library/app"}, objects)).To(Succeed())
+		Expect(ofFile()).To(BeNumerically("<", few))
+		visited := 0
+		Expect(x.Each(func(digest.Digest, index.Record) error {
+			visited++
+			return nil
+		})).To(Succeed())
+		Expect(visited).To(Equal(len(objects)))
+		Expect(ofFile()).To(BeNumerically("<", few))
 	})
 })

@@ -188,11 +188,13 @@ func (x *Index) Add(found []Seen) error {
 	if err == nil {
 		x.total.Add(added)
 	}
+	x.release()
 	return err
 }
 
 // AddLinks is AddLink for many objects of one repository.
 func (x *Index) AddLinks(link Link, objects []digest.Digest) error {
+	defer x.release()
 	return x.update(func(tx *bolt.Tx) error {
 		for _, d := range objects {
 			if err := tx.Bucket(bucketLinks).Put(linkKey(d, link), nil); err != nil {

@@ -140,6 +140,7 @@ func (x *Index) Each(visit func(d digest.Digest, record Record) error) error {
 		if err != nil {
 			return err
 		}
+		x.release()
 		for _, e := range entries {
 			if err := visit(e.digest, e.record); err != nil {
 				return err
