@@ -8,8 +8,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -73,7 +73,7 @@ func (e *Exec) For(ctx context.Context, _ string) (string, credentials.Credentia
 	return "", e.last, e.err
 }
 
-// run runs the command once. Its errors do not quote what the command said, which may be a secret.
+// run runs the command once. Nothing shows what the command said, which may be a secret: on its standard error, too.
 func (e *Exec) run(ctx context.Context) (credentials.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func (e *Exec) run(ctx context.Context) (credentials.Credential, error) {
 	case err != nil && ctx.Err() != nil:
 		return credentials.Credential{}, errors.New("the credential command did not end in time")
 	case err != nil:
-		return credentials.Credential{}, errors.New("the credential command gave no credential")
+		return credentials.Credential{}, fmt.Errorf("the credential command gave no credential; to see why, run: echo %s | %s get", e.Host, e.Command)
 	}
 	c := credentials.Credential{Username: answer.Username, Password: answer.Secret}
 	return c, check(c)
@@ -95,7 +95,6 @@ type program struct{ cmd *exec.Cmd }
 
 func newProgram(ctx context.Context, command string, args ...string) program {
 	cmd := exec.CommandContext(ctx, command, args...)
-	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = execWaitDelay

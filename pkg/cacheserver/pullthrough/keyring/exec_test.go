@@ -67,12 +67,24 @@ var _ = Describe("Exec", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(os.WriteFile(broken, nil, 0o600)).To(Succeed())
 		_, c, err := e.For(ctx, "a")
-		Expect(err).To(MatchError("the credential command gave no credential"), "what it said may be a secret")
+		Expect(err).To(MatchError(HavePrefix("the credential command gave no credential; to see why, run: echo registry.example.com | " + e.Command + " get")))
+		Expect(err).NotTo(MatchError(ContainSubstring("from-a-command")), "what it said may be a secret")
 		Expect(c).To(BeZero())
 		Expect(logged).To(gbytes.Say("gave no credential"))
 		Expect(os.Remove(broken)).To(Succeed())
 		_, _, err = e.For(ctx, "a")
 		Expect(err).NotTo(HaveOccurred())
+	})
+
+	It("does not show what the command says on its standard error", func(ctx context.Context) {
+		shown, err := os.Create(filepath.Join(dir, "shown"))
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(func(stderr *os.File) { os.Stderr = stderr }, os.Stderr)
+		os.Stderr = shown
+		_, _, err = helper("echo from-a-command >&2; exit 1", nil).For(ctx, "a")
+		Expect(err).To(HaveOccurred())
+		Expect(os.ReadFile(shown.Name())).To(BeEmpty())
+		Expect(logged.Contents()).NotTo(ContainSubstring("from-a-command"))
 	})
 
 	It("does not wait for a command that hangs", func(ctx context.Context) {
@@ -107,7 +119,7 @@ var _ = Describe("Exec", func() {
 
 	It("does not read without an end", func(ctx context.Context) {
 		_, _, err := helper("exec yes", nil).For(ctx, "a")
-		Expect(err).To(MatchError("the credential command gave no credential"))
+		Expect(err).To(MatchError(ContainSubstring("gave no credential")))
 	}, SpecTimeout(20*time.Second))
 
 	It("needs a command, and a whole credential", func(ctx context.Context) {

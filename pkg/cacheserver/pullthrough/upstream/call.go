@@ -204,7 +204,7 @@ func (c *Client) refusal(resp *http.Response, s *session) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return c.fail(Unauthorized, resp.StatusCode, cause)
 	case http.StatusTooManyRequests:
-		return c.rateLimited(max(c.limiter.wait(s), time.Second))
+		return c.rateLimited(max(c.limiter.wait(s), parseRetryAfter(resp.Header.Get("Retry-After"), c.now())))
 	}
 	return c.fail(Unavailable, resp.StatusCode, cause)
 }

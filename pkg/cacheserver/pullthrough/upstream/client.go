@@ -199,6 +199,8 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 	}
 	// Storage and token services can be down without the API, and then say nothing about it.
 	api := kind == info.kind
+	// What a redirect leads to elsewhere does not know the credential, and limits it no more than others.
+	elsewhere := req.Response != nil && !c.isAPI(req.URL)
 	begun, _ := req.Context().Value(begunKey{}).(time.Time)
 	if err != nil {
 		c.observer.Request(kind, 0, time.Since(begun))
@@ -209,11 +211,11 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 		return
 	}
 	c.observer.Request(kind, resp.StatusCode, time.Since(begun))
-	if resp.StatusCode == http.StatusTooManyRequests && info.session != nil {
+	if resp.StatusCode == http.StatusTooManyRequests && info.session != nil && !elsewhere {
 		c.limiter.block(info.session, resp)
 	}
 	// What is left to a credential on trial is nothing of those in use.
-	if limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit")); ok && info.session != nil && !info.session.trial {
+	if limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit")); ok && info.session != nil && !info.session.trial && !elsewhere {
 		if remaining, ok := parseLimit(resp.Header.Get("RateLimit-Remaining")); ok {
 			c.observer.Budget(info.session.scope, limit, remaining)
 		}

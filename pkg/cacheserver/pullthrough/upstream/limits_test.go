@@ -15,6 +15,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -52,6 +53,30 @@ var _ = Describe("Rate limits", func() {
 		}
 		Expect(c.Try(ctx, candidates, present)).To(Succeed())
 		Expect(seen.left).To(Equal(map[string]int64{"a": 1, "b": 2}))
+	})
+
+	It("of the storage that a redirect leads to are its own", func(ctx context.Context) {
+		seen := newObserver()
+		c, err := upstream.New(upstream.Options{
+			URL: "https://registry.example.com", Observer: seen, Timeouts: upstream.DefaultTimeouts,
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				switch {
+				case req.URL.Host == "storage.example.com":
+					return answer(req, http.StatusTooManyRequests, http.Header{
+						"Retry-After": {"60"}, "Ratelimit-Limit": {"5"}, "Ratelimit-Remaining": {"0"},
+					}), nil
+				case strings.Contains(req.URL.Path, "/blobs/"):
+					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://storage.example.com/blob"}}), nil
+				}
+				return answer(req, http.StatusOK, http.Header{}), nil
+			}),
+		})
+		Expect(err).NotTo(HaveOccurred())
+		_, err = c.FetchBlob(ctx, "a", digest.FromString("blob"), upstream.Position{})
+		Expect(err).To(And(HaveField("Reason", upstream.RateLimited), HaveField("RetryAfter", time.Minute)))
+		_, err = c.Resolve(ctx, "a", "v1")
+		Expect(err).NotTo(HaveOccurred(), "the registry itself limits nothing")
+		Expect(seen.left).To(BeEmpty())
 	})
 
 	It("last as long as the longest that was told", func(ctx context.Context) {
