@@ -70,7 +70,8 @@ type Index struct {
 	mu      sync.Mutex
 	pending map[digest.Digest]time.Time
 
-	total atomic.Int64
+	total    atomic.Int64
+	complete atomic.Bool
 }
 
 // Open opens the index in a file, or begins an empty one there. A file that is no index is put aside. Should the disk be
@@ -108,8 +109,28 @@ func (x *Index) reopen() error {
 		return err
 	}
 	x.total.Store(0)
+	x.complete.Store(takeComplete(db))
 	x.db.Store(db)
 	return nil
+}
+
+// takeComplete reports whether the file says that it is complete, and has it say so no longer: a crash may leave files
+// behind that the index knows as others.
+func takeComplete(db *bolt.DB) (complete bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			complete = false // The damage shows when the file is used.
+		}
+	}()
+	_ = db.View(func(tx *bolt.Tx) error {
+		complete = tx.Bucket(bucketMeta).Get(keyComplete) != nil
+		return nil
+	})
+	if complete { // Else there is nothing to write. On a full disk it goes on saying so.
+		_ = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyComplete) })
+	}
+	return complete
 }
 
 // Ready reports whether the index is open. Until it is, all calls fail.
@@ -175,28 +196,21 @@ func (x *Index) Close() error {
 		return nil
 	}
 	err := x.Flush()
+	if x.Complete() {
+		err = errors.Join(err, x.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyComplete, []byte{1}) }))
+	}
 	if db := x.db.Load(); db != nil {
 		err = errors.Join(err, db.Close())
 	}
 	return err
 }
 
-// Complete reports whether the index has once seen everything that was in the store.
-func (x *Index) Complete() bool {
-	complete := false
-	_ = x.view(func(tx *bolt.Tx) error {
-		complete = tx.Bucket(bucketMeta).Get(keyComplete) != nil
-		return nil
-	})
-	return complete
-}
+// Complete reports whether the index has seen everything that was in the store, and has been closed whenever it was open
+// since.
+func (x *Index) Complete() bool { return x.complete.Load() }
 
 // SetComplete notes that the index has seen everything that is in the store.
-func (x *Index) SetComplete() error {
-	return x.update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put(keyComplete, []byte{1})
-	})
-}
+func (x *Index) SetComplete() { x.complete.Store(true) }
 
 // Total is the size of all known objects, in bytes, once Measure has run.
 func (x *Index) Total() int64 { return x.total.Load() }

@@ -64,7 +64,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Put(image, record)).To(Succeed())
 		Expect(x.AddLink(image, index.Link{Kind: index.Manifest, Repository: "library/app"})).To(Succeed())
 		Expect(x.SetValidated("library/app", "v1", image)).To(Succeed())
-		Expect(x.SetComplete()).To(Succeed())
+		x.SetComplete()
 		reopen()
 		record.Used = now
 		got, ok := x.Get(image)
@@ -179,6 +179,20 @@ var _ = Describe("Index", func() {
 			return x.Forget(d)
 		})).To(Succeed())
 		Expect(seen).To(HaveLen(1100))
+	})
+
+	It("does not know whether it is complete after a crash", func() {
+		x.SetComplete()
+		reopen()
+		Expect(x.Complete()).To(BeTrue())
+		content, err := os.ReadFile(path)
+		Expect(err).NotTo(HaveOccurred())
+		crashed := filepath.Join(GinkgoT().TempDir(), "index.db")
+		Expect(os.WriteFile(crashed, content, 0o600)).To(Succeed())
+		left, err := index.Open(crashed, time.Now)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(left.Complete()).To(BeFalse())
+		Expect(left.Close()).To(Succeed())
 	})
 
 	It("puts a broken file aside and begins anew", func() {

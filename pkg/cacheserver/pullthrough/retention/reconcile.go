@@ -44,7 +44,8 @@ func (k *Keeper) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return k.Index.SetComplete()
+	k.Index.SetComplete()
+	return nil
 }
 
 func (k *Keeper) addBlobs(ctx context.Context) error {
