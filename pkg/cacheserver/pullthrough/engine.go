@@ -19,8 +19,8 @@
 // # Who may have what
 //
 // A blob or manifest is served from a repository if that repository links it, or if the upstream says that the
-// repository has it; a blob also if an image that the repository links needs it. So one repository's content does not
-// leak into another by its digest, and content that several share is fetched once.
+// repository has it; a blob also if an image that the repository links, and that the upstream sent as one, needs it. So
+// one repository's content does not leak into another by its digest, and content that several share is fetched once.
 //
 // # When the disk is full
 //

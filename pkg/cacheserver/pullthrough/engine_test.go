@@ -221,6 +221,46 @@ var _ = Describe("Engine", func() {
 		}
 	})
 
+	DescribeTable("takes no image for a proof that the upstream may have taken for something else", func(ctx context.Context, sentAs string) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		private := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push("team/private", "v1", upstreamsim.NewImage(private))
+		Expect(c.pull("team/private", "v1")).To(Succeed())
+		forged := upstreamsim.NewImage(private).Manifest
+		c.upstream.PushManifest("team/thief", "v1", upstreamsim.Content{MediaType: sentAs, Data: forged.Data})
+		manifest, layer := "/v2/team/thief/manifests/v1", "/v2/team/thief/blobs/"+private.Descriptor().Digest.String()
+		ask := func() {
+			GinkgoHelper()
+			response, body := get(ctx, c, manifest, http.Header{"Accept": {forged.MediaType}})
+			Expect(response.StatusCode).To(Equal(http.StatusOK))
+			Expect(response.Header.Get("Content-Type")).To(Equal(forged.MediaType))
+			Expect(body).To(Equal(forged.Data))
+			response, _ = get(ctx, c, layer, http.Header{})
+			Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+		}
+		ask()
+		c.stop()
+		known, err := index.Open(filepath.Join(c.root, "pullthrough/index.db"), time.Now)
+		Expect(err).NotTo(HaveOccurred())
+		var parents []digest.Digest
+		Expect(known.Parents(private.Descriptor().Digest, func(d digest.Digest) bool {
+			parents = append(parents, d)
+			return true
+		})).To(Succeed())
+		Expect(known.Close()).To(Succeed())
+		Expect(parents).To(ContainElement(forged.Descriptor().Digest), "its use keeps what it needs all the same")
+
+		By("not after a rebuild of the index either, when nothing tells any more how it was sent")
+		Expect(os.RemoveAll(filepath.Join(c.root, "pullthrough"))).To(Succeed())
+		c.start(nil)
+		Eventually(func() float64 { return c.value("storage_used_bytes") }).WithTimeout(15 * time.Second).Should(BeNumerically(">", mib))
+		ask()
+	},
+		Entry("an index", imagev1.MediaTypeImageIndex),
+		Entry("an artifact of its own type", "application/vnd.example"),
+		Entry("anything", "application/json"),
+	)
+
 	It("gives a repository no part in the fetch of another that it has no right to", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{BytesPerSecond: 2 * mib}, nil)
 		private := upstreamsim.NewLayer(1, mib)

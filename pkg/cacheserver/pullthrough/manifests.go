@@ -33,6 +33,8 @@ type storedManifest struct {
 	digest    digest.Digest
 	mediaType string
 	content   []byte
+	// proof says that the upstream sent it as what it is, see owns.
+	proof bool
 }
 
 // References implements distribution.Manifest.
@@ -199,7 +201,7 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 	if err != nil {
 		return storedManifest{}, &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: err.Error()}
 	}
-	m := storedManifest{digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content}
+	m := storedManifest{digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content, proof: fetched.MediaType == info.MediaType}
 	e.recent.put(repository, m)
 	if !e.tryStore(repository, m) {
 		e.metrics.Unstored.Inc()
@@ -247,7 +249,8 @@ func (e *Engine) describe(repository string, m storedManifest, info manifest.Inf
 		children = append(children, child.Digest)
 	}
 	record := index.Record{Size: int64(len(m.content)), Manifest: true, MediaType: m.mediaType}
-	if err := e.index.Introduce(m.digest, record, children, index.Link{Kind: index.Manifest, Repository: repository}); err != nil {
+	link := index.Link{Kind: index.Manifest, Repository: repository, Proof: m.proof}
+	if err := e.index.Introduce(m.digest, record, children, link); err != nil {
 		e.log.WithError(err).Warn("Could not record a manifest") // Reconcile will find it.
 	}
 }

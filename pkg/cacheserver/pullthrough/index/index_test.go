@@ -159,6 +159,24 @@ var _ = Describe("Index", func() {
 		Expect(x.Total()).To(BeZero())
 	})
 
+	It("keeps what a link proves, for its repository only, as long as it is known", func() {
+		proof := index.Link{Kind: index.Manifest, Repository: "a", Proof: true}
+		found := index.Link{Kind: index.Manifest, Repository: "a"}
+		other := index.Link{Kind: index.Manifest, Repository: "b"}
+		Expect(x.Introduce(image, index.Record{Manifest: true}, nil, other)).To(Succeed())
+		Expect(x.Proves("b", image)).To(BeFalse())
+		Expect(x.Introduce(image, index.Record{Manifest: true}, nil, proof)).To(Succeed())
+		Expect(x.AddLinks(found, []digest.Digest{image})).To(Succeed())
+		Expect(x.AddLinks(other, []digest.Digest{image})).To(Succeed())
+		reopen()
+		Expect(x.Proves("a", image)).To(BeTrue())
+		Expect(x.Proves("b", image)).To(BeFalse())
+		Expect(x.Links(image)).To(ConsistOf(found, other))
+		Expect(x.Forget(image)).To(Succeed())
+		Expect(x.AddLink(image, found)).To(Succeed())
+		Expect(x.Proves("a", image)).To(BeFalse())
+	})
+
 	It("adds what was found, and keeps what it knows", func() {
 		Expect(x.Put(image, index.Record{Size: 1, MediaType: "known"})).To(Succeed())
 		Expect(x.Add([]index.Seen{{Digest: image, Record: index.Record{Size: 2}}, {Digest: layer, Record: index.Record{Size: 3}}})).To(Succeed())

@@ -27,16 +27,47 @@ const (
 type Link struct {
 	Kind       Kind
 	Repository string
+	// Proof says that the upstream has sent a manifest from the repository as what it is, and so knows what it needs. It
+	// belongs to the link, since the same content may have been taken for something else in another repository. A manifest
+	// that another server stored, or that was stored before the index was lost, is no proof: nothing tells how it was sent.
+	// That costs one question for each blob that its repository has not served yet, and nothing of what can be served
+	// without the upstream, since what was served is linked, by Distribution's proxy as by this one.
+	Proof bool
 }
 
 // AddLink notes that a repository refers to an object.
 func (x *Index) AddLink(d digest.Digest, link Link) error {
-	return x.update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketLinks).Put(linkKey(d, link), nil)
-	})
+	return x.update(func(tx *bolt.Tx) error { return putLink(tx, d, link) })
 }
 
-// Links returns the repositories that refer to an object.
+// proof is the value of a link that is one.
+var proof = []byte{1}
+
+// putLink keeps a proof that is known already.
+func putLink(tx *bolt.Tx, d digest.Digest, link Link) error {
+	links, k := tx.Bucket(bucketLinks), linkKey(d, link)
+	if !link.Proof && links.Get(k) != nil {
+		return nil
+	}
+	var value []byte
+	if link.Proof {
+		value = proof
+	}
+	return links.Put(k, value)
+}
+
+// Proves reports whether a manifest proves that a repository has what it needs.
+func (x *Index) Proves(repository string, manifest digest.Digest) bool {
+	var proves bool
+	_ = x.view(func(tx *bolt.Tx) error {
+		value := tx.Bucket(bucketLinks).Get(linkKey(manifest, Link{Kind: Manifest, Repository: repository}))
+		proves = bytes.Equal(value, proof)
+		return nil
+	})
+	return proves
+}
+
+// Links returns the repositories that refer to an object, and does not tell proofs.
 func (x *Index) Links(d digest.Digest) ([]Link, error) {
 	var links []Link
 	err := x.view(func(tx *bolt.Tx) error {
@@ -77,7 +108,7 @@ func (x *Index) Introduce(d digest.Digest, record Record, children []digest.Dige
 		if err := tx.Bucket(bucketObjects).Put(key(d), record.encode()); err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketLinks).Put(linkKey(d, link), nil); err != nil {
+		if err := putLink(tx, d, link); err != nil {
 			return err
 		}
 		return putChildren(tx, d, children)
@@ -197,7 +228,7 @@ func (x *Index) AddLinks(link Link, objects []digest.Digest) error {
 	defer x.release()
 	return x.update(func(tx *bolt.Tx) error {
 		for _, d := range objects {
-			if err := tx.Bucket(bucketLinks).Put(linkKey(d, link), nil); err != nil {
+			if err := putLink(tx, d, link); err != nil {
 				return err
 			}
 		}
