@@ -103,6 +103,7 @@ type Engine struct {
 	lists     *coalesce.Group[string, []byte] // of referrers
 	recent    *recentManifests
 	fresh     freshTags
+	answers   tagAnswers
 	doubts    doubts
 
 	// fetches bounds the downloads at a time, unstored those of them that go through memory. Others are waiting.
@@ -149,6 +150,7 @@ func New(o Options) (*Engine, error) {
 		lists:     coalesce.New[string, []byte](),
 		recent:    newRecentManifests(recentBytes),
 		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
+		answers:   tagAnswers{tags: map[[2]string]digest.Digest{}},
 		doubts:    doubts{delivered: map[delivery]time.Time{}},
 		fetches:   make(chan struct{}, o.MaxFetches),
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),

@@ -101,7 +101,7 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 // movePatience is how long a client that could be served from the cache waits for the manifest that a tag has moved to.
 const movePatience = 10 * time.Second
 
-// follow has the manifest ready that a tag has moved to, and moves the tag then.
+// follow has the manifest ready that a tag has moved to, and moves the tag then, unless it has moved on since.
 func (e *Engine) follow(repository, tag string, d digest.Digest) *coalesce.Call[digest.Digest] {
 	call, _ := e.moves.Start(repository+":"+tag+"@"+d.String(), func(ctx context.Context) (digest.Digest, error) {
 		if _, err := e.manifest(ctx, repository, d); err != nil {
@@ -146,6 +146,7 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 			return "", err
 		}
 	}
+	moved := false
 	switch {
 	case d == "":
 		// Asking for the manifest at once saves a request, and tells the digest in any case.
@@ -155,20 +156,28 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 		}
 		d = m.digest
 	case d != cached:
-		e.follow(repository, tag, d)
-		return d, nil
+		moved = true
 	case !e.store.HasManifest(repository, d):
 		// It is in memory only, since there was no space for it. There may be some now.
 		if m, ok := e.recent.get(repository, d); ok {
 			e.tryStore(repository, m)
 		}
 	}
-	e.setTag(repository, tag, d)
+	e.answers.put(repository, tag, d)
+	if moved {
+		e.follow(repository, tag, d)
+	} else {
+		e.setTag(repository, tag, d)
+	}
 	return d, nil
 }
 
-// setTag notes that the upstream has just said where a tag leads.
+// setTag notes where a tag leads, if that is the upstream's last answer and not noted yet.
 func (e *Engine) setTag(repository, tag string, d digest.Digest) {
+	defer e.answers.locks.Lock(repository + ":" + tag)()
+	if !e.answers.take(repository, tag, d) {
+		return
+	}
 	err := e.store.SetTag(repository, tag, d)
 	if err != nil && !store.IsFull(err) {
 		e.log.WithError(err).WithField("repository", repository).Warn("Could not store a tag")

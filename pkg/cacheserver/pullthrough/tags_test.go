@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -105,6 +107,43 @@ var _ = Describe("Tags", func() {
 		later.Store(int64(4 * time.Second))
 		Eventually(ctx, func() (digest.Digest, error) { return c.client.Head(ctx, name, "v1") }).ShouldNot(Equal(first))
 		Expect(c.value("upstream_up")).To(BeEquivalentTo(1))
+	}, SpecTimeout(20*time.Second))
+
+	It("do not go back when a slower move ends after a later one", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		slow, latest := upstreamsim.RandomImage(2, 1, 100), upstreamsim.RandomImage(3, 1, 100)
+		asked, released := make(chan struct{}), make(chan struct{})
+		release := sync.OnceFunc(func() { close(released) })
+		remote, err := url.Parse(c.upstream.URL())
+		Expect(err).NotTo(HaveOccurred())
+		direct := httputil.NewSingleHostReverseProxy(remote)
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, slow.Digest().String()) {
+				close(asked)
+				<-released
+			}
+			direct.ServeHTTP(w, r)
+		}))
+		DeferCleanup(proxy.Close)
+		DeferCleanup(release)
+		c.restart(func(o *pullthrough.Options) { o.RemoteURL, o.Patience = proxy.URL, time.Minute })
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
+		_, err = c.client.Head(ctx, name, "v1")
+		Expect(err).NotTo(HaveOccurred())
+
+		c.upstream.Push(name, "v1", slow)
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			defer GinkgoRecover()
+			Expect(c.client.Head(ctx, name, "v1")).To(Equal(slow.Digest()), "as the upstream said when it was asked")
+		})
+		Eventually(ctx, asked).Should(BeClosed())
+		c.upstream.Push(name, "v1", latest)
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(latest.Digest()))
+		release()
+		waiting.Wait()
+		c.upstream.Refuse()
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(latest.Digest()))
 	}, SpecTimeout(20*time.Second))
 
 	It("stay where they were when the new image cannot be had", func(ctx context.Context) {

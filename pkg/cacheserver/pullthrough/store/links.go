@@ -118,7 +118,7 @@ func (s *Store) RemoveTag(repository, tag string) error {
 }
 
 func (s *Store) lockTag(repository, tag string) (unlock func()) {
-	return s.tags.lock(repository + ":" + tag)
+	return s.tags.Lock(repository + ":" + tag)
 }
 
 func (s *Store) link(path string, d digest.Digest) error {

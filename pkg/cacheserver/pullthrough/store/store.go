@@ -54,7 +54,7 @@ type Store struct {
 	disk Disk
 	// contents keep the commit and the removal of the same digest apart, tags the moves and the removal of the same tag.
 	// Who holds a lock of contents may take one of tags.
-	contents, tags locks
+	contents, tags Locks
 	// tree keeps the creation of a directory together with its first use apart from the removal of empty ones.
 	tree sync.RWMutex
 	// uploads are the directories of those that are going on.
@@ -102,13 +102,14 @@ func (s *Store) Space() (Space, error) { return s.disk.Space(s.root) }
 
 // Lock keeps everybody else from committing or removing the content of a digest until the result is called.
 func (s *Store) Lock(d digest.Digest) (unlock func()) {
-	return s.contents.lock(d.Encoded())
+	return s.contents.Lock(d.Encoded())
 }
 
-// locks are as good as one for each key.
-type locks [lockCount]sync.Mutex
+// Locks are as good as one for each key.
+type Locks [lockCount]sync.Mutex
 
-func (l *locks) lock(key string) (unlock func()) {
+// Lock keeps everybody else from locking the key until the result is called.
+func (l *Locks) Lock(key string) (unlock func()) {
 	lock := &l[maphash.String(lockSeed, key)%lockCount]
 	lock.Lock()
 	return lock.Unlock
