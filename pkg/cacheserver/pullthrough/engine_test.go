@@ -548,6 +548,25 @@ var _ = Describe("Engine", func() {
 		})
 	})
 
+	It("fetches a manifest that rots once, without an index either", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.pull(name, "v1")).To(Succeed())
+		c.stop()
+		Expect(os.RemoveAll(filepath.Join(c.root, "pullthrough"))).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(c.root, "pullthrough"), []byte("no directory for an index"), 0o600)).To(Succeed())
+		Expect(os.WriteFile(blobPath(c.root, image.Digest().Encoded()), []byte("rot"), 0o600)).To(Succeed())
+		c.upstream.ResetCounters()
+		for range 2 {
+			c.start(nil)
+			_, err := c.client.Manifest(ctx, name, image.Digest().String())
+			Expect(err).NotTo(HaveOccurred())
+			Expect(c.upstream.Counters().Total(upstreamsim.ManifestGet)).To(Equal(1))
+			c.stop()
+		}
+	})
+
 	It("rebuilds a lost index while it serves", func() {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
 		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 2, mib))

@@ -6,7 +6,7 @@
 //
 // What was not used for the time to live is removed, and when the volume fills up, what was not used for longest. A
 // use of an image is a use of all that it needs (see package index), so an object never goes before the last image
-// that needs it does. Removal takes the links and the content, so that the space is given back.
+// that needs it does. Removal takes the content and the links, so that the space is given back.
 //
 // All of it happens in the background, from knowledge that survives restarts; changed settings hold for what is there
 // already.
@@ -171,16 +171,16 @@ func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (
 	if reason != Corrupt && (!known || k.Busy(d)) || !unusedSince.IsZero() && record.Used.After(unusedSince) {
 		return 0, nil
 	}
-	links, err := k.Index.Links(d)
-	if err != nil {
+	// The content goes first: what is wrong has to go even if the index cannot tell yet what links it. Such links lead
+	// nowhere then, which reads as a miss, and Reconcile removes them.
+	if err := k.Store.RemoveBlob(d); err != nil {
 		return 0, err
 	}
+	links, err := k.Index.Links(d)
 	for _, link := range links {
-		if err := k.unlink(d, link); err != nil {
-			return 0, err
-		}
+		err = errors.Join(err, k.unlink(d, link))
 	}
-	if err := k.Store.RemoveBlob(d); err != nil {
+	if err != nil {
 		return 0, err
 	}
 	kind := metrics.Blob

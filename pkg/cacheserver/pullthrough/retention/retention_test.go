@@ -284,4 +284,25 @@ var _ = Describe("Keeper", func() {
 		record, _ := known.Get(good)
 		Expect(record.Verified).To(BeTemporally("~", now, time.Millisecond))
 	})
+
+	It("removes what is wrong even when it does not know yet what links it", func(ctx context.Context) {
+		layer, image := put("layer", index.Layer), put("image", index.Manifest)
+		obstacle := filepath.Join(files.Root(), "obstacle")
+		Expect(os.WriteFile(obstacle, nil, 0o600)).To(Succeed())
+		late, err := index.Open(filepath.Join(obstacle, "index.db"), func() time.Time { return now })
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(func() { Expect(late.Close()).To(Succeed()) })
+		Expect(late.Ready()).To(BeFalse())
+		keeper.Index = late
+
+		for _, d := range []digest.Digest{layer, image} {
+			Expect(keeper.Remove(d, retention.Corrupt)).NotTo(Succeed(), "its links are still there")
+			Expect(stored(d)).To(BeFalse())
+		}
+		Expect(os.Remove(obstacle)).To(Succeed())
+		Expect(late.Reopen()).To(Succeed())
+		Expect(keeper.Reconcile(ctx)).To(Succeed())
+		Expect(files.HasLayer(repository, layer)).To(BeFalse())
+		Expect(files.HasManifest(repository, image)).To(BeFalse())
+	})
 })
