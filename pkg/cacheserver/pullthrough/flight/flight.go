@@ -7,7 +7,8 @@
 // A flight is the work that makes an object available: a download into the store, or the verification of a file that
 // is on disk already. It belongs to nobody: readers come and go, each at its own pace, and each gets every byte from
 // the first, however late it came. The bytes are in a file that grows, of which each reader holds a descriptor of its
-// own, so that the kernel can send from it and memory does not depend on the number of readers.
+// own, so that the kernel can send from it and memory does not depend on the number of readers. The flight holds one as
+// long as it has readers, for those that have not opened theirs when the file is removed, since it could not be stored.
 //
 // The last byte of whatever a reader asked for is held back until the whole object has been verified. So a reader
 // whose object turns out to be wrong is left with an answer that is visibly incomplete.
@@ -52,7 +53,8 @@ type Flight struct {
 	begun    bool
 	size     int64
 	open     func() (*os.File, error)
-	inFile   int64 // bytes that the file holds
+	kept     *os.File // for readers that cannot open the file any more
+	inFile   int64    // bytes that the file holds
 	window   *window
 	verified bool
 	done     bool
@@ -85,9 +87,13 @@ func newFlight(owner string, grace, stall time.Duration, cancel context.CancelCa
 // Begin announces the size of the object, or Unknown, and how a reader opens the file that holds it. Open may be nil
 // if there is no file; then all bytes go by Pass.
 func (f *Flight) Begin(size int64, open func() (*os.File, error)) {
+	var kept *os.File
+	if open != nil {
+		kept, _ = open() // Readers will meet the error, too, if it lasts.
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.begun, f.size, f.open = true, size, open
+	f.begun, f.size, f.open, f.kept = true, size, open, kept
 	f.wake()
 }
 
@@ -138,7 +144,16 @@ func (f *Flight) finish(err error) {
 	}
 	f.done, f.err = true, err
 	f.stopTimers()
+	f.letGo()
 	f.wake()
+}
+
+// letGo closes the file when nobody can need it any more. The caller holds mu.
+func (f *Flight) letGo() {
+	if f.kept != nil && f.done && len(f.readers) == 0 {
+		_ = f.kept.Close() // It was only read.
+		f.kept = nil
+	}
 }
 
 func (f *Flight) stopTimers() {
@@ -195,6 +210,7 @@ func (f *Flight) leave(r *Reader) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.readers, r)
+	f.letGo()
 	if f.window != nil {
 		f.wake()
 	}

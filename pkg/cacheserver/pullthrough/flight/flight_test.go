@@ -116,6 +116,21 @@ func (c *collector) Len() int {
 	return c.bytes.Len()
 }
 
+// openFiles are the files that this process holds open.
+func openFiles() []string {
+	GinkgoHelper()
+	const dir = "/proc/self/fd"
+	entries, err := os.ReadDir(dir)
+	Expect(err).NotTo(HaveOccurred())
+	var files []string
+	for _, entry := range entries {
+		if file, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
 func read(ctx context.Context, r *flight.Reader, n int) ([]byte, error) {
 	var c collector
 	_, err := r.Copy(ctx, &c, 0, int64(n))
@@ -163,6 +178,25 @@ var _ = Describe("Flight", func() {
 		s.verdict <- nil
 		done.Wait()
 	})
+
+	DescribeTable("keeps what it brought for a reader that has joined, and no longer", func(ctx context.Context, fits int) {
+		s := newSource(400_000)
+		s.fits = fits
+		reader, idle := start(s), start(s)
+		close(s.steps)
+		s.verdict <- nil
+		Eventually(group.Active).WithArguments(key).Should(BeFalse())
+		Expect(os.Remove(s.path)).To(Succeed()) // as when it cannot be stored
+		content, err := read(ctx, reader, len(s.content))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(content, s.content)).To(BeTrue())
+		Expect(reader.Close()).To(Succeed())
+		Expect(idle.Close()).To(Succeed())
+		Expect(openFiles()).NotTo(ContainElement(HavePrefix(s.path)))
+	},
+		Entry("in the file", 0),
+		Entry("in the file and the window", 100_000),
+	)
 
 	DescribeTable("holds back the last byte until the verdict, and for good if that is bad", func(ctx context.Context, pass, unsized bool) {
 		s := newSource(200_000)

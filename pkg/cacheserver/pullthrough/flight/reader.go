@@ -105,13 +105,18 @@ func (r *Reader) available(ctx context.Context, offset, n int64) (int64, error) 
 // copyPart copies bytes that have arrived, from the file as far as that goes, else from the window.
 func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	r.flight.mu.Lock()
-	inFile, open := r.flight.inFile, r.flight.open
+	inFile, open, kept := r.flight.inFile, r.flight.open, r.flight.kept
 	r.flight.mu.Unlock()
 	if offset >= inFile {
 		return r.copyWindow(w, offset, n)
 	}
+	n = min(n, inFile-offset, pieceBytes)
 	if r.file == nil {
 		file, err := open()
+		if err != nil && kept != nil {
+			// All readers share its position, so the kernel cannot send from it.
+			return io.Copy(w, io.NewSectionReader(kept, offset, n))
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -120,7 +125,7 @@ func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	if _, err := r.file.Seek(offset, io.SeekStart); err != nil {
 		return 0, err
 	}
-	return io.Copy(w, &io.LimitedReader{R: r.file, N: min(n, inFile-offset, pieceBytes)})
+	return io.Copy(w, &io.LimitedReader{R: r.file, N: n})
 }
 
 // wait returns when ready says so, or when that can no longer be. Ready is called with the flight locked.
