@@ -167,8 +167,22 @@ func Parse(options map[string]any) (Options, error) {
 // take sets what options name.
 func (o *Options) take(options map[string]any) error {
 	r := &reader{}
-	lowGiven := false
-	fields := map[string]func(any){
+	known := o.fields(r)
+	for name, value := range options {
+		r.field(name, value, known)
+	}
+	if !r.lowGiven {
+		o.LowWatermark = min(o.LowWatermark, o.HighWatermark)
+	}
+	return errors.Join(r.errs...)
+}
+
+// fields are how options are read, by name: a func(any), or the fields of a section.
+type fields map[string]any
+
+// fields are all that there are.
+func (o *Options) fields(r *reader) fields {
+	return fields{
 		"remoteurl":         r.text(&o.RemoteURL),
 		"rootdirectory":     r.text(&o.RootDirectory),
 		"ttl":               r.duration(&o.TTL),
@@ -180,65 +194,61 @@ func (o *Options) take(options map[string]any) error {
 		"graceperiod":       r.duration(&o.GracePeriod),
 		"retries":           r.number(func(n float64) { o.Retries = int(n) }),
 		"maxfetches":        r.number(func(n float64) { o.MaxFetches = int(n) }),
-		"timeouts": r.section(map[string]func(any){
+		"timeouts": fields{
 			"connect":   r.duration(&o.Timeouts.Connect),
 			"firstbyte": r.duration(&o.Timeouts.FirstByte),
 			"idle":      r.duration(&o.Timeouts.Idle),
 			"minrate":   r.number(func(n float64) { o.Timeouts.MinRate = int64(n) }),
 			"client":    r.duration(&o.ClientTimeout),
-		}),
-		"watermarks": r.section(map[string]func(any){
+		},
+		"watermarks": fields{
 			"high": r.number(func(n float64) { o.HighWatermark = n / 100 }),
-			"low":  r.number(func(n float64) { o.LowWatermark, lowGiven = n/100, true }),
-		}),
-		"scrub": r.section(map[string]func(any){
+			"low":  r.number(func(n float64) { o.LowWatermark, r.lowGiven = n/100, true }),
+		},
+		"scrub": fields{
 			"interval": r.duration(&o.ScrubInterval),
 			"rate":     r.number(func(n float64) { o.ScrubRate = int64(n) }),
-		}),
+		},
 	}
-	for name, value := range options {
-		r.field(name, value, fields)
-	}
-	if !lowGiven {
-		o.LowWatermark = min(o.LowWatermark, o.HighWatermark)
-	}
-	return errors.Join(r.errs...)
 }
 
 // reader reads what a YAML parser made of options, and collects what is wrong with it.
 type reader struct {
 	path []string
 	errs []error
+	// lowGiven says that there is a low watermark.
+	lowGiven bool
 }
 
-func (r *reader) field(name string, value any, fields map[string]func(any)) {
+func (r *reader) field(name string, value any, known fields) {
 	r.path = append(r.path, name)
 	defer func() { r.path = r.path[:len(r.path)-1] }()
-	if read, ok := fields[name]; ok {
-		read(value)
-		return
+	switch field := known[name].(type) {
+	case func(any):
+		field(value)
+	case fields:
+		r.section(value, field)
+	default:
+		r.wrong("is unknown")
 	}
-	r.wrong("is unknown")
 }
 
 func (r *reader) wrong(what string) {
 	r.errs = append(r.errs, fmt.Errorf("%s %s", strings.Join(r.path, "."), what))
 }
 
-func (r *reader) section(fields map[string]func(any)) func(any) {
-	return func(value any) {
-		switch section := value.(type) {
-		case map[any]any:
-			for name, value := range section {
-				r.field(fmt.Sprint(name), value, fields)
-			}
-		case map[string]any:
-			for name, value := range section {
-				r.field(name, value, fields)
-			}
-		default:
-			r.wrong("must have fields")
+func (r *reader) section(value any, known fields) {
+	switch section := value.(type) {
+	case map[any]any:
+		for name, value := range section {
+			r.field(fmt.Sprint(name), value, known)
 		}
+	case map[string]any:
+		for name, value := range section {
+			r.field(name, value, known)
+		}
+	default:
+		r.wrong("must have fields")
 	}
 }
 
