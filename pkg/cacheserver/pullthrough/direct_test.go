@@ -133,7 +133,7 @@ var _ = Describe("Clients that do not read", func() {
 	fill := func(address, request string) error {
 		connection, err := net.Dial("tcp", address)
 		Expect(err).NotTo(HaveOccurred())
-		defer connection.Close() //nolint:errcheck // It has ended.
+		defer connection.Close()
 		Expect(connection.SetDeadline(time.Now().Add(20 * time.Second))).To(Succeed())
 		many := []byte(strings.Repeat(request, 1000))
 		for {
