@@ -129,7 +129,10 @@ func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle}).DialContext,
 		TLSHandshakeTimeout:    timeouts.Connect,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{
+			RootCAs: roots, MinVersion: tls.VersionTLS12,
+			ClientSessionCache: tls.NewLRUClientSessionCache(0), // Each layer that is fetched may take a connection.
+		},
 		ResponseHeaderTimeout:  timeouts.FirstByte,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true, // A digest is that of the bytes as they are.
