@@ -13,11 +13,11 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// binary is the path of registry-cache-server, built from these sources.
+// binary is the path of registry-cache-server, built from these sources with the race detector.
 var binary string
 
 var _ = SynchronizedBeforeSuite(func() []byte {
-	path, err := gexec.Build("github.com/larder-project/larder/cmd/registry-cache-server")
+	path, err := gexec.BuildWithEnvironment("github.com/larder-project/larder/cmd/registry-cache-server", []string{"CGO_ENABLED=1"}, "-race")
 	Expect(err).NotTo(HaveOccurred())
 	return []byte(path)
 }, func(path []byte) {

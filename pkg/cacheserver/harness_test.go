@@ -195,6 +195,7 @@ func (w *world) command(c config.Config, env ...string) (*gexec.Session, string)
 
 	command := exec.Command(binary, "serve", configFile)
 	command.Env = append([]string{
+		"GORACE=halt_on_error=1",
 		"SSL_CERT_FILE=" + w.caFile(),
 		"REGISTRY_HTTP_ADDR=127.0.0.1:0",
 		"REGISTRY_HTTP_DEBUG_ADDR=127.0.0.1:0",

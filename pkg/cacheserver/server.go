@@ -62,6 +62,8 @@ type Server struct {
 type endpoint struct {
 	*http.Server
 	listener net.Listener
+	// secure says that there is a TLSConfig. A server that serves sets one of its own.
+	secure bool
 }
 
 // New sets up a server and binds its addresses. The configuration is one that Load returned.
@@ -93,7 +95,7 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 	app.RegisterHealthChecks(checks)
 
 	s.api.Server = newHTTPServer(engine.Deadlines(newHandler(config, registryHandler(config, app, engine), checks)))
-	s.api.TLSConfig = tlsConfig
+	s.api.TLSConfig, s.api.secure = tlsConfig, tlsConfig != nil
 	s.api.Protocols = protocols(config.HTTP)
 	if s.api.listener, err = net.Listen("tcp", config.HTTP.Addr); err != nil {
 		return nil, fmt.Errorf("http.addr: %w", err)
@@ -131,7 +133,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	logrus.WithFields(logrus.Fields{
 		"address":      s.Addr(),
 		"debugAddress": s.DebugAddr(),
-		"tls":          s.api.TLSConfig != nil,
+		"tls":          s.api.secure,
 	}).Info("Serving")
 
 	select {
@@ -167,7 +169,7 @@ func (s *Server) close() error {
 
 func (e *endpoint) serve() error {
 	serve := e.Serve
-	if e.TLSConfig != nil {
+	if e.secure {
 		serve = func(listener net.Listener) error { return e.ServeTLS(listener, "", "") }
 	}
 	if err := serve(e.listener); !errors.Is(err, http.ErrServerClosed) {

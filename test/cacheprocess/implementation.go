@@ -19,6 +19,8 @@ type Implementation struct {
 	// Name is Stock or Ours.
 	Name   string
 	Binary string
+	// Race says that it has the race detector, and ends at a race.
+	Race bool
 }
 
 // The names of the implementations.
@@ -43,6 +45,14 @@ var sources = map[string]source{
 // dev/bin. LARDER_STOCK_REGISTRY and LARDER_CACHE_SERVER name ready binaries
 // instead.
 func Build(ctx context.Context, name string) (Implementation, error) {
+	return build(ctx, name, false)
+}
+
+// BuildRace builds our implementation with the race detector, which takes
+// several times the memory.
+func BuildRace(ctx context.Context) (Implementation, error) { return build(ctx, Ours, true) }
+
+func build(ctx context.Context, name string, race bool) (Implementation, error) {
 	from, ok := sources[name]
 	if !ok {
 		return Implementation{}, fmt.Errorf("no implementation is named %q", name)
@@ -55,13 +65,17 @@ func Build(ctx context.Context, name string) (Implementation, error) {
 		return Implementation{}, err
 	}
 	binary := filepath.Join(root, "dev", "bin", name+"-registry-cache")
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, from.pkg)
+	arguments, cgo := []string{"build", "-trimpath"}, "0"
+	if race {
+		binary, arguments, cgo = binary+"-race", append(arguments, "-race"), "1"
+	}
+	command := exec.CommandContext(ctx, "go", append(arguments, "-o", binary, from.pkg)...)
 	command.Dir = filepath.Join(root, from.module)
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	command.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if output, err := command.CombinedOutput(); err != nil {
 		return Implementation{}, fmt.Errorf("building %s: %w\n%s", name, err, output)
 	}
-	return Implementation{Name: name, Binary: binary}, nil
+	return Implementation{Name: name, Binary: binary, Race: race}, nil
 }
 
 func repositoryRoot(ctx context.Context) (string, error) {

@@ -97,6 +97,9 @@ func (s *Server) Launch() error {
 
 	command := exec.Command(s.Implementation.Binary, "serve", s.configFile())
 	command.Env = append(os.Environ(), "SSL_CERT_FILE="+s.identity.CertificateFile, "OTEL_TRACES_EXPORTER=none")
+	if s.Implementation.Race {
+		command.Env = append(command.Env, "GORACE=halt_on_error=1")
+	}
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {

@@ -22,11 +22,6 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-func cut(s string) (before, after string) {
-	before, after, _ = strings.Cut(s, "\n")
-	return before, after
-}
-
 // state is what the cache knows when it is asked.
 type state string
 

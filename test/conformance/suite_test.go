@@ -6,6 +6,7 @@ package conformance
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"testing"
 	"time"
@@ -27,13 +28,15 @@ const implementationVariable = "LARDER_CONFORMANCE_IMPLEMENTATION"
 var implementation cacheprocess.Implementation
 
 var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
-	name := os.Getenv(implementationVariable)
-	if name == "" {
-		name = cacheprocess.Ours
+	build := cacheprocess.BuildRace
+	if name := os.Getenv(implementationVariable); name != "" {
+		build = func(ctx context.Context) (cacheprocess.Implementation, error) { return cacheprocess.Build(ctx, name) }
 	}
-	built, err := cacheprocess.Build(ctx, name)
+	built, err := build(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	return []byte(built.Name + "\n" + built.Binary)
+	encoded, err := json.Marshal(built)
+	Expect(err).NotTo(HaveOccurred())
+	return encoded
 }, func(encoded []byte) {
-	implementation.Name, implementation.Binary = cut(string(encoded))
+	Expect(json.Unmarshal(encoded, &implementation)).To(Succeed())
 }, NodeTimeout(10*time.Minute))

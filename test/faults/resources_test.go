@@ -24,8 +24,8 @@ import (
 var _ = Describe("resources", func() {
 	put(
 		fault{name: "100 clients give up on a hanging upstream: nothing stays behind", stock: stockVaries, check: clientsGiveUp},
-		fault{name: "200 images at once: under 64 MiB of memory", stock: stockFails, check: manyImages},
-		fault{name: "a manifest of 32 MiB: refused, under 96 MiB of memory", stock: stockVaries, check: hugeManifest},
+		fault{name: "200 images at once: under 64 MiB of memory", stock: stockFails, check: manyImages, memory: true},
+		fault{name: "a manifest of 32 MiB: refused, under 96 MiB of memory", stock: stockVaries, check: hugeManifest, memory: true},
 	)
 })
 

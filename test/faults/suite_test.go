@@ -6,6 +6,7 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -23,8 +24,12 @@ func TestFaults(t *testing.T) {
 }
 
 // implementations are those that the faults are put to. The environment
-// variable LARDER_FAULTS_IMPLEMENTATIONS limits them.
-var implementations []cacheprocess.Implementation
+// variable LARDER_FAULTS_IMPLEMENTATIONS limits them. Raced is ours with the
+// race detector.
+var (
+	implementations []cacheprocess.Implementation
+	raced           cacheprocess.Implementation
+)
 
 func implementationNames() []string {
 	if names := os.Getenv("LARDER_FAULTS_IMPLEMENTATIONS"); names != "" {
@@ -35,17 +40,19 @@ func implementationNames() []string {
 
 // The first process builds, the others only look up what was built.
 var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
-	names := implementationNames()
-	binaries := make([]string, 0, len(names))
-	for _, name := range names {
-		implementation, err := cacheprocess.Build(ctx, name)
+	built, err := cacheprocess.BuildRace(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	all := []cacheprocess.Implementation{built}
+	for _, name := range implementationNames() {
+		built, err := cacheprocess.Build(ctx, name)
 		Expect(err).NotTo(HaveOccurred())
-		binaries = append(binaries, implementation.Binary)
+		all = append(all, built)
 	}
-	return []byte(strings.Join(binaries, "\n"))
-}, func(_ context.Context, binaries []byte) {
-	names := implementationNames()
-	for i, binary := range strings.Split(string(binaries), "\n") {
-		implementations = append(implementations, cacheprocess.Implementation{Name: names[i], Binary: binary})
-	}
+	encoded, err := json.Marshal(all)
+	Expect(err).NotTo(HaveOccurred())
+	return encoded
+}, func(_ context.Context, encoded []byte) {
+	var all []cacheprocess.Implementation
+	Expect(json.Unmarshal(encoded, &all)).To(Succeed())
+	raced, implementations = all[0], all[1:]
 }, NodeTimeout(10*time.Minute))

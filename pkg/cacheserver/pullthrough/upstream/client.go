@@ -126,9 +126,9 @@ func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
 		return nil, err
 	}
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle}).DialContext,
-		TLSHandshakeTimeout:    timeouts.Connect,
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle}).DialContext,
+		TLSHandshakeTimeout: timeouts.Connect,
 		TLSClientConfig: &tls.Config{
 			RootCAs: roots, MinVersion: tls.VersionTLS12,
 			ClientSessionCache: tls.NewLRUClientSessionCache(0), // Each layer that is fetched may take a connection.
