@@ -17,14 +17,14 @@ import (
 
 // owns reports whether a repository may serve a blob without asking the upstream: because it has been served from
 // there, or because an image that the repository has needs it. Registries take an image only when they have what it
-// needs. An index proves nothing, since many registries take one whatever it lists, and neither does what is an image by
-// its content only: a registry that was told of something else has not looked for its layers.
+// needs. An index proves nothing, since many registries take one whatever it lists, and neither does what is an image to
+// some readers only: a registry that took it for something else has not looked for its layers.
 func (e *Engine) owns(repository string, d digest.Digest) bool {
 	if e.store.HasLayer(repository, d) {
 		return true
 	}
 	for image := range e.imagesThatNeed(repository, d) {
-		if !e.index.Proves(repository, image) {
+		if !e.index.Manifest(repository, image).Proof {
 			continue
 		}
 		if _, err := e.store.StatBlob(d); err == nil {

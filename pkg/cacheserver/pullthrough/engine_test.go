@@ -261,6 +261,68 @@ var _ = Describe("Engine", func() {
 		Entry("anything", "application/json"),
 	)
 
+	Describe("Manifests that do not say what they are", func() {
+		const example = "application/vnd.example"
+		var (
+			c       *cache
+			private upstreamsim.Image
+		)
+		untyped := func(content upstreamsim.Content) upstreamsim.Content {
+			GinkgoHelper()
+			var document map[string]any
+			Expect(json.Unmarshal(content.Data, &document)).To(Succeed())
+			delete(document, "mediaType")
+			data, err := json.Marshal(document)
+			Expect(err).NotTo(HaveOccurred())
+			return upstreamsim.Content{MediaType: content.MediaType, Data: data}
+		}
+		typeIn := func(ctx context.Context, repository string) string {
+			GinkgoHelper()
+			response, _ := get(ctx, c, "/v2/"+repository+"/manifests/v1", http.Header{"Accept": {example, imagev1.MediaTypeImageManifest, imagev1.MediaTypeImageIndex}})
+			Expect(response.StatusCode).To(Equal(http.StatusOK))
+			return response.Header.Get("Content-Type")
+		}
+		statusOfLayer := func(ctx context.Context, repository string) int {
+			GinkgoHelper()
+			response, _ := get(ctx, c, "/v2/"+repository+"/blobs/"+private.Layers()[0].Descriptor().Digest.String(), http.Header{})
+			return response.StatusCode
+		}
+
+		BeforeEach(func(ctx context.Context) {
+			c = newCache(GinkgoT(), upstreamsim.Options{}, nil)
+			private = upstreamsim.RandomImage(1, 1, mib)
+			private.Manifest = untyped(private.Manifest)
+			c.upstream.Push("team/private", "v1", private)
+		})
+
+		It("are in each repository what they were sent as, and no proof", func(ctx context.Context) {
+			c.upstream.PushManifest("team/thief", "v1", upstreamsim.Content{MediaType: example, Data: private.Manifest.Data})
+			Expect(typeIn(ctx, "team/thief")).To(Equal(example))
+			Expect(c.pull("team/private", "v1")).To(Succeed())
+			Expect(statusOfLayer(ctx, "team/thief")).To(Equal(http.StatusNotFound))
+
+			c.restart(nil)
+			Expect(typeIn(ctx, "team/private")).To(Equal(imagev1.MediaTypeImageManifest))
+			Expect(typeIn(ctx, "team/thief")).To(Equal(example))
+		})
+
+		It("prove nothing by what they are elsewhere", func(ctx context.Context) {
+			Expect(c.pull("team/private", "v1")).To(Succeed())
+			own := upstreamsim.RandomImage(2, 1, 100)
+			var document map[string]any
+			Expect(json.Unmarshal(untyped(own.Manifest).Data, &document)).To(Succeed())
+			document["manifests"] = []imagev1.Descriptor{private.Layers()[0].Descriptor()}
+			both, err := json.Marshal(document)
+			Expect(err).NotTo(HaveOccurred())
+			own.Manifest = upstreamsim.Content{MediaType: imagev1.MediaTypeImageManifest, Data: both}
+			c.upstream.Push("team/thief", "v1", own)
+			c.upstream.PushManifest("team/thief/list", "v1", upstreamsim.Content{MediaType: imagev1.MediaTypeImageIndex, Data: both})
+			Expect(typeIn(ctx, "team/thief/list")).To(Equal(imagev1.MediaTypeImageIndex))
+			Expect(typeIn(ctx, "team/thief")).To(Equal(imagev1.MediaTypeImageManifest))
+			Expect(statusOfLayer(ctx, "team/thief")).To(Equal(http.StatusNotFound))
+		})
+	})
+
 	It("gives a repository no part in the fetch of another that it has no right to", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{BytesPerSecond: 2 * mib}, nil)
 		private := upstreamsim.NewLayer(1, mib)

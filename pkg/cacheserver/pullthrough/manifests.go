@@ -33,7 +33,7 @@ type storedManifest struct {
 	digest    digest.Digest
 	mediaType string
 	content   []byte
-	// proof says that the upstream sent it as what it is, see owns.
+	// proof says that the upstream sent it as what it says that it is, see owns.
 	proof bool
 }
 
@@ -175,9 +175,9 @@ func (e *Engine) readManifest(ctx context.Context, repository string, d digest.D
 		e.log.WithField("digest", d).Warn("Dropped a manifest that does not match its digest")
 		return storedManifest{}, errors.Join(errMismatch, e.keeper.Remove(d, retention.Corrupt))
 	}
-	record, _ := e.index.Get(d)
-	m := storedManifest{digest: d, mediaType: record.MediaType, content: content}
-	if !record.Manifest || m.mediaType == "" {
+	link := e.index.Manifest(repository, d)
+	m := storedManifest{digest: d, mediaType: link.MediaType, content: content, proof: link.Proof}
+	if m.mediaType == "" {
 		info, err := manifest.Parse(content, "")
 		if err != nil {
 			return storedManifest{}, err
@@ -201,7 +201,10 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 	if err != nil {
 		return storedManifest{}, &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: err.Error()}
 	}
-	m := storedManifest{digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content, proof: fetched.MediaType == info.MediaType}
+	m := storedManifest{
+		digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content,
+		proof: info.Explicit && fetched.MediaType == info.MediaType,
+	}
 	e.recent.put(repository, m)
 	if !e.tryStore(repository, m) {
 		e.metrics.Unstored.Inc()
@@ -249,7 +252,7 @@ func (e *Engine) describe(repository string, m storedManifest, info manifest.Inf
 		children = append(children, child.Digest)
 	}
 	record := index.Record{Size: int64(len(m.content)), Manifest: true, MediaType: m.mediaType}
-	link := index.Link{Kind: index.Manifest, Repository: repository, Proof: m.proof}
+	link := index.Link{Kind: index.Manifest, Repository: repository, MediaType: m.mediaType, Proof: m.proof}
 	if err := e.index.Introduce(m.digest, record, children, link); err != nil {
 		e.log.WithError(err).Warn("Could not record a manifest") // Reconcile will find it.
 	}

@@ -35,7 +35,7 @@ var (
 	bucketObjects   = []byte("objects")   // digest -> Record
 	bucketChildren  = []byte("children")  // manifest, child -> nothing
 	bucketParents   = []byte("parents")   // child, manifest -> nothing
-	bucketLinks     = []byte("links")     // digest, kind, repository -> nothing, or proof
+	bucketLinks     = []byte("links")     // digest, kind, repository -> nothing, or flags and a media type
 	bucketTags      = []byte("tags")      // repository, tag -> validation
 	bucketReferrers = []byte("referrers") // digest, repository -> list
 	bucketMeta      = []byte("meta")

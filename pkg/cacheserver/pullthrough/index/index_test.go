@@ -159,22 +159,20 @@ var _ = Describe("Index", func() {
 		Expect(x.Total()).To(BeZero())
 	})
 
-	It("keeps what a link proves, for its repository only, as long as it is known", func() {
-		proof := index.Link{Kind: index.Manifest, Repository: "a", Proof: true}
+	It("keeps what a manifest is in each repository, as long as it is known", func() {
+		proof := index.Link{Kind: index.Manifest, Repository: "a", MediaType: "a/image", Proof: true}
 		found := index.Link{Kind: index.Manifest, Repository: "a"}
-		other := index.Link{Kind: index.Manifest, Repository: "b"}
+		other := index.Link{Kind: index.Manifest, Repository: "b", MediaType: "a/b"}
 		Expect(x.Introduce(image, index.Record{Manifest: true}, nil, other)).To(Succeed())
-		Expect(x.Proves("b", image)).To(BeFalse())
 		Expect(x.Introduce(image, index.Record{Manifest: true}, nil, proof)).To(Succeed())
 		Expect(x.AddLinks(found, []digest.Digest{image})).To(Succeed())
-		Expect(x.AddLinks(other, []digest.Digest{image})).To(Succeed())
 		reopen()
-		Expect(x.Proves("a", image)).To(BeTrue())
-		Expect(x.Proves("b", image)).To(BeFalse())
-		Expect(x.Links(image)).To(ConsistOf(found, other))
+		Expect(x.Manifest("a", image)).To(Equal(proof))
+		Expect(x.Manifest("b", image)).To(Equal(other))
+		Expect(x.Links(image)).To(ConsistOf(found, index.Link{Kind: index.Manifest, Repository: "b"}))
 		Expect(x.Forget(image)).To(Succeed())
 		Expect(x.AddLink(image, found)).To(Succeed())
-		Expect(x.Proves("a", image)).To(BeFalse())
+		Expect(x.Manifest("a", image)).To(Equal(found))
 	})
 
 	It("adds what was found, and keeps what it knows", func() {

@@ -27,47 +27,53 @@ const (
 type Link struct {
 	Kind       Kind
 	Repository string
-	// Proof says that the upstream has sent a manifest from the repository as what it is, and so knows what it needs. It
-	// belongs to the link, since the same content may have been taken for something else in another repository. A manifest
-	// that another server stored, or that was stored before the index was lost, is no proof: nothing tells how it was sent.
+	// MediaType is what the upstream sent a manifest of the repository as. It belongs to the link, since the same content
+	// may be something else in another repository, if it does not say itself what it is.
+	MediaType string
+	// Proof says that the upstream sent a manifest as what it says that it is, and so knows what it needs. A manifest that
+	// another server stored, or that was stored before the index was lost, is no proof: nothing tells how it was sent.
 	// That costs one question for each blob that its repository has not served yet, and nothing of what can be served
 	// without the upstream, since what was served is linked, by Distribution's proxy as by this one.
 	Proof bool
 }
+
+// flagProof is in the first byte of a link's value. The media type follows.
+const flagProof = 1
 
 // AddLink notes that a repository refers to an object.
 func (x *Index) AddLink(d digest.Digest, link Link) error {
 	return x.update(func(tx *bolt.Tx) error { return putLink(tx, d, link) })
 }
 
-// proof is the value of a link that is one.
-var proof = []byte{1}
-
-// putLink keeps a proof that is known already.
+// putLink keeps what is known of a manifest if the link tells nothing.
 func putLink(tx *bolt.Tx, d digest.Digest, link Link) error {
 	links, k := tx.Bucket(bucketLinks), linkKey(d, link)
-	if !link.Proof && links.Get(k) != nil {
-		return nil
+	if link.MediaType == "" {
+		if links.Get(k) != nil {
+			return nil
+		}
+		return links.Put(k, nil)
 	}
-	var value []byte
+	var flags byte
 	if link.Proof {
-		value = proof
+		flags |= flagProof
 	}
-	return links.Put(k, value)
+	return links.Put(k, append([]byte{flags}, link.MediaType...))
 }
 
-// Proves reports whether a manifest proves that a repository has what it needs.
-func (x *Index) Proves(repository string, manifest digest.Digest) bool {
-	var proves bool
+// Manifest returns the link by which a repository refers to a manifest.
+func (x *Index) Manifest(repository string, d digest.Digest) Link {
+	link := Link{Kind: Manifest, Repository: repository}
 	_ = x.view(func(tx *bolt.Tx) error {
-		value := tx.Bucket(bucketLinks).Get(linkKey(manifest, Link{Kind: Manifest, Repository: repository}))
-		proves = bytes.Equal(value, proof)
+		if value := tx.Bucket(bucketLinks).Get(linkKey(d, link)); len(value) > 0 {
+			link.Proof, link.MediaType = value[0]&flagProof != 0, string(value[1:])
+		}
 		return nil
 	})
-	return proves
+	return link
 }
 
-// Links returns the repositories that refer to an object, and does not tell proofs.
+// Links returns the repositories that refer to an object, without what is known of manifests.
 func (x *Index) Links(d digest.Digest) ([]Link, error) {
 	var links []Link
 	err := x.view(func(tx *bolt.Tx) error {

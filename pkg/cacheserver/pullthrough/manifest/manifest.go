@@ -10,11 +10,11 @@
 package manifest
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"sigs.k8s.io/json"
 )
 
 const (
@@ -47,6 +47,8 @@ func IsIndex(mediaType string) bool { return mediaType == OCIIndex || mediaType 
 // Info is what a manifest tells.
 type Info struct {
 	MediaType string
+	// Explicit says that the document names its type, and that all who read it find the same in it.
+	Explicit bool
 	// Children are the manifests, configuration and layers that it needs, without duplicates. What it only refers to
 	// (its subject, or layers that are to be had elsewhere) is not among them, and neither is what its type has no place
 	// for: registries check what a manifest needs, but of its type only.
@@ -78,6 +80,7 @@ func (d descriptor) elsewhere() bool {
 }
 
 // Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
+// Names are what they are to the letter, which encoding/json would not insist on.
 func Parse(content []byte, sentAs string) (Info, error) {
 	if err := checkDepth(content); err != nil {
 		return Info{}, err
@@ -90,10 +93,11 @@ func Parse(content []byte, sentAs string) (Info, error) {
 		Blobs         []descriptor `json:"blobs"`
 		Manifests     []descriptor `json:"manifests"`
 	}
-	if err := json.Unmarshal(content, &document); err != nil {
+	ambiguities, err := json.UnmarshalStrict(content, &document, json.DisallowDuplicateFields)
+	if err != nil {
 		return Info{}, errors.New("manifest is not the JSON of one")
 	}
-	info := Info{MediaType: document.MediaType}
+	info := Info{MediaType: document.MediaType, Explicit: document.MediaType != "" && len(ambiguities) == 0}
 	if info.MediaType == "" {
 		info.MediaType = guess(sentAs, document.SchemaVersion, document.Manifests != nil)
 	}

@@ -53,7 +53,21 @@ var _ = Describe("Parse", func() {
 		Entry("its own type before that", `{"mediaType":"a/own"}`, "application/vnd.other", "a/own"),
 		Entry("layers that are elsewhere", image+`"layers":[`+descriptor("l", `,"urls":["https://example.com"]`)+`]}`, "", manifest.OCIManifest),
 		Entry("a subject", image+`"subject":`+descriptor("s", "")+`}`, "", manifest.OCIManifest),
+		Entry("names to the letter", image+`"Layers":[`+descriptor("l", "")+`]}`, "", manifest.OCIManifest),
 		Entry("digests that are none", image+`"layers":[{"digest":"sha256:12"},{"digest":"../../etc"}]}`, "", manifest.OCIManifest),
+	)
+
+	DescribeTable("tells what all who read a manifest find in it", func(content string, explicit bool) {
+		info, err := manifest.Parse([]byte(content), manifest.OCIManifest)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(info.Explicit).To(Equal(explicit))
+	},
+		Entry("its type", image+`"layers":[]}`, true),
+		Entry("no type", `{"layers":[]}`, false),
+		Entry("two types", image+`"mediaType":"a/b"}`, false),
+		Entry("two lists of layers", image+`"layers":[],"layers":[]}`, false),
+		Entry("a layer of two digests", image+`"layers":[{"digest":"a","digest":"b"}]}`, false),
+		Entry("what is no list of layers", image+`"Layers":[`+descriptor("l", "")+`]}`, true),
 	)
 
 	DescribeTable("refuses", func(content string) {
