@@ -94,7 +94,8 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 	checks := health.NewRegistry()
 	app.RegisterHealthChecks(checks)
 
-	s.api.Server = newHTTPServer(engine.Deadlines(newHandler(config, registryHandler(config, app, engine), checks)))
+	s.api.Server = newHTTPServer(newHandler(config, registryHandler(config, app, engine), checks))
+	engine.LimitClients(s.api.Server)
 	s.api.TLSConfig, s.api.secure = tlsConfig, tlsConfig != nil
 	s.api.Protocols = protocols(config.HTTP)
 	if s.api.listener, err = net.Listen("tcp", config.HTTP.Addr); err != nil {

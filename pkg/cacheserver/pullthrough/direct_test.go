@@ -6,9 +6,7 @@ package pullthrough_test
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -125,57 +123,5 @@ var _ = Describe("Manifests at hand", func() {
 			Expect(err).NotTo(HaveOccurred())
 		}
 		Expect(c.upstream.Counters().Total(upstreamsim.ManifestHead)).To(BeEquivalentTo(2))
-	})
-})
-
-var _ = Describe("Clients that do not read", func() {
-	// fill sends requests, and reads nothing, until the connection ends.
-	fill := func(address, request string) error {
-		connection, err := net.Dial("tcp", address)
-		Expect(err).NotTo(HaveOccurred())
-		defer connection.Close()
-		Expect(connection.SetDeadline(time.Now().Add(20 * time.Second))).To(Succeed())
-		many := []byte(strings.Repeat(request, 1000))
-		for {
-			if _, err := connection.Write(many); err != nil {
-				return err
-			}
-		}
-	}
-
-	DescribeTable("are cut off, however small the answers", func(ctx context.Context, path string) {
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
-			o.ClientTimeout, o.Freshness = 300*time.Millisecond, time.Hour
-		})
-		image := upstreamsim.RandomImage(1, 1, 100)
-		c.upstream.Push(name, "v1", image)
-		for i := range 1000 {
-			c.upstream.PushManifest(name, fmt.Sprintf("%0100d", i), image.Manifest)
-		}
-		_, err := c.client.Manifest(ctx, name, "v1")
-		Expect(err).NotTo(HaveOccurred())
-		server := httptest.NewUnstartedServer(c.server.Config.Handler)
-		server.Config.ConnContext = func(ctx context.Context, connection net.Conn) context.Context {
-			Expect(connection.(*net.TCPConn).SetWriteBuffer(16 << 10)).To(Succeed())
-			return ctx
-		}
-		server.Start()
-		defer server.Close()
-		err = fill(server.Listener.Addr().String(), "GET "+path+" HTTP/1.1\r\nHost: cache\r\n\r\n")
-		Expect(err).NotTo(MatchError(ContainSubstring("timeout")))
-	},
-		Entry("manifests", "/v2/library/app/manifests/v1"),
-		Entry("tags", "/v2/library/app/tags/list"),
-		Entry("the catalog", "/v2/_catalog"),
-		Entry("errors", "/v2/library/app/blobs/unknown"),
-	)
-
-	It("may let a connection rest", func(ctx context.Context) {
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.ClientTimeout = 50 * time.Millisecond })
-		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
-		Consistently(func() error {
-			_, err := c.client.Manifest(ctx, name, "v1")
-			return err
-		}, "600ms", "200ms").Should(Succeed())
 	})
 })

@@ -37,19 +37,22 @@ type request struct {
 }
 
 // extend gives a client time to take what comes next. Small answers do without, since they are sent when the handler has
-// returned, see Deadlines.
+// returned, see LimitClients.
 func (r *request) extend() {
 	if r != nil {
 		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Now().Add(r.timeout)) // Where there are deadlines.
 	}
 }
 
-// relax takes back what extend said.
+// relax takes back what extend said. A deadline that is none would be one to net/http's HTTP/2, which forgets it then, and
+// cuts off what has ended when it is followed by another.
 func (r *request) relax() {
 	if r != nil {
-		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Time{})
+		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Now().Add(farAway))
 	}
 }
+
+const farAway = 365 * 24 * time.Hour
 
 // clientOf returns the address of who asks, empty if it is not known.
 func clientOf(ctx context.Context) string {
@@ -71,7 +74,7 @@ const smallAnswer = 2 << 10
 const pieceBytes = 4 << 20
 
 // Handler wraps Distribution's application. It should be the innermost wrapper, or the others should keep the
-// io.ReaderFrom of the ResponseWriter that they pass on. Deadlines belongs around it.
+// io.ReaderFrom of the ResponseWriter that they pass on. LimitClients belongs to the server.
 func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
@@ -80,14 +83,26 @@ func (e *Engine) Handler(app http.Handler) http.Handler {
 	})
 }
 
-// Deadlines gives clients a time to take the end of an answer, which net/http sends when the handler has returned: one that
-// does not read would keep its connection for ever. It takes back the deadlines that are set meanwhile.
-func (e *Engine) Deadlines(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		state := &request{bare: w, timeout: e.options.ClientTimeout}
-		state.relax() // Of the answer before.
+// LimitClients bounds how long clients of a server may take for the end of an answer, which net/http sends when the
+// handler has returned, and for a body that they announce: one that neither reads nor writes would keep its connection for
+// ever. Its handler, which should be complete, gets them the time that its own work takes.
+func (e *Engine) LimitClients(server *http.Server) {
+	timeout, next := e.options.ClientTimeout, server.Handler
+	server.WriteTimeout = timeout
+	server.HTTP2 = &http.HTTP2Config{WriteByteTimeout: timeout} // A deadline of a stream says nothing of the connection.
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := &request{bare: w, timeout: timeout}
+		state.relax()
+		// Nothing that is served has a use for a body. HTTP/1.1 would wait for it before the answer, to go on after that.
+		unread := r.ProtoMajor == 1 && r.ContentLength != 0
+		if unread {
+			w.Header().Set("Connection", "close")
+		}
 		next.ServeHTTP(w, r)
 		state.extend()
+		if unread {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+		}
 	})
 }
 

@@ -93,8 +93,20 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 	}}
 	c.engine.Install(config)
 	c.app = handlers.NewApp(context.Background(), config)
-	c.server = httptest.NewServer(c.engine.Deadlines(c.engine.Referrers(pullthrough.API{}, c.engine.Manifests(pullthrough.API{}, c.engine.Handler(c.app)))))
+	c.server = c.serve(nil)
 	c.client = pull.NewClient(c.server.URL, &http.Transport{MaxIdleConnsPerHost: 64})
+}
+
+// serve starts a server of the cache with the given changes.
+func (c *cache) serve(change func(*http.Server)) *httptest.Server {
+	handler := c.engine.Referrers(pullthrough.API{}, c.engine.Manifests(pullthrough.API{}, c.engine.Handler(c.app)))
+	server := httptest.NewUnstartedServer(handler)
+	c.engine.LimitClients(server.Config)
+	if change != nil {
+		change(server.Config)
+	}
+	server.Start()
+	return server
 }
 
 func (c *cache) stop() {
