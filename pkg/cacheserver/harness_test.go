@@ -228,6 +228,23 @@ func (c *cache) pull(repository string) (v1.Hash, error) {
 	return upstream.Client{CA: c.ca}.Pull(context.Background(), c.address+"/"+repository)
 }
 
+// download pulls an image once, and starts to read a blob of it that is too large for any buffer on the way.
+func (c *cache) download(w *world) io.ReadCloser {
+	GinkgoHelper()
+	image := w.push(upstream.Private, app, 16<<20)
+	Expect(c.pull(app)).To(Equal(digestOf(image)))
+	layers, err := image.Layers()
+	Expect(err).NotTo(HaveOccurred())
+	digest, err := layers[0].Digest()
+	Expect(err).NotTo(HaveOccurred())
+	response, err := http.Get("http://" + c.address + "/v2/team/app/blobs/" + digest.String())
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(response.Body.Close)
+	Expect(response).To(HaveHTTPStatus(http.StatusOK))
+	Expect(io.CopyN(io.Discard, response.Body, 1<<20)).To(BeEquivalentTo(1 << 20))
+	return response.Body
+}
+
 // stop asks the process to end as Kubernetes would.
 func (c *cache) stop() {
 	GinkgoHelper()

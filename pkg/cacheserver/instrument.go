@@ -31,10 +31,10 @@ type httpMetrics struct {
 var processHTTPMetrics = sync.OnceValue(func() httpMetrics {
 	const namespace, subsystem, handler, method = "registry", "http", "handler", "method"
 	sizes := prometheus.ExponentialBuckets(1024, 2, 22)
-	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: buckets,
-		}, []string{handler, method})
+		}, labels)
 	}
 	m := httpMetrics{
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -44,9 +44,9 @@ var processHTTPMetrics = sync.OnceValue(func() httpMetrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "requests_total", Help: "Requests that were answered.",
 		}, []string{handler, "code", method}),
 		duration: histogram("request_duration_seconds", "Time that answers took, to their last byte.",
-			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25, 60}),
-		requestSizes:  histogram("request_size_bytes", "Sizes of requests, approximately.", sizes),
-		responseSizes: histogram("response_size_bytes", "Sizes of the bodies of answers.", sizes),
+			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25, 60}, handler, method),
+		requestSizes:  histogram("request_size_bytes", "Sizes of requests, approximately.", sizes, handler),
+		responseSizes: histogram("response_size_bytes", "Sizes of the bodies of answers.", sizes, handler),
 	}
 	prometheus.MustRegister(m.inFlight, m.requests, m.duration, m.requestSizes, m.responseSizes)
 	return m
@@ -60,11 +60,11 @@ func instrumented(m httpMetrics, prefix string, next http.Handler) http.Handler 
 		v2.RouteNameBlobUploadChunk, routeReferrers,
 	} {
 		labels := prometheus.Labels{"handler": strings.ReplaceAll(name, "-", "_")}
-		handler := promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(labels), next)
+		handler := promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(labels), survive(next))
 		handler = promhttp.InstrumentHandlerDuration(m.duration.MustCurryWith(labels), handler)
 		handler = promhttp.InstrumentHandlerRequestSize(m.requestSizes.MustCurryWith(labels), handler)
-		routes[name] = promhttp.InstrumentHandlerInFlight(m.inFlight.With(labels),
-			promhttp.InstrumentHandlerResponseSize(m.responseSizes.MustCurryWith(labels), handler))
+		routes[name] = abort(promhttp.InstrumentHandlerInFlight(m.inFlight.With(labels),
+			promhttp.InstrumentHandlerResponseSize(m.responseSizes.MustCurryWith(labels), handler)))
 	}
 	base := strings.TrimSuffix(prefix, "/") + "/v2/"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -78,8 +78,37 @@ func instrumented(m httpMetrics, prefix string, next http.Handler) http.Handler 
 	})
 }
 
-// route names the route of a path below /v2/, without that, and is empty if there is none. Distribution's router costs more than the whole
-// answer to a HEAD.
+// aborted marks an answer that broke off. It is no header that a client gets to see: it has no values.
+const aborted = "Larder-Aborted"
+
+// survive marks an answer that breaks off, for what counts it would not survive that.
+func survive(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch reason := recover(); reason {
+			case nil:
+			case http.ErrAbortHandler:
+				w.Header()[aborted] = nil
+			default:
+				panic(reason)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// abort breaks off what is marked, when it has been counted.
+func abort(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
+		if _, ok := w.Header()[aborted]; ok {
+			panic(http.ErrAbortHandler)
+		}
+	})
+}
+
+// route names the route of a path below /v2/, without that, and is empty if there is none. Distribution's router costs more
+// than the whole answer to a HEAD.
 func route(path string) string {
 	parent, last := cutLast(path)
 	name, kind := cutLast(parent)
@@ -90,19 +119,21 @@ func route(path string) string {
 		return v2.RouteNameCatalog
 	case name == "":
 		return ""
-	case kind == "manifests":
-		return v2.RouteNameManifest
-	case kind == "blobs" && last != "uploads":
-		return v2.RouteNameBlob
 	case kind == "tags" && last == "list":
 		return v2.RouteNameTags
-	case kind == "referrers":
-		return routeReferrers
 	case kind == "uploads" && strings.HasSuffix(name, "/blobs"):
 		if last == "" {
 			return v2.RouteNameBlobUpload
 		}
 		return v2.RouteNameBlobUploadChunk
+	case last == "":
+		return ""
+	case kind == "manifests":
+		return v2.RouteNameManifest
+	case kind == "blobs" && last != "uploads":
+		return v2.RouteNameBlob
+	case kind == "referrers":
+		return routeReferrers
 	}
 	return ""
 }

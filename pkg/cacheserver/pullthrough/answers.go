@@ -27,10 +27,11 @@ type tagAnswers struct {
 func (a *tagAnswers) put(repository, tag string, d digest.Digest) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.tags) >= maxAnswers {
+	key := [2]string{repository, tag}
+	if _, ok := a.tags[key]; !ok && len(a.tags) >= maxAnswers {
 		clear(a.tags) // Those tags are asked for again.
 	}
-	a.tags[[2]string{repository, tag}] = d
+	a.tags[key] = d
 }
 
 // take reports whether an answer is the last one of its tag, once.

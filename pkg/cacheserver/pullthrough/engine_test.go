@@ -288,7 +288,7 @@ var _ = Describe("Engine", func() {
 			return response.StatusCode
 		}
 
-		BeforeEach(func(ctx context.Context) {
+		BeforeEach(func() {
 			c = newCache(GinkgoT(), upstreamsim.Options{}, nil)
 			private = upstreamsim.RandomImage(1, 1, mib)
 			private.Manifest = untyped(private.Manifest)

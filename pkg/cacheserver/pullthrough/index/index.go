@@ -160,11 +160,35 @@ func open(path string) (db *bolt.DB, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the index: %w", err)
 	}
-	if err := createBuckets(db); err != nil {
+	if err := prepare(db); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("preparing the index: %w", err)
 	}
 	return db, nil
+}
+
+// prepare makes an index of a database that has just been opened.
+func prepare(db *bolt.DB) error {
+	if err := checkLength(db); err != nil {
+		return err
+	}
+	return createBuckets(db)
+}
+
+var errTruncated = errors.New("the index is cut short")
+
+// checkLength refuses a file that is shorter than it says. The map of its pages would lead beyond what is mapped.
+func checkLength(db *bolt.DB) error {
+	info, err := os.Stat(db.Path())
+	if err != nil {
+		return err
+	}
+	return db.View(func(tx *bolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return errTruncated
+		}
+		return nil
+	})
 }
 
 // createBuckets writes only where one is missing: an index that is there can be read when the disk is full.
@@ -209,8 +233,18 @@ func (x *Index) Close() error {
 // since.
 func (x *Index) Complete() bool { return x.complete.Load() }
 
-// SetComplete notes that the index has seen everything that is in the store.
-func (x *Index) SetComplete() { x.complete.Store(true) }
+// Learn is called before looking at everything that is in the store, and its result after that. If the index was begun
+// anew meanwhile, it has not seen what was found before.
+func (x *Index) Learn() (complete func()) {
+	before := x.db.Load()
+	return func() {
+		x.opening.Lock()
+		defer x.opening.Unlock()
+		if before != nil && x.db.Load() == before {
+			x.complete.Store(true)
+		}
+	}
+}
 
 // Total is the size of all known objects, in bytes, once Measure has run.
 func (x *Index) Total() int64 { return x.total.Load() }

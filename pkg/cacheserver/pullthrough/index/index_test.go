@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 )
@@ -64,7 +65,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Put(image, record)).To(Succeed())
 		Expect(x.AddLink(image, index.Link{Kind: index.Manifest, Repository: "library/app"})).To(Succeed())
 		Expect(x.SetValidated("library/app", "v1", image)).To(Succeed())
-		x.SetComplete()
+		x.Learn()()
 		reopen()
 		record.Used = now
 		got, ok := x.Get(image)
@@ -198,7 +199,7 @@ var _ = Describe("Index", func() {
 	})
 
 	It("does not know whether it is complete after a crash", func() {
-		x.SetComplete()
+		x.Learn()()
 		reopen()
 		Expect(x.Complete()).To(BeTrue())
 		content, err := os.ReadFile(path)
@@ -274,12 +275,36 @@ var _ = Describe("Index", func() {
 		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
 	})
 
+	It("puts a file aside that is shorter than it says", func() {
+		found := make([]index.Seen, 2000)
+		for i := range found {
+			found[i] = index.Seen{Digest: digest.FromString(fmt.Sprint(i)), Record: index.Record{MediaType: strings.Repeat("x", 200)}}
+		}
+		Expect(x.Add(found)).To(Succeed())
+		Expect(x.Close()).To(Succeed())
+		db, err := bolt.Open(path, 0o600, nil)
+		Expect(err).NotTo(HaveOccurred())
+		var size int64
+		Expect(db.View(func(tx *bolt.Tx) error {
+			size = tx.Size()
+			return nil
+		})).To(Succeed())
+		Expect(db.Close()).To(Succeed())
+		Expect(os.Truncate(path, size-1)).To(Succeed())
+		open()
+		Expect(path + ".broken").To(BeARegularFile())
+		Expect(x.Put(image, index.Record{})).To(Succeed())
+	})
+
 	It("begins anew when its file loses its end under it", func() {
+		complete := x.Learn()
 		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
 		Expect(os.Truncate(path, 1)).To(Succeed())
 		_, ok := x.Get(image)
 		Expect(ok).To(BeFalse())
 		Expect(x.Put(image, index.Record{Size: 2})).To(Succeed())
+		complete()
+		Expect(x.Complete()).To(BeFalse(), "what was seen before was seen by another one")
 		reopen()
 		record, ok := x.Get(image)
 		Expect(ok).To(BeTrue())

@@ -24,6 +24,7 @@ const batch = 512
 // Reconcile makes the index agree with the files: what another server stored becomes known, as just used and
 // unverified, and what is gone is forgotten, with the links that a crash or a failed fetch left to it.
 func (k *Keeper) Reconcile(ctx context.Context) error {
+	complete := k.Index.Learn()
 	if err := k.addBlobs(ctx); err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func (k *Keeper) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.Index.SetComplete()
+	complete()
 	return nil
 }
 

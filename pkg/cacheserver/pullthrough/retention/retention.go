@@ -176,20 +176,17 @@ func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (
 	if err := k.Store.RemoveBlob(d); err != nil {
 		return 0, err
 	}
-	links, err := k.Index.Links(d)
-	for _, link := range links {
-		err = errors.Join(err, k.unlink(d, link))
-	}
-	if err != nil {
-		return 0, err
-	}
 	kind := metrics.Blob
 	if record.Manifest {
 		kind = metrics.Manifest
 	}
 	k.Metrics.Removed.WithLabelValues(kind, reason).Inc()
 	k.Metrics.RemovedBytes.WithLabelValues(reason).Add(float64(record.Size))
-	return record.Size, k.Index.Forget(d)
+	links, err := k.Index.Links(d)
+	for _, link := range links {
+		err = errors.Join(err, k.unlink(d, link))
+	}
+	return record.Size, errors.Join(err, k.Index.Forget(d))
 }
 
 func (k *Keeper) unlink(d digest.Digest, link index.Link) error {

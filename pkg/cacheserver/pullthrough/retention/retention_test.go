@@ -97,7 +97,7 @@ var _ = Describe("Keeper", func() {
 	}
 
 	It("removes what was not used, with its links and tags, and keeps what an image needs that was", func(ctx context.Context) {
-		known.SetComplete()
+		known.Learn()()
 		shared, own := put("shared", index.Layer), put("own", index.Layer)
 		used := put("used", index.Manifest, shared)
 		unused := put("unused", index.Manifest, shared, own)
@@ -119,12 +119,23 @@ var _ = Describe("Keeper", func() {
 		Expect(known.Total()).To(BeEquivalentTo(len("shared") + len("used")))
 	})
 
+	It("gives up content whose links cannot be removed, once", func() {
+		d := put("image", index.Manifest)
+		tags := filepath.Join(files.Root(), "docker/registry/v2/repositories", repository, "_manifests/tags")
+		Expect(os.WriteFile(tags, nil, 0o600)).To(Succeed()) // in the way
+		Expect(keeper.Remove(d, retention.Expired)).NotTo(Succeed())
+		Expect(stored(d)).To(BeFalse())
+		Expect(known.Total()).To(BeZero())
+		_, ok := known.Get(d)
+		Expect(ok).To(BeFalse())
+	})
+
 	It("removes nothing that is busy, or before it knows everything, or without a lifetime", func(ctx context.Context) {
 		d := put("content", index.Layer)
 		now = now.Add(2 * time.Hour)
 		Expect(keeper.Tick(ctx)).To(Succeed())
 		Expect(stored(d)).To(BeTrue())
-		known.SetComplete()
+		known.Learn()()
 		busy.Store(d)
 		Expect(keeper.Tick(ctx)).To(Succeed())
 		Expect(stored(d)).To(BeTrue())

@@ -203,7 +203,7 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 	// Storage and token services can be down without the API, and then say nothing about it.
 	api := kind == info.kind
 	// What a redirect leads to elsewhere does not know the credential, and limits it no more than others.
-	elsewhere := req.Response != nil && !c.isAPI(req.URL)
+	elsewhere := req.Response != nil && !sameOrigin(req.URL, c.base)
 	begun, _ := req.Context().Value(begunKey{}).(time.Time)
 	if err != nil {
 		c.observer.Request(kind, 0, time.Since(begun))

@@ -55,18 +55,18 @@ var _ = Describe("Rate limits", func() {
 		Expect(seen.left).To(Equal(map[string]int64{"a": 1, "b": 2}))
 	})
 
-	It("of the storage that a redirect leads to are its own", func(ctx context.Context) {
+	DescribeTable("of where a redirect leads to", func(ctx context.Context, location string, limitsAPI bool) {
 		seen := newObserver()
 		c, err := upstream.New(upstream.Options{
 			URL: "https://registry.example.com", Observer: seen, Timeouts: upstream.DefaultTimeouts,
 			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 				switch {
-				case req.URL.Host == "storage.example.com":
+				case req.Response != nil:
 					return answer(req, http.StatusTooManyRequests, http.Header{
 						"Retry-After": {"60"}, "Ratelimit-Limit": {"5"}, "Ratelimit-Remaining": {"0"},
 					}), nil
 				case strings.Contains(req.URL.Path, "/blobs/"):
-					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://storage.example.com/blob"}}), nil
+					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {location}}), nil
 				}
 				return answer(req, http.StatusOK, http.Header{}), nil
 			}),
@@ -75,9 +75,12 @@ var _ = Describe("Rate limits", func() {
 		_, err = c.FetchBlob(ctx, "a", digest.FromString("blob"), upstream.Position{})
 		Expect(err).To(And(HaveField("Reason", upstream.RateLimited), HaveField("RetryAfter", time.Minute)))
 		_, err = c.Resolve(ctx, "a", "v1")
-		Expect(err).NotTo(HaveOccurred(), "the registry itself limits nothing")
-		Expect(seen.left).To(BeEmpty())
-	})
+		Expect(upstream.Is(err, upstream.RateLimited)).To(Equal(limitsAPI))
+		Expect(seen.left).To(HaveLen(map[bool]int{true: 1}[limitsAPI]))
+	},
+		Entry("are its own if it is another host", "https://storage.example.com/blob", false),
+		Entry("are the registry's if it is the same", "https://registry.example.com/storage/blob", true),
+	)
 
 	It("last as long as the longest that was told", func(ctx context.Context) {
 		now := time.Now()
