@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/distribution/distribution/v3"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
@@ -219,6 +220,23 @@ var _ = Describe("Engine", func() {
 			response, _ := get(ctx, c, "/v2/team/thief/"+path, http.Header{})
 			Expect(response.StatusCode).To(Equal(http.StatusNotFound), path)
 		}
+	})
+
+	It("takes no image for a proof that the upstream reads otherwise", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		private := upstreamsim.NewLayer(1, mib)
+		c.upstream.Push("team/private", "v1", upstreamsim.NewImage(private))
+		Expect(c.pull("team/private", "v1")).To(Succeed())
+		forged := upstreamsim.NewImage(private).Manifest
+		forged.Data = append(bytes.TrimSuffix(forged.Data, []byte("}")), `,"Layers":[]}`...)
+		read, _, err := distribution.UnmarshalManifest(forged.MediaType, forged.Data)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(read.References()).NotTo(ContainElement(HaveField("Digest", private.Descriptor().Digest)), "as Distribution reads it")
+		c.upstream.PushManifest("team/thief", "v1", forged)
+		response, _ := get(ctx, c, "/v2/team/thief/manifests/v1", http.Header{"Accept": {forged.MediaType}})
+		Expect(response.StatusCode).To(Equal(http.StatusOK))
+		response, _ = get(ctx, c, "/v2/team/thief/blobs/"+private.Descriptor().Digest.String(), http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
 	})
 
 	DescribeTable("takes no image for a proof that the upstream may have taken for something else", func(ctx context.Context, sentAs string) {

@@ -98,11 +98,13 @@ func (e *Engine) LimitClients(server *http.Server) {
 		if unread {
 			w.Header().Set("Connection", "close")
 		}
+		defer func() { // Also of an answer that breaks off, by a panic.
+			state.extend()
+			if unread {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+			}
+		}()
 		next.ServeHTTP(w, r)
-		state.extend()
-		if unread {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
-		}
 	})
 }
 

@@ -154,6 +154,29 @@ var _ = Describe("Clients", func() {
 		}
 	})
 
+	It("that announce a body, and neither send it nor read, are cut off", func(ctx context.Context) {
+		image := upstreamsim.RandomImage(2, 1, 16*mib)
+		c.upstream.Push(name, "blob", image)
+		Expect(c.pull(name, "blob")).To(Succeed())
+		closed := make(chan struct{})
+		server := c.serve(func(server *http.Server) {
+			server.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateClosed {
+					close(closed)
+				}
+			}
+		})
+		defer server.Close()
+		defer server.CloseClientConnections()
+		connection, err := net.Dial("tcp", server.Listener.Addr().String())
+		Expect(err).NotTo(HaveOccurred())
+		defer connection.Close()
+		_, err = fmt.Fprintf(connection, "GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: cache\r\nContent-Length: 10\r\n\r\n",
+			name, image.Layers()[0].Descriptor().Digest)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(ctx, closed).WithTimeout(10 * time.Second).Should(BeClosed())
+	})
+
 	DescribeTable("that announce a body and do not send it get their answer, and are cut off", func(request string) {
 		connection, err := net.Dial("tcp", address)
 		Expect(err).NotTo(HaveOccurred())

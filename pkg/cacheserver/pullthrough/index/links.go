@@ -65,7 +65,7 @@ func putLink(tx *bolt.Tx, d digest.Digest, link Link) error {
 func (x *Index) Manifest(repository string, d digest.Digest) Link {
 	link := Link{Kind: Manifest, Repository: repository}
 	_ = x.view(func(tx *bolt.Tx) error {
-		if value := tx.Bucket(bucketLinks).Get(linkKey(d, link)); len(value) > 0 {
+		if value := tx.Bucket(bucketLinks).Get(linkKey(d, link)); len(value) > 1 {
 			link.Proof, link.MediaType = value[0]&flagProof != 0, string(value[1:])
 		}
 		return nil

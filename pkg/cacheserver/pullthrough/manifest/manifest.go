@@ -10,7 +10,9 @@
 package manifest
 
 import (
+	encodingjson "encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -74,6 +76,16 @@ type descriptor struct {
 	URLs      []string      `json:"urls"`
 }
 
+// fields are those of all types of manifests.
+type fields struct {
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType"`
+	Config        *descriptor  `json:"config"`
+	Layers        []descriptor `json:"layers"`
+	Blobs         []descriptor `json:"blobs"`
+	Manifests     []descriptor `json:"manifests"`
+}
+
 // elsewhere says that a layer is to be had elsewhere, so that registries do not ask for it when they take its manifest.
 func (d descriptor) elsewhere() bool {
 	return len(d.URLs) > 0 || d.MediaType == dockerForeignLayer || strings.HasPrefix(d.MediaType, ociForeignLayer)
@@ -85,19 +97,17 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	if err := checkDepth(content); err != nil {
 		return Info{}, err
 	}
-	var document struct {
-		SchemaVersion int          `json:"schemaVersion"`
-		MediaType     string       `json:"mediaType"`
-		Config        *descriptor  `json:"config"`
-		Layers        []descriptor `json:"layers"`
-		Blobs         []descriptor `json:"blobs"`
-		Manifests     []descriptor `json:"manifests"`
-	}
+	var document fields
 	ambiguities, err := json.UnmarshalStrict(content, &document, json.DisallowDuplicateFields)
 	if err != nil {
 		return Info{}, errors.New("manifest is not the JSON of one")
 	}
-	info := Info{MediaType: document.MediaType, Explicit: document.MediaType != "" && len(ambiguities) == 0}
+	info := Info{MediaType: document.MediaType}
+	if document.MediaType != "" && len(ambiguities) == 0 {
+		// Registries in Go, Distribution among them, take layers and LAYERS for the same.
+		var folded fields
+		info.Explicit = encodingjson.Unmarshal(content, &folded) == nil && reflect.DeepEqual(document, folded)
+	}
 	if info.MediaType == "" {
 		info.MediaType = guess(sentAs, document.SchemaVersion, document.Manifests != nil)
 	}

@@ -67,7 +67,12 @@ var _ = Describe("Parse", func() {
 		Entry("two types", image+`"mediaType":"a/b"}`, false),
 		Entry("two lists of layers", image+`"layers":[],"layers":[]}`, false),
 		Entry("a layer of two digests", image+`"layers":[{"digest":"a","digest":"b"}]}`, false),
-		Entry("what is no list of layers", image+`"Layers":[`+descriptor("l", "")+`]}`, true),
+		Entry("layers that only some take for those", image+`"Layers":[`+descriptor("l", "")+`]}`, false),
+		Entry("layers that only some take others for", image+`"layers":[`+descriptor("l", "")+`],"Layers":[]}`, false),
+		Entry("a letter that only some take for another", image+`"layers":[`+descriptor("l", "")+`],"layer\u017f":[]}`, false),
+		Entry("a layer of which only some take another digest", image+`"layers":[`+descriptor("l", `,"Digest":"b"`)+`]}`, false),
+		Entry("a type that only some take another for", image+`"MediaType":"a/b"}`, false),
+		Entry("what nobody reads, twice", image+`"annotations":{"a":"b","a":"c"}}`, true),
 	)
 
 	DescribeTable("refuses", func(content string) {
