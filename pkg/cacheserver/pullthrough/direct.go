@@ -6,10 +6,13 @@ package pullthrough
 
 import (
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 )
 
 // API is what answers that do not come from Distribution's application have to know of its configuration.
@@ -29,12 +32,9 @@ func (a API) read(r *http.Request, kind string) (name, last string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	cut := strings.LastIndexByte(rest, '/')
-	if cut < 0 {
-		return "", "", false
-	}
-	name, ok = strings.CutSuffix(rest[:cut], "/"+kind)
-	return name, rest[cut+1:], ok
+	parent, last := path.Split(rest)
+	name, ok = strings.CutSuffix(parent, "/"+kind+"/")
+	return name, last, ok
 }
 
 func (a API) setHeader(header http.Header) {
@@ -57,6 +57,7 @@ func (e *Engine) Manifests(api API, next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
 		header := w.Header()
 		api.setHeader(header)
 		header.Set("Content-Type", m.mediaType)

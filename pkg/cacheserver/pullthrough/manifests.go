@@ -73,9 +73,9 @@ func (s *manifestService) Exists(ctx context.Context, d digest.Digest) (bool, er
 // Get implements distribution.ManifestService.
 func (s *manifestService) Get(ctx context.Context, d digest.Digest, _ ...distribution.ManifestServiceOption) (distribution.Manifest, error) {
 	e := s.engine
+	e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
 	m, err := e.manifest(ctx, s.repository, d)
 	if err != nil {
-		e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
 		return nil, clientError(ctx, err, distribution.ErrManifestUnknownRevision{Name: s.repository, Revision: d})
 	}
 	e.answer(requestOf(ctx), m)
@@ -84,7 +84,6 @@ func (s *manifestService) Get(ctx context.Context, d digest.Digest, _ ...distrib
 
 // answer counts an answer that is a manifest, and gives the client time to take it.
 func (e *Engine) answer(r *request, m storedManifest) {
-	e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
 	e.index.Touch(m.digest)
 	if len(m.content) > smallAnswer {
 		r.extend()
@@ -206,18 +205,15 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 		proof: info.Explicit && fetched.MediaType == info.MediaType,
 	}
 	e.recent.put(repository, m)
-	if !e.tryStore(repository, m) {
+	if !e.tryStore(repository, m, info) {
 		e.metrics.Unstored.Inc()
 	}
 	return m, nil
 }
 
 // tryStore stores a manifest, which is good for those who wait for it whether it can be stored or not.
-func (e *Engine) tryStore(repository string, m storedManifest) (stored bool) {
-	info, err := manifest.Parse(m.content, m.mediaType)
-	if err == nil {
-		err = e.storeManifest(repository, m, info)
-	}
+func (e *Engine) tryStore(repository string, m storedManifest, info manifest.Info) (stored bool) {
+	err := e.storeManifest(repository, m, info)
 	if err != nil && !store.IsFull(err) {
 		e.log.WithError(err).WithField("digest", m.digest).Warn("Could not store a manifest")
 	}

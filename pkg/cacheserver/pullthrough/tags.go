@@ -21,6 +21,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
@@ -160,7 +161,9 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 	case !e.store.HasManifest(repository, d):
 		// It is in memory only, since there was no space for it. There may be some now.
 		if m, ok := e.recent.get(repository, d); ok {
-			e.tryStore(repository, m)
+			if info, err := manifest.Parse(m.content, m.mediaType); err == nil {
+				e.tryStore(repository, m, info)
+			}
 		}
 	}
 	e.answers.put(repository, tag, d)
