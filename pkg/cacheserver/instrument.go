@@ -107,8 +107,8 @@ func abort(next http.Handler) http.Handler {
 	})
 }
 
-// route names the route of a path below /v2/, without that, and is empty if there is none. Distribution's router costs more
-// than the whole answer to a HEAD.
+// route names the route of a path below /v2/, without that, and is empty if there is none. To match Distribution's regular
+// expressions once more would be a tenth of what a HEAD costs by way of them.
 func route(path string) string {
 	parent, last := cutLast(path)
 	name, kind := cutLast(parent)

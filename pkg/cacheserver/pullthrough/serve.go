@@ -44,8 +44,8 @@ func (r *request) extend() {
 	}
 }
 
-// relax takes back what extend said. A deadline that is none would be one to net/http's HTTP/2, which forgets it then, and
-// cuts off what has ended when it is followed by another.
+// relax takes back what extend said, by a deadline that is far away. Without any, HTTP/2 would let go of the stream's timer,
+// and the next deadline start another one, also when the stream has ended by then, which nobody would stop.
 func (r *request) relax() {
 	if r != nil {
 		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Now().Add(farAway))

@@ -26,6 +26,13 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
+// speakBoth has a server speak HTTP/2, too.
+func speakBoth(server *http.Server) {
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+}
+
 // stream2 speaks HTTP/2 without what a client does by itself.
 type stream2 struct {
 	*http2.Framer
@@ -86,9 +93,7 @@ var _ = Describe("Clients", func() {
 		}
 		// With small buffers, a few answers that nobody reads fill them.
 		server := c.serve(func(server *http.Server) {
-			server.Protocols = new(http.Protocols)
-			server.Protocols.SetHTTP1(true)
-			server.Protocols.SetUnencryptedHTTP2(true)
+			speakBoth(server)
 			server.ConnContext = func(ctx context.Context, connection net.Conn) context.Context {
 				defer GinkgoRecover()
 				Expect(connection.(*net.TCPConn).SetWriteBuffer(16 << 10)).To(Succeed())
@@ -193,10 +198,21 @@ var _ = Describe("Clients", func() {
 		Entry("an upload", "POST /v2/library/app/blobs/uploads/"),
 	)
 
-	It("may let a connection rest", func(ctx context.Context) {
-		Consistently(func() error {
-			_, err := c.client.Manifest(ctx, name, "v1")
-			return err
-		}, 4*timeout, 2*timeout).Should(Succeed())
+	It("get the time that the cache's own work takes", func() {
+		c := newCache(GinkgoT(), upstreamsim.Options{Latency: 2 * timeout}, func(o *pullthrough.Options) { o.ClientTimeout = timeout })
+		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
+		server := c.serve(speakBoth)
+		DeferCleanup(server.Close)
+		client := dial2(server.Listener.Addr().String())
+		client.ask(http.MethodHead, "/v2/library/app/manifests/v1")
+		Expect(client.connection.SetReadDeadline(time.Now().Add(20 * time.Second))).To(Succeed())
+		for {
+			frame, err := client.ReadFrame()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(frame).NotTo(BeAssignableToTypeOf(&http2.RSTStreamFrame{}))
+			if _, ok := frame.(*http2.HeadersFrame); ok {
+				return
+			}
+		}
 	})
 })
