@@ -10,6 +10,7 @@ MAKEFLAGS       += --no-print-directory
 VERSION         := $(file < VERSION)
 BIN             := bin
 LANDSCAPE       := $(BIN)/landscape
+PROGRAM_BUILDER := $(BIN)/build
 LDFLAGS         := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
 PROGRAMS        := gardener-extension-registry-cache gardener-extension-registry-cache-admission registry-cache-server
 IMAGE_PREFIX    ?= ghcr.io/larder-project
@@ -32,23 +33,32 @@ help: ## List the targets.
 ##@ Run
 
 .PHONY: up
-up: landscape ## Start a landscape of real parts, and pull a private image through a cache in it.
+up: programs ## Start a landscape of real parts, and pull a private image through a cache in it.
 	@$(LANDSCAPE) up
 
 .PHONY: down
-down: landscape ## Stop the landscape and remove everything that it made.
+down: $(LANDSCAPE) ## Stop the landscape and remove everything that it made.
 	@$(LANDSCAPE) down
 
 .PHONY: status
-status: landscape ## Show how the landscape is.
+status: $(LANDSCAPE) ## Show how the landscape is.
 	@$(LANDSCAPE) status
 
-.PHONY: landscape
-landscape:
-	@echo "==> Build the landscape program (the first time, this takes minutes)"
-	@go build -o $(LANDSCAPE) ./test/landscape/cmd/landscape
-
 ##@ Build
+
+.PHONY: programs
+programs: builder ## Build all programs of the landscape; the first time, this takes minutes.
+	@$(PROGRAM_BUILDER) > /dev/null
+
+# It imports little: what it shows appears soon.
+.PHONY: builder
+builder:
+	@[ -x $(PROGRAM_BUILDER) ] || echo "==> Build the program that builds the others and shows how far it is"
+	@go build -o $(PROGRAM_BUILDER) ./test/landscape/cmd/build
+
+$(LANDSCAPE):
+	@$(MAKE) builder
+	@$(PROGRAM_BUILDER) landscape > /dev/null
 
 .PHONY: build
 build: ## Build the programs into bin.
@@ -92,7 +102,7 @@ verify: ## Check that generated files, modules, format and lint are clean.
 test: test-unit test-cache test-e2e ## Run all tests; journeys on the landscape only as root on Linux.
 
 .PHONY: test-unit
-test-unit: landscape ## Run the unit and integration tests with the race detector.
+test-unit: builder ## Run the unit and integration tests with the race detector.
 	@hack/test-unit.sh
 
 .PHONY: test-cache
@@ -105,7 +115,7 @@ faults: ## Put every fault to the cache server and to stock Distribution, and pr
 	@go test -count=1 -v -timeout 20m ./test/faults
 
 .PHONY: test-e2e
-test-e2e: landscape ## Run the journeys on the landscape, which is started for it if need be.
+test-e2e: programs ## Run the journeys on the landscape, which is started for it if need be.
 	@hack/test-e2e.sh
 
 .PHONY: fuzz
@@ -117,8 +127,8 @@ bench: ## Run the cache beside stock Distribution and a plain file server, and p
 	@go run ./test/bench -runs 3
 
 .PHONY: bench-admission
-bench-admission: landscape ## Measure the admission component beside a garden with 2,000 Shoots and 5,000 Secrets.
-	@parts=$$($(LANDSCAPE) parts); TEST_ASSET_ETCD=$$parts/etcd TEST_ASSET_KUBE_APISERVER=$$parts/kube-apiserver go run ./test/bench/admission
+bench-admission: builder ## Measure the admission component beside a garden with 2,000 Shoots and 5,000 Secrets.
+	@parts=$$($(PROGRAM_BUILDER) etcd kube-apiserver); TEST_ASSET_ETCD=$$parts/etcd TEST_ASSET_KUBE_APISERVER=$$parts/kube-apiserver go run ./test/bench/admission
 
 .PHONY: update-golden
 update-golden: ## Write the golden files anew.

@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 echo "==> etcd and kube-apiserver for the integration tests (built once, then cached)"
-parts=$(bin/landscape parts)
+parts=$(bin/build etcd kube-apiserver)
 export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserver KUBEBUILDER_ASSETS=$parts
 
 echo "==> Unit and integration tests (a first compilation with the race detector takes minutes)"

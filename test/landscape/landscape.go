@@ -144,11 +144,6 @@ func (l *Landscape) BinDir() string { return filepath.Join(l.dir, "bin") }
 // process inside and plays the roles that no real part plays.
 func (l *Landscape) Program() string { return filepath.Join(l.BinDir(), "landscape") }
 
-// BinariesDir returns the folder that programs of this repository are built in
-// before they become images. It is not part of the landscape's state: binaries
-// stay, so that the linker has nothing to do for those that did not change.
-func (l *Landscape) BinariesDir() string { return filepath.Join(l.repository, "bin", "images") }
-
 // LogDir returns the folder with a log for each process.
 func (l *Landscape) LogDir() string { return filepath.Join(l.dir, "logs") }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/larder-project/larder/imagevector"
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/gardenlet"
+	"github.com/larder-project/larder/test/landscape/parts"
 )
 
 const (
@@ -46,7 +47,7 @@ func charts(l *landscape.Landscape, images map[string]string) []chart {
 			release:   admissionName,
 			namespace: AdmissionNamespace,
 			values: map[string]any{
-				"image":         images[admissionFolder],
+				"image":         images[parts.Admission],
 				"replicaCount":  1,
 				"webhookConfig": map[string]any{"mode": "service"},
 			},
@@ -63,10 +64,10 @@ func charts(l *landscape.Landscape, images map[string]string) []chart {
 func extensionValues(images map[string]string) map[string]any {
 	seed := gardenlet.Seed()
 	return map[string]any{
-		"image":        images[extensionFolder],
+		"image":        images[parts.Extension],
 		"replicaCount": 1,
 		"imageVectorOverwrite": map[string]any{"images": []any{
-			map[string]any{"name": imagevector.RegistryCacheServer, "ref": images[serverFolder]},
+			map[string]any{"name": imagevector.RegistryCacheServer, "ref": images[parts.CacheServer]},
 		}},
 		"gardener": map[string]any{
 			"version": gardenerVersion,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/parts"
 )
 
 var _ = Describe("The example Shoot", func() {
@@ -38,7 +39,7 @@ var _ = Describe("charts", func() {
 	It("renders them with the landscape's images", func() {
 		l, err := landscape.Open()
 		Expect(err).NotTo(HaveOccurred())
-		images := map[string]string{extensionFolder: "a:1", admissionFolder: "b:2", serverFolder: "c:3"}
+		images := map[string]string{parts.Extension: "a:1", parts.Admission: "b:2", parts.CacheServer: "c:3"}
 
 		deployed := map[string]string{}
 		for _, chart := range charts(l, images) {

@@ -16,14 +16,8 @@ import (
 
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/image"
+	"github.com/larder-project/larder/test/landscape/parts"
 	"github.com/larder-project/larder/test/landscape/progress"
-)
-
-// Folders of the programs that run in pods.
-const (
-	extensionFolder = "cmd/gardener-extension-registry-cache"
-	admissionFolder = "cmd/gardener-extension-registry-cache-admission"
-	serverFolder    = "cmd/registry-cache-server"
 )
 
 // Install brings everything into the landscape that this repository is about, and ends when the example Shoot is ready.
@@ -38,8 +32,8 @@ func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 		return err
 	}
 
-	done = log.Start("Build the images of the extension, the admission component and the cache")
-	images, err := image.Ensure(ctx, l, extensionFolder, admissionFolder, serverFolder)
+	done = log.Start("Import the images of the extension, the admission component and the cache")
+	images, err := image.Ensure(ctx, l, parts.Extension, parts.Admission, parts.CacheServer)
 	if done(err) != nil {
 		return err
 	}

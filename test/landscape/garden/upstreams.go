@@ -19,6 +19,7 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/gardenlet"
 	"github.com/larder-project/larder/test/landscape/image"
+	"github.com/larder-project/larder/test/landscape/parts"
 	"github.com/larder-project/larder/test/landscape/upstream"
 )
 
@@ -31,7 +32,6 @@ var (
 )
 
 const (
-	demoFolder = "test/landscape/cmd/demo"
 	// uniqueBytes makes an image one that nobody has pulled before.
 	uniqueBytes = 256 << 10
 )
@@ -59,11 +59,7 @@ const DemoRepository = "demo/hello"
 // PushDemo pushes the demo program in an image that differs from all earlier ones. The reference begins with one of the
 // upstream registries.
 func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) error {
-	binaries, err := image.Build(ctx, l, demoFolder)
-	if err != nil {
-		return err
-	}
-	program, err := image.New(binaries[demoFolder], nil)
+	program, err := image.New(parts.OwnPath(l.Repository(), parts.Demo), nil)
 	if err != nil {
 		return err
 	}

@@ -5,20 +5,14 @@
 package parts
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
-
-	"golang.org/x/mod/modfile"
 
 	"github.com/larder-project/larder/test/landscape/progress"
 )
@@ -27,14 +21,17 @@ import (
 // place below the user's cache folder.
 const CacheVariable = "LARDER_PARTS_CACHE"
 
-// Builder builds programs into a cache.
+// Builder builds programs.
 type Builder struct {
-	// Repository is the root of this repository.
+	// Repository is the root of this repository. Its own programs are built
+	// into the folder bin there.
 	Repository string
-	// Cache is the folder of the cache, see DefaultCache.
+	// Cache is the folder for all other programs, see DefaultCache.
 	Cache string
-	// Log tells what is being built.
-	Log *progress.Log
+	// Progress shows what is being built.
+	Progress *progress.Log
+	// Log takes all that the go command prints.
+	Log io.Writer
 }
 
 // DefaultCache returns the folder that all checkouts of this user share.
@@ -49,162 +46,242 @@ func DefaultCache() (string, error) {
 	return filepath.Join(dir, "larder", "parts"), nil
 }
 
-// Build makes sure that the named programs are built and returns their paths.
-func (b *Builder) Build(ctx context.Context, names ...string) (map[string]string, error) {
-	paths := map[string]string{}
-	for _, family := range catalog {
-		var wanted []program
-		for _, program := range family.programs {
-			if slices.Contains(names, program.name) {
-				wanted = append(wanted, program)
-			}
-		}
-		if len(wanted) == 0 {
-			continue
-		}
-		dir, err := b.build(ctx, family, wanted)
-		if err != nil {
-			return nil, fmt.Errorf("build the parts of %s: %w", family.name, err)
-		}
-		for _, program := range wanted {
-			paths[program.name] = filepath.Join(dir, program.name)
-		}
+// OwnPath returns the path of one of this repository's own programs.
+func OwnPath(repository, name string) string {
+	return filepath.Join(repository, "bin", name)
+}
+
+// Find returns the paths of the named programs, which must have been built.
+func (b *Builder) Find(names ...string) (map[string]string, error) {
+	targets, err := b.targets(names)
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range names {
-		if _, ok := paths[name]; !ok {
-			return nil, fmt.Errorf("there is no part called %q", name)
+	paths := map[string]string{}
+	for _, target := range targets {
+		for _, program := range target.programs {
+			for _, name := range program.names {
+				path := filepath.Join(target.dir, name)
+				if _, err := os.Stat(path); err != nil {
+					return nil, fmt.Errorf("find the program %s, which \"make programs\" builds: %w", name, err)
+				}
+				paths[name] = path
+			}
 		}
 	}
 	return paths, nil
 }
 
-// build returns the folder that holds the wanted programs of the family.
-func (b *Builder) build(ctx context.Context, family family, wanted []program) (string, error) {
-	source := filepath.Join(b.Repository, "test", "landscape", "parts", family.name)
-	flags, err := linkerFlags(source, family)
+// Build makes sure that the named programs are built and up to date, and
+// returns their paths.
+func (b *Builder) Build(ctx context.Context, names ...string) (map[string]string, error) {
+	targets, err := b.targets(names)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	key, err := cacheKey(source, flags)
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(b.Cache, family.name+"-"+key)
-	missing, err := absent(dir, wanted)
-	if err != nil || len(missing) == 0 {
-		return dir, err
-	}
-
-	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- programs for anybody.
-		return "", err
-	}
-	unlock, err := lock(ctx, filepath.Join(dir, ".lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	// Another process may have built them while this one waited.
-	missing, err = absent(dir, wanted)
-	if err != nil || len(missing) == 0 {
-		return dir, err
-	}
-
-	done := b.Log.Start(fmt.Sprintf("Build %s from %s", names(missing), family.module))
-	return dir, done(compile(ctx, source, dir, flags, missing))
-}
-
-// compile builds into a folder aside and moves what is complete.
-func compile(ctx context.Context, source, dir, flags string, programs []program) error {
-	aside, err := os.MkdirTemp(dir, ".build-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(aside) }()
-
-	args := []string{"build", "-trimpath", "-ldflags", flags, "-o", aside + string(filepath.Separator)}
-	for _, program := range programs {
-		args = append(args, program.path)
-	}
-	var output bytes.Buffer
-	command := exec.CommandContext(ctx, "go", args...) // #nosec G204 -- the arguments come from the catalog.
-	command.Dir = source
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false")
-	command.Stdout, command.Stderr = &output, &output
-	if err := command.Run(); err != nil {
-		return fmt.Errorf("go build in %s: %w\n%s", source, err, output.String())
-	}
-	for _, program := range programs {
-		if err := os.Rename(filepath.Join(aside, program.file()), filepath.Join(dir, program.name)); err != nil {
-			return err
+	var pending []*target
+	for _, target := range targets {
+		if target.programs, err = target.missing(); err != nil {
+			return nil, err
+		}
+		if len(target.programs) > 0 {
+			pending = append(pending, target)
 		}
 	}
-	return nil
+	if len(pending) > 0 {
+		if err := b.build(ctx, pending); err != nil {
+			return nil, err
+		}
+	}
+	return b.Find(names...)
 }
 
-// linkerFlags makes a program report the version that its module pins.
-func linkerFlags(source string, family family) (string, error) {
-	path := filepath.Join(source, "go.mod")
-	content, err := os.ReadFile(path) // #nosec G304 -- a file of this repository.
-	if err != nil {
-		return "", err
-	}
-	file, err := modfile.ParseLax(path, content, nil)
-	if err != nil {
-		return "", err
-	}
-	for _, require := range file.Require {
-		if require.Mod.Path != family.module {
+// targets returns what has to be built for the named programs.
+func (b *Builder) targets(names []string) ([]*target, error) {
+	var targets []*target
+	for _, module := range catalog {
+		var programs []program
+		for _, program := range module.programs {
+			if slices.ContainsFunc(program.names, func(name string) bool { return slices.Contains(names, name) }) {
+				programs = append(programs, program)
+			}
+		}
+		if len(programs) == 0 {
 			continue
 		}
-		numbers := strings.SplitN(strings.TrimPrefix(require.Mod.Version, "v"), ".", 3)
-		if len(numbers) != 3 {
-			return "", fmt.Errorf("%s requires %s, which is not a version", path, require.Mod)
-		}
-		const variables = "k8s.io/component-base/version"
-		return fmt.Sprintf("-s -w -X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s",
-			variables, require.Mod.Version, numbers[0], numbers[1]), nil
-	}
-	return "", fmt.Errorf("%s does not require %s", path, family.module)
-}
-
-// cacheKey changes with everything that the built programs depend on.
-func cacheKey(source, flags string) (string, error) {
-	toolchain := exec.Command("go", "env", "GOVERSION", "GOOS", "GOARCH")
-	toolchain.Dir = source
-	version, err := toolchain.Output()
-	if err != nil {
-		return "", fmt.Errorf("ask for the version of Go: %w", err)
-	}
-	hash := sha256.New()
-	_, _ = fmt.Fprintf(hash, "%s\n%s\n", version, flags)
-	for _, name := range []string{"go.mod", "go.sum"} {
-		content, err := os.ReadFile(filepath.Join(source, name)) // #nosec G304 -- files of this repository.
+		target, err := b.target(module, programs)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		_, _ = fmt.Fprintf(hash, "%s %d\n%s", name, len(content), content)
+		targets = append(targets, target)
 	}
-	return hex.EncodeToString(hash.Sum(nil))[:12], nil
+	for _, name := range names {
+		if !slices.Contains(All(), name) {
+			return nil, fmt.Errorf("there is no program called %q", name)
+		}
+	}
+	return targets, nil
 }
 
-func absent(dir string, programs []program) ([]program, error) {
+// build plans and builds the targets in their order. While one is built, the
+// modules that the next ones need are downloaded.
+func (b *Builder) build(ctx context.Context, targets []*target) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	step := b.Progress.Begin("Build the programs")
+	work := newTally(step)
+
+	type planned struct {
+		*target
+		plan *plan
+		err  error
+	}
+	plans := make(chan planned, len(targets))
+	go func() {
+		defer close(plans)
+		for _, target := range targets {
+			plan, err := target.plan(ctx, b.Log, work.downloading)
+			if err == nil {
+				work.add(plan)
+			}
+			plans <- planned{target, plan, err}
+			if err != nil {
+				return
+			}
+		}
+		work.complete()
+	}()
+	for next := range plans {
+		if next.err != nil {
+			return step.Done(next.err)
+		}
+		if err := next.build(ctx, b.Log, next.plan, work); err != nil {
+			return step.Done(err)
+		}
+	}
+	return step.Done(nil)
+}
+
+// target is a set of programs that one call of the go command builds.
+type target struct {
+	// source is the folder of the Go module.
+	source string
+	module module
+	// dir is where the programs go.
+	dir      string
+	programs []program
+	flags    []string
+	// volatile says that only the go command knows what is up to date.
+	volatile bool
+}
+
+// target returns the target of the module's programs.
+func (b *Builder) target(m module, programs []program) (*target, error) {
+	t := &target{source: b.Repository, module: m, programs: programs, dir: filepath.Join(b.Repository, "bin"), volatile: true}
+	if m.name != "" {
+		t.source = filepath.Join(b.Repository, "test", "landscape", "parts", m.name)
+	}
+	var err error
+	if t.flags, err = t.buildFlags(); err != nil {
+		return nil, err
+	}
+	if m.name == "" {
+		return t, nil
+	}
+	key, err := cacheKey(t.source, t.flags)
+	if err != nil {
+		return nil, err
+	}
+	t.volatile = false
+	t.dir = filepath.Join(b.Cache, m.name+"-"+key)
+	return t, nil
+}
+
+// missing returns the programs that may have to be built.
+func (t *target) missing() ([]program, error) {
+	if t.volatile {
+		return t.programs, nil
+	}
 	var missing []program
-	for _, program := range programs {
-		_, err := os.Stat(filepath.Join(dir, program.name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			missing = append(missing, program)
-		case err != nil:
-			return nil, err
+	for _, program := range t.programs {
+		for _, name := range program.names {
+			_, err := os.Stat(filepath.Join(t.dir, name))
+			if errors.Is(err, fs.ErrNotExist) {
+				missing = append(missing, program)
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	return missing, nil
 }
 
-func names(programs []program) string {
-	names := make([]string, 0, len(programs))
-	for _, program := range programs {
-		names = append(names, program.name)
+// build builds the programs.
+func (t *target) build(ctx context.Context, log io.Writer, plan *plan, work *tally) error {
+	defer work.finish(plan)
+	if t.volatile {
+		// The go command leaves a program alone that is up to date.
+		if err := t.compile(ctx, log, t.dir, plan, work); err != nil {
+			return err
+		}
+		return t.link(t.dir, t.dir)
 	}
-	return strings.Join(names, ", ")
+	if err := os.MkdirAll(t.dir, 0o755); err != nil { // #nosec G301 -- programs for anybody.
+		return err
+	}
+	unlock, err := lock(ctx, filepath.Join(t.dir, ".lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Another process may have built them while this one waited.
+	if t.programs, err = t.missing(); err != nil || len(t.programs) == 0 {
+		return err
+	}
+	// What is complete appears in one step.
+	aside, err := os.MkdirTemp(t.dir, ".build-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(aside) }()
+	if err := t.compile(ctx, log, aside, plan, work); err != nil {
+		return err
+	}
+	return t.link(aside, t.dir)
+}
+
+// link gives the programs their names. The links are hard ones, since the
+// programs are linked elsewhere again.
+func (t *target) link(from, to string) error {
+	for _, program := range t.programs {
+		built := filepath.Join(from, program.file())
+		for _, name := range program.names {
+			path := filepath.Join(to, name)
+			if path == built {
+				continue
+			}
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if err := os.Link(built, path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compile runs go build.
+func (t *target) compile(ctx context.Context, log io.Writer, dir string, plan *plan, work *tally) error {
+	args := append([]string{"build", "-v", "-o", dir + string(filepath.Separator)}, t.flags...)
+	for _, program := range t.programs {
+		args = append(args, program.pkg)
+	}
+	isProgress := func(line string) bool { return work.started(plan, line) }
+	if err := t.goCommand(ctx, nil, log, isProgress, args...); err != nil {
+		return fmt.Errorf("build %s: %w", t, err)
+	}
+	return nil
 }

@@ -2,13 +2,16 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package parts builds the programs that the landscape starts but this
-// repository does not contain: Kubernetes, etcd, containerd and Gardener. Each
-// family is pinned by a Go module of its own in a folder beside this file and
-// built once into a cache outside the repository.
+// Package parts builds every program that runs in the landscape: Kubernetes,
+// etcd, containerd and Gardener from their Go modules, and the programs of
+// this repository.
+//
+// A cold build is most of a first "make up", so what is compiled twice is
+// dear: all Go modules involved select the same version of whatever they
+// share, and programs that share most of their code are linked into one.
 package parts
 
-// Names of the programs.
+// Names of the programs that this repository does not contain.
 const (
 	Etcd                      = "etcd"
 	KubeAPIServer             = "kube-apiserver"
@@ -25,62 +28,75 @@ const (
 	GardenerResourceManager   = "gardener-resource-manager"
 )
 
-// family is a set of programs that are pinned by one Go module.
-type family struct {
-	// name is the folder of the Go module.
-	name string
-	// module is the Go module whose version the programs report: the API
+// Names of this repository's own programs.
+const (
+	Landscape   = "landscape"
+	Extension   = "gardener-extension-registry-cache"
+	Admission   = "gardener-extension-registry-cache-admission"
+	CacheServer = "registry-cache-server"
+	Demo        = "demo"
+	Pause       = "pause"
+)
+
+// program is a main package and the names that it answers to.
+type program struct {
+	pkg string
+	// names are the names of the program; a program with several does what the
+	// name says that it is called by.
+	names []string
+	// version is the Go module whose version the program reports. The API
 	// server's clients read it, and gardener-controller-manager refuses an API
 	// server without one.
-	module string
-	// programs are the programs' names and packages.
+	version string
+}
+
+// module is a Go module with programs.
+type module struct {
+	// name is the folder of the go.mod below this package's; the module
+	// without a name is the repository's own.
+	name     string
 	programs []program
 }
 
-type program struct {
-	name string
-	path string
-	// output is the file name that go build chooses, if not the name.
-	output string
-}
+const (
+	own     = "github.com/larder-project/larder/"
+	foreign = own + "test/landscape/parts/"
+)
 
-func (p program) file() string {
-	if p.output != "" {
-		return p.output
-	}
-	return p.name
-}
-
-var catalog = []family{
+// catalog has the modules in the order in which they are built: what belongs to
+// this repository is at hand first.
+var catalog = []module{
 	{
-		name:   "kubernetes",
-		module: "k8s.io/kubernetes",
 		programs: []program{
-			{name: Etcd, path: "go.etcd.io/etcd/server/v3", output: "server"},
-			{name: KubeAPIServer, path: "k8s.io/kubernetes/cmd/kube-apiserver"},
-			{name: KubeControllerManager, path: "k8s.io/kubernetes/cmd/kube-controller-manager"},
-			{name: KubeScheduler, path: "k8s.io/kubernetes/cmd/kube-scheduler"},
-			{name: KubeProxy, path: "k8s.io/kubernetes/cmd/kube-proxy"},
-			{name: Kubelet, path: "k8s.io/kubernetes/cmd/kubelet"},
-			{name: Kubectl, path: "k8s.io/kubernetes/cmd/kubectl"},
+			{pkg: own + "test/landscape/cmd/landscape", names: []string{Landscape}},
+			{pkg: own + "cmd/" + Extension, names: []string{Extension}},
+			{pkg: own + "cmd/" + Admission, names: []string{Admission}},
+			{pkg: own + "cmd/" + CacheServer, names: []string{CacheServer}},
+			{pkg: own + "test/landscape/cmd/demo", names: []string{Demo}},
+			{pkg: own + "test/landscape/cmd/pause", names: []string{Pause}},
 		},
 	},
 	{
-		name:   "containerd",
-		module: "github.com/containerd/containerd/v2",
+		name: "cluster",
 		programs: []program{
-			{name: Containerd, path: "github.com/containerd/containerd/v2/cmd/containerd"},
-			{name: ContainerdShim, path: "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"},
-			{name: Ctr, path: "github.com/containerd/containerd/v2/cmd/ctr"},
+			{
+				pkg:     foreign + "cluster/kubernetes",
+				names:   []string{Etcd, KubeAPIServer, KubeControllerManager, KubeScheduler, KubeProxy, Kubelet, Kubectl},
+				version: "k8s.io/kubernetes",
+			},
+			{
+				pkg:     foreign + "cluster/gardener",
+				names:   []string{GardenerAPIServer, GardenerControllerManager, GardenerResourceManager},
+				version: "github.com/gardener/gardener",
+			},
 		},
 	},
 	{
-		name:   "gardener",
-		module: "github.com/gardener/gardener",
+		name: "containerd",
 		programs: []program{
-			{name: GardenerAPIServer, path: "github.com/gardener/gardener/cmd/gardener-apiserver"},
-			{name: GardenerControllerManager, path: "github.com/gardener/gardener/cmd/gardener-controller-manager"},
-			{name: GardenerResourceManager, path: "github.com/gardener/gardener/cmd/gardener-resource-manager"},
+			{pkg: "github.com/containerd/containerd/v2/cmd/containerd", names: []string{Containerd}},
+			{pkg: "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", names: []string{ContainerdShim}},
+			{pkg: "github.com/containerd/containerd/v2/cmd/ctr", names: []string{Ctr}},
 		},
 	},
 }
@@ -88,10 +104,28 @@ var catalog = []family{
 // All returns the names of all programs.
 func All() []string {
 	var names []string
-	for _, family := range catalog {
-		for _, program := range family.programs {
-			names = append(names, program.name)
+	for _, module := range catalog {
+		names = append(names, module.names()...)
+	}
+	return names
+}
+
+// External returns the names of the programs that this repository does not
+// contain.
+func External() []string {
+	var names []string
+	for _, module := range catalog {
+		if module.name != "" {
+			names = append(names, module.names()...)
 		}
+	}
+	return names
+}
+
+func (m module) names() []string {
+	var names []string
+	for _, program := range m.programs {
+		names = append(names, program.names...)
 	}
 	return names
 }

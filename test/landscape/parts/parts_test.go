@@ -7,58 +7,196 @@ package parts
 import (
 	"context"
 	"errors"
+	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
+
+	"github.com/larder-project/larder/test/landscape/progress"
 )
 
+const repository = "../../.."
+
 var _ = Describe("The catalog", func() {
-	for _, family := range catalog {
-		It("lists what the module of "+family.name+" pins", func() {
-			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(family.name, "parts.go"), nil, parser.ImportsOnly)
-			Expect(err).NotTo(HaveOccurred())
-			var pinned, listed []string
-			for _, spec := range file.Imports {
-				path, err := strconv.Unquote(spec.Path.Value)
-				Expect(err).NotTo(HaveOccurred())
-				pinned = append(pinned, path)
+	It("names each program once", func() {
+		seen := map[string]bool{}
+		for _, name := range All() {
+			Expect(seen).NotTo(HaveKey(name))
+			seen[name] = true
+		}
+		Expect(External()).To(HaveLen(len(All()) - len(catalog[0].names())))
+	})
+
+	for _, module := range catalog {
+		for _, program := range module.programs {
+			if len(program.names) < 2 {
+				continue
 			}
-			for _, program := range family.programs {
-				listed = append(listed, program.path)
-			}
-			Expect(listed).To(ConsistOf(pinned))
-		})
+			It("has the names that "+program.pkg+" answers to", func() {
+				Expect(program.names).To(ConsistOf(programNames(filepath.Join(module.name, program.file(), "main.go"))))
+			})
+		}
 	}
+
+	It("lists what the module of containerd pins", func() {
+		file, err := parser.ParseFile(token.NewFileSet(), "containerd/programs.go", nil, parser.ImportsOnly)
+		Expect(err).NotTo(HaveOccurred())
+		var pinned, listed []string
+		for _, spec := range file.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			Expect(err).NotTo(HaveOccurred())
+			pinned = append(pinned, path)
+		}
+		for _, program := range catalog[2].programs {
+			listed = append(listed, program.pkg)
+		}
+		Expect(listed).To(ConsistOf(pinned))
+	})
 })
 
+// programNames returns the keys of the variable "programs" in a source file.
+func programNames(path string) []string {
+	GinkgoHelper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	Expect(err).NotTo(HaveOccurred())
+	var names []string
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok || spec.Names[0].Name != "programs" {
+			return true
+		}
+		for _, element := range spec.Values[0].(*ast.CompositeLit).Elts {
+			name, err := strconv.Unquote(element.(*ast.KeyValueExpr).Key.(*ast.BasicLit).Value)
+			Expect(err).NotTo(HaveOccurred())
+			names = append(names, name)
+		}
+		return false
+	})
+	return names
+}
+
 var _ = Describe("Builder", func() {
+	var builder *Builder
+
+	BeforeEach(func() {
+		builder = &Builder{Repository: repository, Cache: GinkgoT().TempDir(), Progress: progress.New(io.Discard), Log: io.Discard}
+	})
+
 	It("does not know other programs", func() {
-		b := &Builder{Repository: "../../..", Cache: GinkgoT().TempDir()}
-		_, err := b.Build(GinkgoT().Context(), "nginx")
-		Expect(err).To(MatchError(ContainSubstring(`no part called "nginx"`)))
+		_, err := builder.Build(GinkgoT().Context(), "nginx")
+		Expect(err).To(MatchError(ContainSubstring(`no program called "nginx"`)))
 	})
 
 	It("builds nothing that the cache holds", func() {
-		cache := GinkgoT().TempDir()
-		source := filepath.Join("../../..", "test", "landscape", "parts", "kubernetes")
-		flags, err := linkerFlags(source, catalog[0])
+		targets, err := builder.targets([]string{Etcd})
 		Expect(err).NotTo(HaveOccurred())
-		key, err := cacheKey(source, flags)
-		Expect(err).NotTo(HaveOccurred())
-		etcd := filepath.Join(cache, "kubernetes-"+key, Etcd)
-		Expect(os.MkdirAll(filepath.Dir(etcd), 0o750)).To(Succeed())
-		Expect(os.WriteFile(etcd, nil, 0o600)).To(Succeed())
+		Expect(os.MkdirAll(targets[0].dir, 0o750)).To(Succeed())
+		for _, name := range targets[0].programs[0].names {
+			Expect(os.WriteFile(filepath.Join(targets[0].dir, name), nil, 0o600)).To(Succeed())
+		}
+		Expect(builder.Build(GinkgoT().Context(), Etcd)).To(HaveKeyWithValue(Etcd, filepath.Join(targets[0].dir, Etcd)))
+	})
 
-		b := &Builder{Repository: "../../..", Cache: cache}
-		Expect(b.Build(GinkgoT().Context(), Etcd)).To(Equal(map[string]string{Etcd: etcd}))
+	It("says how to build what is missing", func() {
+		_, err := builder.Find(Etcd)
+		Expect(err).To(MatchError(And(ContainSubstring("etcd"), ContainSubstring("make programs"))))
+	})
+
+	It("builds only the programs that are missing", func() {
+		targets, err := builder.targets([]string{Etcd, GardenerAPIServer})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(targets).To(HaveLen(1))
+		Expect(targets[0].programs).To(HaveLen(2))
+		Expect(os.MkdirAll(targets[0].dir, 0o750)).To(Succeed())
+		for _, name := range targets[0].programs[0].names {
+			Expect(os.WriteFile(filepath.Join(targets[0].dir, name), nil, 0o600)).To(Succeed())
+		}
+		missing, err := targets[0].missing()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(missing).To(HaveLen(1))
+		Expect(missing[0].names).To(ContainElement(GardenerAPIServer))
 	})
 })
+
+var _ = Describe("A build of a small module", func() {
+	var (
+		target *target
+		log    *gbytes.Buffer
+		work   *tally
+	)
+
+	write := func(name, content string) {
+		GinkgoHelper()
+		path := filepath.Join(target.source, name)
+		Expect(os.MkdirAll(filepath.Dir(path), 0o750)).To(Succeed())
+		Expect(os.WriteFile(path, []byte(content), 0o600)).To(Succeed())
+	}
+	build := func() (*plan, error) {
+		GinkgoHelper()
+		plan, err := target.plan(GinkgoT().Context(), log, func(string) {})
+		if err != nil {
+			return nil, err
+		}
+		work.add(plan)
+		work.complete()
+		return plan, target.build(GinkgoT().Context(), log, plan, work)
+	}
+
+	BeforeEach(func() {
+		dir := GinkgoT().TempDir()
+		target = newTarget(dir)
+		log = gbytes.NewBuffer()
+		work = newTally(progress.New(io.Discard).Begin("build"))
+		write("go.mod", "module example.com/m\n\ngo 1.26\n")
+		write("both/main.go", "package main\n\nimport \"example.com/m/word\"\n\nfunc main() { println(word.Word) }\n")
+		write("word/word.go", fmt.Sprintf("package word\n\nconst Word = %q\n", dir))
+	})
+
+	It("links one program under all its names", func() {
+		plan, err := build()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(plan.packages).To(And(HaveKey("example.com/m/both"), HaveKey("example.com/m/word")))
+		first, err := os.Stat(filepath.Join(target.dir, "one"))
+		Expect(err).NotTo(HaveOccurred())
+		second, err := os.Stat(filepath.Join(target.dir, "two"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.SameFile(first, second)).To(BeTrue())
+	})
+
+	It("has less to do the second time", func() {
+		_, err := build()
+		Expect(err).NotTo(HaveOccurred())
+		plan, err := target.plan(GinkgoT().Context(), log, func(string) {})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(plan.packages).NotTo(HaveKey("example.com/m/word"))
+	})
+
+	It("fails with the line that says why, and logs all of it", func() {
+		write("word/word.go", "package word\n\nvar Word string = 1\n")
+		_, err := build()
+		var failure *Failure
+		Expect(errors.As(err, &failure)).To(BeTrue())
+		Expect(failure.Error()).To(ContainSubstring("word.go:3"))
+		Expect(failure.Remedy()).To(ContainSubstring("git status"))
+		Expect(log).To(gbytes.Say("go build"))
+		Expect(log).To(gbytes.Say("word.go:3"))
+	})
+})
+
+func newTarget(dir string) *target {
+	module := module{name: "m", programs: []program{{pkg: "example.com/m/both", names: []string{"one", "two"}}}}
+	return &target{source: dir, module: module, dir: filepath.Join(dir, "out"), programs: module.programs}
+}
 
 var _ = Describe("What a build depends on", func() {
 	var source string
@@ -67,7 +205,6 @@ var _ = Describe("What a build depends on", func() {
 		GinkgoHelper()
 		Expect(os.WriteFile(filepath.Join(source, name), []byte(content), 0o600)).To(Succeed())
 	}
-	module := family{name: "family", module: "example.com/module"}
 
 	BeforeEach(func() {
 		source = GinkgoT().TempDir()
@@ -76,18 +213,18 @@ var _ = Describe("What a build depends on", func() {
 	})
 
 	It("makes programs report the version of their module", func() {
-		Expect(linkerFlags(source, module)).To(And(
-			ContainSubstring("gitVersion=v1.36.3"), ContainSubstring("gitMajor=1 "), ContainSubstring("gitMinor=36")))
+		t := &target{source: source, module: module{name: "m", programs: []program{{pkg: "p", version: "example.com/module"}}}}
+		Expect(t.buildFlags()).To(ContainElement(And(
+			HavePrefix("-ldflags=p="), ContainSubstring("gitVersion=v1.36.3"), ContainSubstring("gitMajor=1 "), ContainSubstring("gitMinor=36"))))
 	})
 
 	It("refuses a module that is not pinned", func() {
-		write("go.mod", "module example.com/parts\n")
-		_, err := linkerFlags(source, module)
-		Expect(err).To(MatchError(ContainSubstring("does not require example.com/module")))
+		_, err := ModuleVersion(source, "example.com/other")
+		Expect(err).To(MatchError(ContainSubstring("does not require example.com/other")))
 	})
 
 	It("changes the key with every input", func() {
-		key := func(flags string) string {
+		key := func(flags ...string) string {
 			GinkgoHelper()
 			key, err := cacheKey(source, flags)
 			Expect(err).NotTo(HaveOccurred())
@@ -97,9 +234,56 @@ var _ = Describe("What a build depends on", func() {
 		Expect(key("-s")).To(Equal(before))
 		Expect(key("-w")).NotTo(Equal(before))
 		write("go.sum", "changed")
-		Expect(key("-s")).NotTo(Equal(before))
+		changed := key("-s")
+		Expect(changed).NotTo(Equal(before))
+		write("main.go", "package main")
+		Expect(key("-s")).NotTo(Equal(changed))
 	})
 })
+
+var _ = Describe("A tally", func() {
+	It("estimates by the weight of what is done", func() {
+		Expect(estimate(time.Second, 50, 100)).To(Equal("no estimate yet"))
+		Expect(estimate(time.Minute, 1, 100)).To(Equal("no estimate yet"))
+		Expect(estimate(2*time.Minute, 20, 100)).To(Equal("about 8 min left"))
+		Expect(estimate(9*time.Minute, 90, 100)).To(Equal("about 1 min left"))
+		Expect(estimate(9*time.Minute, 99, 100)).To(Equal("less than a minute left"))
+	})
+
+	It("counts what two plans share once, and what is compiled as it begins", func() {
+		first := &plan{packages: map[string]string{"a": "a@v1", "b": "b@v1"}, weights: map[string]int64{"a@v1": 1, "b@v1": 1}}
+		second := &plan{packages: map[string]string{"a": "a@v1", "b": "b@v2"}, weights: map[string]int64{"a@v1": 1, "b@v2": 1}}
+		work := newTally(progress.New(io.Discard).Begin("build"))
+		work.add(first)
+		Expect(work.summary()).To(Equal("0 of 2 packages and more"))
+		work.add(second)
+		work.complete()
+		Expect(work.started(first, "a")).To(BeTrue())
+		Expect(work.started(first, "c")).To(BeFalse())
+		Expect(work.summary()).To(HavePrefix("1 of 3 packages, "))
+		work.finish(first)
+		Expect(work.summary()).To(HavePrefix("2 of 3 packages, "))
+	})
+
+	It("weighs a program by all that is linked, and leaves out what is up to date", func() {
+		p, err := readPlan(strings.NewReader(`{"ImportPath":"a","Name":"a","Stale":false,"Module":{"Version":"v1"}}
+{"ImportPath":"b","Name":"b","Stale":true}
+{"ImportPath":"c","Name":"main","Stale":true}`), func(listed) int64 { return 1000 })
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.weights).To(Equal(map[string]int64{"b": 1000, "c": 1000 + int64(linkWeight*3000)}))
+	})
+})
+
+var _ = DescribeTable("The remedy of a failure", func(output, err, remedy string) {
+	Expect((&Failure{Err: errors.New(err), Output: output}).Remedy()).To(ContainSubstring(remedy))
+},
+	Entry("no network", "go: example.com/m@v1.0.0: Get \"https://proxy/\": dial tcp: lookup proxy: no such host", "exit status 1", "module proxy"),
+	Entry("a full disk", "compile: writing output: write $WORK/b1/_pkg_.a: no space left on device", "exit status 1", "disk space"),
+	Entry("another module than before", "verifying example.com/m@v1.0.0: checksum mismatch", "exit status 1", "clean -modcache"),
+	Entry("an old Go", "go: go.mod requires go >= 1.26.6 (running go 1.25.1; GOTOOLCHAIN=local)", "exit status 1", "version of Go"),
+	Entry("too little memory", "example.com/m: compile: signal: killed", "exit status 1", "memory"),
+	Entry("anything else", "# example.com/m\nm.go:1:1: expected 'package'", "exit status 1", "git status"),
+)
 
 var _ = Describe("lock", func() {
 	It("lets one in at a time", func() {

@@ -2,7 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package progress prints what the landscape is doing and for how long. Steps
+// Package progress shows what the landscape is doing. On a terminal, one line
+// at the bottom moves; elsewhere, long steps write a line now and then. Steps
 // may run at the same time: every line names its step and stands alone.
 package progress
 
@@ -11,77 +12,177 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// quiet is how long a step may run before a line says that it has begun;
-	// a shorter step gets its final line only.
+	// quiet is how long a step may run before it is mentioned; a shorter step
+	// gets its final line only.
 	quiet = time.Second
-	// reminder is the time between two lines of a step that takes long.
+	// reminder is the time between two lines of a long step, where no line moves.
 	reminder = 30 * time.Second
+	// refresh is the time between two states of the line that moves.
+	refresh = 200 * time.Millisecond
 )
 
 // Log writes lines of progress. It is safe for concurrent use.
 type Log struct {
-	mu     sync.Mutex
-	writer io.Writer
+	mu      sync.Mutex
+	writer  io.Writer
+	line    *line
+	running []*Step
 }
 
-// New returns a Log that writes to w.
+// New returns a Log that writes to w. If w is a terminal, running steps share
+// one line that moves.
 func New(w io.Writer) *Log {
-	return &Log{writer: w}
+	return &Log{writer: w, line: newLine(w)}
 }
 
-// Start begins a step. The returned function ends it and takes its outcome; it
-// hands the error back, so that a step can end with "return done(err)".
-func (l *Log) Start(what string) func(error) error {
-	begin := time.Now()
-	end := make(chan struct{})
-	go l.remind(what, begin, end)
+// Step is something that takes a while.
+type Step struct {
+	log   *Log
+	what  string
+	begin time.Time
+	end   chan struct{}
+	// detail is what the step is doing right now.
+	detail string
+}
 
-	return func(err error) error {
-		close(end)
-		switch {
-		case err == nil:
-			l.Note("done    %s (%s)", what, seconds(begin))
-		case errors.Is(err, context.Canceled):
-			l.Note("stopped %s (%s)", what, seconds(begin))
-		default:
-			l.Note("failed  %s (%s)", what, seconds(begin))
-		}
-		return err
+// Begin begins a step.
+func (l *Log) Begin(what string) *Step {
+	step := &Step{log: l, what: what, begin: time.Now(), end: make(chan struct{})}
+	l.mu.Lock()
+	l.running = append(l.running, step)
+	l.mu.Unlock()
+	go step.remind()
+	return step
+}
+
+// Start begins a step without details and returns the function that ends it.
+func (l *Log) Start(what string) func(error) error {
+	return l.Begin(what).Done
+}
+
+// Update says what the step is doing right now.
+func (s *Step) Update(format string, args ...any) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	s.detail = fmt.Sprintf(format, args...)
+}
+
+// Done ends the step with its outcome. It returns the error, so that a step can
+// end with "return step.Done(err)".
+func (s *Step) Done(err error) error {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	close(s.end)
+	s.log.running = slices.DeleteFunc(s.log.running, func(other *Step) bool { return other == s })
+	switch {
+	case err == nil:
+		s.log.print("done    %s (%s)", s.what, elapsed(s.begin))
+	case errors.Is(err, context.Canceled):
+		s.log.print("stopped %s (%s)", s.what, elapsed(s.begin))
+	default:
+		s.log.print("failed  %s (%s)", s.what, elapsed(s.begin))
 	}
+	return err
 }
 
 // Note writes a line that is not about a step.
 func (l *Log) Note(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, _ = fmt.Fprintf(l.writer, format+"\n", args...)
+	l.print(format, args...)
 }
 
-func (l *Log) remind(what string, begin time.Time, end <-chan struct{}) {
-	select {
-	case <-end:
-		return
-	case <-time.After(quiet):
-		l.Note("begin   %s", what)
-	}
+// print writes a line that stays. The caller holds the lock.
+func (l *Log) print(format string, args ...any) {
+	l.line.clear()
+	_, _ = fmt.Fprintf(l.writer, format+"\n", args...)
+	l.redraw()
+}
 
-	ticker := time.NewTicker(reminder)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-end:
+// redraw shows the oldest running step in the line that moves. The caller
+// holds the lock.
+func (l *Log) redraw() {
+	if len(l.running) == 0 {
+		return
+	}
+	oldest := l.running[0]
+	if time.Since(oldest.begin) < quiet {
+		return
+	}
+	text := oldest.String()
+	if others := len(l.running) - 1; others > 0 {
+		text = fmt.Sprintf("%s  (+%d)", text, others)
+	}
+	l.line.draw(text)
+}
+
+// String returns the step, its age and what it is doing.
+func (s *Step) String() string {
+	text := fmt.Sprintf("%s %s", elapsed(s.begin), s.what)
+	if s.detail != "" {
+		text += ": " + s.detail
+	}
+	return text
+}
+
+// remind keeps the step in sight until it ends.
+func (s *Step) remind() {
+	if !s.wait(quiet) {
+		return
+	}
+	if s.log.line != nil {
+		for s.show(s.log.redraw) && s.wait(refresh) {
+		}
+		return
+	}
+	for verb := "begin  "; ; verb = "running" {
+		shown := s.show(func() {
+			if s.detail == "" {
+				s.log.print("%s %s (%s)", verb, s.what, elapsed(s.begin))
+			} else {
+				s.log.print("%s %s (%s): %s", verb, s.what, elapsed(s.begin), s.detail)
+			}
+		})
+		if !shown || !s.wait(reminder) {
 			return
-		case <-ticker.C:
-			l.Note("running %s (%s)", what, seconds(begin))
 		}
 	}
 }
 
-func seconds(since time.Time) string {
-	return fmt.Sprintf("%.1f s", time.Since(since).Seconds())
+// show calls the function under the lock unless the step has ended, and
+// reports whether it did.
+func (s *Step) show(function func()) bool {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	select {
+	case <-s.end:
+		return false
+	default:
+		function()
+		return true
+	}
+}
+
+// wait waits and reports whether the step still runs.
+func (s *Step) wait(d time.Duration) bool {
+	select {
+	case <-s.end:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func elapsed(since time.Time) string {
+	d := time.Since(since)
+	if d < time.Minute {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return fmt.Sprintf("%d:%02d min", int(d.Minutes()), int(d.Seconds())%60)
 }

@@ -103,7 +103,7 @@ func NewShoot(namespace string) *gardencorev1beta1.Shoot {
 			CloudProfile:           &gardencorev1beta1.CloudProfileReference{Name: provider},
 			Region:                 provider,
 			CredentialsBindingName: ptr.To(credentials),
-			Kubernetes:             gardencorev1beta1.Kubernetes{Version: "1.36.3"},
+			Kubernetes:             gardencorev1beta1.Kubernetes{Version: "1.36.4"},
 			Networking:             &gardencorev1beta1.Networking{Type: ptr.To("calico"), Nodes: ptr.To("10.10.0.0/16")},
 			Provider: gardencorev1beta1.Provider{
 				Type: provider,

@@ -39,7 +39,6 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(partsCommand())
 	root.AddCommand(platformCommands()...)
 	err := root.ExecuteContext(ctx)
 	if err != nil {

@@ -24,8 +24,6 @@ import (
 	"github.com/larder-project/larder/test/landscape/sandbox"
 )
 
-const pauseFolder = "test/landscape/cmd/pause"
-
 // builds is what a landscape is made of.
 type builds struct {
 	parts map[string]string
@@ -37,7 +35,7 @@ func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	if err := preflight.Install(ctx, log); err != nil {
 		return err
 	}
-	built, err := build(ctx, l, log)
+	built, err := find(l)
 	if err != nil {
 		return err
 	}
@@ -74,21 +72,17 @@ func bringUp(ctx context.Context, l *landscape.Landscape, log *progress.Log, bui
 	return start(ctx, l, log, built)
 }
 
-func build(ctx context.Context, l *landscape.Landscape, log *progress.Log) (builds, error) {
+func find(l *landscape.Landscape) (builds, error) {
 	cache, err := parts.DefaultCache()
 	if err != nil {
 		return builds{}, err
 	}
-	builder := parts.Builder{Repository: l.Repository(), Cache: cache, Log: log}
-	paths, err := builder.Build(ctx, parts.All()...)
+	builder := parts.Builder{Repository: l.Repository(), Cache: cache}
+	paths, err := builder.Find(parts.External()...)
 	if err != nil {
 		return builds{}, err
 	}
-	binaries, err := image.Build(ctx, l, pauseFolder)
-	if err != nil {
-		return builds{}, err
-	}
-	pause, err := image.New(binaries[pauseFolder], nil)
+	pause, err := image.New(parts.OwnPath(l.Repository(), parts.Pause), nil)
 	return builds{parts: paths, pause: pause}, err
 }
 

@@ -2,12 +2,12 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build parts
+//go:build programs
 
-// Package parts pins the containerd programs that the landscape starts. They
-// live in a module of their own, so that their requirements never reach the
-// product's.
-package parts
+// Package containerd pins containerd's programs. The module is apart from the
+// cluster's because containerd 2.4 implements a newer runtime interface
+// (k8s.io/cri-api v0.37) than the kubelet of Kubernetes 1.36 compiles with.
+package containerd
 
 import (
 	_ "github.com/containerd/containerd/v2/cmd/containerd"

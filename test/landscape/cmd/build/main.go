@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Command build builds the programs of the landscape, all or those that are
+// named, and prints the folder of the last one. It imports little, so that the
+// first thing that one sees comes soon.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/larder-project/larder/test/landscape/parts"
+	"github.com/larder-project/larder/test/landscape/progress"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, names []string) int {
+	if len(names) == 0 {
+		names = parts.All()
+	}
+	log, err := openLog()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = log.Close() }()
+
+	paths, err := build(ctx, log, names)
+	var failure *parts.Failure
+	switch {
+	case err == nil:
+		fmt.Println(filepath.Dir(paths[names[len(names)-1]]))
+		return 0
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "Stopped. What was compiled is kept: the same command goes on from here.")
+		return 130
+	case errors.As(err, &failure):
+		fmt.Fprintf(os.Stderr, "Failed to %v\nRemedy: %s. The same command goes on from here; the whole log is %s\n", err, failure.Remedy(), log.Name())
+	default:
+		fmt.Fprintf(os.Stderr, "Failed to %v\nThe whole log is %s\n", err, log.Name())
+	}
+	return 1
+}
+
+func build(ctx context.Context, log io.Writer, names []string) (map[string]string, error) {
+	repository, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := parts.DefaultCache()
+	if err != nil {
+		return nil, err
+	}
+	builder := parts.Builder{Repository: repository, Cache: cache, Progress: progress.New(os.Stderr), Log: log}
+	return builder.Build(ctx, names...)
+}
+
+func openLog() (*os.File, error) {
+	if err := os.MkdirAll("bin", 0o755); err != nil { // #nosec G301 -- programs for anybody.
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join("bin", "build.log")) // #nosec G304 -- a constant.
+	if err == nil {
+		_, err = fmt.Fprintf(log, "%s\n", time.Now().Format(time.RFC3339))
+	}
+	return log, err
+}

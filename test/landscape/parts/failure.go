@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package parts
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Failure is a go command that failed.
+type Failure struct {
+	Err error
+	// Output is the last of what the command printed, without its progress.
+	Output string
+}
+
+// Error returns the first line of the output that says why.
+func (f *Failure) Error() string {
+	for line := range strings.Lines(f.Output) {
+		// A line of this form names the package that the next ones are about.
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "# ") {
+			return line
+		}
+	}
+	return "go: " + f.Err.Error()
+}
+
+// Unwrap returns how the command ended.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Remedy says what to do about the failure.
+func (f *Failure) Remedy() string {
+	for _, known := range remedies {
+		for _, sign := range known.signs {
+			if strings.Contains(f.Output, sign) || strings.Contains(f.Err.Error(), sign) {
+				return known.remedy
+			}
+		}
+	}
+	return "look at the log; if a source file does not compile, see what \"git status\" says of this checkout"
+}
+
+// remedies are tried in their order.
+var remedies = []struct {
+	signs  []string
+	remedy string
+}{
+	{
+		signs:  []string{"no space left on device", "disk quota exceeded"},
+		remedy: "free some disk space (a first build takes about 12 GiB: see go env GOCACHE GOMODCACHE, and TMPDIR)",
+	},
+	{
+		signs:  []string{"checksum mismatch", "SECURITY ERROR"},
+		remedy: "a module is not the one that go.sum names: try \"go clean -modcache\", and look at go env GOPROXY",
+	},
+	{
+		signs:  []string{"running go 1.", "GOTOOLCHAIN=local"},
+		remedy: "install the version of Go that go.mod names, or a later one",
+	},
+	{
+		signs:  []string{"signal: killed", "cannot allocate memory", "out of memory"},
+		remedy: "the machine ran out of memory: free some, or let fewer packages compile at once with GOMAXPROCS=1",
+	},
+	{
+		signs: []string{"dial tcp", "no such host", "i/o timeout", "connection refused", "connection reset", "TLS handshake",
+			"unexpected EOF", "proxyconnect", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway", "429 Too Many", "404 Not Found", "410 Gone", "module lookup disabled"},
+		remedy: "see that this machine reaches the module proxy that \"go env GOPROXY\" names, then try again",
+	},
+}
+
+// maxTail bounds what is kept of a command's output.
+const maxTail = 50
+
+// tail keeps the last lines.
+type tail struct{ lines []string }
+
+func (t *tail) add(line string) {
+	if len(t.lines) == maxTail {
+		t.lines = t.lines[1:]
+	}
+	t.lines = append(t.lines, line)
+}
+
+func (t *tail) String() string { return strings.Join(t.lines, "\n") }
+
+// lines is a writer that hands over whole lines.
+type lines struct {
+	rest []byte
+	line func(string)
+}
+
+func lineWriter(line func(string)) lines { return lines{line: line} }
+
+// Write takes a part of the output.
+func (l *lines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		before, after, found := bytes.Cut(l.rest, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		l.line(string(before))
+		l.rest = after
+	}
+}
