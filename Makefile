@@ -102,13 +102,13 @@ verify: ## Check that generated files, modules, format and lint are clean.
 test: test-unit test-cache test-e2e ## Run all tests; journeys on the landscape only as root on Linux.
 
 .PHONY: test-unit
-test-unit: builder ## Run the unit and integration tests with the race detector.
+test-unit: builder ## Run the unit and integration tests; RACE=all runs all of them with the race detector.
 	@hack/test-unit.sh
 
 .PHONY: test-cache
 test-cache: ## Put every fault, and the checks of the distribution specification, to the cache server.
 	@echo "==> Faults and conformance of the cache server"
-	@LARDER_FAULTS_IMPLEMENTATIONS=ours go test -count=1 -p 1 -timeout 20m ./test/faults ./test/conformance
+	@LARDER_FAULTS_IMPLEMENTATIONS=ours hack/go-test.sh -count=1 -p 1 -timeout 20m ./test/faults ./test/conformance
 
 .PHONY: faults
 faults: ## Put every fault to the cache server and to stock Distribution, and print the matrix.

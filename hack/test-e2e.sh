@@ -23,4 +23,4 @@ fi
 bin/landscape up
 
 echo "==> Journeys on the landscape"
-go test -count=1 -timeout 30m -v ./test/e2e "$@"
+hack/go-test.sh -count=1 -timeout 30m -v ./test/e2e "$@"

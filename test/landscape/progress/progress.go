@@ -124,7 +124,7 @@ func (l *Log) redraw() {
 
 // String returns the step, its age and what it is doing.
 func (s *Step) String() string {
-	text := fmt.Sprintf("%s %s", elapsed(s.begin), s.what)
+	text := fmt.Sprintf("%s  %s", elapsed(s.begin), s.what)
 	if s.detail != "" {
 		text += ": " + s.detail
 	}
@@ -141,17 +141,17 @@ func (s *Step) remind() {
 		}
 		return
 	}
-	for verb := "begin  "; ; verb = "running" {
-		shown := s.show(func() {
+	if !s.show(func() { s.log.print("begin   %s", s.what) }) {
+		return
+	}
+	for s.wait(reminder) {
+		s.show(func() {
 			if s.detail == "" {
-				s.log.print("%s %s (%s)", verb, s.what, elapsed(s.begin))
+				s.log.print("running %s (%s)", s.what, elapsed(s.begin))
 			} else {
-				s.log.print("%s %s (%s): %s", verb, s.what, elapsed(s.begin), s.detail)
+				s.log.print("running %s (%s): %s", s.what, elapsed(s.begin), s.detail)
 			}
 		})
-		if !shown || !s.wait(reminder) {
-			return
-		}
 	}
 }
 

@@ -41,7 +41,11 @@ func main() {
 	}
 	root.AddCommand(platformCommands()...)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "Stopped. The same command goes on from here; \"make down\" removes what there is.")
+	default:
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(exitCode(err)) //nolint:gocritic // There is nothing left to stop.

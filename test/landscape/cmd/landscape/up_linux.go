@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,7 +31,17 @@ type builds struct {
 	pause *image.Image
 }
 
+// up brings the landscape up and shows that it works. Whatever fails, the logs
+// of its processes have more.
 func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
+	if err := install(ctx, l, log); err != nil {
+		return fmt.Errorf("bring the landscape up: %w\nRemedy: \"make status\" names the processes that are down, %s has their logs, and \"make up\" mends what it can",
+			err, l.LogDir())
+	}
+	return evidence.Show(ctx, l, os.Stdout)
+}
+
+func install(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	begin := time.Now()
 	if err := preflight.Install(ctx, log); err != nil {
 		return err
@@ -46,7 +57,7 @@ func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 		return err
 	}
 	log.Note("the landscape is up after %.1f s", time.Since(begin).Seconds())
-	return evidence.Show(ctx, l, os.Stdout)
+	return nil
 }
 
 // bringUp starts a landscape, or makes sure that all of it runs if it was
