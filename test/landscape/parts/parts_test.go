@@ -270,7 +270,7 @@ var _ = Describe("A tally", func() {
 {"ImportPath":"b","Name":"b","Stale":true}
 {"ImportPath":"c","Name":"main","Stale":true}`), func(listed) int64 { return 1000 })
 		Expect(err).NotTo(HaveOccurred())
-		Expect(p.weights).To(Equal(map[string]int64{"b": 1000, "c": 1000 + int64(linkWeight*3000)}))
+		Expect(p.weights).To(Equal(map[string]int64{"b": packageWeight + 1000, "c": packageWeight + 1000 + int64(linkWeight*3000)}))
 	})
 })
 

@@ -25,10 +25,13 @@ type plan struct {
 	// packages has a key for each package by its import path: packages of
 	// different versions are different work.
 	packages map[string]string
-	// weights are the sizes of the packages' sources by key, which their cost
-	// goes along with.
+	// weights are what the packages cost to compile, by key, in bytes of source.
 	weights map[string]int64
 }
+
+// packageWeight is what a package costs without any source: a compiler is
+// started, and reads what the package imports.
+const packageWeight = 30_000
 
 // linkWeight is what linking weighs beside compiling the same source.
 const linkWeight = 0.02
@@ -82,8 +85,9 @@ func readPlan(output io.Reader, size func(listed) int64) (*plan, error) {
 		if pkg.Module != nil {
 			key += "@" + pkg.Module.Version
 		}
-		weight := size(pkg)
-		all += weight
+		source := size(pkg)
+		all += source
+		weight := packageWeight + source
 		if pkg.Name == "main" {
 			programs[pkg.ImportPath] = key
 		}
