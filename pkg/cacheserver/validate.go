@@ -14,8 +14,7 @@ import (
 	"strings"
 
 	"github.com/distribution/distribution/v3/configuration"
-	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"             // Guards a cache with users of its own; token authentication would need a token server beside each cache.
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // What a cache stores its content with.
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd" // Guards a cache with users of its own; token authentication would need a token server beside each cache.
 )
 
 // storageDriver is the only one that the engine stores with: it hands files to the kernel, and follows them while they grow.
