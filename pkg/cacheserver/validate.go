@@ -23,7 +23,7 @@ const storageDriver = "filesystem"
 // The modules of Distribution that are linked in.
 var (
 	accessMethods   = []string{"", "none", "htpasswd"}
-	logFormatters   = []string{"", "text", "json", "logstash"}
+	logFormatters   = []string{"", "text", "json", "logstash", "console"}
 	storageSettings = []string{"cache", "delete", "maintenance", "redirect", "tag"}
 )
 
@@ -130,7 +130,7 @@ func validateProxy(proxy configuration.Proxy) []error {
 
 func validateLog(log configuration.Log) []error {
 	if !slices.Contains(logFormatters, log.Formatter) {
-		return []error{fmt.Errorf("log.formatter: %q is not supported, use text, json or logstash", log.Formatter)}
+		return []error{fmt.Errorf("log.formatter: %q is not supported, use text, json, logstash or console", log.Formatter)}
 	}
 	return nil
 }
