@@ -47,6 +47,6 @@ func newCommand() *cobra.Command {
 			command.SilenceUsage = true // The command line is right; what fails from here on is not about its use.
 			return cacheserver.Run(command.Context(), args[0])
 		},
-	})
+	}, newPullThroughCommand())
 	return command
 }
