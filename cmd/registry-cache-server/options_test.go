@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/onsi/gomega/gbytes"
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
+	"github.com/spf13/pflag"
 
 	"github.com/larder-project/larder/pkg/cacheserver/clients"
 	"github.com/larder-project/larder/pkg/cacheserver/config"
@@ -172,32 +174,61 @@ var _ = Describe("options", func() {
 	})
 })
 
-var _ = Describe("announce", func() {
-	const warning = "serves beyond this machine"
-	john := credentials.Credential{Username: "john", Password: "s3cret"}
+var _ = Describe("flags", func() {
+	It("are all documented, with their defaults", func() {
+		GinkgoT().Setenv("XDG_CACHE_HOME", "/home/john/.cache")
+		document, err := os.ReadFile("../../docs/cache-server.md")
+		Expect(err).NotTo(HaveOccurred())
+		flags := newPullThroughCommand().Flags()
+		var documented, existing []string
+		for _, row := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([^`]*)` )?(.*?)\\|").FindAllStringSubmatch(string(document), -1) {
+			name, value, rest := row[1], row[2], row[3]
+			documented = append(documented, name)
+			flag := flags.Lookup(name)
+			Expect(flag).NotTo(BeNil(), name)
+			if rest == "" && value != "" {
+				Expect(flags.Set(name, value)).To(Succeed())
+				Expect(flag.Value.String()).To(Equal(flag.DefValue), name)
+			}
+		}
+		flags.VisitAll(func(flag *pflag.Flag) { existing = append(existing, flag.Name) })
+		Expect(documented).To(ConsistOf(existing))
+	})
+})
 
-	DescribeTable("warns who can use a credential", func(bound string, c credentials.Credential, address string, warns bool) {
+var _ = Describe("announce", func() {
+	const beyond, unencrypted = "serves beyond this machine", "reached without TLS"
+	const https = "https://registry.example.com"
+	john, anonymous := credentials.Credential{Username: "john", Password: "s3cret"}, credentials.Credential{}
+
+	DescribeTable("warns of who can use a credential", func(remoteURL, bound string, c credentials.Credential, address string, warnings ...string) {
 		hook := logrustest.NewGlobal()
 		logrus.SetOutput(GinkgoWriter)
 		DeferCleanup(logrus.StandardLogger().ReplaceHooks, logrus.LevelHooks{})
 		out := gbytes.NewBuffer()
-		announce(clients.Cache{Upstream: "docker.io", RemoteURL: "https://registry-1.docker.io"}, netip.MustParseAddrPort(bound), "/caches", c, out)
+		announce(clients.Cache{Upstream: "docker.io", RemoteURL: remoteURL}, netip.MustParseAddrPort(bound), "/caches", c, out)
 
 		Expect(out.Contents()).To(ContainSubstring(`[host."http://` + address + `"]`))
-		var messages []string
+		var given []string
 		for _, entry := range hook.AllEntries() {
 			line, err := entry.String()
 			Expect(err).NotTo(HaveOccurred())
 			Expect(line).NotTo(ContainSubstring("s3cret"))
-			messages = append(messages, line)
+			for _, warning := range []string{beyond, unencrypted} {
+				if entry.Level == logrus.WarnLevel && strings.Contains(line, warning) {
+					given = append(given, warning)
+				}
+			}
 		}
-		Expect(strings.Contains(strings.Join(messages, ""), warning)).To(Equal(warns))
+		Expect(given).To(ConsistOf(warnings))
 	},
-		Entry("on a loopback address", "127.0.0.1:5000", john, "127.0.0.1:5000", false),
-		Entry("on the loopback address of IPv6", "[::1]:5000", john, "[::1]:5000", false),
-		Entry("on another address", "192.0.2.1:5000", john, "192.0.2.1:5000", true),
-		Entry("on all addresses", "[::]:5000", john, "127.0.0.1:5000", true),
-		Entry("on all addresses of IPv4", "0.0.0.0:5000", john, "127.0.0.1:5000", true),
-		Entry("on all addresses, anonymously", "0.0.0.0:5000", credentials.Credential{}, "127.0.0.1:5000", false),
+		Entry("on a loopback address", https, "127.0.0.1:5000", john, "127.0.0.1:5000"),
+		Entry("on the loopback address of IPv6", https, "[::1]:5000", john, "[::1]:5000"),
+		Entry("on another address", https, "192.0.2.1:5000", john, "192.0.2.1:5000", beyond),
+		Entry("on all addresses", https, "[::]:5000", john, "127.0.0.1:5000", beyond),
+		Entry("on all addresses of IPv4", https, "0.0.0.0:5000", john, "127.0.0.1:5000", beyond),
+		Entry("on all addresses, anonymously", https, "0.0.0.0:5000", anonymous, "127.0.0.1:5000"),
+		Entry("on the way to the upstream", "http://registry.example.com", "127.0.0.1:5000", john, "127.0.0.1:5000", unencrypted),
+		Entry("on the way to the upstream, anonymously", "http://registry.example.com", "127.0.0.1:5000", anonymous, "127.0.0.1:5000"),
 	)
 })

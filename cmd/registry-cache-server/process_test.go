@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -151,6 +152,21 @@ var _ = Describe("pull-through", func() {
 		stop(session)
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("/manifests/v1"))
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("/blobs/"))
+	})
+
+	It("lets downloads finish when it is told to stop, and ends at once when it is told so again", func(ctx context.Context) {
+		session := start(directory, arguments...)
+		client := serving(session)
+		defer client.Close()
+		registry.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, HangAfter: 1 << 10})
+		response, err := client.Do(ctx, http.MethodGet, "/v2/"+repository+"/blobs/"+image.Blobs[1].Descriptor().Digest.String(), nil)
+		Expect(err).NotTo(HaveOccurred())
+		defer response.Body.Close()
+		session.Interrupt()
+		Eventually(session.Err, patience).Should(gbytes.Say("Stopping"))
+		session.Interrupt()
+		const killed = 128 + int(syscall.SIGINT)
+		Eventually(session, patience).Should(gexec.Exit(killed))
 	})
 
 	It("says what to do when its address is taken", func() {

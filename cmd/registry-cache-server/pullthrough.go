@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
@@ -94,6 +95,9 @@ func announce(cache clients.Cache, bound netip.AddrPort, directory string, crede
 	}
 	if !bound.Addr().IsLoopback() && !anonymous {
 		logrus.Warn("The cache serves beyond this machine: whoever reaches it can pull what the user may pull, without a password and without TLS")
+	}
+	if strings.HasPrefix(cache.RemoteURL, "http://") && !anonymous {
+		logrus.Warn("The upstream is reached without TLS: the password can be read on the way")
 	}
 	_, _ = io.WriteString(out, cache.Guide()) // It is for reading; without a reader the cache serves all the same.
 	log := logrus.WithFields(logrus.Fields{"upstream": cache.RemoteURL, "directory": directory})

@@ -5,6 +5,10 @@
 package upstream_test
 
 import (
+	"net/url"
+	"strings"
+	"testing"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
@@ -67,3 +71,24 @@ var _ = Describe("Parse", func() {
 		Entry("a port that is too high", "[::1]:65536", "must have a port from 1 to 65535"),
 	)
 })
+
+// FuzzParse checks that what passes for a registry is a host by which it can be reached.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"docker.io", "https://ghcr.io/", "http://[::1]:5000", "john:s3cret@ghcr.io", "ghcr.io/org", "oci://x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		u, remoteURL, err := upstream.Parse(text)
+		if err != nil {
+			return
+		}
+		parsed, err := url.Parse(remoteURL)
+		if err != nil || parsed.Scheme+"://"+parsed.Host != remoteURL || !u.IsDockerHub() && parsed.Host != string(u) {
+			t.Errorf("%q became %q at %q", text, u, remoteURL)
+		}
+		again, _, err := upstream.Parse(string(u))
+		if err != nil || again != u || strings.ToLower(string(u)) != string(u) {
+			t.Errorf("%q became %q, which became %q: %v", text, u, again, err)
+		}
+	})
+}
