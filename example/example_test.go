@@ -30,7 +30,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
-	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 var scheme = func() *runtime.Scheme {
@@ -183,6 +183,6 @@ func expectCredential(secret *corev1.Secret) {
 	for key, value := range stored.StringData {
 		stored.Data[key] = []byte(value)
 	}
-	_, errs := credentials.FromSecret(stored, nil)
+	_, errs := ownersecret.Credential(stored, nil)
 	Expect(errs).To(BeEmpty())
 }

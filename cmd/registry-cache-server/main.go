@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command registry-cache-server is a pull-through cache for one upstream registry. It reads the configuration file of a
-// stock Distribution registry in proxy mode and can take its place.
+// stock Distribution registry in proxy mode and can take its place. For a person on a machine it does without one.
 package main
 
 import (
@@ -47,6 +47,6 @@ func newCommand() *cobra.Command {
 			command.SilenceUsage = true // The command line is right; what fails from here on is not about its use.
 			return cacheserver.Run(command.Context(), args[0])
 		},
-	})
+	}, newPullThroughCommand())
 	return command
 }

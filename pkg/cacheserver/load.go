@@ -14,7 +14,13 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/sirupsen/logrus"
 	"go.yaml.in/yaml/v2"
+
+	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/credentials"
 )
+
+// environmentPrefix begins the names of variables that override a configuration.
+const environmentPrefix = "REGISTRY_"
 
 // Load reads a configuration file and the REGISTRY_* variables of the environment, as Distribution does, and validates
 // the result. Its errors name fields and never show a credential.
@@ -34,6 +40,23 @@ func Load(path string) (*configuration.Configuration, error) {
 	return config, nil
 }
 
+// build makes of a typed configuration and a credential what Load makes of a file.
+func build(described cacheconfig.Config, credential credentials.Credential) (*configuration.Configuration, error) {
+	content, err := described.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("describing the cache: %w", err)
+	}
+	config, err := parseAlone(content)
+	if err != nil {
+		return nil, fmt.Errorf("describing the cache: %w", err)
+	}
+	config.Proxy.Username, config.Proxy.Password = credential.Username, credential.Password
+	if err := validate(config); err != nil {
+		return nil, fmt.Errorf("the description of the cache is not valid: %w", err)
+	}
+	return config, nil
+}
+
 func parse(content []byte) (config *configuration.Configuration, err error) {
 	defer func() {
 		// The parser panics when the environment adds a second storage driver.
@@ -46,6 +69,18 @@ func parse(content []byte) (config *configuration.Configuration, err error) {
 		return nil, withoutValues(err)
 	}
 	return config, nil
+}
+
+// parseAlone parses without the variables of the environment that override a configuration. People have some of that name
+// for other reasons: REGISTRY_AUTH_FILE is Podman's.
+func parseAlone(content []byte) (*configuration.Configuration, error) {
+	for _, variable := range os.Environ() {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, environmentPrefix) {
+			_ = os.Unsetenv(name) // It exists, so neither of the two can fail.
+			defer func() { _ = os.Setenv(name, value) }()
+		}
+	}
+	return parse(content)
 }
 
 // withoutValues takes the values out of the YAML library's messages about types: it quotes their first characters,

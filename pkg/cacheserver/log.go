@@ -28,6 +28,8 @@ func configureLogging(config configuration.Log) {
 			TimestampFormat: time.RFC3339Nano,
 			FieldMap:        logrus.FieldMap{logrus.FieldKeyFunc: "function"},
 		})
+	case "console":
+		logrus.SetFormatter(consoleFormatter{})
 	default:
 		logrus.SetFormatter(&logrus.TextFormatter{TimestampFormat: time.RFC3339Nano})
 	}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 const (
@@ -41,13 +42,36 @@ func Run(ctx context.Context, configPath string) error {
 	if err != nil {
 		return fmt.Errorf("starting with the configuration %s: %w", configPath, err)
 	}
-	// Signals are taken over only now: until here there is nothing to finish, and no reason to outlive one.
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := server.Serve(ctx); err != nil {
+	if err := server.serveUntilStopped(ctx, func() {}); err != nil {
 		return fmt.Errorf("serving with the configuration %s: %w", configPath, err)
 	}
 	return nil
+}
+
+// RunLocal serves the cache that a configuration describes, as Run does, but without a file and without REGISTRY_*
+// variables. The credential is kept in memory; the zero value means anonymous access. Ready is called with the address
+// when clients can connect.
+func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(address string)) error {
+	config, err := build(described, credential)
+	if err != nil {
+		return err
+	}
+	configureLogging(config.Log)
+	server, err := New(ctx, config)
+	if err != nil {
+		return err
+	}
+	return server.serveUntilStopped(ctx, func() { ready(server.Addr()) })
+}
+
+// serveUntilStopped serves until the context ends or the process is told to stop, at once if it is told so twice. Signals
+// are taken over only here: until there is a server there is nothing to finish, and no reason to outlive one.
+func (s *Server) serveUntilStopped(ctx context.Context, ready func()) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	ready()
+	return s.Serve(ctx)
 }
 
 // Server is one cache with its debug server.
@@ -66,7 +90,7 @@ type endpoint struct {
 	secure bool
 }
 
-// New sets up a server and binds its addresses. The configuration is one that Load returned.
+// New sets up a server and binds its addresses. The configuration is one that has been validated.
 func New(ctx context.Context, config *configuration.Configuration) (*Server, error) {
 	return newServer(ctx, config, "")
 }
@@ -131,11 +155,11 @@ func (s *Server) Serve(ctx context.Context) error {
 		go func() { failed <- s.debug.serve() }()
 	}
 	go func() { failed <- s.api.serve() }()
-	logrus.WithFields(logrus.Fields{
-		"address":      s.Addr(),
-		"debugAddress": s.DebugAddr(),
-		"tls":          s.api.secure,
-	}).Info("Serving")
+	log := logrus.WithFields(logrus.Fields{"address": s.Addr(), "tls": s.api.secure})
+	if s.debug != nil {
+		log = log.WithField("debugAddress", s.DebugAddr())
+	}
+	log.Info("Serving")
 
 	select {
 	case err := <-failed:

@@ -14,8 +14,7 @@ import (
 	"strings"
 
 	"github.com/distribution/distribution/v3/configuration"
-	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"             // Guards a cache with users of its own; token authentication would need a token server beside each cache.
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // What a cache stores its content with.
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd" // Guards a cache with users of its own; token authentication would need a token server beside each cache.
 )
 
 // storageDriver is the only one that the engine stores with: it hands files to the kernel, and follows them while they grow.
@@ -24,7 +23,7 @@ const storageDriver = "filesystem"
 // The modules of Distribution that are linked in.
 var (
 	accessMethods   = []string{"", "none", "htpasswd"}
-	logFormatters   = []string{"", "text", "json", "logstash"}
+	logFormatters   = []string{"", "text", "json", "logstash", "console"}
 	storageSettings = []string{"cache", "delete", "maintenance", "redirect", "tag"}
 )
 
@@ -131,7 +130,7 @@ func validateProxy(proxy configuration.Proxy) []error {
 
 func validateLog(log configuration.Log) []error {
 	if !slices.Contains(logFormatters, log.Formatter) {
-		return []error{fmt.Errorf("log.formatter: %q is not supported, use text, json or logstash", log.Formatter)}
+		return []error{fmt.Errorf("log.formatter: %q is not supported, use text, json, logstash or console", log.Formatter)}
 	}
 	return nil
 }

@@ -2,16 +2,18 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credentials turns the bytes of a Secret into typed upstream
-// credentials. It is pure: admission, the controller and the cache server read
-// Secrets in their own ways and come to the same verdict here.
+// Package credentials has the credential that a cache presents to its upstream,
+// the files in which a cache server is given it, and the server's report about
+// it. Which Secrets make a credential is decided in package ownersecret.
 package credentials
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 )
 
 // Credential is what a cache authenticates with at its upstream, byte for byte
@@ -20,6 +22,18 @@ import (
 type Credential struct {
 	Username string
 	Password string
+}
+
+// Validate returns what keeps HTTP basic authentication (RFC 7617) from carrying
+// the credential. The error shows nothing of it.
+func (c Credential) Validate() error {
+	if c.Username == "" || c.Password == "" {
+		return errors.New("a credential needs a user name and a password")
+	}
+	if strings.ContainsFunc(c.Username, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }) {
+		return errors.New("a user name must not have colons or control characters")
+	}
+	return nil
 }
 
 // String says whose credential it is.

@@ -56,4 +56,21 @@ var _ = Describe("Credential", func() {
 			return buffer.String(), nil
 		}),
 	)
+
+	DescribeTable("validates", func(username, password string, valid bool) {
+		err := credentials.Credential{Username: username, Password: password}.Validate()
+		if valid {
+			Expect(err).NotTo(HaveOccurred())
+			return
+		}
+		Expect(err).To(MatchError(Not(ContainSubstring("hunter2"))))
+	},
+		Entry("a user and a password", "john", "hunter2", true),
+		Entry("a password of any bytes", "john", "hunter2: \n\x00\xff", true),
+		Entry("no user", "", "hunter2", false),
+		Entry("no password", "john", "", false),
+		Entry("a colon in the user name", "john:hunter2", "hunter2", false),
+		Entry("a line end in the user name", "john\n", "hunter2", false),
+		Entry("a DEL in the user name", "john\x7f", "hunter2", false),
+	)
 })

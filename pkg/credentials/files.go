@@ -16,6 +16,10 @@ type Named struct {
 // of a Secret. Beside the credential that it should use there may be the one
 // that it has used so far, which remains until the upstream accepts the other.
 const (
+	// UsernameKey is the key of the user name in a Secret.
+	UsernameKey = "username"
+	// PasswordKey is the key of the password in a Secret.
+	PasswordKey = "password"
 	// NameKey is the key of the name of the Secret that a credential came from.
 	NameKey = "name"
 	// PreviousPrefix comes before the keys of the previous credential.

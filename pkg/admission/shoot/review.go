@@ -18,7 +18,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
-	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 // review decides about a Shoot, by what it resolves to: the configuration, the
@@ -144,7 +144,7 @@ func (r *review) validateReferences(secrets map[string]*corev1.Secret) field.Err
 			allErrs = append(allErrs, field.Invalid(reference.Path, r.namespace+"/"+reference.Target.Name,
 				"the referenced Secret is being deleted; create another one"))
 		default:
-			_, errs := credentials.FromSecret(secrets[reference.Target.Name], reference.Path)
+			_, errs := ownersecret.Credential(secrets[reference.Target.Name], reference.Path)
 			allErrs = append(allErrs, errs...)
 		}
 	}

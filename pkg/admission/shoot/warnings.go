@@ -14,7 +14,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -59,9 +59,9 @@ func (r *review) secretsWithLineEnd(secrets map[string]*corev1.Secret) []string 
 		if secret == nil {
 			continue
 		}
-		credential, errs := credentials.FromSecret(secret, nil)
+		credential, errs := ownersecret.Credential(secret, nil)
 		// At the end of JSON a line end means nothing.
-		if len(errs) == 0 && credential.Username != credentials.JSONKeyUsername && strings.HasSuffix(credential.Password, "\n") {
+		if len(errs) == 0 && credential.Username != ownersecret.JSONKeyUsername && strings.HasSuffix(credential.Password, "\n") {
 			names = append(names, name)
 		}
 	}

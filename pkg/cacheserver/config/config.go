@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -48,6 +49,19 @@ type Config struct {
 	TTL time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
+	// Local makes the server one for a person on a machine. Nil means one for a pod.
+	Local *Local
+}
+
+// Local is what differs from a pod where a person runs the server: it shares the machine and its disk with others, says
+// what happens in plain text, and has nothing that scrapes metrics.
+type Local struct {
+	// Address is where the registry API is served, [host]:port.
+	Address string
+	// Directory holds the cached content.
+	Directory string
+	// MaxDiskUse is the used part of the disk, in percent, above which content is evicted.
+	MaxDiskUse int
 }
 
 // TLSFiles are the paths of a PEM certificate chain and its key, as the server sees them.
@@ -79,7 +93,7 @@ func (c Config) Marshal() ([]byte, error) {
 			Addr:         listenAddress(Port),
 			DrainTimeout: DrainTimeout,
 			Headers:      map[string][]string{"X-Content-Type-Options": {"nosniff"}},
-			Debug: debug{
+			Debug: &debug{
 				Addr:       listenAddress(DebugPort),
 				Prometheus: prometheus{Enabled: true, Path: "/metrics"},
 			},
@@ -92,10 +106,16 @@ func (c Config) Marshal() ([]byte, error) {
 	if c.TLS != nil {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
-	if c.CredentialsDirectory != "" {
-		f.Middleware = &middlewares{Registry: []middleware{{
-			Name: engineName, Options: engineOptions{Credentials: c.CredentialsDirectory},
-		}}}
+	options := engineOptions{Credentials: c.CredentialsDirectory}
+	if c.Local != nil {
+		f.Log.Formatter = "console"
+		f.Storage.Filesystem.RootDirectory = c.Local.Directory
+		f.HTTP.Addr = c.Local.Address
+		f.HTTP.Debug = nil
+		options.Watermarks = &watermarks{High: c.Local.MaxDiskUse}
+	}
+	if options != (engineOptions{}) {
+		f.Middleware = &middlewares{Registry: []middleware{{Name: engineName, Options: options}}}
 	}
 
 	out, err := yaml.Marshal(f)
@@ -121,6 +141,22 @@ func (c Config) validate() error {
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
 	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
 		return fmt.Errorf("TLS needs both a certificate file and a key file")
+	}
+	return c.Local.validate()
+}
+
+func (l *Local) validate() error {
+	if l == nil {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(l.Address); err != nil {
+		return fmt.Errorf("address %q must be [host]:port", l.Address)
+	}
+	if !filepath.IsAbs(l.Directory) {
+		return fmt.Errorf("directory %q must be an absolute path", l.Directory)
+	}
+	if l.MaxDiskUse < 1 || l.MaxDiskUse > 100 {
+		return fmt.Errorf("disk use of %d percent must be from 1 to 100", l.MaxDiskUse)
 	}
 	return nil
 }

@@ -43,6 +43,11 @@ var _ = Describe("Config", func() {
 				KeyFile:         "/etc/distribution/tls/tls.key",
 			},
 		}),
+		Entry("a cache that a person runs", "local", config.Config{
+			RemoteURL: "https://registry-1.docker.io",
+			TTL:       168 * time.Hour,
+			Local:     &config.Local{Address: "127.0.0.1:5000", Directory: "/home/john/.cache/registry-cache-server/docker.io", MaxDiskUse: 90},
+		}),
 	)
 
 	It("tells Distribution what was asked for", func() {
@@ -93,8 +98,18 @@ var _ = Describe("Config", func() {
 		Entry("user info in what is no URL", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@exa mple.com" }, "is not a URL"),
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
 		Entry("half a key pair", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
+		Entry("no port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Address = "127.0.0.1" }) }, "must be [host]:port"),
+		Entry("a relative directory", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Directory = "cache" }) }, "must be an absolute path"),
+		Entry("no disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 0 }) }, "must be from 1 to 100"),
+		Entry("more than a disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 101 }) }, "must be from 1 to 100"),
 	)
 })
+
+func local(change func(*config.Local)) *config.Local {
+	l := &config.Local{Address: "127.0.0.1:5000", Directory: "/cache", MaxDiskUse: 90}
+	change(l)
+	return l
+}
 
 func parse(c config.Config) *configuration.Configuration {
 	GinkgoHelper()

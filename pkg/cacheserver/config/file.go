@@ -41,7 +41,7 @@ type http struct {
 	DrainTimeout time.Duration       `yaml:"draintimeout"`
 	Headers      map[string][]string `yaml:"headers"`
 	TLS          *tls                `yaml:"tls,omitempty"`
-	Debug        debug               `yaml:"debug"`
+	Debug        *debug              `yaml:"debug,omitempty"`
 }
 
 type tls struct {
@@ -89,5 +89,10 @@ type middleware struct {
 }
 
 type engineOptions struct {
-	Credentials string `yaml:"credentials"`
+	Credentials string      `yaml:"credentials,omitempty"`
+	Watermarks  *watermarks `yaml:"watermarks,omitempty"`
+}
+
+type watermarks struct {
+	High int `yaml:"high"`
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,23 +19,26 @@ import (
 	registrymiddleware "github.com/distribution/distribution/v3/registry/middleware/registry"
 	repositorymiddleware "github.com/distribution/distribution/v3/registry/middleware/repository"
 	"github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/localfs"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// Name is that of the registry middleware.
+// Name is that of the registry middleware, and of the storage driver that goes with it.
 const Name = "pullthrough"
 
 // engineOption carries an engine to the middleware.
 const engineOption = "engine"
 
-// Distribution finds middlewares by name in a table of its own, so there is no way around a registration.
+// Distribution finds middlewares and drivers by name in tables of its own, so there is no way around a registration.
 func init() {
 	err := registrymiddleware.Register(Name, middleware)
 	err = errors.Join(err, repositorymiddleware.Register(Name, quiet))
 	if err != nil {
 		panic(err)
 	}
+	factory.Register(Name, localfs.Factory{})
 }
 
 // quiet is a repository middleware that takes away the layer by which Distribution prepares the event of each request,
@@ -63,7 +67,7 @@ func middleware(_ context.Context, local distribution.Namespace, storage driver.
 	return &namespace{Namespace: local, engine: engine}, nil
 }
 
-const filesystemDriver = "filesystem"
+const filesystemDriver = localfs.Name
 
 func errDriver(name string) error {
 	return fmt.Errorf("storage driver %q cannot be used by a cache: it needs the driver %q, since clients read blobs that are still growing", name, filesystemDriver)
@@ -114,7 +118,7 @@ func install(config *configuration.Configuration, engine *Engine, own int) {
 }
 
 // Install makes Distribution's application use the engine, before any other middleware, so that these see what clients
-// see. Distribution's own proxy is switched off.
+// see, and read what the engine stores by its driver. Distribution's own proxy is switched off.
 func (e *Engine) Install(config *configuration.Configuration) {
 	prepend := func(kind string, options configuration.Parameters) {
 		if config.Middleware == nil {
@@ -127,10 +131,24 @@ func (e *Engine) Install(config *configuration.Configuration) {
 	if len(config.Notifications.Endpoints) == 0 {
 		prepend("repository", nil)
 	}
+	config.Storage = e.storage(config.Storage)
 	config.Proxy = configuration.Proxy{}
 	if config.HTTP.Secret == "" {
 		config.HTTP.Secret = "a cache takes no uploads" // Distribution signs the state of uploads with it.
 	}
+}
+
+// storage returns the settings of Distribution's storage with the engine's driver in place of the file system's.
+func (e *Engine) storage(settings configuration.Storage) configuration.Storage {
+	parameters := maps.Clone(settings[filesystemDriver])
+	if parameters == nil {
+		parameters = configuration.Parameters{}
+	}
+	parameters["rootdirectory"] = e.options.RootDirectory
+	settings = maps.Clone(settings)
+	delete(settings, filesystemDriver)
+	settings[Name] = parameters
+	return settings
 }
 
 func (o *Options) takeProxy(proxy configuration.Proxy, file string) {

@@ -209,6 +209,24 @@ var _ = Describe("FromConfiguration", func() {
 		Expect(config.Middleware["registry"][0].Name).To(Equal(pullthrough.Name))
 	})
 
+	It("lets Distribution read from where it stores, by a driver of its own", func() {
+		elsewhere := GinkgoT().TempDir()
+		given := config.Storage
+		given["filesystem"]["maxthreads"] = 50
+		config.Storage["delete"] = configuration.Parameters{"enabled": true}
+		config.Middleware = map[string][]configuration.Middleware{"registry": {
+			{Name: pullthrough.Name, Options: configuration.Parameters{"rootdirectory": elsewhere}},
+		}}
+		engine, err := pullthrough.FromConfiguration(config, "")
+		Expect(err).NotTo(HaveOccurred())
+		defer engine.Close()
+		Expect(config.Storage).To(Equal(configuration.Storage{
+			pullthrough.Name: configuration.Parameters{"rootdirectory": elsewhere, "maxthreads": 50},
+			"delete":         configuration.Parameters{"enabled": true},
+		}))
+		Expect(given).To(HaveKey("filesystem"), "the settings that were given stay as they are")
+	})
+
 	It("leaves a configuration without a cache alone", func() {
 		config.Proxy.RemoteURL = ""
 		engine, err := pullthrough.FromConfiguration(config, "")

@@ -24,6 +24,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 // readCaches returns what the caches are deployed with, as far as it does not
@@ -125,7 +126,7 @@ func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *
 
 	// What is reported is about the owner's Secret, not about the copy.
 	secret.Namespace, secret.Name = shoot.Namespace, reference.Name
-	credential, errs := credentials.FromSecret(secret, field.NewPath("spec", "resources").Key(name).Child("resourceRef", "name"))
+	credential, errs := ownersecret.Credential(secret, field.NewPath("spec", "resources").Key(name).Child("resourceRef", "name"))
 	if len(errs) > 0 {
 		return nil, configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, name, errs.ToAggregate()))
 	}

@@ -87,7 +87,7 @@ func (e *Exec) run(ctx context.Context) (credentials.Credential, error) {
 		return credentials.Credential{}, fmt.Errorf("the credential command gave no credential; to see why, run: echo %s | %s get", e.Host, e.Command)
 	}
 	c := credentials.Credential{Username: answer.Username, Password: answer.Secret}
-	return c, check(c)
+	return c, c.Validate()
 }
 
 // program is a run of a command that ends with a context, together with all processes that it started.

@@ -19,7 +19,7 @@ func FuzzParseDockerConfig(f *testing.F) {
 			return
 		}
 		for scope, c := range found {
-			if check(c) != nil || strings.HasPrefix(scope, "/") || strings.HasSuffix(scope, "/") {
+			if c.Validate() != nil || strings.HasPrefix(scope, "/") || strings.HasSuffix(scope, "/") {
 				t.Errorf("scope %q", scope)
 			}
 		}

@@ -159,7 +159,7 @@ func (d directory) pair(prefix string) (credentials.Credential, error) {
 		return credentials.Credential{}, fmt.Errorf("there is a user name without a password: %v", err) //nolint:errorlint // It must not look as if there were nothing.
 	}
 	c := credentials.Credential{Username: string(username), Password: string(password)}
-	return c, check(c)
+	return c, c.Validate()
 }
 
 // name reads what the credentials are called.
@@ -186,7 +186,7 @@ func ConfigFile(path string) *Files {
 		if c == (credentials.Credential{}) {
 			return Contents{}, nil
 		}
-		return Contents{Wanted: NewSet("", c)}, check(c)
+		return Contents{Wanted: NewSet("", c)}, c.Validate()
 	}}
 }
 
@@ -201,17 +201,6 @@ func readFile(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", filepath.Base(path), maxFile)
 	}
 	return content, err
-}
-
-// check refuses what HTTP's basic authentication cannot carry.
-func check(c credentials.Credential) error {
-	if c.Username == "" || c.Password == "" {
-		return errors.New("a credential needs a user name and a password")
-	}
-	if strings.ContainsFunc(c.Username, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }) {
-		return errors.New("a user name must not have colons or control characters")
-	}
-	return nil
 }
 
 // parseDockerConfig adds the credentials for a host in a docker configuration to a set.
@@ -239,7 +228,7 @@ func parseDockerConfig(content []byte, host string, found map[string]credentials
 			}
 			c.Username, c.Password, _ = strings.Cut(string(decoded), ":")
 		}
-		if err := check(c); err != nil {
+		if err := c.Validate(); err != nil {
 			return err
 		}
 		found[scope] = c

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package credentials_test
+package ownersecret_test
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
-	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 var (
@@ -50,10 +50,10 @@ func keyWith(changes map[string]any) string {
 	return string(data)
 }
 
-var _ = Describe("FromSecret", func() {
+var _ = Describe("Credential", func() {
 	DescribeTable("keeps every byte",
 		func(username, password string) {
-			credential, errs := credentials.FromSecret(newSecret(username, password), fldPath)
+			credential, errs := ownersecret.Credential(newSecret(username, password), fldPath)
 			Expect(errs).To(BeEmpty())
 			Expect(credential.Username).To(Equal(username))
 			Expect(credential.Password).To(Equal(password))
@@ -75,13 +75,13 @@ var _ = Describe("FromSecret", func() {
 	It("accepts a Secret with an unset type", func() {
 		secret := newSecret("john", "hunter2")
 		secret.Type = ""
-		_, errs := credentials.FromSecret(secret, fldPath)
+		_, errs := ownersecret.Credential(secret, fldPath)
 		Expect(errs).To(BeEmpty())
 	})
 
 	DescribeTable("accepts keys of service accounts",
 		func(key string) {
-			credential, errs := credentials.FromSecret(newSecret("_json_key", key), fldPath)
+			credential, errs := ownersecret.Credential(newSecret("_json_key", key), fldPath)
 			Expect(errs).To(BeEmpty())
 			Expect(credential.Password).To(Equal(key))
 		},
@@ -91,7 +91,7 @@ var _ = Describe("FromSecret", func() {
 
 	DescribeTable("refuses keys that aren't usable keys of service accounts",
 		func(key func() string, message string) {
-			_, errs := credentials.FromSecret(newSecret("_json_key", key()), fldPath)
+			_, errs := ownersecret.Credential(newSecret("_json_key", key()), fldPath)
 			Expect(errs).To(ConsistOf(HaveField("Detail", And(ContainSubstring(`"password"`), ContainSubstring(message)))))
 		},
 		Entry("text", func() string { return "hunter2" }, "isn't valid JSON"),
@@ -118,7 +118,7 @@ var _ = Describe("FromSecret", func() {
 		func(change func(*corev1.Secret), expected gomegatypes.GomegaMatcher) {
 			secret := newSecret("john", "hunter2")
 			change(secret)
-			credential, errs := credentials.FromSecret(secret, fldPath)
+			credential, errs := ownersecret.Credential(secret, fldPath)
 			Expect(credential).To(BeZero())
 			Expect(errs).To(expected)
 			for _, err := range errs {
@@ -150,7 +150,7 @@ var _ = Describe("FromSecret", func() {
 
 	It("never shows a part of a key", func() {
 		for _, key := range []string{keyWith(map[string]any{"hunter2": "hunter2"}), `{"hunter2"`, `{"type":"hunter2"}`} {
-			_, errs := credentials.FromSecret(newSecret("_json_key", key), fldPath)
+			_, errs := ownersecret.Credential(newSecret("_json_key", key), fldPath)
 			Expect(errs.ToAggregate()).To(MatchError(Not(ContainSubstring("hunter2"))))
 		}
 	})

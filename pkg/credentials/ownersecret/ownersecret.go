@@ -2,7 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package credentials
+// Package ownersecret reads the Secrets in which the owners of Shoots hand over
+// credentials. It is pure: admission and the controller read Secrets in their
+// own ways and come to the same verdict here. The cache server, which knows
+// files and not Secrets, does without it and without the Kubernetes API.
+package ownersecret
 
 import (
 	"fmt"
@@ -14,19 +18,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
-const (
-	// UsernameKey is the key of the user name in a Secret.
-	UsernameKey = "username"
-	// PasswordKey is the key of the password in a Secret.
-	PasswordKey = "password"
-)
-
-// FromSecret returns the credential that the Secret holds, or everything that
+// Credential returns the credential that the Secret holds, or everything that
 // is wrong with the Secret. The errors are reported for fldPath, the field that
 // refers to the Secret, and never show what is in it.
-func FromSecret(secret *corev1.Secret, fldPath *field.Path) (Credential, field.ErrorList) {
+func Credential(secret *corev1.Secret, fldPath *field.Path) (credentials.Credential, field.ErrorList) {
 	name := secret.Namespace + "/" + secret.Name
 	var allErrs field.ErrorList
 	invalid := func(format string, args ...any) {
@@ -42,30 +41,30 @@ func FromSecret(secret *corev1.Secret, fldPath *field.Path) (Credential, field.E
 	if secret.Type != corev1.SecretTypeOpaque && secret.Type != "" {
 		invalid("must be of type %s, it is of type %q", corev1.SecretTypeOpaque, secret.Type)
 	}
-	for _, key := range []string{UsernameKey, PasswordKey} {
+	for _, key := range []string{credentials.UsernameKey, credentials.PasswordKey} {
 		if _, ok := secret.Data[key]; !ok {
 			invalid("must have the key %q", key)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
-		if key != UsernameKey && key != PasswordKey {
-			invalid("must have only the keys %q and %q, remove %q", UsernameKey, PasswordKey, key)
+		if key != credentials.UsernameKey && key != credentials.PasswordKey {
+			invalid("must have only the keys %q and %q, remove %q", credentials.UsernameKey, credentials.PasswordKey, key)
 		}
 	}
 
-	credential := Credential{Username: string(secret.Data[UsernameKey]), Password: string(secret.Data[PasswordKey])}
-	if _, ok := secret.Data[UsernameKey]; ok {
+	credential := credentials.Credential{Username: string(secret.Data[credentials.UsernameKey]), Password: string(secret.Data[credentials.PasswordKey])}
+	if _, ok := secret.Data[credentials.UsernameKey]; ok {
 		if problem := checkUsername(credential.Username); problem != "" {
-			invalid("has a value that can't be used under the key %q: %s", UsernameKey, problem)
+			invalid("has a value that can't be used under the key %q: %s", credentials.UsernameKey, problem)
 		}
 	}
-	if _, ok := secret.Data[PasswordKey]; ok {
+	if _, ok := secret.Data[credentials.PasswordKey]; ok {
 		if problem := checkPassword(credential); problem != "" {
-			invalid("has a value that can't be used under the key %q: %s", PasswordKey, problem)
+			invalid("has a value that can't be used under the key %q: %s", credentials.PasswordKey, problem)
 		}
 	}
 	if len(allErrs) > 0 {
-		return Credential{}, allErrs
+		return credentials.Credential{}, allErrs
 	}
 	return credential, nil
 }
@@ -89,7 +88,7 @@ func checkUsername(username string) string {
 
 // checkPassword returns what is wrong with a password. It can be any bytes:
 // HTTP carries them in Base64.
-func checkPassword(credential Credential) string {
+func checkPassword(credential credentials.Credential) string {
 	if strings.TrimSpace(credential.Password) == "" {
 		return "a password must not be empty or blank"
 	}

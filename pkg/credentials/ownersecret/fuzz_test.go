@@ -2,24 +2,24 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package credentials_test
+package ownersecret_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// FuzzFromSecret checks that what is accepted is kept byte for byte, and that
+// FuzzCredential checks that what is accepted is kept byte for byte, and that
 // no error shows a password.
-func FuzzFromSecret(f *testing.F) {
+func FuzzCredential(f *testing.F) {
 	f.Add("john", "hunter2")
 	f.Add("_json_key", `{"type":"service_account","client_email":"e","private_key":"k"}`)
 	f.Add("_json_key", `{"type":"external_account","x":{"y":[1,"\u0000"]}}`)
 	f.Add("jo:hn", " ")
 	f.Fuzz(func(t *testing.T, username, password string) {
-		credential, errs := credentials.FromSecret(newSecret(username, password), fldPath)
+		credential, errs := ownersecret.Credential(newSecret(username, password), fldPath)
 		if len(errs) == 0 {
 			if credential.Username != username || credential.Password != password {
 				t.Errorf("%q and %q became %q and %q", username, password, credential.Username, credential.Password)
@@ -28,7 +28,7 @@ func FuzzFromSecret(f *testing.F) {
 		}
 		// Marked, the password can't be a part of the message by chance.
 		marked := "hunter2" + password
-		_, errs = credentials.FromSecret(newSecret(username, marked), fldPath)
+		_, errs = ownersecret.Credential(newSecret(username, marked), fldPath)
 		for _, err := range errs {
 			if strings.Contains(err.Error(), "hunter2") && !strings.Contains(username, "hunter2") {
 				t.Errorf("the error shows the password: %s", err)

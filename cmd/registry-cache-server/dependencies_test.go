@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+// heavy are packages that took a third of the time to compile the server, which has no use for them. They come back with
+// a single import, of a storage driver of Distribution for one.
+var heavy = []string{
+	"github.com/distribution/distribution/v3/registry/storage/driver/base",
+	"github.com/distribution/distribution/v3/tracing",
+	"github.com/gardener/",
+	"go.opentelemetry.io/contrib/",
+	"go.opentelemetry.io/otel/exporters/",
+	"go.opentelemetry.io/otel/sdk/",
+	"google.golang.org/grpc",
+	"k8s.io/api/",
+	"k8s.io/apimachinery/pkg/apis/",
+	"k8s.io/client-go/",
+}
+
+var _ = Describe("registry-cache-server", func() {
+	It("is compiled in a minute, so it does without what is heavy", func() {
+		output, err := exec.Command("go", "list", "-deps", ".").Output()
+		Expect(err).NotTo(HaveOccurred())
+		packages := strings.Fields(string(output))
+		Expect(packages).To(ContainElement("github.com/distribution/distribution/v3/registry/handlers"))
+
+		packages = slices.DeleteFunc(packages, func(name string) bool {
+			return !slices.ContainsFunc(heavy, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		})
+		Expect(packages).To(BeEmpty())
+	})
+})

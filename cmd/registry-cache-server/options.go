@@ -1,0 +1,111 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/larder-project/larder/pkg/cacheserver/clients"
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+// options are the flags of the command pull-through.
+type options struct {
+	listen       string
+	directory    string
+	ttl          time.Duration
+	maxDiskUse   int
+	username     string
+	passwordFile string
+}
+
+func defaultOptions() *options {
+	o := &options{listen: "127.0.0.1:5000", ttl: pullthrough.DefaultTTL, maxDiskUse: 90}
+	if directory, err := os.UserCacheDir(); err == nil {
+		o.directory = filepath.Join(directory, "registry-cache-server")
+	}
+	return o
+}
+
+// describe returns the cache of a registry, as the server and as clients have to know it. The latter lacks the address,
+// which is known when the server listens.
+func (o options) describe(registry string) (config.Config, clients.Cache, error) {
+	parsed, remoteURL, err := upstream.Parse(registry)
+	if err == nil {
+		err = o.validate()
+	} else {
+		err = fmt.Errorf("UPSTREAM %w", err)
+	}
+	if err != nil {
+		return config.Config{}, clients.Cache{}, err
+	}
+	directory, err := filepath.Abs(filepath.Join(o.directory, parsed.LabelValue()))
+	if err != nil {
+		return config.Config{}, clients.Cache{}, fmt.Errorf("--directory: %w", err)
+	}
+	return config.Config{
+		RemoteURL: remoteURL,
+		TTL:       o.ttl,
+		Local:     &config.Local{Address: o.listen, Directory: directory, MaxDiskUse: o.maxDiskUse},
+	}, clients.Cache{Upstream: parsed, RemoteURL: remoteURL}, nil
+}
+
+func (o options) validate() error {
+	_, port, err := net.SplitHostPort(o.listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("--listen must be [host]:port, such as 127.0.0.1:5001, it is %q", o.listen)
+	case o.directory == "":
+		return errors.New("--directory must be set, since the environment names no directory for caches")
+	case o.ttl < 0:
+		return fmt.Errorf("--ttl must not be negative, it is %s; 0 keeps content for ever", o.ttl)
+	case o.maxDiskUse < 1 || o.maxDiskUse > 100:
+		return fmt.Errorf("--max-disk-use must be a percentage from 1 to 100, it is %d", o.maxDiskUse)
+	case o.passwordFile != "" && o.username == "":
+		return errors.New("--password-file needs --username")
+	}
+	return nil
+}
+
+// credential returns what the upstream is to be shown, the zero value for anonymous access. The password comes from the
+// file or from the terminal: other users of the machine can read the command line.
+func (o options) credential(ctx context.Context, registry upstream.Upstream, terminal terminal) (credentials.Credential, error) {
+	if o.username == "" {
+		return credentials.Credential{}, nil
+	}
+	c := credentials.Credential{Username: o.username, Password: "unknown yet"}
+	if err := c.Validate(); err != nil {
+		return credentials.Credential{}, fmt.Errorf("--username: %w", err)
+	}
+	var err error
+	switch {
+	case o.passwordFile != "":
+		c.Password, err = readPassword(o.passwordFile)
+	case terminal.present():
+		c.Password, err = terminal.ask(ctx, fmt.Sprintf("Password of %s at %s: ", o.username, registry))
+	default:
+		err = errors.New("--username needs --password-file where there is no terminal to ask for the password")
+	}
+	if err == nil && c.Password == "" {
+		err = errors.New("the password is empty")
+	}
+	if err != nil {
+		return credentials.Credential{}, err
+	}
+	return c, nil
+}

@@ -1,0 +1,130 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package clients renders what container runtimes have to be told to pull through a cache that speaks plain HTTP.
+package clients
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+// Cache is what clients have to know of a cache.
+type Cache struct {
+	Upstream upstream.Upstream
+	// RemoteURL is where clients reach the upstream itself when the cache does not answer.
+	RemoteURL string
+	// Address is where clients reach the cache.
+	Address netip.AddrPort
+}
+
+// File is a configuration file of a client. It is the zero value if the client needs none.
+type File struct {
+	Path    string
+	Content string
+}
+
+// ContainerdHosts returns the hosts.toml with which containerd asks the cache before the upstream.
+func (c Cache) ContainerdHosts() File {
+	return File{
+		Path: "/etc/containerd/certs.d/" + string(c.Upstream) + "/hosts.toml",
+		Content: fmt.Sprintf(`server = %q
+
+[host.%q]
+  capabilities = ["pull", "resolve"]
+`, c.RemoteURL, c.url()),
+	}
+}
+
+// DockerDaemon returns the daemon.json with which Docker asks the cache before Docker Hub. Docker has no mirrors of other
+// registries. Their images are pulled by the address of the cache, which Docker takes without TLS only if it is a loopback
+// address, or listed in that file.
+func (c Cache) DockerDaemon() File {
+	settings := map[string][]string{}
+	switch {
+	case c.Upstream.IsDockerHub():
+		settings["registry-mirrors"] = []string{c.url()}
+	case !c.Address.Addr().IsLoopback():
+		settings["insecure-registries"] = []string{c.Address.String()}
+	default:
+		return File{}
+	}
+	content, err := json.MarshalIndent(settings, "", "  ")
+	if err != nil {
+		panic(err) // Strings can always be marshalled.
+	}
+	return File{Path: "/etc/docker/daemon.json", Content: string(content) + "\n"}
+}
+
+// PodmanRegistries returns the part of registries.conf with which Podman, Buildah and CRI-O ask the cache before the
+// upstream.
+func (c Cache) PodmanRegistries() File {
+	insecure := ""
+	if strings.HasPrefix(c.RemoteURL, "http://") {
+		insecure = "insecure = true\n"
+	}
+	return File{
+		Path: "/etc/containers/registries.conf.d/" + c.Upstream.LabelValue() + ".conf",
+		Content: fmt.Sprintf(`[[registry]]
+location = %q
+%s
+[[registry.mirror]]
+location = %q
+insecure = true
+`, string(c.Upstream), insecure, c.Address.String()),
+	}
+}
+
+// ManifestURL returns the URL of the manifest of an image. For Docker Hub it is one that exists.
+func (c Cache) ManifestURL() string {
+	repository, tag := "REPOSITORY", "TAG"
+	if c.Upstream.IsDockerHub() {
+		repository, tag = "library/alpine", "latest"
+	}
+	return c.url() + "/v2/" + repository + "/manifests/" + tag
+}
+
+// Guide tells a person what to put where, and how to try it.
+func (c Cache) Guide() string {
+	var out strings.Builder
+	write := func(comment, content string) {
+		if out.Len() > 0 {
+			out.WriteString("\n")
+		}
+		for line := range strings.Lines(comment) {
+			out.WriteString("# " + line)
+		}
+		out.WriteString("\n" + content)
+	}
+
+	hosts := c.ContainerdHosts()
+	write("containerd: "+hosts.Path+"\n(before containerd 2.0, its config.toml has to set config_path to /etc/containerd/certs.d)", hosts.Content)
+
+	daemon := c.DockerDaemon()
+	if daemon.Content != "" {
+		write("Docker: add this to "+daemon.Path+", and restart Docker", daemon.Content)
+	}
+	if !c.Upstream.IsDockerHub() {
+		write("Docker has mirrors of Docker Hub only, so name the cache in place of "+string(c.Upstream),
+			"docker pull "+c.Address.String()+"/REPOSITORY:TAG\n")
+	}
+
+	registries := c.PodmanRegistries()
+	write("Podman: "+registries.Path, registries.Content)
+
+	try := "curl " + strconv.Quote(c.ManifestURL()) + "\n"
+	if c.Upstream.IsDockerHub() {
+		write("Try it:", try)
+	} else {
+		write("Try it, with an image that you know:", try)
+	}
+	return out.String()
+}
+
+func (c Cache) url() string { return "http://" + c.Address.String() }

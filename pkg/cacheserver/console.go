@@ -1,0 +1,75 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/sirupsen/logrus"
+)
+
+// consoleFormatter writes for a person who watches: the time of day, what happened, and little else. Of Distribution, which
+// logs each request twice, it keeps what failed.
+type consoleFormatter struct{}
+
+// The fields by which Distribution's entries are known, and what is worth reading of them.
+const (
+	fieldDistribution = "go.version"
+	fieldMethod       = "http.request.method"
+	fieldURI          = "http.request.uri"
+	fieldStatus       = "http.response.status"
+	fieldError        = "err.message"
+)
+
+// Format implements logrus.Formatter.
+func (consoleFormatter) Format(entry *logrus.Entry) ([]byte, error) {
+	var line strings.Builder
+	line.WriteString(entry.Time.Format(time.TimeOnly) + " ")
+	if entry.Level <= logrus.WarnLevel {
+		line.WriteString(entry.Level.String() + ": ")
+	}
+	_, distribution := entry.Data[fieldDistribution]
+	switch status, ok := entry.Data[fieldStatus]; {
+	case distribution && entry.Level > logrus.ErrorLevel:
+		return nil, nil
+	case distribution && ok:
+		fmt.Fprintf(&line, "%v %s was answered with status %v", entry.Data[fieldMethod], printable(entry.Data[fieldURI]), status)
+		if message, ok := entry.Data[fieldError]; ok {
+			line.WriteString(": " + printable(message))
+		}
+	default:
+		line.WriteString(printable(entry.Message))
+		for _, key := range slices.Sorted(maps.Keys(entry.Data)) {
+			if value := printable(entry.Data[key]); key != fieldDistribution && value != "" {
+				line.WriteString(" " + key + "=" + delimited(value))
+			}
+		}
+	}
+	line.WriteString("\n")
+	return []byte(line.String()), nil
+}
+
+// printable is what a terminal can show of a value without being told anything else.
+func printable(value any) string {
+	text := fmt.Sprint(value)
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// delimited is a printable text of which one sees where it ends.
+func delimited(text string) string {
+	if strings.Contains(text, " ") && !strings.HasPrefix(text, `"`) {
+		return strconv.Quote(text)
+	}
+	return text
+}

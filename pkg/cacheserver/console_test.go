@@ -1,0 +1,49 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cacheserver
+
+import (
+	"errors"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/sirupsen/logrus"
+)
+
+var _ = Describe("consoleFormatter", func() {
+	distribution := func(more logrus.Fields) logrus.Fields {
+		fields := logrus.Fields{
+			"go.version": "go1.26", "http.request.id": "1", "http.request.method": "GET", "http.request.uri": "/v2/a/manifests/b?ns=c",
+			"http.response.status": 404, "vars.name": "a",
+		}
+		for key, value := range more {
+			fields[key] = value
+		}
+		return fields
+	}
+
+	DescribeTable("writes", func(level logrus.Level, message string, fields logrus.Fields, line string) {
+		entry := &logrus.Entry{Time: time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC), Level: level, Message: message, Data: fields}
+		Expect(consoleFormatter{}.Format(entry)).To(BeEquivalentTo(line))
+	},
+		Entry("what happens", logrus.InfoLevel, "Serving", logrus.Fields{"tls": false, "address": "127.0.0.1:5000"},
+			"15:04:05 Serving address=127.0.0.1:5000 tls=false\n"),
+		Entry("what somebody should look at", logrus.WarnLevel, "The disk is full", nil, "15:04:05 warning: The disk is full\n"),
+		Entry("what is wrong, and why", logrus.ErrorLevel, "A link is missing", logrus.Fields{"error": errors.New("no such file")},
+			"15:04:05 error: A link is missing error=\"no such file\"\n"),
+		Entry("no field that is empty", logrus.InfoLevel, "Accepted", logrus.Fields{"secret": ""}, "15:04:05 Accepted\n"),
+		Entry("no control characters", logrus.InfoLevel, "a\x1b[2J", logrus.Fields{"b": "c\nd"}, "15:04:05 \"a\\x1b[2J\" b=\"c\\nd\"\n"),
+		Entry("nothing of a request that succeeds", logrus.InfoLevel, "response completed", distribution(nil), ""),
+		Entry("nothing of what Distribution warns of at its start", logrus.WarnLevel, "Registry does not implement RepositoryRemover",
+			logrus.Fields{"go.version": "go1.26"}, ""),
+		Entry("a request that fails", logrus.ErrorLevel, "response completed with error", distribution(logrus.Fields{"err.message": "manifest unknown"}),
+			"15:04:05 error: GET /v2/a/manifests/b?ns=c was answered with status 404: manifest unknown\n"),
+		Entry("a request that fails without a message", logrus.ErrorLevel, "response completed with error", distribution(nil),
+			"15:04:05 error: GET /v2/a/manifests/b?ns=c was answered with status 404\n"),
+		Entry("what else fails in Distribution", logrus.ErrorLevel, "storage driver health check: gone", logrus.Fields{"go.version": "go1.26"},
+			"15:04:05 error: storage driver health check: gone\n"),
+	)
+})

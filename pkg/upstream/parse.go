@@ -1,0 +1,73 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/reference"
+)
+
+// dockerHubHosts are the hosts by which people know Docker Hub. Images name the
+// first of them, its API is at the second one.
+var dockerHubHosts = []string{dockerHub, "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com", "hub.docker.com"}
+
+// IsDockerHub reports whether this is Docker Hub, whose API has another host
+// than its images name.
+func (u Upstream) IsDockerHub() bool {
+	return u == dockerHub
+}
+
+// Parse reads a registry as people type it: a host with an optional port, with
+// or without https:// or http:// in front. It returns the upstream, and the URL
+// at which it is reached. The errors do not quote what may be a password.
+func Parse(text string) (Upstream, string, error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, rest = "https", text
+	}
+	if scheme = strings.ToLower(scheme); scheme != "https" && scheme != "http" {
+		return "", "", errors.New("must begin with https:// or http://, or with the host, which is reached by https://")
+	}
+	host, path, _ := strings.Cut(strings.ToLower(rest), "/")
+	if strings.Contains(host, "@") {
+		return "", "", errors.New("must be a host without a user, a password or a digest, leave out the @ and what belongs to it")
+	}
+	if err := validateHost(host); err != nil {
+		return "", "", err
+	}
+	if path != "" {
+		return "", "", fmt.Errorf("must be a host without a path, since a cache serves all repositories of a registry: use %s", host)
+	}
+	if !slices.Contains(dockerHubHosts, strings.TrimSuffix(host, ":443")) {
+		return Upstream(host), scheme + "://" + host, nil
+	}
+	if scheme == "http" {
+		return "", "", fmt.Errorf("must not begin with http://, since Docker Hub is reached by https:// only: use %s", dockerHub)
+	}
+	return dockerHub, dockerHubRemoteURL, nil
+}
+
+// domain is what the names of images may begin with, from where clients take it.
+var domain = regexp.MustCompile("^(?:" + reference.DomainRegexp.String() + ")$")
+
+func validateHost(host string) error {
+	switch {
+	case !domain.MatchString(host):
+		return fmt.Errorf("must be the host of a registry with an optional port, such as %s or registry.example.com:5000", dockerHub)
+	case !strings.ContainsAny(host, ".:") && host != "localhost":
+		return fmt.Errorf("must have a dot or a port, else clients take %q for a repository of Docker Hub, whose host is %s", host, dockerHub)
+	}
+	_, port, ok := strings.Cut(host[strings.IndexByte(host, ']')+1:], ":")
+	if number, err := strconv.ParseUint(port, 10, 16); ok && (err != nil || number == 0) {
+		return errors.New("must have a port from 1 to 65535")
+	}
+	return nil
+}
