@@ -108,11 +108,11 @@ test-unit: builder ## Run the unit and integration tests; RACE=all runs all of t
 .PHONY: test-cache
 test-cache: ## Put every fault, and the checks of the distribution specification, to the cache server.
 	@echo "==> Faults and conformance of the cache server"
-	@LARDER_FAULTS_IMPLEMENTATIONS=ours hack/go-test.sh -count=1 -p 1 -timeout 20m ./test/faults ./test/conformance
+	@LARDER_FAULTS_IMPLEMENTATIONS=ours hack/go-test.sh -count=1 -p 1 -timeout 1h ./test/faults ./test/conformance
 
 .PHONY: faults
 faults: ## Put every fault to the cache server and to stock Distribution, and print the matrix.
-	@go test -count=1 -v -timeout 20m ./test/faults
+	@go test -count=1 -v -timeout 1h ./test/faults
 
 .PHONY: test-e2e
 test-e2e: programs ## Run the journeys on the landscape, which is started for it if need be.

@@ -23,4 +23,4 @@ fi
 bin/landscape up
 
 echo "==> Journeys on the landscape"
-hack/go-test.sh -count=1 -timeout 30m -v ./test/e2e "$@"
+hack/go-test.sh -count=1 -timeout 2h -v ./test/e2e "$@"

@@ -28,8 +28,8 @@ mapfile -t plain < <(printf '%s\n' "${packages[@]}" | grep -vE "$concurrent")
 
 if [ ${#plain[@]} -gt 0 ]; then
   echo "==> Unit and integration tests"
-  hack/go-test.sh -timeout 20m "$@" "${plain[@]}"
+  hack/go-test.sh -timeout 1h "$@" "${plain[@]}"
 fi
 echo "==> Tests with the race detector"
 # The race detector is C.
-CGO_ENABLED=1 hack/go-test.sh -race -timeout 20m "$@" "${race[@]}"
+CGO_ENABLED=1 hack/go-test.sh -race -timeout 1h "$@" "${race[@]}"

@@ -6,6 +6,7 @@ package cacheserver_test
 
 import (
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -31,5 +32,6 @@ var _ = SynchronizedAfterSuite(func() {}, func() {
 func TestCacheServer(t *testing.T) {
 	logrus.SetOutput(GinkgoWriter)
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
 	RunSpecs(t, "Cache Server Suite")
 }

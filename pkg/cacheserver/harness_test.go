@@ -203,7 +203,7 @@ func (w *world) command(c config.Config, env ...string) (*gexec.Session, string)
 	}, env...)
 	session, err := gexec.Start(command, GinkgoWriter, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() { session.Kill().Wait("10s") })
+	DeferCleanup(func() { session.Kill().Wait() })
 	return session, configFile
 }
 
@@ -214,7 +214,7 @@ func (w *world) storage() string {
 func (w *world) start(c config.Config, env ...string) *cache {
 	GinkgoHelper()
 	session, _ := w.command(c, env...)
-	Eventually(session.Err, "20s").Should(gbytes.Say(`"msg":"Serving"`))
+	Eventually(session.Err).Should(gbytes.Say(`"msg":"Serving"`))
 	output := string(session.Err.Contents())
 	return &cache{
 		Session:      session,
@@ -228,6 +228,15 @@ func (c *cache) pull(repository string) (v1.Hash, error) {
 	return upstream.Client{CA: c.ca}.Pull(context.Background(), c.address+"/"+repository)
 }
 
+// unbuffered is a client whose connections take little that it does not read, however large the buffers of this machine are.
+var unbuffered = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+	connection, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err == nil {
+		err = connection.(*net.TCPConn).SetReadBuffer(64 << 10)
+	}
+	return connection, err
+}}}
+
 // download pulls an image once, and starts to read a blob of it that is too large for any buffer on the way.
 func (c *cache) download(w *world) io.ReadCloser {
 	GinkgoHelper()
@@ -237,7 +246,7 @@ func (c *cache) download(w *world) io.ReadCloser {
 	Expect(err).NotTo(HaveOccurred())
 	digest, err := layers[0].Digest()
 	Expect(err).NotTo(HaveOccurred())
-	response, err := http.Get("http://" + c.address + "/v2/team/app/blobs/" + digest.String())
+	response, err := unbuffered.Get("http://" + c.address + "/v2/team/app/blobs/" + digest.String())
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(response.Body.Close)
 	Expect(response).To(HaveHTTPStatus(http.StatusOK))
@@ -249,7 +258,7 @@ func (c *cache) download(w *world) io.ReadCloser {
 func (c *cache) stop() {
 	GinkgoHelper()
 	c.Terminate()
-	Eventually(c.Session, "10s").Should(gexec.Exit(0))
+	Eventually(c.Session).Should(gexec.Exit(0))
 }
 
 // debug gets a page of the debug server.
@@ -273,7 +282,7 @@ func (c *cache) get(path string, change func(*tls.Config)) (*http.Response, erro
 		change(config)
 	}
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ForceAttemptHTTP2: true}
-	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Get("https://" + c.address + path)
+	response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("https://" + c.address + path)
 	if err == nil {
 		DeferCleanup(response.Body.Close)
 	}

@@ -27,6 +27,7 @@ import (
 const (
 	imageName  = "library/herd"
 	smallName  = "library/small"
+	manyName   = "library/many"
 	tag        = "v1"
 	username   = "bench"
 	password   = "bench-password"
@@ -73,6 +74,9 @@ func newBench(ctx context.Context, s settings) (_ *bench, err error) {
 		{Name: smallName, Tag: tag, Seed: 2, Layers: smallBlobs, LayerLen: 1 << 20},
 	}
 	b.image, b.small = images[0].make(), images[1].make()
+	for i := range manyImages {
+		images = append(images, imageOptions{Name: manyName, Tag: manyTag(i), Seed: 1000 + uint64(i), Layers: 1, LayerLen: 1 << 20})
+	}
 
 	options := upstreamOptions{Options: upstreamsim.Options{
 		Authentication: upstreamsim.Bearer,

@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{"cold", cold},
 	{"firstbyte", firstByte},
 	{"slow", slow},
+	{"images", images},
 	{"warm", warm},
 	{"head", head},
 	{"startup", startup},

@@ -54,7 +54,7 @@ type middleware struct {
 }
 
 func (s *Server) marshalConfig() ([]byte, error) {
-	http := fields{"addr": s.address, "debug": fields{"addr": s.debugAddress, "prometheus": fields{"enabled": true, "path": "/metrics"}}}
+	http := fields{"addr": s.port.Address(), "debug": fields{"addr": s.debugPort.Address(), "prometheus": fields{"enabled": true, "path": "/metrics"}}}
 	if s.Config.TLS {
 		http["tls"] = fields{"certificate": s.identity.CertificateFile, "key": s.identity.KeyFile}
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/larder-project/larder/test/ports"
 	"github.com/larder-project/larder/test/pull"
 )
 
@@ -27,10 +27,10 @@ type Server struct {
 	Implementation Implementation
 	Config         Config
 
-	dir, address, debugAddress string
-	dataDirectory              string
-	identity                   *Identity
-	process                    *process
+	dir, dataDirectory string
+	port, debugPort    *ports.Reservation
+	identity           *Identity
+	process            *process
 }
 
 // process is a started program.
@@ -56,20 +56,11 @@ func New(implementation Implementation, dir string, config Config) (*Server, err
 		dataDirectory:  filepath.Join(dir, "data"),
 		identity:       identity,
 	}
-	if s.address, err = freeAddress(); err != nil {
+	if s.port, err = ports.Reserve(); err != nil {
 		return nil, err
 	}
-	s.debugAddress, err = freeAddress()
+	s.debugPort, err = ports.Reserve()
 	return s, err
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
 }
 
 // DataDirectory returns the directory in which the server keeps its content.
@@ -126,14 +117,17 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-// AwaitServing waits until the server answers, for a minute at most.
+// startTimeout is how long a process may take to serve.
+const startTimeout = 3 * time.Minute
+
+// AwaitServing waits until the server answers.
 func (s *Server) AwaitServing(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	client := s.Client()
 	defer client.HTTP.CloseIdleConnections()
 	for {
-		attempt, cancelAttempt := context.WithTimeout(ctx, 5*time.Second)
+		attempt, cancelAttempt := context.WithTimeout(ctx, startTimeout/4)
 		err := client.Ping(attempt)
 		cancelAttempt()
 		if err == nil {
@@ -148,6 +142,9 @@ func (s *Server) AwaitServing(ctx context.Context) error {
 		}
 	}
 }
+
+// endTimeout is how long a process may take to end when it is asked to.
+const endTimeout = time.Minute
 
 // Stop asks the process to end and kills it when it has not after a while.
 func (s *Server) Stop() {
@@ -166,7 +163,7 @@ func (s *Server) end(signal syscall.Signal) {
 	_ = s.process.command.Process.Signal(signal)
 	select {
 	case <-s.process.exited:
-	case <-time.After(10 * time.Second):
+	case <-time.After(endTimeout):
 		_ = s.process.command.Process.Kill()
 		<-s.process.exited
 	}
@@ -219,13 +216,13 @@ func (s *Server) LogTail() string {
 // URL returns the server's URL.
 func (s *Server) URL() string {
 	if s.Config.TLS {
-		return "https://" + s.address
+		return "https://" + s.port.Address()
 	}
-	return "http://" + s.address
+	return "http://" + s.port.Address()
 }
 
 // MetricsURL returns the URL of the server's metrics.
-func (s *Server) MetricsURL() string { return "http://" + s.debugAddress + "/metrics" }
+func (s *Server) MetricsURL() string { return "http://" + s.debugPort.Address() + "/metrics" }
 
 // Client returns a new client of the server with connections of its own.
 func (s *Server) Client() *pull.Client {

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -151,7 +150,7 @@ func (f *fixture) awaitStored() {
 		for _, content := range append(image.Blobs, image.Manifest) {
 			hex := content.Descriptor().Digest.Encoded()
 			path := filepath.Join(f.server.DataDirectory(), "docker/registry/v2/blobs/sha256", hex[:2], hex, "data")
-			Eventually(path).WithTimeout(10*time.Second).Should(BeAnExistingFile(), f.server.LogTail)
+			Eventually(path).Should(BeAnExistingFile(), f.server.LogTail)
 		}
 	}
 }

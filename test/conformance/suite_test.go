@@ -19,6 +19,8 @@ import (
 
 func TestConformance(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
+	EnforceDefaultTimeoutsWhenUsingContexts()
 	RunSpecs(t, "Conformance")
 }
 
@@ -39,4 +41,4 @@ var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 	return encoded
 }, func(encoded []byte) {
 	Expect(json.Unmarshal(encoded, &implementation)).To(Succeed())
-}, NodeTimeout(10*time.Minute))
+}, NodeTimeout(30*time.Minute))

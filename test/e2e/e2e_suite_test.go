@@ -30,7 +30,7 @@ var (
 
 func TestE2E(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyTimeout(5 * time.Minute)
 	SetDefaultEventuallyPollingInterval(250 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	logf.SetLogger(GinkgoLogr) // Libraries complain with stack traces if nobody does.
@@ -50,4 +50,4 @@ var _ = BeforeSuite(func() {
 
 var _ = AfterEach(func(ctx context.Context) {
 	configure(ctx, garden.Cache(garden.PrivateHost))
-}, NodeTimeout(3*time.Minute))
+}, NodeTimeout(journeyTimeout))

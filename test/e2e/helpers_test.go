@@ -28,7 +28,8 @@ import (
 )
 
 const (
-	journeyTimeout = 4 * time.Minute
+	// journeyTimeout is more than any machine takes that can run a landscape.
+	journeyTimeout = 15 * time.Minute
 	seedNamespace  = "shoot--dev--example"
 	podName        = "journey"
 	// repository keeps the journeys' images apart from those that the landscape shows.
@@ -113,6 +114,12 @@ func counts(ctx context.Context, host string) evidence.Counts {
 	counts, err := evidence.CacheCounts(ctx, here, c, host)
 	Expect(err).NotTo(HaveOccurred())
 	return counts
+}
+
+// expectHits waits until a cache has counted hits, which it does when it has sent them.
+func expectHits(ctx context.Context, host string, before evidence.Counts) {
+	GinkgoHelper()
+	Eventually(ctx, func() int { return counts(ctx, host).Minus(before).Hits }).Should(BeNumerically(">", 0))
 }
 
 // addresses are those of an upstream's cache.

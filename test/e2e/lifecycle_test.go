@@ -42,8 +42,7 @@ var _ = Describe("Life of a Shoot", func() {
 		shoot := getShoot(ctx)
 		Expect(gardenerutils.ConfirmDeletion(ctx, c, shoot)).To(Succeed())
 		Expect(c.Delete(ctx, shoot)).To(Succeed())
-		Eventually(ctx, func() error { return c.Get(ctx, shootKey, &gardencorev1beta1.Shoot{}) }).
-			WithTimeout(journeyTimeout).Should(Satisfy(apierrors.IsNotFound))
+		Eventually(ctx, func() error { return c.Get(ctx, shootKey, &gardencorev1beta1.Shoot{}) }).Should(Satisfy(apierrors.IsNotFound))
 
 		expectNoTraces(ctx)
 		expectGone(ctx, &corev1.Namespace{}, client.ObjectKey{Name: seedNamespace})

@@ -28,10 +28,15 @@ const (
 	password = "correct-horse"
 )
 
-// quick are timings under which the suite does not wait long. They mean the
-// same as the defaults of a cache that has more patience.
-var quick = cacheprocess.Options{
-	"timeouts":    map[string]string{"connect": "1s", "firstbyte": "2s", "idle": "1s"},
+// slow is longer than any check takes: what a server waits for that long, it
+// waits for in vain. A busy machine must not be taken for an upstream that does
+// not answer in time.
+const slow = "1h"
+
+// patient are the timings of a server that waits for its upstream as long as it
+// takes. It is quick only where the suite would have to wait.
+var patient = cacheprocess.Options{
+	"timeouts":    map[string]string{"connect": slow, "firstbyte": slow, "idle": slow},
 	"graceperiod": "1s",
 	"scrub":       map[string]any{"interval": "1s", "rate": 1 << 30},
 }
@@ -54,9 +59,9 @@ func (c *cache) clean() {
 // does not recover from any for which this is used, is given up on earlier.
 func (c *cache) recovery() time.Duration {
 	if c.implementation.Name == cacheprocess.Stock {
-		return 4 * time.Second
+		return 5 * time.Second
 	}
-	return 10 * time.Second
+	return time.Minute
 }
 
 // temporaryDirectory makes a directory that the fault leaves behind in vain.
@@ -96,7 +101,7 @@ func (c *cache) prepare(g Gomega, s setup) {
 
 func (c *cache) newServer(g Gomega, implementation cacheprocess.Implementation, s setup) *cacheprocess.Server {
 	options := cacheprocess.Options{}
-	for _, given := range []cacheprocess.Options{quick, s.options} {
+	for _, given := range []cacheprocess.Options{patient, s.options} {
 		for key, value := range given {
 			options[key] = value
 		}
@@ -138,6 +143,11 @@ func (c *cache) use(f func(*pull.Client) error) error {
 func (c *cache) heat(ctx context.Context, g Gomega, image upstreamsim.Image) {
 	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	c.awaitStored(ctx, g, image)
+}
+
+// awaitStored waits until an image that has been sent is stored as well.
+func (c *cache) awaitStored(ctx context.Context, g Gomega, image upstreamsim.Image) {
 	for _, blob := range image.Blobs {
 		g.Eventually(ctx, func() int64 {
 			info, err := os.Stat(c.blobFile(blob))
@@ -145,8 +155,21 @@ func (c *cache) heat(ctx context.Context, g Gomega, image upstreamsim.Image) {
 				return -1
 			}
 			return info.Size()
-		}).WithTimeout(5 * time.Second).WithPolling(10 * time.Millisecond).Should(BeNumerically("==", len(blob.Data)))
+		}).WithTimeout(c.recovery()).Should(BeNumerically("==", len(blob.Data)))
 	}
+}
+
+// awaitSent waits until the upstream has sent so many bytes.
+func (c *cache) awaitSent(ctx context.Context, g Gomega, bytes int64) {
+	g.Eventually(ctx, func() int64 { return c.upstream.Counters().Bytes }).WithTimeout(c.recovery()).Should(BeNumerically(">=", bytes))
+}
+
+// awaitRequests waits until the server answers so many requests of a kind at
+// the same time.
+func (c *cache) awaitRequests(ctx context.Context, g Gomega, handler string, requests int) {
+	g.Eventually(ctx, func(g Gomega) {
+		g.Expect(c.metric(ctx, g, `registry_http_in_flight_requests{handler="`+handler+`"}`)).To(BeNumerically("==", requests))
+	}).WithTimeout(c.recovery()).Should(Succeed())
 }
 
 // layer pulls the first layer of an image.
@@ -157,9 +180,16 @@ func (c *cache) layer(ctx context.Context, image upstreamsim.Image) error {
 	})
 }
 
-// pullWithin pulls an image in a given time.
-func (c *cache) pullWithin(ctx context.Context, limit time.Duration, name, reference string) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// withoutUpstream limits what a cache should not need its upstream for: to less
+// than the time after which it would give up on the upstream, and more than any
+// machine takes.
+func (c *cache) withoutUpstream(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, min(c.recovery(), 20*time.Second))
+}
+
+// serve pulls an image that the cache should not need its upstream for.
+func (c *cache) serve(ctx context.Context, name, reference string) error {
+	ctx, cancel := c.withoutUpstream(ctx)
 	defer cancel()
 	return c.pull(ctx, name, reference)
 }

@@ -18,7 +18,6 @@ import (
 	. "github.com/onsi/gomega"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
@@ -33,20 +32,21 @@ var _ = Describe("crash", func() {
 })
 
 func killed(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 8 * mib}})
+	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 2, 8*mib)
+	c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, PauseAfter: 4 * mib})
 	interrupted := make(chan error, 1)
 	go func() { interrupted <- c.pull(ctx, name, tag) }()
-	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(10 * time.Second).
-		WithPolling(10 * time.Millisecond).Should(BeNumerically(">", 6*mib))
+	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(c.recovery()).Should(BeNumerically(">", 6*mib))
 	c.server.Kill()
 	g.Expect(<-interrupted).To(HaveOccurred())
+	c.upstream.Misbehave(upstreamsim.Faults{})
 
 	g.Expect(c.server.Start(ctx)).To(Succeed())
 	c.expectNoOrphans(ctx, g)
 	c.heat(ctx, g, image)
 	c.upstream.Refuse()
-	g.Expect(c.pullWithin(ctx, 5*time.Second, name, tag)).To(Succeed())
+	g.Expect(c.serve(ctx, name, tag)).To(Succeed())
 }
 
 func killedAgainAndAgain(ctx context.Context, g Gomega, c *cache) {
@@ -70,24 +70,19 @@ func killedAgainAndAgain(ctx context.Context, g Gomega, c *cache) {
 	c.expectNoOrphans(ctx, g)
 	for _, tag := range tags {
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+		c.awaitStored(ctx, g, images[tag])
 	}
-	time.Sleep(time.Second) // what has been sent may not be committed yet
 	c.upstream.Refuse()
 	for _, tag := range tags {
-		g.Expect(c.pullWithin(ctx, 5*time.Second, name, tag)).To(Succeed())
-		g.Expect(c.pullWithin(ctx, 5*time.Second, name, images[tag].Digest().String())).To(Succeed())
+		g.Expect(c.serve(ctx, name, tag)).To(Succeed())
+		g.Expect(c.serve(ctx, name, images[tag].Digest().String())).To(Succeed())
 	}
 }
 
 // expectNoOrphans waits until the data directory holds no large file that is
 // not a blob.
 func (c *cache) expectNoOrphans(ctx context.Context, g Gomega) {
-	minute := time.Minute
-	if c.implementation.Name == cacheprocess.Stock {
-		minute = c.recovery() // it leaves them there for a week
-	}
-	g.Eventually(ctx, func() int64 { return c.uploads(g) }).WithTimeout(minute).WithPolling(100*time.Millisecond).
-		Should(BeZero(), "orphans are gone")
+	g.Eventually(ctx, func() int64 { return c.uploads(g) }).WithTimeout(c.recovery()).Should(BeZero(), "orphans are gone")
 }
 
 // uploads returns the bytes of large files that are no blobs.
@@ -115,17 +110,21 @@ func (c *cache) ownFiles(g Gomega) []string {
 
 // onlyContentLeft takes away what a cache notes down about its content.
 func onlyContentLeft(ctx context.Context, g Gomega, c *cache) {
-	const ttl = 3 * time.Second
-	c.start(ctx, g, setup{ttl: lifetime(ttl)})
+	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 2, 4*mib)
 	c.heat(ctx, g, image)
-	c.server.Stop()
-	for _, path := range c.ownFiles(g) {
-		g.Expect(os.Remove(path)).To(Succeed())
+	restartWithout := func(ttl time.Duration) {
+		c.server.Stop()
+		for _, path := range c.ownFiles(g) {
+			g.Expect(os.Remove(path)).To(Succeed())
+		}
+		c.server.Config.TTL = lifetime(ttl)
+		g.Expect(c.server.Start(ctx)).To(Succeed())
 	}
-	g.Expect(c.server.Start(ctx)).To(Succeed())
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
-	g.Expect(c.pullWithin(ctx, 2*time.Second, name, tag)).To(Succeed())
+	restartWithout(time.Hour)
+	g.Expect(c.serve(ctx, name, tag)).To(Succeed())
+	restartWithout(time.Second)
 	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(c.recovery()).Should(BeNumerically("<", mib))
 }
 
@@ -139,7 +138,6 @@ func spoiledState(ctx context.Context, g Gomega, c *cache) {
 		func(path string, _ int64) error { return os.WriteFile(path, []byte("spoiled"), 0o600) },
 		func(path string, size int64) error { return os.WriteFile(path, make([]byte, size), 0o600) },
 	} {
-		time.Sleep(100 * time.Millisecond)
 		c.server.Kill()
 		for _, path := range c.ownFiles(g) {
 			info, err := os.Stat(path)
@@ -148,7 +146,7 @@ func spoiledState(ctx context.Context, g Gomega, c *cache) {
 		}
 		g.Expect(c.server.Start(ctx)).To(Succeed())
 		c.upstream.ResetCounters()
-		g.Expect(c.pullWithin(ctx, 2*time.Second, name, tag)).To(Succeed())
+		g.Expect(c.serve(ctx, name, tag)).To(Succeed())
 		g.Expect(c.upstream.Counters().Objects).To(BeEmpty())
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -118,12 +117,12 @@ func byRepositoryPath(ctx context.Context, g Gomega, c *cache) {
 // wrongOnesWritten writes credentials that the upstream does not accept: as
 // long as it does not, the old ones are used.
 func wrongOnesWritten(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{upstream: upstreamsim.Options{TokenLifetime: time.Second}})
+	c.start(ctx, g, setup{})
 	c.push(name, tag, 1, 1, mib)
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	inConfiguration(g, c.server, username, "mistyped")
 	for i, tag := range []string{"v2", "v3", "v4", "v5", "v6"} {
-		time.Sleep(time.Second)
+		c.upstream.SetCredential(username, password) // Tokens are no longer good.
 		c.push(name, tag, uint64(2+i), 1, mib)
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	}

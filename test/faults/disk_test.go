@@ -65,7 +65,7 @@ func largerThanDisk(ctx context.Context, g Gomega, c *cache) {
 		g.Expect(c.pull(ctx, name, "large")).To(Succeed())
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
-	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+	g.Expect(c.serve(ctx, name, tag)).To(Succeed())
 }
 
 func manyOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
@@ -86,7 +86,7 @@ func manyOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
 				return err
 			})
 		})
-		time.Sleep(150 * time.Millisecond)
+		c.awaitSent(ctx, g, int64(i+1)*8*mib)
 	}
 	g.Expect(clients.Wait()).To(Succeed())
 }
@@ -138,7 +138,7 @@ func fullAtStart(filler string, stateLost bool) func(context.Context, Gomega, *c
 
 		g.Expect(c.server.Start(ctx)).To(Succeed())
 		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
-		g.Expect(c.pullWithin(ctx, 3*time.Second, name, tag)).To(Succeed())
+		g.Expect(c.serve(ctx, name, tag)).To(Succeed())
 		c.upstream.Misbehave(upstreamsim.Faults{})
 		c.push(name, "new", 3, 1, 4*mib)
 		g.Expect(c.pull(ctx, name, "new")).To(Succeed())
@@ -156,8 +156,8 @@ func (c *cache) expectStored(ctx context.Context, g Gomega, reference string) {
 		}
 		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
 		defer c.upstream.Misbehave(upstreamsim.Faults{})
-		return c.pullWithin(ctx, 3*time.Second, name, reference)
-	}).WithTimeout(15*time.Second).Should(Succeed(), "stored again once there is space")
+		return c.serve(ctx, name, reference)
+	}).WithTimeout(c.recovery()).Should(Succeed(), "stored again once there is space")
 }
 
 // fill writes until nothing more fits.
@@ -181,7 +181,6 @@ func makesRoom(ctx context.Context, g Gomega, c *cache) {
 	for i, tag := range tags {
 		c.push(name, tag, uint64(i), 2, 4*mib)
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed(), tag)
-		time.Sleep(200 * time.Millisecond)
 	}
 	// The newest image is there, the oldest is gone.
 	newest := tags[len(tags)-1]
@@ -191,10 +190,10 @@ func makesRoom(ctx context.Context, g Gomega, c *cache) {
 		}
 		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
 		defer c.upstream.Misbehave(upstreamsim.Faults{})
-		return c.pullWithin(ctx, 3*time.Second, name, newest)
-	}).WithTimeout(15 * time.Second).Should(Succeed())
+		return c.serve(ctx, name, newest)
+	}).WithTimeout(c.recovery()).Should(Succeed())
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
-	g.Expect(c.pullWithin(ctx, 3*time.Second, name, tags[0])).NotTo(Succeed())
+	g.Expect(c.serve(ctx, name, tags[0])).NotTo(Succeed())
 }
 
 func flipBit(path string) error {
@@ -222,10 +221,12 @@ func damaged(damage func(path string) error, stopped bool) func(context.Context,
 		c.start(ctx, g, setup{})
 		image := c.push(name, tag, 1, 1, 4*mib)
 		c.heat(ctx, g, image)
-		if stopped {
-			c.server.Stop()
+		c.server.Stop() // It may be about to look at what it has just stored.
+		if !stopped {
+			g.Expect(c.server.Start(ctx)).To(Succeed())
 		}
 		path := c.blobFile(image.Layers()[0])
+		c.awaitTick(ctx, g, path)
 		info, err := os.Stat(path)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(damage(path)).To(Succeed())
@@ -235,6 +236,21 @@ func damaged(damage func(path string) error, stopped bool) func(context.Context,
 		}
 		g.Eventually(ctx, func() error { return c.layer(ctx, image) }).WithTimeout(c.recovery()).WithPolling(500 * time.Millisecond).Should(Succeed())
 	}
+}
+
+// awaitTick waits until the clock of file systems has moved on since a file was
+// stored: what changes before that has the same time of change.
+func (c *cache) awaitTick(ctx context.Context, g Gomega, path string) {
+	changed := func(path string) int64 {
+		info, err := os.Stat(path)
+		g.Expect(err).NotTo(HaveOccurred())
+		return info.Sys().(*syscall.Stat_t).Ctim.Nano()
+	}
+	stored, probe := changed(path), filepath.Join(c.temporaryDirectory(g), "probe")
+	g.Eventually(ctx, func() int64 {
+		g.Expect(os.WriteFile(probe, nil, 0o600)).To(Succeed())
+		return changed(probe)
+	}).Should(BeNumerically(">", stored))
 }
 
 // takeover starts the server on a data directory that stock Distribution
@@ -254,12 +270,12 @@ func takeover(ctx context.Context, g Gomega, c *cache) {
 	c.server = server
 	g.Expect(c.server.Start(ctx)).To(Succeed())
 	c.upstream.ResetCounters()
-	g.Expect(c.pullWithin(ctx, 2*time.Second, name, tag)).To(Succeed())
-	g.Expect(c.pullWithin(ctx, 2*time.Second, name, image.Digest().String())).To(Succeed())
+	g.Expect(c.serve(ctx, name, tag)).To(Succeed())
+	g.Expect(c.serve(ctx, name, image.Digest().String())).To(Succeed())
 	g.Expect(c.upstream.Counters().Objects).To(BeEmpty())
 	if c.implementation.Name == cacheprocess.Ours {
 		c.upstream.Refuse()
 		c.restart(ctx, g, c.server.Kill)
-		g.Expect(c.pullWithin(ctx, 2*time.Second, name, tag)).To(Succeed())
+		g.Expect(c.serve(ctx, name, tag)).To(Succeed())
 	}
 }

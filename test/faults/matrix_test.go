@@ -50,7 +50,7 @@ type verdict struct {
 const matrixEntry = "matrix"
 
 // patience is how long a fault may take altogether.
-const patience = 100 * time.Second
+const patience = 5 * time.Minute
 
 // put puts faults to all implementations, as one spec each.
 func put(faults ...fault) {

@@ -20,6 +20,9 @@ import (
 
 func TestFaults(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
+	EnforceDefaultTimeoutsWhenUsingContexts()
 	RunSpecs(t, "Faults")
 }
 
@@ -55,4 +58,4 @@ var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 	var all []cacheprocess.Implementation
 	Expect(json.Unmarshal(encoded, &all)).To(Succeed())
 	raced, implementations = all[0], all[1:]
-}, NodeTimeout(10*time.Minute))
+}, NodeTimeout(30*time.Minute))

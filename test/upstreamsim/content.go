@@ -57,9 +57,7 @@ func (r *Registry) serveBody(w http.ResponseWriter, req request, data []byte) {
 			stop = min(stop, after)
 		}
 	}
-	err := r.line.send(req.Context(), w, data[:stop], func(n int) {
-		r.counting.update(func(c *Counters) { c.Bytes += int64(n) })
-	})
+	err := r.sendBody(w, req, data[:stop])
 	if err == nil && stop == len(data) && faults.Overlong == 0 {
 		return
 	}
@@ -70,6 +68,26 @@ func (r *Registry) serveBody(w http.ResponseWriter, req request, data []byte) {
 		}
 	}
 	panic(http.ErrAbortHandler)
+}
+
+// sendBody sends a body, with a pause if the faults want one.
+func (r *Registry) sendBody(w http.ResponseWriter, req request, data []byte) error {
+	send := func(part []byte) error {
+		return r.line.send(req.Context(), w, part, func(n int) {
+			r.counting.update(func(c *Counters) { c.Bytes += int64(n) })
+		})
+	}
+	if pause := req.faults.PauseAfter; pause > 0 && pause < len(data) {
+		if err := send(data[:pause]); err != nil {
+			return err
+		}
+		_ = http.NewResponseController(w).Flush()
+		if !req.wait() {
+			return req.Context().Err()
+		}
+		data = data[pause:]
+	}
+	return send(data)
 }
 
 // parseRange parses a Range header with a single range and returns the bytes

@@ -18,6 +18,9 @@ type Faults struct {
 
 	// Hang accepts requests and never answers them.
 	Hang bool
+	// Hold keeps requests waiting until the faults change, and answers them
+	// then.
+	Hold bool
 	// Status is answered to requests instead of what they asked for.
 	Status int
 	// Headers are added to answers with Status.
@@ -31,6 +34,9 @@ type Faults struct {
 	CutAfter int
 	// HangAfter stops sending after so many bytes of a body.
 	HangAfter int
+	// PauseAfter stops sending after so many bytes of a body, and goes on when
+	// the faults change.
+	PauseAfter int
 	// Short ends bodies so many bytes early, as if that were all of them.
 	Short int
 	// Overlong announces so many bytes more than there are, and closes the

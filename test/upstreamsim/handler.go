@@ -34,7 +34,7 @@ func (r *Registry) serve(w http.ResponseWriter, httpRequest *http.Request) {
 	req.faults, req.changed = r.switchboard.take(req.kind)
 	r.counting.update(func(c *Counters) { c.Requests[req.kind]++ })
 
-	if sleep(req.Context(), r.options.Latency) != nil {
+	if sleep(req.Context(), r.options.Latency) != nil || req.faults.Hold && !req.wait() {
 		return
 	}
 	switch {
@@ -97,11 +97,18 @@ func classify(httpRequest *http.Request) request {
 	return req
 }
 
-func (req request) hang() {
+// wait reports whether the faults changed before the client went away.
+func (req request) wait() bool {
 	select {
 	case <-req.changed:
+		return true
 	case <-req.Context().Done():
+		return false
 	}
+}
+
+func (req request) hang() {
+	req.wait()
 	panic(http.ErrAbortHandler)
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/larder-project/larder/test/ports"
 )
 
 // Authentication is how a registry wants to be asked.
@@ -56,7 +58,7 @@ type Registry struct {
 	switchboard *switchboard
 	tokens      tokens
 
-	address string
+	port    *ports.Reservation // also while connections are refused
 	server  *http.Server
 	foreign *http.Server // another host, which must be shown no credentials
 	origin  string       // the URL of foreign
@@ -89,8 +91,10 @@ func Start(options Options) (*Registry, error) {
 	go func() { _ = r.foreign.Serve(foreign) }()
 
 	r.server = &http.Server{Handler: http.HandlerFunc(r.serve), ErrorLog: silent, ConnState: r.track, ReadHeaderTimeout: headerTimeout}
-	r.address = "127.0.0.1:0"
-	if err := r.Accept(); err != nil {
+	if r.port, err = ports.Reserve(); err == nil {
+		err = r.Accept()
+	}
+	if err != nil {
 		_ = r.foreign.Close()
 		return nil, err
 	}
@@ -106,9 +110,9 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // URL returns the registry's URL.
 func (r *Registry) URL() string {
 	if r.options.Certificate != nil {
-		return "https://" + r.address
+		return "https://" + r.port.Address()
 	}
-	return "http://" + r.address
+	return "http://" + r.port.Address()
 }
 
 // ForeignHost returns host and port of the other host, to which Faults sends
@@ -174,11 +178,11 @@ func (r *Registry) Accept() error {
 	if r.listener != nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", r.address)
+	listener, err := r.port.Listen()
 	if err != nil {
 		return fmt.Errorf("registry cannot listen: %w", err)
 	}
-	r.listener, r.address = listener, listener.Addr().String()
+	r.listener = listener
 	go func() {
 		if r.options.Certificate == nil {
 			_ = r.server.Serve(listener)
@@ -206,4 +210,5 @@ func (r *Registry) Close() {
 	r.Misbehave(Faults{})
 	_ = r.server.Close()
 	_ = r.foreign.Close()
+	_ = r.port.Close()
 }

@@ -22,6 +22,7 @@ import (
 
 func TestUpstreamsim(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
 	RunSpecs(t, "Simulated upstream")
 }
 
@@ -66,14 +67,14 @@ var _ = Describe("Registry", func() {
 		Expect(counters.Total()).To(Equal(1 + image.Objects()))
 	})
 
-	It("keeps to bandwidth and latency, however many connections there are", func(ctx context.Context) {
+	It("is no faster than its bandwidth and latency, however many connections there are", func(ctx context.Context) {
 		start(upstreamsim.Options{BytesPerSecond: 8 * mib, Latency: 50 * time.Millisecond})
 		client.Parallel = 3
 		begin := time.Now()
 		_, err := client.Image(ctx, name, tag)
 		Expect(err).NotTo(HaveOccurred())
 		// Three requests after each other, and 2 MiB at 8 MiB/s.
-		Expect(time.Since(begin)).To(And(BeNumerically(">", 390*time.Millisecond), BeNumerically("<", 800*time.Millisecond)))
+		Expect(time.Since(begin)).To(BeNumerically(">", 390*time.Millisecond))
 	})
 
 	It("wants a basic credential", func(ctx context.Context) {
@@ -85,20 +86,30 @@ var _ = Describe("Registry", func() {
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
 	})
 
+	token := func(ctx context.Context, scope string) string {
+		GinkgoHelper()
+		client.Authorization = "Basic dTpw"
+		response, err := client.Do(ctx, http.MethodGet, "/token?scope="+url.QueryEscape(scope), nil)
+		Expect(err).NotTo(HaveOccurred())
+		var answer struct{ Token string }
+		Expect(json.NewDecoder(response.Body).Decode(&answer)).To(Succeed())
+		Expect(response.Body.Close()).To(Succeed())
+		return answer.Token
+	}
+
 	It("wants a token for the right scope", func(ctx context.Context) {
-		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p", TokenLifetime: 500 * time.Millisecond})
+		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p"})
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
 		for scope, status := range map[string]int{"repository:library/other:pull": http.StatusUnauthorized, "repository:" + name + ":pull": 0} {
-			client.Authorization = "Basic dTpw"
-			response, err := client.Do(ctx, http.MethodGet, "/token?scope="+url.QueryEscape(scope), nil)
-			Expect(err).NotTo(HaveOccurred())
-			var answer struct{ Token string }
-			Expect(json.NewDecoder(response.Body).Decode(&answer)).To(Succeed())
-			Expect(response.Body.Close()).To(Succeed())
-			client.Authorization = "Bearer " + answer.Token
+			client.Authorization = "Bearer " + token(ctx, scope)
 			Expect(pull.StatusOf(layer(ctx))).To(Equal(status), scope)
 		}
-		Eventually(func() int { return pull.StatusOf(layer(ctx)) }).WithTimeout(2 * time.Second).Should(Equal(http.StatusUnauthorized))
+	})
+
+	It("wants a token that is still valid", func(ctx context.Context) {
+		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p", TokenLifetime: 10 * time.Millisecond})
+		client.Authorization = "Bearer " + token(ctx, "repository:"+name+":pull")
+		Eventually(func() int { return pull.StatusOf(layer(ctx)) }).Should(Equal(http.StatusUnauthorized))
 	})
 
 	It("refuses connections and accepts them again", func(ctx context.Context) {
@@ -117,6 +128,23 @@ var _ = Describe("Registry", func() {
 		Expect(layer(impatient)).To(MatchError(context.DeadlineExceeded))
 		registry.Misbehave(upstreamsim.Faults{})
 		Expect(layer(ctx)).To(Succeed())
+	})
+
+	It("holds requests, and pauses in bodies, until the faults change", func(ctx context.Context) {
+		start(upstreamsim.Options{})
+		size := len(image.Layers()[0].Data)
+		for sent, faults := range map[int]upstreamsim.Faults{0: {Hold: true}, size / 2: {PauseAfter: size / 2}} {
+			registry.ResetCounters()
+			registry.Misbehave(faults)
+			got := make(chan error, 1)
+			go func() { got <- layer(ctx) }()
+			Eventually(func() int { return registry.Counters().Total(upstreamsim.BlobGet) }).Should(Equal(1))
+			Eventually(func() int64 { return registry.Counters().Bytes }).Should(BeEquivalentTo(sent))
+			Consistently(got, "50ms").ShouldNot(Receive())
+			registry.Misbehave(upstreamsim.Faults{})
+			Eventually(got).Should(Receive(BeNil()))
+			Expect(registry.Counters().Bytes).To(BeEquivalentTo(size))
+		}
 	})
 
 	DescribeTable("misbehaves with bodies", func(ctx context.Context, faults upstreamsim.Faults, expected OmegaMatcher) {

@@ -131,13 +131,23 @@ func (c *blobContent) Close() error {
 	return nil
 }
 
-// openBlob finds the content of a blob: on disk, on its way, or upstream.
+// openBlob finds the content of a blob: on disk, on its way, or upstream. What is on its way at the first look can be on
+// disk before a fetch of its own begins.
 func (e *Engine) openBlob(ctx context.Context, repository string, d digest.Digest, headOnly bool) (*blobContent, error) {
+	c, err := e.findBlob(ctx, repository, d, headOnly)
+	if errors.Is(err, errStored) {
+		return e.findBlob(ctx, repository, d, headOnly)
+	}
+	return c, err
+}
+
+func (e *Engine) findBlob(ctx context.Context, repository string, d digest.Digest, headOnly bool) (*blobContent, error) {
 	owned := e.owns(repository, d)
 	if !owned && headOnly {
 		return e.statUpstream(ctx, repository, d)
 	}
 	file, info, err := e.store.OpenBlob(d)
+	missing := errors.Is(err, store.ErrNotFound)
 	if err == nil && !owned {
 		if err := e.claim(ctx, repository, d); err != nil {
 			_ = file.Close()
@@ -160,13 +170,17 @@ func (e *Engine) openBlob(ctx context.Context, repository string, d digest.Diges
 		if ctx.Err() != nil {
 			return nil, err
 		}
-	} else if !errors.Is(err, store.ErrNotFound) {
+	} else if !missing {
 		return nil, err
 	}
 	if headOnly {
 		return e.statUpstream(ctx, repository, d)
 	}
-	return e.fetched(ctx, repository, d, owned)
+	fetch := e.download(repository, d)
+	if missing {
+		fetch = e.unlessStored(d, fetch)
+	}
+	return e.fetched(ctx, repository, d, fetch, owned)
 }
 
 // trusted reports whether a file is as it was when it was last verified.
@@ -197,9 +211,9 @@ const maxJoined = 3
 
 // fetched serves a blob that is not on disk by way of the flight that fetches it. One that was begun for another
 // repository is followed only when it is certain that this one has the blob, too.
-func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest, owned bool) (*blobContent, error) {
+func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest, fetch flight.Work, owned bool) (*blobContent, error) {
 	for attempt := 0; ; attempt++ {
-		reader, joined, err := e.blobs.Start(d, repository, e.download(repository, d))
+		reader, joined, err := e.blobs.Start(d, repository, fetch)
 		if err != nil {
 			return nil, err
 		}
@@ -226,7 +240,7 @@ func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest
 		}
 		_ = reader.Close()
 		// Another repository's fetch says nothing about this one.
-		if !foreign || attempt == maxJoined || ctx.Err() != nil {
+		if !foreign || attempt == maxJoined || errors.Is(err, errStored) || ctx.Err() != nil {
 			return nil, err
 		}
 	}

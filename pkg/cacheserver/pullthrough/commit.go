@@ -52,6 +52,16 @@ func (e *Engine) markVerified(d digest.Digest) {
 	}
 }
 
+// isStored reports whether a blob is on disk as it was when it was last verified.
+func (e *Engine) isStored(d digest.Digest) bool {
+	info, err := e.store.StatBlob(d)
+	if err != nil {
+		return false
+	}
+	record, known := e.index.Get(d)
+	return known && trusted(record, info)
+}
+
 // verification returns the work of hashing a file that is not known to be good.
 func (e *Engine) verification(d digest.Digest) flight.Work {
 	return func(ctx context.Context, f *flight.Flight) error {

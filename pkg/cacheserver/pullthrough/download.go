@@ -25,6 +25,8 @@ import (
 var (
 	errMismatch = errors.New("the content does not match its digest")
 	errBusy     = errors.New("too many fetches at a time")
+	// errStored ends a fetch of what another one has stored since it was looked for.
+	errStored = errors.New("the content is stored already")
 )
 
 const (
@@ -118,6 +120,16 @@ func (e *Engine) download(repository string, d digest.Digest) flight.Work {
 		}
 		e.metrics.FillDuration.Observe(time.Since(started).Seconds())
 		return nil
+	}
+}
+
+// unlessStored returns work that ends at once if another fetch has stored the blob by then.
+func (e *Engine) unlessStored(d digest.Digest, fetch flight.Work) flight.Work {
+	return func(ctx context.Context, f *flight.Flight) error {
+		if e.isStored(d) {
+			return errStored
+		}
+		return fetch(ctx, f)
 	}
 }
 

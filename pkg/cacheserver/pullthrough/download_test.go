@@ -88,7 +88,7 @@ var _ = Describe("Download", func() {
 		_, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
 		Expect(err).To(HaveOccurred())
 		Expect(requests.Load()).To(BeEquivalentTo(3))
-	}, SpecTimeout(20*time.Second))
+	}, SpecTimeout(2*time.Minute))
 
 	It("is complete with its last byte, whatever follows", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
@@ -97,7 +97,7 @@ var _ = Describe("Download", func() {
 			}}
 		})
 		Expect(c.client.Blob(ctx, name, layer.Descriptor().Digest)).To(BeEquivalentTo(1000))
-	}, SpecTimeout(20*time.Second))
+	}, SpecTimeout(2*time.Minute))
 
 	DescribeTable("that fails for reasons of our own is explained in the log", func(ctx context.Context, before int, message string) {
 		log, logged := logrus.New(), gbytes.NewBuffer()

@@ -142,6 +142,9 @@ func (e *Engine) manifest(ctx context.Context, repository string, d digest.Diges
 	// An index that lists it is no proof that the repository has it (see owns). It has been served from there, or not.
 	owned := e.store.HasManifest(repository, d)
 	call, joined := e.manifests.Start(repository+"@"+d.String(), func(ctx context.Context) (storedManifest, error) {
+		if m, ok := e.recent.get(repository, d); ok {
+			return m, nil // Another call has fetched it since.
+		}
 		if owned {
 			if m, err := e.readManifest(ctx, repository, d); err == nil {
 				return m, nil

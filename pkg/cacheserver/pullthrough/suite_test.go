@@ -27,6 +27,8 @@ import (
 
 func TestPullthrough(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
+	EnforceDefaultTimeoutsWhenUsingContexts()
 	RunSpecs(t, "Pull-Through Engine Suite")
 }
 
@@ -78,6 +80,7 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 	log.SetOutput(GinkgoWriter)
 	o := pullthrough.Defaults()
 	o.RemoteURL, o.RootDirectory, o.Metrics, o.Log = c.upstream.URL(), c.root, c.metrics, log
+	o.Patience = time.Minute // A busy machine is no upstream that does not answer in time.
 	if change != nil {
 		change(&o)
 	}
@@ -126,7 +129,7 @@ func (c *cache) restart(change func(*pullthrough.Options)) {
 }
 
 func (c *cache) pull(name, reference string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	_, err := c.client.Image(ctx, name, reference)
 	return err

@@ -69,16 +69,6 @@ var _ = Describe("Tags", func() {
 		Expect(c.pull(name, image.Digest().String())).To(Succeed())
 	})
 
-	It("lead to the new image at once, even if it takes longer than an outage may", func(ctx context.Context) {
-		c := newCache(GinkgoT(), upstreamsim.Options{Latency: 600 * time.Millisecond}, func(o *pullthrough.Options) { o.Patience = 1100 * time.Millisecond })
-		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
-		_, err := c.client.Head(ctx, name, "v1")
-		Expect(err).NotTo(HaveOccurred())
-		moved := upstreamsim.RandomImage(2, 1, 100)
-		c.upstream.Push(name, "v1", moved)
-		Expect(c.client.Head(ctx, name, "v1")).To(Equal(moved.Digest()))
-	})
-
 	It("are served at once in an outage, and soon follow the upstream after it", func(ctx context.Context) {
 		var later atomic.Int64
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
@@ -107,7 +97,7 @@ var _ = Describe("Tags", func() {
 		later.Store(int64(4 * time.Second))
 		Eventually(ctx, func() (digest.Digest, error) { return c.client.Head(ctx, name, "v1") }).ShouldNot(Equal(first))
 		Expect(c.value("upstream_up")).To(BeEquivalentTo(1))
-	}, SpecTimeout(20*time.Second))
+	}, SpecTimeout(2*time.Minute))
 
 	It("do not go back when a slower move ends after a later one", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
@@ -126,7 +116,7 @@ var _ = Describe("Tags", func() {
 		}))
 		DeferCleanup(proxy.Close)
 		DeferCleanup(release)
-		c.restart(func(o *pullthrough.Options) { o.RemoteURL, o.Patience = proxy.URL, time.Minute })
+		c.restart(func(o *pullthrough.Options) { o.RemoteURL = proxy.URL })
 		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))
 		_, err = c.client.Head(ctx, name, "v1")
 		Expect(err).NotTo(HaveOccurred())
@@ -144,7 +134,7 @@ var _ = Describe("Tags", func() {
 		waiting.Wait()
 		c.upstream.Refuse()
 		Expect(c.client.Head(ctx, name, "v1")).To(Equal(latest.Digest()))
-	}, SpecTimeout(20*time.Second))
+	}, SpecTimeout(2*time.Minute))
 
 	It("stay where they were when the new image cannot be had", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)

@@ -129,7 +129,7 @@ var _ = Describe("Volumes", func() {
 			},
 		}).Build()
 		Expect(orphan(ctx, shoot, replaced)).To(Succeed())
-	}, SpecTimeout(10*time.Second))
+	}, SpecTimeout(2*time.Minute))
 })
 
 var _ = Describe("Problems", func() {

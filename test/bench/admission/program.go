@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/test/integration/admission/garden"
+	"github.com/larder-project/larder/test/ports"
 )
 
 const (
@@ -38,6 +38,7 @@ const (
 // program is the admission component.
 type program struct {
 	directory string
+	port      *ports.Reservation
 	output    bytes.Buffer
 	cmd       *exec.Cmd
 	client    *http.Client
@@ -66,11 +67,10 @@ func startProgram(ctx context.Context, servers *servers) (_ *program, err error)
 	if err := os.WriteFile(kubeconfig, servers.kubeconfig, 0o600); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
-	if err != nil {
+	if p.port, err = ports.Reserve(); err != nil {
 		return nil, err
 	}
-	p.cmd = exec.Command(binary, garden.AdmissionArguments(kubeconfig, p.directory, port)...)
+	p.cmd = exec.Command(binary, garden.AdmissionArguments(kubeconfig, p.directory, p.port.Port())...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if err := p.cmd.Start(); err != nil {
 		p.cmd = nil
@@ -82,15 +82,6 @@ func startProgram(ctx context.Context, servers *servers) (_ *program, err error)
 		return nil, fmt.Errorf("the admission component did not register its webhooks: %w", err)
 	}
 	return p, nil
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
 // connect takes from the webhook configuration what an API server does.

@@ -10,7 +10,6 @@ package admission_test
 import (
 	"context"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +28,11 @@ import (
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache-admission/app"
 	"github.com/larder-project/larder/test/integration/admission/garden"
+	"github.com/larder-project/larder/test/ports"
 )
+
+// serverTimeout is how long a server may take to start or to stop.
+const serverTimeout = 5 * time.Minute
 
 // programVariable makes the test binary the admission component.
 const programVariable = "ADMISSION_TEST_PROGRAM"
@@ -66,8 +69,11 @@ var _ = BeforeSuite(func() {
 		Skip("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make test does")
 	}
 	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
+	SetDefaultEventuallyTimeout(3 * time.Minute)
+	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 
 	testEnv := &gardenerenvtest.GardenerTestEnvironment{
+		Environment:       &envtest.Environment{ControlPlaneStartTimeout: serverTimeout, ControlPlaneStopTimeout: serverTimeout},
 		GardenerAPIServer: &gardenerenvtest.GardenerAPIServer{Args: []string{"--log-level=error"}},
 	}
 	var err error
@@ -103,7 +109,10 @@ func newAdmissionProgram(kubeconfig []byte) *admissionProgram {
 	directory := GinkgoT().TempDir()
 	kubeconfigFile := filepath.Join(directory, "kubeconfig.yaml")
 	Expect(os.WriteFile(kubeconfigFile, kubeconfig, 0o600)).To(Succeed())
-	return &admissionProgram{args: garden.AdmissionArguments(kubeconfigFile, directory, freePort())}
+	port, err := ports.Reserve()
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(port.Close)
+	return &admissionProgram{args: garden.AdmissionArguments(kubeconfigFile, directory, port.Port())}
 }
 
 // start returns when the webhook for Shoots is called.
@@ -117,19 +126,11 @@ func (p *admissionProgram) start() {
 	p.stdin = stdin
 	Expect(p.cmd.Start()).To(Succeed())
 	Eventually(func() error { return testClient.Create(ctx, newShoot(caches(`{}`)), client.DryRunAll) }).
-		WithTimeout(30 * time.Second).Should(beDenied("spec.extensions[0].providerConfig.caches[0].upstream", "Required value"))
+		Should(beDenied("spec.extensions[0].providerConfig.caches[0].upstream", "Required value"))
 }
 
 func (p *admissionProgram) stop() {
 	GinkgoHelper()
 	Expect(p.stdin.Close()).To(Succeed())
 	Expect(p.cmd.Wait()).To(Succeed())
-}
-
-func freePort() int {
-	GinkgoHelper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	Expect(err).NotTo(HaveOccurred())
-	defer func() { Expect(listener.Close()).To(Succeed()) }()
-	return listener.Addr().(*net.TCPAddr).Port
 }

@@ -6,7 +6,6 @@ package admission_test
 
 import (
 	"context"
-	"time"
 
 	controllermanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/controllermanager/v1alpha1"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
@@ -197,7 +196,7 @@ func startReferenceController() {
 	}()
 	DeferCleanup(func() {
 		stop()
-		Eventually(stopped).WithTimeout(30 * time.Second).Should(BeClosed())
+		Eventually(stopped).Should(BeClosed())
 	})
 }
 
@@ -210,7 +209,7 @@ func protected(shoot *gardencorev1beta1.Shoot, index ...int) *corev1.Secret {
 	Eventually(func(g Gomega) {
 		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
 		g.Expect(controllerutil.ContainsFinalizer(secret, finalizer)).To(BeTrue())
-	}).WithTimeout(10 * time.Second).Should(Succeed())
+	}).Should(Succeed())
 	return secret
 }
 
@@ -220,7 +219,7 @@ func released(secret *corev1.Secret) {
 	Eventually(func(g Gomega) {
 		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
 		g.Expect(secret.Finalizers).To(BeEmpty())
-	}).WithTimeout(10 * time.Second).Should(Succeed())
+	}).Should(Succeed())
 }
 
 // beProtected matches the webhook's refusal that names the Shoot, and where it uses the Secret.

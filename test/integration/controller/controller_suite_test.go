@@ -9,7 +9,6 @@ package controller_test
 
 import (
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +39,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
+	"github.com/larder-project/larder/test/ports"
 )
+
+// serverTimeout is how long a server may take to start or to stop.
+const serverTimeout = 5 * time.Minute
 
 const extensionNamespace = "extension-registry-cache"
 
@@ -59,14 +62,16 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 		Skip("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make test does")
 	}
 	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
-	SetDefaultEventuallyTimeout(30 * time.Second)
+	SetDefaultEventuallyTimeout(3 * time.Minute)
 	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	SetDefaultConsistentlyDuration(time.Second)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 
 	testEnv := &envtest.Environment{
-		CRDInstallOptions:     envtest.CRDInstallOptions{Paths: crds(ctx)},
-		ErrorIfCRDPathMissing: true,
+		CRDInstallOptions:        envtest.CRDInstallOptions{Paths: crds(ctx)},
+		ErrorIfCRDPathMissing:    true,
+		ControlPlaneStartTimeout: serverTimeout,
+		ControlPlaneStopTimeout:  serverTimeout,
 	}
 	config, err := testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
@@ -82,7 +87,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	inBackground("gardener-resource-manager", resourceManager(config).Start)
 	inBackground("kube-controller-manager", collectGarbage)
 	startExtension(ctx)
-}, NodeTimeout(2*time.Minute))
+}, NodeTimeout(3*serverTimeout))
 
 // crds returns the CRDs of a seed, which come with Gardener's sources.
 func crds(ctx context.Context) []string {
@@ -203,7 +208,10 @@ func startExtension(ctx context.Context) {
 		Expect(os.WriteFile(filename, data, 0o600)).To(Succeed())
 		return filename
 	}
-	port := freePort()
+	reserved, err := ports.Reserve()
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(reserved.Close)
+	port := strconv.Itoa(reserved.Port())
 	cmd := app.NewCommand()
 	cmd.SetArgs([]string{
 		"--kubeconfig=" + write("kubeconfig", kubeconfig),
@@ -224,11 +232,4 @@ func startExtension(ctx context.Context) {
 	By("Wait for the heartbeat")
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: extensionNamespace, Name: "gardener-extension-heartbeat"}}
 	Eventually(ctx, get(lease)).Should(Succeed())
-}
-
-func freePort() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	Expect(err).NotTo(HaveOccurred())
-	defer func() { Expect(listener.Close()).To(Succeed()) }()
-	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 }

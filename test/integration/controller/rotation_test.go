@@ -150,7 +150,7 @@ func newReplica(ctx context.Context, host string) *replica {
 	address := hostAddress()
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(config.DebugPort)))
 	Expect(err).NotTo(HaveOccurred())
-	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Second}
+	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	inBackground("replica", func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = server.Close() })
 		_ = server.Serve(listener)

@@ -28,6 +28,9 @@ import (
 	"github.com/larder-project/larder/pkg/webhook/osc"
 )
 
+// serverTimeout is how long a server may take to start or to stop.
+const serverTimeout = 5 * time.Minute
+
 var (
 	ctx        = context.Background()
 	testClient client.Client
@@ -44,7 +47,10 @@ var _ = BeforeSuite(func() {
 	}
 	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
 
-	testEnv := &envtest.Environment{}
+	SetDefaultEventuallyTimeout(3 * time.Minute)
+	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
+
+	testEnv := &envtest.Environment{ControlPlaneStartTimeout: serverTimeout, ControlPlaneStopTimeout: serverTimeout}
 	config, err := testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
@@ -86,7 +92,7 @@ var _ = BeforeSuite(func() {
 	}()
 	DeferCleanup(func() {
 		stop()
-		Eventually(stopped).WithTimeout(30 * time.Second).Should(BeClosed())
+		Eventually(stopped).Should(BeClosed())
 	})
-	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).WithTimeout(30 * time.Second).Should(Succeed())
+	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).Should(Succeed())
 })

@@ -76,7 +76,7 @@ var _ = Describe("Reconciler", func() {
 			Kubeconfig: []byte("kubeconfig"),
 			Node:       newNode(c, disk.Fs),
 			Clock:      clock.RealClock{},
-			Patience:   Patience{Interval: time.Millisecond, Severe: 5 * time.Millisecond, Timeout: time.Second},
+			Patience:   Patience{Interval: time.Millisecond, Severe: 5 * time.Millisecond, Timeout: time.Minute},
 		}
 	})
 

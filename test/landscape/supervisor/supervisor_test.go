@@ -15,12 +15,15 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/test/ports"
 )
 
 var _ = Describe("Supervisor", func() {
 	var (
 		ctx    context.Context
 		dir    string
+		port   *ports.Reservation
 		client *Client
 	)
 
@@ -47,7 +50,7 @@ var _ = Describe("Supervisor", func() {
 		socket := filepath.Join(dir, "socket")
 		listener, err := net.Listen("unix", socket)
 		Expect(err).NotTo(HaveOccurred())
-		server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Second}
+		server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}
 		go func() { _ = server.Serve(listener) }()
 		DeferCleanup(server.Close)
 		return NewClient(socket)
@@ -62,10 +65,14 @@ var _ = Describe("Supervisor", func() {
 	BeforeEach(func() {
 		ctx = GinkgoT().Context()
 		dir = GinkgoT().TempDir()
+		var err error
+		port, err = ports.Reserve()
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(port.Close)
 	})
 
 	It("starts and stops a process", func() {
-		client = supervise(map[string]Spec{"sleeper": {Args: []string{"echo hello; exec sleep 60"}}})
+		client = supervise(map[string]Spec{"sleeper": {Args: []string{"echo hello; exec sleep 600"}}})
 		Expect(status().State).To(Equal(Stopped))
 
 		Expect(client.Start(ctx, "sleeper")).To(Succeed())
@@ -83,20 +90,16 @@ var _ = Describe("Supervisor", func() {
 	})
 
 	It("waits until the process is ready", func() {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		Expect(err).NotTo(HaveOccurred())
-		address := listener.Addr().String()
-		Expect(listener.Close()).To(Succeed())
-		client = supervise(map[string]Spec{"slow": {Args: []string{"exec sleep 60"}, Ready: "tcp://" + address}})
+		client = supervise(map[string]Spec{"slow": {Args: []string{"exec sleep 600"}, Ready: "tcp://" + port.Address()}})
 
 		started := make(chan error)
 		go func() { started <- client.Start(ctx, "slow") }()
 		Consistently(started, 300*time.Millisecond).ShouldNot(Receive())
 		Expect(status().State).To(Equal(Starting))
 
-		listener, err = net.Listen("tcp", address)
+		listener, err := port.Listen()
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(started, 5*time.Second).Should(Receive(BeNil()))
+		Eventually(started).Should(Receive(BeNil()))
 		Expect(status().State).To(Equal(Ready))
 
 		Expect(listener.Close()).To(Succeed())
@@ -104,26 +107,26 @@ var _ = Describe("Supervisor", func() {
 	})
 
 	It("shows the end of the log of a process that does not get ready", func() {
-		client = supervise(map[string]Spec{"broken": {Args: []string{"echo no such flag; exit 3"}, Ready: "tcp://127.0.0.1:1"}})
+		client = supervise(map[string]Spec{"broken": {Args: []string{"echo no such flag; exit 3"}, Ready: "tcp://" + port.Address()}})
 		Expect(client.Start(ctx, "broken")).To(MatchError(And(
 			ContainSubstring("broken ended (exit code 3)"), ContainSubstring("no such flag"))))
 		Expect(status().State).To(Equal(Failed))
-		Consistently(status, time.Second).Should(HaveField("Restarts", 0), "a process that never worked is not tried again")
+		Consistently(status, restartDelay*3/2).Should(HaveField("Restarts", 0), "a process that never worked is not tried again")
 	})
 
 	It("starts a process again that ends unasked", func() {
-		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 60"}}})
+		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 600"}}})
 		Expect(client.Start(ctx, "sleeper")).To(Succeed())
 		before := status().PID
 		Expect(syscall.Kill(before, syscall.SIGKILL)).To(Succeed())
 
-		Eventually(status, 5*time.Second).Should(And(HaveField("State", Ready), HaveField("Restarts", 1)))
+		Eventually(status).Should(And(HaveField("State", Ready), HaveField("Restarts", 1)))
 		Expect(status().PID).NotTo(Equal(before))
 		Expect(status().LastExit).To(Equal("signal: killed"))
 	})
 
 	It("does not know other processes", func() {
-		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 60"}}})
+		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 600"}}})
 		Expect(client.Start(ctx, "other")).To(MatchError(ContainSubstring(`no process called "other"`)))
 	})
 })

@@ -6,6 +6,7 @@ package upstream_test
 
 import (
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -15,5 +16,6 @@ import (
 func TestUpstream(t *testing.T) {
 	logrus.SetOutput(GinkgoWriter)
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
 	RunSpecs(t, "Upstream Registries Suite")
 }

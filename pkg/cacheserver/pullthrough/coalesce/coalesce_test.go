@@ -21,7 +21,7 @@ var _ = Describe("Group", func() {
 
 	BeforeEach(func() {
 		running := goleak.IgnoreCurrent()
-		DeferCleanup(func() { Expect(goleak.Find(running)).To(Succeed()) })
+		DeferCleanup(func() { Eventually(func() error { return goleak.Find(running) }).Should(Succeed()) })
 		group = coalesce.New[string, int]()
 		DeferCleanup(func() { group.Close() })
 	})

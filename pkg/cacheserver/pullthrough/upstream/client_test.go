@@ -93,7 +93,7 @@ var _ = Describe("Client", func() {
 		secrets.set(password)
 		options = upstream.Options{
 			URL: server.URL, Observer: seen, Credentials: secrets,
-			Timeouts: upstream.Timeouts{Connect: time.Second, FirstByte: 300 * time.Millisecond, Idle: 300 * time.Millisecond},
+			Timeouts: upstream.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
 		}
 	})
 
@@ -112,7 +112,6 @@ var _ = Describe("Client", func() {
 				w.WriteHeader(http.StatusUnauthorized)
 				return
 			}
-			time.Sleep(20 * time.Millisecond)
 			_ = json.NewEncoder(w).Encode(map[string]string{"token": fmt.Sprintf("t%d-%s", tokens.Add(1), accepted.Load())})
 		})
 		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
@@ -142,6 +141,17 @@ var _ = Describe("Client", func() {
 	Context("with tokens", func() {
 		It("asks for one per scope, however many want it", func(ctx context.Context) {
 			tokens := bearer(server.URL+"/token", accepting(password))
+			// The first token comes when another request wants one as well.
+			var wanted atomic.Int32
+			another := make(chan struct{})
+			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/token" {
+					<-another
+				} else if r.Header.Get("Authorization") == "" && wanted.Add(1) == 2 {
+					close(another)
+				}
+				mux.ServeHTTP(w, r)
+			})
 			c := client()
 			var done sync.WaitGroup
 			for range 20 {
@@ -285,31 +295,43 @@ var _ = Describe("Client", func() {
 		Expect(upstream.Is(err, upstream.Invalid)).To(BeTrue())
 	})
 
-	It("gives up on who says nothing, and counts it as down", func(ctx context.Context) {
-		release := make(chan struct{})
-		defer close(release)
-		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
-			if strings.Contains(r.URL.Path, "slow") {
-				_, _ = w.Write([]byte("b"))
-				w.(http.Flusher).Flush()
-			}
-			<-release
-		})
-		c := client()
-		b, err := c.FetchBlob(ctx, "slow", blob, upstream.Position{})
-		Expect(err).NotTo(HaveOccurred())
-		_, err = io.ReadAll(b.Body)
-		Expect(upstream.Is(err, upstream.Unavailable)).To(BeTrue())
-		Expect(b.Body.Close()).To(Succeed())
+	Context("of an upstream that says nothing more", func() {
+		var hanging chan struct{}
 
-		Expect(c.Healthy()).To(BeTrue())
-		for range 2 {
-			err := get(ctx, c)
+		BeforeEach(func() {
+			hanging = make(chan struct{})
+			mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "slow") {
+					_, _ = w.Write([]byte("b"))
+					w.(http.Flusher).Flush()
+				}
+				<-hanging
+			})
+			DeferCleanup(func() { close(hanging) })
+		})
+
+		It("gives up in the middle of a body", func(ctx context.Context) {
+			options.Timeouts.Idle = 100 * time.Millisecond
+			c := client()
+			b, err := c.FetchBlob(ctx, "slow", blob, upstream.Position{})
+			Expect(err).NotTo(HaveOccurred())
+			_, err = io.ReadAll(b.Body)
 			Expect(upstream.Is(err, upstream.Unavailable)).To(BeTrue())
-			Expect(err.Error()).To(ContainSubstring("in time"))
-		}
-		Expect(c.Healthy()).To(BeFalse())
-		Expect(seen.up).To(Equal([]bool{false}))
+			Expect(b.Body.Close()).To(Succeed())
+			Expect(c.Healthy()).To(BeTrue())
+		})
+
+		It("gives up before a body, and counts it as down", func(ctx context.Context) {
+			options.Timeouts.FirstByte = 100 * time.Millisecond
+			c := client()
+			for range 2 {
+				err := get(ctx, c)
+				Expect(upstream.Is(err, upstream.Unavailable)).To(BeTrue())
+				Expect(err.Error()).To(ContainSubstring("in time"))
+			}
+			Expect(c.Healthy()).To(BeFalse())
+			Expect(seen.up).To(Equal([]bool{false}))
+		})
 	})
 
 	It("bounds and checks manifests", func(ctx context.Context) {

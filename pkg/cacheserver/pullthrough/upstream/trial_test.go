@@ -46,7 +46,7 @@ var _ = Describe("A credential on trial", func() {
 		var err error
 		client, err = upstream.New(upstream.Options{
 			URL: server.URL, Observer: newObserver(), Credentials: secrets,
-			Timeouts: upstream.Timeouts{Connect: time.Second, FirstByte: time.Second, Idle: time.Second},
+			Timeouts: upstream.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
 		})
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(client.Close)
@@ -171,7 +171,7 @@ var _ = Describe("A credential on trial", func() {
 		DeferCleanup(server.Close)
 		client, err = upstream.New(upstream.Options{
 			URL: server.URL, Observer: newObserver(), Credentials: secrets, Refused: func() { calls++ },
-			Timeouts: upstream.Timeouts{Connect: time.Second, FirstByte: time.Second, Idle: time.Second},
+			Timeouts: upstream.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
 		})
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(client.Close)

@@ -85,7 +85,7 @@ func CreateProject(ctx context.Context, c client.Client, name string) (string, e
 // earlier objects a moment later.
 func create(ctx context.Context, c client.Client, object client.Object) error {
 	var lastErr error
-	if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		lastErr = c.Create(ctx, object)
 		return lastErr == nil, nil
 	}); err != nil {

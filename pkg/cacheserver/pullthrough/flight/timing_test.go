@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package flight_test
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+)
+
+const (
+	grace = 10 * time.Second
+	stall = time.Second
+)
+
+// bubble is a group of flights in a bubble of package synctest, whose clock advances only when nothing else is left to do.
+// So what happens in it does not depend on the machine.
+type bubble struct {
+	Gomega
+	t     *testing.T
+	group *flight.Group
+}
+
+func inBubble(t *testing.T, test func(b bubble)) {
+	synctest.Test(t, func(t *testing.T) {
+		group := flight.NewGroup(grace)
+		group.SetStall(stall)
+		defer group.Close()
+		test(bubble{Gomega: NewWithT(t), t: t, group: group})
+	})
+}
+
+func (b bubble) source(size int) *source { return sourceIn(b.t.TempDir(), size) }
+
+func (b bubble) start(s *source) *flight.Reader {
+	r, _, err := b.group.Start(key, "owner", s.work)
+	b.Expect(err).NotTo(HaveOccurred())
+	return r
+}
+
+func (b bubble) expectActive(active bool) {
+	b.t.Helper()
+	synctest.Wait()
+	b.Expect(b.group.Active(key)).To(Equal(active))
+}
+
+func TestFlightsWithoutReadersEndAfterTheGracePeriod(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 10
+		b.Expect(b.start(s).Close()).To(Succeed())
+		time.Sleep(grace - 1)
+		b.expectActive(true)
+		time.Sleep(1)
+		b.expectActive(false)
+	})
+}
+
+func TestFlightsWithoutReadersGoOnIfHalfIsDone(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 600
+		r := b.start(s)
+		synctest.Wait()
+		b.Expect(r.Close()).To(Succeed())
+		time.Sleep(10 * grace)
+		b.expectActive(true)
+		close(s.steps)
+		s.verdict <- nil
+		b.expectActive(false)
+	})
+}
+
+func TestFlightsGoOnIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 10
+		b.Expect(b.start(s).Close()).To(Succeed())
+		time.Sleep(grace - 1)
+		second := b.group.Join(key)
+		b.Expect(second).NotTo(BeNil())
+		time.Sleep(10 * grace)
+		close(s.steps)
+		s.verdict <- nil
+		b.Expect(read(b.t.Context(), second, 1000)).To(Equal(s.content))
+		b.Expect(second.Close()).To(Succeed())
+	})
+}
+
+func TestReadersThatTakeNothingAreDroppedAndHoldUpTheOthersOnce(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(6_000_000)
+		s.pass = true
+		lazy, eager := b.start(s), b.start(s)
+		close(s.steps)
+		s.verdict <- nil
+		begin := time.Now()
+		content, err := read(b.t.Context(), eager, len(s.content))
+		b.Expect(err).NotTo(HaveOccurred())
+		b.Expect(bytes.Equal(content, s.content)).To(BeTrue())
+		b.Expect(time.Since(begin)).To(And(BeNumerically(">=", stall), BeNumerically("<=", 2*stall)))
+		_, err = read(b.t.Context(), lazy, len(s.content))
+		b.Expect(err).To(MatchError(flight.ErrTooSlow))
+		b.Expect(eager.Close()).To(Succeed())
+		b.Expect(lazy.Close()).To(Succeed())
+	})
+}
+
+func TestReadersThatGoOnThroughWhatTheDiskTookAreNotDropped(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(9_000_000)
+		s.fits = 8_000_000
+		r := b.start(s)
+		close(s.steps)
+		s.verdict <- nil
+		c := collector{delay: stall / 100} // For each 32 KiB, so longer than the stall altogether.
+		_, err := r.Copy(b.t.Context(), &c, 0, int64(len(s.content)))
+		b.Expect(err).NotTo(HaveOccurred())
+		b.Expect(bytes.Equal(c.bytes.Bytes(), s.content)).To(BeTrue())
+		b.Expect(r.Close()).To(Succeed())
+	})
+}
