@@ -34,7 +34,7 @@ type builds struct {
 
 func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	begin := time.Now()
-	if err := preflight.Install(ctx, log); err != nil {
+	if err := preflight.Prepare(ctx, log); err != nil {
 		return err
 	}
 	built, err := build(ctx, l, log)
