@@ -102,7 +102,8 @@ func (s settings) kubeletConfig() ([]byte, error) {
 			"x509":      object{"clientCAFile": s.CAFile()},
 		},
 		"authorization": object{"mode": "Webhook"},
-		// Each landscape of a machine has its own cgroups.
+		// Each landscape of a machine has its own control group. Package cgroup
+		// creates it, and deals with what differs between the versions.
 		"cgroupDriver":           "cgroupfs",
 		"cgroupRoot":             "/" + s.ID(),
 		"enforceNodeAllocatable": []string{},

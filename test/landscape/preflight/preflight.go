@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cgroup"
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
@@ -47,8 +48,21 @@ var requirements = []requirement{
 	{filepath.Join(landscape.CNIPluginDir, "ptp"), "containernetworking-plugins", "the CNI plugins in " + landscape.CNIPluginDir},
 }
 
-// Install makes sure that all programs are there.
-func Install(ctx context.Context, log *progress.Log) error {
+// Prepare makes sure that the machine has what a landscape uses: control groups
+// with the controllers that pods need, and programs, which it installs.
+func Prepare(ctx context.Context, log *progress.Log) error {
+	hierarchies, err := cgroup.Mounted()
+	if err != nil {
+		return err
+	}
+	if err := hierarchies.Check(); err != nil {
+		return err
+	}
+	return install(ctx, log)
+}
+
+// install makes sure that all programs are there.
+func install(ctx context.Context, log *progress.Log) error {
 	absent := missing(lookPath)
 	if len(absent) == 0 {
 		return nil

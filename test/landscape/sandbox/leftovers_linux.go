@@ -13,11 +13,12 @@ import (
 	"strings"
 
 	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cgroup"
 )
 
 // leftovers returns an error that names everything of the landscape that is
 // still on the machine.
-func leftovers(l *landscape.Landscape) error {
+func leftovers(l *landscape.Landscape, hierarchies *cgroup.Hierarchies) error {
 	var errs []error
 	if pid, err := l.FirstProcess(); err == nil {
 		errs = append(errs, fmt.Errorf("process %d still runs", pid))
@@ -28,11 +29,9 @@ func leftovers(l *landscape.Landscape) error {
 	if linkExists(l.ID()) {
 		errs = append(errs, fmt.Errorf("link %s still exists", l.ID()))
 	}
-	groups, err := cgroupsLeft(l.ID())
-	for _, group := range groups {
+	for _, group := range hierarchies.Existing(l.ID()) {
 		errs = append(errs, fmt.Errorf("control group %s still exists", group))
 	}
-	errs = append(errs, err)
 
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	errs = append(errs, err)

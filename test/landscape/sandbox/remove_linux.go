@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cgroup"
 )
 
 // marker is the file that makes a folder a landscape's: no other folder is
@@ -53,15 +54,16 @@ func Remove(ctx context.Context, l *landscape.Landscape) ([]string, error) {
 		}
 		removed = append(removed, "link "+l.ID())
 	}
-	groups, err := cgroupsLeft(l.ID())
+	hierarchies, err := cgroup.Mounted()
 	if err != nil {
 		return removed, err
 	}
-	if err := removeCgroups(l.ID()); err != nil {
+	groups := hierarchies.Existing(l.ID())
+	if err := hierarchies.Remove(l.ID()); err != nil {
 		return removed, err
 	}
 	if len(groups) > 0 {
-		removed = append(removed, fmt.Sprintf("%d control groups %s", len(groups), l.ID()))
+		removed = append(removed, "control group "+l.ID())
 	}
 	switch existed, err := removeDir(l); {
 	case err != nil:
@@ -69,7 +71,7 @@ func Remove(ctx context.Context, l *landscape.Landscape) ([]string, error) {
 	case existed:
 		removed = append(removed, "folder "+l.Dir())
 	}
-	return removed, leftovers(l)
+	return removed, leftovers(l, hierarchies)
 }
 
 // endProcesses kills the first process, and the kernel all others with it.

@@ -47,35 +47,6 @@ var _ = Describe("Choosing a subnet", func() {
 	})
 })
 
-var _ = Describe("Control groups", func() {
-	It("finds the mounted hierarchies of both versions", func() {
-		Expect(hierarchies(`30 22 0:25 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-31 30 0:26 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
-32 30 0:27 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-33 1 0:5 / /proc rw - proc proc rw
-`)).To(Equal([]hierarchy{{path: "/sys/fs/cgroup/cpu"}, {path: "/sys/fs/cgroup/unified", unified: true}}))
-	})
-
-	It("hands the processors down to a new group of version 1", func() {
-		root := GinkgoT().TempDir()
-		Expect(os.Mkdir(filepath.Join(root, "group"), 0o750)).To(Succeed())
-		for path, content := range map[string]string{
-			"cpuset.cpus": "0-3\n", "cpuset.mems": "0\n", "group/cpuset.cpus": "\n", "group/cpuset.mems": "1\n",
-		} {
-			Expect(os.WriteFile(filepath.Join(root, path), []byte(content), 0o600)).To(Succeed())
-		}
-		Expect(inheritCPUSet(root, "group")).To(Succeed())
-		Expect(os.ReadFile(filepath.Join(root, "group", "cpuset.cpus"))).To(BeEquivalentTo("0-3\n"))
-		Expect(os.ReadFile(filepath.Join(root, "group", "cpuset.mems"))).To(BeEquivalentTo("1\n"), "what is set stays")
-	})
-
-	It("does without processors to hand down", func() {
-		root := GinkgoT().TempDir()
-		Expect(os.Mkdir(filepath.Join(root, "group"), 0o750)).To(Succeed())
-		Expect(inheritCPUSet(root, "group")).To(Succeed())
-	})
-})
-
 var _ = Describe("The folder", func() {
 	open := func(dir string) *landscape.Landscape {
 		GinkgoT().Setenv(landscape.DirVariable, dir)

@@ -5,8 +5,8 @@
 // Package sandbox gives a landscape namespaces of its own. Everything that the
 // landscape starts descends from one process that is the first of its process
 // namespace: when it ends, the kernel ends all others and takes the mounts,
-// the links and the firewall rules away with them. Outside stay only a group
-// of cgroups and a folder.
+// the links and the firewall rules away with them. Outside stay only a control
+// group for the pods and a folder.
 package sandbox
 
 import (
@@ -19,12 +19,17 @@ import (
 	"time"
 
 	"github.com/larder-project/larder/test/landscape"
+	"github.com/larder-project/larder/test/landscape/cgroup"
 )
 
 // Start creates the namespaces and starts the first process inside. It returns
 // when that process takes orders.
 func Start(ctx context.Context, l *landscape.Landscape) error {
-	if err := createCgroups(l.ID()); err != nil {
+	hierarchies, err := cgroup.Mounted()
+	if err != nil {
+		return err
+	}
+	if err := hierarchies.Create(l.ID()); err != nil {
 		return err
 	}
 	logFile, err := os.Create(filepath.Join(l.LogDir(), landscape.InitRole+".log"))

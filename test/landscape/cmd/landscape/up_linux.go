@@ -43,7 +43,7 @@ func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 
 func install(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	begin := time.Now()
-	if err := preflight.Install(ctx, log); err != nil {
+	if err := preflight.Prepare(ctx, log); err != nil {
 		return err
 	}
 	built, err := find(l)

@@ -1,0 +1,191 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cgroup gives the pods of a landscape a control group of their own.
+// It knows all that differs between the versions of control groups: the kubelet,
+// containerd and runc detect the version themselves and are configured alike,
+// but they expect that group to exist and to have its controllers.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// mountPoint is where the kubelet, containerd and runc look for control groups.
+const mountPoint = "/sys/fs/cgroup"
+
+// removalTimeout bounds the wait for the kernel to let go of groups whose
+// processes were killed.
+const removalTimeout = 10 * time.Second
+
+// Hierarchies are the mounted hierarchies of control groups: one for each
+// controller with version 1, a single one with version 2.
+type Hierarchies struct {
+	mounts  []mount
+	version version
+}
+
+// version is what the two versions do differently.
+type version interface {
+	// check returns an error unless groups can have the controllers that pods
+	// need.
+	check() error
+	// create creates the group of that name with these controllers.
+	create(name string) error
+}
+
+// Mounted returns the hierarchies that this process sees.
+func Mounted() (*Hierarchies, error) {
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	return parse(string(mountinfo), mountPoint)
+}
+
+// Check returns an error that names the remedy unless the machine can run pods.
+func (h *Hierarchies) Check() error {
+	for _, m := range h.mounts {
+		if m.readOnly {
+			return fmt.Errorf("the control groups in %s are mounted read-only: mount them writable; a container must be privileged", m.path)
+		}
+	}
+	return h.version.check()
+}
+
+// Create creates the group of that name, for the kubelet to put pods below it.
+func (h *Hierarchies) Create(name string) error { return h.version.create(name) }
+
+// Existing returns the paths of the groups of that name.
+func (h *Hierarchies) Existing(name string) []string {
+	var groups []string
+	for _, m := range h.mounts {
+		group := filepath.Join(m.path, name)
+		if _, err := os.Stat(group); err == nil {
+			groups = append(groups, group)
+		}
+	}
+	return groups
+}
+
+// Remove removes the groups of that name and all groups below them. Controllers
+// that Create enabled for all groups of the machine stay enabled: other programs
+// may use them by now.
+func (h *Hierarchies) Remove(name string) error {
+	deadline := time.Now().Add(removalTimeout)
+	for {
+		var errs []error
+		for _, group := range h.Existing(name) {
+			errs = append(errs, removeTree(group))
+		}
+		err := errors.Join(errs...)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("remove control groups: %w", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// removeTree removes groups, the innermost first. The files in them go with
+// their group.
+func removeTree(group string) error {
+	entries, err := os.ReadDir(group)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			if err := removeTree(filepath.Join(group, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.Remove(group); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// mkdir creates a group, unless it exists.
+func mkdir(group string) error {
+	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // #nosec G301 -- as all others.
+		return fmt.Errorf("create control group: %w", err)
+	}
+	return nil
+}
+
+// mount is a mounted file system.
+type mount struct {
+	path       string
+	fileSystem string
+	readOnly   bool
+	// options are those of the file system, among them the controllers of a
+	// hierarchy of version 1.
+	options []string
+}
+
+// bootRemedy gives version 2 all controllers that the kernel has.
+const bootRemedy = "boot the kernel with the parameter cgroup_no_v1=all and without cgroup_disable"
+
+func lack(root string, controllers []string, remedy string) error {
+	return fmt.Errorf("the control groups in %s lack controllers that pods need (%s): %s", root, strings.Join(controllers, ", "), remedy)
+}
+
+// parse reads the content of a mountinfo file. As for the kubelet, the version
+// is 2 if a hierarchy of that version is mounted at root itself; with a mixture
+// of both it is 1.
+func parse(mountinfo, root string) (*Hierarchies, error) {
+	var at *mount
+	var below []mount
+	for line := range strings.Lines(mountinfo) {
+		m, ok := parseMount(line)
+		switch {
+		case ok && m.path == root:
+			// A later mount hides an earlier one and what was mounted below that.
+			at, below = &m, nil
+		case ok && m.isHierarchy() && strings.HasPrefix(m.path, root+"/"):
+			below = append(below, m)
+		}
+	}
+
+	switch {
+	case at != nil && at.fileSystem == "cgroup2":
+		return &Hierarchies{mounts: []mount{*at}, version: v2{root: root}}, nil
+	case len(below) > 0:
+		return &Hierarchies{mounts: below, version: v1{root: root, mounts: below}}, nil
+	default:
+		return nil, fmt.Errorf("no control groups are mounted: run \"mount -t cgroup2 cgroup2 %s\"", root)
+	}
+}
+
+// parseMount reads a line of a mountinfo file, see proc_pid_mountinfo(5).
+func parseMount(line string) (m mount, ok bool) {
+	before, after, ok := strings.Cut(line, " - ")
+	fields, source := strings.Fields(before), strings.Fields(after)
+	if !ok || len(fields) < 6 || len(source) < 3 {
+		return mount{}, false
+	}
+	options := strings.Split(source[2], ",")
+	return mount{
+		path:       fields[4],
+		fileSystem: source[0],
+		readOnly:   slices.Contains(strings.Split(fields[5], ","), "ro") || slices.Contains(options, "ro"),
+		options:    options,
+	}, true
+}
+
+func (m mount) isHierarchy() bool { return m.fileSystem == "cgroup" || m.fileSystem == "cgroup2" }
