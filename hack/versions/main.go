@@ -130,7 +130,7 @@ func (p part) move(version string) error {
 			return err
 		}
 		replaced := mention.replace(string(content), version)
-		if err := os.WriteFile(mention.path, []byte(replaced), 0o644); err != nil { // #nosec G306 -- a source file.
+		if err := os.WriteFile(mention.path, []byte(replaced), 0o644); err != nil { // #nosec G306 G703 -- a source file.
 			return err
 		}
 	}

@@ -469,7 +469,7 @@ var _ = Describe("Engine", func() {
 			Expect(c.pull(name, tag)).To(Succeed())
 		}
 		latest := upstreamsim.RandomImage(5, 1, 6*mib).Layers()[0].Descriptor().Digest
-		Eventually(blobPath(root, latest.Encoded())).Should(BeAnExistingFile(), "it is stored after it was sent")
+		Eventually(blobPath).WithArguments(root, latest.Encoded()).Should(BeAnExistingFile(), "it is stored after it was sent")
 		c.upstream.Push(name, "large", upstreamsim.RandomImage(9, 1, 40*mib))
 		Expect(c.pull(name, "large")).To(Succeed())
 		Expect(c.value("removed_total", "reason", "evicted")).To(BeNumerically(">", 0))

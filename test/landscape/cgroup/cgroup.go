@@ -82,11 +82,10 @@ func (h *Hierarchies) Existing(name string) []string {
 func (h *Hierarchies) Remove(name string) error {
 	deadline := time.Now().Add(removalTimeout)
 	for {
-		var errs []error
+		var err error
 		for _, group := range h.Existing(name) {
-			errs = append(errs, removeTree(group))
+			err = errors.Join(err, removeTree(group))
 		}
-		err := errors.Join(errs...)
 		if err == nil {
 			return nil
 		}
@@ -156,7 +155,7 @@ func parse(mountinfo, root string) (*Hierarchies, error) {
 		switch {
 		case ok && m.path == root:
 			// A later mount hides an earlier one and what was mounted below that.
-			at, below = &m, nil
+			at, below = &m, below[:0]
 		case ok && m.isHierarchy() && strings.HasPrefix(m.path, root+"/"):
 			below = append(below, m)
 		}

@@ -107,7 +107,7 @@ func cacheKey(source string, flags []string) (string, error) {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		content, err := os.ReadFile(path) // #nosec G304 -- a file of this repository.
+		content, err := os.ReadFile(path) // #nosec G122 G304 -- a file of this repository.
 		if err == nil {
 			_, err = fmt.Fprintf(hash, "%s %d\n%s", entry.Name(), len(content), content)
 		}
@@ -140,7 +140,7 @@ func (t *target) goCommand(ctx context.Context, stdout, log io.Writer, isProgres
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return &Failure{Err: err, Output: complaints.String()}
+		return &BuildError{Err: err, Output: complaints.String()}
 	}
 	return nil
 }

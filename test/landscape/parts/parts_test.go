@@ -184,7 +184,7 @@ var _ = Describe("A build of a small module", func() {
 	It("fails with the line that says why, and logs all of it", func() {
 		write("word/word.go", "package word\n\nvar Word string = 1\n")
 		_, err := build()
-		var failure *Failure
+		var failure *BuildError
 		Expect(errors.As(err, &failure)).To(BeTrue())
 		Expect(failure.Error()).To(ContainSubstring("word.go:3"))
 		Expect(failure.Remedy()).To(ContainSubstring("git status"))
@@ -275,7 +275,7 @@ var _ = Describe("A tally", func() {
 })
 
 var _ = DescribeTable("The remedy of a failure", func(output, err, remedy string) {
-	Expect((&Failure{Err: errors.New(err), Output: output}).Remedy()).To(ContainSubstring(remedy))
+	Expect((&BuildError{Err: errors.New(err), Output: output}).Remedy()).To(ContainSubstring(remedy))
 },
 	Entry("no network", "go: example.com/m@v1.0.0: Get \"https://proxy/\": dial tcp: lookup proxy: no such host", "exit status 1", "module proxy"),
 	Entry("a full disk", "compile: writing output: write $WORK/b1/_pkg_.a: no space left on device", "exit status 1", "disk space"),

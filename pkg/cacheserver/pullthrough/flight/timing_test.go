@@ -56,9 +56,9 @@ func TestFlightsWithoutReadersEndAfterTheGracePeriod(t *testing.T) {
 		s := b.source(1000)
 		s.steps <- 10
 		b.Expect(b.start(s).Close()).To(Succeed())
-		time.Sleep(grace - 1)
+		time.Sleep(grace - time.Nanosecond)
 		b.expectActive(true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.expectActive(false)
 	})
 }
@@ -83,7 +83,7 @@ func TestFlightsGoOnIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
 		s := b.source(1000)
 		s.steps <- 10
 		b.Expect(b.start(s).Close()).To(Succeed())
-		time.Sleep(grace - 1)
+		time.Sleep(grace - time.Nanosecond)
 		second := b.group.Join(key)
 		b.Expect(second).NotTo(BeNil())
 		time.Sleep(10 * grace)

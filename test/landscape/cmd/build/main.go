@@ -41,7 +41,7 @@ func run(ctx context.Context, names []string) int {
 	defer func() { _ = log.Close() }()
 
 	paths, err := build(ctx, log, names)
-	var failure *parts.Failure
+	var failure *parts.BuildError
 	switch {
 	case err == nil:
 		fmt.Println(filepath.Dir(paths[names[len(names)-1]]))

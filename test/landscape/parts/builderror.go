@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// Failure is a go command that failed.
-type Failure struct {
+// BuildError is a go command that failed.
+type BuildError struct {
 	Err error
 	// Output is the last of what the command printed, without its progress.
 	Output string
 }
 
 // Error returns the first line of the output that says why.
-func (f *Failure) Error() string {
+func (f *BuildError) Error() string {
 	for line := range strings.Lines(f.Output) {
 		// A line of this form names the package that the next ones are about.
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "# ") {
@@ -28,10 +28,10 @@ func (f *Failure) Error() string {
 }
 
 // Unwrap returns how the command ended.
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *BuildError) Unwrap() error { return f.Err }
 
 // Remedy says what to do about the failure.
-func (f *Failure) Remedy() string {
+func (f *BuildError) Remedy() string {
 	for _, known := range remedies {
 		for _, sign := range known.signs {
 			if strings.Contains(f.Output, sign) || strings.Contains(f.Err.Error(), sign) {
