@@ -76,6 +76,7 @@ var _ = Describe("Load", func() {
 		Entry("an upstream without scheme", "https://example.com", "example.com", "proxy.remoteurl: not a URL of a registry, set http(s)://host[:port]"),
 		Entry("an upstream that is no URL", "https://example.com", "https://u:s3cret@exa mple", "proxy.remoteurl: not a URL"),
 		Entry("a user in the upstream", "https://example.com", "https://u:s3cret@example.com", "proxy.remoteurl: must not carry a user, set proxy.username and proxy.password"),
+		Entry("a path in the upstream", "https://example.com", "https://example.com/team/v2", "proxy.remoteurl: must not have a path, set http(s)://host[:port]"),
 		Entry("a query in the upstream", "https://example.com", "https://example.com?token=s3cret", "proxy.remoteurl: must have neither"),
 		Entry("a user name without password", "password: s3cret", "", "proxy: username and password belong together"),
 		Entry("a password without user name", "username: robot", "", "proxy: username and password belong together"),

@@ -116,6 +116,8 @@ func validateProxy(proxy configuration.Proxy) []error {
 		errs = append(errs, errors.New("proxy.remoteurl: must not carry a user, set proxy.username and proxy.password"))
 	case err != nil || remote.Host == "" || remote.Scheme != "http" && remote.Scheme != "https":
 		errs = append(errs, errors.New("proxy.remoteurl: not a URL of a registry, set http(s)://host[:port]"))
+	case strings.Trim(remote.Path, "/") != "":
+		errs = append(errs, errors.New("proxy.remoteurl: must not have a path, set http(s)://host[:port], clients put what follows into the names of repositories"))
 	case remote.RawQuery != "" || remote.Fragment != "":
 		errs = append(errs, errors.New("proxy.remoteurl: must have neither a query nor a fragment, set http(s)://host[:port]"))
 	}

@@ -14,6 +14,8 @@ import (
 type Config struct {
 	RemoteURL          string
 	Username, Password string
+	// Helper is a credential helper that is asked instead, once.
+	Helper string
 	// TTL is nil for the default.
 	TTL *time.Duration
 	// TLS makes the server serve HTTPS with the certificate of its Identity.
@@ -41,6 +43,7 @@ type proxy struct {
 	RemoteURL string         `yaml:"remoteurl"`
 	Username  string         `yaml:"username,omitempty"`
 	Password  string         `yaml:"password,omitempty"`
+	Exec      fields         `yaml:"exec,omitempty"`
 	TTL       *time.Duration `yaml:"ttl,omitempty"`
 }
 
@@ -68,6 +71,9 @@ func (s *Server) marshalConfig() ([]byte, error) {
 		},
 		HTTP:  http,
 		Proxy: proxy{RemoteURL: s.Config.RemoteURL, Username: s.Config.Username, Password: s.Config.Password, TTL: s.Config.TTL},
+	}
+	if s.Config.Helper != "" {
+		out.Proxy.Exec = fields{"command": s.Config.Helper}
 	}
 	if s.Implementation.Name == Ours && len(s.Config.Options) > 0 {
 		out.Middleware = &middlewareSet{Registry: []middleware{{Name: "pullthrough", Options: s.Config.Options}}}

@@ -33,6 +33,8 @@ type Options struct {
 	// other two kinds.
 	Authentication     Authentication
 	Username, Password string
+	// PublicTokens lets the token server issue tokens to those who do not say who they are.
+	PublicTokens bool
 	// TokenLifetime is how long bearer tokens are valid; an hour by default.
 	TokenLifetime time.Duration
 	// BytesPerSecond is the bandwidth that all connections share; 0 is no limit.
@@ -64,6 +66,7 @@ type Registry struct {
 	origin  string       // the URL of foreign
 
 	mu          sync.Mutex
+	wrapper     func(http.Handler) http.Handler
 	listener    net.Listener // nil while connections are refused
 	connections map[net.Conn]struct{}
 }
@@ -77,7 +80,7 @@ func Start(options Options) (*Registry, error) {
 		options:     options,
 		line:        &line{bytesPerSecond: options.BytesPerSecond},
 		switchboard: newSwitchboard(),
-		tokens:      tokens{username: options.Username, password: options.Password, lifetime: options.TokenLifetime},
+		tokens:      tokens{username: options.Username, password: options.Password, lifetime: options.TokenLifetime, public: options.PublicTokens},
 		connections: map[net.Conn]struct{}{},
 	}
 	silent := log.New(discard{}, "", 0)
@@ -90,7 +93,7 @@ func Start(options Options) (*Registry, error) {
 	r.foreign = &http.Server{Handler: http.HandlerFunc(r.serveForeign), ErrorLog: silent, ReadHeaderTimeout: headerTimeout}
 	go func() { _ = r.foreign.Serve(foreign) }()
 
-	r.server = &http.Server{Handler: http.HandlerFunc(r.serve), ErrorLog: silent, ConnState: r.track, ReadHeaderTimeout: headerTimeout}
+	r.server = &http.Server{Handler: http.HandlerFunc(r.serveWrapped), ErrorLog: silent, ConnState: r.track, ReadHeaderTimeout: headerTimeout}
 	if r.port, err = ports.Reserve(); err == nil {
 		err = r.Accept()
 	}

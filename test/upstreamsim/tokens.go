@@ -15,6 +15,7 @@ import (
 // tokens is the token server of a registry and the memory of what it issued.
 type tokens struct {
 	lifetime time.Duration
+	public   bool
 
 	mu                 sync.Mutex
 	username, password string
@@ -32,6 +33,12 @@ func (t *tokens) matches(r *http.Request) bool {
 	defer t.mu.Unlock()
 	username, password, ok := r.BasicAuth()
 	return ok && username == t.username && password == t.password
+}
+
+func (t *tokens) revoke() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.issued = nil
 }
 
 func (t *tokens) replace(username, password string) {
@@ -59,7 +66,7 @@ func (t *tokens) valid(token, scope string) bool {
 
 // serve issues a token for the requested scopes, if the credential is right.
 func (t *tokens) serve(w http.ResponseWriter, r *http.Request) {
-	if !t.matches(r) {
+	if anonymous := r.Header.Get("Authorization") == ""; !t.matches(r) && (!t.public || !anonymous) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="upstreamsim"`)
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong user name or password")
 		return

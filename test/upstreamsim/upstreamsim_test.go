@@ -97,6 +97,30 @@ var _ = Describe("Registry", func() {
 		return answer.Token
 	}
 
+	It("revokes tokens, and may give them to anybody", func(ctx context.Context) {
+		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, PublicTokens: true, Username: "u", Password: "p"})
+		response, err := client.Do(ctx, http.MethodGet, "/token?scope=repository:"+name+":pull", nil)
+		Expect(err).NotTo(HaveOccurred())
+		defer response.Body.Close()
+		var answer struct{ Token string }
+		Expect(json.NewDecoder(response.Body).Decode(&answer)).To(Succeed())
+		client.Authorization = "Bearer " + answer.Token
+		Expect(layer(ctx)).To(Succeed())
+		registry.RevokeTokens()
+		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
+		client.Authorization = "Basic dTpvdGhlcg=="
+		_, err = client.Do(ctx, http.MethodGet, "/token", nil)
+		Expect(pull.StatusOf(err)).To(Equal(http.StatusUnauthorized), "a wrong password is not anybody")
+	})
+
+	It("is behind what is put in front of it", func(ctx context.Context) {
+		start(upstreamsim.Options{})
+		registry.Wrap(func(http.Handler) http.Handler { return http.NotFoundHandler() })
+		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusNotFound))
+		registry.Wrap(nil)
+		Expect(layer(ctx)).To(Succeed())
+	})
+
 	It("wants a token for the right scope", func(ctx context.Context) {
 		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p"})
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net/http"
 	"os"
 	"strconv"
@@ -258,23 +259,45 @@ func (e *Engine) statUpstream(ctx context.Context, repository string, d digest.D
 	if err != nil {
 		return nil, err
 	}
+	if declared := e.declaredSize(ctx, repository, d); declared != flight.Unknown {
+		size = declared // There are upstreams whose HEAD tells any length.
+	}
 	return &blobContent{size: size}, nil
 }
 
-// declaredSize is the size of a blob as an image of the repository has it, for upstreams that do not tell.
+// declaredSize is the size of a blob as an image of the repository has it, flight.Unknown if there is no such image.
 func (e *Engine) declaredSize(ctx context.Context, repository string, d digest.Digest) int64 {
-	for image := range e.imagesThatNeed(repository, d) {
-		m, err := e.manifest(ctx, repository, image)
-		if err != nil {
-			continue
+	for size := range e.declaredSizes(ctx, repository, d) {
+		return size
+	}
+	return flight.Unknown
+}
+
+// declares reports whether any image of the repository has a blob with this size.
+func (e *Engine) declares(ctx context.Context, repository string, d digest.Digest, size int64) bool {
+	for declared := range e.declaredSizes(ctx, repository, d) {
+		if declared == size {
+			return true
 		}
-		for _, child := range m.References() {
-			if child.Digest == d && child.Size > 0 {
-				return child.Size
+	}
+	return false
+}
+
+// declaredSizes visits the sizes of a blob that the images of a repository declare. They should all be the same.
+func (e *Engine) declaredSizes(ctx context.Context, repository string, d digest.Digest) iter.Seq[int64] {
+	return func(visit func(int64) bool) {
+		for image := range e.imagesThatNeed(repository, d) {
+			m, err := e.manifest(ctx, repository, image)
+			if err != nil {
+				continue
+			}
+			for _, child := range m.References() {
+				if child.Digest == d && child.Size > 0 && !visit(child.Size) {
+					return
+				}
 			}
 		}
 	}
-	return flight.Unknown
 }
 
 func v2ErrorBlobUnknown(d digest.Digest) error {

@@ -7,6 +7,7 @@ package pullthrough
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"os"
@@ -227,7 +228,11 @@ var errBroken = errors.New("the upstream broke off")
 
 // fetch makes one request for what is missing and takes in what it gets.
 func (d *download) fetch(ctx context.Context) error {
-	blob, err := d.engine.upstream.FetchBlob(ctx, d.repository, d.digest, upstream.Position{Offset: d.offset, ETag: d.etag})
+	if !d.begun {
+		d.size = d.engine.declaredSize(ctx, d.repository, d.digest)
+	}
+	from := upstream.Position{Offset: d.offset, ETag: d.etag, Size: d.size}
+	blob, err := d.engine.upstream.FetchBlob(ctx, d.repository, d.digest, from)
 	if err != nil {
 		return err
 	}
@@ -247,13 +252,32 @@ func (d *download) fetch(ctx context.Context) error {
 	return d.takeIn(ctx, blob.Body)
 }
 
+// checkAnswer refuses what cannot be the blob, such as the login page of a portal, as long as clients can be told. It settles
+// the size: that of the wire, if it is told, which is also that of an image.
+func (d *download) checkAnswer(ctx context.Context, blob *upstream.Blob) error {
+	e, cause := d.engine, ""
+	switch {
+	case blob.Size >= 0 && d.size != flight.Unknown && blob.Size != d.size && !e.declares(ctx, d.repository, d.digest, blob.Size):
+		cause = fmt.Sprintf("it sent %d bytes instead of the %d that the image declares for %s", blob.Size, d.size, d.digest)
+	case blob.Page && (blob.Size < 0 || d.size == flight.Unknown):
+		cause = fmt.Sprintf("it answered with a web page instead of %s", d.digest)
+	}
+	if cause != "" {
+		return e.invalid(cause)
+	}
+	if blob.Size >= 0 {
+		d.size = blob.Size
+	}
+	return nil
+}
+
 // begin prepares for the first bytes, when the size is known.
 func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
 	e := d.engine
-	d.begun, d.size, d.etag = true, blob.Size, blob.ETag
-	if d.size == flight.Unknown {
-		d.size = e.declaredSize(ctx, d.repository, d.digest)
+	if err := d.checkAnswer(ctx, blob); err != nil {
+		return err
 	}
+	d.begun, d.etag = true, blob.ETag
 	var err error
 	if d.room, err = e.keeper.Reserve(d.size); err == nil {
 		d.upload, err = e.store.NewUpload(d.repository)

@@ -715,7 +715,7 @@ var _ = Describe("Engine", func() {
 		defer portal.Close()
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.RemoteURL = portal.URL })
 		response, body := get(ctx, c, "/v2/"+name+"/referrers/"+digest.FromString("subject").String(), http.Header{})
-		Expect(response.StatusCode).To(Equal(http.StatusBadGateway))
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound), "clients look for a tag then")
 		Expect(string(body)).NotTo(ContainSubstring("log in"))
 	})
 

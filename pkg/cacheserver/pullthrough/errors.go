@@ -48,6 +48,11 @@ func clientError(ctx context.Context, err error, notFound error) error {
 	return errcode.ErrorCodeUnavailable.WithMessage(e.Error())
 }
 
+// invalid is the error for an answer of the upstream that breaks the protocol.
+func (e *Engine) invalid(cause string) error {
+	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: cause}
+}
+
 // internalCause names an error of our own without showing paths. What it does not name it logs, once for each request that
 // fails, as Distribution does.
 func internalCause(ctx context.Context, err error) string {

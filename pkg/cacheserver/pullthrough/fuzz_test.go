@@ -29,7 +29,7 @@ func TestAfter(t *testing.T) {
 func FuzzParseTags(f *testing.F) {
 	f.Add([]byte(`{"name":"a","tags":["v1",null,""]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		tags, err := parseTags(upstream.Document{Content: content})
+		tags, err := new(Engine).parseTags(upstream.Document{Content: content})
 		if err != nil {
 			return
 		}

@@ -201,7 +201,7 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 	e.metrics.PulledBytes.WithLabelValues(metrics.Manifest).Add(float64(len(fetched.Content)))
 	info, err := manifest.Parse(fetched.Content, fetched.MediaType)
 	if err != nil {
-		return storedManifest{}, &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: err.Error()}
+		return storedManifest{}, e.invalid(err.Error())
 	}
 	m := storedManifest{
 		digest: fetched.Digest, mediaType: info.MediaType, content: fetched.Content,

@@ -88,5 +88,5 @@ func (e *Engine) pages(ctx context.Context, repository, path string, query url.V
 		}
 		query = page.Next
 	}
-	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list has too many pages"}
+	return e.invalid("its list has too many pages")
 }

@@ -7,6 +7,8 @@ package pullthrough
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -48,6 +50,11 @@ func (e *Engine) Referrers(api API, next http.Handler) http.Handler {
 		state := &request{bare: w, timeout: e.options.ClientTimeout, log: e.log, path: r.URL.Path}
 		ctx := context.WithValue(context.WithValue(r.Context(), requestKey{}, state), "http.response", w) //nolint:staticcheck // Distribution's key.
 		content, err := e.referrers(ctx, name, d)
+		if errors.Is(err, errNoReferrers) {
+			err = errcode.ErrorCodeManifestUnknown.WithMessage(err.Error()).WithDetail(d)
+			_ = errcode.ServeJSON(w, err)
+			return
+		}
 		if err != nil {
 			_ = errcode.ServeJSON(w, clientError(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d)))
 			return
@@ -92,14 +99,22 @@ func (e *Engine) referrers(ctx context.Context, repository string, d digest.Dige
 func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest.Digest) ([]byte, error) {
 	list := referrers{SchemaVersion: 2, MediaType: v1.MediaTypeImageIndex, Manifests: []json.RawMessage{}}
 	size := 0
+	first := true
 	err := e.pages(ctx, repository, "referrers/"+d.String(), nil, func(page upstream.Document) error {
 		part, err := parseReferrers(page)
+		if err != nil && !first {
+			err = e.invalid("a page of its list of referrers is not one")
+		}
+		first = false
 		if size += len(page.Content); err == nil && size > maxReferrers {
-			err = &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list of referrers is too long"}
+			err = e.invalid("its list of referrers is too long")
 		}
 		list.Manifests = append(list.Manifests, part.Manifests...)
 		return err
 	})
+	if first && refusesReferrers(err) {
+		return nil, fmt.Errorf("%w: %w", errNoReferrers, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +130,27 @@ func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest
 	return content, nil
 }
 
+// errNoReferrers says that the upstream does not list referrers, in one of the many ways in which upstreams say so. Clients
+// look for them by tag then, but only if they are told 404.
+var errNoReferrers = errors.New("the upstream does not list referrers")
+
+// refusesReferrers reports whether an error says that there is no such list. That the cache may not see it, or not now, says
+// nothing of that kind.
+func refusesReferrers(err error) bool {
+	switch status := upstream.StatusOf(err); status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	default:
+		return status >= 400 && status < 500 || status == http.StatusNotImplemented
+	}
+}
+
 // parseReferrers reads a page. What is no list must not be passed on as one, such as the login page of a portal.
 func parseReferrers(page upstream.Document) (referrers, error) {
 	var list referrers
 	err := json.Unmarshal(page.Content, &list)
 	if err != nil || list.SchemaVersion != 2 || list.Manifests == nil || list.MediaType != "" && list.MediaType != v1.MediaTypeImageIndex {
-		return referrers{}, &upstream.Error{Reason: upstream.Invalid, Cause: "its list of referrers is none"}
+		return referrers{}, errNoReferrers
 	}
 	return list, nil
 }

@@ -297,17 +297,17 @@ func (e *Engine) fetchTags(ctx context.Context, repository string, limit int, la
 		if err != nil {
 			return tagPage{}, err
 		}
-		tags, err := parseTags(page)
+		tags, err := e.parseTags(page)
 		if err != nil || followsOn(tags, page.Next, last) {
 			return tagPage{tags: tags, more: page.Next != nil}, err
 		}
 	}
 	var all []string
 	err := e.pages(ctx, repository, path, nil, func(page upstream.Document) error {
-		tags, err := parseTags(page)
+		tags, err := e.parseTags(page)
 		all = append(all, tags...)
 		if err == nil && len(all) > maxTags {
-			err = &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list of tags is too long"}
+			err = e.invalid("its list of tags is too long")
 		}
 		return err
 	})
@@ -340,12 +340,12 @@ func followsOn(tags []string, next url.Values, last string) bool {
 }
 
 // parseTags reads the names in a list of tags, without those that cannot be any.
-func parseTags(page upstream.Document) ([]string, error) {
+func (e *Engine) parseTags(page upstream.Document) ([]string, error) {
 	var answer struct {
 		Tags []string `json:"tags"`
 	}
 	if err := json.Unmarshal(page.Content, &answer); err != nil {
-		return nil, &upstream.Error{Reason: upstream.Invalid, Cause: "its list of tags cannot be parsed"}
+		return nil, e.invalid("its list of tags cannot be parsed")
 	}
 	tags := answer.Tags[:0]
 	for _, tag := range answer.Tags {

@@ -27,6 +27,8 @@ const (
 	DefaultExecTimeout = 10 * time.Second
 	// execWaitDelay is how long what a killed helper left behind may keep its output open.
 	execWaitDelay = time.Second
+	// renewInterval bounds how often a helper is asked again because the upstream refuses what it gave.
+	renewInterval = 30 * time.Second
 )
 
 // Exec asks a docker credential helper, as the exec section of Distribution's proxy does.
@@ -45,6 +47,7 @@ type Exec struct {
 	err      error
 	answered time.Time
 	expires  time.Time
+	renewed  time.Time
 }
 
 // For implements upstream.Credentials. A credential whose lifetime is over is not used any longer, also when there is no
@@ -65,12 +68,36 @@ func (e *Exec) For(ctx context.Context, _ string) (string, credentials.Credentia
 		case err != nil:
 			e.Log.WithError(err).Error("The credential command failed")
 		}
-		e.last, e.err, e.answered = c, err, time.Now()
-		if e.Lifetime != nil {
-			e.expires = started.Add(*e.Lifetime)
-		}
+		e.keep(c, err, started)
 	}
 	return "", e.last, e.err
+}
+
+// Renew implements upstream.Renewer. What the upstream refuses may have ended, or have been replaced, before its lifetime, so
+// the helper is asked again, now and then. If it has nothing else to say, its last answer stays in use.
+func (e *Exec) Renew(ctx context.Context, refused credentials.Credential) (credentials.Credential, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	started := time.Now()
+	if e.err == nil && e.last == refused && (e.renewed.IsZero() || started.Sub(e.renewed) >= renewInterval) {
+		e.renewed = started
+		c, err := e.run(ctx)
+		switch {
+		case err == nil:
+			e.keep(c, nil, started)
+		case ctx.Err() == nil:
+			e.Log.WithError(err).Error("The credential command failed")
+		}
+	}
+	return e.last, e.err == nil && e.last != refused
+}
+
+// keep keeps the outcome of a run. The caller holds the lock.
+func (e *Exec) keep(c credentials.Credential, err error, started time.Time) {
+	e.last, e.err, e.answered = c, err, time.Now()
+	if e.Lifetime != nil {
+		e.expires = started.Add(*e.Lifetime)
+	}
 }
 
 // run runs the command once. Nothing shows what the command said, which may be a secret: on its standard error, too.

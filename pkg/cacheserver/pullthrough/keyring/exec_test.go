@@ -60,6 +60,39 @@ var _ = Describe("Exec", func() {
 		Entry("each time if it is zero", new(time.Duration(0)), 2),
 	)
 
+	It("asks again, once, for what the upstream refuses", func(ctx context.Context) {
+		counter, secret := filepath.Join(dir, "counter"), filepath.Join(dir, "secret")
+		e := helper("echo >> "+counter+`; echo "{\"Username\":\"robot\",\"Secret\":\"$(cat `+secret+`)\"}"`, nil)
+		Expect(os.WriteFile(secret, []byte("first"), 0o600)).To(Succeed())
+		_, first, err := e.For(ctx, "a")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(secret, []byte("second"), 0o600)).To(Succeed())
+		for range 2 { // The other one was refused before it knew.
+			second, ok := e.Renew(ctx, first)
+			Expect(ok).To(BeTrue())
+			Expect(second.Password).To(Equal("second"))
+			_, ok = e.Renew(ctx, second)
+			Expect(ok).To(BeFalse())
+		}
+		Expect(os.ReadFile(counter)).To(HaveLen(2))
+		_, last, err := e.For(ctx, "a")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(last.Password).To(Equal("second"))
+	})
+
+	It("keeps what the upstream refuses if there is nothing else", func(ctx context.Context) {
+		broken := filepath.Join(dir, "broken")
+		e := helper("if [ -e "+broken+" ]; then exit 1; fi\n"+answer, nil)
+		_, c, err := e.For(ctx, "a")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(broken, nil, 0o600)).To(Succeed())
+		_, ok := e.Renew(ctx, c)
+		Expect(ok).To(BeFalse())
+		_, last, err := e.For(ctx, "a")
+		Expect(err).NotTo(HaveOccurred(), "it may be good for another repository")
+		Expect(last).To(Equal(c))
+	})
+
 	It("uses no credential whose lifetime is over when there is no other", func(ctx context.Context) {
 		broken := filepath.Join(dir, "broken")
 		e := helper("if [ -e "+broken+" ]; then echo from-a-command; exit 1; fi\n"+answer, new(time.Duration(0)))

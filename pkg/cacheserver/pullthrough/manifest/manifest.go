@@ -36,8 +36,8 @@ const (
 	OCIIndex       = "application/vnd.oci.image.index.v1+json"
 	// ociArtifact is of a draft of the specification, and was used.
 	ociArtifact = "application/vnd.oci.artifact.manifest.v1+json"
-	// DockerSigned is what registries served before there were digests. It has no canonical bytes.
-	dockerSigned = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+	// dockerSchema1 is what registries served before there were digests. It has no canonical bytes.
+	dockerSchema1 = "application/vnd.docker.distribution.manifest.v1+"
 
 	dockerForeignLayer = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 	ociForeignLayer    = "application/vnd.oci.image.layer.nondistributable.v1.tar" // and its compressed kinds
@@ -67,6 +67,9 @@ type Child struct {
 var (
 	errDeep  = errors.New("manifest nests too deeply")
 	errLarge = errors.New("manifest needs too many objects")
+	errJSON  = errors.New("manifest is not the JSON of one")
+	// ErrSchema1 says that a manifest has a form that clients of today refuse.
+	ErrSchema1 = errors.New("manifest is of Docker's schema 1, which is not served; push the image again with a current client")
 )
 
 type descriptor struct {
@@ -92,7 +95,7 @@ func (d descriptor) elsewhere() bool {
 }
 
 // Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
-// Names are what they are to the letter, which encoding/json would not insist on.
+// Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes.
 func Parse(content []byte, sentAs string) (Info, error) {
 	if err := checkDepth(content); err != nil {
 		return Info{}, err
@@ -100,7 +103,8 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	var document fields
 	ambiguities, err := json.UnmarshalStrict(content, &document, json.DisallowDuplicateFields)
 	if err != nil {
-		return Info{}, errors.New("manifest is not the JSON of one")
+		mediaType, err := unknownType(content, sentAs)
+		return Info{MediaType: mediaType}, err
 	}
 	info := Info{MediaType: document.MediaType}
 	if document.MediaType != "" && len(ambiguities) == 0 {
@@ -110,6 +114,9 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	}
 	if info.MediaType == "" {
 		info.MediaType = guess(sentAs, document.SchemaVersion, document.Manifests != nil)
+	}
+	if isSchema1(info.MediaType) {
+		return Info{}, ErrSchema1
 	}
 	var needed []descriptor
 	switch {
@@ -137,11 +144,38 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	return info, nil
 }
 
+// unknownType returns the type of what has not the fields of a manifest. It is an error if it should have them.
+func unknownType(content []byte, sentAs string) (string, error) {
+	var document struct {
+		MediaType any `json:"mediaType"`
+	}
+	_, err := json.UnmarshalStrict(content, &document)
+	mediaType, _ := document.MediaType.(string)
+	if err != nil || mediaType == "" {
+		mediaType = sentAs
+	}
+	switch {
+	case isSchema1(mediaType):
+		return "", ErrSchema1
+	case isGeneric(mediaType), strings.HasPrefix(mediaType, "text/"), IsIndex(mediaType),
+		mediaType == OCIManifest, mediaType == DockerManifest, mediaType == ociArtifact:
+		return "", errJSON
+	}
+	return mediaType, nil
+}
+
+func isSchema1(mediaType string) bool { return strings.HasPrefix(mediaType, dockerSchema1) }
+
+// isGeneric reports whether a media type tells nothing.
+func isGeneric(mediaType string) bool {
+	return mediaType == "" || mediaType == "application/json" || mediaType == "application/octet-stream" || mediaType == "text/plain"
+}
+
 func guess(sentAs string, schemaVersion int, isIndex bool) string {
 	switch {
 	case schemaVersion == 1:
-		return dockerSigned
-	case sentAs != "" && sentAs != "application/json" && sentAs != "application/octet-stream" && sentAs != "text/plain":
+		return dockerSchema1 + "prettyjws"
+	case !isGeneric(sentAs):
 		return sentAs
 	case isIndex:
 		return OCIIndex

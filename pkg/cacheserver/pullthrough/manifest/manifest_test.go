@@ -47,6 +47,8 @@ var _ = Describe("Parse", func() {
 		Entry("nothing that its type has no place for, an index", `{"mediaType":"`+manifest.OCIIndex+`","blobs":[`+descriptor("b", "")+`],"layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`,
 			"", manifest.OCIIndex, "m"),
 		Entry("nothing of a type that nobody knows", `{"mediaType":"a/b","layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", "a/b"),
+		Entry("nothing of what an unknown type means by the same names", `{"mediaType":"a/b","config":"c","layers":{"l":1},"schemaVersion":"x"}`, "", "a/b"),
+		Entry("nothing of bytes", "\x00\x01", "application/vnd.other", "application/vnd.other"),
 		Entry("an index without a type", `{"schemaVersion":2,"manifests":[`+descriptor("m", "")+`]}`, "application/json", manifest.OCIIndex, "m"),
 		Entry("an image without a type", `{"schemaVersion":2,"layers":[]}`, "", manifest.OCIManifest),
 		Entry("the type that it was sent with", `{}`, "application/vnd.other", "application/vnd.other"),
@@ -75,10 +77,22 @@ var _ = Describe("Parse", func() {
 		Entry("what nobody reads, twice", image+`"annotations":{"a":"b","a":"c"}}`, true),
 	)
 
-	DescribeTable("refuses", func(content string) {
-		_, err := manifest.Parse([]byte(content), "")
+	DescribeTable("refuses Docker's schema 1", func(content, sentAs string) {
+		_, err := manifest.Parse([]byte(content), sentAs)
+		Expect(err).To(MatchError(ContainSubstring("schema 1")))
+	},
+		Entry("by its version", `{"schemaVersion":1,"fsLayers":[]}`, "application/json"),
+		Entry("by its type", `{}`, "application/vnd.docker.distribution.manifest.v1+json"),
+		Entry("by its type, signed", `{"layers":1}`, "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+	)
+
+	DescribeTable("refuses", func(content string, sentAs ...string) {
+		_, err := manifest.Parse([]byte(content), strings.Join(sentAs, ""))
 		Expect(err).To(HaveOccurred())
 	},
+		Entry("a web page", `<html>`, "text/html"),
+		Entry("an image with the fields of none", `{"mediaType":"`+manifest.OCIManifest+`","layers":1}`, "a/b"),
+		Entry("what is sent as an image, with the fields of none", `{"layers":1}`, manifest.OCIManifest),
 		Entry("what is not JSON", `<html>`),
 		Entry("what is not an object", `[]`),
 		Entry("endless nesting", `{"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),

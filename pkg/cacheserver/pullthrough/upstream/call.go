@@ -14,10 +14,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
-
-	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -37,6 +35,13 @@ const apiRoot = "/v2/"
 // Paths of a repository begin with these.
 const manifests, blobs = "manifests/", "blobs/"
 
+// Kinds of requests. Those by HEAD have the suffix.
+const (
+	kindPing, kindList     = "ping", "list"
+	kindManifest, kindBlob = "manifest", "blob"
+	headSuffix             = "_head"
+)
+
 func (c call) target() string {
 	if c.repository == "" {
 		return apiRoot + c.path
@@ -44,8 +49,11 @@ func (c call) target() string {
 	return apiRoot + c.repository + "/" + c.path
 }
 
-func (c *Client) isAPI(u *url.URL) bool {
-	return sameOrigin(u, c.base) && strings.HasPrefix(u.Path, strings.TrimSuffix(c.base.Path, "/")+apiRoot)
+// url returns the URL of a path of the upstream's API.
+func (c *Client) url(path string, query url.Values) string {
+	target := *c.base
+	target.Path, target.RawQuery = path, query.Encode()
+	return target.String()
 }
 
 // do makes a request with the credentials for its repository, the new one first, and returns an answer with a status
@@ -77,6 +85,17 @@ func (c *Client) attempt(ctx context.Context, call call) (*http.Response, error)
 	case err != nil:
 		return nil, c.fail(Unauthorized, 0, "the credential cannot be read")
 	}
+	resp, err := c.inTurn(ctx, call, name, credential)
+	if renewer, ok := c.credentials.(Renewer); ok && Is(err, Unauthorized) {
+		if renewed, ok := renewer.Renew(ctx, credential); ok {
+			return c.inTurn(ctx, call, name, renewed)
+		}
+	}
+	return resp, err
+}
+
+// inTurn makes a call with a credential and, as long as that has not been accepted, with the one before.
+func (c *Client) inTurn(ctx context.Context, call call, name string, credential credentials.Credential) (*http.Response, error) {
 	choices := c.sessions.choose(name, credential)
 	for _, s := range choices[:len(choices)-1] {
 		resp, err := c.try(ctx, call, s)
@@ -101,28 +120,42 @@ func (c *Client) credentialFor(ctx context.Context, repository string) (string, 
 	return c.credentials.For(ctx, repository)
 }
 
+// try makes a call with the credential of a session. Where the upstream refuses HEAD, it makes it by GET.
 func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response, error) {
-	if left := c.limiter.wait(s); left > 0 {
+	if call.method != http.MethodHead {
+		return c.send(ctx, call, s)
+	}
+	if c.headless.has(call.kind, c.now()) {
+		return c.send(ctx, call.asGet(), s)
+	}
+	resp, err := c.send(ctx, call, s)
+	var refusal *Error
+	if !errors.As(err, &refusal) || !ofMethod(refusal) {
+		return resp, err
+	}
+	if resp, err = c.send(ctx, call.asGet(), s); err == nil {
+		c.headless.note(call.kind, c.now())
+	}
+	return resp, err
+}
+
+// send makes one request, with all that it takes: tokens, redirects.
+func (c *Client) send(ctx context.Context, call call, s *session) (*http.Response, error) {
+	info := requestInfo{kind: call.kind, repository: call.repository, session: s}
+	if left := c.limiter.wait(info); left > 0 {
 		return nil, c.rateLimited(left)
 	}
-	target := *c.base
-	target.Path = strings.TrimSuffix(c.base.Path, "/") + call.target()
-	target.RawQuery = call.query.Encode()
-
-	ctx = context.WithValue(withBegun(ctx, time.Now()), requestKey{}, requestInfo{kind: call.kind, repository: call.repository, session: s})
-	if call.repository != "" {
-		ctx = auth.AppendScopesForHost(ctx, c.base.Host, auth.ScopeRepository(call.repository, auth.ActionPull))
-	}
-	req, err := http.NewRequestWithContext(ctx, call.method, target.String(), nil)
+	ctx = context.WithValue(ctx, requestKey{}, info)
+	req, err := http.NewRequestWithContext(ctx, call.method, c.url(call.target(), call.query), nil)
 	if err != nil {
 		return nil, c.fail(Invalid, 0, "the request has no valid form")
 	}
 	for name, values := range call.header {
 		req.Header[name] = values
 	}
-	resp, err := s.client.Do(req)
+	resp, err := s.http.Do(c.introduce(req))
 	if err != nil {
-		return nil, c.explain(ctx, err, s)
+		return nil, c.explain(ctx, err)
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil
@@ -132,33 +165,51 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 }
 
 // explain turns the error of a request into one of ours. It must not quote the original, which can hold signed URLs.
-func (c *Client) explain(ctx context.Context, err error, s *session) error {
-	var answer *errcode.ErrorResponse
+func (c *Client) explain(ctx context.Context, err error) error {
+	var explained *Error
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Cause(ctx)
+	case errors.As(err, &explained):
+		return explained
+	}
+	explained = c.fail(Unavailable, 0, causeOf(err))
+	explained.brokeOff = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if errors.Is(err, errRealm) {
+		explained.Reason = Unauthorized
+	}
+	var failed *url.Error
+	if errors.As(err, &failed) && !isTokenRequest(ctx) {
+		if target, err := url.Parse(failed.URL); err == nil && !c.guard.own(target) {
+			return at("redirected to "+target.Host, explained)
+		}
+	}
+	return explained
+}
+
+// causeOf names the cause of a request's error.
+func causeOf(err error) string {
 	var timeout net.Error
 	var operation *net.OpError
 	var name *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return context.Cause(ctx)
-	case errors.As(err, &answer):
-		return c.tokenRefusal(answer, s)
-	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return c.fail(Unauthorized, http.StatusUnauthorized, "it asks for a credential, and none is configured")
 	case errors.Is(err, errRealm):
-		return c.fail(Unauthorized, 0, errRealm.Error())
+		return errRealm.Error()
 	case errors.Is(err, errRedirect):
-		return c.fail(Unavailable, 0, errRedirect.Error())
+		return errRedirect.Error()
+	case errors.Is(err, errAddress):
+		return errAddress.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return c.fail(Unavailable, 0, "it does not answer in time")
+		return "it does not answer in time"
 	case errors.As(err, &certificate):
-		return c.fail(Unavailable, 0, fmt.Sprintf("its certificate is not trusted: %v", certificate.Err))
+		return fmt.Sprintf("its certificate is not trusted: %v", certificate.Err)
 	case errors.As(err, &name):
-		return c.fail(Unavailable, 0, "its name cannot be resolved")
+		return "its name cannot be resolved"
 	case errors.As(err, &operation):
-		return c.fail(Unavailable, 0, fmt.Sprintf("%s: %v", operation.Op, operation.Err))
+		return fmt.Sprintf("%s: %v", operation.Op, operation.Err)
 	}
-	return c.fail(Unavailable, 0, "the request failed: "+innermost(err))
+	return "the request failed: " + innermost(err)
 }
 
 // innermost returns the text of the error at the bottom, below those that quote URLs.
@@ -177,45 +228,44 @@ func innermost(err error) string {
 	return text
 }
 
-// tokenRefusal explains why a token realm gave no token.
-func (c *Client) tokenRefusal(answer *errcode.ErrorResponse, s *session) error {
-	switch status := answer.StatusCode; {
-	case status == http.StatusTooManyRequests:
-		return c.rateLimited(max(c.limiter.wait(s), time.Second))
-	case status >= http.StatusInternalServerError:
-		return c.fail(Unavailable, status, fmt.Sprintf("its token service answered %d", status))
-	default:
-		return c.fail(Unauthorized, status, fmt.Sprintf("its token service answered %d to the credential", status))
-	}
-}
-
 const maxErrorBody = 8 << 10
 
 // refusal explains an answer that is no success.
 func (c *Client) refusal(resp *http.Response, s *session) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	cause := fmt.Sprintf("it answered %d", resp.StatusCode)
-	if code := parseErrorCode(body); code != "" {
+	if code := parseErrorCode(decoded(resp, body, maxErrorBody)); code != "" {
 		cause += " " + code
 	}
-	switch resp.StatusCode {
-	case http.StatusNotFound:
-		return c.fail(NotFound, resp.StatusCode, cause)
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return c.fail(Unauthorized, resp.StatusCode, cause)
-	case http.StatusTooManyRequests:
-		return c.rateLimited(max(c.limiter.wait(s), parseRetryAfter(resp.Header.Get("Retry-After"), c.now())))
+	elsewhere := !c.guard.own(resp.Request.URL)
+	var err error
+	switch status := resp.StatusCode; {
+	case status == http.StatusNotFound:
+		err = c.fail(NotFound, status, cause)
+	case status == http.StatusTooManyRequests:
+		err = c.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), c.now()))
+	case elsewhere:
+		err = c.fail(Unavailable, status, cause) // It was not shown the credential.
+	case status == http.StatusUnauthorized && s.credential == (credentials.Credential{}):
+		err = c.fail(Unauthorized, status, cause+": it asks for a credential, and none is configured")
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		err = c.fail(Unauthorized, status, cause)
+	default:
+		err = c.fail(Unavailable, status, cause)
 	}
-	return c.fail(Unavailable, resp.StatusCode, cause)
+	if elsewhere {
+		return at("redirected to "+resp.Request.URL.Host, err)
+	}
+	return err
 }
 
-func (c *Client) rateLimited(left time.Duration) error {
+func (c *Client) rateLimited(left time.Duration) *Error {
 	return &Error{
 		Reason: RateLimited, Status: http.StatusTooManyRequests, RetryAfter: left, Host: c.base.Host,
 		Cause: "it limits the rate of requests",
 	}
 }
 
-func (c *Client) fail(reason Reason, status int, cause string) error {
+func (c *Client) fail(reason Reason, status int, cause string) *Error {
 	return &Error{Reason: reason, Status: status, Host: c.base.Host, Cause: cause}
 }

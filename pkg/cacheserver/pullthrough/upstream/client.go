@@ -14,10 +14,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -74,13 +74,18 @@ type Client struct {
 	now         func() time.Time
 	userAgent   string
 
-	http     *http.Client
+	guard *guard
+	// tokens asks token services.
+	tokens   *http.Client
 	sessions *sessions
 	pulled   *evidence
 	denied   *evidence
 	health   *health
 	limiter  *limiter
-	memory   *semaphore.Weighted
+	// headless upstreams refuse HEAD. Mislabelling ones tell wrong digests in headers.
+	headless, mislabels quirk
+	coded               misjudged
+	memory              *semaphore.Weighted
 }
 
 var _ Registry = (*Client)(nil)
@@ -93,6 +98,8 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("remote URL is not a URL") // url.Parse quotes its input, which may hold a password.
 	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil:
 		return nil, fmt.Errorf("remote URL must be http(s)://host[:port]")
+	case strings.Trim(base.Path, "/") != "" || base.RawQuery != "" || base.Fragment != "":
+		return nil, fmt.Errorf("remote URL must be http(s)://host[:port] without a path; the API of a registry is at /v2/ of its host")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -107,13 +114,11 @@ func New(o Options) (*Client, error) {
 		pulled:  &evidence{},
 		denied:  &evidence{},
 		health:  &health{now: o.Now, observer: o.Observer},
-		limiter: &limiter{now: o.Now, blocked: map[*session]time.Time{}},
+		limiter: newLimiter(o.Now),
 		memory:  semaphore.NewWeighted(maxReading),
 	}
-	c.http = &http.Client{
-		Transport:     &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch},
-		CheckRedirect: checkRedirect,
-	}
+	c.guard = &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch}
+	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}
 	c.sessions = &sessions{open: c.openSession, drop: c.limiter.forget, now: o.Now, scopes: map[string]*scope{}}
 	return c, nil
 }
@@ -127,7 +132,7 @@ func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
 	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle, Control: checkDial}).DialContext,
 		TLSHandshakeTimeout: timeouts.Connect,
 		TLSClientConfig: &tls.Config{
 			RootCAs: roots, MinVersion: tls.VersionTLS12,
@@ -163,13 +168,20 @@ func trusted(caBundle string) (*x509.CertPool, error) {
 }
 
 func (c *Client) openSession(scope string, credential credentials.Credential) *session {
-	return &session{scope: scope, credential: credential, client: &auth.Client{
-		Client:     c.http,
-		Header:     http.Header{"User-Agent": {c.userAgent}},
-		Credential: credentialFor(c.base.Host, credential),
-		Cache:      newTokens(),
-		ClientID:   "larder",
-	}}
+	a := newAuthenticator(c, credential)
+	return &session{
+		scope: scope, credential: credential, auth: a,
+		http: &http.Client{Transport: a, CheckRedirect: checkRedirect},
+	}
+}
+
+// introduce sets the headers of all requests.
+func (c *Client) introduce(req *http.Request) *http.Request {
+	if c.userAgent != "" {
+		req.Header.Set("User-Agent", c.userAgent)
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	return req
 }
 
 // Healthy implements Registry.
@@ -179,7 +191,7 @@ func (c *Client) Healthy() bool { return c.health.healthy() }
 func (c *Client) Probe() bool { return c.health.probe() }
 
 // Close lets go of idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.tokens.CloseIdleConnections() }
 
 type requestKey struct{}
 
@@ -190,38 +202,35 @@ type requestInfo struct {
 	session    *session
 }
 
-// watch sees every single request, also those that the client library makes for tokens, and redirects.
-func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
-	info, _ := req.Context().Value(requestKey{}).(requestInfo)
+func infoOf(ctx context.Context) requestInfo {
+	info, _ := ctx.Value(requestKey{}).(requestInfo)
+	return info
+}
+
+// watch sees every single request: those to the API, for tokens, and those that redirects lead to.
+func (c *Client) watch(req *http.Request, resp *http.Response, err error, took time.Duration) {
+	info := infoOf(req.Context())
 	kind := info.kind
 	switch {
+	case isTokenRequest(req.Context()):
+		kind = "token"
 	case req.Response != nil:
 		kind = "redirect"
-	case !c.isAPI(req.URL):
-		kind = "token"
 	}
 	// Storage and token services can be down without the API, and then say nothing about it.
 	api := kind == info.kind
-	// What a redirect leads to elsewhere does not know the credential, and limits it no more than others.
-	elsewhere := req.Response != nil && !sameOrigin(req.URL, c.base)
-	begun, _ := req.Context().Value(begunKey{}).(time.Time)
 	if err != nil {
-		c.observer.Request(kind, 0, time.Since(begun))
+		c.observer.Request(kind, 0, took)
 		// A caller that gives up says nothing about the upstream, unless its patience was at an end.
 		if api && !errors.Is(req.Context().Err(), context.Canceled) {
 			c.health.failure("")
 		}
 		return
 	}
-	c.observer.Request(kind, resp.StatusCode, time.Since(begun))
-	if resp.StatusCode == http.StatusTooManyRequests && info.session != nil && !elsewhere {
-		c.limiter.block(info.session, resp)
-	}
-	// What is left to a credential on trial is nothing of those in use.
-	if limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit")); ok && info.session != nil && !info.session.trial && !elsewhere {
-		if remaining, ok := parseLimit(resp.Header.Get("RateLimit-Remaining")); ok {
-			c.observer.Budget(info.session.scope, limit, remaining)
-		}
+	c.observer.Request(kind, resp.StatusCode, took)
+	// What a redirect leads to elsewhere does not know the credential, and limits it no more than others.
+	if info.session != nil && (req.Response == nil || c.guard.own(req.URL)) {
+		c.noteLimits(info, resp, isTokenRequest(req.Context()))
 	}
 	switch {
 	case !api:
@@ -229,6 +238,24 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error) {
 		c.health.failure(info.repository)
 	default:
 		c.health.success()
+	}
+}
+
+// noteLimits takes into account what the upstream says about the rate limits of a credential.
+func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool) {
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests:
+		c.limiter.block(info, resp)
+	case resp.StatusCode < http.StatusBadRequest && !ofToken:
+		c.limiter.passed(info)
+	}
+	if info.session.trial {
+		return // What is left to a credential on trial is nothing of those in use.
+	}
+	limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit"))
+	remaining, known := parseLimit(resp.Header.Get("RateLimit-Remaining"))
+	if ok && known {
+		c.observer.Budget(info.session.scope, limit, remaining)
 	}
 }
 

@@ -5,7 +5,6 @@
 package upstream
 
 import (
-	"net/http"
 	"sync"
 	"time"
 )
@@ -84,44 +83,4 @@ func (h *health) failure(repository string) {
 		h.observer.Health(false)
 		h.delay, h.next = minProbe, h.now().Add(minProbe)
 	}
-}
-
-// limiter honours the rate limits that the upstream tells, for each credential.
-type limiter struct {
-	now func() time.Time
-
-	mu      sync.Mutex
-	blocked map[*session]time.Time
-}
-
-// wait returns how long a credential has to wait, 0 if not.
-func (l *limiter) wait(s *session) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	until, ok := l.blocked[s]
-	if !ok {
-		return 0
-	}
-	left := until.Sub(l.now())
-	if left <= 0 {
-		delete(l.blocked, s)
-		return 0
-	}
-	return left
-}
-
-// block takes a rate limit into account. Answers overtake each other, so the longest wait counts.
-func (l *limiter) block(s *session, resp *http.Response) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	if until := now.Add(parseRetryAfter(resp.Header.Get("Retry-After"), now)); until.After(l.blocked[s]) {
-		l.blocked[s] = until
-	}
-}
-
-func (l *limiter) forget(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.blocked, s)
 }

@@ -6,6 +6,8 @@ package upstream_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -81,6 +83,98 @@ var _ = Describe("Rate limits", func() {
 		Entry("are its own if it is another host", "https://storage.example.com/blob", false),
 		Entry("are the registry's if it is the same", "https://registry.example.com/storage/blob", true),
 	)
+
+	Context("of one kind of request", func() {
+		var (
+			now     time.Time
+			limited map[string]string // Retry-After by what is in the path
+			asked   []string
+			c       *upstream.Client
+		)
+
+		BeforeEach(func() {
+			now, limited, asked = time.Now(), map[string]string{}, nil
+			var err error
+			c, err = upstream.New(upstream.Options{
+				URL: "https://registry.example.com", Observer: newObserver(), Now: func() time.Time { return now },
+				Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+					asked = append(asked, req.URL.Path)
+					for part, wait := range limited {
+						if strings.Contains(req.URL.Path, part) {
+							return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {wait}}), nil
+						}
+					}
+					return answer(req, http.StatusOK, http.Header{"Docker-Content-Digest": {blob.String()}}), nil
+				}),
+			})
+			Expect(err).NotTo(HaveOccurred())
+		})
+		resolve := func(ctx context.Context, repository string) error {
+			_, err := c.Resolve(ctx, repository, "v1")
+			return err
+		}
+		list := func(ctx context.Context, repository string) error {
+			_, err := c.List(ctx, repository, "tags/list", nil)
+			return err
+		}
+		told := func(err error) time.Duration {
+			GinkgoHelper()
+			var limit *upstream.Error
+			Expect(errors.As(err, &limit)).To(BeTrue())
+			Expect(limit.Reason).To(Equal(upstream.RateLimited))
+			return limit.RetryAfter
+		}
+
+		It("hold for the lists of a repository, and nothing else", func(ctx context.Context) {
+			limited["/tags/"] = "86400"
+			for range 3 {
+				Expect(told(list(ctx, "a"))).To(Equal(time.Hour))
+			}
+			Expect(asked).To(HaveLen(1))
+			Expect(resolve(ctx, "a")).To(Succeed())
+			Expect(resolve(ctx, "b")).To(Succeed())
+		})
+
+		It("hold for the manifests of a repository, and shortly for all others", func(ctx context.Context) {
+			limited["/a/"] = "86400"
+			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour))
+			Expect(told(resolve(ctx, "b"))).To(Equal(5 * time.Second))
+			Expect(told(list(ctx, "b"))).To(Equal(5 * time.Second))
+			now = now.Add(5 * time.Second)
+			Expect(resolve(ctx, "b")).To(Succeed())
+			Expect(resolve(ctx, "c")).To(Succeed())
+			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour - 5*time.Second))
+			Expect(asked).To(HaveLen(3))
+		})
+
+		It("are probed by one request, which no list can be, after pauses that double", func(ctx context.Context) {
+			limited["/manifests/"] = "86400"
+			Expect(told(resolve(ctx, "first"))).To(Equal(time.Hour))
+			for i, seconds := range []int{5, 10, 20, 40, 60, 60} {
+				pause := time.Duration(seconds) * time.Second
+				Expect(told(resolve(ctx, "other"))).To(Equal(pause))
+				now = now.Add(pause)
+				asked = nil
+				Expect(list(ctx, "other")).To(Succeed())
+				Expect(told(resolve(ctx, fmt.Sprint("probe", i)))).To(Equal(time.Hour))
+				Expect(told(resolve(ctx, "other"))).To(BeNumerically("<=", time.Minute))
+				Expect(asked).To(HaveLen(2))
+			}
+			now = now.Add(time.Minute)
+			delete(limited, "/manifests/")
+			Expect(resolve(ctx, "other")).To(Succeed())
+			Expect(resolve(ctx, "another")).To(Succeed())
+		})
+
+		It("are forgotten rather than kept without an end", func(ctx context.Context) {
+			limited["/tags/"] = "86400"
+			for i := range 3000 {
+				Expect(told(list(ctx, fmt.Sprint("r", i)))).To(Equal(time.Hour))
+			}
+			Expect(told(list(ctx, "r2999"))).To(Equal(time.Hour))
+			Expect(asked).To(HaveLen(3000))
+		})
+	})
 
 	It("last as long as the longest that was told", func(ctx context.Context) {
 		now := time.Now()

@@ -43,14 +43,21 @@ var manifestTypes = strings.Join([]string{
 func (c *Client) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
 	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
 	defer cancel()
+	if c.mislabels.has(kindManifest, c.now()) {
+		return "", nil
+	}
 	resp, err := c.do(ctx, call{
-		kind: "manifest_head", method: http.MethodHead, repository: repository, path: "manifests/" + tag,
+		kind: kindManifest + headSuffix, method: http.MethodHead, repository: repository, path: manifests + tag,
 		header: http.Header{"Accept": {manifestTypes}},
 	})
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
+	if resp.Request.Method == http.MethodGet {
+		m, err := c.readManifest(ctx, resp, repository, tag)
+		return m.Digest, err
+	}
 	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
 	if err != nil {
 		return "", nil //nolint:nilerr // Old registries do not tell.
@@ -63,29 +70,61 @@ func (c *Client) FetchManifest(ctx context.Context, repository, reference string
 	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
 	defer cancel()
 	resp, err := c.do(ctx, call{
-		kind: "manifest", method: http.MethodGet, repository: repository, path: "manifests/" + reference,
+		kind: kindManifest, method: http.MethodGet, repository: repository, path: manifests + reference,
 		header: http.Header{"Accept": {manifestTypes}},
 	})
 	if err != nil {
 		return Manifest{}, err
 	}
-	content, err := c.readAll(ctx, resp, MaxManifest)
+	defer resp.Body.Close()
+	return c.readManifest(ctx, resp, repository, reference)
+}
+
+// readManifest reads a manifest and compares it with its digest, which is in the reference, or in a header.
+func (c *Client) readManifest(ctx context.Context, resp *http.Response, repository, reference string) (Manifest, error) {
+	raw, err := c.readAll(ctx, resp, MaxManifest)
 	if err != nil {
 		return Manifest{}, err
 	}
-	m := Manifest{MediaType: parseMediaType(resp.Header.Get("Content-Type")), Content: content}
+	m := Manifest{MediaType: parseMediaType(resp.Header.Get("Content-Type")), Content: decoded(resp, raw, MaxManifest)}
 	wanted, err := digest.Parse(reference)
-	if err != nil {
-		// By tag. What the header says has to be true, if it says something.
-		if wanted, err = digest.Parse(resp.Header.Get("Docker-Content-Digest")); err != nil {
-			wanted = digest.FromBytes(content)
-		}
+	byTag := err != nil
+	if byTag {
+		wanted, err = digest.Parse(resp.Header.Get("Docker-Content-Digest"))
 	}
-	if wanted.Algorithm().FromBytes(content) != wanted {
-		return Manifest{}, c.fail(Invalid, resp.StatusCode, "the manifest it sent does not match its digest")
+	switch {
+	case err == nil && wanted.Algorithm().FromBytes(m.Content) == wanted:
+		m.Digest = wanted
+		return m, nil
+	case err == nil && wanted.Algorithm().FromBytes(raw) == wanted:
+		m.Digest, m.Content = wanted, raw
+		return m, nil
+	case m.MediaType == webPage:
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it answered with a web page instead of a manifest")
+	case isSchema1(m.MediaType):
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it has the image in Docker's schema 1 only, which the cache does not serve; push it again with a current client")
 	}
-	m.Digest = wanted
-	return m, nil
+	m.Digest = digest.FromBytes(m.Content)
+	if err != nil || byTag && c.confirms(ctx, repository, m.Digest) {
+		return m, nil
+	}
+	return Manifest{}, c.fail(Invalid, resp.StatusCode, "the manifest it sent does not match its digest")
+}
+
+const webPage = "text/html"
+
+func isSchema1(mediaType string) bool {
+	return strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+")
+}
+
+// confirms reports whether the upstream knows a manifest by its digest. Some registries tell another one in the header, as that
+// of an older form of the manifest; the content is what counts then, if it is not broken.
+func (c *Client) confirms(ctx context.Context, repository string, d digest.Digest) bool {
+	_, err := c.FetchManifest(ctx, repository, d.String())
+	if err == nil {
+		c.mislabels.note(kindManifest, c.now())
+	}
+	return err == nil
 }
 
 // StatBlob implements Registry.
@@ -93,19 +132,32 @@ func (c *Client) StatBlob(ctx context.Context, repository string, d digest.Diges
 	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
 	defer cancel()
 	resp, err := c.do(ctx, call{
-		kind: "blob_head", method: http.MethodHead, repository: repository, path: "blobs/" + d.String(), header: http.Header{},
+		kind: kindBlob + headSuffix, method: http.MethodHead, repository: repository, path: blobs + d.String(), header: http.Header{},
 	})
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
+	// A length of 0 is that of a body that there is not, and that of a coded answer is not the blob's.
+	if resp.ContentLength == 0 && d != d.Algorithm().FromBytes(nil) || len(codings(resp.Header)) > 0 {
+		return -1, nil
+	}
 	return resp.ContentLength, nil
 }
 
-// FetchBlob implements Registry.
+// FetchBlob implements Registry. An upstream that refuses the range is asked for all of the blob.
 func (c *Client) FetchBlob(ctx context.Context, repository string, d digest.Digest, from Position) (*Blob, error) {
+	b, err := c.fetchBlob(ctx, repository, d, from)
+	var refusal *Error
+	if from.Offset > 0 && errors.As(err, &refusal) && ofRange(refusal) {
+		return c.fetchBlob(ctx, repository, d, Position{Size: from.Size})
+	}
+	return b, err
+}
+
+func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Digest, from Position) (*Blob, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	header := http.Header{"Accept-Encoding": {"identity"}}
+	header := http.Header{}
 	if from.Offset > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", from.Offset))
 		if from.ETag != "" {
@@ -115,32 +167,63 @@ func (c *Client) FetchBlob(ctx context.Context, repository string, d digest.Dige
 	// Until there is a body to be patient with, this is a small answer as any: a token, a redirect, a refusal.
 	timer := time.AfterFunc(smallAnswer, func() { cancel(c.fail(Unavailable, 0, "it does not answer in time")) })
 	resp, err := c.do(ctx, call{
-		kind: "blob", method: http.MethodGet, repository: repository, path: "blobs/" + d.String(), header: header,
+		kind: kindBlob, method: http.MethodGet, repository: repository, path: blobs + d.String(), header: header,
 	})
 	timer.Stop()
 	if err != nil {
 		cancel(nil)
 		return nil, err
 	}
-	b := &Blob{Size: resp.ContentLength, ETag: parseETag(resp.Header.Get("ETag"))}
+	b := &Blob{
+		Size: resp.ContentLength, ETag: parseETag(resp.Header.Get("ETag")),
+		Page: parseMediaType(resp.Header.Get("Content-Type")) == webPage,
+	}
+	coded := codings(resp.Header)
+	undo := len(coded) > 0 && c.undoes(d, resp, from.Size)
 	if resp.StatusCode == http.StatusPartialContent {
 		r, err := parseContentRange(resp.Header.Get("Content-Range"))
-		if err != nil || r.first != from.Offset {
+		if err != nil || r.first != from.Offset || undo {
 			cancel(nil)
 			_ = resp.Body.Close()
 			return nil, c.fail(Invalid, resp.StatusCode, "it answered another range than asked for")
 		}
 		b.Offset, b.Size = r.first, r.size
 	}
-	b.Body = newPatientBody(c, resp.Body, cancel)
+	body := newPatientBody(c, resp.Body, cancel)
+	b.Body = body
+	if len(coded) > 0 && b.Offset == 0 {
+		j := &judged{ReadCloser: body, content: body, verifier: d.Verifier(), wrong: func() { c.coded.toggle(d) }}
+		if undo {
+			j.content = newDecoder(body, coded)
+			b.Size, b.ETag = -1, ""
+		}
+		b.Body = j
+	}
 	return b, nil
+}
+
+// undoes reports whether the codings of a blob are to be undone. If its length is known, that tells. Else it is assumed that
+// storage, which declares the content's own compression, knows how long it is, and a proxy that compresses does not. If that
+// was wrong the last time, it is the other way round.
+func (c *Client) undoes(d digest.Digest, resp *http.Response, size int64) bool {
+	length := resp.ContentLength
+	if resp.StatusCode == http.StatusPartialContent {
+		length = -1
+		if r, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil {
+			length = r.size
+		}
+	}
+	if length >= 0 && size > 0 {
+		return length != size
+	}
+	return (length < 0) != c.coded.has(d)
 }
 
 // List implements Registry.
 func (c *Client) List(ctx context.Context, repository, path string, query url.Values) (Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
 	defer cancel()
-	resp, err := c.do(ctx, call{kind: "list", method: http.MethodGet, repository: repository, path: path, query: query, header: http.Header{}})
+	resp, err := c.do(ctx, call{kind: kindList, method: http.MethodGet, repository: repository, path: path, query: query, header: http.Header{}})
 	if err != nil {
 		return Document{}, err
 	}
@@ -148,7 +231,7 @@ func (c *Client) List(ctx context.Context, repository, path string, query url.Va
 	if err != nil {
 		return Document{}, err
 	}
-	return Document{Content: content, Next: parseNext(resp.Header["Link"])}, nil
+	return Document{Content: decoded(resp, content, maxDocument), Next: parseNext(resp.Header["Link"])}, nil
 }
 
 // readAll reads and closes a body of at most limit bytes.

@@ -5,12 +5,10 @@
 package upstream
 
 import (
-	"context"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
-
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -24,7 +22,9 @@ type session struct {
 	scope      string
 	trial      bool
 	credential credentials.Credential
-	client     *auth.Client
+	auth       *authenticator
+	// http follows redirects, and authenticates each request.
+	http *http.Client
 }
 
 // sessions keeps, for each scope of repositories, the credential in use. A new one is taken over when the upstream has
@@ -110,14 +110,4 @@ func (s *sessions) replaceCandidate(sc *scope, candidate *session) {
 		s.drop(sc.candidate)
 	}
 	sc.candidate = candidate
-}
-
-// credentialFor gives a credential to the upstream's own host only.
-func credentialFor(host string, c credentials.Credential) auth.CredentialFunc {
-	return func(_ context.Context, hostport string) (auth.Credential, error) {
-		if hostport != host || c == (credentials.Credential{}) {
-			return auth.EmptyCredential, nil
-		}
-		return auth.Credential{Username: c.Username, Password: c.Password}, nil
-	}
 }

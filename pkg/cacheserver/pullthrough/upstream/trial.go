@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync"
 
-	"oras.land/oras-go/v2/registry/remote/auth"
-
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -35,7 +33,7 @@ func (c *Client) Try(ctx context.Context, candidates, present CredentialSet) err
 	defer cancel()
 	open := doubts{}
 	for _, credential := range candidates.All() {
-		ping := call{kind: "ping", method: http.MethodGet, header: http.Header{}}
+		ping := call{kind: kindPing, method: http.MethodGet, header: http.Header{}}
 		asked, err := c.ask(ctx, ping, credential)
 		// A registry that does not know this path has let the credential pass nevertheless.
 		if err != nil && !Is(err, NotFound) {
@@ -99,16 +97,11 @@ func (c *Client) ask(ctx context.Context, call call, credential credentials.Cred
 	s := c.openSession("", credential)
 	s.trial = true
 	defer c.limiter.forget(s)
-	give := s.client.Credential
-	s.client.Credential = func(ctx context.Context, host string) (auth.Credential, error) {
-		asked = true
-		return give(ctx, host)
-	}
 	resp, err := c.try(ctx, call, s)
 	if err == nil {
 		_ = resp.Body.Close()
 	}
-	return asked, err
+	return s.auth.shown.Load(), err
 }
 
 // doubts are the credentials on trial that have not passed anywhere, and why.
@@ -160,9 +153,9 @@ type evidence struct {
 
 // note remembers a call for a manifest or a blob, as one that brings no content.
 func (e *evidence) note(made call) {
-	kind, header := "blob_head", http.Header{}
+	kind, header := kindBlob+headSuffix, http.Header{}
 	if strings.HasPrefix(made.path, manifests) {
-		kind, header = "manifest_head", http.Header{"Accept": {manifestTypes}}
+		kind, header = kindManifest+headSuffix, http.Header{"Accept": {manifestTypes}}
 	}
 	made = call{kind: kind, method: http.MethodHead, repository: made.repository, path: made.path, header: header}
 	e.mu.Lock()

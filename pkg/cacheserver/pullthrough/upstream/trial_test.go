@@ -224,7 +224,9 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{}`))
 		return
 	case r.URL.Path == "/v2/":
-		w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
+		if f.ping == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
+		}
 		w.WriteHeader(f.ping)
 		return
 	default:

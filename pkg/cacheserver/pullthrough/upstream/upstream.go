@@ -4,12 +4,13 @@
 
 // Package upstream talks to one registry on behalf of the cache.
 //
-// Authentication is the work of oras.land/oras-go/v2/registry/remote/auth, the client library that Helm, ORAS and
-// Flux use. It is preferred to go-containerregistry's transport because it wraps each request instead of a connection
-// that has to be set up by a ping first (a cache has to start, and to serve, without its upstream), because its token
-// cache is an interface, by which one token serves all requests of a scope for its lifetime (see tokens), and because
-// it treats realms and redirects with care. That care is not relied upon: every request leaves by way of guard, which
-// decides once more where an Authorization header may go.
+// Registries follow the specifications loosely, so the client is strict in what it sends and generous in what it takes:
+// state that it keeps, such as a token, is dropped at the first sign that it has ended; a refusal of something optional (HEAD,
+// a range, a coding) is not taken for one of the object; content is judged by its digest, whatever headers say of it.
+//
+// Authentication is done for each single request, by its destination (see authenticator). The client libraries at hand know
+// the first challenge of an answer with status 401 and nothing else that registries do. Every request leaves by way of
+// guard, which decides once more where an Authorization header may go.
 //
 // What the upstream says is data from a stranger. Everything that is read is bounded, checked and fuzzed; no waiting is
 // without a limit; an Error tells callers what to do about it and never quotes a header, a URL or a secret.
@@ -60,6 +61,8 @@ type Position struct {
 	Offset int64
 	// ETag of the answer that is resumed; may be empty.
 	ETag string
+	// Size of the whole blob, as far as it is known; 0 or less if it is not.
+	Size int64
 }
 
 // Blob is the body of a blob on its way. Body fails when nothing arrives for too long, or too little.
@@ -70,6 +73,8 @@ type Blob struct {
 	// Size of the whole blob, or -1 if the upstream does not tell.
 	Size int64
 	ETag string
+	// Page says that the upstream calls it a web page.
+	Page bool
 }
 
 // Document is one page of a list.
@@ -84,6 +89,12 @@ type Credentials interface {
 	// For returns the credential for a repository; the zero value means anonymous access. The scope names those
 	// repositories that share it. An error means that there should be a credential, but it cannot be told.
 	For(ctx context.Context, repository string) (scope string, c credentials.Credential, err error)
+}
+
+// Renewer is implemented by Credentials that can be asked for a credential in place of one that the upstream refused.
+type Renewer interface {
+	// Renew returns another credential, if there is one by now.
+	Renew(ctx context.Context, refused credentials.Credential) (renewed credentials.Credential, ok bool)
 }
 
 // Reason is why an upstream did not deliver.
@@ -115,6 +126,8 @@ type Error struct {
 	Host string
 	// Cause says what happened, in words that may be shown to anybody.
 	Cause string
+	// brokeOff says that the upstream took the request, and closed the connection without an answer.
+	brokeOff bool
 }
 
 func (e *Error) Error() string {
@@ -125,6 +138,17 @@ func (e *Error) Error() string {
 func Is(err error, reason Reason) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Reason == reason
+}
+
+// at names the server that an error is about, if that is not the upstream itself.
+func at(server string, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	named := *e
+	named.Cause = server + ": " + e.Cause
+	return &named
 }
 
 // StatusOf returns the HTTP status with which the upstream did not deliver, 0 if err tells of none.

@@ -1,0 +1,525 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/test/cacheprocess"
+	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+// What registries do that no specification has. Each is known of a public one, or of what stands in front of many.
+var _ = Describe("odd upstream", func() {
+	put(
+		fault{name: "ends tokens with 400", stock: stockWithstands, check: endsTokens(http.StatusBadRequest, "")},
+		fault{name: "ends tokens with 403", stock: stockWithstands, check: endsTokens(http.StatusForbidden, "")},
+		fault{name: "ends tokens with 404", stock: stockWithstands, check: endsTokens(http.StatusNotFound, "")},
+		fault{name: "ends tokens with 401, without a challenge", stock: stockWithstands, check: endsTokens(http.StatusUnauthorized, "")},
+		fault{name: "ends tokens with 401, and a realm elsewhere", stock: stockWithstands,
+			check: endsTokens(http.StatusUnauthorized, `Bearer realm="https://authn.example.com/token",service="registry",error="invalid_token"`)},
+		fault{name: "hides private content behind 404", stock: stockWithstands, check: hidesContent(http.StatusNotFound)},
+		fault{name: "hides private content behind 403", stock: stockWithstands, check: hidesContent(http.StatusForbidden)},
+
+		fault{name: "refuses HEAD with 403: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusForbidden))},
+		fault{name: "refuses HEAD with 404: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusNotFound))},
+		fault{name: "refuses HEAD with 405: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusMethodNotAllowed))},
+		fault{name: "refuses HEAD with 501: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusNotImplemented))},
+		fault{name: "breaks HEAD off: moved tag served", stock: stockFails, check: refusesHead(breaksOff)},
+		fault{name: "refuses HEAD of blobs: shared layer served", stock: stockFails, check: refusesHeadOfBlobs},
+		fault{name: "answers HEAD of blobs with length 0: the manifest's told", stock: stockFails, check: tellsNoLength},
+
+		fault{name: "compresses manifests, tokens and lists", stock: stockFails, check: compresses},
+		fault{name: "compresses blobs on the way", stock: stockWithstands, check: compressesBlobs},
+		fault{name: "calls layers compressed that are so by themselves", stock: stockFails, check: labelsLayers},
+
+		fault{name: "asks for Negotiate and Basic, in two headers", stock: stockWithstands, check: challenges(upstreamsim.Basic, false, "Negotiate")},
+		fault{name: "asks for Negotiate and Basic, in one header", stock: stockFails, check: challenges(upstreamsim.Basic, true, "Negotiate")},
+		fault{name: "asks for Basic and Bearer, in two headers", stock: stockFails, check: challenges(upstreamsim.Bearer, false, `Basic realm="x"`)},
+		fault{name: "asks for Basic and Bearer, in one header", stock: stockFails, check: challenges(upstreamsim.Bearer, true, `Basic realm="x"`)},
+		fault{name: "redirects to a registry that asks for an anonymous token", stock: stockFails, check: redirectsToRegistry},
+		fault{name: "realm on another host, without a credential: works", stock: stockFails, check: realmWithoutCredential},
+
+		fault{name: "refuses ranges with 416: begun from the start", stock: stockFails, check: refusesRanges(http.StatusRequestedRangeNotSatisfiable)},
+		fault{name: "refuses ranges with 400: begun from the start", stock: stockFails, check: refusesRanges(http.StatusBadRequest)},
+		fault{name: "refuses ranges with another range: begun from the start", stock: stockFails, check: mistakesRanges},
+
+		fault{name: "referrers refused with 400: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusBadRequest))},
+		fault{name: "referrers refused with 405: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusMethodNotAllowed))},
+		fault{name: "referrers refused with 406: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusNotAcceptable))},
+		fault{name: "referrers refused with 501: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusNotImplemented))},
+		fault{name: "referrers are a web page: 404 to clients", stock: stockWithstands, check: noReferrers(portal)},
+		fault{name: "referrers are null: 404 to clients", stock: stockWithstands, check: noReferrers(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", imagev1.MediaTypeImageIndex)
+			_, _ = w.Write([]byte(`{"schemaVersion":2,"mediaType":"` + imagev1.MediaTypeImageIndex + `","manifests":null}`))
+		})},
+
+		fault{name: "a web page for a blob: an error before the header", stock: stockFails, check: pageForBlob(portal)},
+		fault{name: "a web page for a blob, chunked: an error before the header", stock: stockFails, check: pageForBlob(
+			func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/html")
+				_ = http.NewResponseController(w).Flush()
+				portal(w, r)
+			})},
+		fault{name: "a web page for a manifest: an error, no image", stock: stockFails, check: pageForManifest},
+		fault{name: "a web page for a list: an error that names the host", stock: stockFails, check: pageForList},
+		fault{name: "an image of schema 1: an error that says so", stock: stockFails, check: schema1},
+		fault{name: "a manifest of an unknown type: served as it is", stock: stockFails, check: unknownType},
+		fault{name: "a wrong digest in the header of a manifest: served", stock: stockFails, check: wrongDigestHeader},
+
+		fault{name: "429 for a day to a list: pulls go on", stock: stockWithstands, check: limitsLists},
+		fault{name: "redirect to an address of nobody: not followed", stock: stockFails, check: redirectsToUnspecified},
+		fault{name: "realm refused: nothing in the log that is not structured", stock: stockWithstands, check: structuredLog},
+		fault{name: "credential helper whose answer is refused: asked again", stock: stockFails, check: asksHelperAgain},
+	)
+})
+
+// endsTokens revokes all tokens, and says so in its own way to those who come with one.
+func endsTokens(code int, challenge string) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{})
+		c.upstream.Wrap(changed(func(r *http.Request) bool {
+			return strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ")
+		}, func(recorder *httptest.ResponseRecorder, _ *http.Request) {
+			if recorder.Code != http.StatusUnauthorized {
+				return
+			}
+			recorder.Code = code
+			recorder.Header().Del("Www-Authenticate")
+			if challenge != "" {
+				recorder.Header().Set("Www-Authenticate", challenge)
+			}
+		}))
+		c.push(name, tag, 1, 2, mib)
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+		for i := range 2 {
+			c.upstream.RevokeTokens()
+			moved := c.push(name, tag, uint64(2+i), 2, mib)
+			g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
+			g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+		}
+
+		// What is not there costs a new token once, and not each time.
+		before := c.upstream.Counters().Total(upstreamsim.Token)
+		for range 5 {
+			g.Expect(pull.StatusOf(c.pull(ctx, name, "missing"))).To(Equal(http.StatusNotFound))
+		}
+		if c.implementation.Name == cacheprocess.Ours {
+			g.Expect(c.upstream.Counters().Total(upstreamsim.Token) - before).To(BeNumerically("<=", 1))
+		}
+	}
+}
+
+// served asks where the tag leads, which should be to an image.
+func (c *cache) served(ctx context.Context, image upstreamsim.Image) error {
+	return c.use(func(client *pull.Client) error {
+		d, err := client.Head(ctx, name, tag)
+		if err == nil && d != image.Digest() {
+			err = fmt.Errorf("the tag leads to %s", d)
+		}
+		return err
+	})
+}
+
+// hidesContent answers those who do not say who they are as if there were nothing, except for the base path.
+func hidesContent(code int) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		for _, authentication := range []upstreamsim.Authentication{upstreamsim.Bearer, upstreamsim.Basic} {
+			c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: authentication}})
+			var anonymous atomic.Int32
+			c.upstream.Wrap(instead(func(r *http.Request) bool {
+				return r.Header.Get("Authorization") == "" && r.URL.Path != "/v2/" && r.URL.Path != "/token"
+			}, func(w http.ResponseWriter, _ *http.Request) {
+				anonymous.Add(1)
+				w.WriteHeader(code)
+			}))
+			g.Expect(c.server.Start(ctx)).To(Succeed())
+			c.push(name, tag, 1, 2, mib)
+			c.push("library/other", tag, 2, 2, mib)
+			g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+			g.Expect(c.pull(ctx, "library/other", tag)).To(Succeed())
+			if c.implementation.Name == cacheprocess.Ours {
+				g.Expect(anonymous.Load()).To(BeEquivalentTo(1), "it is remembered")
+			}
+			c.server.Kill()
+		}
+	}
+}
+
+func refusesHead(refusal http.HandlerFunc) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Basic}})
+		var heads atomic.Int32
+		c.upstream.Wrap(instead(to(http.MethodHead, "/"), func(w http.ResponseWriter, r *http.Request) {
+			if _, _, ok := r.BasicAuth(); ok {
+				heads.Add(1)
+			}
+			refusal(w, r)
+		}))
+		g.Expect(c.server.Start(ctx)).To(Succeed())
+		c.heat(ctx, g, c.push(name, tag, 1, 2, mib))
+		var known int32
+		for i := range 3 {
+			moved := c.push(name, tag, uint64(2+i), 1, mib)
+			g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
+			g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+			if i == 0 {
+				known = heads.Load()
+			}
+		}
+		if c.implementation.Name == cacheprocess.Ours {
+			g.Expect(heads.Load()).To(Equal(known), "it is remembered")
+		}
+		c.upstream.DeleteTag(name, tag)
+		g.Eventually(ctx, func() int { return pull.StatusOf(c.pull(ctx, name, tag)) }).WithTimeout(5 * time.Second).
+			Should(Equal(http.StatusNotFound))
+	}
+}
+
+// refusesHeadOfBlobs has a layer in two repositories, the second of which can only be asked for it.
+func refusesHeadOfBlobs(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	c.upstream.Wrap(instead(to(http.MethodHead, "/blobs/"), status(http.StatusForbidden)))
+	image := c.push(name, tag, 1, 1, mib)
+	c.heat(ctx, g, image)
+	c.upstream.Push("library/other", tag, image)
+	g.Expect(c.use(func(client *pull.Client) error {
+		_, err := client.Blob(ctx, "library/other", image.Layers()[0].Descriptor().Digest)
+		return err
+	})).To(Succeed())
+}
+
+func tellsNoLength(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	c.upstream.Wrap(changed(to(http.MethodHead, "/blobs/"), func(recorder *httptest.ResponseRecorder, _ *http.Request) {
+		recorder.Header().Set("Content-Length", "0")
+	}))
+	image := c.push(name, tag, 1, 1, mib)
+	g.Expect(c.use(func(client *pull.Client) error {
+		if _, err := client.Manifest(ctx, name, tag); err != nil {
+			return err
+		}
+		layer := image.Layers()[0].Descriptor()
+		response, err := client.Do(ctx, http.MethodHead, "/v2/"+name+"/blobs/"+layer.Digest.String(), nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = response.Body.Close() }()
+		g.Expect(response.ContentLength).To(Equal(layer.Size))
+		return nil
+	})).To(Succeed())
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}
+
+func compresses(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{})
+	c.upstream.Wrap(changed(func(r *http.Request) bool { return !strings.Contains(r.URL.Path, "/blobs/") }, compressed))
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	image := c.push(name, tag, 1, 2, mib)
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
+	g.Expect(c.get(ctx, "/v2/"+name+"/tags/list")).To(ContainSubstring(tag))
+	moved := c.push(name, tag, 2, 2, mib)
+	g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
+}
+
+// get returns the body of an answer.
+func (c *cache) get(ctx context.Context, path string) (body string, err error) {
+	err = c.use(func(client *pull.Client) error {
+		response, err := client.Do(ctx, http.MethodGet, path, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = response.Body.Close() }()
+		var content bytes.Buffer
+		_, err = content.ReadFrom(response.Body)
+		body = content.String()
+		return err
+	})
+	return body, err
+}
+
+func compressesBlobs(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	c.upstream.Wrap(changed(to(http.MethodGet, "/blobs/"), compressed))
+	c.push(name, tag, 1, 2, 100<<10)
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}
+
+// labelsLayers has storage tell what is in a layer as if it were put on for the way.
+func labelsLayers(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	recorder := httptest.NewRecorder()
+	recorder.Body = bytes.NewBuffer(bytes.Repeat([]byte("a layer "), 100_000))
+	compressed(recorder, nil)
+	image := upstreamsim.NewImage(upstreamsim.Content{MediaType: imagev1.MediaTypeImageLayerGzip, Data: recorder.Body.Bytes()})
+	c.upstream.Push(name, tag, image)
+	c.upstream.Wrap(changed(to(http.MethodGet, image.Layers()[0].Descriptor().Digest.String()), func(recorder *httptest.ResponseRecorder, _ *http.Request) {
+		recorder.Header().Set("Content-Encoding", "gzip")
+	}))
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}
+
+// challenges puts another challenge before that of the upstream.
+func challenges(authentication upstreamsim.Authentication, inOneHeader bool, first string) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: authentication}})
+		c.upstream.Wrap(changed(anything, func(recorder *httptest.ResponseRecorder, _ *http.Request) {
+			challenge := recorder.Header().Get("Www-Authenticate")
+			switch {
+			case challenge == "":
+			case inOneHeader:
+				recorder.Header().Set("Www-Authenticate", first+", "+challenge)
+			default:
+				recorder.Header()["Www-Authenticate"] = []string{first, challenge}
+			}
+		}))
+		g.Expect(c.server.Start(ctx)).To(Succeed())
+		c.push(name, tag, 1, 2, mib)
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	}
+}
+
+// redirectsToRegistry has everything at another registry, which gives tokens to everybody and must not see the credential.
+func redirectsToRegistry(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous}})
+	other, err := upstreamsim.Start(upstreamsim.Options{Authentication: upstreamsim.Bearer, PublicTokens: true, Username: username, Password: "another"})
+	g.Expect(err).NotTo(HaveOccurred())
+	c.cleanups = append(c.cleanups, other.Close)
+	var shown atomic.Int32
+	other.Wrap(func(registry http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, _, ok := r.BasicAuth(); ok {
+				shown.Add(1)
+			}
+			registry.ServeHTTP(w, r)
+		})
+	})
+	c.upstream.Wrap(instead(to("", "/library/"), func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL()+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	image := upstreamsim.RandomImage(1, 2, mib)
+	other.Push(name, tag, image)
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	moved := upstreamsim.RandomImage(2, 2, mib)
+	other.Push(name, tag, moved)
+	g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
+	g.Expect(shown.Load()).To(BeZero())
+	if c.implementation.Name == cacheprocess.Ours {
+		g.Expect(other.Counters().Total(upstreamsim.Token)).To(Equal(1))
+	}
+}
+
+func realmWithoutCredential(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{upstream: upstreamsim.Options{PublicTokens: true}})
+	c.server.Config.Username, c.server.Config.Password = "", ""
+	c.push(name, tag, 1, 2, mib)
+	c.upstream.Misbehave(upstreamsim.Faults{ForeignRealm: true})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+}
+
+func hasRange(r *http.Request) bool { return r.Header.Get("Range") != "" }
+
+func refusesRanges(code int) func(context.Context, Gomega, *cache) {
+	return resumesAgainst(instead(hasRange, status(code)))
+}
+
+func mistakesRanges(ctx context.Context, g Gomega, c *cache) {
+	resumesAgainst(changed(hasRange, func(recorder *httptest.ResponseRecorder, _ *http.Request) {
+		recorder.Header().Set("Content-Range", "bytes 0-9/10")
+	}))(ctx, g, c)
+}
+
+// resumesAgainst breaks a layer off once, when it has been asked for without a range.
+func resumesAgainst(ranges wrapper) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous}})
+		c.upstream.Wrap(ranges)
+		image := c.push(name, tag, 1, 1, 4*mib)
+		c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, CutAfter: mib, Times: 1})
+		g.Expect(c.layer(ctx, image)).To(Succeed())
+		g.Expect(c.upstream.Counters().Bytes).To(BeNumerically(">=", 5*mib), "it was broken off")
+	}
+}
+
+func noReferrers(answer http.HandlerFunc) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{})
+		c.upstream.Wrap(instead(to("", "/referrers/"), answer))
+		image := c.push(name, tag, 1, 1, mib)
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+		for range 2 {
+			_, err := c.get(ctx, "/v2/"+name+"/referrers/"+image.Digest().String())
+			g.Expect(pull.StatusOf(err)).To(Equal(http.StatusNotFound), "%v", err)
+		}
+	}
+}
+
+func pageForBlob(page http.HandlerFunc) func(context.Context, Gomega, *cache) {
+	return func(ctx context.Context, g Gomega, c *cache) {
+		c.start(ctx, g, setup{})
+		image := c.push(name, tag, 1, 1, mib)
+		g.Expect(c.use(func(client *pull.Client) error {
+			_, err := client.Manifest(ctx, name, tag)
+			return err
+		})).To(Succeed())
+		c.upstream.Wrap(instead(to(http.MethodGet, "/blobs/"), page))
+		g.Expect(pull.StatusOf(c.layer(ctx, image))).To(BeNumerically(">=", 500))
+		c.upstream.Wrap(nil)
+		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	}
+}
+
+func pageForManifest(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 1, mib)
+	c.upstream.Wrap(instead(to("", "/manifests/"), portal))
+	for _, reference := range []string{tag, image.Digest().String()} {
+		_, err := c.get(ctx, "/v2/"+name+"/manifests/"+reference)
+		g.Expect(pull.StatusOf(err)).To(BeNumerically(">=", 500), "%v", err)
+	}
+	c.upstream.Wrap(nil)
+	c.heat(ctx, g, image)
+	c.upstream.Wrap(instead(to("", "/manifests/"), portal))
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed(), "what is cached is served")
+}
+
+func pageForList(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	c.push(name, tag, 1, 1, mib)
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	c.upstream.Wrap(instead(to("", "/tags/"), portal))
+	_, err := c.get(ctx, "/v2/"+name+"/tags/list")
+	var answer *pull.StatusError
+	g.Expect(errors.As(err, &answer)).To(BeTrue(), "%v", err)
+	g.Expect(answer.Status).To(BeNumerically(">=", 500))
+	g.Expect(answer.Body).To(ContainSubstring(strings.TrimPrefix(c.upstream.URL(), "http://")))
+}
+
+func schema1(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	for tag, mediaType := range map[string]string{
+		"v1": "application/vnd.docker.distribution.manifest.v1+prettyjws", "v2": "application/json",
+	} {
+		c.upstream.PushManifest(name, tag, upstreamsim.Content{
+			MediaType: mediaType, Data: []byte(`{"schemaVersion":1,"name":"library/app","tag":"` + tag + `","fsLayers":[],"history":[],"signatures":[]}`),
+		})
+		_, err := c.get(ctx, "/v2/"+name+"/manifests/"+tag)
+		var answer *pull.StatusError
+		g.Expect(errors.As(err, &answer)).To(BeTrue(), "%v", err)
+		g.Expect(answer.Body).To(ContainSubstring("schema 1"))
+	}
+}
+
+func unknownType(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	for tag, data := range map[string]string{
+		"v1": `{"mediaType":"application/vnd.example.thing.v1+json","layers":"many","config":1,"schemaVersion":"two"}`,
+		"v2": "\x00\x01 not JSON at all",
+	} {
+		content := upstreamsim.Content{MediaType: "application/vnd.example.thing.v1+json", Data: []byte(data)}
+		c.upstream.PushManifest(name, tag, content)
+		for _, reference := range []string{tag, content.Descriptor().Digest.String()} {
+			g.Expect(c.get(ctx, "/v2/"+name+"/manifests/"+reference)).To(Equal(data))
+		}
+	}
+}
+
+func wrongDigestHeader(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	c.upstream.Wrap(changed(to(http.MethodGet, "/manifests/"), func(recorder *httptest.ResponseRecorder, _ *http.Request) {
+		recorder.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
+	}))
+	image := c.push(name, tag, 1, 1, mib)
+	g.Expect(c.get(ctx, "/v2/"+name+"/manifests/"+tag)).To(Equal(string(image.Manifest.Data)))
+	moved := c.push(name, tag, 2, 1, mib)
+	g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
+}
+
+func limitsLists(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	image := c.push(name, tag, 1, 2, mib)
+	var lists atomic.Int32
+	c.upstream.Wrap(instead(to("", "/tags/"), func(w http.ResponseWriter, _ *http.Request) {
+		lists.Add(1)
+		w.Header().Set("Retry-After", "86400")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	for range 5 {
+		_, err := c.get(ctx, "/v2/"+name+"/tags/list")
+		g.Expect(err).To(HaveOccurred())
+	}
+	if c.implementation.Name == cacheprocess.Ours {
+		g.Expect(lists.Load()).To(BeEquivalentTo(1), "the upstream asked to be left alone with lists")
+	}
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
+	moved := c.push(name, tag, 2, 1, mib)
+	g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
+}
+
+// redirectsToUnspecified has the operating system take its own address for one of nobody.
+func redirectsToUnspecified(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{})
+	var reached atomic.Int32
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer inside.Close()
+	port := inside.URL[strings.LastIndexByte(inside.URL, ':'):]
+	image := c.push(name, tag, 1, 1, mib)
+	for _, host := range []string{"0.0.0.0", "[::ffff:0.0.0.0]", "[::]"} {
+		c.upstream.Wrap(instead(to(http.MethodGet, "/blobs/"), func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://"+host+port+r.URL.Path, http.StatusTemporaryRedirect)
+		}))
+		g.Expect(c.layer(ctx, image)).NotTo(Succeed())
+	}
+	g.Expect(reached.Load()).To(BeZero())
+}
+
+func structuredLog(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{})
+	c.push(name, tag, 1, 1, mib)
+	c.upstream.Misbehave(upstreamsim.Faults{ForeignRealm: true})
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	g.Expect(c.pull(ctx, name, tag)).NotTo(Succeed())
+	g.Expect(c.server.LogTail()).NotTo(ContainSubstring("RoundTripper returned"))
+}
+
+// asksHelperAgain rotates a credential before its lifetime is over.
+func asksHelperAgain(ctx context.Context, g Gomega, c *cache) {
+	c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Basic}})
+	dir := c.temporaryDirectory(g)
+	give := func(password string) {
+		answer := fmt.Sprintf("#!/bin/sh\necho '{\"Username\":%q,\"Secret\":%q}'\n", username, password)
+		g.Expect(os.WriteFile(dir+"/next", []byte(answer), 0o700)).To(Succeed())
+		g.Expect(os.Rename(dir+"/next", dir+"/docker-credential-test")).To(Succeed())
+	}
+	give(password)
+	c.server.Config.Username, c.server.Config.Password = "", ""
+	c.server.Config.Helper = dir + "/docker-credential-test"
+	g.Expect(c.server.Start(ctx)).To(Succeed())
+	c.push(name, tag, 1, 1, mib)
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	c.upstream.SetCredential(username, "rotated")
+	give("rotated")
+	c.push(name, "v2", 2, 1, mib)
+	g.Expect(c.pull(ctx, name, "v2")).To(Succeed())
+}

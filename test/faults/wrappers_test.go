@@ -1,0 +1,84 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"compress/gzip"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+)
+
+// wrapper puts something odd in front of an upstream.
+type wrapper func(registry http.Handler) http.Handler
+
+// instead answers the requests that a condition holds for in another way.
+func instead(concerns func(*http.Request) bool, answer http.HandlerFunc) wrapper {
+	return func(registry http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if concerns(r) {
+				answer(w, r)
+				return
+			}
+			registry.ServeHTTP(w, r)
+		})
+	}
+}
+
+// changed lets a function change the answers to the requests that a condition holds for, before they go out.
+func changed(concerns func(*http.Request) bool, change func(*httptest.ResponseRecorder, *http.Request)) wrapper {
+	return func(registry http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !concerns(r) {
+				registry.ServeHTTP(w, r)
+				return
+			}
+			recorder := httptest.NewRecorder()
+			registry.ServeHTTP(recorder, r)
+			change(recorder, r)
+			for name, values := range recorder.Header() {
+				w.Header()[name] = values
+			}
+			w.WriteHeader(recorder.Code)
+			if r.Method != http.MethodHead {
+				_, _ = w.Write(recorder.Body.Bytes())
+			}
+		})
+	}
+}
+
+// status answers with nothing but a status.
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+// breaksOff closes the connection without an answer.
+func breaksOff(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+// portal answers with the login page of some portal.
+func portal(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte("<html><body>please log in</body></html>"))
+}
+
+func anything(*http.Request) bool { return true }
+
+// to holds for requests with a method to a kind of object, such as "/manifests/"; an empty method is any.
+func to(method, kind string) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		return (method == "" || r.Method == method) && strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, kind)
+	}
+}
+
+// compressed compresses an answer, as proxies do.
+func compressed(recorder *httptest.ResponseRecorder, _ *http.Request) {
+	content := recorder.Body.String()
+	recorder.Body.Reset()
+	zip := gzip.NewWriter(recorder.Body)
+	_, _ = zip.Write([]byte(content))
+	_ = zip.Close()
+	recorder.Header().Set("Content-Encoding", "gzip")
+	recorder.Header().Del("Content-Length")
+}
