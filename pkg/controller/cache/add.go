@@ -38,6 +38,8 @@ const (
 
 	// copyTimeout ends below the 30 s that gardenlet puts up with an error.
 	copyTimeout = 20 * time.Second
+	// retryTimeout has time for that, and for gardener-resource-manager's next turn.
+	retryTimeout = 45 * time.Second
 
 	minBackOff = 100 * time.Millisecond
 	maxBackOff = 15 * time.Second
@@ -85,6 +87,9 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	}); err != nil {
 		return fmt.Errorf("could not add the controller %s: %w", rotation.ControllerName, err)
 	}
+	if err := mgr.Add(&Janitor{Client: actuator.Client, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
+		return fmt.Errorf("could not add the janitor of %s: %w", ControllerName, err)
+	}
 	if err := addHealthCheck(mgr, actuator.Codec, options); err != nil {
 		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
 	}
@@ -128,7 +133,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}, CopyTimeout: copyTimeout}, nil
+	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}, CopyTimeout: copyTimeout, RetryTimeout: retryTimeout}, nil
 }
 
 // addHealthCheck lets the health of the caches count as health of the Shoot's system components.

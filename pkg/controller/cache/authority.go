@@ -18,12 +18,17 @@ import (
 	secretsmanager "github.com/gardener/gardener/pkg/utils/secrets/manager"
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // A CA is followed by another one when the Shoot's CAs rotate, and before it
-// expires. Either way the nodes trust both CAs for a while, and the caches keep
-// certificates of the old one until all nodes know the new one.
+// expires. That takes three steps, each at least a reconciliation after the one
+// before, so that nodes and caches trust each other all the time:
+//
+//  1. The new CA joins the old one in the bundle that the nodes get. The caches keep certificates of the old one.
+//  2. When all nodes know the new CA, the caches get certificates of it. The nodes go on trusting both.
+//  3. When the caches have had the time to take these over, the old CA leaves the bundle.
 
 const (
 	secretsManagerIdentity = "extension-registry-cache"
@@ -32,6 +37,9 @@ const (
 	caValidity = 730 * 24 * time.Hour
 	// caOverlap is the time after which all nodes know a renewed CA: a Shoot is reconciled every day.
 	caOverlap = 7 * 24 * time.Hour
+	// takeOver is the time after which all replicas serve a certificate that has been deployed. It takes
+	// gardener-resource-manager seconds and kubelets up to two minutes to bring it to them.
+	takeOver = 5 * time.Minute
 )
 
 func certificateAuthority() *secretsutils.CertificateSecretConfig {
@@ -43,28 +51,53 @@ func certificateAuthority() *secretsutils.CertificateSecretConfig {
 	}
 }
 
-// authorityOptions say how long an old CA stays. While the Shoot's CAs rotate
-// that is for the Shoot's owner to say, who may take longer than [caOverlap].
-func authorityOptions(cluster *extensionscontroller.Cluster) []secretsmanager.GenerateOption {
-	options := []secretsmanager.GenerateOption{secretsmanager.Persist(), secretsmanager.Rotate(secretsmanager.KeepOld)}
-	switch v1beta1helper.GetShootCARotationPhase(cluster.Shoot.Status.Credentials) {
-	case gardencorev1beta1.RotationCompleting:
-		options = append(options, secretsmanager.IgnoreOldSecrets())
-	case "", gardencorev1beta1.RotationCompleted:
-		options = append(options, secretsmanager.IgnoreOldSecretsAfter(caOverlap))
+// nodesKnow reports whether all nodes know a CA that was created at the given
+// time. While a rotation of the Shoot's CAs is being prepared, not all of them
+// have been updated, however long that takes. The end of the preparation, and
+// that of the rotation, is when all have.
+func nodesKnow(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
+	switch v1beta1helper.GetShootCARotationPhase(shoot.Status.Credentials) {
+	case gardencorev1beta1.RotationPreparing, gardencorev1beta1.RotationPreparingWithoutWorkersRollout, gardencorev1beta1.RotationWaitingForWorkersRollout:
+		return false
+	case gardencorev1beta1.RotationPrepared, gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted:
+		rotation := shoot.Status.Credentials.Rotation.CertificateAuthorities
+		for _, end := range []*metav1.Time{rotation.LastInitiationFinishedTime, rotation.LastCompletionTime} {
+			if end != nil && created.Before(end.Time) {
+				return true
+			}
+		}
 	}
-	return options
+	return now.Sub(created) >= caOverlap
 }
 
-// signedByCA signs with the old CA while there is one that is still valid.
-func (a *Actuator) signedByCA(manager secretsmanager.Interface) (secretsmanager.GenerateOption, error) {
+// mayDropOld reports whether the Shoot's owner has nothing against an old CA leaving the bundle: one that prepared a
+// rotation says when it is to be completed.
+func mayDropOld(shoot *gardencorev1beta1.Shoot) bool {
+	switch v1beta1helper.GetShootCARotationPhase(shoot.Status.Credentials) {
+	case "", gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted:
+		return true
+	}
+	return false
+}
+
+// signingCA returns the option to sign with the new CA if all nodes know it, or if the old one has expired, and else with
+// the old one, if there is one.
+func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencorev1beta1.Shoot) (secretsmanager.GenerateOption, error) {
+	withCurrent := secretsmanager.SignedByCA(caName, secretsmanager.UseCurrentCA)
+	current, found := manager.Get(caName, secretsmanager.Current)
+	if !found {
+		return nil, fmt.Errorf("find the current CA: there is none")
+	}
+	if nodesKnow(shoot, current.CreationTimestamp.Time, a.Clock.Now()) {
+		return withCurrent, nil
+	}
 	if old, found := manager.Get(caName, secretsmanager.Old); found {
 		certificate, err := utils.DecodeCertificate(old.Data[secretsutils.DataKeyCertificateCA])
 		if err != nil {
-			return nil, fmt.Errorf("could not parse the old CA certificate: %w", err)
+			return nil, fmt.Errorf("parse the old CA certificate: %w", err)
 		}
 		if !a.Clock.Now().Before(certificate.NotAfter) {
-			return secretsmanager.SignedByCA(caName, secretsmanager.UseCurrentCA), nil
+			return withCurrent, nil
 		}
 	}
 	return secretsmanager.SignedByCA(caName), nil
