@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"github.com/gardener/gardener/pkg/utils"
@@ -19,6 +18,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -29,6 +29,9 @@ import (
 //  1. The new CA joins the old one in the bundle that the nodes get. The caches keep certificates of the old one.
 //  2. When all nodes know the new CA, the caches get certificates of it. The nodes go on trusting both.
 //  3. When the caches have had the time to take these over, the old CA leaves the bundle.
+//
+// There are two CAs at a time. A rotation that begins before an earlier one has
+// come that far takes effect when it has.
 
 const (
 	secretsManagerIdentity = "extension-registry-cache"
@@ -52,19 +55,20 @@ func certificateAuthority() *secretsutils.CertificateSecretConfig {
 }
 
 // nodesKnow reports whether all nodes know a CA that was created at the given
-// time. While a rotation of the Shoot's CAs is being prepared, not all of them
-// have been updated, however long that takes. The end of the preparation, and
-// that of the rotation, is when all have.
+// time. They do when a rotation of the Shoot's CAs, or its preparation, has ended
+// since, and else after a while. While a rotation is being prepared, not all of
+// them are updated, however long that takes.
 func nodesKnow(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
-	switch v1beta1helper.GetShootCARotationPhase(shoot.Status.Credentials) {
-	case gardencorev1beta1.RotationPreparing, gardencorev1beta1.RotationPreparingWithoutWorkersRollout, gardencorev1beta1.RotationWaitingForWorkersRollout:
-		return false
-	case gardencorev1beta1.RotationPrepared, gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted:
-		rotation := shoot.Status.Credentials.Rotation.CertificateAuthorities
+	if credentials := shoot.Status.Credentials; credentials != nil && credentials.Rotation != nil && credentials.Rotation.CertificateAuthorities != nil {
+		rotation := credentials.Rotation.CertificateAuthorities
 		for _, end := range []*metav1.Time{rotation.LastInitiationFinishedTime, rotation.LastCompletionTime} {
 			if end != nil && created.Before(end.Time) {
 				return true
 			}
+		}
+		switch rotation.Phase {
+		case gardencorev1beta1.RotationPreparing, gardencorev1beta1.RotationPreparingWithoutWorkersRollout, gardencorev1beta1.RotationWaitingForWorkersRollout:
+			now = ptr.Deref(rotation.LastInitiationTime, metav1.NewTime(created)).Time
 		}
 	}
 	return now.Sub(created) >= caOverlap
@@ -104,60 +108,55 @@ func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencore
 }
 
 // secretsManager returns a manager that renews what is about to expire, the CA
-// included, and rotates the CA with those of the Shoot.
-func (a *Actuator) secretsManager(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster) (secretsmanager.Interface, error) {
-	namespace := cluster.ObjectMeta.Name
-	rotations, err := a.dueRotations(ctx, namespace, cluster.Shoot)
-	if err != nil {
-		return nil, err
-	}
+// included, and carries out the given rotations.
+func (a *Actuator) secretsManager(ctx context.Context, log logr.Logger, namespace string, rotations map[string]time.Time) (secretsmanager.Interface, error) {
 	manager, err := secretsmanager.New(ctx, log, a.Clock, a.Client, secretsManagerIdentity,
 		secretsmanager.WithNamespaces(namespace),
 		secretsmanager.WithCASecretAutoRotation(),
 		secretsmanager.WithSecretNamesToTimes(rotations),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("could not set up the secrets manager: %w", err)
+		return nil, fmt.Errorf("set up the secrets manager: %w", err)
 	}
 	return manager, nil
 }
 
-// dueRotations returns the time of the Shoot's CA rotation if the CA has not
-// followed it yet. A time that is given to the secrets manager outweighs what it
-// finds out itself: the rotation of years ago would keep a CA from being renewed.
-func (a *Actuator) dueRotations(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot) (map[string]time.Time, error) {
-	credentials := shoot.Status.Credentials
-	if credentials == nil || credentials.Rotation == nil || credentials.Rotation.CertificateAuthorities == nil ||
-		credentials.Rotation.CertificateAuthorities.LastInitiationTime == nil {
-		return nil, nil
-	}
-	initiated := credentials.Rotation.CertificateAuthorities.LastInitiationTime.Time
-	last, err := a.lastRotation(ctx, namespace)
-	if err != nil {
-		return nil, err
-	}
-	if initiated.Unix() <= last.Unix() {
-		return nil, nil
-	}
-	return map[string]time.Time{caName: initiated}, nil
-}
-
-// lastRotation returns when the rotation was initiated that brought the newest
-// CA, or the zero time if none did.
-func (a *Actuator) lastRotation(ctx context.Context, namespace string) (time.Time, error) {
-	secrets := &corev1.SecretList{}
-	if err := a.Client.List(ctx, secrets, client.InNamespace(namespace), client.MatchingLabels{
+// dueRotation returns the rotation of the CA if it has not followed that of the
+// Shoot's CAs yet, and whether there is an old CA. A time that is given to the
+// secrets manager outweighs what it finds out itself: the rotation of years ago
+// would keep a CA from being renewed.
+func (a *Actuator) dueRotation(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot) (due map[string]time.Time, hasOld bool, err error) {
+	authorities := &metav1.PartialObjectMetadataList{}
+	authorities.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
+	if err := a.Client.List(ctx, authorities, client.InNamespace(namespace), client.MatchingLabels{
 		secretsmanager.LabelKeyManagedBy:       secretsmanager.LabelValueSecretsManager,
 		secretsmanager.LabelKeyManagerIdentity: secretsManagerIdentity,
 		secretsmanager.LabelKeyName:            caName,
 	}); err != nil {
-		return time.Time{}, fmt.Errorf("could not list the CAs: %w", err)
+		return nil, false, fmt.Errorf("list the CAs: %w", err)
 	}
-	var newest *corev1.Secret
-	for _, secret := range secrets.Items {
+	hasOld = len(authorities.Items) > 1
+	credentials := shoot.Status.Credentials
+	if credentials == nil || credentials.Rotation == nil || credentials.Rotation.CertificateAuthorities == nil ||
+		credentials.Rotation.CertificateAuthorities.LastInitiationTime == nil {
+		return nil, hasOld, nil
+	}
+	initiated := credentials.Rotation.CertificateAuthorities.LastInitiationTime.Time
+	last, err := lastRotation(authorities.Items)
+	if err != nil || initiated.Unix() <= last.Unix() {
+		return nil, hasOld, err
+	}
+	return map[string]time.Time{caName: initiated}, hasOld, nil
+}
+
+// lastRotation returns when the rotation was initiated that brought the newest
+// CA, or the zero time if none did.
+func lastRotation(authorities []metav1.PartialObjectMetadata) (time.Time, error) {
+	var newest *metav1.PartialObjectMetadata
+	for i := range authorities {
 		// Of two that came in the same second, as after a restore, the manager takes the first, too.
-		if newest == nil || newest.CreationTimestamp.Time.Before(secret.CreationTimestamp.Time) {
-			newest = &secret
+		if newest == nil || newest.CreationTimestamp.Time.Before(authorities[i].CreationTimestamp.Time) {
+			newest = &authorities[i]
 		}
 	}
 	if newest == nil || newest.Labels[secretsmanager.LabelKeyLastRotationInitiationTime] == "" {
@@ -165,7 +164,7 @@ func (a *Actuator) lastRotation(ctx context.Context, namespace string) (time.Tim
 	}
 	seconds, err := strconv.ParseInt(newest.Labels[secretsmanager.LabelKeyLastRotationInitiationTime], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("could not parse the time of the last rotation of %s: %w", newest.Name, err)
+		return time.Time{}, fmt.Errorf("parse the time of the last rotation of %s: %w", newest.Name, err)
 	}
 	return time.Unix(seconds, 0), nil
 }

@@ -26,9 +26,9 @@ const serverValidity = 90 * 24 * time.Hour
 type certificates struct {
 	// caBundleName is the name of the Secret with the bundle of CA certificates. It is nil if no cache serves TLS.
 	caBundleName *string
-	// oldIsSurplus says that all certificates are signed by the current CA, and that there is an old one besides which
-	// may go when the caches have taken them over.
-	oldIsSurplus bool
+	// oldMayGo says that all certificates are signed by the current CA, and that there is an old one besides which goes
+	// when the caches have taken them over.
+	oldMayGo bool
 
 	secrets map[string]*corev1.Secret
 	manager secretsmanager.Interface
@@ -40,14 +40,23 @@ type certificateRequest struct {
 	// caches get certificates for the addresses of their Services.
 	caches    []component.Values
 	addresses map[string]net.IP
-	// dropOld says that the old CA is no longer needed.
-	dropOld bool
+	// withoutOld says that the old CA, if there is one, is no longer needed.
+	withoutOld bool
 }
 
 // issueCertificates issues a server certificate to each cache that serves TLS,
 // or renews it when it is about to expire.
 func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, request certificateRequest) (certificates, error) {
-	manager, err := a.secretsManager(ctx, log, request.cluster)
+	namespace, shoot := request.cluster.ObjectMeta.Name, request.cluster.Shoot
+	due, hasOld, err := a.dueRotation(ctx, namespace, shoot)
+	if err != nil {
+		return certificates{}, err
+	}
+	rotations := due
+	if hasOld && !request.withoutOld {
+		rotations = nil // It would leave no room for the old CA.
+	}
+	manager, err := a.secretsManager(ctx, log, namespace, rotations)
 	if err != nil {
 		return certificates{}, err
 	}
@@ -58,14 +67,14 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 	}
 
 	options := []secretsmanager.GenerateOption{secretsmanager.Persist(), secretsmanager.Rotate(secretsmanager.KeepOld)}
-	if request.dropOld {
+	if request.withoutOld && len(rotations) == 0 {
 		options = append(options, secretsmanager.IgnoreOldSecrets())
 	}
 	current, err := manager.Generate(ctx, certificateAuthority(), options...)
 	if err != nil {
 		return certificates{}, fmt.Errorf("issue the CA certificate: %w", err)
 	}
-	signingCA, err := a.signingCA(manager, request.cluster.Shoot)
+	signingCA, err := a.signingCA(manager, shoot)
 	if err != nil {
 		return certificates{}, err
 	}
@@ -79,16 +88,15 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 		return certificates{}, fmt.Errorf("find the bundle of %s: there is none", caName)
 	}
 	issued.caBundleName = &bundle.Name
-	_, hasOld := manager.Get(caName, secretsmanager.Old)
-	issued.oldIsSurplus = hasOld && mayDropOld(request.cluster.Shoot) && nodesKnow(request.cluster.Shoot, current.CreationTimestamp.Time, a.Clock.Now())
+	issued.oldMayGo = hasOld && (mayDropOld(shoot) || len(due) > 0) && nodesKnow(shoot, current.CreationTimestamp.Time, a.Clock.Now())
 	return issued, nil
 }
 
-// dropOldCA returns the certificates without the old CA, if the caches have had
-// the time to take over those of the new one: what has just been deployed is what
-// was deployed before, and long enough.
+// dropOldCA returns the certificates without the old CA, or with the next one in
+// its place, if the caches have had the time to take over those of the current
+// one: what has just been deployed is what was deployed before, and long enough.
 func (a *Actuator) dropOldCA(ctx context.Context, log logr.Logger, request certificateRequest, issued certificates) (certificates, error) {
-	if !issued.oldIsSurplus {
+	if !issued.oldMayGo {
 		return issued, nil
 	}
 	since, err := a.deployedSince(ctx, request.cluster.ObjectMeta.Name)
@@ -99,13 +107,13 @@ func (a *Actuator) dropOldCA(ctx context.Context, log logr.Logger, request certi
 		log.Info("Old CA stays in the bundle until the caches have taken over certificates of the new one")
 		return issued, nil
 	}
-	request.dropOld = true
+	request.withoutOld = true
 	return a.issueCertificates(ctx, log, request)
 }
 
 // deleteCertificates deletes all certificates.
 func (a *Actuator) deleteCertificates(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster) error {
-	manager, err := a.secretsManager(ctx, log, cluster)
+	manager, err := a.secretsManager(ctx, log, cluster.ObjectMeta.Name, nil)
 	if err != nil {
 		return err
 	}
