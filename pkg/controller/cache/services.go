@@ -148,12 +148,15 @@ type servicePlan struct {
 // planServices decides which Services stay, given those that are deployed, and when all nodes were updated last.
 func planServices(deployed []*corev1.Service, caches []component.Values, updated, now time.Time) servicePlan {
 	var plan servicePlan
+	deployed = slices.DeleteFunc(slices.Clone(deployed), func(service *corev1.Service) bool {
+		return isRetired(service) && updated.After(retiredAt(service, now))
+	})
 	caches = withPresentNames(deployed, caches)
 	for _, service := range deployed {
 		current := func(cache component.Values) bool {
 			return cache.ServiceName() == service.Name && belongsTo(service, cache)
 		}
-		if slices.ContainsFunc(caches, current) || updated.After(retiredAt(service, now)) {
+		if slices.ContainsFunc(caches, current) {
 			continue
 		}
 		service = service.DeepCopy()
