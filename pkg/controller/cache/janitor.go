@@ -141,4 +141,3 @@ func (j *Janitor) remove(ctx context.Context, managedResource *metav1.PartialObj
 	}
 	return nil
 }
-
