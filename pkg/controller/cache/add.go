@@ -12,7 +12,6 @@ import (
 	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
 	"github.com/gardener/gardener/extensions/pkg/controller/extension"
 	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
-	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"k8s.io/client-go/util/workqueue"
@@ -143,7 +142,7 @@ func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) er
 	for _, name := range names {
 		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
 			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
-			HealthCheck:   general.CheckManagedResource(name),
+			HealthCheck:   newManagedResourceCheck(name),
 		})
 	}
 	checks = append(checks, healthcheck.ConditionTypeToHealthCheck{

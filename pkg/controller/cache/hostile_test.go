@@ -15,6 +15,7 @@ import (
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
@@ -34,7 +35,6 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
-	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // An owner is the administrator of the Shoot, and decides what lies in it.
@@ -64,14 +64,14 @@ var _ = Describe("A hostile owner", func() {
 		counts := map[string]int{}
 		builder := fakeclient.NewClientBuilder()
 		for i := range 300 {
-			labels := component.Labels(upstream.Upstream("docker.io"))
+			labels := component.Labels("docker.io")
 			meta := func(name string) metav1.ObjectMeta {
 				return metav1.ObjectMeta{Namespace: component.Namespace, Name: fmt.Sprintf("%s-%d", name, i), Labels: labels}
 			}
 			builder.WithObjects(&corev1.Secret{ObjectMeta: meta("secret")}, &corev1.Service{ObjectMeta: meta("service")}, &corev1.PersistentVolumeClaim{ObjectMeta: meta("claim")})
 		}
 		shoot := builder.WithObjects(&corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Namespace: component.Namespace, Name: "registry-docker-io"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: component.Namespace, Name: "registry-docker-io", Labels: component.Labels("docker.io")},
 			Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1"},
 		}).WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -115,7 +115,7 @@ var _ = Describe("A hostile owner", func() {
 		cache := newCache("docker.io")
 		cache.Cache.Volume.Size = new(resource.MustParse("1.5Gi"))
 		claim := &corev1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: component.Namespace, Name: component.ClaimName(cache.Name(), 0)},
+			ObjectMeta: metav1.ObjectMeta{Namespace: component.Namespace, Name: component.ClaimName(cache.Name(), 0), Labels: component.Labels("docker.io")},
 			Spec: corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{
 				Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1e999999999")},
 			}},
@@ -146,6 +146,21 @@ var _ = Describe("A hostile owner", func() {
 		Expect(err).To(MatchError(And(ContainSubstring("cache 0"), ContainSubstring("cache 1"))))
 		Expect(len(err.Error())).To(BeNumerically("<=", 2*maxProblem+1))
 		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
+	})
+
+	It("cannot have a condition grow without an end", func(ctx SpecContext) {
+		managedResource := newManagedResource(namespace, ManagedResource)
+		managedResource.Status.Conditions = []gardencorev1beta1.Condition{{
+			Type: resourcesv1alpha1.ResourcesApplied, Status: gardencorev1beta1.ConditionFalse, Message: strings.Repeat("denied by an admission webhook ", 10000),
+		}}
+		check := newManagedResourceCheck(ManagedResource)
+		check.SetLoggerSuffix("", "")
+		check.InjectSourceClient(fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(managedResource).Build())
+		result, err := check.Check(ctx, client.ObjectKeyFromObject(managedResource))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
+		Expect(result.Detail).To(ContainSubstring("denied by an admission webhook"))
+		Expect(len(result.Detail)).To(BeNumerically("<=", maxProblem))
 	})
 
 	Describe("whose Extension failed", func() {
