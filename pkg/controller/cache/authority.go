@@ -6,6 +6,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -90,7 +91,7 @@ func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencore
 	withCurrent := secretsmanager.SignedByCA(caName, secretsmanager.UseCurrentCA)
 	current, found := manager.Get(caName, secretsmanager.Current)
 	if !found {
-		return nil, fmt.Errorf("find the current CA: there is none")
+		return nil, errors.New("find the current CA: there is none")
 	}
 	if nodesKnow(shoot, current.CreationTimestamp.Time, a.Clock.Now()) {
 		return withCurrent, nil

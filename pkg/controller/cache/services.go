@@ -105,13 +105,14 @@ func (a *Actuator) writeServices(ctx context.Context, namespace, origin string, 
 	})
 }
 
-// readServices returns the Services as they were deployed last, by name.
+// readServices returns the Services as they were deployed last, by name. If their
+// Secret is lost, they are deployed as if they had never been.
 func readServices(ctx context.Context, seed client.Client, namespace string) ([]*corev1.Service, error) {
 	objects, err := readObjects(ctx, seed, namespace, ManagedResourceServices)
-	if err != nil {
+	if client.IgnoreNotFound(err) != nil {
 		return nil, err
 	}
-	var services []*corev1.Service
+	services := make([]*corev1.Service, 0, len(objects))
 	for _, object := range objects {
 		if service, ok := object.(*corev1.Service); ok {
 			services = append(services, service)

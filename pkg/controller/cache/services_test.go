@@ -251,6 +251,12 @@ var _ = Describe("Services", func() {
 			}),
 		)
 
+		It("are deployed again when the Secret with them is lost", func(ctx SpecContext) {
+			retire(ctx)
+			Expect(seed.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(namespace))).To(Succeed())
+			Expect(present(ctx)).To(BeEmpty())
+		})
+
 		It("go with a Shoot in deletion, which has no nodes", func(ctx SpecContext) {
 			retire(ctx)
 			shoot.DeletionTimestamp = new(metav1.Now())

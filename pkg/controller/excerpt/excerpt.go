@@ -48,14 +48,14 @@ func Error(err error, limit int) error {
 	if err == nil || len(err.Error()) <= limit {
 		return err
 	}
-	return &shortened{text: Of(err.Error(), limit), err: err}
+	return &shortenedError{text: Of(err.Error(), limit), err: err}
 }
 
-type shortened struct {
+type shortenedError struct {
 	text string
 	err  error
 }
 
-func (s *shortened) Error() string { return s.text }
+func (e *shortenedError) Error() string { return e.text }
 
-func (s *shortened) Unwrap() error { return s.err }
+func (e *shortenedError) Unwrap() error { return e.err }

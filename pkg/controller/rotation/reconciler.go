@@ -108,7 +108,7 @@ func migrates(ex *extensionsv1alpha1.Extension) bool {
 
 // withCredentials returns the names of the caches that have credentials.
 func withCredentials(status *registry.RegistryStatus) []string {
-	var names []string
+	names := make([]string, 0, len(status.Caches))
 	for _, cache := range status.Caches {
 		if cache.Credentials != nil {
 			names = append(names, upstream.Upstream(cache.Upstream).ResourceName())
