@@ -6,6 +6,7 @@ package e2e_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
@@ -35,6 +36,37 @@ var _ = Describe("Life of a Shoot", func() {
 		secrets := &corev1.SecretList{}
 		Expect(c.List(ctx, secrets, client.InNamespace(seedNamespace), client.MatchingLabels{"manager-identity": "extension-registry-cache"})).To(Succeed())
 		Expect(secrets.Items).To(BeEmpty(), "certificates in the seed")
+	}, SpecTimeout(journeyTimeout))
+
+	It("gives up the address of a removed cache after the node has forgotten it", Label("address"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.PrivateHost), garden.Cache(garden.BasicHost))
+		hosts := evidence.HostsFile(here, garden.BasicHost)
+		Eventually(ctx, func() string { return hosts }).Should(BeAnExistingFile())
+		service := func(ctx context.Context) error { return c.Get(ctx, cacheKey(garden.BasicHost), &corev1.Service{}) }
+
+		looking, stop := context.WithCancel(ctx)
+		looks, free := 0, 0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for looking.Err() == nil {
+				_, before := os.Stat(hosts)
+				err := service(looking)
+				_, after := os.Stat(hosts)
+				looks++
+				// It was free while the node was still to ask there.
+				if before == nil && after == nil && apierrors.IsNotFound(err) {
+					free++
+				}
+			}
+		}()
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		Eventually(ctx, service).Should(Satisfy(apierrors.IsNotFound))
+		stop()
+		<-done
+		Expect(hosts).NotTo(BeAnExistingFile())
+		Expect(looks).To(BeNumerically(">", 0))
+		Expect(free).To(BeZero())
 	}, SpecTimeout(journeyTimeout))
 
 	It("leaves nothing of a deleted Shoot", Label("deletion"), func(ctx context.Context) {

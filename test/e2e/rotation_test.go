@@ -351,10 +351,14 @@ func (l *load) pull(ctx context.Context, puller upstream.Client, reference strin
 	_, err := puller.Pull(ctx, reference)
 	l.pulls.Add(1)
 	if err != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.failures = append(l.failures, err)
+		l.fail(err)
 	}
+}
+
+func (l *load) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failures = append(l.failures, err)
 }
 
 func (l *load) stop() loadResult {

@@ -12,7 +12,6 @@ import (
 	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
 	"github.com/gardener/gardener/extensions/pkg/controller/extension"
 	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
-	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"k8s.io/client-go/util/workqueue"
@@ -38,6 +37,8 @@ const (
 
 	// copyTimeout ends below the 30 s that gardenlet puts up with an error.
 	copyTimeout = 20 * time.Second
+	// retryTimeout has time for that, and for gardener-resource-manager's next turn.
+	retryTimeout = 45 * time.Second
 
 	minBackOff = 100 * time.Millisecond
 	maxBackOff = 15 * time.Second
@@ -85,6 +86,9 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	}); err != nil {
 		return fmt.Errorf("could not add the controller %s: %w", rotation.ControllerName, err)
 	}
+	if err := mgr.Add(&Janitor{Client: actuator.Client, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
+		return fmt.Errorf("could not add the janitor of %s: %w", ControllerName, err)
+	}
 	if err := addHealthCheck(mgr, actuator.Codec, options); err != nil {
 		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
 	}
@@ -128,7 +132,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}, CopyTimeout: copyTimeout}, nil
+	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}, CopyTimeout: copyTimeout, RetryTimeout: retryTimeout}, nil
 }
 
 // addHealthCheck lets the health of the caches count as health of the Shoot's system components.
@@ -138,7 +142,7 @@ func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) er
 	for _, name := range names {
 		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
 			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
-			HealthCheck:   general.CheckManagedResource(name),
+			HealthCheck:   newManagedResourceCheck(name),
 		})
 	}
 	checks = append(checks, healthcheck.ConditionTypeToHealthCheck{

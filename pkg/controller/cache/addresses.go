@@ -11,10 +11,7 @@ import (
 	"net/url"
 	"strconv"
 
-	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
-	"github.com/gardener/gardener/extensions/pkg/util"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
-	"github.com/gardener/gardener/pkg/client/kubernetes"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,26 +23,15 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 )
 
-func (a *Actuator) shootClient(ctx context.Context, namespace string) (client.Client, error) {
-	_, shoot, err := util.NewClientForShoot(ctx, a.Client, namespace, client.Options{Scheme: kubernetes.ShootScheme}, extensionsconfigv1alpha1.RESTOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("could not create a client for the Shoot: %w", err)
-	}
-	return shoot, nil
-}
-
 // serviceAddresses returns the cluster IP of each cache's Service, by the name of the Service.
 func serviceAddresses(ctx context.Context, shoot client.Client, caches []component.Values) (map[string]net.IP, error) {
-	services := &corev1.ServiceList{}
-	if err := shoot.List(ctx, services, component.Selection...); err != nil {
-		return nil, fmt.Errorf("could not list the Services of the caches in the Shoot: %w", err)
-	}
-	found := make(map[string]net.IP, len(services.Items))
-	for _, service := range services.Items {
-		found[service.Name] = net.ParseIP(service.Spec.ClusterIP)
-	}
+	found := make(map[string]net.IP, len(caches))
 	for _, cache := range caches {
-		if name := cache.ServiceName(); found[name] == nil {
+		name, service := cache.ServiceName(), &corev1.Service{}
+		if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, service); client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("read Service %s in the Shoot: %w", name, err)
+		}
+		if found[name] = net.ParseIP(service.Spec.ClusterIP); found[name] == nil {
 			return nil, fmt.Errorf("the Service %s of cache %s has no cluster IP yet", name, cache.Cache.Upstream)
 		}
 	}

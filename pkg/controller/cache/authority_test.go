@@ -15,6 +15,8 @@ import (
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/gardener/gardener/pkg/utils"
 	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
 	"github.com/go-logr/logr"
@@ -38,7 +40,11 @@ var _ = Describe("CA", func() {
 		clock    *testclock.FakeClock
 		actuator *Actuator
 		cluster  *extensionscontroller.Cluster
-		caches   = []component.Values{{Cache: registry.RegistryCache{Upstream: "docker.io", HTTP: &registry.HTTP{TLS: new(true)}}}}
+		// applies says that gardener-resource-manager applies what is deployed.
+		applies bool
+		// before is what nodes and caches had until the present reconciliation.
+		before *state
+		caches = []component.Values{{Cache: registry.RegistryCache{Upstream: "docker.io", HTTP: &registry.HTTP{TLS: new(true)}}}}
 	)
 
 	BeforeEach(func() {
@@ -49,7 +55,7 @@ var _ = Describe("CA", func() {
 		// Shorter keys are made more quickly.
 		secretsutils.GenerateKey = func(random io.Reader, _ int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(random, 2048) }
 		// The manager tells old from new by when they were created, which an API server says.
-		seed := fakeclient.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.CreateOption) error {
 				object.SetCreationTimestamp(metav1.NewTime(clock.Now()))
 				return c.Create(ctx, object, options...)
@@ -60,18 +66,64 @@ var _ = Describe("CA", func() {
 			ObjectMeta: metav1.ObjectMeta{Name: "shoot--dev--example"},
 			Shoot:      &gardencorev1beta1.Shoot{},
 		}
+		applies, before = true, nil
 	})
 
+	// rotation puts the Shoot into a phase of a rotation that was initiated at the given time, with all that gardenlet notes.
 	rotation := func(phase gardencorev1beta1.CredentialsRotationPhase, initiated time.Time) {
-		cluster.Shoot.Status.Credentials = &gardencorev1beta1.ShootCredentials{Rotation: &gardencorev1beta1.ShootCredentialsRotation{
-			CertificateAuthorities: &gardencorev1beta1.CARotation{Phase: phase, LastInitiationTime: new(metav1.NewTime(initiated))},
-		}}
+		status := &gardencorev1beta1.CARotation{Phase: phase, LastInitiationTime: new(metav1.NewTime(initiated))}
+		if credentials := cluster.Shoot.Status.Credentials; credentials != nil {
+			status.LastInitiationFinishedTime = credentials.Rotation.CertificateAuthorities.LastInitiationFinishedTime
+			status.LastCompletionTime = credentials.Rotation.CertificateAuthorities.LastCompletionTime
+		}
+		switch phase {
+		case gardencorev1beta1.RotationPreparing:
+			status.LastInitiationFinishedTime = nil
+		case gardencorev1beta1.RotationPrepared:
+			clock.Step(time.Minute)
+			status.LastInitiationFinishedTime = new(metav1.NewTime(clock.Now()))
+		case gardencorev1beta1.RotationCompleted:
+			clock.Step(time.Minute)
+			status.LastInitiationFinishedTime, status.LastCompletionTime = nil, new(metav1.NewTime(clock.Now()))
+		}
+		cluster.Shoot.Status.Credentials = &gardencorev1beta1.ShootCredentials{Rotation: &gardencorev1beta1.ShootCredentialsRotation{CertificateAuthorities: status}}
 	}
 
-	// issue reconciles the certificates, and expects that nodes which know the bundle can trust the server now.
+	trusts := func(bundle []*x509.Certificate, server *x509.Certificate) bool {
+		for _, ca := range bundle {
+			if server.CheckSignatureFrom(ca) == nil && clock.Now().Before(ca.NotAfter) {
+				return true
+			}
+		}
+		return false
+	}
+
+	deploy := func(ctx context.Context, issued certificates) {
+		GinkgoHelper()
+		var objects []client.Object
+		for _, cache := range issued.addTo(caches) {
+			objects = append(objects, component.TLSSecret(cache))
+		}
+		Expect(actuator.deploy(ctx, cluster.ObjectMeta.Name, ManagedResource, objects, nil)).To(Succeed())
+		managedResource := newManagedResource(cluster.ObjectMeta.Name, ManagedResource)
+		Expect(actuator.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource)).To(Succeed())
+		status := gardencorev1beta1.ConditionFalse
+		if applies {
+			status = gardencorev1beta1.ConditionTrue
+		}
+		managedResource.Status.Conditions = []gardencorev1beta1.Condition{{Type: resourcesv1alpha1.ResourcesApplied, Status: status}}
+		Expect(actuator.Client.Update(ctx, managedResource)).To(Succeed())
+	}
+
+	// issue does with the certificates what a reconciliation does. Whatever it is about, nodes that have not got the new
+	// bundle yet have to trust the new server, and those that have, a server that has not got its new certificate yet.
 	issue := func(ctx context.Context) (bundle []*x509.Certificate, server *x509.Certificate) {
 		GinkgoHelper()
-		issued, err := actuator.issueCertificates(ctx, logr.Discard(), cluster, caches, map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")})
+		request := certificateRequest{cluster: cluster, caches: caches, addresses: map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}}
+		issued, err := actuator.issueCertificates(ctx, logr.Discard(), request)
+		Expect(err).NotTo(HaveOccurred())
+		deploy(ctx, issued)
+		issued, err = actuator.dropOldCA(ctx, logr.Discard(), request, issued)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(issued.deleteUnused(ctx)).To(Succeed())
 		secret := &corev1.Secret{}
@@ -86,17 +138,12 @@ var _ = Describe("CA", func() {
 		}
 		_, err = server.Verify(x509.VerifyOptions{Roots: roots, DNSName: "10.0.0.1", CurrentTime: clock.Now()})
 		Expect(err).NotTo(HaveOccurred())
-		return bundle, server
-	}
-
-	// trusted says that nodes which still have an earlier bundle can trust the server.
-	trusted := func(server *x509.Certificate, bundle []*x509.Certificate) bool {
-		for _, ca := range bundle {
-			if server.CheckSignatureFrom(ca) == nil && clock.Now().Before(ca.NotAfter) {
-				return true
-			}
+		if before != nil && clock.Now().Before(before.server.NotAfter) {
+			Expect(trusts(before.bundle, server)).To(BeTrue(), "nodes with the bundle from before trust the server")
+			Expect(trusts(bundle, before.server)).To(BeTrue(), "nodes trust the server as it was before")
 		}
-		return false
+		before = &state{bundle: bundle, server: server}
+		return bundle, server
 	}
 
 	It("stays as it is from one day to the next", func(ctx SpecContext) {
@@ -112,11 +159,14 @@ var _ = Describe("CA", func() {
 		if rotatedAfter != 0 {
 			issue(ctx)
 			clock.Step(rotatedAfter)
-			rotation(gardencorev1beta1.RotationPreparing, clock.Now())
-			issue(ctx)
-			rotation(gardencorev1beta1.RotationCompleting, clock.Now())
-			issue(ctx)
-			rotation(gardencorev1beta1.RotationCompleted, clock.Now())
+			initiated := clock.Now()
+			for _, phase := range []gardencorev1beta1.CredentialsRotationPhase{
+				gardencorev1beta1.RotationPreparing, gardencorev1beta1.RotationPrepared, gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted,
+			} {
+				rotation(phase, initiated)
+				issue(ctx)
+			}
+			clock.Step(day)
 		}
 		first, _ := issue(ctx)
 		Expect(first).To(HaveLen(1))
@@ -125,18 +175,23 @@ var _ = Describe("CA", func() {
 		both, server := issue(ctx)
 		Expect(both).To(HaveLen(2))
 		Expect(both).To(ContainElement(first[0]))
-		Expect(trusted(server, first)).To(BeTrue())
+		Expect(trusts(first, server)).To(BeTrue())
 
 		clock.Step(6 * day)
 		again, server := issue(ctx)
 		Expect(again).To(Equal(both), "it is renewed once")
-		Expect(trusted(server, first)).To(BeTrue())
+		Expect(trusts(first, server)).To(BeTrue())
 
 		clock.Step(2 * day)
-		renewed, server := issue(ctx)
+		again, server = issue(ctx)
+		Expect(again).To(Equal(both), "the caches still have to take over the certificate")
+		Expect(trusts(first, server)).To(BeFalse())
+
+		clock.Step(day)
+		renewed, same := issue(ctx)
 		Expect(renewed).To(HaveLen(1))
 		Expect(renewed).NotTo(ContainElement(first[0]))
-		Expect(trusted(server, both)).To(BeTrue())
+		Expect(same).To(Equal(server))
 	},
 		Entry("in a Shoot whose CAs never rotated", time.Duration(0)),
 		Entry("in a Shoot whose CAs rotated long ago", 100*day),
@@ -145,46 +200,139 @@ var _ = Describe("CA", func() {
 	It("is renewed when it has expired, as after a long hibernation", func(ctx SpecContext) {
 		first, _ := issue(ctx)
 		clock.Step(1000 * day)
+		before = nil // Nodes and caches start from nothing.
 		renewed, _ := issue(ctx)
 		Expect(renewed).To(HaveLen(1))
 		Expect(renewed).NotTo(Equal(first))
 	})
 
-	It("rotates with the CAs of the Shoot, however long that takes", func(ctx SpecContext) {
-		first, _ := issue(ctx)
-		clock.Step(10 * day)
+	Describe("rotates with the CAs of the Shoot", func() {
+		var first, both []*x509.Certificate
 
-		rotation(gardencorev1beta1.RotationPreparing, clock.Now())
-		both, server := issue(ctx)
-		Expect(both).To(HaveLen(2))
-		Expect(trusted(server, first)).To(BeTrue())
+		BeforeEach(func(ctx SpecContext) {
+			first, _ = issue(ctx)
+			clock.Step(10 * day)
+			rotation(gardencorev1beta1.RotationPreparing, clock.Now())
+			var server *x509.Certificate
+			both, server = issue(ctx)
+			Expect(both).To(HaveLen(2))
+			Expect(trusts(first, server)).To(BeTrue())
+		})
 
-		rotation(gardencorev1beta1.RotationPrepared, clock.Now())
-		clock.Step(60 * day)
-		rotation(gardencorev1beta1.RotationPrepared, clock.Now().Add(-60*day))
-		again, server := issue(ctx)
-		Expect(again).To(Equal(both))
-		Expect(trusted(server, first)).To(BeTrue())
+		DescribeTable("keeping certificates of the old one while not all nodes know the new one", func(ctx SpecContext, phase gardencorev1beta1.CredentialsRotationPhase) {
+			clock.Step(60 * day)
+			rotation(phase, clock.Now().Add(-60*day))
+			again, server := issue(ctx)
+			Expect(again).To(Equal(both))
+			Expect(trusts(first, server)).To(BeTrue())
+		},
+			Entry("as nodes are being updated", gardencorev1beta1.RotationPreparing),
+			Entry("as the owner does not want them to roll", gardencorev1beta1.RotationPreparingWithoutWorkersRollout),
+			Entry("as the owner has to roll them", gardencorev1beta1.RotationWaitingForWorkersRollout),
+		)
 
-		rotation(gardencorev1beta1.RotationCompleting, clock.Now().Add(-60*day))
-		second, server := issue(ctx)
-		Expect(second).To(HaveLen(1))
-		Expect(second).NotTo(Equal(first))
-		Expect(trusted(server, both)).To(BeTrue())
+		It("with all caches on the new one long before the owner completes that", func(ctx SpecContext) {
+			initiated := clock.Now()
+			rotation(gardencorev1beta1.RotationPrepared, initiated)
+			again, server := issue(ctx)
+			Expect(again).To(Equal(both))
+			Expect(trusts(first, server)).To(BeFalse(), "the caches go on with certificates of the new one")
+			clock.Step(60 * day)
+			again, same := issue(ctx)
+			Expect(again).To(Equal(both), "it is the owner who completes it")
+			Expect(same).To(Equal(server))
+
+			rotation(gardencorev1beta1.RotationCompleting, initiated)
+			second, same := issue(ctx)
+			Expect(second).To(HaveLen(1))
+			Expect(second).NotTo(Equal(first))
+			Expect(same).To(Equal(server))
+		})
+
+		It("with the old one a reconciliation longer in the bundle, when the owner completes that at once", func(ctx SpecContext) {
+			initiated := clock.Now()
+			rotation(gardencorev1beta1.RotationPrepared, initiated)
+			rotation(gardencorev1beta1.RotationCompleting, initiated)
+			again, server := issue(ctx)
+			Expect(again).To(Equal(both))
+			Expect(trusts(first, server)).To(BeFalse())
+			rotation(gardencorev1beta1.RotationCompleted, initiated)
+			again, _ = issue(ctx)
+			Expect(again).To(Equal(both), "replicas may not have got their certificates in a minute")
+
+			clock.Step(time.Hour)
+			second, same := issue(ctx)
+			Expect(second).To(HaveLen(1))
+			Expect(second).NotTo(Equal(first))
+			Expect(same).To(Equal(server))
+		})
+
+		It("with the old one in the bundle for as long as the certificates of the new one are not applied", func(ctx SpecContext) {
+			initiated := clock.Now()
+			rotation(gardencorev1beta1.RotationPrepared, initiated)
+			applies = false
+			issue(ctx)
+			clock.Step(day)
+			rotation(gardencorev1beta1.RotationCompleting, initiated)
+			again, _ := issue(ctx)
+			Expect(again).To(Equal(both))
+			applies = true
+			second, _ := issue(ctx)
+			Expect(second).To(HaveLen(1))
+		})
+
+		It("not relying on nodes that cannot know a CA that came after the preparation", func(ctx SpecContext) {
+			rotation(gardencorev1beta1.RotationPrepared, clock.Now())
+			issue(ctx)
+			clock.Step(585 * day)
+			renewed, server := issue(ctx)
+			Expect(renewed).NotTo(Equal(both))
+			Expect(trusts(both, server)).To(BeTrue())
+		})
 	})
 
-	It("rotates with the CAs of the Shoot soon after it was renewed, too", func(ctx SpecContext) {
+	DescribeTable("rotates with the CAs of the Shoot soon after it changed, too, if only when there is room", func(ctx SpecContext, change func(context.Context), after time.Duration) {
 		issue(ctx)
-		clock.Step(600 * day)
-		renewed, _ := issue(ctx)
-		clock.Step(8 * day)
-		rotation(gardencorev1beta1.RotationPreparing, clock.Now())
-		rotated, server := issue(ctx)
-		Expect(rotated).To(HaveLen(2))
-		Expect(rotated).NotTo(Equal(renewed))
-		Expect(trusted(server, renewed)).To(BeTrue())
-	})
+		change(ctx)
+		renewed := before.bundle[0]
+		clock.Step(after)
+
+		initiated := clock.Now()
+		for _, phase := range []gardencorev1beta1.CredentialsRotationPhase{
+			gardencorev1beta1.RotationPreparing, gardencorev1beta1.RotationPrepared, gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted,
+		} {
+			rotation(phase, initiated)
+			issue(ctx)
+			clock.Step(time.Minute)
+		}
+		for range 20 {
+			clock.Step(day)
+			issue(ctx)
+		}
+		Expect(before.bundle).To(HaveLen(1))
+		Expect(before.bundle).NotTo(ContainElement(renewed))
+		Expect(before.bundle[0].NotBefore).To(BeTemporally(">=", initiated.Add(-time.Minute)))
+	},
+		Entry("minutes after it was renewed", func(ctx context.Context) { clock.Step(600 * day); issue(ctx) }, time.Minute),
+		Entry("days after it was renewed", func(ctx context.Context) { clock.Step(600 * day); issue(ctx) }, 3*day),
+		Entry("more days after it was renewed", func(ctx context.Context) { clock.Step(600 * day); issue(ctx) }, 8*day),
+		Entry("minutes after it rotated", func(ctx context.Context) {
+			initiated := clock.Now()
+			for _, phase := range []gardencorev1beta1.CredentialsRotationPhase{
+				gardencorev1beta1.RotationPreparing, gardencorev1beta1.RotationPrepared, gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted,
+			} {
+				rotation(phase, initiated)
+				issue(ctx)
+			}
+		}, time.Minute),
+	)
 })
+
+// state is what nodes trust, and what a cache serves.
+type state struct {
+	bundle []*x509.Certificate
+	server *x509.Certificate
+}
 
 func parse(bundle []byte) []*x509.Certificate {
 	GinkgoHelper()

@@ -7,18 +7,23 @@ package cache
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/Masterminds/semver/v3"
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/imagevector"
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -54,6 +59,8 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 	var (
 		caches   []component.Values
 		problems []error
+		reader   = credentialReader{client: a.Client, namespace: ex.Namespace, shoot: cluster.Shoot, read: map[string]credentialResult{}}
+		deployed = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
 	)
 	for _, cache := range config.Caches {
 		values := component.Values{
@@ -63,13 +70,14 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
 		}
 		if reference := cache.SecretReferenceName; reference != nil {
-			values.Credential, err = a.readCredential(ctx, ex.Namespace, cluster.Shoot, *reference)
+			values.Credential, err = reader.get(ctx, *reference)
 			if err != nil {
 				problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
-				if values.Kept, err = a.deployedObjects(ctx, ex.Namespace, values.Name()); err != nil {
+				objects, err := deployed()
+				if err != nil {
 					return nil, nil, err
 				}
-				if values.Kept == nil {
+				if values.Kept = objects[values.Name()]; values.Kept == nil {
 					continue
 				}
 			}
@@ -83,18 +91,24 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 // have had the time to get there: gardener-resource-manager copies them while
 // gardenlet goes on to the Extension. What is missing then is for the reader to say.
 func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, caches []registry.RegistryCache) error {
+	missing := sets.New[string]()
+	for _, cache := range caches {
+		resource := v1beta1helper.GetResourceByName(shoot.Spec.Resources, ptr.Deref(cache.SecretReferenceName, ""))
+		if resource != nil && resource.ResourceRef.Kind == "Secret" {
+			missing.Insert(resource.ResourceRef.Name)
+		}
+	}
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, a.CopyTimeout, true, func(ctx context.Context) (bool, error) {
-		for _, cache := range caches {
-			resource := v1beta1helper.GetResourceByName(shoot.Spec.Resources, ptr.Deref(cache.SecretReferenceName, ""))
-			if resource == nil || resource.ResourceRef.Kind != "Secret" {
-				continue
-			}
-			err := extensionscontroller.GetObjectByReference(ctx, a.Client, &resource.ResourceRef, namespace, &corev1.Secret{})
+		for name := range missing {
+			secret := &metav1.PartialObjectMetadata{}
+			secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+			err := a.Client.Get(ctx, copyKey(namespace, name), secret)
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			} else if err != nil {
-				return false, fmt.Errorf("could not look for the Secret %q that spec.resources entry %q refers to: %w", resource.ResourceRef.Name, resource.Name, err)
+				return false, fmt.Errorf("look for the Secret %q that spec.resources refers to: %w", name, err)
 			}
+			missing.Delete(name)
 		}
 		return true, nil
 	})
@@ -104,31 +118,63 @@ func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gar
 	return err
 }
 
+// copyKey names gardenlet's copy of a Secret of the Shoot's project.
+func copyKey(namespace, name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: namespace, Name: v1beta1constants.ReferencedResourcesPrefix + name}
+}
+
+// credentialReader reads the credentials that entries of spec.resources refer to, each once.
+type credentialReader struct {
+	client    client.Client
+	namespace string
+	shoot     *gardencorev1beta1.Shoot
+	read      map[string]credentialResult
+}
+
+type credentialResult struct {
+	credential *credentials.Named
+	err        error
+}
+
+// get returns the credential of an entry of spec.resources.
+func (r credentialReader) get(ctx context.Context, entry string) (*credentials.Named, error) {
+	result, ok := r.read[entry]
+	if !ok {
+		result.credential, result.err = r.readCredential(ctx, entry)
+		r.read[entry] = result
+	}
+	return result.credential, result.err
+}
+
 // readCredential reads gardenlet's copy of the Secret that the entry of
 // spec.resources refers to. A credential that is asked for and cannot be used
 // is an error, never an anonymous cache.
-func (a *Actuator) readCredential(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, name string) (*credentials.Named, error) {
-	resource := v1beta1helper.GetResourceByName(shoot.Spec.Resources, name)
+func (r credentialReader) readCredential(ctx context.Context, entry string) (*credentials.Named, error) {
+	resource := v1beta1helper.GetResourceByName(r.shoot.Spec.Resources, entry)
 	if resource == nil {
-		return nil, configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources, add one that refers to a Secret", name))
+		return nil, configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources, add one that refers to a Secret", entry))
 	}
 	reference := resource.ResourceRef
 	if reference.Kind != "Secret" || reference.APIVersion != "v1" {
-		return nil, configurationProblem(fmt.Errorf("spec.resources entry %q refers to the %s %q (%s), it must refer to a Secret (v1)", name, reference.Kind, reference.Name, reference.APIVersion))
+		return nil, configurationProblem(fmt.Errorf("spec.resources entry %q refers to the %s %q (%s), it must refer to a Secret (v1)", entry, reference.Kind, reference.Name, reference.APIVersion))
 	}
 
 	secret := &corev1.Secret{}
-	if err := extensionscontroller.GetObjectByReference(ctx, a.Client, &reference, namespace, secret); apierrors.IsNotFound(err) {
-		return nil, retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to has not been copied to the seed yet, which is tried again: see to it that it exists in the namespace of the Shoot, or refer to another one", reference.Name, name))
+	if err := r.client.Get(ctx, copyKey(r.namespace, reference.Name), secret); apierrors.IsNotFound(err) {
+		return nil, retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to has not been copied to the seed yet, which is tried again: see to it that it exists in the namespace of the Shoot, or refer to another one", reference.Name, entry))
 	} else if err != nil {
-		return nil, fmt.Errorf("could not read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, name, err)
+		return nil, fmt.Errorf("read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, entry, err)
+	}
+	// Hundreds of caches with as many Secrets of 1 MiB each would otherwise be kept in memory at once.
+	if size := len(secret.Data[credentials.UsernameKey]) + len(secret.Data[credentials.PasswordKey]); size > maxCredential {
+		return nil, configurationProblem(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the %d that a credential can have: create a new one and let spec.resources entry %q refer to that", reference.Name, size, maxCredential, entry))
 	}
 
 	// What is reported is about the owner's Secret, not about the copy.
-	secret.Namespace, secret.Name = shoot.Namespace, reference.Name
-	credential, errs := ownersecret.Credential(secret, field.NewPath("spec", "resources").Key(name).Child("resourceRef", "name"))
+	secret.Namespace, secret.Name = r.shoot.Namespace, reference.Name
+	credential, errs := ownersecret.Credential(secret, field.NewPath("spec", "resources").Key(entry).Child("resourceRef", "name"))
 	if len(errs) > 0 {
-		return nil, configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, name, errs.ToAggregate()))
+		return nil, configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, entry, errs.ToAggregate()))
 	}
 	return &credentials.Named{Name: reference.Name, Credential: credential}, nil
 }

@@ -20,61 +20,100 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 )
 
-const (
-	serverValidity = 90 * 24 * time.Hour
-)
+const serverValidity = 90 * 24 * time.Hour
 
 // certificates are what the caches that serve TLS need.
 type certificates struct {
 	// caBundleName is the name of the Secret with the bundle of CA certificates. It is nil if no cache serves TLS.
 	caBundleName *string
+	// oldMayGo says that all certificates are signed by the current CA, and that there is an old one besides which goes
+	// when the caches have taken them over.
+	oldMayGo bool
 
 	secrets map[string]*corev1.Secret
 	manager secretsmanager.Interface
 }
 
+// certificateRequest is what certificates depend on.
+type certificateRequest struct {
+	cluster *extensionscontroller.Cluster
+	// caches get certificates for the addresses of their Services.
+	caches    []component.Values
+	addresses map[string]net.IP
+	// withoutOld says that the old CA, if there is one, is no longer needed.
+	withoutOld bool
+}
+
 // issueCertificates issues a server certificate to each cache that serves TLS,
 // or renews it when it is about to expire.
-func (a *Actuator) issueCertificates(
-	ctx context.Context,
-	log logr.Logger,
-	cluster *extensionscontroller.Cluster,
-	caches []component.Values,
-	addresses map[string]net.IP,
-) (certificates, error) {
-	manager, err := a.secretsManager(ctx, log, cluster)
+func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, request certificateRequest) (certificates, error) {
+	namespace, shoot := request.cluster.ObjectMeta.Name, request.cluster.Shoot
+	due, hasOld, err := a.dueRotation(ctx, namespace, shoot)
+	if err != nil {
+		return certificates{}, err
+	}
+	rotations := due
+	if hasOld && !request.withoutOld {
+		rotations = nil // It would leave no room for the old CA.
+	}
+	manager, err := a.secretsManager(ctx, log, namespace, rotations)
 	if err != nil {
 		return certificates{}, err
 	}
 	issued := certificates{secrets: map[string]*corev1.Secret{}, manager: manager}
-	servers := serverCertificates(caches, addresses)
+	servers := serverCertificates(request.caches, request.addresses)
 	if len(servers) == 0 {
 		return issued, nil
 	}
 
-	if _, err := manager.Generate(ctx, certificateAuthority(), authorityOptions(cluster)...); err != nil {
-		return certificates{}, fmt.Errorf("could not issue the CA certificate: %w", err)
+	options := []secretsmanager.GenerateOption{secretsmanager.Persist(), secretsmanager.Rotate(secretsmanager.KeepOld)}
+	if request.withoutOld && len(rotations) == 0 {
+		options = append(options, secretsmanager.IgnoreOldSecrets())
 	}
-	signedByCA, err := a.signedByCA(manager)
+	current, err := manager.Generate(ctx, certificateAuthority(), options...)
+	if err != nil {
+		return certificates{}, fmt.Errorf("issue the CA certificate: %w", err)
+	}
+	signingCA, err := a.signingCA(manager, shoot)
 	if err != nil {
 		return certificates{}, err
 	}
 	for _, server := range servers {
-		if issued.secrets[server.Name], err = manager.Generate(ctx, server, signedByCA); err != nil {
-			return certificates{}, fmt.Errorf("could not issue the certificate %s: %w", server.Name, err)
+		if issued.secrets[server.Name], err = manager.Generate(ctx, server, signingCA); err != nil {
+			return certificates{}, fmt.Errorf("issue the certificate %s: %w", server.Name, err)
 		}
 	}
 	bundle, found := manager.Get(caName)
 	if !found {
-		return certificates{}, fmt.Errorf("could not find the bundle of %s", caName)
+		return certificates{}, fmt.Errorf("find the bundle of %s: there is none", caName)
 	}
 	issued.caBundleName = &bundle.Name
+	issued.oldMayGo = hasOld && (mayDropOld(shoot) || len(due) > 0) && nodesKnow(shoot, current.CreationTimestamp.Time, a.Clock.Now())
 	return issued, nil
+}
+
+// dropOldCA returns the certificates without the old CA, or with the next one in
+// its place, if the caches have had the time to take over those of the current
+// one: what has just been deployed is what was deployed before, and long enough.
+func (a *Actuator) dropOldCA(ctx context.Context, log logr.Logger, request certificateRequest, issued certificates) (certificates, error) {
+	if !issued.oldMayGo {
+		return issued, nil
+	}
+	since, err := a.deployedSince(ctx, request.cluster.ObjectMeta.Name)
+	if err != nil {
+		return certificates{}, err
+	}
+	if since.IsZero() || a.Clock.Since(since) < takeOver {
+		log.Info("Old CA stays in the bundle until the caches have taken over certificates of the new one")
+		return issued, nil
+	}
+	request.withoutOld = true
+	return a.issueCertificates(ctx, log, request)
 }
 
 // deleteCertificates deletes all certificates.
 func (a *Actuator) deleteCertificates(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster) error {
-	manager, err := a.secretsManager(ctx, log, cluster)
+	manager, err := a.secretsManager(ctx, log, cluster.ObjectMeta.Name, nil)
 	if err != nil {
 		return err
 	}

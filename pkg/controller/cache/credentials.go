@@ -12,6 +12,7 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -25,31 +26,38 @@ import (
 // finds out, the old one is removed. What was used so far is known from what is
 // deployed: the owner's Secret may be gone.
 
+// maxCredential is more than any credential has, and than HTTP servers take in a header.
+const maxCredential = 64 << 10
+
 // stageCredentials returns the caches with the credentials that they go on with
 // until their upstreams accept the new ones.
 func (a *Actuator) stageCredentials(ctx context.Context, shoot client.Client, ex *extensionsv1alpha1.Extension, caches []component.Values) ([]component.Values, error) {
-	secrets := &corev1.SecretList{}
-	if err := shoot.List(ctx, secrets, component.Selection...); err != nil {
-		return nil, fmt.Errorf("could not list the Secrets of the caches in the Shoot: %w", err)
-	}
-	deployed := make(map[string]map[string][]byte, len(secrets.Items))
-	for _, secret := range secrets.Items {
-		deployed[secret.Name] = secret.Data
-	}
 	_, statuses, err := a.credentialsStatus(ctx, ex)
 	if err != nil {
 		return nil, err
 	}
-
 	staged := make([]component.Values, 0, len(caches))
 	for _, cache := range caches {
 		if cache.Credential != nil {
-			cache.PreviousCredential = previousCredential(*cache.Credential,
-				deployed[component.CredentialsSecretName(cache.Name())], statuses[cache.Cache.Upstream])
+			deployed, err := deployedCredentials(ctx, shoot, cache.Name())
+			if err != nil {
+				return nil, err
+			}
+			cache.PreviousCredential = previousCredential(*cache.Credential, deployed, statuses[cache.Cache.Upstream])
 		}
 		staged = append(staged, cache)
 	}
 	return staged, nil
+}
+
+// deployedCredentials returns what lies in the Shoot for the cache with the given name.
+func deployedCredentials(ctx context.Context, shoot client.Client, cacheName string) (map[string][]byte, error) {
+	secret := &corev1.Secret{}
+	name := component.CredentialsSecretName(cacheName)
+	if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, secret); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("read Secret %s in the Shoot: %w", name, err)
+	}
+	return secret.Data, nil
 }
 
 // credentialsStatus returns the Extension as it is now, and what its provider
@@ -78,8 +86,11 @@ func (a *Actuator) credentialsStatus(ctx context.Context, ex *extensionsv1alpha1
 // It returns nil if there is none.
 func previousCredential(wanted credentials.Named, deployed map[string][]byte, status *registry.CredentialsStatus) *credentials.Named {
 	last, previous := credentials.FromFiles(deployed)
+	if previous != nil && !plausible(*previous) {
+		previous = nil
+	}
 	switch {
-	case last == nil:
+	case last == nil || !plausible(*last):
 		return nil
 	case isActive(status, last.Name):
 		// Nobody needs what was before it.
@@ -92,6 +103,12 @@ func previousCredential(wanted credentials.Named, deployed map[string][]byte, st
 		return nil
 	}
 	return previous
+}
+
+// plausible reports whether a credential can have been deployed here, and not by the owner of the Shoot: it goes into
+// the provider status and back into the Shoot.
+func plausible(credential credentials.Named) bool {
+	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && len(credential.Username)+len(credential.Password) <= maxCredential
 }
 
 func isActive(status *registry.CredentialsStatus, name string) bool {

@@ -36,18 +36,6 @@ const (
 	waitTimeout = 2 * time.Minute
 )
 
-// deployServices deploys the Services and waits until they exist.
-func (a *Actuator) deployServices(ctx context.Context, namespace string, caches []component.Values) error {
-	services := make([]client.Object, 0, len(caches))
-	for _, cache := range caches {
-		services = append(services, component.Service(cache))
-	}
-	if err := a.deploy(ctx, namespace, ManagedResourceServices, services); err != nil {
-		return err
-	}
-	return a.waitUntilHealthy(ctx, namespace, ManagedResourceServices)
-}
-
 // deployCaches deploys everything but the Services.
 func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []component.Values) error {
 	var objects []client.Object
@@ -58,40 +46,75 @@ func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []
 		}
 		objects = append(objects, cacheObjects...)
 	}
-	return a.deploy(ctx, namespace, ManagedResource, objects)
+	return a.deploy(ctx, namespace, ManagedResource, objects, nil)
 }
 
-// deployedObjects returns the objects of a cache as they were deployed last, or nil if the cache never was.
-func (a *Actuator) deployedObjects(ctx context.Context, namespace, cacheName string) ([]client.Object, error) {
-	managedResource := newManagedResource(namespace, ManagedResource)
-	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("could not read ManagedResource %s: %w", ManagedResource, err)
+// deployedObjects returns the objects of the caches as they were deployed last, by the names of the caches.
+func (a *Actuator) deployedObjects(ctx context.Context, namespace string) (map[string][]client.Object, error) {
+	objects, err := readObjects(ctx, a.Client, namespace, ManagedResource)
+	if err != nil {
+		return nil, err
 	}
-	if managedResource.DeletionTimestamp != nil {
-		return nil, nil
-	}
-	var deployed []client.Object
-	for _, reference := range managedResource.Spec.SecretRefs {
-		secret := &corev1.Secret{}
-		if err := a.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: reference.Name}, secret); err != nil {
-			return nil, fmt.Errorf("could not read the Secret of ManagedResource %s: %w", ManagedResource, err)
-		}
-		objects, err := managedresources.ExtractObjectsFromSecret(kubernetes.ShootCodec.UniversalDeserializer(), secret)
-		if err != nil {
-			return nil, fmt.Errorf("could not decode the objects of ManagedResource %s: %w", ManagedResource, err)
-		}
-		for _, object := range objects {
-			if component.NameOf(object) == cacheName {
-				deployed = append(deployed, object)
-			}
-		}
+	deployed := map[string][]client.Object{}
+	for _, object := range objects {
+		name := component.NameOf(object)
+		deployed[name] = append(deployed[name], object)
 	}
 	return deployed, nil
 }
 
-// deploy creates or updates a ManagedResource. With a StatefulSet that is no
-// longer part of it go the StatefulSet's claims.
-func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object) error {
+// readObjects returns the objects of a ManagedResource, or nothing if it is being deleted or there is none.
+func readObjects(ctx context.Context, seed client.Client, namespace, name string) ([]client.Object, error) {
+	managedResource := newManagedResource(namespace, name)
+	if err := seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("read ManagedResource %s: %w", name, err)
+	}
+	if managedResource.DeletionTimestamp != nil {
+		return nil, nil
+	}
+	var all []client.Object
+	for _, reference := range managedResource.Spec.SecretRefs {
+		secret := &corev1.Secret{}
+		if err := seed.Get(ctx, client.ObjectKey{Namespace: namespace, Name: reference.Name}, secret); err != nil {
+			return nil, fmt.Errorf("read the Secret of ManagedResource %s: %w", name, err)
+		}
+		objects, err := managedresources.ExtractObjectsFromSecret(kubernetes.ShootCodec.UniversalDeserializer(), secret)
+		if err != nil {
+			return nil, fmt.Errorf("decode the objects of ManagedResource %s: %w", name, err)
+		}
+		all = append(all, objects...)
+	}
+	return all, nil
+}
+
+// deployedSince returns since when the caches have been deployed as they are now,
+// or the zero time if gardener-resource-manager has not applied all of that yet.
+// What is deployed is in a Secret that never changes.
+func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Time, error) {
+	managedResource := newManagedResource(namespace, ManagedResource)
+	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); err != nil {
+		return time.Time{}, fmt.Errorf("read ManagedResource %s: %w", ManagedResource, err)
+	}
+	if health.CheckManagedResourceApplied(managedResource) != nil {
+		return time.Time{}, nil
+	}
+	var since time.Time
+	for _, reference := range managedResource.Spec.SecretRefs {
+		secret := &metav1.PartialObjectMetadata{}
+		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		if err := a.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: reference.Name}, secret); err != nil {
+			return time.Time{}, fmt.Errorf("read the Secret of ManagedResource %s: %w", ManagedResource, err)
+		}
+		if secret.CreationTimestamp.After(since) {
+			since = secret.CreationTimestamp.Time
+		}
+	}
+	return since, nil
+}
+
+// deploy creates or updates a ManagedResource with labels of its own. With a
+// StatefulSet that is no longer part of it go the StatefulSet's claims.
+func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, labels map[string]string) error {
 	data, err := managedresources.
 		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
 		AddAllAndSerialize(objects...)
@@ -106,6 +129,7 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 		return fmt.Errorf("could not deploy the Secret of ManagedResource %s: %w", name, err)
 	}
 	if err := managedresources.NewForShoot(a.Client, namespace, name, Origin, false).
+		WithLabels(labels).
 		WithSecretRef(secretName).
 		DeletePersistentVolumeClaims(true).
 		Reconcile(ctx); err != nil {
@@ -178,17 +202,21 @@ func (a *Actuator) keepObjects(ctx context.Context, namespace string) error {
 // removeManagedResources deletes the ManagedResources, one after the other if it is to wait.
 func (a *Actuator) removeManagedResources(ctx context.Context, namespace string, wait bool) error {
 	for _, name := range managedResourceNames() {
-		if err := managedresources.DeleteForShoot(ctx, a.Client, namespace, name); err != nil {
-			return fmt.Errorf("could not delete ManagedResource %s: %w", name, err)
-		}
-		if !wait {
-			continue
-		}
-		if err := a.waitUntilDeleted(ctx, namespace, name); err != nil {
+		if err := a.removeManagedResource(ctx, namespace, name, wait); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (a *Actuator) removeManagedResource(ctx context.Context, namespace, name string, wait bool) error {
+	if err := managedresources.DeleteForShoot(ctx, a.Client, namespace, name); err != nil {
+		return fmt.Errorf("delete ManagedResource %s: %w", name, err)
+	}
+	if !wait {
+		return nil
+	}
+	return a.waitUntilDeleted(ctx, namespace, name)
 }
 
 // managedResourceNames are in the order of deletion. The Services go last: a

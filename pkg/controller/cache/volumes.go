@@ -32,33 +32,42 @@ import (
 // reconciliation. It returns the caches with the sizes that their volumes can
 // have, and a problem for each claim that stays smaller than its owner wants.
 func expandClaims(ctx context.Context, log logr.Logger, shoot client.Client, caches []component.Values) ([]component.Values, []error, error) {
-	claims := &corev1.PersistentVolumeClaimList{}
-	if err := shoot.List(ctx, claims, component.Selection...); err != nil {
-		return nil, nil, fmt.Errorf("could not list the volume claims of the caches in the Shoot: %w", err)
-	}
 	var (
 		problems []error
 		stuck    = map[string]resource.Quantity{}
-		wanted   = byName(caches)
 	)
-	for _, claim := range claims.Items {
-		cache, ok := wanted[component.NameOf(&claim)]
-		if !ok || claim.Status.Phase != corev1.ClaimBound {
-			continue
-		}
-		from, to := *claim.Spec.Resources.Requests.Storage(), *cache.Cache.Volume.Size
-		if from.Cmp(to) >= 0 {
-			continue
-		}
-		log.Info("Expanding volume claim", "claim", claim.Name, "from", from.String(), "to", to.String())
-		if err := expandClaim(ctx, shoot, &claim, to); err != nil {
-			problems = append(problems, fmt.Errorf("cache %s: %w", cache.Cache.Upstream, err))
-			if size, ok := stuck[cache.Name()]; !ok || from.Cmp(size) < 0 {
-				stuck[cache.Name()] = from
+	for _, cache := range changeable(caches) {
+		to := *cache.Cache.Volume.Size
+		for ordinal := range component.MaxReplicas {
+			claim, err := getClaim(ctx, shoot, component.ClaimName(cache.Name(), ordinal))
+			if err != nil {
+				return nil, nil, err
+			}
+			if claim == nil || claim.Status.Phase != corev1.ClaimBound || !needsGrowth(*claim.Spec.Resources.Requests.Storage(), to) {
+				continue
+			}
+			from := *claim.Spec.Resources.Requests.Storage()
+			log.Info("Expanding volume claim", "claim", claim.Name, "from", from.String(), "to", to.String())
+			if err := expandClaim(ctx, shoot, claim, to); err != nil {
+				problems = append(problems, fmt.Errorf("cache %s: %w", cache.Cache.Upstream, err))
+				if size, ok := stuck[cache.Name()]; !ok || from.Cmp(size) < 0 {
+					stuck[cache.Name()] = from
+				}
 			}
 		}
 	}
 	return withSizes(caches, stuck), problems, nil
+}
+
+// getClaim returns the claim with the given name, or nil if there is none.
+func getClaim(ctx context.Context, shoot client.Client, name string) (*corev1.PersistentVolumeClaim, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, claim); apierrors.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read volume claim %s in the Shoot: %w", name, err)
+	}
+	return claim, nil
 }
 
 func expandClaim(ctx context.Context, shoot client.Client, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
@@ -94,23 +103,24 @@ func withSizes(caches []component.Values, sizes map[string]resource.Quantity) []
 // after the deployment of the new size, so that it is not the old one that is
 // created again.
 func (a *Actuator) replaceOutgrownStatefulSets(ctx context.Context, log logr.Logger, shoot client.Client, namespace string, caches []component.Values) error {
-	statefulSets := &appsv1.StatefulSetList{}
-	if err := shoot.List(ctx, statefulSets, component.Selection...); err != nil {
-		return fmt.Errorf("could not list the StatefulSets of the caches in the Shoot: %w", err)
-	}
 	var (
-		wanted = byName(caches)
-		found  = false
-		errs   []error
+		found = false
+		errs  []error
 	)
-	for _, statefulSet := range statefulSets.Items {
-		cache, ok := wanted[component.NameOf(&statefulSet)]
-		if !ok || !outgrown(&statefulSet, *cache.Cache.Volume.Size) {
+	for _, cache := range changeable(caches) {
+		statefulSet := &appsv1.StatefulSet{}
+		if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: cache.Name()}, statefulSet); apierrors.IsNotFound(err) {
+			continue
+		} else if err != nil {
+			errs = append(errs, fmt.Errorf("read StatefulSet %s in the Shoot: %w", cache.Name(), err))
+			break
+		}
+		if !outgrown(statefulSet, *cache.Cache.Volume.Size) {
 			continue
 		}
 		log.Info("Replacing StatefulSet since its volume grows", "statefulSet", statefulSet.Name, "size", cache.Cache.Volume.Size.String())
 		found = true
-		errs = append(errs, orphan(ctx, shoot, &statefulSet))
+		errs = append(errs, orphan(ctx, shoot, statefulSet))
 	}
 	if found {
 		// Also after an error: another one, or this very one, may be gone.
@@ -122,10 +132,24 @@ func (a *Actuator) replaceOutgrownStatefulSets(ctx context.Context, log logr.Log
 func outgrown(statefulSet *appsv1.StatefulSet, size resource.Quantity) bool {
 	for _, template := range statefulSet.Spec.VolumeClaimTemplates {
 		if template.Name == component.VolumeClaimTemplate {
-			return template.Spec.Resources.Requests.Storage().Cmp(size) < 0
+			return needsGrowth(*template.Spec.Resources.Requests.Storage(), size)
 		}
 	}
 	return false
+}
+
+// needsGrowth reports whether a size that was found in the Shoot is less than the wanted one. One that no volume can have,
+// such as 1e999999999, which would take hours to compare, needs no growth.
+func needsGrowth(found, wanted resource.Quantity) bool {
+	return isPlain(found) && isPlain(wanted) && found.Cmp(wanted) < 0
+}
+
+// isPlain reports whether a quantity is compared with others in no time: it has few digits, and no large exponent.
+func isPlain(quantity resource.Quantity) bool {
+	const maxScale, maxBits = 30, 128
+	digits := quantity.DeepCopy()
+	decimal := digits.AsDec()
+	return -maxScale <= decimal.Scale() && decimal.Scale() <= maxScale && decimal.UnscaledBig().BitLen() <= maxBits
 }
 
 // orphan deletes a StatefulSet without its pods and waits until it is gone, which it also is when
@@ -160,22 +184,22 @@ func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.Statef
 // available, once their StatefulSets do without: a replica that comes back
 // would wait for a claim that is about to go.
 func deleteSurplusClaims(ctx context.Context, log logr.Logger, shoot client.Client, caches []component.Values) error {
-	claims := &corev1.PersistentVolumeClaimList{}
-	if err := shoot.List(ctx, claims, component.Selection...); err != nil {
-		return fmt.Errorf("could not list the volume claims of the caches in the Shoot: %w", err)
-	}
-	wanted := byName(caches)
-	for _, claim := range claims.Items {
-		cache, ok := wanted[component.NameOf(&claim)]
-		if !ok || claim.DeletionTimestamp != nil || !slices.Contains(component.SurplusClaims(cache), claim.Name) {
-			continue
-		}
-		if err := waitUntilScaledDown(ctx, shoot, cache); err != nil {
-			return err
-		}
-		log.Info("Deleting volume claim of a replica that is no more", "claim", claim.Name)
-		if err := shoot.Delete(ctx, &claim); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("could not delete the volume claim %s: %w", claim.Name, err)
+	for _, cache := range changeable(caches) {
+		for _, name := range component.SurplusClaims(cache) {
+			claim, err := getClaim(ctx, shoot, name)
+			if err != nil {
+				return err
+			}
+			if claim == nil || claim.DeletionTimestamp != nil {
+				continue
+			}
+			if err := waitUntilScaledDown(ctx, shoot, cache); err != nil {
+				return err
+			}
+			log.Info("Deleting volume claim of a replica that is no more", "claim", claim.Name)
+			if err := shoot.Delete(ctx, claim); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("delete volume claim %s in the Shoot: %w", claim.Name, err)
+			}
 		}
 	}
 	return nil
@@ -200,13 +224,7 @@ func waitUntilScaledDown(ctx context.Context, shoot client.Client, cache compone
 	return nil
 }
 
-// byName returns the caches by the name of their objects, without those that stay as they are.
-func byName(caches []component.Values) map[string]component.Values {
-	named := make(map[string]component.Values, len(caches))
-	for _, cache := range caches {
-		if cache.Kept == nil {
-			named[cache.Name()] = cache
-		}
-	}
-	return named
+// changeable returns the caches without those that stay as they are.
+func changeable(caches []component.Values) []component.Values {
+	return slices.DeleteFunc(slices.Clone(caches), func(cache component.Values) bool { return cache.Kept != nil })
 }

@@ -6,11 +6,13 @@ package rotation
 
 import (
 	"bytes"
+	"maps"
 	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	predicateutils "github.com/gardener/gardener/pkg/controllerutils/predicate"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -47,7 +49,7 @@ func AddToManager(mgr manager.Manager, options Options) error {
 	reconciler := &Reconciler{
 		Client:   options.Client,
 		Codec:    codec,
-		Shoots:   &Shoots{Client: options.Client},
+		Shoots:   &Shoots{Client: options.Client, AnswerTimeout: answerTimeout},
 		Recorder: mgr.GetEventRecorder(ControllerName),
 		Clock:    clock.RealClock{},
 	}
@@ -57,8 +59,37 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		Named(ControllerName).
 		WithOptions(options.Controller).
 		For(&extensionsv1alpha1.Extension{}, builder.WithPredicates(predicateutils.AddTypeAndClassPredicates(
-			[]predicate.Predicate{predicate.Or(StatusChanged(), operationEnded())}, options.ExtensionClasses, registry.ExtensionType)...)).
+			[]predicate.Predicate{predicate.Or(wantedChanged(codec), operationEnded())}, options.ExtensionClasses, registry.ExtensionType)...)).
 		Complete(reconciler)
+}
+
+// wantedChanged lets pass what changes which credentials are wanted, and not what this controller finds out about them:
+// a replica that says something else whenever it is asked would be asked without a pause, and the seed's API server
+// written to as often.
+func wantedChanged(codec *codec.Codec) predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := providerStatus(e.ObjectOld), providerStatus(e.ObjectNew)
+			return !bytes.Equal(before, after) && !maps.Equal(wantedCredentials(codec, before), wantedCredentials(codec, after))
+		},
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
+}
+
+// wantedCredentials returns the names of the Secrets in a provider status, by upstream.
+func wantedCredentials(codec *codec.Codec, raw []byte) map[string][3]string {
+	status, err := codec.DecodeStatus(&runtime.RawExtension{Raw: raw})
+	if err != nil {
+		return nil
+	}
+	wanted := make(map[string][3]string, len(status.Caches))
+	for _, cache := range status.Caches {
+		if credentials := cache.Credentials; credentials != nil {
+			wanted[cache.Upstream] = [3]string{credentials.SecretName, credentials.PendingSecretName, credentials.PreviousSecretName}
+		}
+	}
+	return wanted
 }
 
 // StatusChanged lets pass what changes the provider status.

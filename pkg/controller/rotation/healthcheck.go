@@ -25,6 +25,9 @@ import (
 // patience is how long credentials may be pending until that is a fault.
 const patience = 10 * time.Minute
 
+// maxDetails is of how many caches a condition says what is wrong with them.
+const maxDetails = 10
+
 // HealthCheck turns the state of the credentials, as the provider status has
 // it, into health.
 type HealthCheck struct {
@@ -79,6 +82,16 @@ func health(status *registry.RegistryStatus) *healthcheck.SingleCheckResult {
 			result.Codes = append(result.Codes, code)
 		}
 	}
-	result.Detail = strings.Join(details, " ")
+	result.Detail = summary(details)
 	return result
+}
+
+// summary joins what is said about the caches. It is part of the conditions of Extension and Shoot, and both are written
+// whenever it changes.
+func summary(details []string) string {
+	left := len(details) - maxDetails
+	if left <= 0 {
+		return strings.Join(details, " ")
+	}
+	return fmt.Sprintf("%s And %d more, see the provider status of the Extension.", strings.Join(details[:maxDetails], " "), left)
 }

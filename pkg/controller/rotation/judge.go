@@ -89,7 +89,7 @@ func verdict(status registry.CredentialsStatus, replicas Replicas) registry.Cred
 }
 
 func statusCode(report *credentials.Report) *int32 {
-	if report.UpstreamStatusCode == 0 {
+	if report.UpstreamStatusCode < 100 || report.UpstreamStatusCode > 999 { // It answered nothing, or nothing that HTTP knows.
 		return nil
 	}
 	return new(int32(report.UpstreamStatusCode))

@@ -26,6 +26,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/controller/excerpt"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -35,11 +36,14 @@ const (
 	eager = 5 * time.Minute
 	// later is how long it takes to look again otherwise.
 	later = time.Minute
+
+	// maxNote is how long the API server lets the note of an event be.
+	maxNote = 1024
 )
 
-// ReplicaReader asks the replicas of the caches in a Shoot. It returns them by the names of their caches.
+// ReplicaReader asks the replicas of the caches with the given names in a Shoot, and returns them by these names.
 type ReplicaReader interface {
-	Replicas(ctx context.Context, namespace string) (map[string]Replicas, error)
+	Replicas(ctx context.Context, namespace string, caches []string) (map[string]Replicas, error)
 }
 
 // Reconciler follows the credentials of the caches of one Extension.
@@ -72,7 +76,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("could not decode the provider status: %w", err)
 	}
-	if !hasCredentials(status) {
+	caches := withCredentials(status)
+	if len(caches) == 0 {
 		return reconcile.Result{}, nil
 	}
 	cluster, err := extensionscontroller.GetCluster(ctx, r.Client, ex.Namespace)
@@ -83,7 +88,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 
-	replicas, err := r.Shoots.Replicas(ctx, ex.Namespace)
+	replicas, err := r.Shoots.Replicas(ctx, ex.Namespace, caches)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -101,13 +106,15 @@ func migrates(ex *extensionsv1alpha1.Extension) bool {
 		ex.Status.LastOperation != nil && ex.Status.LastOperation.Type == gardencorev1beta1.LastOperationTypeMigrate
 }
 
-func hasCredentials(status *registry.RegistryStatus) bool {
+// withCredentials returns the names of the caches that have credentials.
+func withCredentials(status *registry.RegistryStatus) []string {
+	names := make([]string, 0, len(status.Caches))
 	for _, cache := range status.Caches {
 		if cache.Credentials != nil {
-			return true
+			names = append(names, upstream.Upstream(cache.Upstream).ResourceName())
 		}
 	}
-	return false
+	return names
 }
 
 // next says when to look again.
@@ -180,7 +187,7 @@ func (r *Reconciler) tell(ctx context.Context, ex *extensionsv1alpha1.Extension,
 	if state := cache.Credentials.State; state == registry.CredentialsRejected || state == registry.CredentialsMissing {
 		kind = corev1.EventTypeWarning
 	}
-	message := describe(cache)
+	message := excerpt.Line(describe(cache), maxNote)
 	logf.FromContext(ctx).Info("State of credentials changed", "upstream", cache.Upstream, "state", cache.Credentials.State,
 		"secretName", cache.Credentials.SecretName, "pendingSecretName", cache.Credentials.PendingSecretName)
 	r.Recorder.Eventf(ex, nil, kind, "Credentials"+string(cache.Credentials.State), "CheckCredentials", "%s", message)

@@ -8,108 +8,119 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"strconv"
+	"math/rand/v2"
 	"time"
 
-	extensionsconfigv1alpha1 "github.com/gardener/gardener/extensions/pkg/apis/config/v1alpha1"
-	"github.com/gardener/gardener/extensions/pkg/util"
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/excerpt"
+	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
 const (
-	// answerTimeout bounds the wait for one replica. The way leads through the Shoot's API server and the VPN.
+	// answerTimeout bounds the wait for all replicas of a Shoot, so that pods which never answer do not hold the
+	// controller. The way leads through the Shoot's API server and the VPN.
 	answerTimeout = 5 * time.Second
 	// maxConcurrentReports is how many replicas of a Shoot are asked at a time.
 	maxConcurrentReports = 20
-	// maxReport is more than any report has.
-	maxReport = 16 << 10
+	// maxMessage is how much of a replica's message goes into the provider status, from where it goes on into a
+	// condition and an event.
+	maxMessage = 256
 )
 
 // Shoots asks the replicas of caches, through the API servers of their Shoots.
 type Shoots struct {
 	// Client is a client for the seed, where the kubeconfigs are.
 	Client client.Client
+	// AnswerTimeout bounds the wait for all replicas of a Shoot.
+	AnswerTimeout time.Duration
 }
 
-// Replicas returns the replicas of the caches in a Shoot by the caches' names.
-func (s *Shoots) Replicas(ctx context.Context, namespace string) (map[string]Replicas, error) {
-	restConfig, _, err := util.NewClientForShoot(ctx, s.Client, namespace, client.Options{}, extensionsconfigv1alpha1.RESTOptions{})
+// Replicas returns the replicas of the caches with the given names. It asks no
+// more pods than there should be, whatever else bears the labels of a cache.
+func (s *Shoots) Replicas(ctx context.Context, namespace string, caches []string) (map[string]Replicas, error) {
+	access, err := shoot.Connect(ctx, s.Client, namespace)
 	if err != nil {
-		return nil, fmt.Errorf("could not create a client for the Shoot: %w", err)
+		return nil, err
 	}
-	restConfig.QPS = -1 // The API server is fair by itself, and waiting here would count as a replica's silence.
-	shoot, err := kubernetes.NewForConfig(restConfig)
-	if err != nil {
-		return nil, fmt.Errorf("could not create a client for the Shoot: %w", err)
-	}
-	selection := metav1.ListOptions{LabelSelector: component.Selector}
-	statefulSets, err := shoot.AppsV1().StatefulSets(component.Namespace).List(ctx, selection)
-	if err != nil {
-		return nil, fmt.Errorf("could not list the StatefulSets of the caches in the Shoot: %w", err)
-	}
-	pods, err := shoot.CoreV1().Pods(component.Namespace).List(ctx, selection)
-	if err != nil {
-		return nil, fmt.Errorf("could not list the pods of the caches in the Shoot: %w", err)
-	}
-
-	found := make(map[string]Replicas, len(statefulSets.Items))
-	for _, statefulSet := range statefulSets.Items {
-		found[statefulSet.Name] = Replicas{Wanted: *statefulSet.Spec.Replicas}
-	}
-	for i, report := range reports(ctx, shoot, pods.Items) {
-		if pod := &pods.Items[i]; runs(pod) {
-			replicas := found[component.NameOf(pod)]
-			replicas.Running = append(replicas.Running, Replica{Name: pod.Name, Report: report})
-			found[component.NameOf(pod)] = replicas
+	found := make(map[string]Replicas, len(caches))
+	for _, cache := range caches {
+		if found[cache], err = running(ctx, access, cache); err != nil {
+			return nil, err
 		}
 	}
+	s.ask(ctx, access, found)
 	return found, nil
+}
+
+// running returns the replicas of a cache that run, without their reports.
+func running(ctx context.Context, access client.Client, cache string) (Replicas, error) {
+	statefulSet := &appsv1.StatefulSet{}
+	if err := access.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: cache}, statefulSet); apierrors.IsNotFound(err) {
+		return Replicas{}, nil
+	} else if err != nil {
+		return Replicas{}, fmt.Errorf("read StatefulSet %s in the Shoot: %w", cache, err)
+	}
+	replicas := Replicas{Wanted: min(ptr.Deref(statefulSet.Spec.Replicas, 1), component.MaxReplicas)}
+	for ordinal := range int(replicas.Wanted) {
+		pod := &corev1.Pod{}
+		key := client.ObjectKey{Namespace: component.Namespace, Name: component.PodName(cache, ordinal)}
+		if err := access.Get(ctx, key, pod); client.IgnoreNotFound(err) != nil {
+			return Replicas{}, fmt.Errorf("read pod %s in the Shoot: %w", key.Name, err)
+		}
+		if runs(pod) {
+			replicas.Running = append(replicas.Running, Replica{Name: key.Name})
+		}
+	}
+	return replicas, nil
 }
 
 func runs(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil
 }
 
-// reports asks all pods, many at a time.
-func reports(ctx context.Context, shoot kubernetes.Interface, pods []corev1.Pod) []*credentials.Report {
-	answers := make([]*credentials.Report, len(pods))
-	var group errgroup.Group
-	group.SetLimit(maxConcurrentReports)
-	for i := range pods {
-		if runs(&pods[i]) {
-			group.Go(func() error {
-				answers[i] = report(ctx, shoot, pods[i].Name)
-				return nil
-			})
+// ask adds their reports to the replicas, in any order, so that replicas which never answer do not always use up the
+// time of the same others.
+func (s *Shoots) ask(ctx context.Context, access *shoot.Shoot, caches map[string]Replicas) {
+	ctx, cancel := context.WithTimeout(ctx, s.AnswerTimeout)
+	defer cancel()
+	var asked []*Replica
+	for _, replicas := range caches {
+		for i := range replicas.Running {
+			asked = append(asked, &replicas.Running[i])
 		}
 	}
+	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+	var group errgroup.Group
+	group.SetLimit(maxConcurrentReports)
+	for _, replica := range asked {
+		group.Go(func() error {
+			replica.Report = report(ctx, access, replica.Name)
+			return nil
+		})
+	}
 	_ = group.Wait() // There are no errors.
-	return answers
 }
 
 // report returns what a replica says, or nil. Why it does not is not told: the
 // owner learns from the pod itself why that does not run.
-func report(ctx context.Context, shoot kubernetes.Interface, pod string) *credentials.Report {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	body, err := shoot.CoreV1().Pods(component.Namespace).
-		ProxyGet("http", pod, strconv.Itoa(config.DebugPort), config.CredentialsPath, nil).Stream(ctx)
+func report(ctx context.Context, access *shoot.Shoot, pod string) *credentials.Report {
+	answer, err := access.Ask(ctx, client.ObjectKey{Namespace: component.Namespace, Name: pod}, config.DebugPort, config.CredentialsPath)
 	if err != nil {
 		return nil
 	}
-	defer body.Close()
-	answer := &credentials.Report{}
-	if json.NewDecoder(io.LimitReader(body, maxReport)).Decode(answer) != nil {
+	report := &credentials.Report{}
+	if json.Unmarshal(answer, report) != nil {
 		return nil
 	}
-	return answer
+	report.Message = excerpt.Line(report.Message, maxMessage)
+	return report
 }

@@ -6,6 +6,7 @@ package rotation
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
@@ -21,6 +22,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -147,7 +149,9 @@ var _ = Describe("Health", func() {
 
 type fakeShoots map[string]Replicas
 
-func (f fakeShoots) Replicas(context.Context, string) (map[string]Replicas, error) { return f, nil }
+func (f fakeShoots) Replicas(context.Context, string, []string) (map[string]Replicas, error) {
+	return f, nil
+}
 
 var _ = Describe("Reconciler", func() {
 	var (
@@ -296,5 +300,57 @@ var _ = Describe("Reconciler", func() {
 		BeforeEach(func() { ex.Status.ProviderStatus = nil })
 
 		It("waits for one", func() { Expect(run()).To(BeZero()) })
+	})
+})
+
+var _ = Describe("What a replica makes this controller do", func() {
+	var statuses *codec.Codec
+
+	BeforeEach(func() {
+		var err error
+		statuses, err = codec.New()
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	extension := func(credentials registry.CredentialsStatus) *extensionsv1alpha1.Extension {
+		GinkgoHelper()
+		status, err := statuses.EncodeStatus(&registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{{Upstream: "private.example.com", Credentials: &credentials}}})
+		Expect(err).NotTo(HaveOccurred())
+		return &extensionsv1alpha1.Extension{Status: extensionsv1alpha1.ExtensionStatus{DefaultStatus: extensionsv1alpha1.DefaultStatus{ProviderStatus: status}}}
+	}
+
+	DescribeTable("is not to look again at once", func(before, after registry.CredentialsStatus, expected bool) {
+		Expect(wantedChanged(statuses).Update(event.UpdateEvent{ObjectOld: extension(before), ObjectNew: extension(after)})).To(Equal(expected))
+	},
+		Entry("when it says something else", status(registry.CredentialsActive, "v1", ""), status(registry.CredentialsRejected, "v1", ""), false),
+		Entry("when it says the same in other words", status(registry.CredentialsPending, "v1", "v2"),
+			registry.CredentialsStatus{State: registry.CredentialsPending, SecretName: "v1", PendingSecretName: "v2", Message: "other"}, false),
+		Entry("unlike others that are wanted", status(registry.CredentialsActive, "v1", ""), status(registry.CredentialsPending, "v1", "v2"), true),
+	)
+
+	It("is not to write conditions and events that grow with what it says", func() {
+		longest := strings.Repeat("x", 253)
+		caches := make([]registry.RegistryCacheStatus, 1000)
+		for i := range caches {
+			credentials := status(registry.CredentialsRejected, longest, longest)
+			credentials.Message = strings.Repeat("m", maxMessage)
+			caches[i] = registry.RegistryCacheStatus{Upstream: longest, Credentials: &credentials}
+		}
+		detail := health(&registry.RegistryStatus{Caches: caches}).Detail
+		Expect(len(detail)).To(BeNumerically("<", 16<<10))
+		Expect(detail).To(HaveSuffix("And 990 more, see the provider status of the Extension."))
+
+		recorder := events.NewFakeRecorder(1)
+		(&Reconciler{Recorder: recorder}).tell(context.Background(), extension(*caches[0].Credentials), caches[0])
+		var note string
+		Expect(recorder.Events).To(Receive(&note))
+		Expect(len(strings.TrimPrefix(note, "Warning CredentialsRejected "))).To(BeNumerically("<=", 1024))
+	})
+
+	It("is not to write a status code that HTTP does not know", func() {
+		for _, code := range []int{-1, 0, 99, 1000, 1 << 40} {
+			Expect(statusCode(&credentials.Report{UpstreamStatusCode: code})).To(BeNil())
+		}
+		Expect(statusCode(&credentials.Report{UpstreamStatusCode: 403})).To(HaveValue(Equal(int32(403))))
 	})
 })

@@ -32,6 +32,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/controller/cache"
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 var _ = Describe("Extension", func() {
@@ -244,13 +245,13 @@ var _ = Describe("Extension", func() {
 		plain := private
 		plain.SecretReferenceName = nil
 		s.reconcile(ctx, hub, plain)
-		createClaim(ctx, hubName)
-		createClaim(ctx, privateName)
+		createClaim(ctx, hubName, hub.Upstream)
+		createClaim(ctx, privateName, private.Upstream)
 
+		address := clusterIP(ctx, privateName)
 		status := statusOf(s.reconcile(ctx, hub))
 		Expect(status.Caches).To(HaveLen(1))
 		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, privateName))).Should(beNotFound())
-		Eventually(ctx, get(inShoot(&corev1.Service{}, privateName))).Should(beNotFound())
 		Eventually(ctx, get(inShoot(&corev1.Secret{}, privateName+"-config"))).Should(beNotFound())
 		Eventually(ctx, get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(privateName, 0)))).Should(beNotFound())
 		Consistently(ctx, func(g Gomega) {
@@ -258,6 +259,35 @@ var _ = Describe("Extension", func() {
 			g.Expect(get(claim)(ctx)).To(Succeed())
 			g.Expect(claim.DeletionTimestamp).To(BeNil())
 		}).Should(Succeed())
+
+		By("Its address is taken until the nodes have forgotten it")
+		s.reconcile(ctx, hub)
+		Expect(clusterIP(ctx, privateName)).To(Equal(address))
+		s.succeed(ctx)
+		Eventually(ctx, get(inShoot(&corev1.Service{}, privateName))).WithTimeout(time.Minute).Should(beNotFound())
+		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
+	})
+
+	It("does not let a cache have the volume and the address of another one with the same names", func(ctx SpecContext) {
+		const name = "registry-a-example-com"
+		first, second := v1alpha3.RegistryCache{Upstream: "a.example.com"}, v1alpha3.RegistryCache{Upstream: "a-example.com"}
+		s.reconcile(ctx, first)
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, name))).Should(Succeed())
+		claim := createClaim(ctx, name, first.Upstream)
+
+		Expect(statusOf(s.reconcile(ctx, hub, second)).Caches).To(ConsistOf(HaveField("Upstream", "docker.io")))
+		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, name))).Should(beNotFound())
+		Eventually(ctx, get(claim)).Should(beNotFound())
+
+		s.succeed(ctx)
+		extension := s.extension()
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(get(extension)(ctx)).To(Succeed())
+			g.Expect(statusOf(extension).Caches).To(ConsistOf(HaveField("Upstream", "docker.io"), HaveField("Upstream", "a-example.com")))
+		}).WithTimeout(time.Minute).Should(Succeed())
+		statefulSet := inShoot(&appsv1.StatefulSet{}, name)
+		Eventually(ctx, get(statefulSet)).Should(Succeed())
+		Expect(statefulSet.Labels).To(HaveKeyWithValue("upstream-host", "a-example.com"))
 	})
 
 	It("removes a replica's volume when high availability is switched off, and not when a cache is scaled down", func(ctx SpecContext) {
@@ -267,7 +297,7 @@ var _ = Describe("Extension", func() {
 		statefulSet := inShoot(&appsv1.StatefulSet{}, hubName)
 		Eventually(ctx, get(statefulSet)).Should(Succeed())
 		Expect(statefulSet.Spec.PersistentVolumeClaimRetentionPolicy.WhenScaled).To(Equal(appsv1.RetainPersistentVolumeClaimRetentionPolicyType))
-		first, second := createClaim(ctx, hubName), newClaim(component.ClaimName(hubName, 1))
+		first, second := createClaim(ctx, hubName, hub.Upstream), newClaim(component.ClaimName(hubName, 1))
 		second.Labels = first.Labels
 		Expect(testClient.Create(ctx, second)).To(Succeed())
 		s.reconcile(ctx, available)
@@ -284,20 +314,36 @@ var _ = Describe("Extension", func() {
 
 	It("removes everything when it is deleted", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
-		createClaim(ctx, hubName)
+		createClaim(ctx, hubName, hub.Upstream)
 
+		s.delete(ctx)
+		Eventually(ctx, get(s.extension())).Should(beNotFound())
+		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
+		Expect(get(inShoot(&appsv1.StatefulSet{}, hubName))(ctx)).To(beNotFound())
+		Eventually(ctx, get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(hubName, 0)))).Should(beNotFound())
+		expectNoCertificates(ctx, s.namespace)
+
+		By("Services when the nodes have forgotten them")
+		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
+		s.succeed(ctx)
+		Eventually(ctx, get(inShoot(&corev1.Service{}, hubName))).WithTimeout(time.Minute).Should(beNotFound())
+		Eventually(ctx, get(s.managedResource(cache.ManagedResourceServices))).Should(beNotFound())
+	})
+
+	It("removes everything at once with the Shoot, which has no nodes then", func(ctx SpecContext) {
+		s.reconcile(ctx, hub)
+		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.DeletionTimestamp = new(metav1.Now()) })
 		s.delete(ctx)
 		Eventually(ctx, get(s.extension())).Should(beNotFound())
 		Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
 		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
-		Expect(get(inShoot(&appsv1.StatefulSet{}, hubName))(ctx)).To(beNotFound())
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(beNotFound())
-		Eventually(ctx, get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(hubName, 0)))).Should(beNotFound())
 		expectNoCertificates(ctx, s.namespace)
 	})
 
 	It("removes the Services last", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
+		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.DeletionTimestamp = new(metav1.Now()) })
 		waitUntilApplied(ctx, s.managedResource(cache.ManagedResource))
 		release := hold(ctx, s.managedResource(cache.ManagedResource))
 		s.delete(ctx)
@@ -386,16 +432,19 @@ var _ = Describe("Extension", func() {
 	})
 
 	It("leaves the caches running while the Shoot moves to another seed", func(ctx SpecContext) {
+		s.reconcile(ctx, hub, v1alpha3.RegistryCache{Upstream: "quay.io"})
 		status := statusOf(s.reconcile(ctx, hub))
+		Expect(get(inShoot(&corev1.Service{}, "registry-quay-io"))(ctx)).To(Succeed())
 		statefulSet := inShoot(&appsv1.StatefulSet{}, hubName)
 		Eventually(ctx, get(statefulSet)).Should(Succeed())
-		createClaim(ctx, hubName)
+		createClaim(ctx, hubName, hub.Upstream)
 
 		By("Migrate")
 		s.operate(ctx, v1beta1constants.GardenerOperationMigrate, gardencorev1beta1.LastOperationStateSucceeded, hub)
 		Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
 		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
+		Expect(get(inShoot(&corev1.Service{}, "registry-quay-io"))(ctx)).To(beNotFound(), "the other seed does not know that it has retired")
 		Expect(get(inShoot(&appsv1.StatefulSet{}, hubName))(ctx)).To(Succeed())
 		persistent := &corev1.SecretList{}
 		Expect(testClient.List(ctx, persistent, client.InNamespace(s.namespace), client.MatchingLabels{"persist": "true", "name": "ca-extension-registry-cache"})).To(Succeed())
@@ -420,7 +469,7 @@ var _ = Describe("Extension", func() {
 			s.reconcile(ctx, hub)
 			before := inShoot(&appsv1.StatefulSet{}, hubName)
 			Eventually(ctx, get(before)).Should(Succeed())
-			claim := createClaim(ctx, hubName)
+			claim := createClaim(ctx, hubName, hub.Upstream)
 
 			s.reconcile(ctx, grown)
 			Expect(get(claim)(ctx)).To(Succeed())
@@ -448,7 +497,7 @@ var _ = Describe("Extension", func() {
 			s.reconcile(ctx, hub)
 			before := inShoot(&appsv1.StatefulSet{}, hubName)
 			Eventually(ctx, get(before)).Should(Succeed())
-			claim := createClaim(ctx, hubName)
+			claim := createClaim(ctx, hubName, hub.Upstream)
 
 			available := grown
 			available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
@@ -569,12 +618,10 @@ func newClaim(name string) *corev1.PersistentVolumeClaim {
 }
 
 // createClaim creates the claim that the StatefulSet controller would create, with a volume.
-func createClaim(ctx context.Context, statefulSet string) *corev1.PersistentVolumeClaim {
+func createClaim(ctx context.Context, statefulSet, host string) *corev1.PersistentVolumeClaim {
 	GinkgoHelper()
 	claim := newClaim(component.ClaimName(statefulSet, 0))
-	claim.Labels = map[string]string{"app": statefulSet, "upstream-host": map[string]string{
-		"registry-docker-io": "docker.io", "registry-private-example-com-5443": "private.example.com-5443",
-	}[statefulSet]}
+	claim.Labels = component.Labels(upstream.Upstream(host))
 	Expect(testClient.Create(ctx, claim)).To(Succeed())
 	claim.Status.Phase = corev1.ClaimBound
 	Expect(testClient.Status().Update(ctx, claim)).To(Succeed())

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -28,6 +29,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/cache"
 )
 
 // A shoot is what gardenlet puts into a seed for a Shoot that uses the extension.
@@ -150,6 +152,19 @@ func (s *shoot) reconcileWithError(ctx context.Context, caches ...v1alpha3.Regis
 	return extension.Status.LastError
 }
 
+// succeed notes in the Cluster what gardenlet notes when a reconciliation has ended well, after all nodes were updated. That
+// is a second later than anything that the extension did in it.
+func (s *shoot) succeed(ctx context.Context) {
+	GinkgoHelper()
+	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+		shoot.Status.LastOperation = &gardencorev1beta1.LastOperation{
+			Type:           gardencorev1beta1.LastOperationTypeReconcile,
+			State:          gardencorev1beta1.LastOperationStateSucceeded,
+			LastUpdateTime: metav1.NewTime(time.Now().Add(time.Second)),
+		}
+	})
+}
+
 func (s *shoot) delete(ctx context.Context) {
 	GinkgoHelper()
 	Expect(testClient.Delete(ctx, s.extension())).To(Succeed())
@@ -159,9 +174,11 @@ func (s *shoot) cleanUp(ctx context.Context) {
 	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
 		shoot.Spec.Hibernation = nil
 		shoot.Status.IsHibernated = false
+		shoot.DeletionTimestamp = new(metav1.Now()) // It takes all with it, Services included.
 	})
 	Expect(client.IgnoreNotFound(testClient.Delete(ctx, s.extension()))).To(Succeed())
 	Eventually(ctx, get(s.extension())).Should(beNotFound())
+	Eventually(ctx, get(s.managedResource(cache.ManagedResourceServices))).Should(beNotFound())
 	Expect(testClient.Delete(ctx, &extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}})).To(Succeed())
 	Expect(testClient.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(component.Namespace))).To(Succeed())
 }

@@ -54,7 +54,7 @@ var _ = Describe("Extension that takes the place of another one", func() {
 		oldSecrets := s.deployOld(ctx, cache.ManagedResource, oldStatefulSet(name))
 		statefulSet := inShoot(&appsv1.StatefulSet{}, name)
 		Eventually(ctx, get(statefulSet)).Should(Succeed())
-		claim, pod := createClaim(ctx, name), createPod(ctx, statefulSet)
+		claim, pod := createClaim(ctx, name, hub.Upstream), createPod(ctx, statefulSet)
 		address := clusterIP(ctx, name)
 		s.setOldStatus(ctx, `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryStatus","caSecretName":"`+oldCA.Name+`",
 			"caches":[{"upstream":"docker.io","endpoint":"https://`+address+`:5000","remoteURL":"https://registry-1.docker.io"}]}`)

@@ -14,7 +14,8 @@
 //   - an OperatingSystemConfig for each worker pool and purpose, written after the Extension is ready, so that mutating
 //     webhooks see it as in a real seed;
 //   - on the node, gardener-node-agent's own reconciler, which probes the caches and writes hosts.toml;
-//   - the Shoot's status: last operation, last errors with their codes, and the conditions that Extensions report;
+//   - the Shoot's status: last operation, last errors with their codes, and the conditions that Extensions report; the
+//     Cluster resource once more after an operation has succeeded, with that in it;
 //   - the same backwards when the extension leaves the Shoot, and when the Shoot is deleted.
 //
 // What it leaves out:

@@ -72,7 +72,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 				return reconcile.Result{}, fmt.Errorf("could not add the finalizer: %w", err)
 			}
 		}
-		return reconcile.Result{}, r.operate(ctx, shoot, r.reconcile)
+		if err := r.operate(ctx, shoot, r.reconcile); err != nil {
+			return reconcile.Result{}, err
+		}
+		if shoot.Status.LastOperation.State != gardencorev1beta1.LastOperationStateSucceeded {
+			return reconcile.Result{}, nil
+		}
+		// Extensions learn from it that the nodes have been updated.
+		return reconcile.Result{}, r.syncCluster(ctx, shoot)
 
 	default:
 		return reconcile.Result{}, r.care(ctx, shoot)

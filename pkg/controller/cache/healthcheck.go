@@ -1,0 +1,34 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+
+	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
+	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/larder-project/larder/pkg/controller/excerpt"
+)
+
+// managedResourceCheck checks the health of a ManagedResource. What it says can have text in it that the Shoot's
+// admission webhooks write, and goes into the conditions of Extension and Shoot.
+type managedResourceCheck struct {
+	*general.ManagedResourceHealthChecker
+}
+
+func newManagedResourceCheck(name string) managedResourceCheck {
+	return managedResourceCheck{general.CheckManagedResource(name)}
+}
+
+// Check implements healthcheck.HealthCheck.
+func (c managedResourceCheck) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
+	result, err := c.ManagedResourceHealthChecker.Check(ctx, request)
+	if result != nil {
+		result.Detail = excerpt.Of(result.Detail, maxProblem)
+	}
+	return result, err
+}

@@ -1,0 +1,151 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/larder-project/larder/pkg/controller/shoot/shoottest"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+var _ = Describe("Replicas", func() {
+	const cache = "registry-docker-io"
+
+	var (
+		api    *fakeAPI
+		shoots *Shoots
+	)
+
+	BeforeEach(func() {
+		api = &fakeAPI{replicas: 1, answer: func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(credentials.Report{SecretName: "v1", State: credentials.StateActive, Message: "well"})
+		}}
+		server := httptest.NewTLSServer(api)
+		DeferCleanup(server.Close)
+		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(shoottest.Kubeconfig(server)).Build()
+		shoots = &Shoots{Client: seed, AnswerTimeout: 10 * time.Second}
+	})
+
+	It("are asked", func(ctx SpecContext) {
+		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(HaveKeyWithValue(cache, And(
+			HaveField("Wanted", int32(1)),
+			HaveField("Running", ConsistOf(And(HaveField("Name", cache+"-0"), HaveField("Report", HaveValue(And(HaveField("SecretName", "v1"), HaveField("Message", "well"))))))),
+		)))
+		Expect(api.asked).To(ConsistOf(cache + "-0"))
+	})
+
+	It("are no more than there should be, whatever else looks like one", func(ctx SpecContext) {
+		api.replicas = 1000
+		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found[cache].Wanted).To(Equal(int32(2)))
+		Expect(api.asked).To(ConsistOf(cache+"-0", cache+"-1"))
+		Expect(api.others).To(BeEmpty(), "nothing is listed, where the owner decides how much there is")
+	})
+
+	It("are not waited for when they never answer, nor all at a time", func(ctx SpecContext) {
+		shoots.AnswerTimeout = 100 * time.Millisecond
+		api.replicas = 2
+		api.answer = func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }
+		var caches []string
+		for i := range 100 {
+			caches = append(caches, fmt.Sprintf("registry-%d", i))
+		}
+		found, err := shoots.Replicas(ctx, shoottest.Namespace, caches)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(HaveLen(100))
+		for _, replicas := range found {
+			Expect(replicas.Running).To(HaveLen(2))
+			Expect(replicas.Running).To(HaveEach(HaveField("Report", BeNil())))
+		}
+		Expect(len(api.asked)).To(And(BeNumerically(">", 0), BeNumerically("<=", maxConcurrentReports)))
+	}, SpecTimeout(time.Minute))
+
+	DescribeTable("say nothing with answers that are none", func(ctx SpecContext, answer http.HandlerFunc) {
+		api.answer = answer
+		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found[cache].Running).To(ConsistOf(Replica{Name: cache + "-0"}))
+	},
+		Entry("an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }),
+		Entry("no report", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }),
+		Entry("far too much", func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(credentials.Report{Message: strings.Repeat("x", 1<<20)})
+		}),
+	)
+
+	It("say in a status what fits into one", func(ctx SpecContext) {
+		api.answer = func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(credentials.Report{State: credentials.StateRejected, Message: strings.Repeat("line\n", 2000)})
+		}
+		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
+		Expect(err).NotTo(HaveOccurred())
+		message := found[cache].Running[0].Report.Message
+		Expect(len(message)).To(BeNumerically("<=", 256))
+		Expect(message).To(And(HavePrefix("line line"), Not(ContainSubstring("\n"))))
+	})
+})
+
+// fakeAPI is the API server of a Shoot in which every StatefulSet has the same number of replicas, and all run.
+type fakeAPI struct {
+	replicas int32
+	answer   http.HandlerFunc
+
+	mu sync.Mutex
+	// asked are the pods that were asked, and others the requests for anything but one object.
+	asked, others []string
+}
+
+// ServeHTTP serves objects, and forwards to pods.
+func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	const statefulSets, pods = "/apis/apps/v1/namespaces/kube-system/statefulsets/", "/api/v1/namespaces/kube-system/pods/"
+	path := request.URL.Path
+	switch name := path[strings.LastIndex(path, "/")+1:]; {
+	case strings.Contains(path, "/proxy/"):
+		f.mu.Lock()
+		f.asked = append(f.asked, strings.Split(path, ":")[1])
+		f.mu.Unlock()
+		f.answer(w, request)
+	case strings.HasPrefix(path, statefulSets):
+		reply(w, &appsv1.StatefulSet{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name},
+			Spec:       appsv1.StatefulSetSpec{Replicas: &f.replicas},
+		})
+	case strings.HasPrefix(path, pods):
+		reply(w, &corev1.Pod{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+		})
+	default:
+		f.mu.Lock()
+		f.others = append(f.others, path)
+		f.mu.Unlock()
+		http.NotFound(w, request)
+	}
+}
+
+func reply(w http.ResponseWriter, object any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(object)
+}

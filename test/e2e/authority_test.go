@@ -1,0 +1,201 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/landscape/evidence"
+	"github.com/larder-project/larder/test/landscape/garden"
+	"github.com/larder-project/larder/test/landscape/upstream"
+)
+
+const (
+	// authorityTimeout has time for the old CA, which stays in the bundle for minutes after the caches have changed.
+	authorityTimeout = 15 * time.Minute
+	// securePullsPerSecond is how fast images are pulled with TLS, each by a connection of its own.
+	securePullsPerSecond = 5
+)
+
+var _ = Describe("Rotating CAs", func() {
+	It("fails no pull", Label("rotation-ca"), func(ctx context.Context) {
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		image := newImage(ctx, garden.PrivateHost)
+		pull(ctx, image)
+		DeferCleanup(func(ctx context.Context) {
+			patchShootStatus(ctx, func(status *gardencorev1beta1.ShootStatus) { status.Credentials = nil })
+		})
+		before, first := cachePod(ctx), nodeBundle()
+		Expect(first).To(HaveLen(1))
+		load := startNodePulls(ctx, image)
+
+		By("preparing: the node learns the new CA, and the cache keeps its certificate")
+		rotateAuthorities(ctx, gardencorev1beta1.RotationPreparing)
+		both := nodeBundle()
+		Expect(both).To(HaveLen(2))
+		Expect(both).To(ContainElement(first[0]))
+		Expect(serves(ctx, first)).To(Succeed())
+
+		By("prepared: the cache gets a certificate of the new CA, and the node keeps both")
+		rotateAuthorities(ctx, gardencorev1beta1.RotationPrepared)
+		Expect(nodeBundle()).To(Equal(both))
+		second := both[:1]
+		if second[0].Equal(first[0]) {
+			second = both[1:]
+		}
+		Eventually(ctx, func() error { return serves(ctx, second) }).WithTimeout(4 * time.Minute).Should(Succeed())
+
+		By("completing: the old CA leaves the bundle with the first reconciliation after the cache has had its time")
+		rotateAuthorities(ctx, gardencorev1beta1.RotationCompleting)
+		Eventually(ctx, func(g Gomega) {
+			rotateAuthorities(ctx, gardencorev1beta1.RotationCompleted)
+			g.Expect(nodeBundle()).To(Equal(second))
+		}).WithTimeout(8 * time.Minute).WithPolling(20 * time.Second).Should(Succeed())
+		Expect(serves(ctx, second)).To(Succeed())
+		pull(ctx, newImage(ctx, garden.PrivateHost))
+
+		result, after := load.stop(), cachePod(ctx)
+		AddReportEntry("CA rotation", fmt.Sprintf("%d pulls in %s, %d failed; restarts: %d",
+			result.pulls, result.duration.Round(time.Second), len(result.failures), after.Status.ContainerStatuses[0].RestartCount))
+		Expect(result.failures).To(BeEmpty())
+		Expect(result.pulls).To(BeNumerically(">", 0))
+		Expect(after.UID).To(Equal(before.UID))
+		Expect(after.Status.ContainerStatuses[0].RestartCount).To(BeZero())
+	}, SpecTimeout(authorityTimeout))
+})
+
+// rotateAuthorities brings the rotation of the Shoot's CAs into a phase, as gardenlet does, and has the Shoot reconciled.
+func rotateAuthorities(ctx context.Context, phase gardencorev1beta1.CredentialsRotationPhase) {
+	GinkgoHelper()
+	patchShootStatus(ctx, func(status *gardencorev1beta1.ShootStatus) {
+		now := new(metav1.Now())
+		if status.Credentials == nil {
+			status.Credentials = &gardencorev1beta1.ShootCredentials{Rotation: &gardencorev1beta1.ShootCredentialsRotation{
+				CertificateAuthorities: &gardencorev1beta1.CARotation{LastInitiationTime: now},
+			}}
+		}
+		rotation := status.Credentials.Rotation.CertificateAuthorities
+		rotation.Phase = phase
+		switch phase {
+		case gardencorev1beta1.RotationPrepared:
+			rotation.LastInitiationFinishedTime = now
+		case gardencorev1beta1.RotationCompleted:
+			rotation.LastInitiationFinishedTime, rotation.LastCompletionTime = nil, now
+		}
+	})
+	shoot := getShoot(ctx)
+	patch := client.MergeFrom(shoot.DeepCopy())
+	metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
+	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
+	Expect(garden.WaitForShoot(ctx, c, shootKey)).To(Succeed())
+}
+
+func patchShootStatus(ctx context.Context, change func(*gardencorev1beta1.ShootStatus)) {
+	GinkgoHelper()
+	shoot := getShoot(ctx)
+	patch := client.MergeFrom(shoot.DeepCopy())
+	change(&shoot.Status)
+	Expect(c.Status().Patch(ctx, shoot, patch)).To(Succeed())
+}
+
+// nodeBundleFile is the file on the node with the CAs of the caches.
+func nodeBundleFile() string {
+	return filepath.Join(filepath.Dir(filepath.Dir(evidence.HostsFile(here, garden.PrivateHost))), "ca-bundle.pem")
+}
+
+// nodeBundle returns the CAs that the node trusts the caches with.
+func nodeBundle() []*x509.Certificate {
+	GinkgoHelper()
+	content, err := os.ReadFile(nodeBundleFile())
+	Expect(err).NotTo(HaveOccurred())
+	var authorities []*x509.Certificate
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		authority, err := x509.ParseCertificate(block.Bytes)
+		Expect(err).NotTo(HaveOccurred())
+		authorities = append(authorities, authority)
+	}
+	return authorities
+}
+
+// serves returns an error unless the cache serves a certificate that is signed by one of the CAs.
+func serves(ctx context.Context, authorities []*x509.Certificate) error {
+	endpoint, err := url.Parse(providerStatus(ctx).Endpoint)
+	if err != nil {
+		return err
+	}
+	dial, err := evidence.Dialer(here)
+	if err != nil {
+		return err
+	}
+	connection, err := dial(ctx, "tcp", endpoint.Host)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	roots := x509.NewCertPool()
+	for _, authority := range authorities {
+		roots.AddCert(authority)
+	}
+	host, _, err := net.SplitHostPort(endpoint.Host)
+	if err != nil {
+		return err
+	}
+	return tls.Client(connection, &tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12}).HandshakeContext(ctx)
+}
+
+// startNodePulls pulls an image from its cache again and again as the node would: it trusts what the node trusts at that
+// time, and makes a connection for each pull.
+func startNodePulls(ctx context.Context, image string) *load {
+	GinkgoHelper()
+	endpoint, err := url.Parse(providerStatus(ctx).Endpoint)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(endpoint.Scheme).To(Equal("https"))
+	dial, err := evidence.Dialer(here)
+	Expect(err).NotTo(HaveOccurred())
+	reference := endpoint.Host + "/" + strings.TrimPrefix(image, garden.PrivateHost+"/")
+
+	l := &load{begun: time.Now()}
+	ctx, l.cancel = context.WithCancel(ctx)
+	DeferCleanup(l.cancel)
+	l.running.Go(func() {
+		ticker := time.NewTicker(time.Second / securePullsPerSecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			authority, err := os.ReadFile(nodeBundleFile())
+			if err != nil {
+				l.fail(err)
+				continue
+			}
+			l.running.Go(func() {
+				l.pull(context.WithoutCancel(ctx), upstream.Client{CA: authority, Dial: dial}, reference)
+			})
+		}
+	})
+	return l
+}
