@@ -8,8 +8,10 @@
 # BASE is what the images stand on. The programs are static and need nothing from it but the CA certificates in
 # /etc/ssl/certs, which the cache server trusts upstream registries by: a base with an organisation's own CAs is the way
 # to make those known. With BASE=scratch there are none; then mount a bundle and name it in SSL_CERT_FILE.
-ARG GO_IMAGE=golang:1.26
-ARG BASE=gcr.io/distroless/static-debian12:nonroot
+#
+# Both images are pinned by the digest of their index, which has all architectures; the tag says what it is.
+ARG GO_IMAGE=golang:1.26.8@sha256:0f063af2d465d8dcae54cce04278ada488b96f77b42449c8d071e47d016cc65a
+ARG BASE=gcr.io/distroless/static-debian12:nonroot@sha256:d093aa3e30dbadd3efe1310db061a14da60299baff8450a17fe0ccc514a16639
 
 FROM --platform=${BUILDPLATFORM} ${GO_IMAGE} AS build
 WORKDIR /src

@@ -93,7 +93,10 @@ var cases = map[string]chartCase{
 	"admission-application": {applicationChart, "extension-extension-registry-cache", operatorValues()},
 	"admission-runtime":     {runtimeChart, "garden", operatorValues()},
 	"admission-one-cluster": {admissionChart, "garden", nil},
+	"admission-client-ca":   {runtimeChart, "garden", values{"webhookConfig": values{"clientCA": exampleCA, "fromWorld": true}}},
 }
+
+const exampleCA = "-----BEGIN CERTIFICATE-----\nexample\n-----END CERTIFICATE-----\n"
 
 var _ = Describe("charts", func() {
 	for _, name := range slices.Sorted(maps.Keys(cases)) {
@@ -175,6 +178,41 @@ var _ = Describe("charts", func() {
 		Entry("by a host of one's own", values{"url": "webhook.example.com"}, "webhook.example.com"),
 	)
 
+	DescribeTable("keeps Go's runtime below the memory limit",
+		func(chart string, resources values, expectedLimit, expected string) {
+			container := typed[appsv1.Deployment](render(chart, "garden", values{"resources": resources}), "Deployment")[0].Spec.Template.Spec.Containers[0]
+			Expect(container.Resources.Limits.Memory().String()).To(Equal(expectedLimit))
+			limit := slices.IndexFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == "GOMEMLIMIT" })
+			if expected == "" {
+				Expect(limit).To(Equal(-1))
+			} else {
+				Expect(container.Env[limit].Value).To(Equal(expected))
+			}
+		},
+		Entry("admission component", runtimeChart, values{}, "256Mi", "230MiB"),
+		Entry("controller", extensionChart, values{}, "1Gi", "921MiB"),
+		Entry("another limit", runtimeChart, values{"limits": values{"memory": "2Gi"}}, "2Gi", "1843MiB"),
+		Entry("no limit", runtimeChart, values{"limits": nil}, "0", ""),
+		Entry("no resources", extensionChart, nil, "0", ""),
+	)
+
+	It("lets only the virtual garden's API servers reach the webhooks, unless it is told otherwise", func() {
+		annotations := func(chart string, others values) map[string]string {
+			return typed[corev1.Service](render(chart, "garden", others), "Service")[0].Annotations
+		}
+		const world = "networking.resources.gardener.cloud/from-world-to-ports"
+		Expect(annotations(runtimeChart, operatorValues())).To(And(
+			HaveKey("networking.resources.gardener.cloud/from-all-webhook-targets-allowed-ports"), Not(HaveKey(world))))
+		Expect(annotations(runtimeChart, values{"webhookConfig": values{"fromWorld": true}})).To(HaveKey(world))
+		Expect(annotations(admissionChart, nil)).To(HaveKey(world), "no selector describes the API server of the cluster")
+	})
+
+	It("gives the admission component the CA of its clients", func() {
+		test := cases["admission-client-ca"]
+		configMaps := typed[corev1.ConfigMap](render(test.chart, test.namespace, test.values), "ConfigMap")
+		Expect(configMaps).To(ConsistOf(HaveField("Data", HaveKeyWithValue("ca.crt", exampleCA))))
+	})
+
 	It("gives the controller files that it can read", func() {
 		dir := GinkgoT().TempDir()
 		read := 0
@@ -242,6 +280,7 @@ var _ = Describe("charts", func() {
 		Entry("an image vector in a string", extensionChart, values{"imageVectorOverwrite": "images: []"}, "imageVectorOverwrite"),
 		Entry("a webhook mode that does not exist", extensionChart, values{"webhookConfig": values{"mode": "URL"}}, "mode"),
 		Entry("mode url without a URL", extensionChart, values{"webhookConfig": values{"mode": "url"}}, "webhookConfig.url"),
+		Entry("a memory limit in bytes", runtimeChart, values{"resources": values{"limits": values{"memory": "256000000"}}}, "memory"),
 		Entry("a log level that does not exist", runtimeChart, values{"logLevel": "warn"}, "logLevel"),
 		Entry("nobody to give rights to", applicationChart,
 			values{"gardener": values{"virtualCluster": values{"serviceAccount": values{"name": ""}}}}, "serviceAccount.name"),

@@ -5,7 +5,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # Checks that modules are tidy, that generated files say what their sources
-# say, and that the linters are content. It compares with the tree as it was
+# say, that base images are pinned, that the linters are content, and that no
+# code with a known vulnerability is called. It compares with the tree as it was
 # found, so that it can also be run on changes that are not committed yet.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,6 +26,12 @@ if ! changes=$(diff <(echo "$before") <(echo "$after")); then
   exit 1
 fi
 
+echo "==> Base images"
+if unpinned=$(grep -E '^(ARG (GO_IMAGE|BASE)=|FROM [^$]*/)' Dockerfile | grep -vE '@sha256:[0-9a-f]{64}$'); then
+  echo "The Dockerfile must name base images by tag and digest: $unpinned" >&2
+  exit 1
+fi
+
 echo "==> Charts"
 for chart in charts/gardener-*/ charts/gardener-*/charts/*/; do
   go tool -modfile=hack/tools/go.mod helm lint --quiet "$chart"
@@ -32,3 +39,11 @@ done
 
 echo "==> Lint"
 go tool -modfile=hack/tools/lint/go.mod golangci-lint run
+
+echo "==> Known vulnerabilities"
+database=${GOVULNDB:-https://vuln.go.dev}
+if curl --fail --silent --location --max-time 5 --output /dev/null "$database/index/db.json"; then
+  go tool -modfile=hack/tools/vuln/go.mod govulncheck ./...
+else
+  echo "Skipped, as the database $database can't be read within 5 s"
+fi

@@ -18,3 +18,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "registry-cache.healthPort" -}}
 {{ index .Values.usablePorts 2 }}
 {{- end }}
+
+{{- /* 90 % of the memory limit, for Go's runtime: the rest is for what it does not count. */}}
+{{- define "registry-cache.goMemLimit" -}}
+{{- with dig "limits" "memory" "" (.Values.resources | default dict) }}
+{{- $mebibytes := mul (regexFind "^[0-9]+" . | int) (hasSuffix "Gi" . | ternary 1024 1) }}
+{{- div (mul $mebibytes 9) 10 }}MiB
+{{- end }}
+{{- end }}

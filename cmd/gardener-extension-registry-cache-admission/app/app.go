@@ -66,37 +66,39 @@ func run(ctx context.Context, options *options) error {
 	managerOptions.Scheme = scheme
 	managerOptions.Client = clientOptions()
 	managerOptions.LeaderElectionConfig = source
+	managerOptions.WebhookServer = options.webhookServer()
 	log.SetLogger(managerOptions.Logger)
 	log.Log.Info("Starting", "name", Name, "version", version.Get().GitVersion)
 
 	mgr, err := manager.New(garden, managerOptions)
 	if err != nil {
-		return fmt.Errorf("could not create the manager: %w", err)
+		return fmt.Errorf("creating the manager: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("could not add the health check: %w", err)
+		return fmt.Errorf("adding the health check: %w", err)
 	}
 	if err := mgr.AddReadyzCheck("webhook-server", mgr.GetWebhookServer().StartedChecker()); err != nil {
-		return fmt.Errorf("could not add the readiness check: %w", err)
+		return fmt.Errorf("adding the readiness check: %w", err)
 	}
 
 	var sourceCluster cluster.Cluster
 	if source != nil {
 		if sourceCluster, err = cluster.New(source, func(o *cluster.Options) { o.Client = clientOptions() }); err != nil {
-			return fmt.Errorf("could not create a client for the source cluster: %w", err)
+			return fmt.Errorf("creating a client for the source cluster: %w", err)
 		}
 		if err := mgr.Add(sourceCluster); err != nil {
-			return fmt.Errorf("could not add the source cluster: %w", err)
+			return fmt.Errorf("adding the source cluster: %w", err)
 		}
 	}
 	served := webhooks.Webhooks{
-		Component: componentName, Config: options.webhook.Completed(), SourceCluster: sourceCluster, Adjust: adjust,
+		Component: componentName, Config: options.webhook.Completed(), SourceCluster: sourceCluster,
+		Adjust: adjust, Protect: options.clients.protect,
 	}
 	if err := served.AddToManager(ctx, mgr); err != nil {
-		return fmt.Errorf("could not add the webhooks: %w", err)
+		return fmt.Errorf("adding the webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
-		return fmt.Errorf("could not run the manager: %w", err)
+		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil
 }
@@ -111,7 +113,7 @@ func adjust(webhook *admissionregistrationv1.ValidatingWebhook) {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("could not register the types of Kubernetes: %w", err)
+		return nil, fmt.Errorf("registering the types of Kubernetes: %w", err)
 	}
 	gardencoreinstall.Install(scheme)
 	return scheme, nil

@@ -5,6 +5,7 @@
 package app
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/larder-project/larder/pkg/admission/secret"
 	"github.com/larder-project/larder/pkg/admission/shoot"
@@ -22,11 +24,12 @@ import (
 // componentName is Name as the extension library wants it, without the prefix that it adds.
 const componentName = "registry-cache-admission"
 
-// options are the flags, as the Gardener extension library gives them to every admission component.
+// options are the flags: those that the Gardener extension library gives to every admission component, and one of our own.
 type options struct {
 	rest    *extensionscmdcontroller.RESTOptions
 	manager *extensionscmdcontroller.ManagerOptions
 	webhook *webhookcmd.AddToManagerOptions
+	clients *clientAuthentication
 	// inCluster returns how to reach the cluster that the program runs in.
 	inCluster func() (*rest.Config, error)
 }
@@ -48,12 +51,13 @@ func newOptions() *options {
 			&webhookcmd.ServerOptions{ServicePort: 443, Namespace: os.Getenv("WEBHOOK_CONFIG_NAMESPACE")},
 			webhookcmd.NewSwitchOptions(webhookcmd.Switch(shoot.Name, shoot.New), webhookcmd.Switch(secret.Name, secret.New)),
 		),
+		clients:   &clientAuthentication{},
 		inCluster: rest.InClusterConfig,
 	}
 }
 
 func (o *options) aggregated() extensionscmdcontroller.Option {
-	return new(extensionscmdcontroller.NewOptionAggregator(o.rest, o.manager, o.webhook))
+	return new(extensionscmdcontroller.NewOptionAggregator(o.rest, o.manager, o.webhook, o.clients))
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -69,6 +73,17 @@ func (o *options) complete() error {
 	return o.aggregated().Complete()
 }
 
+// webhookServer returns the library's webhook server, but for the authentication of its clients.
+func (o *options) webhookServer() *webhook.DefaultServer {
+	config := o.manager.Completed()
+	return &webhook.DefaultServer{Options: webhook.Options{
+		Host:    config.WebhookServerHost,
+		Port:    config.WebhookServerPort,
+		CertDir: config.WebhookCertDir,
+		TLSOpts: []func(*tls.Config){o.clients.configure},
+	}}
+}
+
 // clusters returns how to reach the garden cluster, which holds the Shoots, the
 // Secrets and the webhook configuration, and the source cluster, which this
 // program runs in and keeps its certificates and lease in. The latter is nil if
@@ -77,7 +92,7 @@ func (o *options) clusters() (garden, source *rest.Config, err error) {
 	garden = o.rest.Completed().Config
 	source, err = o.inCluster()
 	if err != nil && !errors.Is(err, rest.ErrNotInCluster) {
-		return nil, nil, fmt.Errorf("could not learn about the cluster that this runs in: %w", err)
+		return nil, nil, fmt.Errorf("detecting the cluster that this runs in: %w", err)
 	}
 	if source != nil && source.Host == garden.Host {
 		source = nil

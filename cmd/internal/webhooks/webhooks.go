@@ -14,6 +14,7 @@ package webhooks
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,8 @@ type Webhooks struct {
 	SourceCluster cluster.Cluster
 	// Adjust is given each validating webhook before it is registered, if it is not nil.
 	Adjust func(*admissionregistrationv1.ValidatingWebhook)
+	// Protect wraps the handler of each webhook, if it is not nil.
+	Protect func(http.Handler) http.Handler
 }
 
 // AddToManager adds the webhooks to a manager.
@@ -55,7 +58,11 @@ func (w Webhooks) AddToManager(ctx context.Context, mgr manager.Manager) error {
 		return fmt.Errorf("the webhook server is a %T", mgr.GetWebhookServer())
 	}
 	for _, webhook := range webhooks {
-		server.Register("/"+strings.TrimPrefix(webhook.Path, "/"), webhook.Webhook)
+		var handler http.Handler = webhook.Webhook
+		if w.Protect != nil {
+			handler = w.Protect(handler)
+		}
+		server.Register("/"+strings.TrimPrefix(webhook.Path, "/"), handler)
 	}
 	configs, err := w.registration(mgr, webhooks, server.Options.Port)
 	if err != nil {

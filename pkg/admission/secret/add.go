@@ -27,7 +27,7 @@ const (
 	path = "/webhooks/protect-secret"
 
 	// maxConcurrentReviews bounds the memory for pages of Shoots.
-	maxConcurrentReviews = 4
+	maxConcurrentReviews = 2
 )
 
 // New returns the webhook for Secrets. What the library registers for it is not
@@ -35,11 +35,11 @@ const (
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	registryCodec, err := codec.New()
 	if err != nil {
-		return nil, fmt.Errorf("could not create a codec: %w", err)
+		return nil, fmt.Errorf("creating a codec: %w", err)
 	}
 	mirrorCodec, err := mirrorcodec.New()
 	if err != nil {
-		return nil, fmt.Errorf("could not create a codec: %w", err)
+		return nil, fmt.Errorf("creating a codec: %w", err)
 	}
 	handler := &Handler{
 		Reader:     mgr.GetAPIReader(),

@@ -19,8 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// pageSize is how many Shoots are read at a time. A Shoot has some 10 KiB.
-const pageSize = 100
+// pageSize is how many Shoots are read at a time. A Shoot has some 10 KiB, but
+// its owner can make it a MiB and more.
+const pageSize = 20
 
 // Handler answers the reviews of Secrets that are about to be deleted.
 type Handler struct {
@@ -46,7 +47,7 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	uses := &uses{secret: name}
 	for _, extension := range h.Extensions {
 		if err := h.collect(ctx, request.Namespace, extension, uses); err != nil {
-			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("could not find out whether Shoots use the Secret: %w", err))
+			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("finding the Shoots that use the Secret: %w", err))
 		}
 	}
 	if uses.empty() {
@@ -61,7 +62,7 @@ func nameOf(request admission.Request) (string, error) {
 	secret := &metav1.PartialObjectMetadata{}
 	if err := json.Unmarshal(request.OldObject.Raw, secret); err != nil {
 		// The error could quote the object.
-		return "", errors.New("could not decode the Secret")
+		return "", errors.New("the Secret to be deleted can't be decoded")
 	}
 	if secret.Name == "" {
 		return "", errors.New("the Secret to be deleted has no name")
@@ -82,9 +83,12 @@ func (h *Handler) collect(ctx context.Context, namespace string, extension Exten
 		if err := h.Reader.List(ctx, shoots,
 			client.InNamespace(namespace), client.MatchingLabels{extension.Label: "true"}, client.Limit(pageSize), client.Continue(next),
 		); err != nil {
-			return fmt.Errorf("could not list Shoots in namespace %s: %w", namespace, err)
+			return fmt.Errorf("listing Shoots in namespace %s: %w", namespace, err)
 		}
 		for i := range shoots.Items {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("looking for uses in namespace %s: %w", namespace, err)
+			}
 			uses.add(&shoots.Items[i], extension)
 		}
 		if next = shoots.Continue; next == "" {

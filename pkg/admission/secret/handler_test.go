@@ -177,6 +177,44 @@ var _ = Describe("Handler", func() {
 		))
 	})
 
+	It("can be read, however many entries and caches of a Shoot refer to the Secret", func() {
+		changes := []change{config(strings.TrimSuffix(strings.Repeat(robot+",", 200), ","))}
+		for range 5000 {
+			changes = append(changes, resource("robot", "robot-v1"))
+		}
+		shoots.add(newShoot("example", changes...))
+		Expect(remove().Result.Message).To(And(
+			ContainSubstring("spec.resources[4], and 4995 more, used in "),
+			ContainSubstring("caches[4].secretReferenceName, and 195 more)"),
+			WithTransform(func(s string) int { return len(s) }, BeNumerically("<", 4096)),
+		))
+	})
+
+	DescribeTable("can be read, whatever a configuration holds that can't be decoded",
+		func(raw string) {
+			shoots.add(newShoot("example", rawConfig(raw), resource("robot", "robot-v1")))
+			Expect(remove().Result.Message).To(And(
+				ContainSubstring("which can't be decoded and may refer to it: "),
+				WithTransform(func(s string) int { return len(s) }, BeNumerically("<", 4096)),
+			))
+		},
+		Entry("a hostile size", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"quay.io","volume":{"size":1e999999999}}]}`),
+		Entry("a long text", `{"x":"`+strings.Repeat("x", 200_000)+`"}`),
+		Entry("a longer text", `{"x":"`+strings.Repeat("x", 300_000)+`"}`),
+	)
+
+	It("does not look through Shoots for longer than the API server waits", func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		for i := range 3 {
+			shoots.add(newShoot(fmt.Sprintf("s%d", i), config(robot), resource("robot", "robot-v1")))
+		}
+		shoots.size, shoots.onRead = 1, cancel
+		response := handler.Handle(ctx, deletion("robot-v1"))
+		Expect(response.Allowed).To(BeFalse())
+		Expect(response.Result.Message).To(ContainSubstring("context canceled"))
+		Expect(shoots.reads).To(Equal(1))
+	})
+
 	It("asks for Shoots with the extension, in the namespace of the Secret, and for a consistent answer", func() {
 		remove()
 		Expect(shoots.options.Namespace).To(Equal(namespace))
@@ -242,6 +280,7 @@ type pages struct {
 	size    int
 	err     error
 	reads   int
+	onRead  func()
 	options client.ListOptions
 }
 
@@ -249,6 +288,9 @@ func (p *pages) add(shoot *gardencorev1beta1.Shoot) { p.shoots = append(p.shoots
 
 func (p *pages) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
 	p.reads++
+	if p.onRead != nil {
+		p.onRead()
+	}
 	p.options = client.ListOptions{}
 	p.options.ApplyOptions(options)
 	if p.err != nil {

@@ -22,6 +22,7 @@ import (
 
 const (
 	// maxShoots and maxFields are how many a message names, so that it can be read.
+	// Fields are counted twice: those in spec.resources, and those of the configuration.
 	maxShoots = 20
 	maxFields = 5
 )
@@ -111,7 +112,7 @@ func (u *uses) add(shoot *gardencorev1beta1.Shoot, extension Extension) {
 	}
 	u.count++
 	if u.count <= maxShoots {
-		u.shoots = append(u.shoots, fmt.Sprintf("Shoot %s (%s, used in %s)", shoot.Name, strings.Join(paths, ", "), andMore(fields[:min(len(fields), maxFields)], ", ", len(fields))))
+		u.shoots = append(u.shoots, fmt.Sprintf("Shoot %s (%s, used in %s)", shoot.Name, andMore(paths[:min(len(paths), maxFields)], ", ", len(paths)), andMore(fields[:min(len(fields), maxFields)], ", ", len(fields))))
 	}
 }
 

@@ -30,13 +30,9 @@ const (
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	codec, err := codec.New()
 	if err != nil {
-		return nil, fmt.Errorf("could not create a codec: %w", err)
+		return nil, fmt.Errorf("creating a codec: %w", err)
 	}
-	handler := &Handler{
-		Decoder: admission.NewDecoder(mgr.GetScheme()),
-		Codec:   codec,
-		Reader:  mgr.GetAPIReader(),
-	}
+	handler := NewHandler(admission.NewDecoder(mgr.GetScheme()), codec, mgr.GetAPIReader())
 	return &extensionswebhook.Webhook{
 		Name:   Name,
 		Action: extensionswebhook.ActionValidating,

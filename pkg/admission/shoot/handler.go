@@ -10,10 +10,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/gardener/gardener/pkg/apis/core"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,25 +26,50 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-// maxConcurrentReads is how many Secrets are read at the same time for one review.
-const maxConcurrentReads = 10
+const (
+	// maxConcurrentReviews bounds the memory for Shoots, of which one may have megabytes.
+	maxConcurrentReviews = 8
+	// maxConcurrentReads is how many Secrets are read at the same time for all
+	// reviews. It bounds the memory for Secrets: one may have a MiB, and is
+	// forgotten as soon as it is validated.
+	maxConcurrentReads = 10
+	// maxErrors is how many errors are reported, so that they can be read.
+	maxErrors = 20
+	// maxErrorLength is the length of what an error shows of a value or a field.
+	maxErrorLength = 512
+)
 
 // Handler answers the reviews of created and updated Shoots.
 type Handler struct {
-	// Decoder decodes Shoots.
-	Decoder admission.Decoder
-	// Codec decodes the configuration of the extension.
-	Codec *codec.Codec
-	// Reader reads the referenced Secrets. It must not be a cache: owners
-	// create a Secret and refer to it in the same breath, and the component
-	// shall not hold all Secrets of a garden.
-	Reader client.Reader
+	decoder        admission.Decoder
+	codec          *codec.Codec
+	reader         client.Reader
+	reviews, reads *semaphore.Weighted
+}
+
+// NewHandler returns a handler that decodes Shoots and their configuration of
+// the extension, and reads the referenced Secrets. The reader must not be a
+// cache: owners create a Secret and refer to it in the same breath, and the
+// component shall not hold all Secrets of a garden.
+func NewHandler(decoder admission.Decoder, codec *codec.Codec, reader client.Reader) *Handler {
+	return &Handler{
+		decoder: decoder,
+		codec:   codec,
+		reader:  reader,
+		reviews: semaphore.NewWeighted(maxConcurrentReviews),
+		reads:   semaphore.NewWeighted(maxConcurrentReads),
+	}
 }
 
 var _ admission.Handler = &Handler{}
 
 // Handle reads what the Shoot refers to, decides, and answers with all errors at once.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
+	if err := h.reviews.Acquire(ctx, 1); err != nil {
+		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("waiting for other reviews: %w", err))
+	}
+	defer h.reviews.Release(1)
+
 	shoot, oldShoot, err := h.decode(request)
 	if err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
@@ -52,66 +79,103 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 		return admission.Allowed("")
 	}
 
-	review := newReview(shoot, oldShoot, h.Codec)
-	secrets, err := h.readSecrets(ctx, shoot.Namespace, review.secretNames())
+	if err := ctx.Err(); err != nil {
+		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("decoding the Shoot: %w", err))
+	}
+
+	review := newReview(shoot, oldShoot, h.codec)
+	if errs := review.validateCount(); len(errs) > 0 {
+		return refuse(shoot.Name, errs)
+	}
+	secrets, err := h.validateSecrets(ctx, shoot.Namespace, review.secretNames())
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
 	if errs := review.validate(secrets); len(errs) > 0 {
 		return refuse(shoot.Name, errs)
 	}
-	return admission.Allowed("").WithWarnings(review.warnings(secrets)...)
+	return admission.Allowed("").WithWarnings(review.warnings()...)
 }
 
 // decode returns the Shoot, and what it was before if it is updated.
 func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencorev1beta1.Shoot, err error) {
 	shoot = &gardencorev1beta1.Shoot{}
-	if err := h.Decoder.Decode(request, shoot); err != nil {
-		return nil, nil, fmt.Errorf("could not decode the Shoot: %w", err)
+	if err := h.decoder.Decode(request, shoot); err != nil {
+		return nil, nil, fmt.Errorf("decoding the Shoot: %s", shorten(err.Error()))
 	}
 	if request.Operation != admissionv1.Update {
 		return shoot, nil, nil
 	}
 	oldShoot = &gardencorev1beta1.Shoot{}
-	if err := h.Decoder.DecodeRaw(request.OldObject, oldShoot); err != nil {
-		return nil, nil, fmt.Errorf("could not decode the old Shoot: %w", err)
+	if err := h.decoder.DecodeRaw(request.OldObject, oldShoot); err != nil {
+		return nil, nil, fmt.Errorf("decoding the old Shoot: %s", shorten(err.Error()))
 	}
 	return shoot, oldShoot, nil
 }
 
-// readSecrets reads Secrets, each once. The ones that do not exist are missing in the result.
-func (h *Handler) readSecrets(ctx context.Context, namespace string, names []string) (map[string]*corev1.Secret, error) {
+// validateSecrets reads Secrets, each once, and returns what is wrong with them, by name.
+func (h *Handler) validateSecrets(ctx context.Context, namespace string, names []string) (map[string]field.ErrorList, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
-	found := make([]*corev1.Secret, len(names))
+	problems := make([]field.ErrorList, len(names))
 	for i, name := range names {
-		group.Go(func() error {
-			secret := &corev1.Secret{}
-			if err := h.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, secret); err != nil {
-				if apierrors.IsNotFound(err) {
-					return nil
-				}
-				return fmt.Errorf("could not read Secret %s/%s: %w", namespace, name, err)
-			}
-			found[i] = secret
-			return nil
+		group.Go(func() (err error) {
+			problems[i], err = h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name})
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 
-	secrets := make(map[string]*corev1.Secret, len(names))
+	byName := make(map[string]field.ErrorList, len(names))
 	for i, name := range names {
-		if found[i] != nil {
-			secrets[name] = found[i]
-		}
+		byName[name] = problems[i]
 	}
-	return secrets, nil
+	return byName, nil
+}
+
+func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey) (field.ErrorList, error) {
+	if err := h.reads.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("waiting for other reviews: %w", err)
+	}
+	defer h.reads.Release(1)
+
+	secret := &corev1.Secret{}
+	if err := h.reader.Get(ctx, key, secret); apierrors.IsNotFound(err) {
+		return validateSecret(nil, key), nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
+	}
+	return validateSecret(secret, key), nil
 }
 
 // refuse answers like an API server: clients get each error with its field.
 func refuse(name string, errs field.ErrorList) admission.Response {
-	status := apierrors.NewInvalid(core.Kind("Shoot"), name, errs).Status()
+	status := apierrors.NewInvalid(core.Kind("Shoot"), name, limit(errs)).Status()
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: &status}}
+}
+
+// limit keeps the first errors, shortens what they show, and says how many are left out.
+func limit(errs field.ErrorList) field.ErrorList {
+	limited := make(field.ErrorList, 0, maxErrors+1)
+	for _, err := range errs[:min(len(errs), maxErrors)] {
+		short := *err
+		short.Field, short.Detail = shorten(err.Field), shorten(err.Detail)
+		if value, ok := err.BadValue.(string); ok {
+			short.BadValue = shorten(value)
+		}
+		limited = append(limited, &short)
+	}
+	if more := len(errs) - len(limited); more > 0 {
+		limited = append(limited, field.Invalid(field.NewPath("spec"), field.OmitValueType{}, fmt.Sprintf("and %d more errors", more)))
+	}
+	return limited
+}
+
+func shorten(text string) string {
+	if len(text) <= maxErrorLength {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxErrorLength], "") + "…"
 }

@@ -40,9 +40,10 @@ const (
 
 var _ = Describe("Handler", func() {
 	var (
-		handler *shoot.Handler
-		reads   map[string]int
-		readErr error
+		handler    *shoot.Handler
+		reads      map[string]int
+		readErr    error
+		beforeRead func()
 	)
 
 	BeforeEach(func() {
@@ -52,7 +53,7 @@ var _ = Describe("Handler", func() {
 		shootCodec, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
 
-		reads, readErr = map[string]int{}, nil
+		reads, readErr, beforeRead = map[string]int{}, nil, nil
 		var lock sync.Mutex
 		reader := fake.NewClientBuilder().WithScheme(scheme).WithObjects(
 			newSecret("v1"),
@@ -60,11 +61,17 @@ var _ = Describe("Handler", func() {
 			newSecret("mutable", func(s *corev1.Secret) { s.Immutable = nil }),
 			newSecret("empty", func(s *corev1.Secret) { s.Data = nil }),
 			newSecret("bad", func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") }),
+			newSecret("basic-auth", func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }),
+			newSecret("line-end", func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }),
+			newSecret("foreign", func(s *corev1.Secret) { s.Data["api-token"] = nil }),
 			newSecret("deleted", func(s *corev1.Secret) {
 				s.DeletionTimestamp, s.Finalizers = ptr.To(metav1.Now()), []string{"gardener.cloud/reference-protection"}
 			}),
 		).WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+				if beforeRead != nil {
+					beforeRead()
+				}
 				lock.Lock()
 				defer lock.Unlock()
 				reads[key.Name]++
@@ -74,7 +81,7 @@ var _ = Describe("Handler", func() {
 				return c.Get(ctx, key, object, options...)
 			},
 		}).Build()
-		handler = &shoot.Handler{Decoder: admission.NewDecoder(scheme), Codec: shootCodec, Reader: reader}
+		handler = shoot.NewHandler(admission.NewDecoder(scheme), shootCodec, reader)
 	})
 
 	create := func(shoot *gardencorev1beta1.Shoot) []string {
@@ -117,7 +124,47 @@ var _ = Describe("Handler", func() {
 			Entry("status", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryStatus"}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
 			Entry("wrong type of a field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":{}}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
 			Entry("unknown field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","x":{}}]}`, configPath+".caches[0].x: Forbidden: unknown field"),
+			Entry("duplicate field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":"5Gi"},"volume":{"size":"6Gi"}}]}`,
+				configPath+".caches[0].volume: Forbidden: duplicate field"),
+			Entry("hostile size", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":1e999999999}}]}`,
+				configPath+".caches[0].volume.size: Invalid value: \"1e999999999\": must be a number without an exponent"),
+			Entry("too large", `{"x":"`+strings.Repeat("x", 300_000)+`"}`, configPath+": Invalid value: the configuration must have at most 262144 bytes"),
 		)
+
+		It("checks the number of caches before all else", func() {
+			caches := make([]string, 151)
+			for i := range caches {
+				caches[i] = fmt.Sprintf(`{"upstream":"host%d","remoteURL":"x","secretReferenceName":"robot"}`, i)
+			}
+			Expect(create(newShoot(config(strings.Join(caches, ",")), resource("robot", "v1")))).To(ConsistOf(configPath + ".caches: Too many: 151: must have at most 150 items"))
+			Expect(reads).To(BeEmpty())
+		})
+
+		It("keeps its answers short", func() {
+			bad := strings.Repeat("x", 300)
+			caches := make([]string, 100)
+			for i := range caches {
+				caches[i] = fmt.Sprintf(`{"upstream":"%s%d","remoteURL":"%s","serviceNameSuffix":"%s","%s%d":1}`, bad, i, bad, bad, bad[:100], i)
+			}
+			response := handler.Handle(context.Background(), review(newShoot(config(strings.Join(caches, ","))), nil))
+			Expect(causes(response)).To(And(HaveLen(21), HaveEach(WithTransform(func(s string) int { return len(s) }, BeNumerically("<", 2048)))))
+			Expect(causes(response)).To(ContainElement("spec: Invalid value: and 479 more errors"))
+			Expect(len(response.Result.Message)).To(BeNumerically("<", 32<<10))
+		})
+
+		It("gives up when the request is cancelled", func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			response := handler.Handle(ctx, review(newShoot(config(`{"upstream":"quay.io","secretReferenceName":"robot"}`), resource("robot", "v1")), nil))
+			Expect(response.Allowed).To(BeFalse())
+			Expect(response.Result.Code).To(BeEquivalentTo(http.StatusServiceUnavailable))
+			Expect(reads).To(BeEmpty())
+		})
+
+		It("accepts what Shoots use today", func() {
+			Expect(create(newShoot(config(`{"upstream":"quay.io","remoteURL":"https://quay.io/","secretReferenceName":"robot"},`+
+				`{"upstream":"a.io","serviceNameSuffix":"b-io"},{"upstream":"b.io","serviceNameSuffix":"a-io"}`), resource("robot", "basic-auth")))).To(BeEmpty())
+		})
 
 		It("reports all errors at once", func() {
 			Expect(create(newShoot(
@@ -149,6 +196,8 @@ var _ = Describe("Handler", func() {
 			Entry("empty", "empty", `the key "username"`),
 			Entry("bad", "bad", "colon"),
 			Entry("in deletion", "deleted", "is being deleted"),
+			Entry("a password with a line end", "line-end", "control characters"),
+			Entry("more keys", "foreign", "remove the others"),
 		)
 
 		It("reads each Secret once, and only Secrets", func() {
@@ -158,6 +207,37 @@ var _ = Describe("Handler", func() {
 			}
 			Expect(create(newShoot(config(strings.Join(caches, ",")), resource("robot0", "v1"), resource("robot1", "v1"), resource("unused", "v2")))).To(BeEmpty())
 			Expect(reads).To(Equal(map[string]int{"v1": 1}))
+		})
+
+		It("reads few Secrets at the same time, for all reviews together", func() {
+			caches, changes := make([]string, 30), make([]change, 30)
+			for i := range caches {
+				caches[i] = fmt.Sprintf(`{"upstream":"host%d","secretReferenceName":"robot%d"}`, i, i)
+				changes[i] = resource(fmt.Sprintf("robot%d", i), fmt.Sprintf("secret%d", i))
+			}
+			request := review(newShoot(append(changes, config(strings.Join(caches, ",")))...), nil)
+
+			release := make(chan struct{})
+			var lock sync.Mutex
+			reading, most := 0, 0
+			beforeRead = func() {
+				lock.Lock()
+				reading++
+				most = max(most, reading)
+				lock.Unlock()
+				<-release
+				lock.Lock()
+				reading--
+				lock.Unlock()
+			}
+			var reviews sync.WaitGroup
+			for range 4 {
+				reviews.Go(func() { handler.Handle(context.Background(), request) })
+			}
+			Eventually(func() int { lock.Lock(); defer lock.Unlock(); return reading }).Should(Equal(10))
+			close(release)
+			reviews.Wait()
+			Expect(most).To(Equal(10))
 		})
 
 		It("does not decide when it can't read", func() {
@@ -279,6 +359,40 @@ var _ = Describe("Handler", func() {
 			Entry("wrong kind", private, resource("robot", "v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.Kind = "ConfigMap" })),
 			Entry("container runtime", config(`{"upstream":"docker.io"}`), runtimes("docker")),
 			Entry("no workers", config(`{"upstream":"docker.io"}`), runtimes()),
+			Entry("a line end in a password", private, resource("robot", "line-end")),
+			Entry("a size with an exponent", config(`{"upstream":"docker.io","volume":{"size":"10e9"}}`)),
+			Entry("a size beyond the largest", config(`{"upstream":"docker.io","volume":{"size":"5Ei"}}`)),
+			Entry("a hostile size", config(`{"upstream":"docker.io","volume":{"size":1e999999999}}`)),
+			Entry("a tiny size", config(`{"upstream":"docker.io","volume":{"size":"1e-9000000"}}`)),
+			Entry("a field twice", config(`{"upstream":"docker.io","volume":{"size":"-5Gi"},"volume":{}}`)),
+			Entry("an address", config(`{"upstream":"docker.io","remoteURL":"https://[2001:DB8::1]"}`)),
+			Entry("very many caches", config(strings.Repeat(`{"upstream":"docker.io"},`, 500)+`{"upstream":"docker.io"}`)),
+			Entry("more than is decoded", rawConfig(`{"x":"`+strings.Repeat("x", 300_000)+`"}`)),
+		)
+
+		It("accepts a change beside a size that today's rules would not accept", func() {
+			Expect(update(newShoot(config(`{"upstream":"docker.io","volume":{"size":"10e9"}}`)), newShoot(config(`{"upstream":"docker.io","volume":{"size":"10e9"},"http":{"tls":false}}`)))).To(BeEmpty())
+		})
+
+		It("repairs a hostile size", func() {
+			for _, size := range []string{`1e999999999`, `"1e-9000000"`} {
+				hostile := config(`{"upstream":"docker.io","volume":{"size":` + size + `}}`)
+				Expect(update(newShoot(hostile), newShoot(config(`{"upstream":"docker.io"}`)))).To(BeEmpty())
+				Expect(update(newShoot(config(`{"upstream":"docker.io"}`)), newShoot(hostile))).To(ConsistOf(HavePrefix(configPath + ".caches[0].volume.size")))
+			}
+		})
+
+		DescribeTable("takes a field that is added a second time for a change",
+			func(after, expected string) {
+				before := `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"storageClassName":"x"}}]}`
+				Expect(update(newShoot(rawConfig(before)), newShoot(rawConfig(after)))).To(ContainElement(HavePrefix(configPath + expected)))
+			},
+			Entry("where decoders would merge the two", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io",`+
+				`"volume":{"size":"-5Gi"},"volume":{"storageClassName":"x"}}]}`, ".caches[0].volume: Forbidden: duplicate field"),
+			Entry("in another case", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io",`+
+				`"Volume":{"size":"-5Gi"},"volume":{"storageClassName":"x"}}]}`, ".caches[0].Volume: Forbidden: unknown field"),
+			Entry("at the top", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"a"},{"upstream":"b"}],`+
+				`"caches":[{"upstream":"docker.io","volume":{"storageClassName":"x"}}]}`, ".caches: Forbidden: duplicate field"),
 		)
 
 		It("takes another format for no change", func() {

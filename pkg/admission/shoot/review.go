@@ -5,6 +5,7 @@
 package shoot
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 
@@ -13,8 +14,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
+	"github.com/larder-project/larder/pkg/apis/provider"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
@@ -25,20 +28,13 @@ import (
 // Secrets that this refers to through spec.resources, and the workers. What was
 // the same before is not held against the owner.
 type review struct {
-	codec     *codec.Codec
-	namespace string
 	// now is nil if the Shoot does not use the extension. before is nil if it did
 	// not: to enable the extension is validated like to create the Shoot.
 	now, before *usage.Usage
 }
 
 func newReview(shoot, oldShoot *gardencorev1beta1.Shoot, codec *codec.Codec) *review {
-	return &review{
-		codec:     codec,
-		namespace: shoot.Namespace,
-		now:       usage.Of(shoot, codec),
-		before:    usage.Of(oldShoot, codec),
-	}
+	return &review{now: usage.Of(shoot, codec), before: usage.Of(oldShoot, codec)}
 }
 
 // secretNames returns the names of the Secrets that the decision needs.
@@ -52,8 +48,25 @@ func (r *review) secretNames() []string {
 	return sets.List(names)
 }
 
-// validate returns all errors. The Secrets are those of secretNames that exist, by name.
-func (r *review) validate(secrets map[string]*corev1.Secret) field.ErrorList {
+// validateCount returns an error if there are too many caches to validate within the time of a review.
+func (r *review) validateCount() field.ErrorList {
+	if r.now == nil || r.now.Config == nil {
+		return nil
+	}
+	return validation.ValidateCount(r.now.Config, r.configBefore(), r.now.ConfigPath())
+}
+
+// configBefore returns an empty configuration if there was none that could be decoded.
+func (r *review) configBefore() *registry.RegistryConfig {
+	if r.before == nil || r.before.Config == nil {
+		return &registry.RegistryConfig{}
+	}
+	return r.before.Config
+}
+
+// validate returns all errors. What is wrong with the Secrets of secretNames is
+// given by their names.
+func (r *review) validate(secrets map[string]field.ErrorList) field.ErrorList {
 	if r.now == nil {
 		return nil
 	}
@@ -71,29 +84,38 @@ func (r *review) validateConfig() field.ErrorList {
 		return field.ErrorList{field.Required(fldPath, "the extension needs a RegistryConfig with at least one cache")}
 	}
 
+	if r.now.Err != nil {
+		return decodingErrors(r.now.Err, fldPath)
+	}
+	return append(strictErrors(r.now.StrictErr, fldPath), validation.ValidateRegistryConfigUpdate(r.now.Config, r.configBefore(), fldPath)...)
+}
+
+// decodingErrors returns the errors of a configuration that can't be decoded.
+func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
+	var invalid *provider.InvalidError
+	if !errors.As(err, &invalid) {
+		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("can't be decoded as a RegistryConfig: %s", err))}
+	}
 	var allErrs field.ErrorList
-	if _, err := r.codec.DecodeConfigStrict(r.now.Raw); err != nil {
-		allErrs = decodingErrors(err, fldPath)
+	for _, err := range invalid.Errors {
+		below := *err
+		below.Field = fldPath.String()
+		if err.Field != "" {
+			below.Field = fldPath.Child(err.Field).String()
+		}
+		allErrs = append(allErrs, &below)
 	}
-	if r.now.Config == nil {
-		return allErrs
-	}
-	before := &registry.RegistryConfig{}
-	if r.before != nil && r.before.Config != nil {
-		before = r.before.Config
-	}
-	return append(allErrs, validation.ValidateRegistryConfigUpdate(r.now.Config, before, fldPath)...)
+	return allErrs
 }
 
 // fieldError is the form of the errors of strict decoding.
 var fieldError = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
 
-// decodingErrors tells the fields that strict decoding does not like from
-// whatever else can't be decoded.
-func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
+// strictErrors returns the errors of strict decoding, which may be nil, with their fields.
+func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 	strict, ok := runtime.AsStrictDecodingError(err)
 	if !ok {
-		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("can't be decoded as a RegistryConfig: %s", err))}
+		return nil
 	}
 	var allErrs field.ErrorList
 	for _, err := range strict.Errors() {
@@ -126,7 +148,7 @@ func (r *review) changedReferences() []usage.Reference {
 	return changed
 }
 
-func (r *review) validateReferences(secrets map[string]*corev1.Secret) field.ErrorList {
+func (r *review) validateReferences(secrets map[string]field.ErrorList) field.ErrorList {
 	var allErrs field.ErrorList
 	for _, reference := range r.changedReferences() {
 		switch {
@@ -136,19 +158,28 @@ func (r *review) validateReferences(secrets map[string]*corev1.Secret) field.Err
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must refer to kind Secret of apiVersion v1, it refers to kind %q of apiVersion %q", reference.Target.Kind, reference.Target.APIVersion)))
-		case secrets[reference.Target.Name] == nil:
-			allErrs = append(allErrs, field.Invalid(reference.Path, r.namespace+"/"+reference.Target.Name,
-				"the referenced Secret does not exist; create it first"))
-		case secrets[reference.Target.Name].DeletionTimestamp != nil:
-			// Finalizers keep it for a while, but nothing can keep it for good.
-			allErrs = append(allErrs, field.Invalid(reference.Path, r.namespace+"/"+reference.Target.Name,
-				"the referenced Secret is being deleted; create another one"))
 		default:
-			_, errs := ownersecret.Credential(secrets[reference.Target.Name], reference.Path)
-			allErrs = append(allErrs, errs...)
+			for _, err := range secrets[reference.Target.Name] {
+				here := *err
+				here.Field = reference.Path.String()
+				allErrs = append(allErrs, &here)
+			}
 		}
 	}
 	return allErrs
+}
+
+// validateSecret returns what is wrong with a Secret, nil if it does not exist,
+// for a field that is not known yet: several caches may refer to it.
+func validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
+	switch {
+	case secret == nil:
+		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret does not exist; create it first")}
+	case secret.DeletionTimestamp != nil:
+		// Finalizers keep it for a while, but nothing can keep it for good.
+		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret is being deleted; create another one")}
+	}
+	return ownersecret.Validate(secret, nil)
 }
 
 // validateWorkers wants workers, all of them with containerd: no other runtime

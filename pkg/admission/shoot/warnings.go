@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -23,8 +21,8 @@ import (
 const maxWarningNames = 3
 
 const (
-	lineEndWarning = "Secret %s: the password ends in a line break, which the registry gets as a part of it; " +
-		"if it is there by accident, create another Secret without it"
+	plainWarning = "cache %s: the credentials travel unencrypted, since its remoteURL begins with http://; " +
+		"let it begin with https:// if the registry serves that"
 	sharedWarning = "cache %s: every pod of the cluster can pull what these credentials can; " +
 		"let them only read, and only what all of the cluster may see"
 	rateLimitWarning = "cache %s: without credentials, Docker Hub limits the pulls of everybody behind your IP address together; " +
@@ -32,9 +30,8 @@ const (
 )
 
 // warnings returns what is valid but may hurt. It is about what the update
-// brings, and so silent about what the owner has been told before. The Secrets
-// are those of secretNames.
-func (r *review) warnings(secrets map[string]*corev1.Secret) []string {
+// brings, and so silent about what the owner has been told before.
+func (r *review) warnings() []string {
 	var warnings []string
 	warn := func(format string, names []string) {
 		if len(names) > 0 {
@@ -44,28 +41,10 @@ func (r *review) warnings(secrets map[string]*corev1.Secret) []string {
 	if r.now == nil {
 		return nil
 	}
-	warn(lineEndWarning, r.secretsWithLineEnd(secrets))
+	warn(plainWarning, r.newly(sendsCredentialsInPlain))
 	warn(sharedWarning, r.newlyPrivate())
-	warn(rateLimitWarning, r.newlyLimited())
+	warn(rateLimitWarning, r.newly(isLimited))
 	return warnings
-}
-
-// secretsWithLineEnd returns the names of new Secrets with what `echo` and
-// editors leave at the end of a password. A registry might want it, but hardly.
-func (r *review) secretsWithLineEnd(secrets map[string]*corev1.Secret) []string {
-	var names []string
-	for _, name := range r.secretNames() {
-		secret := secrets[name]
-		if secret == nil {
-			continue
-		}
-		credential, errs := ownersecret.Credential(secret, nil)
-		// At the end of JSON a line end means nothing.
-		if len(errs) == 0 && credential.Username != ownersecret.JSONKeyUsername && strings.HasSuffix(credential.Password, "\n") {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // newlyPrivate returns the upstreams whose caches get credentials. Rotation
@@ -86,27 +65,37 @@ func upstreamsOf(references []usage.Reference) sets.Set[string] {
 	return upstreams
 }
 
-// newlyLimited returns the upstreams whose caches begin to pull from Docker Hub as nobody.
-func (r *review) newlyLimited() []string {
+// newly returns the upstreams whose caches begin to be as given.
+func (r *review) newly(is func(*registry.RegistryCache) bool) []string {
 	before := sets.New[string]()
 	if r.before != nil {
-		before = limitedUpstreams(r.before.Config)
+		before = upstreamsThat(r.before.Config, is)
 	}
-	return sets.List(limitedUpstreams(r.now.Config).Difference(before))
+	return sets.List(upstreamsThat(r.now.Config, is).Difference(before))
 }
 
-func limitedUpstreams(config *registry.RegistryConfig) sets.Set[string] {
+func upstreamsThat(config *registry.RegistryConfig, is func(*registry.RegistryCache) bool) sets.Set[string] {
 	upstreams := sets.New[string]()
 	if config == nil {
 		return upstreams
 	}
-	dockerHub := upstream.Upstream("docker.io").DefaultRemoteURL()
-	for _, cache := range config.Caches {
-		if cache.SecretReferenceName == nil && ptr.Deref(cache.RemoteURL, "") == dockerHub {
-			upstreams.Insert(cache.Upstream)
+	for i := range config.Caches {
+		if is(&config.Caches[i]) {
+			upstreams.Insert(config.Caches[i].Upstream)
 		}
 	}
 	return upstreams
+}
+
+// sendsCredentialsInPlain says that a cache presents credentials over plain HTTP.
+func sendsCredentialsInPlain(cache *registry.RegistryCache) bool {
+	return cache.SecretReferenceName != nil && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
+}
+
+// isLimited says that a cache pulls from Docker Hub without an account.
+func isLimited(cache *registry.RegistryCache) bool {
+	dockerHub := upstream.Upstream("docker.io").DefaultRemoteURL()
+	return cache.SecretReferenceName == nil && ptr.Deref(cache.RemoteURL, "") == dockerHub
 }
 
 // list joins names, but not too many of them.

@@ -22,7 +22,7 @@ import (
 
 var _ = Describe("Warnings", func() {
 	const (
-		lineEnd   = "Secret line-end: the password ends in a line break"
+		plain     = "cache quay.io: the credentials travel unencrypted"
 		shared    = "cache quay.io: every pod of the cluster can pull"
 		rateLimit = "cache docker.io: without credentials, Docker Hub limits"
 	)
@@ -31,6 +31,7 @@ var _ = Describe("Warnings", func() {
 		public  = config(`{"upstream":"ghcr.io"}`)
 		hub     = config(`{"upstream":"docker.io"}`)
 		private = config(`{"upstream":"quay.io","secretReferenceName":"robot"}`)
+		inPlain = config(`{"upstream":"quay.io","remoteURL":"http://quay.io/","secretReferenceName":"robot"}`)
 	)
 
 	BeforeEach(func() {
@@ -39,20 +40,7 @@ var _ = Describe("Warnings", func() {
 		Expect(gardencorev1beta1.AddToScheme(scheme)).To(Succeed())
 		shootCodec, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
-		handler = &shoot.Handler{
-			Decoder: admission.NewDecoder(scheme),
-			Codec:   shootCodec,
-			Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(
-				newSecret("v1"),
-				newSecret("v2"),
-				newSecret("line-end", func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }),
-				newSecret("bad", func(s *corev1.Secret) { s.Data = nil }),
-				newSecret("json-key", func(s *corev1.Secret) {
-					s.Data["username"] = []byte("_json_key")
-					s.Data["password"] = []byte(`{"type":"service_account","client_email":"e","private_key":"k"}` + "\n")
-				}),
-			).Build(),
-		}
+		handler = shoot.NewHandler(admission.NewDecoder(scheme), shootCodec, fake.NewClientBuilder().WithScheme(scheme).WithObjects(newSecret("v1"), newSecret("v2")).Build())
 	})
 
 	// warnings returns those of an update, or of a creation if there is no old Shoot.
@@ -82,20 +70,20 @@ var _ = Describe("Warnings", func() {
 		Entry("something else by the name of Docker Hub", nil, config(`{"upstream":"docker.io","remoteURL":"https://mirror.example.com"}`)),
 		Entry("Docker Hub with credentials", []string{"cache docker.io: every pod"}, config(`{"upstream":"docker.io","secretReferenceName":"robot"}`), resource("robot", "v1")),
 		Entry("credentials", []string{shared}, private, resource("robot", "v1")),
-		Entry("line end", []string{lineEnd, shared}, private, resource("robot", "line-end")),
-		Entry("line end after JSON", []string{shared}, private, resource("robot", "json-key")),
-		Entry("all of it", []string{lineEnd, shared, rateLimit},
-			config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "line-end")),
+		Entry("credentials over plain HTTP", []string{plain, shared}, inPlain, resource("robot", "v1")),
+		Entry("plain HTTP without credentials", nil, config(`{"upstream":"quay.io","remoteURL":"http://quay.io"}`)),
+		Entry("all of it", []string{plain, shared, rateLimit},
+			config(`{"upstream":"quay.io","remoteURL":"http://quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "v1")),
 		Entry("many caches", []string{"cache a, b, c and 2 more: every pod"},
 			config(`{"upstream":"e","secretReferenceName":"robot"},{"upstream":"d","secretReferenceName":"robot"},{"upstream":"c","secretReferenceName":"robot"},`+
 				`{"upstream":"b","secretReferenceName":"robot"},{"upstream":"a","secretReferenceName":"robot"}`), resource("robot", "v1")),
 	)
 
 	It("are not repeated", func() {
-		before := newShoot(config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "line-end"))
+		before := newShoot(config(`{"upstream":"quay.io","remoteURL":"http://quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "v1"))
 		for _, change := range []change{
 			func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeTesting) },
-			config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io","volume":{"size":"20Gi"}}`),
+			config(`{"upstream":"quay.io","remoteURL":"http://quay.io/","secretReferenceName":"robot"},{"upstream":"docker.io","volume":{"size":"20Gi"}}`),
 		} {
 			after := before.DeepCopy()
 			change(after)
@@ -103,10 +91,13 @@ var _ = Describe("Warnings", func() {
 		}
 	})
 
-	It("are about what a rotation brings", func() {
-		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(private, resource("robot", "v2")))).To(BeEmpty())
-		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(private, resource("robot", "line-end")))).To(ConsistOf(HavePrefix(lineEnd)))
-		Expect(warnings(newShoot(private, resource("robot", "line-end")), newShoot(private, resource("robot", "v1")))).To(BeEmpty())
+	It("do not come with a rotation", func() {
+		Expect(warnings(newShoot(inPlain, resource("robot", "v1")), newShoot(inPlain, resource("robot", "v2")))).To(BeEmpty())
+	})
+
+	It("come when credentials begin to travel unencrypted", func() {
+		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(inPlain, resource("robot", "v1")))).To(ConsistOf(HavePrefix(plain)))
+		Expect(warnings(newShoot(inPlain, resource("robot", "v1")), newShoot(private, resource("robot", "v1")))).To(BeEmpty())
 	})
 
 	It("come when a cache gets credentials, or loses them", func() {

@@ -8,8 +8,6 @@
 package usage
 
 import (
-	"encoding/json"
-	"reflect"
 	"slices"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
@@ -19,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"github.com/larder-project/larder/pkg/apis/provider"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
@@ -32,10 +31,12 @@ type Usage struct {
 	// Path is the path of the entry in spec.extensions.
 	Path *field.Path
 	// Raw is the providerConfig. Config is what it says; nil if there is none, or
-	// if it can't be decoded, for which Err is the reason.
-	Raw    *runtime.RawExtension
-	Config *registry.RegistryConfig
-	Err    error
+	// if it can't be decoded, for which Err is the reason. StrictErr lists unknown
+	// and duplicate fields.
+	Raw       *runtime.RawExtension
+	Config    *registry.RegistryConfig
+	Err       error
+	StrictErr error
 	// References are the caches' references to their credentials.
 	References []Reference
 	// Workers are the Shoot's worker pools.
@@ -71,12 +72,12 @@ func Of(shoot *gardencorev1beta1.Shoot, codec *codec.Codec) *Usage {
 	if usage.Raw == nil {
 		return usage
 	}
-	config, err := codec.DecodeConfig(usage.Raw)
-	if err != nil {
+	config, err := codec.DecodeConfigStrict(usage.Raw)
+	if err != nil && !runtime.IsStrictDecodingError(err) {
 		usage.Err = err
 		return usage
 	}
-	usage.Config = config
+	usage.Config, usage.StrictErr = config, err
 	usage.References = followReferences(config, shoot.Spec.Resources, usage.ConfigPath())
 	return usage
 }
@@ -119,11 +120,7 @@ func (u *Usage) SameConfig(other *Usage) bool {
 	if u.Raw == nil || other.Raw == nil {
 		return u.Raw == other.Raw
 	}
-	var a, b any
-	if json.Unmarshal(u.Raw.Raw, &a) != nil || json.Unmarshal(other.Raw.Raw, &b) != nil {
-		return string(u.Raw.Raw) == string(other.Raw.Raw)
-	}
-	return reflect.DeepEqual(a, b)
+	return provider.Same(u.Raw.Raw, other.Raw.Raw)
 }
 
 // IsSecret says whether the reference leads to a Secret, be it there or not.

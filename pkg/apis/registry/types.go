@@ -23,7 +23,7 @@ type RegistryConfig struct { //nolint:revive // The API fixes the name.
 type RegistryCache struct { //nolint:revive // The API fixes the name.
 	// Upstream is the registry host, with an optional port, as it appears in image references.
 	Upstream string
-	// RemoteURL is the URL at which the upstream is reached.
+	// RemoteURL is the URL at which the upstream is reached, without a slash at the end.
 	RemoteURL *string
 	// Volume describes the volume that holds the cached content.
 	Volume *Volume
@@ -52,7 +52,7 @@ type Volume struct {
 
 // GarbageCollection says when unused content is removed.
 type GarbageCollection struct {
-	// TTL is the time that content stays; 0 means forever.
+	// TTL is the time that content stays after it was last pulled; 0 means forever.
 	TTL *metav1.Duration
 }
 

@@ -10,7 +10,6 @@ package ownersecret
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -22,14 +21,46 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
+// maxCredentialLength is far above the length of keys and tokens. They travel
+// in a header, for which HTTP servers have 8 to 16 KiB.
+const maxCredentialLength = 16 << 10
+
+// Validate returns everything that is wrong with a Secret that its owner
+// begins to use. It is stricter than [Credential]: running caches keep the
+// credentials that they have, even where HTTP does not allow them.
+func Validate(secret *corev1.Secret, fldPath *field.Path) field.ErrorList {
+	credential, allErrs := Credential(secret, fldPath)
+	if len(allErrs) > 0 {
+		return allErrs
+	}
+	if len(credential.Username)+len(credential.Password) > maxCredentialLength {
+		allErrs = append(allErrs, invalidSecret(secret, fldPath,
+			"has a user name and a password of more than %d bytes, which registries refuse", maxCredentialLength))
+	}
+	// JSON has line ends between its fields, and Google's registries take them.
+	if credential.Username != JSONKeyUsername && strings.ContainsFunc(credential.Password, isControl) {
+		allErrs = append(allErrs, invalidSecret(secret, fldPath,
+			"has a value that can't be used under the key %q: HTTP allows no control characters in a password, line ends included (create it with `echo -n` or `printf`)", credentials.PasswordKey))
+	}
+	return allErrs
+}
+
+// isControl is the rule for control characters of RFC 7617 and RFC 5234.
+func isControl(r rune) bool {
+	return r < ' ' || r == 0x7f
+}
+
+func invalidSecret(secret *corev1.Secret, fldPath *field.Path, format string, args ...any) *field.Error {
+	return field.Invalid(fldPath, secret.Namespace+"/"+secret.Name, "the referenced Secret "+fmt.Sprintf(format, args...))
+}
+
 // Credential returns the credential that the Secret holds, or everything that
 // is wrong with the Secret. The errors are reported for fldPath, the field that
-// refers to the Secret, and never show what is in it.
+// refers to the Secret, and never show what is in it, not even its keys.
 func Credential(secret *corev1.Secret, fldPath *field.Path) (credentials.Credential, field.ErrorList) {
-	name := secret.Namespace + "/" + secret.Name
 	var allErrs field.ErrorList
 	invalid := func(format string, args ...any) {
-		allErrs = append(allErrs, field.Invalid(fldPath, name, "the referenced Secret "+fmt.Sprintf(format, args...)))
+		allErrs = append(allErrs, invalidSecret(secret, fldPath, format, args...))
 	}
 
 	// gardenlet copies what the Secret holds at its next reconciliation. If it
@@ -38,18 +69,19 @@ func Credential(secret *corev1.Secret, fldPath *field.Path) (credentials.Credent
 		invalid("must be immutable: set `immutable: true`; to change credentials, create a new Secret and refer to that")
 	}
 	// The API server makes no type Opaque.
-	if secret.Type != corev1.SecretTypeOpaque && secret.Type != "" {
-		invalid("must be of type %s, it is of type %q", corev1.SecretTypeOpaque, secret.Type)
+	if !slices.Contains([]corev1.SecretType{corev1.SecretTypeOpaque, corev1.SecretTypeBasicAuth, ""}, secret.Type) {
+		invalid("must be of type %s or %s", corev1.SecretTypeOpaque, corev1.SecretTypeBasicAuth)
 	}
+	others := len(secret.Data)
 	for _, key := range []string{credentials.UsernameKey, credentials.PasswordKey} {
-		if _, ok := secret.Data[key]; !ok {
+		if _, ok := secret.Data[key]; ok {
+			others--
+		} else {
 			invalid("must have the key %q", key)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
-		if key != credentials.UsernameKey && key != credentials.PasswordKey {
-			invalid("must have only the keys %q and %q, remove %q", credentials.UsernameKey, credentials.PasswordKey, key)
-		}
+	if others > 0 {
+		invalid("must have only the keys %q and %q, remove the others", credentials.UsernameKey, credentials.PasswordKey)
 	}
 
 	credential := credentials.Credential{Username: string(secret.Data[credentials.UsernameKey]), Password: string(secret.Data[credentials.PasswordKey])}
@@ -86,8 +118,8 @@ func checkUsername(username string) string {
 	return ""
 }
 
-// checkPassword returns what is wrong with a password. It can be any bytes:
-// HTTP carries them in Base64.
+// checkPassword returns what is wrong with a password. It can be any bytes,
+// which HTTP carries in Base64.
 func checkPassword(credential credentials.Credential) string {
 	if strings.TrimSpace(credential.Password) == "" {
 		return "a password must not be empty or blank"

@@ -7,6 +7,7 @@ package ownersecret_test
 import (
 	"encoding/json"
 	"maps"
+	"strconv"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
@@ -71,6 +73,21 @@ var _ = Describe("Credential", func() {
 		Entry("other letters", "jöhn", "пароль"),
 		Entry("JSON that is no key, with another user name", "json_key", `{"a":1}`),
 	)
+
+	It("shows neither keys nor the type of a Secret that it cannot use", func() {
+		secret := newSecret("john", "hunter2")
+		secret.Type, secret.Data = "example.com/type", map[string][]byte{"api-token": nil}
+		_, errs := ownersecret.Credential(secret, fldPath)
+		Expect(errs.ToAggregate()).To(MatchError(Not(Or(ContainSubstring("example.com"), ContainSubstring("api-token")))))
+	})
+
+	It("accepts a Secret of type kubernetes.io/basic-auth", func() {
+		secret := newSecret("john", "hunter2")
+		secret.Type = corev1.SecretTypeBasicAuth
+		credential, errs := ownersecret.Credential(secret, fldPath)
+		Expect(errs).To(BeEmpty())
+		Expect(credential).To(Equal(credentials.Credential{Username: "john", Password: "hunter2"}))
+	})
 
 	It("accepts a Secret with an unset type", func() {
 		secret := newSecret("john", "hunter2")
@@ -130,10 +147,15 @@ var _ = Describe("Credential", func() {
 		},
 		Entry("mutable", func(s *corev1.Secret) { s.Immutable = ptr.To(false) }, details("immutable: true")),
 		Entry("mutable by default", func(s *corev1.Secret) { s.Immutable = nil }, details("immutable: true")),
-		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }, details(`it is of type "kubernetes.io/basic-auth"`)),
+		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeDockerConfigJson }, details("must be of type Opaque or kubernetes.io/basic-auth")),
 		Entry("no data", func(s *corev1.Secret) { s.Data = nil }, details(`the key "username"`, `the key "password"`)),
 		Entry("no password", func(s *corev1.Secret) { delete(s.Data, "password") }, details(`the key "password"`)),
-		Entry("more keys", func(s *corev1.Secret) { s.Data["b"], s.Data["a"] = nil, nil }, details(`remove "a"`, `remove "b"`)),
+		Entry("more keys", func(s *corev1.Secret) { s.Data["b"], s.Data["a"] = nil, nil }, details("remove the others")),
+		Entry("very many keys", func(s *corev1.Secret) {
+			for i := range 10_000 {
+				s.Data[strconv.Itoa(i)] = nil
+			}
+		}, details("remove the others")),
 		Entry("empty user name", func(s *corev1.Secret) { s.Data["username"] = nil }, details("user name must not be empty or blank")),
 		Entry("blank user name", func(s *corev1.Secret) { s.Data["username"] = []byte(" \t\n") }, details("user name must not be empty or blank")),
 		Entry("user name with a line end", func(s *corev1.Secret) { s.Data["username"] = []byte("john\n") }, details("white space")),
@@ -153,6 +175,43 @@ var _ = Describe("Credential", func() {
 			_, errs := ownersecret.Credential(newSecret("_json_key", key), fldPath)
 			Expect(errs.ToAggregate()).To(MatchError(Not(ContainSubstring("hunter2"))))
 		}
+	})
+})
+
+var _ = Describe("ValidateSecret", func() {
+	DescribeTable("accepts",
+		func(username, password string) {
+			Expect(ownersecret.Validate(newSecret(username, password), fldPath)).To(BeEmpty())
+		},
+		Entry("a plain password", "john", "hunter2"),
+		Entry("white space", "john", " a b "),
+		Entry("other letters", "john", "пароль"),
+		Entry("what is not UTF-8", "john", "\xff\xfe"),
+		Entry("a long token", "john", strings.Repeat("x", 8192)),
+		Entry("JSON with line ends", "_json_key", strings.ReplaceAll(keyWith(nil), ",", ",\r\n\t")+"\n"),
+	)
+
+	DescribeTable("refuses passwords that HTTP does not allow, which FromSecret keeps",
+		func(password, detail string) {
+			secret := newSecret("john", password)
+			Expect(ownersecret.Validate(secret, fldPath)).To(details(detail))
+			credential, errs := ownersecret.Credential(secret, fldPath)
+			Expect(errs).To(BeEmpty())
+			Expect(credential.Password).To(Equal(password))
+		},
+		Entry("zero", "x\x00", "control characters"),
+		Entry("line end", "x\n", "line ends included"),
+		Entry("line end within", "x\r\ny", "control characters"),
+		Entry("tab", "x\ty", "control characters"),
+		Entry("delete", "x\x7f", "control characters"),
+		Entry("too long", strings.Repeat("x", 20_000), "16384 bytes"),
+	)
+
+	It("reports what FromSecret reports", func() {
+		secret := newSecret("jo:hn", "")
+		_, errs := ownersecret.Credential(secret, fldPath)
+		Expect(errs).To(HaveLen(2))
+		Expect(ownersecret.Validate(secret, fldPath)).To(Equal(errs))
 	})
 })
 

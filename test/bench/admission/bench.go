@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	fmt.Printf("%d Shoots of %d KiB, %d Secrets; %d reviews each\n\n", b.shoots, len(shoot)/1024, b.secrets, b.reviews)
 	fmt.Printf(line, "", "at once", "p50", "p99", "max", "RSS after")
-	for _, scenario := range b.scenarios() {
+	for _, scenario := range append(b.scenarios(), b.hostile()...) {
 		progress("%s, %d at once", scenario.name, scenario.clients)
 		latencies, err := b.measure(ctx, scenario)
 		if err != nil {
@@ -129,6 +130,10 @@ func (b *bench) measure(ctx context.Context, scenario scenario) ([]time.Duration
 // percentile returns the p-th of latencies in ascending order.
 func percentile(latencies []time.Duration, p int) time.Duration {
 	return latencies[max(0, (len(latencies)*p+99)/100-1)]
+}
+
+func sortedKeys[T any](m map[string]T) []string {
+	return slices.Sorted(maps.Keys(m))
 }
 
 func milliseconds(d time.Duration) string {

@@ -7,7 +7,8 @@
 //
 // It starts etcd, kube-apiserver and gardener-apiserver on loopback addresses,
 // fills them with Shoots and Secrets, starts the component as a process of its
-// own, and sends it the reviews that API servers would send. All of it shares
+// own, and sends it the reviews that API servers would send, hostile ones
+// included, whose answers must come within 100 ms. All of it shares
 // the processors of this machine, so that the numbers are upper bounds.
 //
 // TEST_ASSET_ETCD and TEST_ASSET_KUBE_APISERVER, or KUBEBUILDER_ASSETS, say

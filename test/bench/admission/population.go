@@ -11,7 +11,6 @@ import (
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"golang.org/x/sync/errgroup"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,6 +36,8 @@ type project struct {
 // population are the objects of the garden.
 type population struct {
 	large, small *project
+	// oversized is a Secret that nothing can use.
+	oversized *corev1.Secret
 }
 
 // populate fills the garden: one large project, and as many small ones as it takes.
@@ -62,7 +63,12 @@ func populate(ctx context.Context, c client.Client, s settings) (*population, er
 		projects = append(projects, project)
 		left -= shoots
 	}
-	return &population{large: projects[0], small: projects[len(projects)-1]}, nil
+	result := &population{large: projects[0], small: projects[len(projects)-1]}
+	result.oversized = newOversizedSecret(result.small.namespace)
+	if err := c.Create(ctx, result.oversized); err != nil {
+		return nil, fmt.Errorf("creating an oversized Secret: %w", err)
+	}
+	return result, nil
 }
 
 func (p *project) populate(ctx context.Context, c client.Client, shoots, free, ballast int) error {
@@ -116,8 +122,5 @@ func (p *project) newShoot(secret string, ballast int) *gardencorev1beta1.Shoot 
 }
 
 func referTo(shoot *gardencorev1beta1.Shoot, secret string) {
-	shoot.Spec.Resources = []gardencorev1beta1.NamedResourceReference{{
-		Name:        "robot",
-		ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: secret},
-	}}
+	shoot.Spec.Resources = []gardencorev1beta1.NamedResourceReference{secretReference("robot", secret)}
 }

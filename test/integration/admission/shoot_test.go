@@ -60,6 +60,11 @@ var _ = Describe("Shoot validation", func() {
 			Expect(create(newShoot(caches(`{"upstream":"docker.io"},`+privateCache), resource(newSecret())))).To(Succeed())
 		})
 
+		It("accepts what Shoots use today", func() {
+			Expect(create(newShoot(caches(`{"upstream":"private.example.com","remoteURL":"https://private.example.com/","secretReferenceName":"robot"}`),
+				resource(newSecret(func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }))))).To(Succeed())
+		})
+
 		It("accepts Shoots without the extension, or with a disabled one", func() {
 			Expect(create(newShoot(func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions = nil }))).To(Succeed())
 			Expect(create(newShoot(caches(`{}`), disabled))).To(Succeed())
@@ -76,6 +81,10 @@ var _ = Describe("Shoot validation", func() {
 			Entry("unknown field", caches(`{"upstream":"docker.io","size":"1Gi"}`), cachesPath+"[0].size", "unknown field"),
 			Entry("names that collide", caches(`{"upstream":"r.io:5000"},{"upstream":"r.io-5000"}`), cachesPath+"[1].upstream", "registry-r-io-5000"),
 			Entry("no entry in spec.resources", caches(privateCache), secretReference, "spec.resources"),
+			Entry("a size that takes long to compare", caches(`{"upstream":"docker.io","volume":{"size":"1e999999999"}}`), cachesPath+"[0].volume.size", "without an exponent"),
+			Entry("more caches than there can be", caches(strings.Repeat(`{"upstream":"docker.io"},`, 150)+`{"upstream":"docker.io"}`), cachesPath, "at most 150 items"),
+			Entry("a field twice", rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":"-5Gi"},"volume":{}}]}`),
+				cachesPath+"[0].volume", "duplicate field"),
 		)
 
 		DescribeTable("refuses Secrets",
@@ -85,7 +94,8 @@ var _ = Describe("Shoot validation", func() {
 			Entry("mutable", newSecret(func(s *corev1.Secret) { s.Immutable = nil }), "immutable: true"),
 			Entry("without data", newSecret(func(s *corev1.Secret) { s.Data = nil }), `the key "username"`),
 			Entry("with an empty password", newSecret(func(s *corev1.Secret) { s.Data["password"] = nil }), "password must not be empty"),
-			Entry("of another type", newSecret(func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }), "must be of type Opaque"),
+			Entry("of another type", newSecret(func(s *corev1.Secret) { s.Type = "example.com/type" }), "must be of type Opaque"),
+			Entry("with a line end in its password", newSecret(func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }), "control characters"),
 		)
 
 		It("refuses a missing Secret, and a reference to another kind", func() {
@@ -147,12 +157,13 @@ var _ = Describe("Shoot validation", func() {
 			Expect(create(shoot)).To(Succeed())
 			By("wrong Secrets")
 			for message, change := range map[string]func(*corev1.Secret){
-				"immutable: true":      func(s *corev1.Secret) { s.Immutable = ptr.To(false) },
-				`the key "password"`:   func(s *corev1.Secret) { s.Data = nil },
-				"must not be empty":    func(s *corev1.Secret) { s.Data["password"] = nil },
-				"colon":                func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") },
-				"must be of type":      func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth },
-				"remove \"config.json": func(s *corev1.Secret) { s.Data["config.json"] = []byte(`{}`) },
+				"immutable: true":    func(s *corev1.Secret) { s.Immutable = ptr.To(false) },
+				`the key "password"`: func(s *corev1.Secret) { s.Data = nil },
+				"must not be empty":  func(s *corev1.Secret) { s.Data["password"] = nil },
+				"colon":              func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") },
+				"must be of type":    func(s *corev1.Secret) { s.Type = "example.com/type" },
+				"control characters": func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") },
+				"remove the others":  func(s *corev1.Secret) { s.Data["config.json"] = []byte(`{}`) },
 			} {
 				Expect(update(shoot, resource(newSecret(change)))).To(beDenied(secretReference, message))
 			}
@@ -217,6 +228,18 @@ var _ = Describe("Shoot validation", func() {
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io"}`))).To(Succeed())
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io","secretReferenceName":"robot"}`))).To(beDenied(cachesPath+"[1].secretReferenceName", "immutable: true"))
 			Expect(update(shoot, resource(newSecret()))).To(Succeed())
+		})
+
+		It("does not begin to look at what did not change", func() {
+			// Nothing but an older version of the program lets such a configuration pass.
+			for _, size := range []string{`1e999999999`, `"1e-9000000"`, `"10e9"`} {
+				before := newShoot(caches(`{"upstream":"docker.io","volume":{"size":` + size + `}}`))
+				after := before.DeepCopy()
+				after.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeTesting)
+				Expect(callWebhook(after, before).Allowed).To(BeTrue())
+				caches(`{"upstream":"docker.io","volume":{"size":"10Gi"}}`)(after)
+				Expect(callWebhook(after, before).Allowed).To(BeTrue())
+			}
 		})
 
 		It("does not block a Shoot in deletion", func() {

@@ -8,7 +8,6 @@ import (
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -21,11 +20,10 @@ var _ = Describe("Warnings", func() {
 		warned, err := client.New(config, client.Options{Scheme: kubernetes.GardenScheme})
 		Expect(err).NotTo(HaveOccurred())
 
-		shoot := newShoot(caches(`{"upstream":"docker.io"},`+privateCache),
-			resource(newSecret(func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") })))
+		shoot := newShoot(caches(`{"upstream":"docker.io"},{"upstream":"private.example.com","remoteURL":"http://private.example.com","secretReferenceName":"robot"}`), resource(newSecret()))
 		Expect(warned.Create(ctx, shoot)).To(Succeed())
 		Expect(warnings).To(ContainElements(
-			HavePrefix("Secret "+shoot.Spec.Resources[0].ResourceRef.Name+": the password ends in a line break"),
+			HavePrefix("cache private.example.com: the credentials travel unencrypted"),
 			HavePrefix("cache private.example.com: every pod of the cluster can pull"),
 			HavePrefix("cache docker.io: without credentials, Docker Hub limits"),
 		))

@@ -57,6 +57,8 @@ var _ = Describe("Load", func() {
 		Entry("another version", "apiVersion: config.registry.extensions.gardener.cloud/v1\nkind: Configuration", "v1"),
 		Entry("unknown field", header+"healthChecks: {}", `unknown field "healthChecks"`),
 		Entry("duplicate field", header+"healthCheckConfig: {}\nhealthCheckConfig: {}", "already set"),
+		Entry("period that no clock can hold", header+"healthCheckConfig: {syncPeriod: 1e999999999h}", "duration"),
+		Entry("number with an exponent", header+"healthCheckConfig: {syncPeriod: 1s, shootRESTOptions: {burst: 1e999999999}}", ""),
 		Entry("negative period", header+"healthCheckConfig: {syncPeriod: -1s}", "syncPeriod"),
 	)
 })

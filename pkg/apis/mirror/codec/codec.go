@@ -27,9 +27,9 @@ type Codec struct {
 func New() (*Codec, error) {
 	scheme := runtime.NewScheme()
 	if err := install.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("could not register the API group %s: %w", mirror.GroupName, err)
+		return nil, fmt.Errorf("registering the API group %s: %w", mirror.GroupName, err)
 	}
-	return &Codec{decoder: provider.NewDecoder(scheme, v1alpha1.SchemeGroupVersion)}, nil
+	return &Codec{decoder: provider.NewDecoder(scheme, v1alpha1.SchemeGroupVersion, nil)}, nil
 }
 
 // DecodeConfig decodes what admission let pass. Fields that this version does

@@ -5,6 +5,8 @@
 package codec_test
 
 import (
+	"strings"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,4 +28,16 @@ var _ = Describe("Codec", func() {
 			{Host: "https://b", Capabilities: []mirror.Capability{mirror.Resolve}, CABundleSecretReferenceName: ptr.To("ca"), OverridePath: ptr.To(true)},
 		}}))
 	})
+
+	DescribeTable("does not decode what takes long",
+		func(document, message string) {
+			c, err := codec.New()
+			Expect(err).NotTo(HaveOccurred())
+			_, err = c.DecodeConfig(&runtime.RawExtension{Raw: []byte(document)})
+			Expect(err).To(MatchError(ContainSubstring(message)))
+		},
+		Entry("a number", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":1e999999999}]}`, "mirrors[0].upstream: Invalid value"),
+		Entry("very many mirrors", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[`+strings.Repeat(`{},`, 1000)+`{}]}`, "mirrors: Invalid value: the list has more than 250 items"),
+		Entry("a long text", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":"`+strings.Repeat("x", 300_000)+`"}]}`, "at most 262144 bytes"),
+	)
 })

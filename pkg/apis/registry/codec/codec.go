@@ -33,16 +33,21 @@ type Codec struct {
 func New() (*Codec, error) {
 	scheme := runtime.NewScheme()
 	if err := install.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("could not register the API group %s: %w", registry.GroupName, err)
+		return nil, fmt.Errorf("registering the API group %s: %w", registry.GroupName, err)
 	}
 	jsonSerializer := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{})
 	return &Codec{
-		decoder: provider.NewDecoder(scheme, v1alpha3.SchemeGroupVersion),
+		decoder: provider.NewDecoder(scheme, v1alpha3.SchemeGroupVersion, map[string]provider.TextCheck{
+			"caches.volume.size":           provider.CheckQuantity,
+			"caches.garbageCollection.ttl": provider.CheckDuration,
+		}),
 		encoder: serializer.NewCodecFactory(scheme).EncoderForVersion(jsonSerializer, v1alpha3.SchemeGroupVersion),
 	}, nil
 }
 
-// DecodeConfigStrict decodes what an owner wrote and refuses unknown and duplicate fields.
+// DecodeConfigStrict decodes what an owner wrote. Unknown and duplicate fields
+// are an error that [runtime.IsStrictDecodingError] knows; with it comes what
+// [Codec.DecodeConfig] would return.
 func (c *Codec) DecodeConfigStrict(raw *runtime.RawExtension) (*registry.RegistryConfig, error) {
 	config := &registry.RegistryConfig{}
 	return config, c.decoder.DecodeStrict(raw, config)
@@ -58,14 +63,14 @@ func (c *Codec) DecodeConfig(raw *runtime.RawExtension) (*registry.RegistryConfi
 // DecodeStatus decodes the provider status of an Extension.
 func (c *Codec) DecodeStatus(raw *runtime.RawExtension) (*registry.RegistryStatus, error) {
 	status := &registry.RegistryStatus{}
-	return status, c.decoder.Decode(raw, status)
+	return status, c.decoder.DecodeOwn(raw, status)
 }
 
 // EncodeStatus encodes the provider status of an Extension.
 func (c *Codec) EncodeStatus(status *registry.RegistryStatus) (*runtime.RawExtension, error) {
 	data, err := runtime.Encode(c.encoder, status)
 	if err != nil {
-		return nil, fmt.Errorf("could not encode the provider status: %w", err)
+		return nil, fmt.Errorf("encoding the provider status: %w", err)
 	}
 	return &runtime.RawExtension{Raw: data}, nil
 }

@@ -5,6 +5,9 @@
 package codec_test
 
 import (
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 )
 
 const header = `"apiVersion":"registry.extensions.gardener.cloud/v1alpha3"`
@@ -101,11 +105,69 @@ var _ = Describe("Codec", func() {
 		Entry("duplicate field", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io","upstream":"docker.io"}]}`, `duplicate field "caches[0].upstream"`),
 	)
 
+	DescribeTable("refuses numbers by their text, strictly or not",
+		func(cache, field string) {
+			text := `{` + header + `,"kind":"RegistryConfig","caches":[{"upstream":"quay.io"},{"upstream":"docker.io",` + cache + `}]}`
+			for _, decode := range []func(*runtime.RawExtension) (*registry.RegistryConfig, error){c.DecodeConfigStrict, c.DecodeConfig} {
+				_, err := decode(raw(text))
+				Expect(err).To(MatchError(HavePrefix("caches[1]." + field + ": Invalid value: ")))
+			}
+		},
+		Entry("size", `"volume":{"size":1e999999999}`, "volume.size"),
+		Entry("size as text", `"volume":{"size":"1e999999999"}`, "volume.size"),
+		Entry("tiny size", `"volume":{"size":"1e-9000000"}`, "volume.size"),
+		Entry("long size", `"volume":{"size":"`+strings.Repeat("1", 100)+`"}`, "volume.size"),
+		Entry("size that is none", `"volume":{"size":"large"}`, "volume.size"),
+		Entry("size that another hides", `"volume":{"size":"1e999999999"},"volume":{}`, "volume.size"),
+		Entry("time to live", `"garbageCollection":{"ttl":"1e999999999h"}`, "garbageCollection.ttl"),
+		Entry("long time to live", `"garbageCollection":{"ttl":"`+strings.Repeat("1h", 50_000)+`"}`, "garbageCollection.ttl"),
+		Entry("time to live that is too long for a clock", `"garbageCollection":{"ttl":"99999999h"}`, "garbageCollection.ttl"),
+	)
+
+	It("decodes the sizes that Shoots may have, for the validation to judge", func() {
+		for _, size := range []string{`"10e9"`, `10e9`, `"1E3"`, `"0.5"`, `"-1"`, `"5Ei"`, `" 1Gi "`} {
+			config, err := c.DecodeConfig(raw(`{` + header + `,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":` + size + `}}]}`))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(config.Caches[0].Volume.Size).NotTo(BeNil(), size)
+		}
+	})
+
+	It("checks the text of all fields that are parsed from one", func() {
+		for _, path := range parsedFields(reflect.TypeFor[v1alpha3.RegistryConfig](), nil) {
+			names := strings.Split(path, ".")
+			document := `"no number"`
+			for _, name := range slices.Backward(names) {
+				document = `{"` + name + `":` + document + `}`
+			}
+			// In a list, as all of them stand in caches.
+			document = strings.Replace(document, `{"caches":`, `{`+header+`,"kind":"RegistryConfig","caches":[`, 1)
+			document = document[:len(document)-1] + `]}`
+			_, err := c.DecodeConfig(raw(document))
+			Expect(err).To(MatchError(HavePrefix(strings.Replace(path, "caches.", "caches[0].", 1)+": Invalid value: ")), document)
+		}
+	})
+
+	It("gives the configuration along with the errors of strict decoding", func() {
+		config, err := c.DecodeConfigStrict(raw(`{` + header + `,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","x":1}]}`))
+		Expect(runtime.IsStrictDecodingError(err)).To(BeTrue())
+		Expect(config.Caches).To(ConsistOf(BeComparableTo(defaulted)))
+	})
+
 	It("has nothing to decode", func() {
 		_, err := c.DecodeConfigStrict(nil)
 		Expect(err).To(MatchError(codec.ErrMissing))
 		_, err = c.DecodeStatus(nil)
 		Expect(err).To(MatchError(codec.ErrMissing))
+	})
+
+	It("decodes a status of any size, as the extension wrote it", func() {
+		status := &registry.RegistryStatus{Caches: make([]registry.RegistryCacheStatus, 1000)}
+		for i := range status.Caches {
+			status.Caches[i] = registry.RegistryCacheStatus{Upstream: "docker.io", RemoteURL: strings.Repeat("x", 1000)}
+		}
+		encoded, err := c.EncodeStatus(status)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.DecodeStatus(encoded)).To(HaveField("Caches", HaveLen(1000)))
 	})
 
 	It("encodes the status and decodes it again", func() {
@@ -120,3 +182,26 @@ var _ = Describe("Codec", func() {
 		Expect(c.DecodeStatus(encoded)).To(Equal(status))
 	})
 })
+
+// parsedFields returns the paths of all fields of a type that are parsed from
+// text, as JSON names with dots between, without the indices of lists.
+func parsedFields(t reflect.Type, names []string) []string {
+	switch t {
+	case reflect.TypeFor[resource.Quantity](), reflect.TypeFor[metav1.Duration]():
+		return []string{strings.Join(names, ".")}
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		return parsedFields(t.Elem(), names)
+	case reflect.Struct:
+		var paths []string
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			if name != "" {
+				paths = append(paths, parsedFields(t.Field(i).Type, append(slices.Clone(names), name))...)
+			}
+		}
+		return paths
+	}
+	return nil
+}

@@ -5,6 +5,7 @@
 package v1alpha3
 
 import (
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -29,6 +30,7 @@ func SetDefaults_RegistryCache(cache *RegistryCache) {
 	if cache.RemoteURL == nil {
 		cache.RemoteURL = ptr.To(upstream.Upstream(cache.Upstream).DefaultRemoteURL())
 	}
+	trimSlash(cache.RemoteURL)
 	if cache.Volume == nil {
 		cache.Volume = &Volume{}
 	}
@@ -40,6 +42,21 @@ func SetDefaults_RegistryCache(cache *RegistryCache) {
 	}
 	if cache.HighAvailability == nil {
 		cache.HighAvailability = &HighAvailability{}
+	}
+}
+
+// SetDefaults_Proxy fills in nothing: what is left out is not used.
+func SetDefaults_Proxy(proxy *Proxy) {
+	trimSlash(proxy.HTTPProxy)
+	trimSlash(proxy.HTTPSProxy)
+}
+
+// trimSlash removes a slash at the end of a URL, which owners may write and
+// which means nothing. All others compare the URLs, append paths to them and
+// write them into files, so that there must be one form of each.
+func trimSlash(url *string) {
+	if url != nil {
+		*url = strings.TrimSuffix(*url, "/")
 	}
 }
 

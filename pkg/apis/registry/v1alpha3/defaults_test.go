@@ -50,6 +50,23 @@ var _ = Describe("Defaults", func() {
 		Expect(defaulted(v1alpha3.RegistryCache{Upstream: "docker.io"}).RemoteURL).To(HaveValue(Equal("https://registry-1.docker.io")))
 	})
 
+	It("removes a slash at the end of URLs, and no more", func() {
+		urls := func(suffix string) v1alpha3.RegistryCache {
+			return v1alpha3.RegistryCache{
+				RemoteURL: ptr.To("https://r.io" + suffix),
+				Proxy:     &v1alpha3.Proxy{HTTPProxy: ptr.To("http://a:3128" + suffix), HTTPSProxy: ptr.To("http://b:3128" + suffix)},
+			}
+		}
+		for _, suffix := range []string{"", "/a", "?", "#"} {
+			for _, slash := range []string{"", "/"} {
+				cache := defaulted(urls(suffix + slash))
+				Expect(cache.RemoteURL).To(HaveValue(Equal("https://r.io" + suffix)))
+				Expect(cache.Proxy).To(BeComparableTo(urls(suffix).Proxy))
+			}
+		}
+		Expect(defaulted(urls("//"))).To(HaveField("RemoteURL", HaveValue(Equal("https://r.io/"))))
+	})
+
 	It("keeps what is there, zero values included", func() {
 		cache := v1alpha3.RegistryCache{
 			Upstream:            "quay.io",

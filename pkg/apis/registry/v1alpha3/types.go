@@ -16,7 +16,7 @@ import (
 type RegistryConfig struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// Caches are the caches to run, one for each upstream. At least one is required.
+	// Caches are the caches to run, one for each upstream. At least one is required, at most 150 are possible.
 	Caches []RegistryCache `json:"caches"`
 }
 
@@ -27,7 +27,8 @@ type RegistryCache struct {
 	// followed by ":" and a port from 1 to 65535, without a scheme, and unique among the caches.
 	Upstream string `json:"upstream"`
 	// RemoteURL is the URL at which the upstream is reached: http or https, a host and optionally a
-	// port, without path, user info, query or fragment.
+	// port, without path, user info, query or fragment. A slash at the end is ignored. The host is a
+	// DNS name in lower case or an IPv4 address.
 	// Defaults to "https://" followed by the upstream, and to "https://registry-1.docker.io" for docker.io.
 	// +optional
 	RemoteURL *string `json:"remoteURL,omitempty"`
@@ -38,8 +39,9 @@ type RegistryCache struct {
 	// +optional
 	GarbageCollection *GarbageCollection `json:"garbageCollection,omitempty"`
 	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that refers to the
-	// Secret with the upstream's credentials. The Secret must be immutable and hold the keys
-	// "username" and "password". Without it the cache pulls anonymously.
+	// Secret with the upstream's credentials. The Secret must be immutable, of type Opaque or
+	// kubernetes.io/basic-auth, and hold the keys "username" and "password" and no others. Without it the
+	// cache pulls anonymously.
 	// +optional
 	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
 	// Proxy says through which HTTP proxies the upstream is reached.
@@ -53,14 +55,15 @@ type RegistryCache struct {
 	HighAvailability *HighAvailability `json:"highAvailability,omitempty"`
 	// ServiceNameSuffix replaces the part of the Service's name that is otherwise derived from the
 	// upstream: the Service is then named "registry-" followed by it. It must be a DNS label of at
-	// most 54 characters, unique among the caches, and must not collide with a derived name.
+	// most 54 characters, and the Service's name must be unique among the caches.
 	// +optional
 	ServiceNameSuffix *string `json:"serviceNameSuffix,omitempty"`
 }
 
 // Volume describes the volume of a cache.
 type Volume struct {
-	// Size is the size of the volume, greater than zero. It may grow but not shrink.
+	// Size is the size of the volume, greater than zero and at most 1Pi, without an exponent. It may grow
+	// but not shrink.
 	// Defaults to 10Gi.
 	// +optional
 	Size *resource.Quantity `json:"size,omitempty"`
@@ -72,7 +75,7 @@ type Volume struct {
 
 // GarbageCollection says when unused content is removed.
 type GarbageCollection struct {
-	// TTL is the time that content stays in the cache; 0 keeps it forever.
+	// TTL is the time that content stays in the cache after it was last pulled; 0 keeps it forever.
 	// Defaults to 168h, that is 7 days.
 	// +optional
 	TTL *metav1.Duration `json:"ttl,omitempty"`

@@ -31,6 +31,9 @@ func SetObjectDefaults_RegistryConfig(in *RegistryConfig) {
 		if a.GarbageCollection != nil {
 			SetDefaults_GarbageCollection(a.GarbageCollection)
 		}
+		if a.Proxy != nil {
+			SetDefaults_Proxy(a.Proxy)
+		}
 		if a.HTTP != nil {
 			SetDefaults_HTTP(a.HTTP)
 		}

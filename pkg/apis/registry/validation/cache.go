@@ -18,8 +18,15 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
-const maxServiceNameSuffixLength = 54
+const (
+	// maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
+	maxServiceNameSuffixLength = 54
+	// maxUpstreamLength is that of a DNS name with a port.
+	maxUpstreamLength = validation.DNS1123SubdomainMaxLength + len(":65535")
+)
+
+// maxVolumeSize is far above what a volume of any infrastructure can have.
+var maxVolumeSize = resource.MustParse("1Pi")
 
 // validateCache validates the fields of a cache that differ from those of the
 // old one, which is nil for a new cache.
@@ -73,6 +80,9 @@ func validateUpstream(value string, fldPath *field.Path) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(fldPath, "name the registry host as in image references, for example docker.io or registry.example.com:5000")}
 	}
+	if len(value) > maxUpstreamLength {
+		return field.ErrorList{field.TooLong(fldPath, value, maxUpstreamLength)}
+	}
 	if strings.Contains(value, "/") {
 		return field.ErrorList{invalid(fldPath, value, "must be a registry host with an optional port, without a scheme and without a path")}
 	}
@@ -91,6 +101,9 @@ func validateStorageClassName(name *string, fldPath *field.Path) field.ErrorList
 	if name == nil {
 		return nil
 	}
+	if len(*name) > validation.DNS1123SubdomainMaxLength {
+		return field.ErrorList{field.TooLong(fldPath, *name, validation.DNS1123SubdomainMaxLength)}
+	}
 	var allErrs field.ErrorList
 	for _, message := range validation.IsDNS1123Subdomain(*name) {
 		allErrs = append(allErrs, field.Invalid(fldPath, *name, "must be the name of a StorageClass, or be left out for the cluster's default: "+message))
@@ -98,11 +111,21 @@ func validateStorageClassName(name *string, fldPath *field.Path) field.ErrorList
 	return allErrs
 }
 
+// validateSize relies on the decoder, which lets no quantity pass that is
+// expensive to compare.
 func validateSize(size, old *resource.Quantity, fldPath *field.Path) field.ErrorList {
-	if size == nil || old != nil && size.Cmp(*old) == 0 || size.Sign() > 0 {
+	if size == nil || old != nil && size.Cmp(*old) == 0 {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(fldPath, size.String(), "must be greater than zero, for example 10Gi")}
+	switch {
+	case size.Sign() <= 0:
+		return field.ErrorList{field.Invalid(fldPath, size.String(), "must be greater than zero, for example 10Gi")}
+	case size.Format == resource.DecimalExponent:
+		return field.ErrorList{field.Invalid(fldPath, size.String(), "must be written without an exponent, for example 10Gi")}
+	case size.Cmp(maxVolumeSize) > 0:
+		return field.ErrorList{field.Invalid(fldPath, size.String(), "must be at most "+maxVolumeSize.String())}
+	}
+	return nil
 }
 
 func validateTTL(ttl, old *metav1.Duration, fldPath *field.Path) field.ErrorList {
@@ -123,15 +146,12 @@ func validateServiceNameSuffix(suffix, old *string, fldPath *field.Path) field.E
 	if suffix == nil || ptr.Equal(suffix, old) {
 		return nil
 	}
-	var allErrs field.ErrorList
 	if len(*suffix) > maxServiceNameSuffixLength {
-		allErrs = append(allErrs, field.TooLong(fldPath, *suffix, maxServiceNameSuffixLength))
+		return field.ErrorList{field.TooLong(fldPath, *suffix, maxServiceNameSuffixLength)}
 	}
+	var allErrs field.ErrorList
 	for _, message := range validation.IsDNS1123Label(*suffix) {
-		// The shorter limit above says it already.
-		if message != validation.MaxLenError(validation.DNS1123LabelMaxLength) {
-			allErrs = append(allErrs, field.Invalid(fldPath, *suffix, message))
-		}
+		allErrs = append(allErrs, field.Invalid(fldPath, *suffix, message))
 	}
 	return allErrs
 }

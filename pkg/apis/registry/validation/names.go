@@ -7,122 +7,167 @@ package validation
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// collision is a name that two caches of one configuration would share.
-type collision struct {
-	// first and second are the upstreams of the caches, name is what they share.
-	// With them a collision is recognised in an older configuration.
-	first, second, name string
+// names are the names of a cache that no other cache may have.
+type names struct {
+	upstream string
+	// resource is the name of all objects but the Service.
+	resource string
+	service  string
+	// suffix is the serviceNameSuffix. Without one, the name of the Service is that of the other objects.
+	suffix *string
 }
 
-func collisionOf(a, b *registry.RegistryCache, name string) collision {
-	return collision{first: min(a.Upstream, b.Upstream), second: max(a.Upstream, b.Upstream), name: name}
+func namesOf(caches []registry.RegistryCache) []names {
+	result := make([]names, len(caches))
+	for i, cache := range caches {
+		host := upstream.Upstream(cache.Upstream)
+		result[i] = names{
+			upstream: cache.Upstream,
+			resource: host.ResourceName(),
+			service:  host.ServiceName(cache.ServiceNameSuffix),
+			suffix:   cache.ServiceNameSuffix,
+		}
+	}
+	return result
+}
+
+// holders says which upstreams a configuration has, how often, and which of
+// them share the name of a Service.
+type holders struct {
+	upstreams map[string]int
+	services  map[string]sets.Set[string]
+}
+
+func holdersOf(caches []names) holders {
+	result := holders{upstreams: map[string]int{}, services: map[string]sets.Set[string]{}}
+	for _, cache := range caches {
+		result.upstreams[cache.upstream]++
+		if result.services[cache.service] == nil {
+			result.services[cache.service] = sets.New[string]()
+		}
+		result.services[cache.service].Insert(cache.upstream)
+	}
+	return result
 }
 
 // validateNames refuses caches that would share an upstream, an object's name
 // or a Service's name, unless the old configuration has the same collision.
-func validateNames(caches, oldCaches []registry.RegistryCache, fldPath *field.Path) field.ErrorList {
-	known := map[collision]int{}
-	visitCollisions(oldCaches, fldPath, func(collision collision, _ *field.Error) {
-		known[collision]++
-	})
-
-	var allErrs field.ErrorList
-	visitCollisions(caches, fldPath, func(collision collision, err *field.Error) {
-		if known[collision] > 0 {
-			known[collision]--
-			return
+// Each cache is compared with the first one that has the name.
+func validateNames(caches, oldCaches []names, fldPath *field.Path) field.ErrorList {
+	var (
+		allErrs   field.ErrorList
+		old       = holdersOf(oldCaches)
+		upstreams = map[string]int{}
+		resources = map[string]int{}
+		services  = map[string]int{}
+	)
+	for i, cache := range caches {
+		upstreamPath := fldPath.Index(i).Child("upstream")
+		if upstreams[cache.upstream]++; upstreams[cache.upstream] > 1 {
+			if upstreams[cache.upstream] > old.upstreams[cache.upstream] {
+				allErrs = append(allErrs, field.Duplicate(upstreamPath, cache.upstream))
+			}
+			continue
 		}
-		allErrs = append(allErrs, err)
-	})
+
+		if first, ok := resources[cache.resource]; ok {
+			other := caches[first].upstream
+			if old.upstreams[cache.upstream] == 0 || old.upstreams[other] == 0 {
+				allErrs = append(allErrs, field.Invalid(upstreamPath, cache.upstream,
+					fmt.Sprintf("its objects would get the same name %q as those of the upstream %q; only one of the two can be cached", cache.resource, other)))
+			}
+			continue
+		}
+		resources[cache.resource] = i
+
+		if first, ok := services[cache.service]; ok {
+			if !old.services[cache.service].HasAll(cache.upstream, caches[first].upstream) {
+				allErrs = append(allErrs, serviceCollision(caches, first, i, fldPath))
+			}
+			continue
+		}
+		services[cache.service] = i
+	}
 	return allErrs
 }
 
-// visitCollisions calls visit for every collision, with the error that describes it.
-func visitCollisions(caches []registry.RegistryCache, fldPath *field.Path, visit func(collision, *field.Error)) {
-	for j := range caches {
-		for i := range j {
-			a, b, aPath, bPath := &caches[i], &caches[j], fldPath.Index(i), fldPath.Index(j)
-			switch {
-			case a.Upstream == b.Upstream:
-				visit(collisionOf(a, b, b.Upstream), field.Duplicate(bPath.Child("upstream"), b.Upstream))
-				continue
-			case resourceName(a) == resourceName(b):
-				visit(collisionOf(a, b, resourceName(b)), field.Invalid(bPath.Child("upstream"), b.Upstream,
-					fmt.Sprintf("its objects would get the same name %q as those of the upstream %q; only one of the two can be cached", resourceName(b), a.Upstream)))
-				continue
-			}
-
-			if a.ServiceNameSuffix != nil && ptr.Equal(a.ServiceNameSuffix, b.ServiceNameSuffix) {
-				visit(collisionOf(a, b, serviceName(b)), field.Duplicate(bPath.Child("serviceNameSuffix"), *b.ServiceNameSuffix))
-				continue
-			}
-			if a.ServiceNameSuffix != nil && serviceName(a) == resourceName(b) {
-				visit(collisionOf(a, b, serviceName(a)), derivedNameError(a, b, aPath))
-			}
-			if b.ServiceNameSuffix != nil && serviceName(b) == resourceName(a) {
-				visit(collisionOf(a, b, serviceName(b)), derivedNameError(b, a, bPath))
-			}
-		}
+// serviceCollision returns the error for two caches with the same Service. At
+// least one of them has a suffix, which is to be changed.
+func serviceCollision(caches []names, first, second int, fldPath *field.Path) *field.Error {
+	suffixPath := func(i int) *field.Path { return fldPath.Index(i).Child("serviceNameSuffix") }
+	if caches[first].suffix != nil && caches[second].suffix != nil {
+		return field.Duplicate(suffixPath(second), *caches[second].suffix)
 	}
-}
-
-func derivedNameError(cache, other *registry.RegistryCache, fldPath *field.Path) *field.Error {
-	return field.Invalid(fldPath.Child("serviceNameSuffix"), *cache.ServiceNameSuffix,
-		fmt.Sprintf("must not lead to the name %q, which is derived from the upstream %q; choose another suffix", resourceName(other), other.Upstream))
+	wrong, other := second, first
+	if caches[second].suffix == nil {
+		wrong, other = first, second
+	}
+	return field.Invalid(suffixPath(wrong), *caches[wrong].suffix,
+		fmt.Sprintf("must not lead to the name %q, which is derived from the upstream %q; choose another suffix", caches[other].service, caches[other].upstream))
 }
 
 // validateNameHandover refuses to hand a name over from one upstream to another
 // in one update. The new cache would take over the volume of the removed one,
 // whatever its own settings say, and nodes that still know the old cache by its
 // Service's address would get the content of another registry.
-func validateNameHandover(caches, oldCaches []registry.RegistryCache, fldPath *field.Path) field.ErrorList {
+func validateNameHandover(caches, oldCaches []names, fldPath *field.Path) field.ErrorList {
 	var (
-		allErrs field.ErrorList
-		kept    = byUpstream(caches)
-		old     = byUpstream(oldCaches)
+		allErrs      field.ErrorList
+		kept         = byUpstream(caches, upstreamOf)
+		old          = byUpstream(oldCaches, upstreamOf)
+		oldResources = map[string][]names{}
+		oldServices  = map[string][]names{}
 	)
-	for i := range caches {
-		cache := &caches[i]
-		before := old[cache.Upstream]
-		for j := range oldCaches {
-			other := &oldCaches[j]
-			if other.Upstream == cache.Upstream {
+	for _, cache := range oldCaches {
+		oldResources[cache.resource] = append(oldResources[cache.resource], cache)
+		oldServices[cache.service] = append(oldServices[cache.service], cache)
+	}
+
+	for i, cache := range caches {
+		before := old[cache.upstream]
+		if before == nil {
+			if other, ok := find(oldResources[cache.resource], func(other names) bool {
+				// If both upstreams have the name now, that is a collision already.
+				return kept[other.upstream] == nil
+			}); ok {
+				allErrs = append(allErrs, field.Invalid(fldPath.Index(i).Child("upstream"), cache.upstream,
+					fmt.Sprintf("the objects of the upstream %q that this update removes have the same name %q, so that the old volume would be used on; remove the other one first, and add this one once it is gone", other.upstream, other.resource)))
 				continue
 			}
-			// If both upstreams have the name now, that is a collision already.
-			after := kept[other.Upstream]
-			if before == nil && after == nil && resourceName(cache) == resourceName(other) {
-				allErrs = append(allErrs, field.Invalid(fldPath.Index(i).Child("upstream"), cache.Upstream,
-					fmt.Sprintf("the objects of the upstream %q that this update removes have the same name %q, so that the old volume would be used on; remove the other one first, and add this one once it is gone", other.Upstream, resourceName(other))))
-				continue
-			}
-			if serviceName(cache) != serviceName(other) ||
-				before != nil && serviceName(before) == serviceName(cache) ||
-				after != nil && serviceName(after) == serviceName(cache) {
-				continue
-			}
-			child, value := "upstream", cache.Upstream
-			if cache.ServiceNameSuffix != nil {
-				child, value = "serviceNameSuffix", *cache.ServiceNameSuffix
+		}
+		if before != nil && before.service == cache.service {
+			continue
+		}
+		if other, ok := find(oldServices[cache.service], func(other names) bool {
+			after := kept[other.upstream]
+			return other.upstream != cache.upstream && (after == nil || after.service != cache.service)
+		}); ok {
+			child, value := "upstream", cache.upstream
+			if cache.suffix != nil {
+				child, value = "serviceNameSuffix", *cache.suffix
 			}
 			allErrs = append(allErrs, field.Invalid(fldPath.Index(i).Child(child), value,
-				fmt.Sprintf("the Service %q serves the upstream %q until this update; choose another serviceNameSuffix, or give the name up in one update and use it again in a later one", serviceName(other), other.Upstream)))
+				fmt.Sprintf("the Service %q serves the upstream %q until this update; choose another serviceNameSuffix, or give the name up in one update and use it again in a later one", other.service, other.upstream)))
 		}
 	}
 	return allErrs
 }
 
-func resourceName(cache *registry.RegistryCache) string {
-	return upstream.Upstream(cache.Upstream).ResourceName()
-}
+func upstreamOf(cache *names) string { return cache.upstream }
 
-func serviceName(cache *registry.RegistryCache) string {
-	return upstream.Upstream(cache.Upstream).ServiceName(cache.ServiceNameSuffix)
+// find returns the first cache that matches.
+func find(caches []names, matches func(names) bool) (names, bool) {
+	for _, cache := range caches {
+		if matches(cache) {
+			return cache, true
+		}
+	}
+	return names{}, false
 }

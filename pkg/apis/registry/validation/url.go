@@ -5,7 +5,6 @@
 package validation
 
 import (
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -15,15 +14,23 @@ import (
 	"k8s.io/utils/ptr"
 )
 
+// maxURLLength is that of a scheme, a DNS name and a port.
+const maxURLLength = len("https://") + maxUpstreamLength
+
 const portMessage = "the port must be a number from 1 to 65535, without leading zeros"
 
 // validateURL validates the URL of an upstream or proxy, if it changed. Such a
 // URL ends up in configuration files and in the names of files on nodes, and
 // http.Client appends paths to it, so that nothing but scheme, host and port is
-// allowed.
+// allowed. The host must be written as in an upstream: lower case, and no IPv6
+// address, which neither certificates nor image references of registries have.
+// A slash at the end is gone before, see the defaults of v1alpha3.
 func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	if value == nil || ptr.Equal(value, old) {
 		return nil
+	}
+	if len(*value) > maxURLLength {
+		return field.ErrorList{field.TooLong(fldPath, *value, maxURLLength)}
 	}
 	parsed, err := url.Parse(*value)
 	if err != nil {
@@ -38,7 +45,7 @@ func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 		allErrs = append(allErrs, invalid(fldPath, *value, "must not contain a user name or password; credentials of an upstream belong into a Secret, see secretReferenceName"))
 	}
 	if parsed.Path != "" {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a path, not even a slash at the end"))
+		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a path, only a slash at the end"))
 	}
 	if strings.Contains(*value, "?") {
 		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a query, not even an empty one"))
@@ -47,7 +54,7 @@ func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a fragment, not even an empty one"))
 	}
 	if !isHost(parsed.Hostname()) {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must name a host: a DNS name or an IP address, an IPv6 address in brackets"))
+		allErrs = append(allErrs, invalid(fldPath, *value, "must name a host: a DNS name in lower case, or an IPv4 address"))
 	}
 	if port := parsed.Port(); strings.HasSuffix(parsed.Host, ":") || port != "" && !isPort(port) {
 		allErrs = append(allErrs, invalid(fldPath, *value, portMessage))
@@ -58,12 +65,9 @@ func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// isHost says whether a host from a URL, where IPv6 addresses have lost their brackets, is usable.
+// isHost says whether a host from a URL is usable. An IPv4 address has the form of a DNS name.
 func isHost(host string) bool {
-	if address, err := netip.ParseAddr(host); err == nil {
-		return address.Zone() == ""
-	}
-	return len(validation.IsDNS1123Subdomain(strings.ToLower(host))) == 0
+	return len(validation.IsDNS1123Subdomain(host)) == 0
 }
 
 func isPort(port string) bool {

@@ -15,6 +15,20 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
+// MaxCaches is how many caches a configuration can have. The controller deploys
+// the objects of all caches by one ManagedResource, whose Secret can hold 1 MiB:
+// with everything that a cache can have, 150 of them need 0.9 MiB.
+const MaxCaches = 150
+
+// ValidateCount returns an error if there are more caches than [MaxCaches] and
+// more than before. Check it first: all else takes time for each cache.
+func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
+	if count := len(newConfig.Caches); count > max(MaxCaches, len(oldConfig.Caches)) {
+		return field.ErrorList{field.TooMany(fldPath.Child("caches"), count, MaxCaches)}
+	}
+	return nil
+}
+
 // ValidateRegistryConfig returns everything that is wrong with a new configuration.
 func ValidateRegistryConfig(config *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	return ValidateRegistryConfigUpdate(config, &registry.RegistryConfig{}, fldPath)
@@ -25,6 +39,9 @@ func ValidateRegistryConfig(config *registry.RegistryConfig, fldPath *field.Path
 // so that it is called alone, not together with ValidateRegistryConfig.
 // A cache is the same one as before if it has the same upstream.
 func ValidateRegistryConfigUpdate(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
+	if errs := ValidateCount(newConfig, oldConfig, fldPath); len(errs) > 0 {
+		return errs
+	}
 	var (
 		allErrs    field.ErrorList
 		cachesPath = fldPath.Child("caches")
@@ -33,21 +50,23 @@ func ValidateRegistryConfigUpdate(newConfig, oldConfig *registry.RegistryConfig,
 		allErrs = append(allErrs, field.Required(cachesPath, "at least one cache is needed; to have none, remove the extension from the Shoot"))
 	}
 
-	old := byUpstream(oldConfig.Caches)
+	old := byUpstream(oldConfig.Caches, func(cache *registry.RegistryCache) string { return cache.Upstream })
 	for i := range newConfig.Caches {
 		cache := &newConfig.Caches[i]
 		allErrs = append(allErrs, validateCache(cache, old[cache.Upstream], cachesPath.Index(i))...)
 	}
-	allErrs = append(allErrs, validateNames(newConfig.Caches, oldConfig.Caches, cachesPath)...)
-	return append(allErrs, validateNameHandover(newConfig.Caches, oldConfig.Caches, cachesPath)...)
+	newNames, oldNames := namesOf(newConfig.Caches), namesOf(oldConfig.Caches)
+	allErrs = append(allErrs, validateNames(newNames, oldNames, cachesPath)...)
+	return append(allErrs, validateNameHandover(newNames, oldNames, cachesPath)...)
 }
 
 // byUpstream returns the first cache of each upstream.
-func byUpstream(caches []registry.RegistryCache) map[string]*registry.RegistryCache {
-	result := make(map[string]*registry.RegistryCache, len(caches))
+func byUpstream[T any](caches []T, upstreamOf func(*T) string) map[string]*T {
+	result := make(map[string]*T, len(caches))
 	for i := range caches {
-		if _, ok := result[caches[i].Upstream]; !ok {
-			result[caches[i].Upstream] = &caches[i]
+		cache := &caches[i]
+		if _, ok := result[upstreamOf(cache)]; !ok {
+			result[upstreamOf(cache)] = cache
 		}
 	}
 	return result

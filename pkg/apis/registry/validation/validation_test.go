@@ -5,6 +5,7 @@
 package validation_test
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -89,7 +90,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 	It("accepts a cache with everything", func() {
 		Expect(validate(newCache("registry.example.com:5000",
 			remoteURL("http://10.0.0.1:5000"), size("1"), storageClass("premium.ssd"), ttl(0), secretReference("robot"),
-			proxy(ptr.To("http://proxy:3128"), ptr.To("https://[2001:db8::1]:3128")), suffix("example"),
+			proxy(ptr.To("http://proxy:3128"), ptr.To("https://10.0.0.2:3128")), suffix("example"),
 		))).To(BeEmpty())
 	})
 
@@ -138,6 +139,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("underscore", "my_registry", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("wildcard", "*.docker.io", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("too long", strings.Repeat("a", 254), one(field.ErrorTypeInvalid, "caches[0].upstream", "253")),
+		Entry("much too long", strings.Repeat("A", 100_000), one(field.ErrorTypeTooLong, "caches[0].upstream", "259")),
 		Entry("no host", ":5000", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("no port", "docker.io:", one(field.ErrorTypeInvalid, "caches[0].upstream", "from 1 to 65535")),
 		Entry("port 0", "docker.io:0", one(field.ErrorTypeInvalid, "caches[0].upstream", "from 1 to 65535")),
@@ -155,10 +157,8 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		},
 		Entry("https", "https://registry-1.docker.io"),
 		Entry("http and port", "http://registry:5000"),
-		Entry("upper case host", "https://Registry.Example.com"),
 		Entry("IPv4 address", "http://10.0.0.1"),
-		Entry("IPv6 address", "http://[2001:db8::1]"),
-		Entry("IPv6 address and port", "http://[2001:db8::1]:5000"),
+		Entry("the longest URL", "https://"+strings.Repeat("a.", 126)+"a:65535"),
 	)
 
 	DescribeTable("refuses URLs",
@@ -170,7 +170,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 			))
 		},
 		Entry("another scheme", "ftp://docker.io", "must begin with https://"),
-		Entry("slash at the end", "https://docker.io/", "path"),
+		Entry("slash at the end that the defaults left", "https://docker.io/", "path"),
 		Entry("path", "https://docker.io/v2", "path"),
 		Entry("parent folder", "https://docker.io/../..", "path"),
 		Entry("user", "https://john@docker.io", "user name"),
@@ -192,10 +192,12 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("braces", "https://{{.Host}}", "such as https://"),
 		Entry("trailing dot", "https://docker.io.", "name a host"),
 		Entry("no port", "https://docker.io:", "from 1 to 65535"),
-		Entry("no port after an IPv6 address", "https://[::1]:", "from 1 to 65535"),
 		Entry("port 0", "https://docker.io:0", "from 1 to 65535"),
 		Entry("port too high", "https://docker.io:65536", "from 1 to 65535"),
 		Entry("port with zeros", "https://docker.io:0443", "leading zeros"),
+		Entry("upper case host", "https://Registry.Example.com", "lower case"),
+		Entry("IPv6 address", "http://[2001:db8::1]", "IPv4 address"),
+		Entry("IPv6 address and port", "http://[2001:db8::1]:5000", "IPv4 address"),
 		Entry("IPv6 address with a zone", "https://[fe80::1%25eth0]", "name a host"),
 		Entry("upper case scheme", "HTTPS://docker.io", "must be written as https://docker.io"),
 	)
@@ -206,6 +208,10 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		},
 		Entry("empty", ""), Entry("host", "docker.io"), Entry("host and port", "docker.io:443"), Entry("no scheme", "//docker.io"), Entry("dots", ".."),
 	)
+
+	It("looks at no URL that is too long", func() {
+		Expect(validate(newCache("docker.io", remoteURL("https://"+strings.Repeat("A", 100_000))))).To(one(field.ErrorTypeTooLong, "caches[0].remoteURL", "267"))
+	})
 
 	It("does not repeat a password in a URL", func() {
 		for _, url := range []string{"https://john:hunter2@docker.io", "https://john:hunter2@docker.io:x/%"} {
@@ -220,6 +226,12 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		},
 		Entry("no size", size("0"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "greater than zero")),
 		Entry("negative size", size("-1Gi"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "greater than zero")),
+		Entry("largest size", size("1Pi"), BeEmpty()),
+		Entry("size beyond the largest", size("1025Ti"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "at most 1Pi")),
+		Entry("size with an exponent", size("10e9"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "without an exponent, for example 10Gi")),
+		Entry("size with a negative exponent", size("1e-3"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "without an exponent")),
+		Entry("size in exabytes", size("1E"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "at most 1Pi")),
+		Entry("long storage class", storageClass(strings.Repeat("A", 254)), one(field.ErrorTypeTooLong, "caches[0].volume.storageClassName", "253")),
 		Entry("empty storage class", storageClass(""), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "left out")),
 		Entry("storage class that can't exist", storageClass("Fast!"), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "name of a StorageClass")),
 		Entry("negative TTL", ttl(-time.Second), one(field.ErrorTypeInvalid, "caches[0].garbageCollection.ttl", "must not be negative")),
@@ -253,12 +265,49 @@ var _ = Describe("ValidateRegistryConfig", func() {
 			newCache("docker.io", suffix("quay-io")), newCache("quay.io")),
 		Entry("suffix like an earlier derived name", one(field.ErrorTypeInvalid, "caches[1].serviceNameSuffix", `derived from the upstream "quay.io"`),
 			newCache("quay.io"), newCache("docker.io", suffix("quay-io"))),
-		Entry("suffix like the derived name of a cache with a suffix", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `derived from the upstream "quay.io"`),
+		Entry("suffix like the derived name of a cache that has another Service", BeEmpty(),
 			newCache("docker.io", suffix("quay-io")), newCache("quay.io", suffix("x"))),
-		Entry("crosswise", ConsistOf(
-			an(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `"quay.io"`), an(field.ErrorTypeInvalid, "caches[1].serviceNameSuffix", `"docker.io"`),
-		), newCache("docker.io", suffix("quay-io")), newCache("quay.io", suffix("docker-io"))),
+		Entry("crosswise", BeEmpty(),
+			newCache("docker.io", suffix("quay-io")), newCache("quay.io", suffix("docker-io"))),
+		Entry("one name for three caches", ConsistOf(
+			an(field.ErrorTypeInvalid, "caches[1].upstream", `"r.io.x"`), an(field.ErrorTypeInvalid, "caches[2].upstream", `"r.io.x"`),
+		), newCache("r.io.x"), newCache("r-io.x"), newCache("r-io-x")),
 	)
+
+	Describe("the number of caches", func() {
+		caches := func(count int, changes ...change) []cache {
+			result := make([]cache, count)
+			for i := range result {
+				result[i] = newCache(fmt.Sprintf("r%d.io", i), changes...)
+			}
+			return result
+		}
+		tooMany := one(field.ErrorTypeTooMany, "caches", "must have at most 150 items")
+
+		It("has a maximum, which is checked before all else", func() {
+			Expect(validate(caches(150)...)).To(BeEmpty())
+			Expect(validate(caches(151, remoteURL("x"))...)).To(tooMany)
+			Expect(validate(caches(4000)...)).To(tooMany)
+		})
+
+		It("may be above it where it was, but not grow", func() {
+			update := func(newCaches, oldCaches []cache) field.ErrorList {
+				return validation.ValidateRegistryConfigUpdate(configOf(newCaches...), configOf(oldCaches...), fldPath)
+			}
+			Expect(update(caches(200), caches(200))).To(BeEmpty())
+			Expect(update(caches(199), caches(200))).To(BeEmpty())
+			Expect(update(caches(201), caches(200))).To(tooMany)
+		})
+
+		It("gives one error for each cache, not for each pair", func() {
+			equal := make([]cache, 100)
+			for i := range equal {
+				equal[i] = newCache("docker.io")
+			}
+			Expect(validate(equal...)).To(HaveLen(99))
+			Expect(validate(caches(100, suffix("x"))...)).To(HaveLen(99))
+		})
+	})
 })
 
 var _ = Describe("ValidateRegistryConfigUpdate", func() {
@@ -276,6 +325,10 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 			remoteURL("https://mirror"), size("20Gi"), ttl(time.Hour), secretReference("x"), suffix("x"), proxy(ptr.To("http://x"), nil),
 			func(c *cache) { c.HTTP.TLS = ptr.To(false); c.HighAvailability.Enabled = true },
 		), BeEmpty()),
+		Entry("a size that is no longer allowed stays", newCache("docker.io", size("10e18")), newCache("docker.io", size("10e18"), ttl(time.Hour)), BeEmpty()),
+		Entry("a size that is no longer allowed, written differently", newCache("docker.io", size("10e9")), newCache("docker.io", size("10G")), BeEmpty()),
+		Entry("a size that grows beyond the largest", newCache("docker.io", size("2Pi")), newCache("docker.io", size("3Pi")),
+			one(field.ErrorTypeInvalid, "caches[0].volume.size", "at most 1Pi")),
 		Entry("same size, written differently", newCache("docker.io"), newCache("docker.io", size("10240Mi")), BeEmpty()),
 		Entry("smaller size", newCache("docker.io"), newCache("docker.io", size("9Gi")),
 			one(field.ErrorTypeForbidden, "caches[0].volume.size", "it is 10Gi now")),
@@ -331,7 +384,10 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 				[]cache{newCache("r.io")}, []cache{newCache("r.io"), newCache("r-io")}),
 			Entry("a suffix that collides", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `"quay.io"`),
 				[]cache{newCache("docker.io"), newCache("quay.io")}, []cache{newCache("docker.io", suffix("quay-io")), newCache("quay.io")}),
-			Entry("a known upstream once more", Not(BeEmpty()),
+			Entry("known ones stay when what they collided with first is removed", BeEmpty(),
+				[]cache{newCache("r.io.x"), newCache("r-io.x"), newCache("r-io-x"), newCache("a", suffix("s")), newCache("b", suffix("s")), newCache("c", suffix("s"))},
+				[]cache{newCache("r-io-x"), newCache("r-io.x"), newCache("c", suffix("s")), newCache("b", suffix("s"))}),
+			Entry("a known upstream once more", one(field.ErrorTypeDuplicate, "caches[2].upstream", ""),
 				[]cache{newCache("r.io"), newCache("r.io")}, []cache{newCache("r.io"), newCache("r.io"), newCache("r.io")}),
 		)
 	})

@@ -6,3 +6,11 @@ gardener-extension-registry-cache-admission
 app.kubernetes.io/name: {{ include "registry-cache-admission.runtime.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
+
+{{- /* 90 % of the memory limit, for Go's runtime: the rest is for what it does not count. */}}
+{{- define "registry-cache-admission.runtime.goMemLimit" -}}
+{{- with dig "limits" "memory" "" (.Values.resources | default dict) }}
+{{- $mebibytes := mul (regexFind "^[0-9]+" . | int) (hasSuffix "Gi" . | ternary 1024 1) }}
+{{- div (mul $mebibytes 9) 10 }}MiB
+{{- end }}
+{{- end }}

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/spf13/pflag"
+)
+
+// clientAuthentication authenticates the clients of the webhooks. Answers say
+// whether a Secret exists and what is wrong with it, in any namespace that a
+// review names, and are only for the garden's API servers. These can present a
+// certificate; without a CA for it, a network policy must keep other clients away.
+type clientAuthentication struct {
+	caFile string
+	// ca are the certificates in the file; nil if clients are not authenticated.
+	ca *x509.CertPool
+}
+
+// AddFlags adds the flag for the CA.
+func (c *clientAuthentication) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.caFile, "webhook-client-ca-file", "",
+		"The file with the CA certificates, in PEM, that the API servers' client certificates are signed by. Without it, every client that reaches the webhooks' port gets answers.")
+}
+
+// Complete reads the CA.
+func (c *clientAuthentication) Complete() error {
+	if c.caFile == "" {
+		return nil
+	}
+	data, err := os.ReadFile(c.caFile)
+	if err != nil {
+		return fmt.Errorf("reading the CA of the webhooks' clients: %w", err)
+	}
+	c.ca = x509.NewCertPool()
+	if !c.ca.AppendCertsFromPEM(data) {
+		return fmt.Errorf("reading the CA of the webhooks' clients: %s holds no certificate in PEM", c.caFile)
+	}
+	return nil
+}
+
+// configure makes a server ask for certificates and verify them. It does not
+// insist on them, as the readiness probe connects without one.
+func (c *clientAuthentication) configure(config *tls.Config) {
+	if c.ca != nil {
+		config.ClientCAs, config.ClientAuth = c.ca, tls.VerifyClientCertIfGiven
+	}
+}
+
+// protect lets only requests with a verified certificate pass, before their
+// body is read.
+func (c *clientAuthentication) protect(handler http.Handler) http.Handler {
+	if c.ca == nil {
+		return handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+			http.Error(w, "a client certificate is required", http.StatusUnauthorized)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
