@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command registry-cache-server is a pull-through cache for one upstream registry. It reads the configuration file of a
-// stock Distribution registry in proxy mode and can take its place. For a person on a machine it does without one.
+// stock Distribution registry in proxy mode and can take its place. The command pull-through needs no file.
 package main
 
 import (

@@ -39,8 +39,8 @@ func defaultOptions() *options {
 	return o
 }
 
-// describe returns the cache of a registry, as the server and as clients have to know it. The latter lacks the address,
-// which is known when the server listens.
+// describe returns the cache of a registry for the server, and for clients but without the address, which is known only
+// when the server listens.
 func (o options) describe(registry string) (config.Config, clients.Cache, error) {
 	parsed, remoteURL, err := upstream.Parse(registry)
 	if err == nil {
@@ -71,7 +71,7 @@ func (o options) validate() error {
 	case err != nil:
 		return fmt.Errorf("--listen must be [host]:port, such as 127.0.0.1:5001, it is %q", o.listen)
 	case o.directory == "":
-		return errors.New("--directory must be set, since the environment names no directory for caches")
+		return errors.New("--directory must be set, since the environment defines no cache directory")
 	case o.ttl < 0:
 		return fmt.Errorf("--ttl must not be negative, it is %s; 0 keeps content for ever", o.ttl)
 	case o.maxDiskUse < 1 || o.maxDiskUse > 100:
@@ -82,30 +82,32 @@ func (o options) validate() error {
 	return nil
 }
 
-// credential returns what the upstream is to be shown, the zero value for anonymous access. The password comes from the
-// file or from the terminal: other users of the machine can read the command line.
+// credential returns the credential for the upstream, the zero value for anonymous access. The password comes from a file
+// or the terminal, never from the command line, which other users of the machine can read.
 func (o options) credential(ctx context.Context, registry upstream.Upstream, terminal terminal) (credentials.Credential, error) {
 	if o.username == "" {
 		return credentials.Credential{}, nil
 	}
-	c := credentials.Credential{Username: o.username, Password: "unknown yet"}
-	if err := c.Validate(); err != nil {
+	if err := credentials.ValidateUsername(o.username); err != nil {
 		return credentials.Credential{}, fmt.Errorf("--username: %w", err)
 	}
-	var err error
+	var (
+		password string
+		err      error
+	)
 	switch {
 	case o.passwordFile != "":
-		c.Password, err = readPassword(o.passwordFile)
+		password, err = readPassword(o.passwordFile)
 	case terminal.present():
-		c.Password, err = terminal.ask(ctx, fmt.Sprintf("Password of %s at %s: ", o.username, registry))
+		password, err = terminal.ask(ctx, fmt.Sprintf("Password of %s at %s: ", o.username, registry))
 	default:
-		err = errors.New("--username needs --password-file where there is no terminal to ask for the password")
+		err = errors.New("--username needs --password-file, since there is no terminal to ask for the password")
 	}
-	if err == nil && c.Password == "" {
+	if err == nil && password == "" {
 		err = errors.New("the password is empty")
 	}
 	if err != nil {
 		return credentials.Credential{}, err
 	}
-	return c, nil
+	return credentials.Credential{Username: o.username, Password: password}, nil
 }

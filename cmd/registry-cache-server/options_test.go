@@ -35,7 +35,7 @@ var _ = Describe("options", func() {
 		o.directory = "/caches"
 	})
 
-	It("have defaults that keep content in the user's cache directory, and serve this machine only", func() {
+	It("default to the user's cache directory and a loopback address", func() {
 		GinkgoT().Setenv("XDG_CACHE_HOME", "/home/john/.cache")
 		Expect(*defaultOptions()).To(Equal(options{
 			listen: "127.0.0.1:5000", directory: "/home/john/.cache/registry-cache-server", ttl: 168 * time.Hour, maxDiskUse: 90,
@@ -81,7 +81,7 @@ var _ = Describe("options", func() {
 		_, _, err := o.describe(registry)
 		Expect(err).To(MatchError(HavePrefix(message)))
 	},
-		Entry("what is no registry", "oci://ghcr.io", func(*options) {}, "UPSTREAM must begin with https://"),
+		Entry("another scheme", "oci://ghcr.io", func(*options) {}, "UPSTREAM must begin with https://"),
 		Entry("a path", "ghcr.io/org", func(*options) {}, "UPSTREAM must be a host without a path"),
 		Entry("an address without a port", "docker.io", func(o *options) { o.listen = "127.0.0.1" }, "--listen must be [host]:port"),
 		Entry("a port alone", "docker.io", func(o *options) { o.listen = "5001" }, "--listen must be [host]:port"),
@@ -197,11 +197,11 @@ var _ = Describe("flags", func() {
 })
 
 var _ = Describe("announce", func() {
-	const beyond, unencrypted = "serves beyond this machine", "reached without TLS"
+	const beyond, unencrypted = "Listening beyond this machine", "without TLS: the password"
 	const https = "https://registry.example.com"
 	john, anonymous := credentials.Credential{Username: "john", Password: "s3cret"}, credentials.Credential{}
 
-	DescribeTable("warns of who can use a credential", func(remoteURL, bound string, c credentials.Credential, address string, warnings ...string) {
+	DescribeTable("warns when a credential is exposed", func(remoteURL, bound string, c credentials.Credential, address string, warnings ...string) {
 		hook := logrustest.NewGlobal()
 		logrus.SetOutput(GinkgoWriter)
 		DeferCleanup(logrus.StandardLogger().ReplaceHooks, logrus.LevelHooks{})

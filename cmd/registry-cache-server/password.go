@@ -17,7 +17,7 @@ import (
 	"golang.org/x/term"
 )
 
-// maxPassword bounds what is read as a password. Keys of service accounts take a few KiB.
+// maxPassword bounds the size of a password. Service account keys take a few KiB.
 const maxPassword = 64 << 10
 
 // readPassword reads a password from a file, without the line end that editors leave.
@@ -37,13 +37,13 @@ func readPassword(path string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), nil
 }
 
-// terminal is how a person can be asked.
+// terminal asks a person.
 type terminal struct {
 	present func() bool
 	ask     func(ctx context.Context, question string) (string, error)
 }
 
-// standardTerminal is the one that the process was started from.
+// standardTerminal is the terminal at standard input.
 func standardTerminal() terminal {
 	return terminal{
 		present: func() bool { return term.IsTerminal(int(os.Stdin.Fd())) },
@@ -51,8 +51,7 @@ func standardTerminal() terminal {
 	}
 }
 
-// askPassword asks for a password on the terminal without showing it. Interrupted, it leaves a terminal that shows what is
-// typed again.
+// askPassword asks for a password without echoing it. It restores the echo also when it is interrupted.
 func askPassword(ctx context.Context, question string) (string, error) {
 	input := int(os.Stdin.Fd())
 	before, err := term.GetState(input)
@@ -80,6 +79,6 @@ func askPassword(ctx context.Context, question string) (string, error) {
 		}
 		return string(a.password), nil
 	case <-ctx.Done():
-		return "", errors.Join(errors.New("no password was given"), term.Restore(input, before))
+		return "", errors.Join(errors.New("the question for the password was interrupted"), term.Restore(input, before))
 	}
 }

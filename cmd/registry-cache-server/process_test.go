@@ -31,11 +31,11 @@ const (
 	password   = "s3cret: #%*"
 	repository = "team/app"
 
-	// patience is for machines that are busy. Nothing takes a part of it elsewhere.
+	// patience is for busy machines.
 	patience = "60s"
 )
 
-// start runs a command of the server in an environment that has no say in it.
+// start runs the server with environment variables that must not affect it.
 func start(directory string, arguments ...string) *gexec.Session {
 	GinkgoHelper()
 	command := exec.Command(binary, arguments...)
@@ -47,7 +47,7 @@ func start(directory string, arguments ...string) *gexec.Session {
 	return session
 }
 
-// found is the first group of a pattern in what a process printed.
+// found returns the first group of a pattern in the output of a process.
 func found(session *gexec.Session, pattern string) string {
 	GinkgoHelper()
 	matches := regexp.MustCompile(pattern).FindSubmatch(session.Out.Contents())
@@ -80,7 +80,7 @@ var _ = Describe("pull-through", func() {
 		arguments = []string{"pull-through", registry.URL(), "--listen", "127.0.0.1:0", "--username", username, "--password-file", file}
 	})
 
-	// serving waits for the end of what is printed, and returns a client of the cache.
+	// serving waits until the cache serves, and returns a client of it.
 	serving := func(session *gexec.Session) *pull.Client {
 		GinkgoHelper()
 		Eventually(session.Out, patience).Should(gbytes.Say(`curl "http://`))
@@ -97,7 +97,7 @@ var _ = Describe("pull-through", func() {
 		}
 	}
 
-	It("caches a private registry, is warm after a restart, and keeps the password to itself", func(ctx context.Context) {
+	It("caches a private registry, is warm after a restart, and never shows the password", func(ctx context.Context) {
 		first := start(directory, arguments...)
 		client := serving(first)
 		Expect(client.Image(ctx, repository, "v1")).To(Equal(image.Size()))
@@ -141,7 +141,7 @@ var _ = Describe("pull-through", func() {
 		stop(session)
 	})
 
-	It("logs in a few words what fails, and nothing of what does not", func(ctx context.Context) {
+	It("logs failed requests in one line, and no others", func(ctx context.Context) {
 		session := start(directory, arguments...)
 		client := serving(session)
 		defer client.Close()
@@ -154,7 +154,7 @@ var _ = Describe("pull-through", func() {
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("/blobs/"))
 	})
 
-	It("lets downloads finish when it is told to stop, and ends at once when it is told so again", func(ctx context.Context) {
+	It("lets downloads finish after one signal, and ends at once after two", func(ctx context.Context) {
 		session := start(directory, arguments...)
 		client := serving(session)
 		defer client.Close()
@@ -169,7 +169,7 @@ var _ = Describe("pull-through", func() {
 		Eventually(session, patience).Should(gexec.Exit(killed))
 	})
 
-	It("says what to do when its address is taken", func() {
+	It("names the remedy when its address is taken", func() {
 		taken, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())
 		defer taken.Close()
@@ -180,7 +180,7 @@ var _ = Describe("pull-through", func() {
 		Expect(session.Out.Contents()).To(BeEmpty())
 	})
 
-	It("says what to do when another process caches the same registry", func() {
+	It("names the remedy when another process caches the same registry", func() {
 		first := start(directory, arguments...)
 		serving(first).Close()
 		second := start(directory, arguments...)
@@ -189,7 +189,7 @@ var _ = Describe("pull-through", func() {
 		stop(first)
 	})
 
-	DescribeTable("ends with one line at", func(message string, wrong ...string) {
+	DescribeTable("fails with a one-line error for", func(message string, wrong ...string) {
 		session := start(directory, append([]string{"pull-through"}, wrong...)...)
 		Eventually(session, patience).Should(gexec.Exit(1))
 		Expect(session.Err.Contents()).To(MatchRegexp(`^registry-cache-server: .*%s.*\n$`, regexp.QuoteMeta(message)))
@@ -197,7 +197,7 @@ var _ = Describe("pull-through", func() {
 	},
 		Entry("no registry", "name one registry"),
 		Entry("two registries", "name one registry", "docker.io", "ghcr.io"),
-		Entry("what is no registry", "UPSTREAM must be the host of a registry", "docker io"),
+		Entry("garbage", "UPSTREAM must be the host of a registry", "docker io"),
 		Entry("a password on the command line", "unknown flag: --password", "docker.io", "--password=s3cret"),
 		Entry("a user without a terminal", "--username needs --password-file", "docker.io", "--username", "john"),
 	)

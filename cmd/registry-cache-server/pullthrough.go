@@ -27,11 +27,11 @@ func newPullThroughCommand() *cobra.Command {
 	o := defaultOptions()
 	command := &cobra.Command{
 		Use:   "pull-through UPSTREAM",
-		Short: "Serve a cache of one registry on this machine, without a configuration file",
-		Long: "Serve a cache of one registry on this machine, without a configuration file, and print what containerd, Docker and\n" +
-			"Podman have to be told to use it. Content survives a restart.\n\n" +
-			"UPSTREAM is the host of the registry, such as docker.io or registry.example.com:5000, with http:// before it if that\n" +
-			"is how the registry is reached.",
+		Short: "Serve a cache of one registry on this machine without a configuration file",
+		Long: "Serve a cache of one registry on this machine without a configuration file, and print the settings with which\n" +
+			"containerd, Docker and Podman pull through it. Content survives a restart.\n\n" +
+			"UPSTREAM is the host of the registry, such as docker.io or registry.example.com:5000. A registry without TLS needs\n" +
+			"http:// in front.",
 		Example: "  registry-cache-server pull-through docker.io\n" +
 			"  registry-cache-server pull-through ghcr.io --listen 127.0.0.1:5001 --username john",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -40,18 +40,18 @@ func newPullThroughCommand() *cobra.Command {
 			}
 			return nil
 		},
-		SilenceUsage: true, // Errors say what to do, which a list of all flags would hide.
+		SilenceUsage: true, // Errors name the remedy; a list of all flags would hide it.
 		RunE: func(command *cobra.Command, args []string) error {
 			return pullThrough(command.Context(), args[0], *o, standardTerminal(), command.OutOrStdout())
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.listen, "listen", o.listen, "address to serve at, [host]:port")
-	flags.StringVar(&o.directory, "directory", o.directory, "where content is kept, each upstream in a directory of its own")
-	flags.DurationVar(&o.ttl, "ttl", o.ttl, "how long content is kept after its last use; 0 is for ever")
-	flags.IntVar(&o.maxDiskUse, "max-disk-use", o.maxDiskUse, "percentage of the disk in use above which content is evicted that was not used for longest")
-	flags.StringVar(&o.username, "username", "", "user at the upstream; the password is asked for on the terminal")
-	flags.StringVar(&o.passwordFile, "password-file", "", "file that holds the password instead, such as /dev/stdin")
+	flags.StringVar(&o.directory, "directory", o.directory, "parent directory of the caches, which have one directory per upstream")
+	flags.DurationVar(&o.ttl, "ttl", o.ttl, "how long to keep content after its last use; 0 keeps it forever")
+	flags.IntVar(&o.maxDiskUse, "max-disk-use", o.maxDiskUse, "evict the least recently used content while the disk is fuller than this, in percent")
+	flags.StringVar(&o.username, "username", "", "user at the upstream; the terminal asks for the password")
+	flags.StringVar(&o.passwordFile, "password-file", "", "file with the password, such as /dev/stdin, instead of the terminal")
 	return command
 }
 
@@ -71,7 +71,7 @@ func pullThrough(ctx context.Context, registry string, o options, terminal termi
 	}))
 }
 
-// withRemedy says what to do about an error that has to do with a flag.
+// withRemedy names the flag that avoids an error.
 func withRemedy(err error) error {
 	var failed *net.OpError
 	switch listening := errors.As(err, &failed) && failed.Op == "listen"; {
@@ -85,21 +85,21 @@ func withRemedy(err error) error {
 	return err
 }
 
-// announce prints what clients have to be told, and says on the log what a person should know.
+// announce prints the settings for clients, and logs where the cache is and whom it exposes.
 func announce(cache clients.Cache, bound netip.AddrPort, directory string, credential credentials.Credential, out io.Writer) {
 	anonymous := credential == credentials.Credential{}
 	cache.Address = bound
 	if bound.Addr().IsUnspecified() {
 		cache.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), bound.Port())
-		logrus.Info("The cache serves on all addresses of this machine; other machines have to use one of those in place of 127.0.0.1")
+		logrus.Info("Listening on all addresses; on other machines, replace 127.0.0.1 with an address of this machine")
 	}
 	if !bound.Addr().IsLoopback() && !anonymous {
-		logrus.Warn("The cache serves beyond this machine: whoever reaches it can pull what the user may pull, without a password and without TLS")
+		logrus.Warn("Listening beyond this machine: any client that reaches the cache can pull every image that the user can pull, without a password or TLS")
 	}
 	if strings.HasPrefix(cache.RemoteURL, "http://") && !anonymous {
-		logrus.Warn("The upstream is reached without TLS: the password can be read on the way")
+		logrus.Warn("Reaching the upstream without TLS: the password travels unencrypted")
 	}
-	_, _ = io.WriteString(out, cache.Guide()) // It is for reading; without a reader the cache serves all the same.
+	_, _ = io.WriteString(out, cache.Guide()) // The cache serves even if its output is closed.
 	log := logrus.WithFields(logrus.Fields{"upstream": cache.RemoteURL, "directory": directory})
 	if !anonymous {
 		log = log.WithField("user", credential.Username)

@@ -77,7 +77,7 @@ var _ = Describe("pull-through on a terminal", func() {
 		Eventually(terminal.echoes, patience).Should(BeFalse())
 	})
 
-	It("takes the password, and does not show it", func() {
+	It("takes the password without echoing it", func() {
 		_, err := io.WriteString(terminal.keyboard, password+"\n")
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(session.Err, patience).Should(gbytes.Say("The upstream accepts the credential"))
@@ -90,11 +90,11 @@ var _ = Describe("pull-through on a terminal", func() {
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("s3cret"))
 	})
 
-	It("leaves a terminal that shows what is typed when it is interrupted", func() {
+	It("restores the echo when it is interrupted", func() {
 		_, err := io.WriteString(terminal.keyboard, "s3c\x03")
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(session, patience).Should(gexec.Exit(1))
-		Expect(session.Err.Contents()).To(ContainSubstring("no password was given"))
+		Expect(session.Err.Contents()).To(ContainSubstring("the question for the password was interrupted"))
 		Expect(terminal.echoes()).To(BeTrue())
 	})
 })

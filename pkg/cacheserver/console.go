@@ -16,11 +16,11 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// consoleFormatter writes for a person who watches: the time of day, what happened, and little else. Of Distribution, which
-// logs each request twice, it keeps what failed.
+// consoleFormatter formats entries for a person at a terminal: time of day, message and fields. Of Distribution, which logs
+// each request with twenty fields, it keeps errors only, in a few words.
 type consoleFormatter struct{}
 
-// The fields by which Distribution's entries are known, and what is worth reading of them.
+// fieldDistribution is in each of Distribution's entries; the others are the fields worth reading.
 const (
 	fieldDistribution = "go.version"
 	fieldMethod       = "http.request.method"
@@ -57,7 +57,7 @@ func (consoleFormatter) Format(entry *logrus.Entry) ([]byte, error) {
 	return []byte(line.String()), nil
 }
 
-// printable is what a terminal can show of a value without being told anything else.
+// printable renders a value without control characters, which a terminal would obey.
 func printable(value any) string {
 	text := fmt.Sprint(value)
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -66,7 +66,7 @@ func printable(value any) string {
 	return text
 }
 
-// delimited is a printable text of which one sees where it ends.
+// delimited quotes a printable text that has blanks.
 func delimited(text string) string {
 	if strings.Contains(text, " ") && !strings.HasPrefix(text, `"`) {
 		return strconv.Quote(text)

@@ -29,21 +29,21 @@ var _ = Describe("consoleFormatter", func() {
 		entry := &logrus.Entry{Time: time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC), Level: level, Message: message, Data: fields}
 		Expect(consoleFormatter{}.Format(entry)).To(BeEquivalentTo(line))
 	},
-		Entry("what happens", logrus.InfoLevel, "Serving", logrus.Fields{"tls": false, "address": "127.0.0.1:5000"},
+		Entry("an event", logrus.InfoLevel, "Serving", logrus.Fields{"tls": false, "address": "127.0.0.1:5000"},
 			"15:04:05 Serving address=127.0.0.1:5000 tls=false\n"),
-		Entry("what somebody should look at", logrus.WarnLevel, "The disk is full", nil, "15:04:05 warning: The disk is full\n"),
-		Entry("what is wrong, and why", logrus.ErrorLevel, "A link is missing", logrus.Fields{"error": errors.New("no such file")},
+		Entry("a warning", logrus.WarnLevel, "The disk is full", nil, "15:04:05 warning: The disk is full\n"),
+		Entry("an error", logrus.ErrorLevel, "A link is missing", logrus.Fields{"error": errors.New("no such file")},
 			"15:04:05 error: A link is missing error=\"no such file\"\n"),
-		Entry("no field that is empty", logrus.InfoLevel, "Accepted", logrus.Fields{"secret": ""}, "15:04:05 Accepted\n"),
+		Entry("no empty field", logrus.InfoLevel, "Accepted", logrus.Fields{"secret": ""}, "15:04:05 Accepted\n"),
 		Entry("no control characters", logrus.InfoLevel, "a\x1b[2J", logrus.Fields{"b": "c\nd"}, "15:04:05 \"a\\x1b[2J\" b=\"c\\nd\"\n"),
-		Entry("nothing of a request that succeeds", logrus.InfoLevel, "response completed", distribution(nil), ""),
-		Entry("nothing of what Distribution warns of at its start", logrus.WarnLevel, "Registry does not implement RepositoryRemover",
+		Entry("no request that succeeds", logrus.InfoLevel, "response completed", distribution(nil), ""),
+		Entry("no warning of Distribution", logrus.WarnLevel, "Registry does not implement RepositoryRemover",
 			logrus.Fields{"go.version": "go1.26"}, ""),
 		Entry("a request that fails", logrus.ErrorLevel, "response completed with error", distribution(logrus.Fields{"err.message": "manifest unknown"}),
 			"15:04:05 error: GET /v2/a/manifests/b?ns=c was answered with status 404: manifest unknown\n"),
 		Entry("a request that fails without a message", logrus.ErrorLevel, "response completed with error", distribution(nil),
 			"15:04:05 error: GET /v2/a/manifests/b?ns=c was answered with status 404\n"),
-		Entry("what else fails in Distribution", logrus.ErrorLevel, "storage driver health check: gone", logrus.Fields{"go.version": "go1.26"},
+		Entry("another error of Distribution", logrus.ErrorLevel, "storage driver health check: gone", logrus.Fields{"go.version": "go1.26"},
 			"15:04:05 error: storage driver health check: gone\n"),
 	)
 })

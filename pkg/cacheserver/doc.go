@@ -15,7 +15,7 @@
 //	Load (Distribution's parser) -> validate (what the server can do, field by field) -> newApp (Distribution's
 //	application) -> Server (TLS, health, access log around it; a debug server beside it)
 //
-// A cache for a person on a machine is described by values instead (RunLocal), and goes the same way from validate on.
+// RunLocal takes a typed configuration instead, which goes the same way.
 //
 // This is the only package of the product, its sub-packages aside, that imports Distribution.
 package cacheserver

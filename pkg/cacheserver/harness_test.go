@@ -27,8 +27,10 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gbytes"
 	"github.com/onsi/gomega/gexec"
+	"go.yaml.in/yaml/v2"
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/test/landscape/upstream"
 )
@@ -191,7 +193,7 @@ func (w *world) command(c config.Config, env ...string) (*gexec.Session, string)
 	rendered, err := c.Marshal()
 	Expect(err).NotTo(HaveOccurred())
 	configFile := filepath.Join(w.dir, "config.yml")
-	Expect(os.WriteFile(configFile, rendered, 0o600)).To(Succeed())
+	Expect(os.WriteFile(configFile, patient(rendered), 0o600)).To(Succeed())
 
 	command := exec.Command(binary, "serve", configFile)
 	command.Env = append([]string{
@@ -205,6 +207,27 @@ func (w *world) command(c config.Config, env ...string) (*gexec.Session, string)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { session.Kill().Wait() })
 	return session, configFile
+}
+
+// patient gives the server the time that an upstream on a busy machine takes to answer.
+func patient(rendered []byte) []byte {
+	GinkgoHelper()
+	type middleware struct {
+		Name    string
+		Options map[string]any
+	}
+	var file struct {
+		Middleware struct{ Registry []middleware }
+		Rest       map[string]any `yaml:",inline"`
+	}
+	Expect(yaml.Unmarshal(rendered, &file)).To(Succeed())
+	if len(file.Middleware.Registry) == 0 {
+		file.Middleware.Registry = []middleware{{Name: pullthrough.Name, Options: map[string]any{}}}
+	}
+	file.Middleware.Registry[0].Options["timeouts"] = map[string]string{"connect": "5m", "firstbyte": "5m", "idle": "5m"}
+	changed, err := yaml.Marshal(file)
+	Expect(err).NotTo(HaveOccurred())
+	return changed
 }
 
 func (w *world) storage() string {

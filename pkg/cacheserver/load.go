@@ -40,7 +40,7 @@ func Load(path string) (*configuration.Configuration, error) {
 	return config, nil
 }
 
-// build makes of a typed configuration and a credential what Load makes of a file.
+// build converts a typed configuration and a credential to a validated configuration, as Load does a file.
 func build(described cacheconfig.Config, credential credentials.Credential) (*configuration.Configuration, error) {
 	content, err := described.Marshal()
 	if err != nil {
@@ -52,7 +52,7 @@ func build(described cacheconfig.Config, credential credentials.Credential) (*co
 	}
 	config.Proxy.Username, config.Proxy.Password = credential.Username, credential.Password
 	if err := validate(config); err != nil {
-		return nil, fmt.Errorf("the description of the cache is not valid: %w", err)
+		return nil, fmt.Errorf("describing the cache: %w", err)
 	}
 	return config, nil
 }
@@ -71,8 +71,8 @@ func parse(content []byte) (config *configuration.Configuration, err error) {
 	return config, nil
 }
 
-// parseAlone parses without the variables of the environment that override a configuration. People have some of that name
-// for other reasons: REGISTRY_AUTH_FILE is Podman's.
+// parseAlone parses without the environment's overrides. People set variables of that prefix for other programs:
+// REGISTRY_AUTH_FILE is Podman's.
 func parseAlone(content []byte) (*configuration.Configuration, error) {
 	for _, variable := range os.Environ() {
 		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, environmentPrefix) {

@@ -48,9 +48,9 @@ func Run(ctx context.Context, configPath string) error {
 	return nil
 }
 
-// RunLocal serves the cache that a configuration describes, as Run does, but without a file and without REGISTRY_*
-// variables. The credential is kept in memory; the zero value means anonymous access. Ready is called with the address
-// when clients can connect.
+// RunLocal serves the cache that a configuration describes, like Run, but without a file and without REGISTRY_* variables.
+// The credential stays in memory; the zero value means anonymous access. Ready is called with the address as soon as
+// clients can connect.
 func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(address string)) error {
 	config, err := build(described, credential)
 	if err != nil {
@@ -64,14 +64,19 @@ func RunLocal(ctx context.Context, described cacheconfig.Config, credential cred
 	return server.serveUntilStopped(ctx, func() { ready(server.Addr()) })
 }
 
-// serveUntilStopped serves until the context ends or the process is told to stop, at once if it is told so twice. Signals
-// are taken over only here: until there is a server there is nothing to finish, and no reason to outlive one.
+// serveUntilStopped serves until the context ends or the process gets a signal; a second signal kills the process. Signals
+// are handled only from here on: before there is a server, there is nothing to finish.
 func (s *Server) serveUntilStopped(ctx context.Context, ready func()) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	signaled, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer release()
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(signaled, func() {
+		release() // Before the server says that it stops, so that a signal after that counts as the second one.
+		stop()
+	})
 	ready()
-	return s.Serve(ctx)
+	return s.Serve(serving)
 }
 
 // Server is one cache with its debug server.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -390,6 +391,8 @@ var _ = Describe("registry-cache-server", func() {
 		DeferCleanup(listener.Close)
 		c := w.config(upstream.Private)
 		c.RemoteURL = "http://" + listener.Addr().String()
-		w.start(c, "REGISTRY_MIDDLEWARE={registry: [{name: pullthrough, options: {timeouts: {firstbyte: 1h}}}]}").stop()
+		cache := w.start(c)
+		cache.Terminate()
+		Eventually(cache.Session).WithTimeout(20*time.Second).Should(gexec.Exit(0), "before the 30 s are over that a small request may take")
 	})
 })

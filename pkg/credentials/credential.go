@@ -24,13 +24,19 @@ type Credential struct {
 	Password string
 }
 
-// Validate returns what keeps HTTP basic authentication (RFC 7617) from carrying
-// the credential. The error shows nothing of it.
+// Validate reports why HTTP basic authentication (RFC 7617) cannot carry the
+// credential. The error reveals nothing of it.
 func (c Credential) Validate() error {
 	if c.Username == "" || c.Password == "" {
 		return errors.New("a credential needs a user name and a password")
 	}
-	if strings.ContainsFunc(c.Username, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }) {
+	return ValidateUsername(c.Username)
+}
+
+// ValidateUsername reports why HTTP basic authentication cannot carry a user
+// name. The error does not show it, since it may hold a password as well.
+func ValidateUsername(name string) error {
+	if strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }) {
 		return errors.New("a user name must not have colons or control characters")
 	}
 	return nil

@@ -15,8 +15,8 @@ import (
 	"github.com/distribution/reference"
 )
 
-// dockerHubHosts are the hosts by which people know Docker Hub. Images name the
-// first of them, its API is at the second one.
+// dockerHubHosts are the hosts by which people know Docker Hub. Image references
+// have the first one, the API is at the second one.
 var dockerHubHosts = []string{dockerHub, "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com", "hub.docker.com"}
 
 // IsDockerHub reports whether this is Docker Hub, whose API has another host
@@ -26,19 +26,19 @@ func (u Upstream) IsDockerHub() bool {
 }
 
 // Parse reads a registry as people type it: a host with an optional port, with
-// or without https:// or http:// in front. It returns the upstream, and the URL
-// at which it is reached. The errors do not quote what may be a password.
+// or without https:// or http:// in front. It returns the upstream and its URL.
+// Errors never quote a part that may hold a password.
 func Parse(text string) (Upstream, string, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		scheme, rest = "https", text
 	}
 	if scheme = strings.ToLower(scheme); scheme != "https" && scheme != "http" {
-		return "", "", errors.New("must begin with https:// or http://, or with the host, which is reached by https://")
+		return "", "", errors.New("must begin with https:// or http://, or with the host, which implies https://")
 	}
 	host, path, _ := strings.Cut(strings.ToLower(rest), "/")
 	if strings.Contains(host, "@") {
-		return "", "", errors.New("must be a host without a user, a password or a digest, leave out the @ and what belongs to it")
+		return "", "", errors.New("must be a plain host, remove the user, password or digest around the @")
 	}
 	if err := validateHost(host); err != nil {
 		return "", "", err
@@ -55,7 +55,7 @@ func Parse(text string) (Upstream, string, error) {
 	return dockerHub, dockerHubRemoteURL, nil
 }
 
-// domain is what the names of images may begin with, from where clients take it.
+// domain matches the registry in an image reference, where clients find it.
 var domain = regexp.MustCompile("^(?:" + reference.DomainRegexp.String() + ")$")
 
 func validateHost(host string) error {
@@ -63,7 +63,7 @@ func validateHost(host string) error {
 	case !domain.MatchString(host):
 		return fmt.Errorf("must be the host of a registry with an optional port, such as %s or registry.example.com:5000", dockerHub)
 	case !strings.ContainsAny(host, ".:") && host != "localhost":
-		return fmt.Errorf("must have a dot or a port, else clients take %q for a repository of Docker Hub, whose host is %s", host, dockerHub)
+		return fmt.Errorf("must have a dot or a port, since clients take %q for a repository of Docker Hub; the host of Docker Hub is %s", host, dockerHub)
 	}
 	_, port, ok := strings.Cut(host[strings.IndexByte(host, ']')+1:], ":")
 	if number, err := strconv.ParseUint(port, 10, 16); ok && (err != nil || number == 0) {

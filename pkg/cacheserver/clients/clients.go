@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package clients renders what container runtimes have to be told to pull through a cache that speaks plain HTTP.
+// Package clients renders the settings with which container runtimes pull through a cache that serves plain HTTP.
 package clients
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// Cache is what clients have to know of a cache.
+// Cache is a cache as its clients know it.
 type Cache struct {
 	Upstream upstream.Upstream
 	// RemoteURL is where clients reach the upstream itself when the cache does not answer.
@@ -42,9 +42,9 @@ func (c Cache) ContainerdHosts() File {
 	}
 }
 
-// DockerDaemon returns the daemon.json with which Docker asks the cache before Docker Hub. Docker has no mirrors of other
-// registries. Their images are pulled by the address of the cache, which Docker takes without TLS only if it is a loopback
-// address, or listed in that file.
+// DockerDaemon returns the daemon.json with which Docker asks the cache before Docker Hub. Docker cannot mirror other
+// registries; their images are pulled by the address of the cache. Without TLS, Docker accepts loopback addresses and the
+// addresses in that file only.
 func (c Cache) DockerDaemon() File {
 	settings := map[string][]string{}
 	switch {
@@ -81,7 +81,7 @@ insecure = true
 	}
 }
 
-// ManifestURL returns the URL of the manifest of an image. For Docker Hub it is one that exists.
+// ManifestURL returns the URL of a manifest, for Docker Hub that of an image that exists.
 func (c Cache) ManifestURL() string {
 	repository, tag := "REPOSITORY", "TAG"
 	if c.Upstream.IsDockerHub() {
@@ -90,7 +90,7 @@ func (c Cache) ManifestURL() string {
 	return c.url() + "/v2/" + repository + "/manifests/" + tag
 }
 
-// Guide tells a person what to put where, and how to try it.
+// Guide renders all settings for a person, each with its place, and a command to try the cache.
 func (c Cache) Guide() string {
 	var out strings.Builder
 	write := func(comment, content string) {
@@ -111,7 +111,7 @@ func (c Cache) Guide() string {
 		write("Docker: add this to "+daemon.Path+", and restart Docker", daemon.Content)
 	}
 	if !c.Upstream.IsDockerHub() {
-		write("Docker has mirrors of Docker Hub only, so name the cache in place of "+string(c.Upstream),
+		write("Docker can mirror Docker Hub only: put the address of the cache in place of "+string(c.Upstream),
 			"docker pull "+c.Address.String()+"/REPOSITORY:TAG\n")
 	}
 
@@ -122,7 +122,7 @@ func (c Cache) Guide() string {
 	if c.Upstream.IsDockerHub() {
 		write("Try it:", try)
 	} else {
-		write("Try it, with an image that you know:", try)
+		write("Try it with an image of yours:", try)
 	}
 	return out.String()
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// hostsFile has what containerd knows of a hosts.toml, as far as a cache needs it.
+// hostsFile is the part of a hosts.toml that a cache needs.
 type hostsFile struct {
 	Server string              `toml:"server"`
 	Host   map[string]hostFile `toml:"host"`
@@ -29,7 +29,7 @@ type hostFile struct {
 	Capabilities []string `toml:"capabilities"`
 }
 
-// registriesFile has what Podman knows of a registries.conf of version 2, as far as a cache needs it.
+// registriesFile is the part of a registries.conf, version 2, that a cache needs.
 type registriesFile struct {
 	Registry []registryFile `toml:"registry"`
 }

@@ -49,12 +49,11 @@ type Config struct {
 	TTL time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
-	// Local makes the server one for a person on a machine. Nil means one for a pod.
+	// Local makes the server run on a person's machine. Nil means in a pod.
 	Local *Local
 }
 
-// Local is what differs from a pod where a person runs the server: it shares the machine and its disk with others, says
-// what happens in plain text, and has nothing that scrapes metrics.
+// Local has the settings of a server on a person's machine. Such a server logs for a terminal and serves no metrics.
 type Local struct {
 	// Address is where the registry API is served, [host]:port.
 	Address string

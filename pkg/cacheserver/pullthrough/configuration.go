@@ -118,7 +118,7 @@ func install(config *configuration.Configuration, engine *Engine, own int) {
 }
 
 // Install makes Distribution's application use the engine, before any other middleware, so that these see what clients
-// see, and read what the engine stores by its driver. Distribution's own proxy is switched off.
+// see, and read the engine's files by its driver. Distribution's own proxy is switched off.
 func (e *Engine) Install(config *configuration.Configuration) {
 	prepend := func(kind string, options configuration.Parameters) {
 		if config.Middleware == nil {
@@ -138,7 +138,7 @@ func (e *Engine) Install(config *configuration.Configuration) {
 	}
 }
 
-// storage returns the settings of Distribution's storage with the engine's driver in place of the file system's.
+// storage returns the storage section with the engine's driver in place of Distribution's.
 func (e *Engine) storage(settings configuration.Storage) configuration.Storage {
 	parameters := maps.Clone(settings[filesystemDriver])
 	if parameters == nil {

@@ -71,9 +71,12 @@ func AwaitNode(ctx context.Context, l *landscape.Landscape) error {
 	return poll(ctx, func() error { return NodeState(ctx, c) })
 }
 
-// poll calls a function until it succeeds or a minute is over.
+// nodeTimeout is how long the cluster and its node may take to get ready.
+const nodeTimeout = 5 * time.Minute
+
+// poll calls a function until it succeeds or the time is over.
 func poll(ctx context.Context, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	for {
 		err := check()

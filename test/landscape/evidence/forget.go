@@ -17,7 +17,7 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-const criTimeout = 30 * time.Second
+const criTimeout = 2 * time.Minute
 
 // Forget makes the node forget all images of a repository, with all their content and whatever containers of deleted
 // pods still hold on to it, so that the next pod pulls its image from the first byte to the last.

@@ -22,7 +22,7 @@ const (
 	workloadNamespace = metav1.NamespaceDefault
 
 	pollInterval = 250 * time.Millisecond
-	pullTimeout  = 2 * time.Minute
+	pullTimeout  = 5 * time.Minute
 )
 
 // Pod returns a pod that runs an image and has no credentials of its own.

@@ -54,7 +54,7 @@ func Client(l *landscape.Landscape) (client.Client, error) {
 // apply writes an object. It tries again for a while, because who judges it (API servers, their caches and their
 // webhooks) may only just have started.
 func apply(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
-	err := eventually(ctx, time.Minute, func(ctx context.Context) error {
+	err := eventually(ctx, 2*time.Minute, func(ctx context.Context) error {
 		return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object.DeepCopy()), fieldOwner, client.ForceOwnership)
 	})
 	if err != nil {
@@ -90,7 +90,7 @@ func waitForDeployments(ctx context.Context, c client.Client, objects []*unstruc
 		if object.GetKind() != "Deployment" {
 			continue
 		}
-		if err := eventually(ctx, 2*time.Minute, func(ctx context.Context) error {
+		if err := eventually(ctx, 5*time.Minute, func(ctx context.Context) error {
 			deployment := &appsv1.Deployment{}
 			if err := c.Get(ctx, client.ObjectKeyFromObject(object), deployment); err != nil {
 				return err

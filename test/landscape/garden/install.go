@@ -96,7 +96,7 @@ func waitForWebhooks(ctx context.Context, c client.Client) error {
 		extensionName: &admissionregistrationv1.MutatingWebhookConfiguration{},
 		admissionName: &admissionregistrationv1.ValidatingWebhookConfiguration{},
 	} {
-		if err := eventually(ctx, time.Minute, func(ctx context.Context) error {
+		if err := eventually(ctx, 3*time.Minute, func(ctx context.Context) error {
 			return c.Get(ctx, client.ObjectKey{Name: name}, configuration)
 		}); err != nil {
 			return fmt.Errorf("webhooks are not registered: %w", err)

@@ -101,7 +101,7 @@ func retryFailed(ctx context.Context, c client.Client, key client.ObjectKey) err
 // WaitForShoot waits until the last operation on a Shoot's present specification has succeeded.
 func WaitForShoot(ctx context.Context, c client.Client, key client.ObjectKey) error {
 	shoot := &gardencorev1beta1.Shoot{}
-	err := eventually(ctx, 3*time.Minute, func(ctx context.Context) error {
+	err := eventually(ctx, 10*time.Minute, func(ctx context.Context) error {
 		if err := c.Get(ctx, key, shoot); err != nil {
 			return err
 		}

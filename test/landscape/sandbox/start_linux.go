@@ -60,7 +60,7 @@ func Start(ctx context.Context, l *landscape.Landscape) error {
 }
 
 func awaitControl(ctx context.Context, l *landscape.Landscape, ended <-chan error, logFile string) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		_, err := l.Processes(ctx)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-const probeTimeout = 3 * time.Second
+const probeTimeout = 10 * time.Second
 
 var prober = &http.Client{Transport: &http.Transport{
 	DisableKeepAlives: true,

@@ -15,7 +15,7 @@ import (
 
 const (
 	// readyTimeout is how long a process may take to get ready.
-	readyTimeout = 90 * time.Second
+	readyTimeout = 5 * time.Minute
 	// pollInterval is the time between two looks at a starting process.
 	pollInterval = 100 * time.Millisecond
 	// stopTimeout is how long a process may take to end before it is killed.

@@ -4,10 +4,10 @@
 
 // Package localfs is the storage driver through which Distribution sees the files that the engine stores.
 //
-// The engine reads and writes content by itself. What is left to Distribution is to list repositories, to check that the
-// disk is there, and to remove uploads that a stock registry did not finish, so the driver reads and deletes, and writes
-// nothing. Distribution's own driver for the file system would do as well, but it links exporters for traces and metrics,
-// gRPC among them, that nothing here uses and that take a fifth of the time to compile the server.
+// The engine reads and writes content by itself. Distribution only lists repositories, checks that the disk is there, and
+// removes uploads that a stock registry left unfinished, so the driver reads and deletes but never writes. Distribution's
+// own driver would link exporters for traces and metrics, gRPC among them, that the server never uses and that took a
+// fifth of its time to compile.
 package localfs
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 )
 
-// Name is what errors call the driver: it has the layout of Distribution's driver of that name.
+// Name is that of Distribution's driver, whose layout of files this one has.
 const Name = "filesystem"
 
 // The number of file system calls at a time that the parameter maxthreads sets, as in Distribution's driver.
@@ -42,7 +42,7 @@ type Driver struct {
 	calls chan struct{}
 }
 
-// Factory makes drivers out of the parameters of Distribution's filesystem driver.
+// Factory creates drivers from the parameters of Distribution's filesystem driver.
 type Factory struct{}
 
 // Create implements factory.StorageDriverFactory.
@@ -170,7 +170,7 @@ func (*Driver) Move(context.Context, string, string) error { return errReadOnly 
 
 var errReadOnly = driver.ErrUnsupportedMethod{DriverName: Name}
 
-// enter waits for a turn, and returns what ends it.
+// enter waits for a turn and returns the function that ends it.
 func (d *Driver) enter() (leave func()) {
 	d.calls <- struct{}{}
 	return func() { <-d.calls }
@@ -193,7 +193,7 @@ func (d *Driver) file(subpath string) (string, error) {
 	return filepath.Join(d.root, relative), nil
 }
 
-// classified makes of an error one of the kinds that Distribution looks for.
+// classified converts an error to a kind that Distribution recognizes.
 func classified(subpath string, err error) error {
 	switch {
 	case err == nil:

@@ -41,7 +41,7 @@ var _ = Describe("Driver", func() {
 		Expect(os.WriteFile(filepath.Join(root, "..", "outside"), []byte("outside"), 0o600)).To(Succeed())
 	})
 
-	// seen is what a driver shows of a path, errors included.
+	// seen renders everything that a driver shows of a path, errors included.
 	seen := func(d driver.StorageDriver, path string) string {
 		info, err := d.Stat(ctx, path)
 		out := fmt.Sprintf("stat: %v %T\n", err, err)
@@ -65,7 +65,7 @@ var _ = Describe("Driver", func() {
 		return out
 	}
 
-	DescribeTable("shows what Distribution's driver shows of", func(path string) {
+	DescribeTable("reads like Distribution's driver", func(path string) {
 		Expect(seen(ours, path)).To(Equal(seen(stock, path)))
 	},
 		Entry("the root", "/"),
@@ -79,7 +79,7 @@ var _ = Describe("Driver", func() {
 		Entry("a path with other characters", "/a/b c"),
 	)
 
-	DescribeTable("walks as Distribution's driver does", func(from string, visit driver.WalkFn, options ...func(*driver.WalkOptions)) {
+	DescribeTable("walks like Distribution's driver", func(from string, visit driver.WalkFn, options ...func(*driver.WalkOptions)) {
 		walk := func(d driver.StorageDriver) (visited []string) {
 			err := d.Walk(ctx, from, func(info driver.FileInfo) error {
 				visited = append(visited, info.Path())
@@ -92,7 +92,7 @@ var _ = Describe("Driver", func() {
 	},
 		Entry("through everything", "/", everything),
 		Entry("from a hint", "/", everything, driver.WithStartAfterHint("/a/b")),
-		Entry("past what is skipped", "/", func(info driver.FileInfo) error {
+		Entry("past a directory that is skipped", "/", func(info driver.FileInfo) error {
 			if info.Path() == "/a/b" {
 				return driver.ErrSkipDir
 			}
