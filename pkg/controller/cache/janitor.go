@@ -72,7 +72,7 @@ func (j *Janitor) sweep(ctx context.Context) error {
 				continue
 			}
 			if err := j.release(ctx, &managedResource); err != nil {
-				errs = append(errs, fmt.Errorf("Shoot %s: %w", managedResource.Namespace, err))
+				errs = append(errs, fmt.Errorf("look after namespace %s: %w", managedResource.Namespace, err))
 			}
 		}
 	}

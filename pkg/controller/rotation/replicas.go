@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -87,8 +86,8 @@ func runs(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil
 }
 
-// ask adds their reports to the replicas, in any order, so that replicas which never answer do not always use up the
-// time of the same others.
+// ask adds their reports to the replicas, in the random order of a map, so that replicas which never answer do not always
+// use up the time of the same others.
 func (s *Shoots) ask(ctx context.Context, access *shoot.Shoot, caches map[string]Replicas) {
 	ctx, cancel := context.WithTimeout(ctx, s.AnswerTimeout)
 	defer cancel()
@@ -98,7 +97,6 @@ func (s *Shoots) ask(ctx context.Context, access *shoot.Shoot, caches map[string
 			asked = append(asked, &replicas.Running[i])
 		}
 	}
-	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentReports)
 	for _, replica := range asked {
