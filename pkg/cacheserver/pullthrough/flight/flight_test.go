@@ -226,20 +226,39 @@ var _ = Describe("Flight", func() {
 		Entry("of unknown size", false, true),
 	)
 
-	It("holds back the last byte of a range, too", func(ctx context.Context) {
+	DescribeTable("delivers a part that ends before the last byte as soon as it is there", func(ctx context.Context, pass bool) {
 		s := newSource(200_000)
+		s.pass = pass
 		close(s.steps)
 		r := start(s)
+		var c collector
+		Expect(r.Copy(ctx, &c, 50, 100)).To(BeEquivalentTo(100))
+		Expect(r.Copy(ctx, &c, 199_900, 99)).To(BeEquivalentTo(99))
+		Expect(c.bytes.Bytes()).To(Equal(append(bytes.Clone(s.content[50:150]), s.content[199_900:199_999]...)))
+
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
-		var c collector
-		_, err := r.Copy(short, &c, 50, 100)
-		Expect(err).To(MatchError(context.DeadlineExceeded))
-		Expect(c.bytes.Bytes()).To(Equal(s.content[50:149]))
+		_, err := r.Copy(short, &c, 199_999, 1)
+		Expect(err).To(MatchError(context.DeadlineExceeded), "the object's own last byte")
 		s.verdict <- nil
-		Expect(r.Copy(ctx, &c, 149, 1)).To(BeEquivalentTo(1))
-		Expect(c.bytes.Bytes()).To(Equal(s.content[50:150]))
-	})
+		Expect(r.Copy(ctx, &c, 199_999, 1)).To(BeEquivalentTo(1))
+	},
+		Entry("from the file", false),
+		Entry("from memory", true),
+	)
+
+	It("is not held up by a reader of a part when there is no disk", func(ctx context.Context) {
+		s := newSource(3_000_000)
+		s.pass = true
+		part, whole := start(s), start(s)
+		close(s.steps)
+		s.verdict <- nil
+		Expect(part.Copy(ctx, &collector{}, 0, 100)).To(BeEquivalentTo(100))
+		Expect(part.Close()).To(Succeed())
+		content, err := read(ctx, whole, len(s.content))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(content, s.content)).To(BeTrue())
+	}, SpecTimeout(5*time.Second))
 
 	It("does not keep readers waiting for what happens after the verdict", func(ctx context.Context) {
 		committed := make(chan struct{})
@@ -296,6 +315,36 @@ var _ = Describe("Flight", func() {
 			Expect(read(ctx, start(s), 100)).To(Equal(s.content))
 		})
 
+		It("is abandoned if its readers left before it began, and not joined then", func(ctx context.Context) {
+			turn := make(chan struct{})
+			work := func(_ context.Context, f *flight.Flight) error {
+				<-turn
+				if !f.Wanted() {
+					<-turn
+					return flight.ErrAbandoned
+				}
+				f.Begin(0, nil)
+				f.Verified(0)
+				return nil
+			}
+			r, _, err := group.Start(key, "owner", work)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Close()).To(Succeed())
+			turn <- struct{}{}
+			Eventually(func() bool {
+				r, joined, err := group.Start(key, "owner", func(context.Context, *flight.Flight) error { return nil })
+				Expect(err).NotTo(HaveOccurred())
+				Expect(r.Close()).To(Succeed())
+				return joined
+			}).Should(BeFalse())
+			close(turn)
+
+			r, _, err = group.Start("sha256:other", "owner", work)
+			Expect(err).NotTo(HaveOccurred())
+			defer r.Close()
+			Expect(r.Settled(ctx)).To(BeZero())
+		})
+
 		It("goes on if half is done", func(ctx context.Context) {
 			s := newSource(1000)
 			s.steps <- 600
@@ -304,12 +353,37 @@ var _ = Describe("Flight", func() {
 			var c collector
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
-			_, _ = r.Copy(short, &c, 0, 600)
-			Expect(c.Len()).To(Equal(599))
+			_, err = r.Copy(short, &c, 0, 700)
+			Expect(err).To(MatchError(context.DeadlineExceeded))
+			Expect(c.Len()).To(Equal(600))
 			Expect(r.Close()).To(Succeed())
 			Consistently(group.Active).WithArguments(key).WithTimeout(200 * time.Millisecond).Should(BeTrue())
 			close(s.steps)
 			s.verdict <- nil
+			Eventually(group.Active).WithArguments(key).Should(BeFalse())
+		})
+
+		It("goes on if a reader has left with the part that it wanted", func(ctx context.Context) {
+			s := newSource(1000)
+			s.steps <- 100
+			r, _, err := group.Start(key, "owner", s.work)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Copy(ctx, &collector{}, 0, 100)).To(BeEquivalentTo(100))
+			Expect(r.Close()).To(Succeed())
+			Consistently(group.Active).WithArguments(key).WithTimeout(200 * time.Millisecond).Should(BeTrue())
+			close(s.steps)
+			s.verdict <- nil
+			Eventually(group.Active).WithArguments(key).Should(BeFalse())
+		})
+
+		It("is abandoned without a disk, whatever a reader has left with", func(ctx context.Context) {
+			s := newSource(1000)
+			s.pass = true
+			s.steps <- 600
+			r, _, err := group.Start(key, "owner", s.work)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Copy(ctx, &collector{}, 0, 600)).To(BeEquivalentTo(600))
+			Expect(r.Close()).To(Succeed())
 			Eventually(group.Active).WithArguments(key).Should(BeFalse())
 		})
 
@@ -349,33 +423,72 @@ var _ = Describe("Flight", func() {
 			done.Wait()
 		})
 
-		It("drops a reader that takes nothing, once, for the sake of the others", func(ctx context.Context) {
-			group.SetStall(time.Second)
-			s := newSource(6_000_000)
+		DescribeTable("drops a reader that holds up the others", func(ctx context.Context, delay time.Duration) {
+			group.SetStall(500 * time.Millisecond)
+			s := newSource(3_000_000)
 			s.pass = true
-			lazy, eager := start(s), start(s)
+			slow, eager := start(s), start(s)
 			close(s.steps)
 			s.verdict <- nil
-			short, cancel := context.WithTimeout(ctx, 5*time.Second)
-			defer cancel()
-			content, err := read(short, eager, len(s.content))
+			var done sync.WaitGroup
+			done.Go(func() {
+				defer GinkgoRecover()
+				if delay > 0 {
+					_, err := slow.Copy(ctx, &collector{delay: delay}, 0, int64(len(s.content)))
+					Expect(err).To(MatchError(flight.ErrTooSlow))
+				}
+			})
+			content, err := read(ctx, eager, len(s.content))
 			Expect(err).NotTo(HaveOccurred())
 			Expect(bytes.Equal(content, s.content)).To(BeTrue())
-			_, err = read(ctx, lazy, len(s.content))
+			done.Wait()
+			_, err = read(ctx, slow, len(s.content))
 			Expect(err).To(MatchError(flight.ErrTooSlow))
-		})
+		},
+			Entry("and takes nothing", SpecTimeout(15*time.Second), time.Duration(0)),
+			Entry("and takes little at a time", SpecTimeout(15*time.Second), 200*time.Millisecond), // 160 KiB/s
+		)
+
+		DescribeTable("does not drop slow readers that hold up no others", func(ctx context.Context, readers int) {
+			group.SetStall(100 * time.Millisecond)
+			s := newSource(1_000_000)
+			s.pass = true
+			var all []*flight.Reader
+			for range readers {
+				all = append(all, start(s))
+			}
+			close(s.steps)
+			s.verdict <- nil
+			c := collector{delay: 50 * time.Millisecond} // for each 32 KiB
+			for offset := 0; offset < len(s.content); offset += 100_000 {
+				for _, r := range all {
+					_, err := r.Copy(ctx, &c, int64(offset), 100_000)
+					Expect(err).NotTo(HaveOccurred())
+				}
+			}
+			Expect(c.Len()).To(Equal(readers * len(s.content)))
+		},
+			Entry("one", SpecTimeout(20*time.Second), 1),
+			Entry("two of a pace", SpecTimeout(20*time.Second), 2),
+		)
 
 		It("waits for a reader that goes on through what the disk took before it was full", func(ctx context.Context) {
 			group.SetStall(time.Second)
 			s := newSource(9_000_000)
 			s.fits = 8_000_000
-			r := start(s)
+			r, other := start(s), start(s)
 			close(s.steps)
 			s.verdict <- nil
+			var done sync.WaitGroup
+			done.Go(func() {
+				defer GinkgoRecover()
+				Expect(other.Copy(ctx, io.Discard, 0, int64(len(s.content)))).To(BeEquivalentTo(len(s.content)))
+			})
 			c := collector{delay: 5 * time.Millisecond} // for each 32 KiB, so longer than the stall altogether
 			_, err := r.Copy(ctx, &c, 0, int64(len(s.content)))
 			Expect(err).NotTo(HaveOccurred())
 			Expect(bytes.Equal(c.bytes.Bytes(), s.content)).To(BeTrue())
+			done.Wait()
 		})
 
 		It("begins another flight for who comes too late", func(ctx context.Context) {
@@ -386,8 +499,7 @@ var _ = Describe("Flight", func() {
 			s.steps <- 400_000
 			short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 			defer cancel()
-			n, _ := r.Copy(short, io.Discard, 0, 790_000)
-			Expect(n).To(BeEquivalentTo(789_999))
+			Expect(r.Copy(short, io.Discard, 0, 790_000)).To(BeEquivalentTo(790_000))
 			Expect(group.Join(key)).To(BeNil())
 			other := newSource(100)
 			close(other.steps)
