@@ -61,7 +61,7 @@ func (r *repository) Blobs(context.Context) distribution.BlobStore {
 
 // Tags implements distribution.Repository.
 func (r *repository) Tags(context.Context) distribution.TagService {
-	return &tagService{engine: r.namespace.engine, repository: r.name.Name(), owner: r}
+	return &tagService{engine: r.namespace.engine, repository: r.name.Name()}
 }
 
 const (
@@ -88,5 +88,5 @@ func (e *Engine) pages(ctx context.Context, repository, path string, query url.V
 		}
 		query = page.Next
 	}
-	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list has too many pages"}
+	return e.invalid("its list has too many pages")
 }

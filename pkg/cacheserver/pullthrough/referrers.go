@@ -16,6 +16,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
@@ -81,7 +82,7 @@ func (e *Engine) referrers(ctx context.Context, repository string, d digest.Dige
 	if !ok {
 		return call.Wait(ctx)
 	}
-	content, err := waitUntil(ctx, call, call.Begun.Add(e.options.Patience))
+	content, err := call.WaitUntil(ctx, call.Begun.Add(e.patience()))
 	if err != nil && ctx.Err() == nil && !upstream.Is(err, upstream.NotFound) {
 		return stored, nil
 	}
@@ -93,9 +94,9 @@ func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest
 	list := referrers{SchemaVersion: 2, MediaType: v1.MediaTypeImageIndex, Manifests: []json.RawMessage{}}
 	size := 0
 	err := e.pages(ctx, repository, "referrers/"+d.String(), nil, func(page upstream.Document) error {
-		part, err := parseReferrers(page)
+		part, err := e.parseReferrers(page)
 		if size += len(page.Content); err == nil && size > maxReferrers {
-			err = &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: "its list of referrers is too long"}
+			err = e.invalid("its list of referrers is too long")
 		}
 		list.Manifests = append(list.Manifests, part.Manifests...)
 		return err
@@ -116,11 +117,14 @@ func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest
 }
 
 // parseReferrers reads a page. What is no list must not be passed on as one, such as the login page of a portal.
-func parseReferrers(page upstream.Document) (referrers, error) {
+func (e *Engine) parseReferrers(page upstream.Document) (referrers, error) {
 	var list referrers
+	if manifest.CheckBounds(page.Content) != nil {
+		return referrers{}, e.invalid("its list of referrers is too long")
+	}
 	err := json.Unmarshal(page.Content, &list)
 	if err != nil || list.SchemaVersion != 2 || list.Manifests == nil || list.MediaType != "" && list.MediaType != v1.MediaTypeImageIndex {
-		return referrers{}, &upstream.Error{Reason: upstream.Invalid, Cause: "its list of referrers is none"}
+		return referrers{}, e.invalid("its list of referrers is none")
 	}
 	return list, nil
 }

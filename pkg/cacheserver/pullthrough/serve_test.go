@@ -196,6 +196,7 @@ var _ = Describe("Clients", func() {
 		Entry("a small manifest", "GET /v2/library/app/manifests/v1"),
 		Entry("a large manifest", "GET /v2/library/app/manifests/large"),
 		Entry("an upload", "POST /v2/library/app/blobs/uploads/"),
+		Entry("a manifest that is pushed", "PUT /v2/library/app/manifests/v1"),
 	)
 
 	It("get the time that the cache's own work takes", func() {
