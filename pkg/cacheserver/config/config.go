@@ -46,6 +46,9 @@ type Config struct {
 	CredentialsDirectory string
 	// TTL is how long content is kept after its last use. 0 keeps it for ever.
 	TTL time.Duration
+	// TagValidation is how long a pull of a cached tag waits for the upstream's answer, whatever the upstream's pace. Nil
+	// leaves it to the server.
+	TagValidation *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
 }
@@ -92,10 +95,11 @@ func (c Config) Marshal() ([]byte, error) {
 	if c.TLS != nil {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
-	if c.CredentialsDirectory != "" {
-		f.Middleware = &middlewares{Registry: []middleware{{
-			Name: engineName, Options: engineOptions{Credentials: c.CredentialsDirectory},
-		}}}
+	options := engineOptions{
+		Credentials: c.CredentialsDirectory, ValidationTimeout: c.TagValidation, DoubtfulTimeout: c.TagValidation,
+	}
+	if options != (engineOptions{}) {
+		f.Middleware = &middlewares{Registry: []middleware{{Name: engineName, Options: options}}}
 	}
 
 	out, err := yaml.Marshal(f)
@@ -119,6 +123,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("remote URL %q must be http(s)://host[:port]", c.RemoteURL)
 	case c.TTL < 0:
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
+	case c.TagValidation != nil && *c.TagValidation < 0:
+		return fmt.Errorf("timeout %s of the validation of tags must not be negative", *c.TagValidation)
 	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
 		return fmt.Errorf("TLS needs both a certificate file and a key file")
 	}

@@ -89,5 +89,7 @@ type middleware struct {
 }
 
 type engineOptions struct {
-	Credentials string `yaml:"credentials"`
+	Credentials       string         `yaml:"credentials,omitempty"`
+	ValidationTimeout *time.Duration `yaml:"validationtimeout,omitempty"`
+	DoubtfulTimeout   *time.Duration `yaml:"doubtfultimeout,omitempty"`
 }
