@@ -12,7 +12,6 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/health"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	gorillahandlers "github.com/gorilla/handlers"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
@@ -28,14 +27,15 @@ const (
 // registryHandler is the registry API with what the engine adds. Where users have to authenticate, or others have a say in
 // what is served, all goes through Distribution.
 func registryHandler(config *configuration.Configuration, app http.Handler, engine *pullthrough.Engine) http.Handler {
+	api := pullthrough.API{Prefix: config.HTTP.Prefix, Header: config.HTTP.Headers}
 	handler := engine.Handler(app)
 	if method := config.Auth.Type(); method == "" || method == "none" {
-		api := pullthrough.API{Prefix: config.HTTP.Prefix, Header: config.HTTP.Headers}
 		if alone(config) {
 			handler = engine.Manifests(api, handler)
 		}
 		handler = engine.Referrers(api, handler)
 	}
+	handler = api.ReadOnly(handler)
 	if config.HTTP.Debug.Prometheus.Enabled {
 		handler = instrumented(processHTTPMetrics(), config.HTTP.Prefix, handler)
 	}
@@ -70,7 +70,7 @@ func newHandler(config *configuration.Configuration, app http.Handler, checks *h
 		}
 	}))
 	if !config.Log.AccessLog.Disabled {
-		handler = gorillahandlers.CombinedLoggingHandler(os.Stdout, handler)
+		handler = accessLogged(os.Stdout, handler)
 	}
 	return handler
 }

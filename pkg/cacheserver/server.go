@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -131,7 +132,8 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 		return nil, fmt.Errorf("http.addr: %w", err)
 	}
 	if config.HTTP.Debug.Addr != "" {
-		s.debug = &endpoint{Server: newHTTPServer(newDebugHandler(config.HTTP.Debug, checks, engine))}
+		s.debug = &endpoint{Server: newHTTPServer(pullthrough.API{}.ReadOnly(newDebugHandler(config.HTTP.Debug, checks, engine)))}
+		engine.LimitClients(s.debug.Server)
 		if s.debug.listener, err = net.Listen("tcp", config.HTTP.Debug.Addr); err != nil {
 			return nil, fmt.Errorf("http.debug.addr: %w", err)
 		}

@@ -156,7 +156,7 @@ var _ = Describe("registry-cache-server", func() {
 				`registry_http_requests_total{code="200",handler="manifest",method="head"} 1`,
 				`registry_http_requests_total{code="200",handler="blob",method="get"} 1`,
 				`registry_http_requests_total{code="405",handler="blob_upload",method="post"} 1`,
-				`registry_http_requests_total{code="404",handler="blob_upload_chunk",method="delete"} 1`,
+				`registry_http_requests_total{code="405",handler="blob_upload_chunk",method="delete"} 1`,
 				`registry_http_requests_total{code="404",handler="referrers",method="get"} 1`,
 			))
 			g.Expect(metrics).To(ContainSubstring(`registry_http_response_size_bytes_sum{handler="blob"} %g`, float64(size)))

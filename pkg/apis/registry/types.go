@@ -40,6 +40,8 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	HighAvailability *HighAvailability
 	// ServiceNameSuffix replaces the part of the Service's name that is otherwise derived from the upstream.
 	ServiceNameSuffix *string
+	// TagValidation says how a cached tag is compared with the upstream.
+	TagValidation *TagValidation
 }
 
 // Volume describes the volume of a cache.
@@ -74,6 +76,12 @@ type HTTP struct {
 type HighAvailability struct {
 	// Enabled says whether the cache runs with two replicas, spread over nodes and zones.
 	Enabled bool
+}
+
+// TagValidation says how a cached tag is compared with the upstream.
+type TagValidation struct {
+	// Timeout is how long a pull waits for the upstream's answer; nil leaves it to the cache.
+	Timeout *metav1.Duration
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -47,6 +47,9 @@ type Config struct {
 	CredentialsDirectory string
 	// TTL is how long content is kept after its last use. 0 keeps it for ever.
 	TTL time.Duration
+	// TagValidation is how long a pull of a cached tag waits for the upstream's answer, whatever the upstream's pace. Nil
+	// leaves it to the server.
+	TagValidation *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
 	// Local makes the server run on a person's machine. Nil means in a pod.
@@ -105,7 +108,9 @@ func (c Config) Marshal() ([]byte, error) {
 	if c.TLS != nil {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
-	options := engineOptions{Credentials: c.CredentialsDirectory}
+	options := engineOptions{
+		Credentials: c.CredentialsDirectory, ValidationTimeout: c.TagValidation, DoubtfulTimeout: c.TagValidation,
+	}
 	if c.Local != nil {
 		f.Log.Formatter = "console"
 		f.Storage.Filesystem.RootDirectory = c.Local.Directory
@@ -138,6 +143,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("remote URL %q must be http(s)://host[:port]", c.RemoteURL)
 	case c.TTL < 0:
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
+	case c.TagValidation != nil && *c.TagValidation < 0:
+		return fmt.Errorf("timeout %s of the validation of tags must not be negative", *c.TagValidation)
 	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
 		return fmt.Errorf("TLS needs both a certificate file and a key file")
 	}

@@ -85,6 +85,13 @@ var _ = Describe("Config", func() {
 		Expect(parsed.Proxy.RemoteURL).To(Equal("https://example.com"))
 	})
 
+	It("sets one timeout for the validation of tags, for upstreams of any pace", func() {
+		parsed := parse(config.Config{RemoteURL: "https://example.com", TagValidation: new(time.Duration(0))})
+		Expect(parsed.Middleware).To(HaveKeyWithValue("registry", ConsistOf(configuration.Middleware{
+			Name: "pullthrough", Options: configuration.Parameters{"validationtimeout": "0s", "doubtfultimeout": "0s"},
+		})))
+	})
+
 	DescribeTable("refuses", func(mutate func(*config.Config), message string) {
 		c := config.Config{RemoteURL: "https://example.com"}
 		mutate(&c)
@@ -97,6 +104,7 @@ var _ = Describe("Config", func() {
 		Entry("user info", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@example.com" }, "must not carry user info"),
 		Entry("user info in what is no URL", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@exa mple.com" }, "is not a URL"),
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
+		Entry("a negative timeout", func(c *config.Config) { c.TagValidation = new(-time.Second) }, "must not be negative"),
 		Entry("half a key pair", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
 		Entry("no port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Address = "127.0.0.1" }) }, "must be [host]:port"),
 		Entry("a relative directory", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Directory = "cache" }) }, "must be an absolute path"),

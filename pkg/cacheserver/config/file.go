@@ -89,8 +89,10 @@ type middleware struct {
 }
 
 type engineOptions struct {
-	Credentials string      `yaml:"credentials,omitempty"`
-	Watermarks  *watermarks `yaml:"watermarks,omitempty"`
+	Credentials       string         `yaml:"credentials,omitempty"`
+	ValidationTimeout *time.Duration `yaml:"validationtimeout,omitempty"`
+	DoubtfulTimeout   *time.Duration `yaml:"doubtfultimeout,omitempty"`
+	Watermarks        *watermarks    `yaml:"watermarks,omitempty"`
 }
 
 type watermarks struct {

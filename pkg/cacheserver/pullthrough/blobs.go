@@ -71,10 +71,12 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 	case c.reader == nil:
 		// HEAD of what is not there. Nothing was fetched.
 		if c.size >= 0 {
+			h.Set("Accept-Ranges", "bytes")
 			h.Set("Content-Length", strconv.FormatInt(c.size, 10))
 		}
 		body.WriteHeader(http.StatusOK)
 	case c.size >= 0:
+		// Ranges are served as the bytes arrive: one that is far from the beginning waits until the fetch has come there.
 		http.ServeContent(body, oneRange(r), "", time.Time{}, &flightContent{reader: c.reader, size: c.size})
 	default:
 		body.WriteHeader(http.StatusOK)
@@ -84,6 +86,7 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 	if c.file != nil && body.written == c.size {
 		e.doubts.note(clientOf(ctx), d, e.now())
 	}
+	body.count()
 	e.served(metrics.Blob, body.written, c.hit)
 	if body.err != nil {
 		// The header is out. The only way left to say that the body is not what was promised is not to end it.
@@ -291,7 +294,11 @@ func (e *Engine) declaredSizes(ctx context.Context, repository string, d digest.
 			if err != nil {
 				continue
 			}
-			for _, child := range m.References() {
+			info, err := e.parse(ctx, m.content, m.mediaType)
+			if err != nil {
+				continue
+			}
+			for _, child := range info.Children {
 				if child.Digest == d && child.Size > 0 && !visit(child.Size) {
 					return
 				}

@@ -152,6 +152,7 @@ func TestClientsThatAnnounceABodyAndDoNotSendItGetTheirAnswerAndAreCutOff(t *tes
 		{"GET /v2/library/app/manifests/v1", "small"},
 		{"GET /v2/library/app/manifests/v1", strings.Repeat("large", 20_000)},
 		{"POST /v2/library/app/blobs/uploads/", ""},
+		{"PUT /v2/library/app/manifests/v1", ""},
 	} {
 		withServer(t, entry.manifest, refuse, func(b bubble, network *pipes) {
 			connection := network.dial()

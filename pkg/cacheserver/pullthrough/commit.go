@@ -75,6 +75,9 @@ func (e *Engine) verification(d digest.Digest) flight.Work {
 			return err
 		}
 		defer done()
+		if !f.Wanted() {
+			return flight.ErrAbandoned
+		}
 		if _, known := e.index.Get(d); !known {
 			if err := e.index.Put(d, index.Record{Size: info.Size()}); err != nil {
 				e.log.WithError(err).Warn("Could not record a blob")

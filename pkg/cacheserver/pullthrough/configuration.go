@@ -209,6 +209,7 @@ func (o *Options) fields(r *reader) fields {
 		"allowedrealms":     r.texts(&o.AllowedRealms),
 		"freshness":         r.duration(&o.Freshness),
 		"validationtimeout": r.duration(&o.Patience),
+		"doubtfultimeout":   r.duration(&o.DoubtfulPatience),
 		"graceperiod":       r.duration(&o.GracePeriod),
 		"retries":           r.number(func(n float64) { o.Retries = int(n) }),
 		"maxfetches":        r.number(func(n float64) { o.MaxFetches = int(n) }),

@@ -25,7 +25,7 @@ import (
 
 var (
 	errMismatch = errors.New("the content does not match its digest")
-	errBusy     = errors.New("too many fetches at a time")
+	errBusy     = errors.New("too many requests at a time")
 	// errStored ends a fetch of what another one has stored since it was looked for.
 	errStored = errors.New("the content is stored already")
 )
@@ -101,6 +101,9 @@ func (e *Engine) download(repository string, d digest.Digest) flight.Work {
 		defer dl.release()
 		if err := dl.take(ctx, e.fetches); err != nil {
 			return err
+		}
+		if !f.Wanted() {
+			return flight.ErrAbandoned
 		}
 		if err := dl.run(ctx); err != nil {
 			e.metrics.FillErrors.WithLabelValues(reason(err)).Inc()

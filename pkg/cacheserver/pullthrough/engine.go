@@ -89,7 +89,7 @@ type Engine struct {
 	index    *index.Index
 	keeper   *retention.Keeper
 	metrics  *metrics.Metrics
-	upstream upstream.Registry
+	upstream *bounded
 	// credentials are nil if the upstream gets them from elsewhere; judge tries them.
 	credentials *staging.Keyring
 	judge       staging.Upstream
@@ -99,12 +99,15 @@ type Engine struct {
 	moves     *coalesce.Group[string, digest.Digest]
 	manifests *coalesce.Group[string, storedManifest]
 	sizes     *coalesce.Group[string, int64]
-	tags      *coalesce.Group[string, tagPage]
-	lists     *coalesce.Group[string, []byte] // of referrers
+	tagPages  *coalesce.Group[tagQuery, tagPage]
+	tagLists  *coalesce.Group[string, []string] // whole ones
+	lists     *coalesce.Group[string, []byte]   // of referrers
 	recent    *recentManifests
 	fresh     freshTags
 	answers   tagAnswers
+	known     knownTags
 	doubts    doubts
+	pace      *pace
 
 	// fetches bounds the downloads at a time, unstored those of them that go through memory. Others are waiting.
 	fetches  chan struct{}
@@ -112,9 +115,11 @@ type Engine struct {
 	waiting  atomic.Int32
 	// large bounds the large buffers.
 	large chan struct{}
-	// reads bounds the manifests that are read from disk at a time, hashes the files that are verified.
-	reads  chan struct{}
-	hashes chan struct{}
+	// reads bounds the manifests that are read from disk or parsed at a time, hashes the files that are verified, listings
+	// the whole lists of tags that are put together.
+	reads    chan struct{}
+	hashes   chan struct{}
+	listings chan struct{}
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -140,28 +145,36 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("remote URL is not a URL")
 	}
 	e := &Engine{
-		options: o, host: remote.Host, log: o.Log.WithField("upstream", remote.Host), now: o.Now, metrics: o.Metrics, upstream: o.Upstream,
+		options: o, host: remote.Host, log: o.Log.WithField("upstream", remote.Host), now: o.Now, metrics: o.Metrics,
 		blobs:     flight.NewGroup(o.GracePeriod),
 		resolves:  coalesce.New[string, digest.Digest](),
 		moves:     coalesce.New[string, digest.Digest](),
 		manifests: coalesce.New[string, storedManifest](),
 		sizes:     coalesce.New[string, int64](),
-		tags:      coalesce.New[string, tagPage](),
+		tagPages:  coalesce.New[tagQuery, tagPage](),
+		tagLists:  coalesce.New[string, []string](),
 		lists:     coalesce.New[string, []byte](),
 		recent:    newRecentManifests(recentBytes),
 		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
 		answers:   tagAnswers{tags: map[[2]string]digest.Digest{}},
+		known:     knownTags{lists: map[string][]string{}},
 		doubts:    doubts{delivered: map[delivery]time.Time{}},
+		pace:      &pace{},
 		fetches:   make(chan struct{}, o.MaxFetches),
 		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
 		large:     make(chan struct{}, maxLarge),
 		reads:     make(chan struct{}, maxReads),
 		hashes:    make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+		listings:  make(chan struct{}, maxListings),
 	}
-	if e.upstream == nil {
-		if err = e.connect(remote); err != nil {
+	registry := o.Upstream
+	if registry == nil {
+		if registry, err = e.connect(remote); err != nil {
 			return nil, err
 		}
+	}
+	e.upstream = &bounded{
+		Registry: registry, turns: make(chan struct{}, maxRequests), longest: o.Timeouts.FirstByte, pace: e.pace,
 	}
 	if e.store, err = store.Open(o.RootDirectory, o.Disk); err != nil {
 		return nil, err
@@ -191,7 +204,7 @@ func (e *Engine) keep() {
 }
 
 // connect sets up the client of the upstream, and the credentials that it presents.
-func (e *Engine) connect(remote *url.URL) error {
+func (e *Engine) connect(remote *url.URL) (upstream.Registry, error) {
 	o := e.options
 	observer := o.Metrics.Upstream(remote.Host)
 	options := upstream.Options{
@@ -211,10 +224,10 @@ func (e *Engine) connect(remote *url.URL) error {
 	}
 	client, err := upstream.New(options)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	e.upstream, e.judge = client, client
-	return nil
+	e.judge = client
+	return client, nil
 }
 
 // Credentials tells the state of the credentials, nil if there are none, or none whose state could change.
@@ -235,10 +248,11 @@ func (e *Engine) Close() error {
 		e.moves.Close()
 		e.manifests.Close()
 		e.sizes.Close()
-		e.tags.Close()
+		e.tagPages.Close()
+		e.tagLists.Close()
 		e.lists.Close()
 		e.background.Wait()
-		if closer, ok := e.upstream.(interface{ Close() }); ok {
+		if closer, ok := e.upstream.Registry.(interface{ Close() }); ok {
 			closer.Close()
 		}
 		err = e.index.Close()

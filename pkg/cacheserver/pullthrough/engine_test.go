@@ -25,6 +25,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -79,6 +80,30 @@ func (f *smallFile) Write(p []byte) (int, error) {
 		return n, unix.ENOSPC
 	}
 	return f.File.Write(p)
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
+
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buffer.Reset()
 }
 
 var _ = Describe("Engine", func() {
@@ -147,6 +172,11 @@ var _ = Describe("Engine", func() {
 		c.upstream.Push(name, "v1", image)
 		layer := image.Layers()[0]
 		path := "/v2/" + name + "/blobs/" + layer.Descriptor().Digest.String()
+		head, err := c.client.Do(ctx, http.MethodHead, path, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(head.Body.Close()).To(Succeed())
+		Expect(head.ContentLength).To(BeEquivalentTo(100_000))
+		Expect(head.Header.Get("Accept-Ranges")).To(Equal("bytes"))
 		for _, state := range []string{"cold", "warm"} {
 			response, body := get(ctx, c, path, http.Header{"Range": {"bytes=10-19"}})
 			Expect(response.StatusCode).To(Equal(http.StatusPartialContent), state)
@@ -702,10 +732,146 @@ var _ = Describe("Engine", func() {
 		Expect(response.Header.Get("Content-Type")).To(Equal("application/vnd.oci.image.index.v1+json"))
 		Expect(string(body)).To(ContainSubstring(artifact.Digest().String()))
 
+	})
+
+	It("lists no tags in an outage but those of the last whole list", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		for i := range 5 {
+			c.upstream.Push(name, fmt.Sprintf("v%d", i), image)
+		}
 		Expect(c.pull(name, "v1")).To(Succeed())
+		tags := "/v2/" + name + "/tags/list"
+		get(ctx, c, tags+"?n=2", http.Header{})
 		c.upstream.Refuse()
-		_, body = get(ctx, c, "/v2/"+name+"/tags/list", http.Header{})
-		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v1"]}`), "better what is known than nothing")
+		for _, query := range []string{"", "?n=2", "?n=2&last=v1"} {
+			response, body := get(ctx, c, tags+query, http.Header{})
+			Expect(response.StatusCode).To(Equal(http.StatusServiceUnavailable), "%s: %s", query, body)
+			Expect(string(body)).To(ContainSubstring(strings.TrimPrefix(c.upstream.URL(), "http://")))
+		}
+
+		Expect(c.upstream.Accept()).To(Succeed())
+		get(ctx, c, tags, http.Header{})
+		c.upstream.Refuse()
+		_, body := get(ctx, c, tags, http.Header{})
+		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v0","v1","v2","v3","v4"]}`))
+		response, body := get(ctx, c, tags+"?n=2&last=v1", http.Header{})
+		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v2","v3"]}`))
+		Expect(response.Header.Get("Link")).To(ContainSubstring("last=v3"))
+	})
+
+	DescribeTable("asks for all tags when the upstream refuses the query", func(ctx context.Context, query string, status int, expected string) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		for i := range 5 {
+			c.upstream.Push(name, fmt.Sprintf("v%d", i), image)
+		}
+		c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.Tags}, Times: 1, Status: status})
+		response, body := get(ctx, c, "/v2/"+name+"/tags/list"+query, http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusOK))
+		Expect(body).To(MatchJSON(expected))
+		Expect(c.upstream.Counters().Total(upstreamsim.Tags)).To(Equal(2))
+	},
+		Entry("since it does not know the last tag any more", "?n=2&last=v1a", http.StatusNotFound, `{"name":"library/app","tags":["v2","v3"]}`),
+		Entry("since the number is too large for it", "?n=10000", http.StatusBadRequest, `{"name":"library/app","tags":["v0","v1","v2","v3","v4"]}`),
+	)
+
+	It("says once that a repository is unknown", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		response, _ := get(ctx, c, "/v2/library/none/tags/list?n=2", http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusNotFound))
+		Expect(c.upstream.Counters().Total(upstreamsim.Tags)).To(Equal(1))
+	})
+
+	It("lists no more tags than asked for, whatever the upstream sends", func(ctx context.Context) {
+		lavish := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"name":"library/app","tags":["v0","v1","v2"]}`)
+		}))
+		defer lavish.Close()
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.RemoteURL = lavish.URL })
+		response, body := get(ctx, c, "/v2/"+name+"/tags/list?n=1", http.Header{})
+		Expect(body).To(MatchJSON(`{"name":"library/app","tags":["v0"]}`))
+		Expect(response.Header.Get("Link")).To(ContainSubstring("last=v0"))
+	})
+
+	It("puts one list of tags together for all that want a part of it, and none for those that have left", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{PageSize: 1, PageTokens: true, Latency: 20 * time.Millisecond}, nil)
+		image := upstreamsim.RandomImage(1, 1, 100)
+		for i := range 40 {
+			c.upstream.Push(name, fmt.Sprintf("v%02d", i), image)
+		}
+		list := func(ctx context.Context, n int) error {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v2/%s/tags/list?n=%d", c.server.URL, name, n), nil)
+			Expect(err).NotTo(HaveOccurred())
+			response, err := c.client.HTTP.Do(request)
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			var list struct{ Tags []string }
+			Expect(json.NewDecoder(response.Body).Decode(&list)).To(Succeed())
+			Expect(list.Tags).To(HaveLen(n))
+			return nil
+		}
+		var asking sync.WaitGroup
+		for n := range 10 {
+			asking.Go(func() {
+				defer GinkgoRecover()
+				Expect(list(ctx, n+2)).To(Succeed())
+			})
+		}
+		asking.Wait()
+		Expect(c.upstream.Counters().Total(upstreamsim.Tags)).To(BeNumerically("<=", 10+2*40))
+
+		c.upstream.ResetCounters()
+		leaving, leave := context.WithCancel(ctx)
+		for n := range 10 {
+			asking.Go(func() {
+				defer GinkgoRecover()
+				Expect(list(leaving, n+2)).To(MatchError(context.Canceled))
+			})
+		}
+		Eventually(func() int { return c.upstream.Counters().Total(upstreamsim.Tags) }).Should(BeNumerically(">", 10))
+		leave()
+		asking.Wait()
+		var before int
+		Eventually(func() bool {
+			now := c.upstream.Counters().Total(upstreamsim.Tags)
+			stands := now == before
+			before = now
+			return stands
+		}).WithPolling(500 * time.Millisecond).Should(BeTrue())
+		Expect(before).To(BeNumerically("<", 40))
+	})
+
+	It("refuses a manifest with more values than a parser should see, and names the upstream", func(ctx context.Context) {
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		c.upstream.PushManifest(name, "bomb", upstreamsim.Content{
+			MediaType: imagev1.MediaTypeImageManifest,
+			Data:      []byte(`{"schemaVersion":2,"blobs":[{}` + strings.Repeat(",{}", 1_000_000) + `]}`),
+		})
+		response, body := get(ctx, c, "/v2/"+name+"/manifests/bomb", http.Header{})
+		Expect(response.StatusCode).To(Equal(http.StatusBadGateway))
+		Expect(string(body)).To(ContainSubstring("too many values"))
+	})
+
+	It("logs the bytes of blobs, of parts and of what breaks off, too", func(ctx context.Context) {
+		logged := &lockedBuffer{}
+		logrus.SetOutput(logged)
+		DeferCleanup(func() { logrus.SetOutput(io.Discard) })
+		c := newCache(GinkgoT(), upstreamsim.Options{}, nil)
+		image := upstreamsim.RandomImage(1, 1, 3*mib+7)
+		c.upstream.Push(name, "v1", image)
+		path := "/v2/" + name + "/blobs/" + image.Layers()[0].Descriptor().Digest.String()
+		for _, expected := range []struct{ spec, written string }{{"", "3145735"}, {"", "3145735"}, {"bytes=5-1048590", "1048586"}} {
+			header := http.Header{}
+			if expected.spec != "" {
+				header.Set("Range", expected.spec)
+			}
+			logged.Reset()
+			get(ctx, c, path, header)
+			Eventually(logged.String).Should(MatchRegexp("response completed.*http.response.written=" + expected.written + "\\b"))
+		}
 	})
 
 	It("passes nothing on as a list of referrers that is none", func(ctx context.Context) {

@@ -28,6 +28,11 @@ var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 	HTTPStatusCode: http.StatusBadGateway,
 })
 
+// invalid is the error of an upstream whose answer breaks the protocol or a limit.
+func (e *Engine) invalid(cause string) error {
+	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: cause}
+}
+
 // clientError turns the error of an upstream into what a client gets to see; notFound is for what does not exist.
 func clientError(ctx context.Context, err error, notFound error) error {
 	var e *upstream.Error
@@ -46,11 +51,6 @@ func clientError(ctx context.Context, err error, notFound error) error {
 		return errcode.ErrorCodeTooManyRequests.WithMessage(e.Error())
 	}
 	return errcode.ErrorCodeUnavailable.WithMessage(e.Error())
-}
-
-// invalid is the error for an answer of the upstream that breaks the protocol.
-func (e *Engine) invalid(cause string) error {
-	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: cause}
 }
 
 // internalCause names an error of our own without showing paths. What it does not name it logs, once for each request that

@@ -44,7 +44,7 @@ func FuzzParseTags(f *testing.F) {
 func FuzzReferrers(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"artifactType":"a"},null]}`), "a")
 	f.Fuzz(func(t *testing.T, content []byte, artifactType string) {
-		list, err := parseReferrers(upstream.Document{Content: content})
+		list, err := new(Engine).parseReferrers(upstream.Document{Content: content})
 		if err != nil {
 			return
 		}
@@ -52,7 +52,7 @@ func FuzzReferrers(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was parsed cannot be passed on: %v", err)
 		}
-		if _, err := parseReferrers(upstream.Document{Content: ofType(encoded, artifactType)}); err != nil {
+		if _, err := new(Engine).parseReferrers(upstream.Document{Content: ofType(encoded, artifactType)}); err != nil {
 			t.Errorf("what is passed on is no list: %v", err)
 		}
 	})

@@ -37,7 +37,7 @@ type storedManifest struct {
 	proof bool
 }
 
-// References implements distribution.Manifest.
+// References implements distribution.Manifest, for Distribution's notifications.
 func (m storedManifest) References() []v1.Descriptor {
 	info, err := manifest.Parse(m.content, m.mediaType)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *manifestService) Get(ctx context.Context, d digest.Digest, _ ...distrib
 		return nil, clientError(ctx, err, distribution.ErrManifestUnknownRevision{Name: s.repository, Revision: d})
 	}
 	e.answer(requestOf(ctx), m)
-	return negotiated(ctx, m), nil
+	return e.negotiated(ctx, m), nil
 }
 
 // answer counts an answer that is a manifest, and gives the client time to take it.
@@ -103,16 +103,31 @@ func (s *manifestService) Delete(context.Context, digest.Digest) error {
 
 // negotiated returns a manifest as Distribution's handler should see it. One that the client accepts goes out as the
 // bytes that it is. One that it does not accept is parsed, by which Distribution recognizes its type and negotiates.
-func negotiated(ctx context.Context, m storedManifest) distribution.Manifest {
+func (e *Engine) negotiated(ctx context.Context, m storedManifest) distribution.Manifest {
 	r, ok := ctx.Value("http.request").(*http.Request)
 	if !ok || accepts(r.Header["Accept"], m.mediaType) {
 		return m
 	}
+	done, err := turn(ctx, e.reads)
+	if err != nil {
+		return m
+	}
+	defer done()
 	parsed, _, err := distribution.UnmarshalManifest(m.mediaType, m.content)
 	if err != nil {
 		return m
 	}
 	return parsed
+}
+
+// parse reads a manifest. What it takes of memory is a multiple of the manifest's size, so only a few are parsed at a time.
+func (e *Engine) parse(ctx context.Context, content []byte, sentAs string) (manifest.Info, error) {
+	done, err := turn(ctx, e.reads)
+	if err != nil {
+		return manifest.Info{}, err
+	}
+	defer done()
+	return manifest.Parse(content, sentAs)
 }
 
 // accepts reports whether a client takes a media type. Who says nothing takes everything, except for the lists that
@@ -199,8 +214,11 @@ func (e *Engine) fetchManifest(ctx context.Context, repository, reference string
 	}
 	e.metrics.Misses.WithLabelValues(metrics.Manifest).Inc()
 	e.metrics.PulledBytes.WithLabelValues(metrics.Manifest).Add(float64(len(fetched.Content)))
-	info, err := manifest.Parse(fetched.Content, fetched.MediaType)
-	if err != nil {
+	info, err := e.parse(ctx, fetched.Content, fetched.MediaType)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return storedManifest{}, err
+	case err != nil:
 		return storedManifest{}, e.invalid(err.Error())
 	}
 	m := storedManifest{

@@ -61,7 +61,7 @@ func (r *repository) Blobs(context.Context) distribution.BlobStore {
 
 // Tags implements distribution.Repository.
 func (r *repository) Tags(context.Context) distribution.TagService {
-	return &tagService{engine: r.namespace.engine, repository: r.name.Name(), owner: r}
+	return &tagService{engine: r.namespace.engine, repository: r.name.Name()}
 }
 
 const (

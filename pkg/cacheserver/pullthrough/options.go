@@ -50,8 +50,9 @@ type Options struct {
 
 	// Freshness is how long a tag is served without asking the upstream again; 0 asks each time.
 	Freshness time.Duration
-	// Patience is how long a client that could be served from the cache waits for the upstream's word on a tag.
-	Patience time.Duration
+	// Patience is how long a client that could be served from the cache waits for the upstream's word on a tag,
+	// DoubtfulPatience how long if that takes much longer than it did lately. The smaller one counts then.
+	Patience, DoubtfulPatience time.Duration
 	// ClientTimeout is how long a client may take for the next 4 MiB.
 	ClientTimeout time.Duration
 	// GracePeriod is how long a fetch goes on when nobody waits for it, unless half of it is done.
@@ -85,24 +86,25 @@ const maxUnstored = 16
 // Defaults are the options of an engine that is only told where its upstream and its directory are.
 func Defaults() Options {
 	return Options{
-		TTL:           DefaultTTL,
-		Timeouts:      upstream.DefaultTimeouts,
-		UserAgent:     "larder-registry-cache",
-		Patience:      800 * time.Millisecond,
-		ClientTimeout: 5 * time.Minute,
-		GracePeriod:   10 * time.Second,
-		Retries:       5,
-		MaxFetches:    64,
-		HighWatermark: 0.9,
-		LowWatermark:  0.8,
-		ScrubInterval: DefaultTTL,
-		ScrubRate:     16 << 20,
+		TTL:              DefaultTTL,
+		Timeouts:         upstream.DefaultTimeouts,
+		UserAgent:        "larder-registry-cache",
+		Patience:         5 * time.Second,
+		DoubtfulPatience: 800 * time.Millisecond,
+		ClientTimeout:    5 * time.Minute,
+		GracePeriod:      10 * time.Second,
+		Retries:          5,
+		MaxFetches:       64,
+		HighWatermark:    0.9,
+		LowWatermark:     0.8,
+		ScrubInterval:    DefaultTTL,
+		ScrubRate:        16 << 20,
 	}
 }
 
 func (o Options) validate() error {
 	for name, d := range map[string]time.Duration{
-		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.Patience, "graceperiod": o.GracePeriod,
+		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.Patience, "doubtfultimeout": o.DoubtfulPatience, "graceperiod": o.GracePeriod,
 		"scrub.interval": o.ScrubInterval,
 	} {
 		if d < 0 {

@@ -18,6 +18,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
@@ -88,7 +89,7 @@ func (e *Engine) referrers(ctx context.Context, repository string, d digest.Dige
 	if !ok {
 		return call.Wait(ctx)
 	}
-	content, err := waitUntil(ctx, call, call.Begun.Add(e.options.Patience))
+	content, err := call.WaitUntil(ctx, call.Begun.Add(e.patience()))
 	if err != nil && ctx.Err() == nil && !upstream.Is(err, upstream.NotFound) {
 		return stored, nil
 	}
@@ -101,7 +102,7 @@ func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest
 	size := 0
 	first := true
 	err := e.pages(ctx, repository, "referrers/"+d.String(), nil, func(page upstream.Document) error {
-		part, err := parseReferrers(page)
+		part, err := e.parseReferrers(page)
 		if err != nil && !first {
 			err = e.invalid("a page of its list of referrers is not one")
 		}
@@ -146,8 +147,11 @@ func refusesReferrers(err error) bool {
 }
 
 // parseReferrers reads a page. What is no list must not be passed on as one, such as the login page of a portal.
-func parseReferrers(page upstream.Document) (referrers, error) {
+func (e *Engine) parseReferrers(page upstream.Document) (referrers, error) {
 	var list referrers
+	if manifest.CheckBounds(page.Content) != nil {
+		return referrers{}, e.invalid("its list of referrers is too long")
+	}
 	err := json.Unmarshal(page.Content, &list)
 	if err != nil || list.SchemaVersion != 2 || list.Manifests == nil || list.MediaType != "" && list.MediaType != v1.MediaTypeImageIndex {
 		return referrers{}, errNoReferrers

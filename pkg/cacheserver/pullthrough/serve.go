@@ -26,8 +26,12 @@ type request struct {
 	// bare is the ResponseWriter from before Distribution wrapped it. Distribution's hides io.ReaderFrom, without which
 	// each byte is copied through the process.
 	bare http.ResponseWriter
-	// timeout is how long the client may take for the next piece.
+	// counted is the ResponseWriter that Distribution wrapped, if it did.
+	counted *countedWriter
+	// timeout is how long the client may take for the next piece, of which it has taken so many bytes in such a time.
 	timeout time.Duration
+	taken   int64
+	spent   time.Duration
 	// client is its address.
 	client string
 	// fetched says that the upstream had to be asked for content.
@@ -40,8 +44,21 @@ type request struct {
 // returned, see LimitClients.
 func (r *request) extend() {
 	if r != nil {
-		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Now().Add(r.timeout)) // Where there are deadlines.
+		_ = http.NewResponseController(r.bare).SetWriteDeadline(time.Now().Add(r.timeout - r.spent)) // Where there are deadlines.
 	}
+}
+
+// took notes how long the client took for a part of a piece, so that one that takes little at a time gets no more time for
+// the piece than others.
+func (r *request) took(n int64, spent time.Duration) {
+	if r == nil {
+		return
+	}
+	if r.taken += n; r.taken >= pieceBytes {
+		r.taken, r.spent = 0, 0
+		return
+	}
+	r.spent += spent
 }
 
 // relax takes back what extend said, by a deadline that is far away. Without any, HTTP/2 would let go of the stream's timer,
@@ -78,14 +95,43 @@ const pieceBytes = 4 << 20
 func (e *Engine) Handler(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
-		state := &request{bare: w, timeout: e.options.ClientTimeout, client: client, log: e.log, path: r.URL.Path}
-		app.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, state)))
+		counted := &countedWriter{ResponseWriter: w}
+		state := &request{bare: w, counted: counted, timeout: e.options.ClientTimeout, client: client, log: e.log, path: r.URL.Path}
+		app.ServeHTTP(counted, r.WithContext(context.WithValue(r.Context(), requestKey{}, state)))
 	})
 }
 
+// countedWriter is what Distribution takes for the connection. Distribution logs how many bytes it has written to that, so
+// those of blobs, which go past it, are written to it once more, and end here.
+type countedWriter struct {
+	http.ResponseWriter
+	counting bool
+}
+
+// Write implements io.Writer.
+func (w *countedWriter) Write(p []byte) (int, error) {
+	if w.counting {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush implements http.Flusher.
+func (w *countedWriter) Flush() {
+	if flusher, ok := w.ResponseWriter.(http.Flusher); ok {
+		flusher.Flush()
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// nothing stands for bytes that only have to be counted.
+var nothing [1 << 20]byte
+
 // LimitClients bounds how long clients of a server may take for the end of an answer, which net/http sends when the
 // handler has returned, and for a body that they announce: one that neither reads nor writes would keep its connection for
-// ever. Its handler, which should be complete, gets them the time that its own work takes.
+// ever. Its handler, which should be complete, gets them the time that its own work takes. No handler reads a body.
 func (e *Engine) LimitClients(server *http.Server) {
 	timeout, next := e.options.ClientTimeout, server.Handler
 	server.WriteTimeout = timeout
@@ -101,12 +147,16 @@ func (e *Engine) LimitClients(server *http.Server) {
 		defer func() { // Also of an answer that breaks off, by a panic.
 			state.extend()
 			if unread {
-				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(timeout, lingering)))
 			}
 		}()
 		next.ServeHTTP(w, r)
 	})
 }
+
+// lingering is for how long the body of a request that has been answered is still read, by HTTP/1.1 and to be dropped: to
+// close a connection while bytes arrive would reset it, and could take the answer away from the client.
+const lingering = time.Second
 
 var copyBuffers = sync.Pool{New: func() any {
 	buffer := make([]byte, 32<<10)
@@ -121,7 +171,9 @@ type bodyWriter struct {
 	request *request
 	bare    io.Writer
 	written int64
-	err     error
+	// uncounted is the part of it that Distribution does not know of.
+	uncounted int64
+	err       error
 }
 
 func newBodyWriter(ctx context.Context, w http.ResponseWriter) *bodyWriter {
@@ -185,6 +237,7 @@ func (b *bodyWriter) copy(source io.Reader) (n int64, err error) {
 
 func (b *bodyWriter) copyPiece(source io.Reader) (n int64, err error) {
 	b.request.extend()
+	begun := time.Now()
 	if direct, ok := b.bare.(io.ReaderFrom); ok {
 		n, err = direct.ReadFrom(source)
 	} else {
@@ -192,8 +245,23 @@ func (b *bodyWriter) copyPiece(source io.Reader) (n int64, err error) {
 		n, err = io.CopyBuffer(struct{ io.Writer }{b.bare}, source, *buffer)
 		copyBuffers.Put(buffer)
 	}
+	b.request.took(n, time.Since(begun))
+	b.uncounted += n
 	b.note(n, err)
 	return n, err
+}
+
+// count tells Distribution of the bytes that went past it.
+func (b *bodyWriter) count() {
+	if b.request == nil || b.request.counted == nil {
+		return
+	}
+	b.request.counted.counting = true
+	defer func() { b.request.counted.counting = false }()
+	for b.uncounted > 0 {
+		n, _ := b.ResponseWriter.Write(nothing[:min(b.uncounted, int64(len(nothing)))])
+		b.uncounted -= int64(n)
+	}
 }
 
 func (b *bodyWriter) note(n int64, err error) {

@@ -101,7 +101,8 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 
 // serve starts a server of the cache with the given changes.
 func (c *cache) serve(change func(*http.Server)) *httptest.Server {
-	handler := c.engine.Referrers(pullthrough.API{}, c.engine.Manifests(pullthrough.API{}, c.engine.Handler(c.app)))
+	api := pullthrough.API{}
+	handler := api.ReadOnly(c.engine.Referrers(api, c.engine.Manifests(api, c.engine.Handler(c.app))))
 	server := httptest.NewUnstartedServer(handler)
 	c.engine.LimitClients(server.Config)
 	if change != nil {

@@ -6,22 +6,16 @@ package pullthrough
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net/url"
-	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
@@ -31,7 +25,6 @@ import (
 type tagService struct {
 	engine     *Engine
 	repository string
-	owner      *repository
 }
 
 // Get implements distribution.TagService.
@@ -61,7 +54,7 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 		})
 	}
 	if ok && e.down(func() { validate() }) {
-		e.metrics.StaleTags.WithLabelValues("down").Inc()
+		e.stale(repository, tag, cached, "down")
 		return cached, nil
 	}
 	call, joined := validate()
@@ -74,12 +67,12 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 		}
 		return call.Wait(ctx)
 	}
-	d, err := waitUntil(ctx, call, call.Begun.Add(e.options.Patience))
+	d, err := call.WaitUntil(ctx, call.Begun.Add(e.patience()))
 	moved := err == nil && d != cached
 	if moved {
 		// The upstream answers, so a cached image is no excuse for not having the new one.
 		follow := e.follow(repository, tag, d)
-		d, err = waitUntil(ctx, follow, follow.Begun.Add(movePatience))
+		d, err = follow.WaitUntil(ctx, follow.Begun.Add(movePatience))
 		if r := requestOf(ctx); r != nil {
 			r.fetched = err == nil
 		}
@@ -92,11 +85,25 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 	case ctx.Err() != nil:
 		return "", err
 	case errors.Is(err, context.DeadlineExceeded):
-		e.metrics.StaleTags.WithLabelValues("slow").Inc()
+		e.stale(repository, tag, cached, slowUpstream)
 	default:
-		e.metrics.StaleTags.WithLabelValues(reason(err)).Inc()
+		e.stale(repository, tag, cached, reason(err))
 	}
 	return cached, nil
+}
+
+// slowUpstream is why a tag is served without the upstream's word when that has not come in time.
+const slowUpstream = "slow"
+
+// stale notes that a tag is served without the upstream's word on it. If it has moved, the log says so later (see setTag),
+// and with these lines which pulls got the old image.
+func (e *Engine) stale(repository, tag string, d digest.Digest, reason string) {
+	e.metrics.StaleTags.WithLabelValues(reason).Inc()
+	if reason == slowUpstream && e.options.Patience == 0 {
+		return // That is how it should be.
+	}
+	e.log.WithFields(logrus.Fields{"repository": repository, "tag": tag, "digest": d, "reason": reason}).
+		Warn("Served a tag from the cache, unvalidated")
 }
 
 // movePatience is how long a client that could be served from the cache waits for the manifest that a tag has moved to.
@@ -112,12 +119,6 @@ func (e *Engine) follow(repository, tag string, d digest.Digest) *coalesce.Call[
 		return d, nil
 	})
 	return call
-}
-
-func waitUntil[T any](ctx context.Context, call *coalesce.Call[T], deadline time.Time) (T, error) {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	return call.Wait(ctx)
 }
 
 // cachedTag returns where a tag led when the upstream last answered, if that can still be served.
@@ -161,7 +162,7 @@ func (e *Engine) validate(ctx context.Context, repository, tag string) (digest.D
 	case !e.store.HasManifest(repository, d):
 		// It is in memory only, since there was no space for it. There may be some now.
 		if m, ok := e.recent.get(repository, d); ok {
-			if info, err := manifest.Parse(m.content, m.mediaType); err == nil {
+			if info, err := e.parse(ctx, m.content, m.mediaType); err == nil {
 				e.tryStore(repository, m, info)
 			}
 		}
@@ -180,6 +181,9 @@ func (e *Engine) setTag(repository, tag string, d digest.Digest) {
 	defer e.answers.locks.Lock(repository + ":" + tag)()
 	if !e.answers.take(repository, tag, d) {
 		return
+	}
+	if before, ok := e.cachedTag(repository, tag); ok && before != d {
+		e.log.WithFields(logrus.Fields{"repository": repository, "tag": tag, "digest": d, "before": before}).Info("A tag has moved")
 	}
 	err := e.store.SetTag(repository, tag, d)
 	if err != nil && !store.IsFull(err) {
@@ -244,144 +248,6 @@ func (f *freshTags) put(repository, tag string, d digest.Digest, at time.Time) {
 		clear(f.tags)
 	}
 	f.tags[[2]string{repository, tag}] = freshTag{digest: d, at: at}
-}
-
-// maxTags bounds how many tags are listed.
-const maxTags = 100_000
-
-// All implements distribution.TagService.
-func (s *tagService) All(ctx context.Context) ([]string, error) {
-	tags, err := s.List(ctx, -1, "")
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return tags, err
-}
-
-// tagPage is a part of a list of tags.
-type tagPage struct {
-	tags []string
-	more bool
-}
-
-// List implements distribution.TagService: the upstream's tags, or, if it does not answer, those in the store. The
-// error io.EOF marks the last page.
-func (s *tagService) List(ctx context.Context, limit int, last string) ([]string, error) {
-	e := s.engine
-	call, joined := e.tags.Start(fmt.Sprintf("%s?n=%d&last=%s", s.repository, limit, last), func(ctx context.Context) (tagPage, error) {
-		return e.fetchTags(ctx, s.repository, limit, last)
-	})
-	if joined {
-		e.metrics.Coalesced.WithLabelValues(metrics.Manifest).Inc()
-	}
-	page, err := call.Wait(ctx)
-	requestOf(ctx).extend()
-	switch {
-	case err != nil:
-		return s.listStored(ctx, limit, last, err)
-	case page.more:
-		return page.tags, nil
-	}
-	return page.tags, io.EOF
-}
-
-// fetchTags returns at most limit of the upstream's tags, without a limit all, from those on that follow last.
-func (e *Engine) fetchTags(ctx context.Context, repository string, limit int, last string) (tagPage, error) {
-	const path = "tags/list"
-	if limit > 0 {
-		query := url.Values{"n": {strconv.Itoa(limit)}}
-		if last != "" {
-			query.Set("last", last)
-		}
-		page, err := e.upstream.List(ctx, repository, path, query)
-		if err != nil {
-			return tagPage{}, err
-		}
-		tags, err := e.parseTags(page)
-		if err != nil || followsOn(tags, page.Next, last) {
-			return tagPage{tags: tags, more: page.Next != nil}, err
-		}
-	}
-	var all []string
-	err := e.pages(ctx, repository, path, nil, func(page upstream.Document) error {
-		tags, err := e.parseTags(page)
-		all = append(all, tags...)
-		if err == nil && len(all) > maxTags {
-			err = e.invalid("its list of tags is too long")
-		}
-		return err
-	})
-	if err != nil {
-		return tagPage{}, err
-	}
-	all = after(last, all)
-	if limit > 0 && limit < len(all) {
-		return tagPage{tags: all[:limit], more: true}, nil
-	}
-	return tagPage{tags: all}, nil
-}
-
-// after returns what follows a tag, in the order of the upstream, whichever that is. A tag that is not there, since it has
-// been removed, has a place in lexical order only.
-func after(last string, all []string) []string {
-	if i := slices.Index(all, last); i >= 0 {
-		return all[i+1:]
-	}
-	return slices.DeleteFunc(all, func(tag string) bool { return tag <= last })
-}
-
-// followsOn reports whether a page of tags is the one after the tag last, and the next one follows on its own last tag,
-// as the specification wants it. There are registries that know only by a token of their own where a page begins.
-func followsOn(tags []string, next url.Values, last string) bool {
-	if len(tags) == 0 {
-		return next == nil
-	}
-	return slices.Min(tags) > last && (next == nil || next.Get("last") == tags[len(tags)-1])
-}
-
-// parseTags reads the names in a list of tags, without those that cannot be any.
-func (e *Engine) parseTags(page upstream.Document) ([]string, error) {
-	var answer struct {
-		Tags []string `json:"tags"`
-	}
-	if err := json.Unmarshal(page.Content, &answer); err != nil {
-		return nil, e.invalid("its list of tags cannot be parsed")
-	}
-	tags := answer.Tags[:0]
-	for _, tag := range answer.Tags {
-		if len(tag) > 0 && len(tag) <= 128 {
-			tags = append(tags, tag)
-		}
-	}
-	return tags, nil
-}
-
-func (s *tagService) listStored(ctx context.Context, limit int, last string, cause error) ([]string, error) {
-	unknown := distribution.ErrRepositoryUnknown{Name: s.repository}
-	switch {
-	case upstream.Is(cause, upstream.NotFound):
-		return nil, unknown
-	case upstream.Is(cause, upstream.Invalid):
-		return nil, clientError(ctx, cause, unknown) // It is there, and has others than those that are stored.
-	}
-	local, err := s.local(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tags, err := local.List(ctx, limit, last)
-	if errors.As(err, new(distribution.ErrRepositoryUnknown)) {
-		return nil, clientError(ctx, cause, unknown)
-	}
-	return tags, err
-}
-
-// local is Distribution's own service, over what is stored.
-func (s *tagService) local(ctx context.Context) (distribution.TagService, error) {
-	local, err := s.owner.namespace.Namespace.Repository(ctx, s.owner.name)
-	if err != nil {
-		return nil, err
-	}
-	return local.Tags(ctx), nil
 }
 
 // Untag implements distribution.TagService. Who pulls must not decide what others get while the upstream is down.

@@ -19,7 +19,9 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
 	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/test/upstreamsim"
@@ -68,6 +70,50 @@ var _ = Describe("Tags", func() {
 		Expect(err).To(HaveOccurred())
 		Expect(c.pull(name, image.Digest().String())).To(Succeed())
 	})
+
+	It("lead to the new image at once when the upstream is slow, and leave a trace when they do not", func(ctx context.Context) {
+		log, logged := logrus.New(), gbytes.NewBuffer()
+		log.SetOutput(logged)
+		c := newCache(GinkgoT(), upstreamsim.Options{Latency: 300 * time.Millisecond}, func(o *pullthrough.Options) {
+			o.Patience, o.DoubtfulPatience, o.Log = 10*time.Second, 100*time.Millisecond, log
+		})
+		images := make([]upstreamsim.Image, 3)
+		for i := range images {
+			images[i] = upstreamsim.RandomImage(uint64(i), 1, 100)
+		}
+		head := func(expected upstreamsim.Image) {
+			GinkgoHelper()
+			Expect(c.client.Head(ctx, name, "v1")).To(Equal(expected.Digest()))
+		}
+		c.upstream.Push(name, "v1", images[0])
+		head(images[0])
+		c.upstream.Push(name, "v1", images[1])
+		head(images[1])
+		Expect(logged).To(gbytes.Say("A tag has moved.*before=\"" + images[0].Digest().String() + "\".*digest=\"" + images[1].Digest().String()))
+
+		By("being in doubt after a restart, and learning from the first answer")
+		c.restart(func(o *pullthrough.Options) {
+			o.Patience, o.DoubtfulPatience, o.Log = 10*time.Second, 100*time.Millisecond, log
+		})
+		c.upstream.Push(name, "v1", images[2])
+		head(images[1])
+		Expect(logged).To(gbytes.Say("Served a tag from the cache, unvalidated.*digest=\"" + images[1].Digest().String() + "\".*reason=slow.*repository=" + name + " tag=v1"))
+		Eventually(logged).Should(gbytes.Say("A tag has moved.*digest=\"" + images[2].Digest().String()))
+		head(images[2])
+	}, SpecTimeout(20*time.Second))
+
+	It("are not waited for when they should not be, without a word", func(ctx context.Context) {
+		log, logged := logrus.New(), gbytes.NewBuffer()
+		log.SetOutput(logged)
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Patience, o.Log = 0, log })
+		image := upstreamsim.RandomImage(1, 1, 100)
+		c.upstream.Push(name, "v1", image)
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(image.Digest()))
+		c.upstream.Misbehave(upstreamsim.Faults{Hang: true})
+		Expect(c.client.Head(ctx, name, "v1")).To(Equal(image.Digest()))
+		Expect(logged.Contents()).NotTo(ContainSubstring("unvalidated"))
+		c.upstream.Misbehave(upstreamsim.Faults{})
+	}, SpecTimeout(20*time.Second))
 
 	It("are served at once in an outage, and soon follow the upstream after it", func(ctx context.Context) {
 		var later atomic.Int64

@@ -29,8 +29,9 @@ func (unsupportedBlobs) Create(context.Context, ...distribution.BlobCreateOption
 	return nil, distribution.ErrUnsupported
 }
 
+// Resume finds no upload: asking for the state of one is not an internal error.
 func (unsupportedBlobs) Resume(context.Context, string) (distribution.BlobWriter, error) {
-	return nil, distribution.ErrUnsupported
+	return nil, distribution.ErrBlobUploadUnknown
 }
 
 func (unsupportedBlobs) Mount(context.Context, reference.Named, digest.Digest) (v1.Descriptor, error) {

@@ -176,6 +176,9 @@ func (v Values) config() config.Config {
 		RemoteURL: *v.Cache.RemoteURL,
 		TTL:       v.Cache.GarbageCollection.TTL.Duration,
 	}
+	if validation := v.Cache.TagValidation; validation != nil && validation.Timeout != nil {
+		configuration.TagValidation = &validation.Timeout.Duration
+	}
 	if v.Credential != nil {
 		configuration.CredentialsDirectory = credentialsDirectory
 	}

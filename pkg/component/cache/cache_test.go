@@ -234,6 +234,7 @@ func privateHA() cache.Values {
 			HTTP:              &registry.HTTP{TLS: new(true)},
 			HighAvailability:  &registry.HighAvailability{Enabled: true},
 			ServiceNameSuffix: new("private"),
+			TagValidation:     &registry.TagValidation{Timeout: &metav1.Duration{Duration: 20 * time.Second}},
 		},
 		Image:                 "example.com/registry-cache-server:v1",
 		Credential:            &credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"}},

@@ -37,6 +37,9 @@ const (
 	terminationMargin = 10 * time.Second
 
 	annotationConfigChecksum = "checksum/config"
+
+	// memoryTarget is what the Go runtime tries to keep the server's memory below. A storm of pulls takes a quarter of it.
+	memoryTarget = "256MiB"
 )
 
 func podLabels(values Values) map[string]string {
@@ -111,6 +114,8 @@ func topologySpreadConstraints(values Values) []corev1.TopologySpreadConstraint 
 //
 // There are no limits: memory grows with the number of pulls at a time, and
 // ending a server in the middle of a storm of pulls would only make it worse.
+// Instead, the server's garbage collector works the harder the nearer it comes to
+// memoryTarget.
 func container(values Values) corev1.Container {
 	scheme := corev1.URISchemeHTTP
 	if values.ServesTLS() {
@@ -121,7 +126,7 @@ func container(values Values) corev1.Container {
 		Image:           values.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Args:            []string{"serve", configDirectory + "/" + configKey},
-		Env:             proxyEnvironment(values),
+		Env:             environment(values),
 		Ports: []corev1.ContainerPort{
 			containerPort(portName, config.Port),
 			containerPort(debugPortName, config.DebugPort),
@@ -161,12 +166,12 @@ func container(values Values) corev1.Container {
 	}
 }
 
-func proxyEnvironment(values Values) []corev1.EnvVar {
+func environment(values Values) []corev1.EnvVar {
+	environment := []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: memoryTarget}}
 	proxy := values.Cache.Proxy
 	if proxy == nil {
-		return nil
+		return environment
 	}
-	var environment []corev1.EnvVar
 	if proxy.HTTPProxy != nil {
 		environment = append(environment, corev1.EnvVar{Name: "HTTP_PROXY", Value: *proxy.HTTPProxy})
 	}

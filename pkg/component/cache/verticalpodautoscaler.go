@@ -13,6 +13,10 @@ import (
 )
 
 // VerticalPodAutoscaler returns the autoscaler that fits the requests of a cache to its use.
+//
+// The maximum keeps the pods schedulable. The content that a cache serves counts as memory in use while it is in the
+// page cache of the node, so that a recommendation could grow with the volume. It is twice what the server itself should
+// take, see memoryTarget; one core serves more than a gigabyte a second.
 func VerticalPodAutoscaler(values Values) *vpaautoscalingv1.VerticalPodAutoscaler {
 	return &vpaautoscalingv1.VerticalPodAutoscaler{
 		ObjectMeta: values.objectMeta(values.Name()),
@@ -31,6 +35,10 @@ func VerticalPodAutoscaler(values Values) *vpaautoscalingv1.VerticalPodAutoscale
 						ContainerName:    containerName,
 						ControlledValues: new(vpaautoscalingv1.ContainerControlledValuesRequestsOnly),
 						MinAllowed:       corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("20Mi")},
+						MaxAllowed: corev1.ResourceList{
+							corev1.ResourceCPU:    resource.MustParse("1"),
+							corev1.ResourceMemory: resource.MustParse("512Mi"),
+						},
 					},
 				},
 			},

@@ -56,7 +56,7 @@ var _ = Describe("Codec", func() {
 		Entry("empty blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{},"garbageCollection":{},"http":{},"highAvailability":{},"proxy":null}]}`, defaulted),
 		Entry("null in blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":null},"garbageCollection":{"ttl":null},"http":{"tls":null}}]}`, defaulted),
 		Entry("everything", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io:443","remoteURL":"http://quay","volume":{"size":"1Gi","storageClassName":"x"},`+
-			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q"}]}`,
+			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q","tagValidation":{"timeout":"20s"}}]}`,
 			registry.RegistryCache{
 				Upstream:            "quay.io:443",
 				RemoteURL:           ptr.To("http://quay"),
@@ -67,6 +67,7 @@ var _ = Describe("Codec", func() {
 				HTTP:                &registry.HTTP{TLS: ptr.To(false)},
 				HighAvailability:    &registry.HighAvailability{Enabled: true},
 				ServiceNameSuffix:   ptr.To("q"),
+				TagValidation:       &registry.TagValidation{Timeout: &metav1.Duration{Duration: 20 * time.Second}},
 			}),
 	)
 

@@ -58,6 +58,9 @@ type RegistryCache struct {
 	// most 54 characters, and the Service's name must be unique among the caches.
 	// +optional
 	ServiceNameSuffix *string `json:"serviceNameSuffix,omitempty"`
+	// TagValidation says how a cached tag is compared with the upstream, which may have moved it.
+	// +optional
+	TagValidation *TagValidation `json:"tagValidation,omitempty"`
 }
 
 // Volume describes the volume of a cache.
@@ -105,6 +108,16 @@ type HighAvailability struct {
 	// Defaults to false.
 	// +optional
 	Enabled bool `json:"enabled,omitempty"`
+}
+
+// TagValidation says how a cached tag is compared with the upstream.
+type TagValidation struct {
+	// Timeout is how long a pull of a cached tag waits for the upstream's answer before the cached image is
+	// served, from 0s to 30s. 0s never waits, so that a moved tag is noticed by a later pull. An upstream
+	// that is known to be down is not waited for.
+	// Defaults to 5s for an upstream that answers as fast as it did lately, and to 800ms for any other.
+	// +optional
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
 }
 
 // +kubebuilder:object:root=true

@@ -7,6 +7,7 @@ package validation
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +48,7 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	allErrs = append(allErrs, validateSize(volumeOf(cache).Size, volumeOf(old).Size, fldPath.Child("volume", "size"))...)
 	allErrs = append(allErrs, validateTTL(ttlOf(cache), ttlOf(old), fldPath.Child("garbageCollection", "ttl"))...)
 	allErrs = append(allErrs, validateSecretReferenceName(cache.SecretReferenceName, old.SecretReferenceName, fldPath.Child("secretReferenceName"))...)
+	allErrs = append(allErrs, validateTagValidation(validationTimeoutOf(cache), validationTimeoutOf(old), fldPath.Child("tagValidation", "timeout"))...)
 	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
 
 	proxy, oldProxy, proxyPath := ptr.Deref(cache.Proxy, registry.Proxy{}), ptr.Deref(old.Proxy, registry.Proxy{}), fldPath.Child("proxy")
@@ -135,6 +137,17 @@ func validateTTL(ttl, old *metav1.Duration, fldPath *field.Path) field.ErrorList
 	return field.ErrorList{field.Invalid(fldPath, ttl.Duration.String(), "must not be negative; 0s switches garbage collection off")}
 }
 
+// maxTagValidation is how long a cache waits for the upstream at most, whatever it is told.
+const maxTagValidation = 30 * time.Second
+
+func validateTagValidation(timeout, old *metav1.Duration, fldPath *field.Path) field.ErrorList {
+	if timeout == nil || ptr.Equal(timeout, old) || timeout.Duration >= 0 && timeout.Duration <= maxTagValidation {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(fldPath, timeout.Duration.String(),
+		fmt.Sprintf("must be from 0s to %s; 0s serves a cached tag without waiting for the upstream", maxTagValidation))}
+}
+
 func validateSecretReferenceName(name, old *string, fldPath *field.Path) field.ErrorList {
 	if name == nil || ptr.Equal(name, old) || *name != "" {
 		return nil
@@ -162,6 +175,10 @@ func volumeOf(cache *registry.RegistryCache) registry.Volume {
 
 func ttlOf(cache *registry.RegistryCache) *metav1.Duration {
 	return ptr.Deref(cache.GarbageCollection, registry.GarbageCollection{}).TTL
+}
+
+func validationTimeoutOf(cache *registry.RegistryCache) *metav1.Duration {
+	return ptr.Deref(cache.TagValidation, registry.TagValidation{}).Timeout
 }
 
 func orDefault(storageClassName *string) string {

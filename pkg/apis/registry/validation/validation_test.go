@@ -57,6 +57,12 @@ func size(value string) change {
 	return func(c *cache) { c.Volume.Size = ptr.To(resource.MustParse(value)) }
 }
 func storageClass(value string) change { return func(c *cache) { c.Volume.StorageClassName = &value } }
+func tagValidation(timeout time.Duration) change {
+	return func(c *cache) {
+		c.TagValidation = &registry.TagValidation{Timeout: &metav1.Duration{Duration: timeout}}
+	}
+}
+
 func ttl(value time.Duration) change {
 	return func(c *cache) { c.GarbageCollection.TTL = &metav1.Duration{Duration: value} }
 }
@@ -234,6 +240,10 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("long storage class", storageClass(strings.Repeat("A", 254)), one(field.ErrorTypeTooLong, "caches[0].volume.storageClassName", "253")),
 		Entry("empty storage class", storageClass(""), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "left out")),
 		Entry("storage class that can't exist", storageClass("Fast!"), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "name of a StorageClass")),
+		Entry("negative timeout of the validation of tags", tagValidation(-time.Second), one(field.ErrorTypeInvalid, "caches[0].tagValidation.timeout", "must be from 0s to 30s")),
+		Entry("timeout of the validation of tags beyond what a cache waits", tagValidation(31*time.Second), one(field.ErrorTypeInvalid, "caches[0].tagValidation.timeout", "must be from 0s to 30s")),
+		Entry("no wait for the validation of tags", tagValidation(0), BeEmpty()),
+		Entry("the longest wait for the validation of tags", tagValidation(30*time.Second), BeEmpty()),
 		Entry("negative TTL", ttl(-time.Second), one(field.ErrorTypeInvalid, "caches[0].garbageCollection.ttl", "must not be negative")),
 		Entry("empty secret reference", secretReference(""), one(field.ErrorTypeInvalid, "caches[0].secretReferenceName", "spec.resources")),
 		Entry("empty suffix", suffix(""), one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", "lower case")),
@@ -348,7 +358,7 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 	Describe("what did not change", func() {
 		bad := func(changes ...change) cache {
 			return newCache("https://docker.io", append([]change{
-				remoteURL("ftp://x/y"), size("0"), storageClass(""), ttl(-1), secretReference(""), suffix(""), proxy(ptr.To("x"), ptr.To("y")),
+				remoteURL("ftp://x/y"), size("0"), storageClass(""), ttl(-1), secretReference(""), suffix(""), proxy(ptr.To("x"), ptr.To("y")), tagValidation(-1),
 			}, changes...)...)
 		}
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -56,19 +57,64 @@ var _ = Describe("Group", func() {
 		Expect(call.Wait(ctx)).To(Equal(2))
 	})
 
-	It("goes on when who asked has gone", func(ctx context.Context) {
+	It("goes on for the others when a caller has gone", func(ctx context.Context) {
 		begin := make(chan struct{})
-		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
+		work := func(ctx context.Context) (int, error) {
 			<-begin
 			return 7, ctx.Err()
-		})
+		}
+		call, _ := group.Start("key", work)
+		other, joined := group.Start("key", work)
+		Expect(joined).To(BeTrue())
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
 		_, err := call.Wait(gone)
 		Expect(err).To(MatchError(context.Canceled))
 		close(begin)
+		Expect(other.Wait(ctx)).To(Equal(7))
+	})
+
+	It("cancels work when its last caller has gone, and begins other work for the next one", func(ctx context.Context) {
+		ended, end := make(chan struct{}), make(chan struct{})
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			close(ended)
+			<-end
+			return 0, ctx.Err()
+		})
+		_, err := call.WaitUntil(gone, time.Now().Add(time.Hour))
+		Expect(err).To(MatchError(context.Canceled))
+		Eventually(ctx, ended).Should(BeClosed())
+		defer close(end)
+		call, joined := group.Start("key", func(ctx context.Context) (int, error) { return 7, ctx.Err() })
+		Expect(joined).To(BeFalse())
 		Expect(call.Wait(ctx)).To(Equal(7))
 	})
+
+	DescribeTable("goes on", func(ctx context.Context, start func(*coalesce.Call[int])) {
+		begin, ended := make(chan struct{}), make(chan error, 1)
+		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
+			<-begin
+			ended <- ctx.Err()
+			return 0, nil
+		})
+		start(call)
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		joined, _ := group.Start("key", nil)
+		_, err := joined.Wait(gone)
+		Expect(err).To(MatchError(context.Canceled))
+		close(begin)
+		Eventually(ctx, ended).Should(Receive(BeNil()))
+	},
+		Entry("for a caller that never waited", func(*coalesce.Call[int]) {}),
+		Entry("for a caller whose patience has ended", func(call *coalesce.Call[int]) {
+			_, err := call.WaitUntil(context.Background(), time.Now())
+			Expect(err).To(MatchError(context.DeadlineExceeded))
+		}),
+	)
 
 	It("turns a panic into an error", func(ctx context.Context) {
 		call, _ := group.Start("key", func(context.Context) (int, error) { panic("ouch") })

@@ -10,12 +10,14 @@
 // own, so that the kernel can send from it and memory does not depend on the number of readers. The flight holds one as
 // long as it has readers, for those that have not opened theirs when the file is removed, since it could not be stored.
 //
-// The last byte of whatever a reader asked for is held back until the whole object has been verified. So a reader
-// whose object turns out to be wrong is left with an answer that is visibly incomplete.
+// The last byte of the object is held back until all of it has been verified. So a reader of a wrong object is left with
+// an answer that is visibly incomplete. A part that ends before the last byte is delivered as soon as it has arrived:
+// holding back the end of a part would hold up all other readers of a flight without a disk, whose verification needs
+// room in the window that this reader does not make.
 //
 // When the disk takes no more bytes, a flight goes on without it: the bytes pass through a small window in memory,
-// and the producer waits for the slowest of its readers (see window). Who comes too late for the window begins a
-// flight of their own.
+// and the producer waits for the slowest of its readers (see window). A reader that joins after the window has moved on
+// starts a flight of its own.
 package flight
 
 import (
@@ -39,8 +41,8 @@ const (
 // ErrAbandoned ends a flight that nobody waits for.
 var ErrAbandoned = errors.New("abandoned, since nobody waits for it")
 
-// ErrTooSlow ends a reader that held up a flight without a disk for too long.
-var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be stored")
+// ErrTooSlow ends a reader that held up the other readers of a flight without a disk for too long.
+var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be stored and has other readers")
 
 // Flight is one object on its way. The producer calls Begin, Advance or Pass, Verified; readers see a Reader.
 type Flight struct {
@@ -70,6 +72,8 @@ type Flight struct {
 	expirer *time.Timer
 	// abandoned flights are cancelled, but may take a while to end.
 	abandoned bool
+	// delivered says that a reader has left with the part that it asked for, and may come back for others.
+	delivered bool
 }
 
 func newFlight(owner string, grace, stall time.Duration, cancel context.CancelCauseFunc) *Flight {
@@ -119,6 +123,15 @@ func (f *Flight) Verified(size int64) {
 	defer f.mu.Unlock()
 	f.verified, f.size = true, size
 	f.announce()
+}
+
+// Wanted reports whether there are readers. If not, the flight is abandoned: a producer that has waited for its turn asks
+// before it begins.
+func (f *Flight) Wanted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.abandoned = f.abandoned || len(f.readers) == 0
+	return !f.abandoned
 }
 
 // Progress returns how many bytes have arrived and the object's size.
@@ -196,7 +209,7 @@ func (f *Flight) join() (*Reader, bool) {
 	if f.done || f.abandoned || f.window != nil && f.window.start > f.inFile {
 		return nil, false
 	}
-	r := &Reader{flight: f, marked: -1}
+	r := &Reader{flight: f, marked: unmarked}
 	f.readers[r] = struct{}{}
 	if f.expirer != nil {
 		f.expirer.Stop()
@@ -210,6 +223,7 @@ func (f *Flight) leave(r *Reader) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.readers, r)
+	f.delivered = f.delivered || r.delivered
 	f.letGo()
 	if f.window != nil {
 		f.wake()
@@ -219,14 +233,16 @@ func (f *Flight) leave(r *Reader) {
 	}
 }
 
-// abandon cancels a flight that nobody waits for, unless at least half of the work is done and kept.
+// abandon cancels a flight without readers, unless what it has brought is kept and worth more than a new start: at least
+// half of the object, or a part that a reader has left with. Readers of parts come back for the next one, and starting
+// again for each of them would fetch the beginning as often.
 func (f *Flight) abandon() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.readers) > 0 || f.done {
 		return
 	}
-	if f.window == nil && f.size > 0 && f.inFile >= f.size/2 {
+	if f.window == nil && f.size > 0 && (f.delivered || f.inFile >= f.size/2) {
 		return
 	}
 	f.abandoned = true

@@ -227,21 +227,38 @@ var _ = Describe("Flight", func() {
 		Entry("of unknown size", false, true),
 	)
 
-	It("holds back the last byte of a range, too", func(ctx context.Context) {
+	DescribeTable("delivers a part that ends before the last byte as soon as it is there", func(ctx context.Context, pass bool) {
 		s := newSource(200_000)
+		s.pass = pass
 		close(s.steps)
 		r := start(s)
 		var c collector
-		copied := make(chan error, 1)
-		go func() {
-			_, err := r.Copy(ctx, &c, 50, 100)
-			copied <- err
-		}()
-		Eventually(c.Len).Should(Equal(99))
-		Consistently(copied, "50ms").ShouldNot(Receive())
+		Expect(r.Copy(ctx, &c, 50, 100)).To(BeEquivalentTo(100))
+		Expect(r.Copy(ctx, &c, 199_900, 99)).To(BeEquivalentTo(99))
+		Expect(c.bytes.Bytes()).To(Equal(append(bytes.Clone(s.content[50:150]), s.content[199_900:199_999]...)))
+
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		_, err := r.Copy(short, &c, 199_999, 1)
+		Expect(err).To(MatchError(context.DeadlineExceeded), "the object's own last byte")
 		s.verdict <- nil
-		Eventually(copied).Should(Receive(BeNil()))
-		Expect(c.bytes.Bytes()).To(Equal(s.content[50:150]))
+		Expect(r.Copy(ctx, &c, 199_999, 1)).To(BeEquivalentTo(1))
+	},
+		Entry("from the file", false),
+		Entry("from memory", true),
+	)
+
+	It("is not held up by a reader of a part when there is no disk", func(ctx context.Context) {
+		s := newSource(3_000_000)
+		s.pass = true
+		part, whole := start(s), start(s)
+		close(s.steps)
+		s.verdict <- nil
+		Expect(part.Copy(ctx, &collector{}, 0, 100)).To(BeEquivalentTo(100))
+		Expect(part.Close()).To(Succeed())
+		content, err := read(ctx, whole, len(s.content))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(content, s.content)).To(BeTrue())
 	})
 
 	It("does not keep readers waiting for what happens after the verdict", func(ctx context.Context) {
@@ -268,6 +285,36 @@ var _ = Describe("Flight", func() {
 		Expect(read(ctx, late, 10)).To(Equal(s.content))
 		close(committed)
 		Eventually(group.Active).WithArguments(key).Should(BeFalse())
+	})
+
+	It("is abandoned if its readers left before it began, and not joined then", func(ctx context.Context) {
+		turn := make(chan struct{})
+		work := func(_ context.Context, f *flight.Flight) error {
+			<-turn
+			if !f.Wanted() {
+				<-turn
+				return flight.ErrAbandoned
+			}
+			f.Begin(0, nil)
+			f.Verified(0)
+			return nil
+		}
+		r, _, err := group.Start(key, "owner", work)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Close()).To(Succeed())
+		turn <- struct{}{}
+		Eventually(func() bool {
+			r, joined, err := group.Start(key, "owner", func(context.Context, *flight.Flight) error { return nil })
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Close()).To(Succeed())
+			return joined
+		}).Should(BeFalse())
+		close(turn)
+
+		r, _, err = group.Start("sha256:other", "owner", work)
+		Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+		Expect(r.Settled(ctx)).To(BeZero())
 	})
 
 	It("is not joined any more while it ends since nobody waits", func(ctx context.Context) {
@@ -322,7 +369,7 @@ var _ = Describe("Flight", func() {
 				defer close(stopped)
 				_, _ = r.Copy(reading, &c, 0, 790_000)
 			}()
-			Eventually(c.Len).Should(Equal(789_999))
+			Eventually(c.Len).Should(Equal(790_000))
 			stop()
 			<-stopped
 			Expect(group.Join(key)).To(BeNil())

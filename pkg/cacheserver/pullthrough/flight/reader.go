@@ -13,14 +13,18 @@ import (
 // pieceBytes is after how many bytes of a file the position of a reader is known again.
 const pieceBytes = 1 << 20
 
+// unmarked is where a reader is marked that has joined after the others were.
+const unmarked int64 = -1
+
 // Reader follows one flight. It is used by one goroutine.
 type Reader struct {
 	flight *Flight
 	file   *os.File
-	// position is the next byte that this reader wants, marked where it was some time ago; guarded by the flight's mu.
-	position, marked int64
-	dropped          bool
-	buffer           *[]byte
+	// position is the next byte that this reader wants, marked where it was some time ago, dropped that it may not go on,
+	// delivered that it got what it asked for; guarded by the flight's mu.
+	position, marked   int64
+	dropped, delivered bool
+	buffer             *[]byte
 }
 
 // Owner is on whose behalf the flight was started.
@@ -47,10 +51,16 @@ func (r *Reader) Settled(ctx context.Context) (int64, error) {
 }
 
 // Copy writes the n bytes from offset to w, as they arrive; with n Unknown all to the end. It returns an error if
-// they do not all arrive or turn out to be wrong, and then has not written the last one.
+// they do not all arrive, or if the object turns out to be wrong before they have; the object's last byte is written only
+// if the object is right. Bytes before that one have not been verified when they are written.
 //
 // It hands w's ReadFrom an *os.File in an io.LimitedReader, which is what net/http needs for sendfile.
 func (r *Reader) Copy(ctx context.Context, w io.Writer, offset, n int64) (written int64, err error) {
+	defer func() {
+		if err == nil {
+			r.deliver()
+		}
+	}()
 	for n == Unknown || written < n {
 		part, err := r.available(ctx, offset+written, remaining(n, written))
 		if err != nil {
@@ -66,6 +76,12 @@ func (r *Reader) Copy(ctx context.Context, w io.Writer, offset, n int64) (writte
 		}
 	}
 	return written, nil
+}
+
+func (r *Reader) deliver() {
+	r.flight.mu.Lock()
+	defer r.flight.mu.Unlock()
+	r.delivered = true
 }
 
 func remaining(n, written int64) int64 {
@@ -87,7 +103,7 @@ func (r *Reader) available(ctx context.Context, offset, n int64) (int64, error) 
 		if n != Unknown && end > offset+n {
 			end = offset + n
 		}
-		if !f.verified && (n == Unknown && end == f.size || end == offset+n) {
+		if !f.verified && end == f.size {
 			end-- // The last byte is the reader's proof, so it waits for ours.
 		}
 		part = end - offset

@@ -127,3 +127,78 @@ func TestReadersThatGoOnThroughWhatTheDiskTookAreNotDropped(t *testing.T) {
 		b.Expect(r.Close()).To(Succeed())
 	})
 }
+
+func TestFlightsGoOnIfAReaderHasLeftWithThePartThatItWanted(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 100
+		r := b.start(s)
+		b.Expect(r.Copy(b.t.Context(), &collector{}, 0, 100)).To(BeEquivalentTo(100))
+		b.Expect(r.Close()).To(Succeed())
+		time.Sleep(10 * grace)
+		b.expectActive(true)
+		close(s.steps)
+		s.verdict <- nil
+		b.expectActive(false)
+	})
+}
+
+func TestFlightsWithoutADiskEndWhateverAReaderHasLeftWith(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.pass = true
+		s.steps <- 600
+		r := b.start(s)
+		b.Expect(r.Copy(b.t.Context(), &collector{}, 0, 600)).To(BeEquivalentTo(600))
+		b.Expect(r.Close()).To(Succeed())
+		time.Sleep(grace + time.Nanosecond)
+		b.expectActive(false)
+	})
+}
+
+func TestReadersThatTakeLittleAtATimeAreDropped(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(6_000_000)
+		s.pass = true
+		slow, eager := b.start(s), b.start(s)
+		close(s.steps)
+		s.verdict <- nil
+		dropped := make(chan error, 1)
+		go func() {
+			_, err := slow.Copy(b.t.Context(), &collector{delay: stall / 3}, 0, int64(len(s.content))) // 96 KiB/s
+			dropped <- err
+		}()
+		content, err := read(b.t.Context(), eager, len(s.content))
+		b.Expect(err).NotTo(HaveOccurred())
+		b.Expect(bytes.Equal(content, s.content)).To(BeTrue())
+		b.Expect(<-dropped).To(MatchError(flight.ErrTooSlow))
+		b.Expect(eager.Close()).To(Succeed())
+		b.Expect(slow.Close()).To(Succeed())
+	})
+}
+
+func TestSlowReadersThatHoldUpNoOthersAreNotDropped(t *testing.T) {
+	for _, readers := range []int{1, 2} {
+		inBubble(t, func(b bubble) {
+			s := b.source(1_000_000)
+			s.pass = true
+			var all []*flight.Reader
+			for range readers {
+				all = append(all, b.start(s))
+			}
+			close(s.steps)
+			s.verdict <- nil
+			c := collector{delay: stall / 2} // For each 32 KiB.
+			for offset := 0; offset < len(s.content); offset += 100_000 {
+				for _, r := range all {
+					_, err := r.Copy(b.t.Context(), &c, int64(offset), 100_000)
+					b.Expect(err).NotTo(HaveOccurred())
+				}
+			}
+			b.Expect(c.Len()).To(Equal(readers * len(s.content)))
+			for _, r := range all {
+				b.Expect(r.Close()).To(Succeed())
+			}
+		})
+	}
+}

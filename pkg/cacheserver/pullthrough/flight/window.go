@@ -17,8 +17,12 @@ const (
 	copyBytes   = 32 << 10
 )
 
-// defaultStall is how long a reader that takes nothing may hold up a flight without a disk.
-const defaultStall = 30 * time.Second
+const (
+	// defaultStall is how long one reader may hold up the others of a flight without a disk.
+	defaultStall = 10 * time.Second
+	// sharedRate is how many bytes a second a reader has to take while others wait for it.
+	sharedRate = 1 << 20
+)
 
 var buffers = sync.Pool{New: func() any {
 	buffer := make([]byte, copyBytes)
@@ -33,14 +37,19 @@ type window struct {
 	end   int64
 	// freed is signalled when a reader moved on.
 	freed chan struct{}
+	// held is for how long readers have held up others since they were marked. The producer alone uses both.
+	held   time.Duration
+	marked time.Time
 }
 
 // Pass hands bytes to the readers without storing them. It waits until the window has room, which depends on the
-// slowest reader; a reader that takes nothing for too long is dropped.
+// slowest reader. A reader that takes less than sharedRate while others wait for it is dropped. A reader without others may
+// be slow: limiting the time of clients is up to their server.
 func (f *Flight) Pass(ctx context.Context, p []byte) error {
 	f.mu.Lock()
 	if f.window == nil {
 		f.window = &window{ring: make([]byte, windowBytes), start: f.inFile, end: f.inFile, freed: make(chan struct{}, 1)}
+		f.mark()
 	}
 	w := f.window
 	f.mu.Unlock()
@@ -61,57 +70,70 @@ func (f *Flight) Pass(ctx context.Context, p []byte) error {
 
 // room waits until the window takes at least one byte and returns how many it takes.
 func (f *Flight) room(ctx context.Context, w *window) (int, error) {
-	patience := time.NewTimer(f.stall)
-	defer patience.Stop()
-	f.mark()
 	for {
 		f.mu.Lock()
-		slowest := w.end
+		slowest, fastest := w.end, int64(0)
 		for r := range f.readers {
 			if !r.dropped {
-				slowest = min(slowest, r.position)
+				slowest, fastest = min(slowest, r.position), max(fastest, r.position)
 			}
 		}
 		// What nobody has asked for yet is kept for those who may still come.
 		if len(f.readers) > 0 {
 			w.start = max(w.start, min(slowest, w.end))
 		}
-		room := int(int64(len(w.ring)) - (w.end - w.start))
+		room, held := int(int64(len(w.ring))-(w.end-w.start)), fastest >= w.end
 		f.mu.Unlock()
 		if room > 0 {
 			return room, nil
 		}
-		select {
-		case <-w.freed:
-		case <-patience.C:
-			f.dropStalled(w)
-			patience.Reset(f.stall)
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+		if err := f.awaitRoom(ctx, w, held); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// mark notes where the readers are, for dropStalled.
+// awaitRoom waits until a reader has moved on. Held says that others wait for that reader, which uses up its patience.
+func (f *Flight) awaitRoom(ctx context.Context, w *window, held bool) error {
+	var patience <-chan time.Time
+	begun := time.Now()
+	if held {
+		timer := time.NewTimer(f.stall - w.held)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	select {
+	case <-w.freed:
+		if held {
+			w.held += time.Since(begun)
+		}
+	case <-patience:
+		f.dropSlow(w)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// mark notes where the readers are, for dropSlow. The caller holds mu.
 func (f *Flight) mark() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for r := range f.readers {
 		r.marked = r.position
 	}
+	f.window.held, f.window.marked = 0, time.Now()
 }
 
-// dropStalled cuts off the readers that stand at the beginning of a full window, or before it in the file, since they
-// were marked.
-func (f *Flight) dropStalled(w *window) {
+// dropSlow cuts off the readers that have taken too little since they were marked and are not where the others wait.
+func (f *Flight) dropSlow(w *window) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	enough := int64(time.Since(w.marked).Seconds() * sharedRate)
 	for r := range f.readers {
-		if r.position <= w.start && r.position == r.marked {
+		if r.marked != unmarked && r.position < w.end && r.position-r.marked < enough {
 			r.dropped = true
 		}
-		r.marked = r.position
 	}
+	f.mark()
 	f.wake()
 }
 

@@ -6,13 +6,15 @@
 //
 // A manifest is data from a stranger, and it is served as the bytes that it is, whatever its type. So reading is
 // tolerant of what it does not know, and strict in what it takes: digests that are valid, in a document of bounded
-// size and depth.
+// size, depth and number of values. A parser takes many times the bytes of small values, so their number is counted before
+// it sees them.
 package manifest
 
 import (
+	"bytes"
 	encodingjson "encoding/json"
 	"errors"
-	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -26,6 +28,9 @@ const (
 	maxDepth = 64
 	// maxChildren bounds what one manifest may need.
 	maxChildren = 10_000
+	// maxValues bounds how many values a document has: more than maxChildren descriptors have with all their fields, and
+	// about what MaxBytes hold of descriptors such as real ones.
+	maxValues = 100_000
 )
 
 // Media types that manifests are told apart by.
@@ -67,6 +72,7 @@ type Child struct {
 var (
 	errDeep  = errors.New("manifest nests too deeply")
 	errLarge = errors.New("manifest needs too many objects")
+	errMany  = errors.New("manifest has too many values")
 	errJSON  = errors.New("manifest is not the JSON of one")
 	// ErrSchema1 says that a manifest has a form that clients of today refuse.
 	ErrSchema1 = errors.New("manifest is of Docker's schema 1, which is not served; push the image again with a current client")
@@ -79,14 +85,14 @@ type descriptor struct {
 	URLs      []string      `json:"urls"`
 }
 
-// fields are those of all types of manifests.
+// fields are those of all types of manifests. Which of them are looked into depends on the type.
 type fields struct {
-	SchemaVersion int          `json:"schemaVersion"`
-	MediaType     string       `json:"mediaType"`
-	Config        *descriptor  `json:"config"`
-	Layers        []descriptor `json:"layers"`
-	Blobs         []descriptor `json:"blobs"`
-	Manifests     []descriptor `json:"manifests"`
+	SchemaVersion encodingjson.RawMessage `json:"schemaVersion"`
+	MediaType     string                  `json:"mediaType"`
+	Config        encodingjson.RawMessage `json:"config"`
+	Layers        encodingjson.RawMessage `json:"layers"`
+	Blobs         encodingjson.RawMessage `json:"blobs"`
+	Manifests     encodingjson.RawMessage `json:"manifests"`
 }
 
 // elsewhere says that a layer is to be had elsewhere, so that registries do not ask for it when they take its manifest.
@@ -97,51 +103,83 @@ func (d descriptor) elsewhere() bool {
 // Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
 // Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes.
 func Parse(content []byte, sentAs string) (Info, error) {
-	if err := checkDepth(content); err != nil {
+	if err := CheckBounds(content); err != nil {
 		return Info{}, err
 	}
 	var document fields
-	ambiguities, err := json.UnmarshalStrict(content, &document, json.DisallowDuplicateFields)
+	ambiguous, err := decode(content, &document)
 	if err != nil {
 		mediaType, err := unknownType(content, sentAs)
 		return Info{MediaType: mediaType}, err
 	}
 	info := Info{MediaType: document.MediaType}
-	if document.MediaType != "" && len(ambiguities) == 0 {
-		// Registries in Go, Distribution among them, take layers and LAYERS for the same.
-		var folded fields
-		info.Explicit = encodingjson.Unmarshal(content, &folded) == nil && reflect.DeepEqual(document, folded)
-	}
 	if info.MediaType == "" {
-		info.MediaType = guess(sentAs, document.SchemaVersion, document.Manifests != nil)
+		info.MediaType = guess(sentAs, document)
 	}
 	if isSchema1(info.MediaType) {
 		return Info{}, ErrSchema1
 	}
-	var needed []descriptor
-	switch {
-	case IsIndex(info.MediaType):
-		needed = document.Manifests
-	case info.MediaType == OCIManifest || info.MediaType == DockerManifest:
-		needed = document.Layers
-		if document.Config != nil {
-			needed = append(needed, *document.Config)
-		}
-	case info.MediaType == ociArtifact:
-		needed = document.Blobs
+	needed, ambiguousNeeds, err := document.needs(info.MediaType)
+	if err != nil {
+		return Info{}, err
 	}
+	// Registries in Go, Distribution among them, take layers and LAYERS for the same.
+	info.Explicit = document.MediaType != "" && !ambiguous && !ambiguousNeeds && !hasVariants(content)
+	if info.Children, err = children(needed); err != nil {
+		return Info{}, err
+	}
+	return info, nil
+}
+
+// decode decodes JSON, and reports whether it names something twice.
+func decode(content []byte, into any) (ambiguous bool, err error) {
+	ambiguities, err := json.UnmarshalStrict(content, into, json.DisallowDuplicateFields)
+	if err != nil {
+		return false, errJSON
+	}
+	return len(ambiguities) > 0, nil
+}
+
+// needs returns the descriptors of what a manifest of a type needs.
+func (f fields) needs(mediaType string) (needed []descriptor, ambiguous bool, err error) {
+	read := func(field encodingjson.RawMessage, into any) {
+		if len(field) == 0 || err != nil {
+			return
+		}
+		var twice bool
+		twice, err = decode(field, into)
+		ambiguous = ambiguous || twice
+	}
+	switch {
+	case IsIndex(mediaType):
+		read(f.Manifests, &needed)
+	case mediaType == OCIManifest || mediaType == DockerManifest:
+		read(f.Layers, &needed)
+		var config *descriptor
+		if read(f.Config, &config); config != nil {
+			needed = append(needed, *config)
+		}
+	case mediaType == ociArtifact:
+		read(f.Blobs, &needed)
+	}
+	return needed, ambiguous, err
+}
+
+// children returns what descriptors lead to, without duplicates, and without what is to be had elsewhere.
+func children(needed []descriptor) ([]Child, error) {
+	var children []Child
 	seen := map[digest.Digest]bool{}
 	for _, d := range needed {
 		if d.Digest.Validate() != nil || d.elsewhere() || seen[d.Digest] {
 			continue
 		}
 		if len(seen) == maxChildren {
-			return Info{}, errLarge
+			return nil, errLarge
 		}
 		seen[d.Digest] = true
-		info.Children = append(info.Children, Child{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
+		children = append(children, Child{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
 	}
-	return info, nil
+	return children, nil
 }
 
 // unknownType returns the type of what has not the fields of a manifest. It is an error if it should have them.
@@ -171,21 +209,68 @@ func isGeneric(mediaType string) bool {
 	return mediaType == "" || mediaType == "application/json" || mediaType == "application/octet-stream" || mediaType == "text/plain"
 }
 
-func guess(sentAs string, schemaVersion int, isIndex bool) string {
+var (
+	documentNames   = []string{"schemaVersion", "mediaType", "config", "layers", "blobs", "manifests"}
+	descriptorNames = []string{"mediaType", "digest", "size", "urls"}
+)
+
+// hasVariants reports whether a document has a name that some readers take for one of ours, though it is not that to the
+// letter. The document is valid.
+func hasVariants(content []byte) bool {
+	decoder := encodingjson.NewDecoder(bytes.NewReader(content))
+	var open []bool // for each value that is open, whether it is an object
+	isName := false
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return false
+		}
+		switch token := token.(type) {
+		case encodingjson.Delim:
+			if token == '{' || token == '[' {
+				open = append(open, token == '{')
+			} else {
+				open = open[:len(open)-1]
+			}
+			isName = len(open) > 0 && open[len(open)-1]
+			continue
+		case string:
+			if isName && isVariant(token, len(open)) {
+				return true
+			}
+		}
+		isName = len(open) > 0 && open[len(open)-1] && !isName
+	}
+}
+
+// isVariant reports whether a name at a depth is one of ours, but for the case of its letters. The configuration's
+// descriptor is at depth 2, those in lists are at depth 3.
+func isVariant(name string, depth int) bool {
+	names := documentNames
 	switch {
-	case schemaVersion == 1:
+	case depth > 3:
+		return false
+	case depth > 1:
+		names = descriptorNames
+	}
+	return slices.ContainsFunc(names, func(ours string) bool { return name != ours && strings.EqualFold(name, ours) })
+}
+
+func guess(sentAs string, document fields) string {
+	switch {
+	case string(document.SchemaVersion) == "1":
 		return dockerSchema1 + "prettyjws"
 	case !isGeneric(sentAs):
 		return sentAs
-	case isIndex:
+	case len(document.Manifests) > 0 && string(document.Manifests) != "null":
 		return OCIIndex
 	}
 	return OCIManifest
 }
 
-// checkDepth counts brackets, without those in strings.
-func checkDepth(content []byte) error {
-	depth, inString, escaped := 0, false, false
+// CheckBounds counts the values and the depth of a document before it is parsed.
+func CheckBounds(content []byte) error {
+	depth, values, inString, escaped := 0, 0, false, false
 	for _, c := range content {
 		switch {
 		case escaped:
@@ -196,11 +281,17 @@ func checkDepth(content []byte) error {
 		case c == '"':
 			inString = true
 		case c == '{' || c == '[':
+			values++
 			if depth++; depth > maxDepth {
 				return errDeep
 			}
+		case c == ',':
+			values++
 		case c == '}' || c == ']':
 			depth--
+		}
+		if values > maxValues {
+			return errMany
 		}
 	}
 	return nil

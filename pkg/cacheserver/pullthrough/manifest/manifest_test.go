@@ -5,6 +5,7 @@
 package manifest_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -74,6 +75,8 @@ var _ = Describe("Parse", func() {
 		Entry("a letter that only some take for another", image+`"layers":[`+descriptor("l", "")+`],"layer\u017f":[]}`, false),
 		Entry("a layer of which only some take another digest", image+`"layers":[`+descriptor("l", `,"Digest":"b"`)+`]}`, false),
 		Entry("a type that only some take another for", image+`"MediaType":"a/b"}`, false),
+		Entry("a configuration of which only some take another digest", image+`"config":{"DIGEST":"b"}}`, false),
+		Entry("a name that is ours, as a value", image+`"annotations":{"a":{"b":"Layers"}},"x":"LAYERS"}`, true),
 		Entry("what nobody reads, twice", image+`"annotations":{"a":"b","a":"c"}}`, true),
 	)
 
@@ -95,12 +98,36 @@ var _ = Describe("Parse", func() {
 		Entry("what is sent as an image, with the fields of none", `{"layers":1}`, manifest.OCIManifest),
 		Entry("what is not JSON", `<html>`),
 		Entry("what is not an object", `[]`),
+		Entry("too many values, of any kind", `{"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`),
+		Entry("too many descriptors", image+`"blobs":[{}`+strings.Repeat(",{}", 50_000)+`]}`),
+		Entry("layers that are none", image+`"layers":[1]}`),
 		Entry("endless nesting", `{"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),
 	)
 
-	It("does not take brackets in strings for nesting", func() {
-		_, err := manifest.Parse([]byte(`{"annotations":{"a":"`+strings.Repeat(`[\"{`, 1000)+`"}}`), "")
+	It("does not take brackets and commas in strings for nesting and values", func() {
+		_, err := manifest.Parse([]byte(`{"annotations":{"a":"`+strings.Repeat(`[\",{`, 200_000)+`"}}`), "")
 		Expect(err).NotTo(HaveOccurred())
+	})
+
+	It("takes as many layers as a manifest may need, with all that real ones say", func() {
+		var layers strings.Builder
+		for i := range 10_000 {
+			if i > 0 {
+				layers.WriteByte(',')
+			}
+			layers.WriteString(descriptor(strconv.Itoa(i), `,"mediaType":"a/b","annotations":{"org.opencontainers.image.title":"a","b":"c"}`))
+		}
+		content := image + `"layers":[` + layers.String() + `]}`
+		Expect(len(content)).To(BeNumerically("<", manifest.MaxBytes))
+		info, err := manifest.Parse([]byte(content), "")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(info.Children).To(HaveLen(10_000))
+	})
+
+	It("reads only the type of a manifest of an unknown type", func() {
+		info, err := manifest.Parse([]byte(`{"mediaType":"a/b","schemaVersion":"x","config":1,"layers":{"a":2},"manifests":"c"}`), "")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(info).To(Equal(manifest.Info{MediaType: "a/b", Explicit: true}))
 	})
 })
 
