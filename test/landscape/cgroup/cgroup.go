@@ -84,7 +84,9 @@ func (h *Hierarchies) Remove(name string) error {
 	for {
 		var err error
 		for _, group := range h.Existing(name) {
-			err = errors.Join(err, removeTree(group))
+			if err = removeTree(group); err != nil {
+				break
+			}
 		}
 		if err == nil {
 			return nil
@@ -148,27 +150,26 @@ func lack(root string, controllers []string, remedy string) error {
 // is 2 if a hierarchy of that version is mounted at root itself; with a mixture
 // of both it is 1.
 func parse(mountinfo, root string) (*Hierarchies, error) {
-	var at *mount
-	var below []mount
+	var visible []mount
 	for line := range strings.Lines(mountinfo) {
 		m, ok := parseMount(line)
 		switch {
 		case ok && m.path == root:
-			// A later mount hides an earlier one and what was mounted below that.
-			at, below = &m, below[:0]
+			visible = append(visible[:0], m) // It hides what was mounted before.
 		case ok && m.isHierarchy() && strings.HasPrefix(m.path, root+"/"):
-			below = append(below, m)
+			visible = append(visible, m)
 		}
 	}
-
-	switch {
-	case at != nil && at.fileSystem == "cgroup2":
-		return &Hierarchies{mounts: []mount{*at}, version: v2{root: root}}, nil
-	case len(below) > 0:
-		return &Hierarchies{mounts: below, version: v1{root: root, mounts: below}}, nil
-	default:
+	if len(visible) > 0 && visible[0].path == root {
+		if visible[0].fileSystem == "cgroup2" {
+			return &Hierarchies{mounts: visible[:1], version: v2{root: root}}, nil
+		}
+		visible = visible[1:]
+	}
+	if len(visible) == 0 {
 		return nil, fmt.Errorf("no control groups are mounted: run \"mount -t cgroup2 cgroup2 %s\"", root)
 	}
+	return &Hierarchies{mounts: visible, version: v1{root: root, mounts: visible}}, nil
 }
 
 // parseMount reads a line of a mountinfo file, see proc_pid_mountinfo(5).
