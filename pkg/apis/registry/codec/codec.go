@@ -40,6 +40,7 @@ func New() (*Codec, error) {
 		decoder: provider.NewDecoder(scheme, v1alpha3.SchemeGroupVersion, map[string]provider.TextCheck{
 			"caches.volume.size":           provider.CheckQuantity,
 			"caches.garbageCollection.ttl": provider.CheckDuration,
+			"caches.tagValidation.timeout": provider.CheckDuration,
 		}),
 		encoder: serializer.NewCodecFactory(scheme).EncoderForVersion(jsonSerializer, v1alpha3.SchemeGroupVersion),
 	}, nil

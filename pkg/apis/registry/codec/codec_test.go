@@ -122,6 +122,7 @@ var _ = Describe("Codec", func() {
 		Entry("size that another hides", `"volume":{"size":"1e999999999"},"volume":{}`, "volume.size"),
 		Entry("time to live", `"garbageCollection":{"ttl":"1e999999999h"}`, "garbageCollection.ttl"),
 		Entry("long time to live", `"garbageCollection":{"ttl":"`+strings.Repeat("1h", 50_000)+`"}`, "garbageCollection.ttl"),
+		Entry("time to validate", `"tagValidation":{"timeout":"`+strings.Repeat("1h", 50_000)+`"}`, "tagValidation.timeout"),
 		Entry("time to live that is too long for a clock", `"garbageCollection":{"ttl":"99999999h"}`, "garbageCollection.ttl"),
 	)
 
