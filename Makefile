@@ -33,7 +33,9 @@ help: ## List the targets.
 ##@ Run
 
 .PHONY: up
-up: programs ## Start a landscape of real parts, and pull a private image through a cache in it.
+up: builder ## Start a landscape of real parts, and pull a private image through a cache in it.
+	@$(PROGRAM_BUILDER) check
+	@$(PROGRAM_BUILDER) > /dev/null
 	@$(LANDSCAPE) up
 
 .PHONY: down
@@ -50,14 +52,16 @@ status: $(LANDSCAPE) ## Show how the landscape is.
 programs: builder ## Build all programs of the landscape; the first time, this takes minutes.
 	@$(PROGRAM_BUILDER) > /dev/null
 
-# It imports little: what it shows appears soon.
+# Has few dependencies, so progress appears within seconds.
 .PHONY: builder
 builder:
 	@[ -x $(PROGRAM_BUILDER) ] || echo "==> Build the program that builds the others and shows how far it is"
 	@go build -o $(PROGRAM_BUILDER) ./test/landscape/cmd/build
 
+# Taking a landscape down must not depend on building: an existing program is used as it is.
 $(LANDSCAPE):
 	@$(MAKE) builder
+	@$(PROGRAM_BUILDER) check
 	@$(PROGRAM_BUILDER) landscape > /dev/null
 
 .PHONY: build
@@ -115,7 +119,7 @@ faults: ## Put every fault to the cache server and to stock Distribution, and pr
 	@go test -count=1 -v -timeout 1h ./test/faults
 
 .PHONY: test-e2e
-test-e2e: programs ## Run the journeys on the landscape, which is started for it if need be.
+test-e2e: builder ## Run the journeys on the landscape, which is started for it if need be.
 	@hack/test-e2e.sh
 
 .PHONY: fuzz

@@ -8,4 +8,4 @@
 # already, and a test needs no debug information to name its lines. The compiler
 # collects garbage that its exit would free: GOGC spares most of that, and is
 # not for the tests themselves.
-exec env GOGC="${GOGC:-400}" go test -exec 'env -u GOGC' -vet=off -ldflags='-s -w' "$@"
+exec go test -toolexec "env GOGC=${GOGC:-400}" -vet=off -ldflags='-s -w' "$@"

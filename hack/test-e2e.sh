@@ -11,13 +11,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # 3 is the program's way to say that this machine cannot run a landscape.
 code=0
-reason=$(bin/landscape status 2>&1) || code=$?
+bin/build check || code=$?
 if [ "$code" -eq 3 ]; then
-  echo "$reason"
   echo "Left out: the journeys on the landscape (test/e2e), for the reason above."
   exit 0
 fi
 if [ "$code" -ne 0 ]; then
+  exit "$code"
+fi
+bin/build > /dev/null
+if ! bin/landscape status > /dev/null 2>&1; then
   trap 'bin/landscape down' EXIT
 fi
 bin/landscape up

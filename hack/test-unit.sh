@@ -18,7 +18,7 @@ echo "==> etcd and kube-apiserver for the integration tests (built once, then ca
 parts=$(bin/build etcd kube-apiserver)
 export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserver KUBEBUILDER_ASSETS=$parts
 
-concurrent='/(pkg/cacheserver|cmd/registry-cache-server|test/upstreamsim|test/landscape/(progress|supervisor))(/|$)'
+concurrent='/(pkg/cacheserver|cmd/registry-cache-server|test/upstreamsim|test/landscape/(parts|progress|supervisor))(/|$)'
 if [ "${RACE:-}" = all ]; then
   concurrent=.
 fi
@@ -32,4 +32,9 @@ if [ ${#plain[@]} -gt 0 ]; then
 fi
 echo "==> Tests with the race detector"
 # The race detector is C.
+if ! command -v "${CC:-gcc}" > /dev/null; then
+  echo "==> Install gcc"
+  { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends gcc libc6-dev; } > /dev/null ||
+    { echo "The race detector needs a C compiler; install gcc" >&2; exit 1; }
+fi
 CGO_ENABLED=1 hack/go-test.sh -race -timeout 1h "$@" "${race[@]}"

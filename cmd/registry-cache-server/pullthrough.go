@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/signal"
 	"strings"
 	"syscall"
 
@@ -99,7 +100,9 @@ func announce(cache clients.Cache, bound netip.AddrPort, directory string, crede
 	if strings.HasPrefix(cache.RemoteURL, "http://") && !anonymous {
 		logrus.Warn("Reaching the upstream without TLS: the password travels unencrypted")
 	}
-	_, _ = io.WriteString(out, cache.Guide()) // The cache serves even if its output is closed.
+	// The cache serves even if its output is closed, which would otherwise end the process.
+	signal.Ignore(syscall.SIGPIPE)
+	_, _ = io.WriteString(out, cache.Guide())
 	log := logrus.WithFields(logrus.Fields{"upstream": cache.RemoteURL, "directory": directory})
 	if !anonymous {
 		log = log.WithField("user", credential.Username)

@@ -87,7 +87,7 @@ func run(arguments []string) error {
 	for _, argument := range arguments {
 		name, version, _ := strings.Cut(argument, "=")
 		index := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
-		if index < 0 || semver.Canonical(version) != version {
+		if index < 0 || !semver.IsValid(version) || semver.Canonical(version) != version {
 			return fmt.Errorf("%q is none of kubernetes, gardener, containerd, etcd with a version such as kubernetes=v1.36.4", argument)
 		}
 		if err := parts[index].move(version); err != nil {
@@ -209,6 +209,11 @@ func stagingModules() ([]string, error) {
 // align raises what the modules share to the highest of its versions until
 // nothing changes any more.
 func align() error {
+	for _, dir := range modules {
+		if err := command(dir, "go", "mod", "tidy"); err != nil {
+			return err
+		}
+	}
 	const rounds = 10
 	for range rounds {
 		behind, err := misaligned()

@@ -98,6 +98,7 @@ replace k8s.io/api v0.0.0 => k8s.io/api v0.36.3
 
 	It("refuses what is no version", func() {
 		Expect(run([]string{"kubernetes=1.36"})).To(MatchError(ContainSubstring("kubernetes=v1.36.4")))
+		Expect(run([]string{"kubernetes"})).To(MatchError(ContainSubstring("kubernetes=v1.36.4")))
 		Expect(run([]string{"docker=v1.36.4"})).To(MatchError(ContainSubstring("none of kubernetes")))
 	})
 })

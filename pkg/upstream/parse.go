@@ -37,7 +37,7 @@ func Parse(text string) (Upstream, string, error) {
 		return "", "", errors.New("must begin with https:// or http://, or with the host, which implies https://")
 	}
 	host, path, _ := strings.Cut(strings.ToLower(rest), "/")
-	if strings.Contains(host, "@") {
+	if strings.Contains(rest, "@") { // A password may hold a slash.
 		return "", "", errors.New("must be a plain host, remove the user, password or digest around the @")
 	}
 	if err := validateHost(host); err != nil {

@@ -52,6 +52,8 @@ var _ = Describe("Parse", func() {
 		Entry("a scheme without slashes", "https:ghcr.io", "must be the host of a registry"),
 		Entry("plain HTTP to Docker Hub", "http://docker.io", "use docker.io"),
 		Entry("a user and a password", "https://john:s3cret@ghcr.io", "remove the user, password"),
+		Entry("a password with a slash", "https://john:1234/x@ghcr.io", "remove the user, password"),
+		Entry("a password with a slash without a scheme", "s3cret/x@ghcr.io", "remove the user, password"),
 		Entry("a user and a password without a scheme", "john:s3cret@ghcr.io", "remove the user, password"),
 		Entry("a password in the place of a scheme", "s3cret://ghcr.io", "must begin with"),
 		Entry("a path", "ghcr.io/s3cret", "use ghcr.io"),

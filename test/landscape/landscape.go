@@ -56,8 +56,6 @@ const (
 	BasicPort = 5445
 	// ContainerdSocket is containerd's address inside the namespaces.
 	ContainerdSocket = "/run/containerd/containerd.sock"
-	// CNIPluginDir is where Debian's package puts the CNI plugins.
-	CNIPluginDir = "/usr/lib/cni"
 	// VolumesDir holds the persistent volumes, inside the namespaces.
 	VolumesDir = "/var/lib/volumes"
 )

@@ -12,6 +12,7 @@ import (
 
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/parts"
+	"github.com/larder-project/larder/test/landscape/preflight"
 	"github.com/larder-project/larder/test/landscape/supervisor"
 )
 
@@ -37,7 +38,7 @@ func (s settings) containerdConfig() ([]byte, error) {
 			},
 			"io.containerd.cri.v1.runtime": object{
 				"cni": object{
-					"bin_dirs": []string{landscape.CNIPluginDir},
+					"bin_dirs": []string{preflight.CNIPluginDir},
 					"conf_dir": s.config("cni"),
 				},
 				// Profiles would be loaded into the kernel, and stay there.

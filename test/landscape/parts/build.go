@@ -126,40 +126,40 @@ func (b *Builder) targets(names []string) ([]*target, error) {
 // build plans and builds the targets in their order. While one is built, the
 // modules that the next ones need are downloaded.
 func (b *Builder) build(ctx context.Context, targets []*target) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	step := b.Progress.Begin("Build the programs")
 	work := newTally(step)
 
 	type planned struct {
 		*target
 		plan *plan
-		err  error
 	}
 	plans := make(chan planned, len(targets))
 	go func() {
 		defer close(plans)
 		for _, target := range targets {
 			plan, err := target.plan(ctx, b.Log, work.downloading)
-			if err == nil {
-				work.add(plan)
-			}
-			plans <- planned{target, plan, err}
 			if err != nil {
+				// What is being compiled is of no use without the rest.
+				cancel(err)
 				return
 			}
+			work.add(plan)
+			plans <- planned{target, plan}
 		}
 		work.complete()
 	}()
 	for next := range plans {
-		if next.err != nil {
-			return step.Done(next.err)
+		err := next.build(ctx, b.Log, next.plan, work)
+		if ctx.Err() != nil {
+			break
 		}
-		if err := next.build(ctx, b.Log, next.plan, work); err != nil {
+		if err != nil {
 			return step.Done(err)
 		}
 	}
-	return step.Done(nil)
+	return step.Done(context.Cause(ctx))
 }
 
 // target is a set of programs that one call of the go command builds.
@@ -221,21 +221,18 @@ func (t *target) missing() ([]program, error) {
 // build builds the programs.
 func (t *target) build(ctx context.Context, log io.Writer, plan *plan, work *tally) error {
 	defer work.finish(plan)
-	if t.volatile {
-		// The go command leaves a program alone that is up to date.
-		if err := t.compile(ctx, log, t.dir, plan, work); err != nil {
-			return err
-		}
-		return t.link(t.dir, t.dir)
-	}
 	if err := os.MkdirAll(t.dir, 0o755); err != nil { // #nosec G301 -- programs for anybody.
 		return err
 	}
-	unlock, err := lock(ctx, filepath.Join(t.dir, ".lock"))
+	unlock, err := lock(ctx, filepath.Join(t.dir, ".lock"), func() { work.waiting(t.dir) })
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if t.volatile {
+		// The go command leaves a program alone that is up to date.
+		return t.compile(ctx, log, t.dir, plan, work)
+	}
 	// Another process may have built them while this one waited.
 	if t.programs, err = t.missing(); err != nil || len(t.programs) == 0 {
 		return err
@@ -259,9 +256,6 @@ func (t *target) link(from, to string) error {
 		built := filepath.Join(from, program.file())
 		for _, name := range program.names {
 			path := filepath.Join(to, name)
-			if path == built {
-				continue
-			}
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

@@ -65,7 +65,7 @@ var remedies = []struct {
 	},
 	{
 		signs: []string{"dial tcp", "no such host", "i/o timeout", "connection refused", "connection reset", "TLS handshake",
-			"unexpected EOF", "proxyconnect", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway", "429 Too Many", "404 Not Found", "410 Gone", "module lookup disabled"},
+			"\": unexpected EOF", "proxyconnect", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway", "429 Too Many", "404 Not Found", "410 Gone", "module lookup disabled"},
 		remedy: "see that this machine reaches the module proxy that \"go env GOPROXY\" names, then try again",
 	},
 }

@@ -6,8 +6,8 @@
 // etcd, containerd and Gardener from their Go modules, and the programs of
 // this repository.
 //
-// A cold build is most of a first "make up", so what is compiled twice is
-// dear: all Go modules involved select the same version of whatever they
+// A cold build is most of a first "make up", and compiling anything twice is
+// expensive: all Go modules involved select the same version of whatever they
 // share, and programs that share most of their code are linked into one.
 package parts
 

@@ -14,13 +14,14 @@ import (
 )
 
 // lock waits until this process alone holds the file's lock. The kernel gives
-// it back when the process ends, however that happens.
-func lock(ctx context.Context, path string) (func(), error) {
+// it back when the process ends, however that happens. If another process has
+// it, the function waiting is called once.
+func lock(ctx context.Context, path string, waiting func()) (func(), error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644) // #nosec G302 G304 -- an empty file in the cache.
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for attempt := 0; ; attempt++ {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
@@ -28,6 +29,9 @@ func lock(ctx context.Context, path string) (func(), error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if attempt == 0 {
+			waiting()
 		}
 		select {
 		case <-ctx.Done():

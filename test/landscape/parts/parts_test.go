@@ -193,6 +193,45 @@ var _ = Describe("A build of a small module", func() {
 	})
 })
 
+var _ = Describe("A build of two modules", func() {
+	var builder *Builder
+
+	newModule := func(source string) *target {
+		GinkgoHelper()
+		dir := GinkgoT().TempDir()
+		Expect(os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/m\n\ngo 1.26\n"), 0o600)).To(Succeed())
+		Expect(os.Mkdir(filepath.Join(dir, "both"), 0o750)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "both", "main.go"), []byte(source), 0o600)).To(Succeed())
+		return newTarget(dir)
+	}
+	const program = "package main\n\nfunc main() {}\n"
+
+	BeforeEach(func() {
+		builder = &Builder{Progress: progress.New(io.Discard), Log: io.Discard}
+	})
+
+	It("builds one after the other", func() {
+		targets := []*target{newModule(program), newModule(program)}
+		Expect(builder.build(GinkgoT().Context(), targets)).To(Succeed())
+		for _, target := range targets {
+			Expect(filepath.Join(target.dir, "two")).To(BeARegularFile())
+		}
+	})
+
+	It("fails with the reason why one cannot be planned", func() {
+		err := builder.build(GinkgoT().Context(), []*target{newModule(program), newModule("no program")})
+		var failure *BuildError
+		Expect(errors.As(err, &failure)).To(BeTrue())
+		Expect(errors.Is(err, context.Canceled)).To(BeFalse())
+	})
+
+	It("says that it was stopped", func() {
+		ctx, stop := context.WithCancel(GinkgoT().Context())
+		stop()
+		Expect(builder.build(ctx, []*target{newModule(program)})).To(MatchError(context.Canceled))
+	})
+})
+
 func newTarget(dir string) *target {
 	module := module{name: "m", programs: []program{{pkg: "example.com/m/both", names: []string{"one", "two"}}}}
 	return &target{source: dir, module: module, dir: filepath.Join(dir, "out"), programs: module.programs}
@@ -282,22 +321,25 @@ var _ = DescribeTable("The remedy of a failure", func(output, err, remedy string
 	Entry("another module than before", "verifying example.com/m@v1.0.0: checksum mismatch", "exit status 1", "clean -modcache"),
 	Entry("an old Go", "go: go.mod requires go >= 1.26.6 (running go 1.25.1; GOTOOLCHAIN=local)", "exit status 1", "version of Go"),
 	Entry("too little memory", "example.com/m: compile: signal: killed", "exit status 1", "memory"),
+	Entry("a connection that broke off", "go: example.com/m@v1.0.0: Get \"https://proxy/\": unexpected EOF", "exit status 1", "module proxy"),
+	Entry("a file that broke off", "# example.com/m\nm.go:9:1: syntax error: unexpected EOF, expecting }", "exit status 1", "git status"),
 	Entry("anything else", "# example.com/m\nm.go:1:1: expected 'package'", "exit status 1", "git status"),
 )
 
 var _ = Describe("lock", func() {
 	It("lets one in at a time", func() {
-		path := filepath.Join(GinkgoT().TempDir(), "lock")
-		unlock, err := lock(GinkgoT().Context(), path)
+		path, waited := filepath.Join(GinkgoT().TempDir(), "lock"), 0
+		unlock, err := lock(GinkgoT().Context(), path, func() { waited++ })
 		Expect(err).NotTo(HaveOccurred())
 
 		impatient, cancel := context.WithTimeout(GinkgoT().Context(), 50*time.Millisecond)
 		defer cancel()
-		_, err = lock(impatient, path)
+		_, err = lock(impatient, path, func() { waited++ })
 		Expect(errors.Is(err, context.DeadlineExceeded)).To(BeTrue())
+		Expect(waited).To(Equal(1))
 
 		unlock()
-		unlock, err = lock(GinkgoT().Context(), path)
+		unlock, err = lock(GinkgoT().Context(), path, func() { waited++ })
 		Expect(err).NotTo(HaveOccurred())
 		unlock()
 	})

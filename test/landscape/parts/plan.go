@@ -95,7 +95,7 @@ func readPlan(output io.Reader, size func(listed) int64) (*plan, error) {
 			p.packages[pkg.ImportPath], p.weights[key] = key, weight
 		}
 	}
-	// A program is as dear to link as what is in it is large.
+	// Linking cost grows with the size of everything linked in.
 	for path, key := range programs {
 		if _, stale := p.packages[path]; stale {
 			p.weights[key] += int64(linkWeight * float64(all))
@@ -143,6 +143,13 @@ func (t *tally) downloading(module string) {
 	if t.first.IsZero() {
 		t.step.Update("downloading module %d: %s", t.downloaded, module)
 	}
+}
+
+// waiting says that another process builds the same.
+func (t *tally) waiting(dir string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.step.Update("waiting for another build into %s", dir)
 }
 
 // add adds what a plan has.

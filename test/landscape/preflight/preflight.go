@@ -17,10 +17,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/cgroup"
 	"github.com/larder-project/larder/test/landscape/progress"
 )
+
+// CNIPluginDir is where Debian's package puts the CNI plugins.
+const CNIPluginDir = "/usr/lib/cni"
 
 // ErrUnsupported says that a landscape cannot run here and now.
 var ErrUnsupported = errors.New("a landscape needs Linux and root, because it creates namespaces, control groups and a network link")
@@ -45,7 +47,7 @@ var requirements = []requirement{
 	{"iptables", "iptables", "iptables"},
 	{"nsenter", "util-linux", "nsenter (util-linux)"},
 	{"mount", "mount", "mount"},
-	{filepath.Join(landscape.CNIPluginDir, "ptp"), "containernetworking-plugins", "the CNI plugins in " + landscape.CNIPluginDir},
+	{filepath.Join(CNIPluginDir, "ptp"), "containernetworking-plugins", "the CNI plugins in " + CNIPluginDir},
 }
 
 // Prepare makes sure that the machine has what a landscape uses: control groups

@@ -3,8 +3,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command build builds the programs of the landscape, all or those that are
-// named, and prints the folder of the last one. It imports little, so that the
-// first thing that one sees comes soon.
+// named, and prints the folder of the last one. With the argument "check" it
+// prepares this machine for a landscape instead, or ends with code 3 if it
+// cannot run one. It has few dependencies, so progress appears within seconds.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/larder-project/larder/test/landscape/parts"
+	"github.com/larder-project/larder/test/landscape/preflight"
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
@@ -29,7 +31,14 @@ func main() {
 	os.Exit(code)
 }
 
+// exitUnsupported tells callers that nothing is broken: this machine, or this
+// user, cannot have a landscape.
+const exitUnsupported = 3
+
 func run(ctx context.Context, names []string) int {
+	if len(names) == 1 && names[0] == "check" {
+		return check(ctx)
+	}
 	if len(names) == 0 {
 		names = parts.All()
 	}
@@ -57,6 +66,23 @@ func run(ctx context.Context, names []string) int {
 	return 1
 }
 
+func check(ctx context.Context) int {
+	err := preflight.Check()
+	if err == nil {
+		err = preflight.Prepare(ctx, progress.New(os.Stderr))
+	}
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, preflight.ErrUnsupported):
+		fmt.Fprintln(os.Stderr, err)
+		return exitUnsupported
+	default:
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+}
+
 func build(ctx context.Context, log io.Writer, names []string) (map[string]string, error) {
 	repository, err := os.Getwd()
 	if err != nil {
@@ -70,11 +96,21 @@ func build(ctx context.Context, log io.Writer, names []string) (map[string]strin
 	return builder.Build(ctx, names...)
 }
 
+// maxLog bounds the log, which each build appends to.
+const maxLog = 4 << 20
+
 func openLog() (*os.File, error) {
 	if err := os.MkdirAll("bin", 0o755); err != nil { // #nosec G301 -- programs for anybody.
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join("bin", "build.log")) // #nosec G304 -- a constant.
+	// Another build may be writing, too, so nothing is cut off.
+	log, err := os.OpenFile(filepath.Join("bin", "build.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) // #nosec G302 G304 -- a log for anybody.
+	if err != nil {
+		return nil, err
+	}
+	if info, statErr := log.Stat(); statErr == nil && info.Size() > maxLog {
+		err = log.Truncate(0)
+	}
 	if err == nil {
 		_, err = fmt.Fprintf(log, "%s\n", time.Now().Format(time.RFC3339))
 	}

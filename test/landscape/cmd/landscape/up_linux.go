@@ -31,18 +31,8 @@ type builds struct {
 	pause *image.Image
 }
 
-// up brings the landscape up and shows that it works. Whatever fails, the logs
-// of its processes have more.
+// up brings the landscape up and shows that it works.
 func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
-	if err := install(ctx, l, log); err != nil {
-		return fmt.Errorf("bring the landscape up: %w\nRemedy: \"make status\" names the processes that are down, %s has their logs, and \"make up\" mends what it can",
-			err, l.LogDir())
-	}
-	return evidence.Show(ctx, l, os.Stdout)
-}
-
-func install(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
-	begin := time.Now()
 	if err := preflight.Prepare(ctx, log); err != nil {
 		return err
 	}
@@ -50,6 +40,15 @@ func install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 	if err != nil {
 		return err
 	}
+	if err := startAndShow(ctx, l, log, built); err != nil {
+		return fmt.Errorf("bring the landscape up: %w\nRemedy: \"make status\" names the processes that are down, %s has their logs, and \"make up\" mends what it can",
+			err, l.LogDir())
+	}
+	return nil
+}
+
+func startAndShow(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
+	begin := time.Now()
 	if err := bringUp(ctx, l, log, built); err != nil {
 		return err
 	}
@@ -57,7 +56,7 @@ func install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 		return err
 	}
 	log.Note("the landscape is up after %.1f s", time.Since(begin).Seconds())
-	return nil
+	return evidence.Show(ctx, l, os.Stdout)
 }
 
 // bringUp starts a landscape, or makes sure that all of it runs if it was
