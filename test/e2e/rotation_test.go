@@ -40,6 +40,9 @@ import (
 const (
 	// pullsPerSecond is how fast images are pulled that are not in the cache yet, if the machine is fast enough.
 	pullsPerSecond = 20
+	// pullsAtATime bounds the pulls that are running: on a machine that is not fast enough there are fewer in a second, and
+	// none waits for a turn in the cache until it is refused.
+	pullsAtATime = 16
 	pullers        = "journeys/rotation"
 )
 
@@ -241,7 +244,7 @@ func cachePod(ctx context.Context) corev1.Pod {
 	return pods[0]
 }
 
-// load pulls images that the cache has not seen, at a steady rate.
+// load pulls images that the cache has not seen, at a rate that the machine can keep up with.
 type load struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -304,6 +307,7 @@ func startPulls(ctx context.Context) *load {
 	Eventually(ctx, func() int { return len(ready) }).Should(BeNumerically(">=", start))
 
 	l.begun = time.Now()
+	turns := make(chan struct{}, pullsAtATime)
 	l.running.Go(func() {
 		ticker := time.NewTicker(time.Second / pullsPerSecond)
 		defer ticker.Stop()
@@ -316,11 +320,19 @@ func startPulls(ctx context.Context) *load {
 			select {
 			case <-ctx.Done():
 				return
+			case turns <- struct{}{}:
+			}
+			select {
+			case <-ctx.Done():
+				return
 			case tag := <-ready:
 				if len(ready) < pullsPerSecond {
 					orders <- struct{}{}
 				}
-				l.running.Go(func() { l.pull(context.WithoutCancel(ctx), puller, endpoint.Host+"/"+tag) })
+				l.running.Go(func() {
+					defer func() { <-turns }()
+					l.pull(context.WithoutCancel(ctx), puller, endpoint.Host+"/"+tag)
+				})
 			}
 		}
 	})
