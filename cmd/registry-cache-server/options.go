@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,7 +52,12 @@ func (o options) describe(registry string) (config.Config, clients.Cache, error)
 	if err != nil {
 		return config.Config{}, clients.Cache{}, err
 	}
-	directory, err := filepath.Abs(filepath.Join(o.directory, parsed.LabelValue()))
+	name := parsed.LabelValue()
+	if o.username != "" {
+		// Without the user, the cache must not serve what only the user could pull.
+		name = url.PathEscape(o.username) + "@" + name
+	}
+	directory, err := filepath.Abs(filepath.Join(o.directory, name))
 	if err != nil {
 		return config.Config{}, clients.Cache{}, fmt.Errorf("--directory: %w", err)
 	}

@@ -67,6 +67,18 @@ var _ = Describe("options", func() {
 			clients.Cache{Upstream: "registry.example.com:5000", RemoteURL: "http://registry.example.com:5000"}),
 	)
 
+	DescribeTable("keep apart what users can pull", func(username, directory string) {
+		o.username = username
+		server, _, err := o.describe("ghcr.io")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(server.Local.Directory).To(Equal(directory))
+	},
+		Entry("anonymous ones", "", "/caches/ghcr.io"),
+		Entry("one", "john", "/caches/john@ghcr.io"),
+		Entry("one with a separator in the name", "../org/john", "/caches/..%2Forg%2Fjohn@ghcr.io"),
+		Entry("one with a name like a directory", "..", "/caches/..@ghcr.io"),
+	)
+
 	It("make a directory absolute", func() {
 		o.directory = "caches"
 		server, _, err := o.describe("docker.io")

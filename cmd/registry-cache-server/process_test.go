@@ -118,7 +118,7 @@ var _ = Describe("pull-through", func() {
 			if err != nil || entry.IsDir() {
 				return err
 			}
-			Expect(path).To(HavePrefix(filepath.Join(directory, "registry-cache-server", "127.0.0.1-")))
+			Expect(path).To(HavePrefix(filepath.Join(directory, "registry-cache-server", username+"@127.0.0.1-")))
 			content, err := os.ReadFile(path)
 			Expect(string(content)).NotTo(ContainSubstring("s3cret"), path)
 			return err

@@ -48,7 +48,7 @@ func newPullThroughCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.listen, "listen", o.listen, "address to serve at, [host]:port")
-	flags.StringVar(&o.directory, "directory", o.directory, "parent directory of the caches, which have one directory per upstream")
+	flags.StringVar(&o.directory, "directory", o.directory, "parent directory of the caches, which have one directory per upstream and user")
 	flags.DurationVar(&o.ttl, "ttl", o.ttl, "how long to keep content after its last use; 0 keeps it forever")
 	flags.IntVar(&o.maxDiskUse, "max-disk-use", o.maxDiskUse, "evict the least recently used content while the disk is fuller than this, in percent")
 	flags.StringVar(&o.username, "username", "", "user at the upstream; the terminal asks for the password")
