@@ -43,7 +43,7 @@ const (
 	// pullsAtATime bounds the pulls that are running: on a machine that is not fast enough there are fewer in a second, and
 	// none waits for a turn in the cache until it is refused.
 	pullsAtATime = 16
-	pullers        = "journeys/rotation"
+	pullers      = "journeys/rotation"
 )
 
 // rotationTimeout leaves time for a slow machine to push what is pulled.
