@@ -5,10 +5,12 @@
 package rotation
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +52,7 @@ var _ = Describe("Replicas", func() {
 			HaveField("Wanted", int32(1)),
 			HaveField("Running", ConsistOf(And(HaveField("Name", cache+"-0"), HaveField("Report", HaveValue(And(HaveField("SecretName", "v1"), HaveField("Message", "well"))))))),
 		)))
-		Expect(api.asked).To(ConsistOf(cache + "-0"))
+		Expect(api.pods()).To(ConsistOf(cache + "-0"))
 	})
 
 	It("are no more than there should be, whatever else looks like one", func(ctx SpecContext) {
@@ -58,27 +60,47 @@ var _ = Describe("Replicas", func() {
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(found[cache].Wanted).To(Equal(int32(2)))
-		Expect(api.asked).To(ConsistOf(cache+"-0", cache+"-1"))
+		Expect(api.pods()).To(ConsistOf(cache+"-0", cache+"-1"))
 		Expect(api.others).To(BeEmpty(), "nothing is listed, where the owner decides how much there is")
 	})
 
-	It("are not waited for when they never answer, nor all at a time", func(ctx SpecContext) {
-		shoots.AnswerTimeout = 100 * time.Millisecond
-		api.replicas = 2
-		api.answer = func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }
+	Describe("that never answer", func() {
 		var caches []string
-		for i := range 100 {
-			caches = append(caches, fmt.Sprintf("registry-%d", i))
-		}
-		found, err := shoots.Replicas(ctx, shoottest.Namespace, caches)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(found).To(HaveLen(100))
-		for _, replicas := range found {
-			Expect(replicas.Running).To(HaveLen(2))
-			Expect(replicas.Running).To(HaveEach(HaveField("Report", BeNil())))
-		}
-		Expect(len(api.asked)).To(And(BeNumerically(">", 0), BeNumerically("<=", maxConcurrentReports)))
-	}, SpecTimeout(time.Minute))
+
+		BeforeEach(func() {
+			api.replicas = 2
+			caches = nil
+			for i := range 100 {
+				caches = append(caches, fmt.Sprintf("registry-%d", i))
+			}
+		})
+
+		It("are not waited for", func(ctx SpecContext) {
+			shoots.AnswerTimeout = time.Millisecond
+			api.answer = func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }
+			found, err := shoots.Replicas(ctx, shoottest.Namespace, caches)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(found).To(HaveLen(100))
+			for _, replicas := range found {
+				Expect(replicas.Running).To(HaveLen(2))
+				Expect(replicas.Running).To(HaveEach(HaveField("Report", BeNil())))
+			}
+		}, SpecTimeout(time.Minute))
+
+		It("are not asked all at a time", func(ctx SpecContext) {
+			ended, end := context.WithCancel(ctx)
+			shoots.AnswerTimeout = time.Minute
+			api.answer = func(_ http.ResponseWriter, request *http.Request) {
+				if len(api.pods()) >= maxConcurrentReports {
+					end()
+				}
+				<-request.Context().Done()
+			}
+			_, err := shoots.Replicas(ended, shoottest.Namespace, caches)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(api.pods()).To(HaveLen(maxConcurrentReports))
+		}, SpecTimeout(time.Minute))
+	})
 
 	DescribeTable("say nothing with answers that are none", func(ctx SpecContext, answer http.HandlerFunc) {
 		api.answer = answer
@@ -113,6 +135,13 @@ type fakeAPI struct {
 	mu sync.Mutex
 	// asked are the pods that were asked, and others the requests for anything but one object.
 	asked, others []string
+}
+
+// pods returns the pods that were asked.
+func (f *fakeAPI) pods() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked)
 }
 
 // ServeHTTP serves objects, and forwards to pods.
