@@ -80,7 +80,10 @@ var _ = Describe("pull-through on a terminal", func() {
 	It("takes the password without echoing it", func() {
 		_, err := io.WriteString(terminal.keyboard, password+"\n")
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(session.Err, patience).Should(gbytes.Say("The upstream accepts the credential"))
+		Eventually(func() string { return string(session.Err.Contents()) }, patience).Should(And(
+			ContainSubstring("The upstream accepts the credential"),
+			ContainSubstring("Caching; Ctrl-C stops it"), // Before that there is nothing to end in good order.
+		))
 		Expect(terminal.echoes()).To(BeTrue())
 		_, err = io.WriteString(terminal.keyboard, "\x03") // Ctrl-C
 		Expect(err).NotTo(HaveOccurred())
