@@ -240,11 +240,20 @@ func (p *place) held(ctx context.Context, repository string) (held *grant, isNew
 		login = nil
 	}
 	p.mu.Unlock()
-	if held == nil && login != nil {
-		held, err = p.obtain(ctx, repository, *login, nil)
+	if held != nil || login == nil {
+		return held, false, nil
+	}
+	held, err = p.obtain(ctx, repository, *login, nil)
+	if err == nil || ctx.Err() != nil || Is(err, RateLimited) {
 		return held, true, err
 	}
-	return held, false, nil
+	// The upstream may ask for a login elsewhere by now. The request starts over to find out.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.login == login {
+		p.hides, p.learned = false, time.Time{}
+	}
+	return nil, false, nil
 }
 
 // current returns the grant for a repository, nil if there is none that is still good. The caller holds the lock.

@@ -251,6 +251,37 @@ var _ = Describe("An odd upstream", func() {
 		Entry("behind 404, and takes the credential", http.StatusNotFound, `Basic realm="x"`),
 	)
 
+	DescribeTable("hides what it has, and moves its token service", func(ctx context.Context, old http.HandlerFunc) {
+		realm := "/old"
+		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
+			switch {
+			case r.URL.Path == "/v2/":
+				o.challenge(w, http.StatusUnauthorized, `Bearer realm="`+o.URL+realm+`",service="s"`)
+			case token == "":
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				manifestOf(w)
+			}
+		}
+		issue := o.token
+		o.token = func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != realm {
+				old(w, r)
+				return
+			}
+			issue(w, r)
+		}
+		c := client()
+		Expect(fetch(ctx, c)).To(Succeed())
+		realm = "/new"
+		_, err := c.FetchManifest(ctx, "other", "v1")
+		Expect(err).NotTo(HaveOccurred())
+	},
+		Entry("from where there is nothing now", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
+		Entry("from where it is forbidden now", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
+		Entry("from where nothing answers", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+	)
+
 	It("is asked for a login once, if it has none", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusNotFound) }
 		c := client()
