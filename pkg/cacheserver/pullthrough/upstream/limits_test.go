@@ -84,6 +84,34 @@ var _ = Describe("Rate limits", func() {
 		Entry("are the registry's if it is the same", "https://registry.example.com/storage/blob", true),
 	)
 
+	It("of the token service of another host are its own", func(ctx context.Context) {
+		seen := newObserver()
+		c, err := upstream.New(upstream.Options{
+			URL: "https://registry.example.com", Observer: seen, Timeouts: upstream.DefaultTimeouts,
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				switch {
+				case req.URL.Path == "/token":
+					return answer(req, http.StatusTooManyRequests, http.Header{
+						"Retry-After": {"60"}, "Ratelimit-Limit": {"5"}, "Ratelimit-Remaining": {"0"},
+					}), nil
+				case req.URL.Host == "mirror.example.net":
+					return answer(req, http.StatusUnauthorized, http.Header{
+						"Www-Authenticate": {`Bearer realm="https://mirror.example.net/token"`},
+					}), nil
+				case strings.Contains(req.URL.Path, "/blobs/"):
+					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://mirror.example.net/blob"}}), nil
+				}
+				return answer(req, http.StatusOK, http.Header{}), nil
+			}),
+		})
+		Expect(err).NotTo(HaveOccurred())
+		_, err = c.FetchBlob(ctx, "a", digest.FromString("blob"), upstream.Position{})
+		Expect(err).To(And(HaveField("Reason", upstream.RateLimited), HaveField("RetryAfter", time.Minute)))
+		_, err = c.Resolve(ctx, "a", "v1")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(seen.left).To(BeEmpty())
+	})
+
 	Context("of one kind of request", func() {
 		var (
 			now     time.Time
