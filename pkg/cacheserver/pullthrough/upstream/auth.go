@@ -130,7 +130,7 @@ func (p *place) startOver(req *http.Request, repository string) (*http.Response,
 	hidden := false
 	if offered == nil && err == nil && p.credential != (credentials.Credential{}) && infoOf(req.Context()).kind != kindPing {
 		// The upstream may hide what it has from those who do not say who they are.
-		offered, err = p.askForLogin(req.Context())
+		offered, err = p.askForLogin(req)
 		hidden = true
 	}
 	if offered == nil && err == nil {
@@ -339,9 +339,10 @@ func (p *place) obtainBasic(c challenge) *grant {
 	return p.basic
 }
 
-// askForLogin returns the challenge of the base path of the API, which is where clients log in; nil if there is none.
-func (p *place) askForLogin(ctx context.Context) (*challenge, error) {
-	client := p.auth.client
+// askForLogin returns the challenge of the base path of the API, which is where clients log in; nil if there is none. It asks
+// where the request was refused, since an upstream may send its clients from http to https first.
+func (p *place) askForLogin(refused *http.Request) (*challenge, error) {
+	client, ctx := p.auth.client, refused.Context()
 	p.mu.Lock()
 	login, known := p.login, !p.learned.IsZero() && client.now().Sub(p.learned) < loginInterval
 	p.mu.Unlock()
@@ -350,7 +351,8 @@ func (p *place) askForLogin(ctx context.Context) (*challenge, error) {
 	}
 	info := infoOf(ctx)
 	info.kind = kindPing
-	req, err := http.NewRequestWithContext(context.WithValue(ctx, requestKey{}, info), http.MethodGet, client.url(apiRoot, nil), nil)
+	target := url.URL{Scheme: refused.URL.Scheme, Host: refused.URL.Host, Path: apiRoot}
+	req, err := http.NewRequestWithContext(context.WithValue(ctx, requestKey{}, info), http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err
 	}

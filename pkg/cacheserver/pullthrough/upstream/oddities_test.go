@@ -282,6 +282,24 @@ var _ = Describe("An odd upstream", func() {
 		Entry("from where nothing answers", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 	)
 
+	It("sends its clients to https, and hides what it has there", func(ctx context.Context) {
+		options.URL = "http://registry.example.com"
+		options.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			switch {
+			case req.URL.Scheme == "http":
+				upgraded := *req.URL
+				upgraded.Scheme = "https"
+				return answer(req, http.StatusMovedPermanently, http.Header{"Location": {upgraded.String()}}), nil
+			case req.URL.Path == "/v2/":
+				return answer(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
+			case req.Header.Get("Authorization") == "":
+				return answer(req, http.StatusNotFound, http.Header{}), nil
+			}
+			return answer(req, http.StatusOK, http.Header{"Docker-Content-Digest": {digest.FromString("").String()}}), nil
+		})
+		Expect(client().Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("")))
+	})
+
 	It("is asked for a login once, if it has none", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusNotFound) }
 		c := client()
