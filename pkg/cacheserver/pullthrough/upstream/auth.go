@@ -22,6 +22,8 @@ import (
 const (
 	// maxTokens bounds the tokens that are kept for one place. There is one for each repository.
 	maxTokens = 512
+	// maxRefusals bounds the refusals that are remembered of one place.
+	maxRefusals = 1024
 	// maxPlaces bounds the other hosts that are remembered.
 	maxPlaces = 16
 	// believed is how long a refusal counts that a new token has met, too: the least lifetime of a token. Until then it is
@@ -61,6 +63,8 @@ type place struct {
 	// tokens are by repository.
 	tokens   map[string]*grant
 	fetching map[string]*fetch
+	// refusals are when a new token last met them. They outlive it: what is not there and what is forbidden take turns.
+	refusals map[refusal]time.Time
 	// login is the challenge of the base path, nil if there is none, as it was learned at the given time.
 	login   *challenge
 	learned time.Time
@@ -74,9 +78,12 @@ type grant struct {
 	challenge challenge
 	// expires is zero if the end is not known. Then the grant is used until it is refused.
 	expires time.Time
-	// refusedAs is the status with which the grant was refused when it was new.
-	refusedAs int
-	refusedAt time.Time
+}
+
+// refusal is how a place refuses requests for a repository.
+type refusal struct {
+	repository string
+	status     int
 }
 
 // fetch is a token on its way.
@@ -105,10 +112,10 @@ func (a *authenticator) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		if isNew {
-			p.noteRefusal(held, resp.StatusCode)
+			p.noteRefusal(repository, resp.StatusCode)
 		}
 		offered, _ := p.choose(req, resp)
-		if !p.hasEnded(held, resp.StatusCode, offered) {
+		if !p.hasEnded(held, repository, resp.StatusCode, offered) {
 			return resp, nil
 		}
 		discard(resp)
@@ -157,7 +164,7 @@ func (p *place) answer(req *http.Request, repository string, c challenge, refuse
 	}
 	resp, err := p.send(req, g)
 	if err == nil && refuses(resp.StatusCode) {
-		p.noteRefusal(g, resp.StatusCode)
+		p.noteRefusal(repository, resp.StatusCode)
 	}
 	return resp, err
 }
@@ -186,7 +193,7 @@ func refuses(status int) bool {
 }
 
 // hasEnded reports whether a refusal may mean that a grant is no longer good.
-func (p *place) hasEnded(g *grant, status int, offered *challenge) bool {
+func (p *place) hasEnded(g *grant, repository string, status int, offered *challenge) bool {
 	if g.challenge.scheme == schemeBasic {
 		// A credential does not end. But the upstream may have begun to want tokens.
 		return offered != nil && offered.scheme == schemeBearer
@@ -196,13 +203,21 @@ func (p *place) hasEnded(g *grant, status int, offered *challenge) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return g.refusedAs != status || p.auth.client.now().Sub(g.refusedAt) >= believed
+	met, ok := p.refusals[refusal{repository, status}]
+	return !ok || p.auth.client.now().Sub(met) >= believed
 }
 
-func (p *place) noteRefusal(g *grant, status int) {
+func (p *place) noteRefusal(repository string, status int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g.refusedAs, g.refusedAt = status, p.auth.client.now()
+	now := p.auth.client.now()
+	if len(p.refusals) >= maxRefusals {
+		maps.DeleteFunc(p.refusals, func(_ refusal, met time.Time) bool { return now.Sub(met) >= believed })
+		if len(p.refusals) >= maxRefusals {
+			clear(p.refusals)
+		}
+	}
+	p.refusals[refusal{repository, status}] = now
 }
 
 // place returns what is known of the origin that a request goes to. One to which another host has sent the request is
@@ -223,7 +238,7 @@ func (a *authenticator) place(req *http.Request) *place {
 		if len(a.places) > maxPlaces {
 			maps.DeleteFunc(a.places, func(_ string, p *place) bool { return !p.own })
 		}
-		p = &place{auth: a, own: own, tokens: map[string]*grant{}, fetching: map[string]*fetch{}}
+		p = &place{auth: a, own: own, tokens: map[string]*grant{}, fetching: map[string]*fetch{}, refusals: map[refusal]time.Time{}}
 		if own {
 			p.credential = a.credential
 		}

@@ -228,6 +228,33 @@ var _ = Describe("An odd upstream", func() {
 		Entry("by 400", http.StatusBadRequest, upstream.Unavailable),
 	)
 
+	It("is asked once more for each way in which it refuses, also when they take turns", func(ctx context.Context) {
+		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
+			switch {
+			case token == "":
+				o.challenge(w, http.StatusUnauthorized)
+			case strings.HasSuffix(r.URL.Path, "/forbidden"):
+				w.WriteHeader(http.StatusForbidden)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		}
+		c := client()
+		for range 3 {
+			for reference, reason := range map[string]upstream.Reason{"forbidden": upstream.Unauthorized, "missing": upstream.NotFound} {
+				_, err := c.FetchManifest(ctx, "app", reference)
+				Expect(upstream.Is(err, reason)).To(BeTrue())
+			}
+		}
+		asked := 0
+		for _, request := range o.requests() {
+			if request == "GET token basic" {
+				asked++
+			}
+		}
+		Expect(asked).To(Equal(2))
+	})
+
 	DescribeTable("hides what it has", func(ctx context.Context, status int, login string) {
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			switch {
