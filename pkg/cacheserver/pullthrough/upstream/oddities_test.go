@@ -466,13 +466,13 @@ var _ = Describe("An odd upstream", func() {
 		Expect(err).To(MatchError(ContainSubstring(strings.TrimPrefix(other.URL, "http://"))))
 	})
 
-	DescribeTable("refuses HEAD", func(ctx context.Context, refuse http.HandlerFunc) {
+	DescribeTable("refuses HEAD", func(ctx context.Context, times int, refuse http.HandlerFunc) {
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("Connection", "close") // A request is repeated on a new connection if it breaks a used one.
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/missing"):
 				w.WriteHeader(http.StatusNotFound)
 			case r.Method == http.MethodHead:
-				w.Header().Set("Connection", "close")
 				refuse(w, r)
 			default:
 				manifestOf(w)
@@ -480,12 +480,15 @@ var _ = Describe("An odd upstream", func() {
 		}
 		options.Credentials = nil
 		c := client()
-		for range 2 {
-			o.requests()
+		ask := func() []string {
 			Expect(c.Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("{}")))
 			Expect(c.StatBlob(ctx, "app", digest.FromString("{}"))).To(BeEquivalentTo(2))
+			return o.requests()
 		}
-		Expect(o.requests()).To(Equal([]string{"GET manifests", "GET blobs"}), "it is remembered")
+		for range times {
+			Expect(ask()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD blobs", "GET blobs"}))
+		}
+		Expect(ask()).To(Equal([]string{"GET manifests", "GET blobs"}), "it is remembered")
 		_, err := c.Resolve(ctx, "app", "missing")
 		Expect(upstream.Is(err, upstream.NotFound)).To(BeTrue())
 		now = now.Add(time.Hour)
@@ -493,12 +496,36 @@ var _ = Describe("An odd upstream", func() {
 		Expect(o.requests()).To(ContainElement("HEAD manifests"), "it may have learned it")
 		Expect(c.Healthy()).To(BeTrue())
 	},
-		Entry("with 400", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }),
-		Entry("with 403", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
-		Entry("with 404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
-		Entry("with 405", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }),
+		Entry("with 400", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }),
+		Entry("with 403", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
+		Entry("with 404", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
+		Entry("with 405", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }),
+		Entry("with 500", 2, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
+		Entry("with 501", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }),
+		Entry("without an answer", 2, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+	)
+
+	DescribeTable("breaks at HEAD now and then, and goes on to be asked by HEAD", func(ctx context.Context, breaks http.HandlerFunc) {
+		broken := false
+		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("Connection", "close")
+			if r.Method == http.MethodHead && broken {
+				breaks(w, r)
+				return
+			}
+			w.Header().Set("Docker-Content-Digest", digest.FromString("{}").String())
+			manifestOf(w)
+		}
+		options.Credentials = nil
+		c := client()
+		for range 3 {
+			for _, broken = range []bool{true, false} {
+				Expect(c.Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("{}")))
+			}
+			Expect(o.requests()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD manifests"}))
+		}
+	},
 		Entry("with 500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
-		Entry("with 501", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }),
 		Entry("without an answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 	)
 
