@@ -672,6 +672,32 @@ var _ = Describe("An odd upstream", func() {
 		}),
 	)
 
+	It("may declare the compression of a layer whose size only its manifest tells", func(ctx context.Context) {
+		var layer bytes.Buffer
+		w := gzip.NewWriter(&layer)
+		_, _ = w.Write(make([]byte, 64<<10))
+		_ = w.Close()
+		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write(layer.Bytes())
+		}
+		c := client()
+		size := int64(layer.Len())
+		read := func() []byte {
+			b, err := c.FetchBlob(ctx, "app", digest.FromBytes(layer.Bytes()), upstream.Position{Size: size})
+			Expect(err).NotTo(HaveOccurred())
+			defer b.Body.Close()
+			content, err := io.ReadAll(io.LimitReader(b.Body, size+1))
+			Expect(err).NotTo(HaveOccurred())
+			return content
+		}
+		Expect(read()).To(HaveLen(int(size)+1), "it is not known yet")
+		for range 2 {
+			Expect(read()).To(Equal(layer.Bytes()))
+		}
+	})
+
 	It("may put a name to a coding that it did not put on", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Content-Encoding", "gzip, aws-chunked")
