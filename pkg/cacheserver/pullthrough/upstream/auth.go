@@ -63,7 +63,7 @@ type place struct {
 	// tokens are by repository.
 	tokens   map[string]*grant
 	fetching map[string]*fetch
-	// refusals are when a new token last met them. They outlive it: what is not there and what is forbidden take turns.
+	// refusals are the times at which a new token was last refused. They outlive the token, since 404s and 403s may alternate.
 	refusals map[refusal]time.Time
 	// login is the challenge of the base path, nil if there is none, as it was learned at the given time.
 	login   *challenge

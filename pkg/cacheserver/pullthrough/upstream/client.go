@@ -247,7 +247,7 @@ func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool)
 	case resp.StatusCode == http.StatusTooManyRequests:
 		c.limiter.block(info, resp)
 	case resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusUnauthorized && !ofToken:
-		c.limiter.passed(info) // What is not there is told by a registry that limits nothing, too.
+		c.limiter.passed(info) // A 404 or 403 shows as well that no limit holds.
 	}
 	if info.session.trial {
 		return // What is left to a credential on trial is nothing of those in use.

@@ -121,7 +121,7 @@ func (m *misjudged) toggle(d digest.Digest) {
 }
 
 // judged compares a blob with its size and digest as it is read, to know for the next time whether its codings are to be undone.
-// Who knows the size reads no further than that, and does not get to the end of what is larger.
+// A reader that knows the size stops there, and does not reach the end of what is larger.
 type judged struct {
 	io.ReadCloser
 	content io.Reader

@@ -18,7 +18,7 @@ const quirkLasts = time.Hour
 type quirk struct {
 	mu    sync.Mutex
 	until map[string]time.Time
-	// suspected are the kinds of which the last request may have met the quirk, or a passing fault.
+	// suspected are the kinds whose last request failed with what may be the quirk or a passing fault.
 	suspected map[string]bool
 }
 
@@ -28,7 +28,7 @@ func (q *quirk) note(kind string, now time.Time) {
 	q.remember(kind, now)
 }
 
-// suspect notes what a passing fault looks like, too. It is a quirk if it happens twice in a row.
+// suspect notes a failure that may be a quirk or a passing fault. Two in a row are a quirk.
 func (q *quirk) suspect(kind string, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
