@@ -22,6 +22,8 @@ import (
 const (
 	// maxTokens bounds the tokens that are kept for one place. There is one for each repository.
 	maxTokens = 512
+	// maxRefusals bounds the refusals that are remembered of one place.
+	maxRefusals = 1024
 	// maxPlaces bounds the other hosts that are remembered.
 	maxPlaces = 16
 	// believed is how long a refusal counts that a new token has met, too: the least lifetime of a token. Until then it is
@@ -61,6 +63,8 @@ type place struct {
 	// tokens are by repository.
 	tokens   map[string]*grant
 	fetching map[string]*fetch
+	// refusals are the times at which a new token was last refused. They outlive the token, since 404s and 403s may alternate.
+	refusals map[refusal]time.Time
 	// login is the challenge of the base path, nil if there is none, as it was learned at the given time.
 	login   *challenge
 	learned time.Time
@@ -74,9 +78,12 @@ type grant struct {
 	challenge challenge
 	// expires is zero if the end is not known. Then the grant is used until it is refused.
 	expires time.Time
-	// refusedAs is the status with which the grant was refused when it was new.
-	refusedAs int
-	refusedAt time.Time
+}
+
+// refusal is how a place refuses requests for a repository.
+type refusal struct {
+	repository string
+	status     int
 }
 
 // fetch is a token on its way.
@@ -105,10 +112,10 @@ func (a *authenticator) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		if isNew {
-			p.noteRefusal(held, resp.StatusCode)
+			p.noteRefusal(repository, resp.StatusCode)
 		}
 		offered, _ := p.choose(req, resp)
-		if !p.hasEnded(held, resp.StatusCode, offered) {
+		if !p.hasEnded(held, repository, resp.StatusCode, offered) {
 			return resp, nil
 		}
 		discard(resp)
@@ -130,7 +137,7 @@ func (p *place) startOver(req *http.Request, repository string) (*http.Response,
 	hidden := false
 	if offered == nil && err == nil && p.credential != (credentials.Credential{}) && infoOf(req.Context()).kind != kindPing {
 		// The upstream may hide what it has from those who do not say who they are.
-		offered, err = p.askForLogin(req.Context())
+		offered, err = p.askForLogin(req)
 		hidden = true
 	}
 	if offered == nil && err == nil {
@@ -157,7 +164,7 @@ func (p *place) answer(req *http.Request, repository string, c challenge, refuse
 	}
 	resp, err := p.send(req, g)
 	if err == nil && refuses(resp.StatusCode) {
-		p.noteRefusal(g, resp.StatusCode)
+		p.noteRefusal(repository, resp.StatusCode)
 	}
 	return resp, err
 }
@@ -186,7 +193,7 @@ func refuses(status int) bool {
 }
 
 // hasEnded reports whether a refusal may mean that a grant is no longer good.
-func (p *place) hasEnded(g *grant, status int, offered *challenge) bool {
+func (p *place) hasEnded(g *grant, repository string, status int, offered *challenge) bool {
 	if g.challenge.scheme == schemeBasic {
 		// A credential does not end. But the upstream may have begun to want tokens.
 		return offered != nil && offered.scheme == schemeBearer
@@ -196,13 +203,21 @@ func (p *place) hasEnded(g *grant, status int, offered *challenge) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return g.refusedAs != status || p.auth.client.now().Sub(g.refusedAt) >= believed
+	met, ok := p.refusals[refusal{repository, status}]
+	return !ok || p.auth.client.now().Sub(met) >= believed
 }
 
-func (p *place) noteRefusal(g *grant, status int) {
+func (p *place) noteRefusal(repository string, status int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g.refusedAs, g.refusedAt = status, p.auth.client.now()
+	now := p.auth.client.now()
+	if len(p.refusals) >= maxRefusals {
+		maps.DeleteFunc(p.refusals, func(_ refusal, met time.Time) bool { return now.Sub(met) >= believed })
+		if len(p.refusals) >= maxRefusals {
+			clear(p.refusals)
+		}
+	}
+	p.refusals[refusal{repository, status}] = now
 }
 
 // place returns what is known of the origin that a request goes to. One to which another host has sent the request is
@@ -223,7 +238,7 @@ func (a *authenticator) place(req *http.Request) *place {
 		if len(a.places) > maxPlaces {
 			maps.DeleteFunc(a.places, func(_ string, p *place) bool { return !p.own })
 		}
-		p = &place{auth: a, own: own, tokens: map[string]*grant{}, fetching: map[string]*fetch{}}
+		p = &place{auth: a, own: own, tokens: map[string]*grant{}, fetching: map[string]*fetch{}, refusals: map[refusal]time.Time{}}
 		if own {
 			p.credential = a.credential
 		}
@@ -240,11 +255,20 @@ func (p *place) held(ctx context.Context, repository string) (held *grant, isNew
 		login = nil
 	}
 	p.mu.Unlock()
-	if held == nil && login != nil {
-		held, err = p.obtain(ctx, repository, *login, nil)
+	if held != nil || login == nil {
+		return held, false, nil
+	}
+	held, err = p.obtain(ctx, repository, *login, nil)
+	if err == nil || ctx.Err() != nil || Is(err, RateLimited) {
 		return held, true, err
 	}
-	return held, false, nil
+	// The upstream may ask for a login elsewhere by now. The request starts over to find out.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.login == login {
+		p.hides, p.learned = false, time.Time{}
+	}
+	return nil, false, nil
 }
 
 // current returns the grant for a repository, nil if there is none that is still good. The caller holds the lock.
@@ -330,9 +354,10 @@ func (p *place) obtainBasic(c challenge) *grant {
 	return p.basic
 }
 
-// askForLogin returns the challenge of the base path of the API, which is where clients log in; nil if there is none.
-func (p *place) askForLogin(ctx context.Context) (*challenge, error) {
-	client := p.auth.client
+// askForLogin returns the challenge of the base path of the API, which is where clients log in; nil if there is none. It asks
+// where the request was refused, since an upstream may send its clients from http to https first.
+func (p *place) askForLogin(refused *http.Request) (*challenge, error) {
+	client, ctx := p.auth.client, refused.Context()
 	p.mu.Lock()
 	login, known := p.login, !p.learned.IsZero() && client.now().Sub(p.learned) < loginInterval
 	p.mu.Unlock()
@@ -341,7 +366,8 @@ func (p *place) askForLogin(ctx context.Context) (*challenge, error) {
 	}
 	info := infoOf(ctx)
 	info.kind = kindPing
-	req, err := http.NewRequestWithContext(context.WithValue(ctx, requestKey{}, info), http.MethodGet, client.url(apiRoot, nil), nil)
+	target := url.URL{Scheme: refused.URL.Scheme, Host: refused.URL.Host, Path: apiRoot}
+	req, err := http.NewRequestWithContext(context.WithValue(ctx, requestKey{}, info), http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -129,11 +129,20 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 		return c.send(ctx, call.asGet(), s)
 	}
 	resp, err := c.send(ctx, call, s)
+	if err == nil {
+		c.headless.dismiss(call.kind)
+		return resp, nil
+	}
 	var refusal *Error
 	if !errors.As(err, &refusal) || !ofMethod(refusal) {
-		return resp, err
+		return nil, err
 	}
-	if resp, err = c.send(ctx, call.asGet(), s); err == nil {
+	resp, err = c.send(ctx, call.asGet(), s)
+	switch {
+	case err != nil:
+	case isPassing(refusal):
+		c.headless.suspect(call.kind, c.now())
+	default:
 		c.headless.note(call.kind, c.now())
 	}
 	return resp, err

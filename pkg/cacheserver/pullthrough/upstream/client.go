@@ -246,8 +246,8 @@ func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool)
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:
 		c.limiter.block(info, resp)
-	case resp.StatusCode < http.StatusBadRequest && !ofToken:
-		c.limiter.passed(info)
+	case resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusUnauthorized && !ofToken:
+		c.limiter.passed(info) // A 404 or 403 shows as well that no limit holds.
 	}
 	if info.session.trial {
 		return // What is left to a credential on trial is nothing of those in use.

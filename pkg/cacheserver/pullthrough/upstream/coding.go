@@ -120,20 +120,25 @@ func (m *misjudged) toggle(d digest.Digest) {
 	m.digests[d] = true
 }
 
-// judged compares a blob with its digest as it is read, to know for the next time whether its codings are to be undone.
+// judged compares a blob with its size and digest as it is read, to know for the next time whether its codings are to be undone.
+// A reader that knows the size stops there, and does not reach the end of what is larger.
 type judged struct {
 	io.ReadCloser
-	content  io.Reader
-	verifier digest.Verifier
-	wrong    func()
+	content io.Reader
+	// size is that of the blob, 0 if it is not known.
+	size, read int64
+	verifier   digest.Verifier
+	wrong      func()
 }
 
 // Read implements io.Reader.
 func (j *judged) Read(p []byte) (int, error) {
 	n, err := j.content.Read(p)
 	_, _ = j.verifier.Write(p[:n])
-	if err != nil && j.wrong != nil {
-		if !j.verifier.Verified() && (err == io.EOF || isCorrupt(err)) {
+	j.read += int64(n)
+	tooLarge := j.size > 0 && j.read > j.size
+	if (tooLarge || err != nil) && j.wrong != nil {
+		if !j.verifier.Verified() && (tooLarge || err == io.EOF || isCorrupt(err)) {
 			j.wrong()
 		}
 		j.wrong = nil

@@ -84,16 +84,45 @@ var _ = Describe("Rate limits", func() {
 		Entry("are the registry's if it is the same", "https://registry.example.com/storage/blob", true),
 	)
 
+	It("of the token service of another host are its own", func(ctx context.Context) {
+		seen := newObserver()
+		c, err := upstream.New(upstream.Options{
+			URL: "https://registry.example.com", Observer: seen, Timeouts: upstream.DefaultTimeouts,
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				switch {
+				case req.URL.Path == "/token":
+					return answer(req, http.StatusTooManyRequests, http.Header{
+						"Retry-After": {"60"}, "Ratelimit-Limit": {"5"}, "Ratelimit-Remaining": {"0"},
+					}), nil
+				case req.URL.Host == "mirror.example.net":
+					return answer(req, http.StatusUnauthorized, http.Header{
+						"Www-Authenticate": {`Bearer realm="https://mirror.example.net/token"`},
+					}), nil
+				case strings.Contains(req.URL.Path, "/blobs/"):
+					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://mirror.example.net/blob"}}), nil
+				}
+				return answer(req, http.StatusOK, http.Header{}), nil
+			}),
+		})
+		Expect(err).NotTo(HaveOccurred())
+		_, err = c.FetchBlob(ctx, "a", digest.FromString("blob"), upstream.Position{})
+		Expect(err).To(And(HaveField("Reason", upstream.RateLimited), HaveField("RetryAfter", time.Minute)))
+		_, err = c.Resolve(ctx, "a", "v1")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(seen.left).To(BeEmpty())
+	})
+
 	Context("of one kind of request", func() {
 		var (
 			now     time.Time
 			limited map[string]string // Retry-After by what is in the path
+			refused map[string]int    // status by what is in the path
 			asked   []string
 			c       *upstream.Client
 		)
 
 		BeforeEach(func() {
-			now, limited, asked = time.Now(), map[string]string{}, nil
+			now, limited, refused, asked = time.Now(), map[string]string{}, map[string]int{}, nil
 			var err error
 			c, err = upstream.New(upstream.Options{
 				URL: "https://registry.example.com", Observer: newObserver(), Now: func() time.Time { return now },
@@ -102,6 +131,11 @@ var _ = Describe("Rate limits", func() {
 					for part, wait := range limited {
 						if strings.Contains(req.URL.Path, part) {
 							return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {wait}}), nil
+						}
+					}
+					for part, status := range refused {
+						if strings.Contains(req.URL.Path, part) {
+							return answer(req, status, http.Header{}), nil
 						}
 					}
 					return answer(req, http.StatusOK, http.Header{"Docker-Content-Digest": {blob.String()}}), nil
@@ -165,6 +199,24 @@ var _ = Describe("Rate limits", func() {
 			Expect(resolve(ctx, "other")).To(Succeed())
 			Expect(resolve(ctx, "another")).To(Succeed())
 		})
+
+		DescribeTable("are over for others when one of them is refused for another reason", func(ctx context.Context, status int, over bool) {
+			limited["/a/"] = "86400"
+			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour))
+			now = now.Add(5 * time.Second)
+			refused["/b/"] = status
+			Expect(c.FetchManifest(ctx, "b", "v1")).Error().To(HaveOccurred())
+			if over {
+				Expect(resolve(ctx, "c")).To(Succeed())
+			} else {
+				Expect(told(resolve(ctx, "c"))).To(Equal(5 * time.Second))
+			}
+		},
+			Entry("because nothing is there", http.StatusNotFound, true),
+			Entry("because it is forbidden", http.StatusForbidden, true),
+			Entry("but not because the credential is wanted", http.StatusUnauthorized, false),
+			Entry("but not because of a fault", http.StatusServiceUnavailable, false),
+		)
 
 		It("are forgotten rather than kept without an end", func(ctx context.Context) {
 			limited["/tags/"] = "86400"

@@ -228,6 +228,33 @@ var _ = Describe("An odd upstream", func() {
 		Entry("by 400", http.StatusBadRequest, upstream.Unavailable),
 	)
 
+	It("is asked once more for each way in which it refuses, also when they take turns", func(ctx context.Context) {
+		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
+			switch {
+			case token == "":
+				o.challenge(w, http.StatusUnauthorized)
+			case strings.HasSuffix(r.URL.Path, "/forbidden"):
+				w.WriteHeader(http.StatusForbidden)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		}
+		c := client()
+		for range 3 {
+			for reference, reason := range map[string]upstream.Reason{"forbidden": upstream.Unauthorized, "missing": upstream.NotFound} {
+				_, err := c.FetchManifest(ctx, "app", reference)
+				Expect(upstream.Is(err, reason)).To(BeTrue())
+			}
+		}
+		asked := 0
+		for _, request := range o.requests() {
+			if request == "GET token basic" {
+				asked++
+			}
+		}
+		Expect(asked).To(Equal(2))
+	})
+
 	DescribeTable("hides what it has", func(ctx context.Context, status int, login string) {
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			switch {
@@ -250,6 +277,55 @@ var _ = Describe("An odd upstream", func() {
 		Entry("behind 403", http.StatusForbidden, `Bearer realm="URL/token",service="s"`),
 		Entry("behind 404, and takes the credential", http.StatusNotFound, `Basic realm="x"`),
 	)
+
+	DescribeTable("hides what it has, and moves its token service", func(ctx context.Context, old http.HandlerFunc) {
+		realm := "/old"
+		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
+			switch {
+			case r.URL.Path == "/v2/":
+				o.challenge(w, http.StatusUnauthorized, `Bearer realm="`+o.URL+realm+`",service="s"`)
+			case token == "":
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				manifestOf(w)
+			}
+		}
+		issue := o.token
+		o.token = func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != realm {
+				old(w, r)
+				return
+			}
+			issue(w, r)
+		}
+		c := client()
+		Expect(fetch(ctx, c)).To(Succeed())
+		realm = "/new"
+		_, err := c.FetchManifest(ctx, "other", "v1")
+		Expect(err).NotTo(HaveOccurred())
+	},
+		Entry("from where there is nothing now", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
+		Entry("from where it is forbidden now", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
+		Entry("from where nothing answers", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+	)
+
+	It("sends its clients to https, and hides what it has there", func(ctx context.Context) {
+		options.URL = "http://registry.example.com"
+		options.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			switch {
+			case req.URL.Scheme == "http":
+				upgraded := *req.URL
+				upgraded.Scheme = "https"
+				return answer(req, http.StatusMovedPermanently, http.Header{"Location": {upgraded.String()}}), nil
+			case req.URL.Path == "/v2/":
+				return answer(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
+			case req.Header.Get("Authorization") == "":
+				return answer(req, http.StatusNotFound, http.Header{}), nil
+			}
+			return answer(req, http.StatusOK, http.Header{"Docker-Content-Digest": {digest.FromString("").String()}}), nil
+		})
+		Expect(client().Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("")))
+	})
 
 	It("is asked for a login once, if it has none", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusNotFound) }
@@ -390,13 +466,13 @@ var _ = Describe("An odd upstream", func() {
 		Expect(err).To(MatchError(ContainSubstring(strings.TrimPrefix(other.URL, "http://"))))
 	})
 
-	DescribeTable("refuses HEAD", func(ctx context.Context, refuse http.HandlerFunc) {
+	DescribeTable("refuses HEAD", func(ctx context.Context, times int, refuse http.HandlerFunc) {
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("Connection", "close") // A request is repeated on a new connection if it breaks a used one.
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/missing"):
 				w.WriteHeader(http.StatusNotFound)
 			case r.Method == http.MethodHead:
-				w.Header().Set("Connection", "close")
 				refuse(w, r)
 			default:
 				manifestOf(w)
@@ -404,12 +480,15 @@ var _ = Describe("An odd upstream", func() {
 		}
 		options.Credentials = nil
 		c := client()
-		for range 2 {
-			o.requests()
+		ask := func() []string {
 			Expect(c.Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("{}")))
 			Expect(c.StatBlob(ctx, "app", digest.FromString("{}"))).To(BeEquivalentTo(2))
+			return o.requests()
 		}
-		Expect(o.requests()).To(Equal([]string{"GET manifests", "GET blobs"}), "it is remembered")
+		for range times {
+			Expect(ask()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD blobs", "GET blobs"}))
+		}
+		Expect(ask()).To(Equal([]string{"GET manifests", "GET blobs"}), "it is remembered")
 		_, err := c.Resolve(ctx, "app", "missing")
 		Expect(upstream.Is(err, upstream.NotFound)).To(BeTrue())
 		now = now.Add(time.Hour)
@@ -417,12 +496,36 @@ var _ = Describe("An odd upstream", func() {
 		Expect(o.requests()).To(ContainElement("HEAD manifests"), "it may have learned it")
 		Expect(c.Healthy()).To(BeTrue())
 	},
-		Entry("with 400", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }),
-		Entry("with 403", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
-		Entry("with 404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
-		Entry("with 405", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }),
+		Entry("with 400", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }),
+		Entry("with 403", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
+		Entry("with 404", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
+		Entry("with 405", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }),
+		Entry("with 500", 2, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
+		Entry("with 501", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }),
+		Entry("without an answer", 2, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+	)
+
+	DescribeTable("breaks at HEAD now and then, and goes on to be asked by HEAD", func(ctx context.Context, breaks http.HandlerFunc) {
+		broken := false
+		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("Connection", "close")
+			if r.Method == http.MethodHead && broken {
+				breaks(w, r)
+				return
+			}
+			w.Header().Set("Docker-Content-Digest", digest.FromString("{}").String())
+			manifestOf(w)
+		}
+		options.Credentials = nil
+		c := client()
+		for range 3 {
+			for _, broken = range []bool{true, false} {
+				Expect(c.Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("{}")))
+			}
+			Expect(o.requests()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD manifests"}))
+		}
+	},
 		Entry("with 500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
-		Entry("with 501", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }),
 		Entry("without an answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 	)
 
@@ -568,6 +671,32 @@ var _ = Describe("An odd upstream", func() {
 			return out
 		}),
 	)
+
+	It("may declare the compression of a layer whose size only its manifest tells", func(ctx context.Context) {
+		var layer bytes.Buffer
+		w := gzip.NewWriter(&layer)
+		_, _ = w.Write(make([]byte, 64<<10))
+		_ = w.Close()
+		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write(layer.Bytes())
+		}
+		c := client()
+		size := int64(layer.Len())
+		read := func() []byte {
+			b, err := c.FetchBlob(ctx, "app", digest.FromBytes(layer.Bytes()), upstream.Position{Size: size})
+			Expect(err).NotTo(HaveOccurred())
+			defer b.Body.Close()
+			content, err := io.ReadAll(io.LimitReader(b.Body, size+1))
+			Expect(err).NotTo(HaveOccurred())
+			return content
+		}
+		Expect(read()).To(HaveLen(int(size)+1), "it is not known yet")
+		for range 2 {
+			Expect(read()).To(Equal(layer.Bytes()))
+		}
+	})
 
 	It("may put a name to a coding that it did not put on", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {

@@ -18,11 +18,40 @@ const quirkLasts = time.Hour
 type quirk struct {
 	mu    sync.Mutex
 	until map[string]time.Time
+	// suspected are the kinds whose last request failed with what may be the quirk or a passing fault.
+	suspected map[string]bool
 }
 
 func (q *quirk) note(kind string, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.remember(kind, now)
+}
+
+// suspect notes a failure that may be a quirk or a passing fault. Two in a row are a quirk.
+func (q *quirk) suspect(kind string, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.suspected[kind] {
+		q.remember(kind, now)
+		return
+	}
+	if q.suspected == nil {
+		q.suspected = map[string]bool{}
+	}
+	q.suspected[kind] = true
+}
+
+// dismiss notes that a request did not meet the quirk.
+func (q *quirk) dismiss(kind string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.suspected, kind)
+}
+
+// remember notes a quirk. The caller holds the lock.
+func (q *quirk) remember(kind string, now time.Time) {
+	delete(q.suspected, kind)
 	if q.until == nil {
 		q.until = map[string]time.Time{}
 	}
@@ -51,6 +80,11 @@ func ofMethod(err *Error) bool {
 		return err.brokeOff
 	}
 	return !isGatewayError(err.Status)
+}
+
+// isPassing reports whether an error that may be about the method may as well be a fault that passes.
+func isPassing(err *Error) bool {
+	return err.Status == 0 || err.Status >= http.StatusInternalServerError && err.Status != http.StatusNotImplemented
 }
 
 // ofRange reports whether an error may be about the range that was asked for, and not about the object.

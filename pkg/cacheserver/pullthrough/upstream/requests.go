@@ -192,7 +192,7 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 	body := newPatientBody(c, resp.Body, cancel)
 	b.Body = body
 	if len(coded) > 0 && b.Offset == 0 {
-		j := &judged{ReadCloser: body, content: body, verifier: d.Verifier(), wrong: func() { c.coded.toggle(d) }}
+		j := &judged{ReadCloser: body, content: body, size: from.Size, verifier: d.Verifier(), wrong: func() { c.coded.toggle(d) }}
 		if undo {
 			j.content = newDecoder(body, coded)
 			b.Size, b.ETag = -1, ""

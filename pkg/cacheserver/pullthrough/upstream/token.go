@@ -42,6 +42,12 @@ func (p *place) fetchToken(ctx context.Context, repository string, c challenge) 
 	if p.credential == (credentials.Credential{}) {
 		ctx = withoutCredential(ctx)
 	}
+	if !p.own {
+		// The token service of another host does not know the credential, and limits it no more than others.
+		info := infoOf(ctx)
+		info.session = nil
+		ctx = context.WithValue(ctx, requestKey{}, info)
+	}
 	service := "token service " + c.endpoint.Host
 	if !p.own && c.scope != "" {
 		repository = "" // It may have another name there.
