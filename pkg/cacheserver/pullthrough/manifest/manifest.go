@@ -101,9 +101,13 @@ func (d descriptor) elsewhere() bool {
 }
 
 // Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
-// Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes.
+// Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes,
+// however many of them look like values.
 func Parse(content []byte, sentAs string) (Info, error) {
 	if err := CheckBounds(content); err != nil {
+		if isBytes(sentAs) {
+			return Info{MediaType: sentAs}, nil
+		}
 		return Info{}, err
 	}
 	var document fields
@@ -195,11 +199,19 @@ func unknownType(content []byte, sentAs string) (string, error) {
 	switch {
 	case isSchema1(mediaType):
 		return "", ErrSchema1
-	case isGeneric(mediaType), strings.HasPrefix(mediaType, "text/"), IsIndex(mediaType),
-		mediaType == OCIManifest, mediaType == DockerManifest, mediaType == ociArtifact:
+	case !isBytes(mediaType):
 		return "", errJSON
 	}
 	return mediaType, nil
+}
+
+// isBytes reports whether manifests of a type are only bytes to a cache, as those of types that it does not know.
+func isBytes(mediaType string) bool {
+	switch mediaType {
+	case OCIManifest, OCIIndex, DockerManifest, DockerList, ociArtifact:
+		return false
+	}
+	return !isGeneric(mediaType) && !strings.HasPrefix(mediaType, "text/") && !isSchema1(mediaType)
 }
 
 func isSchema1(mediaType string) bool { return strings.HasPrefix(mediaType, dockerSchema1) }
