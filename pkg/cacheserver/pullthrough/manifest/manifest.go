@@ -118,7 +118,9 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	}
 	info := Info{MediaType: document.MediaType}
 	if info.MediaType == "" {
-		info.MediaType = guess(sentAs, document)
+		if info.MediaType = guess(sentAs, document); info.MediaType == "" {
+			return Info{}, errJSON
+		}
 	}
 	if isSchema1(info.MediaType) {
 		return Info{}, ErrSchema1
@@ -268,6 +270,7 @@ func isVariant(name string, depth int) bool {
 	return slices.ContainsFunc(names, func(ours string) bool { return name != ours && strings.EqualFold(name, ours) })
 }
 
+// guess returns the type of a document that does not name it, or none: an error that was sent as JSON is no manifest.
 func guess(sentAs string, document fields) string {
 	switch {
 	case string(document.SchemaVersion) == "1":
@@ -276,6 +279,8 @@ func guess(sentAs string, document fields) string {
 		return sentAs
 	case len(document.Manifests) > 0 && string(document.Manifests) != "null":
 		return OCIIndex
+	case len(document.Config)+len(document.Layers)+len(document.Manifests) == 0:
+		return ""
 	}
 	return OCIManifest
 }
