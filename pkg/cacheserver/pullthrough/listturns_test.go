@@ -43,16 +43,16 @@ func (s *shown) Write(p []byte) (int, error) {
 
 func TestListsAreParsedInTurns(t *testing.T) {
 	withLists := func(o *Options) { o.Upstream = listing{o.Upstream.(*slowRegistry)} }
-	for _, list := range []func(e *Engine, ctx context.Context) error{
-		func(e *Engine, ctx context.Context) error {
+	for _, list := range []func(ctx context.Context, e *Engine) error{
+		func(ctx context.Context, e *Engine) error {
 			_, err := e.listTags(ctx, tagQuery{repository: "library/app"})
 			return err
 		},
-		func(e *Engine, ctx context.Context) error {
+		func(ctx context.Context, e *Engine) error {
 			_, err := e.listTags(ctx, tagQuery{repository: "library/app", limit: 1})
 			return err
 		},
-		func(e *Engine, ctx context.Context) error {
+		func(ctx context.Context, e *Engine) error {
 			_, err := e.referrers(ctx, "library/app", digest.FromString("subject"))
 			return err
 		},
@@ -60,7 +60,7 @@ func TestListsAreParsedInTurns(t *testing.T) {
 		inBubble(t, withLists, func(b bubble) {
 			release := b.takeReads()
 			listed := make(chan error, 1)
-			go func() { listed <- list(b.engine, b.t.Context()) }()
+			go func() { listed <- list(b.t.Context(), b.engine) }()
 			synctest.Wait()
 			b.Expect(listed).To(BeEmpty())
 			release()
