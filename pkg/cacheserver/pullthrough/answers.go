@@ -34,6 +34,15 @@ func (a *tagAnswers) put(repository, tag string, d digest.Digest) {
 	a.tags[key] = d
 }
 
+// replace corrects an answer, if it is still the last one of its tag.
+func (a *tagAnswers) replace(repository, tag string, told, found digest.Digest) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if key := [2]string{repository, tag}; a.tags[key] == told {
+		a.tags[key] = found
+	}
+}
+
 // take reports whether an answer is the last one of its tag, once.
 func (a *tagAnswers) take(repository, tag string, d digest.Digest) bool {
 	a.mu.Lock()

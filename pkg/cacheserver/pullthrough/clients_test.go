@@ -167,3 +167,47 @@ func TestClientsThatAnnounceABodyAndDoNotSendItGetTheirAnswerAndAreCutOff(t *tes
 		})
 	}
 }
+
+func TestClientsThatSendABodyAreSeenToLeave(t *testing.T) {
+	for _, request := range []string{
+		"HEAD %s HTTP/1.1\r\nHost: cache\r\nContent-Length: 1\r\n\r\nx",
+		"GET %s HTTP/1.1\r\nHost: cache\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+	} {
+		var arrived chan struct{}
+		var left chan error
+		wait := func(_ http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			select {
+			case <-r.Context().Done():
+				left <- nil
+			case <-time.After(10 * clientTimeout):
+				left <- errors.New("the request goes on")
+			}
+		}
+		withServer(t, "manifest", wait, func(b bubble, network *pipes) {
+			arrived, left = make(chan struct{}), make(chan error, 1) // Channels belong to a bubble.
+			connection := network.dial()
+			_, err := fmt.Fprintf(connection, request, "/v2/library/other/manifests/v1")
+			b.Expect(err).NotTo(HaveOccurred())
+			<-arrived
+			b.Expect(connection.Close()).To(Succeed())
+			b.Expect(<-left).To(Succeed())
+		})
+	}
+}
+
+func TestClientsThatDoNotSendTheBodyOfARequestToReadAreRefused(t *testing.T) {
+	for _, request := range []string{
+		"HEAD %s HTTP/1.1\r\nHost: cache\r\nContent-Length: 1\r\n\r\n",
+		"GET %s HTTP/1.1\r\nHost: cache\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000),
+	} {
+		withServer(t, "manifest", http.NotFound, func(b bubble, network *pipes) {
+			connection := network.dial()
+			defer connection.Close()
+			go func() { _, _ = fmt.Fprintf(connection, request, "/v2/library/app/manifests/v1") }()
+			answer, err := io.ReadAll(connection)
+			b.Expect(err).NotTo(HaveOccurred())
+			b.Expect(string(answer)).To(HavePrefix("HTTP/1.1 400 "))
+		})
+	}
+}

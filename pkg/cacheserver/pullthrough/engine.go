@@ -79,6 +79,16 @@ func turn(ctx context.Context, turns chan struct{}) (done func(), err error) {
 	}
 }
 
+// inTurn does what takes memory in a turn of the reads.
+func (e *Engine) inTurn(ctx context.Context, work func() error) error {
+	done, err := turn(ctx, e.reads)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return work()
+}
+
 // Engine is one cache: a directory and an upstream. Engines share nothing but the process's metrics.
 type Engine struct {
 	options  Options
@@ -101,7 +111,7 @@ type Engine struct {
 	sizes     *coalesce.Group[string, int64]
 	tagPages  *coalesce.Group[tagQuery, tagPage]
 	tagLists  *coalesce.Group[string, []string] // whole ones
-	lists     *coalesce.Group[string, []byte]   // of referrers
+	lists     *coalesce.Group[string, []byte]   // of referrers, whole or of one type
 	recent    *recentManifests
 	fresh     freshTags
 	answers   tagAnswers
@@ -115,8 +125,8 @@ type Engine struct {
 	waiting  atomic.Int32
 	// large bounds the large buffers.
 	large chan struct{}
-	// reads bounds the manifests that are read from disk or parsed at a time, hashes the files that are verified, listings
-	// the whole lists of tags that are put together.
+	// reads bounds the manifests that are read from disk, and the manifests and lists that are parsed or encoded, at a time,
+	// hashes the files that are verified, listings the whole lists of tags that are put together.
 	reads    chan struct{}
 	hashes   chan struct{}
 	listings chan struct{}

@@ -71,7 +71,8 @@ const (
 	pagesTimeout = 2 * time.Minute
 )
 
-// pages visits the pages of one of the upstream's lists, from the one that query asks for.
+// pages visits the pages of one of the upstream's lists, from the one that query asks for. Only a few are visited at a
+// time, since a list takes a multiple of its size when it is parsed.
 func (e *Engine) pages(ctx context.Context, repository, path string, query url.Values, visit func(upstream.Document) error) error {
 	ctx, cancel := context.WithTimeout(ctx, pagesTimeout)
 	defer cancel()
@@ -80,7 +81,7 @@ func (e *Engine) pages(ctx context.Context, repository, path string, query url.V
 		if err != nil {
 			return err
 		}
-		if err := visit(page); err != nil {
+		if err := e.inTurn(ctx, func() error { return visit(page) }); err != nil {
 			return err
 		}
 		if page.Next == nil {

@@ -18,8 +18,7 @@ const allowed = "GET, HEAD, OPTIONS"
 // request.
 func (a API) ReadOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Method {
-		case http.MethodGet, http.MethodHead, http.MethodOptions:
+		if onlyReads(r.Method) {
 			next.ServeHTTP(w, withoutBody(r))
 			return
 		}
@@ -29,6 +28,11 @@ func (a API) ReadOnly(next http.Handler) http.Handler {
 		header.Set("Connection", "close")
 		_ = errcode.ServeJSON(w, errcode.ErrorCodeUnsupported.WithMessage("a cache takes no content: push to the upstream registry"))
 	})
+}
+
+// onlyReads reports whether a method only reads.
+func onlyReads(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
 // withoutBody drops the body of a request. Distribution would parse a form in it, and keep parts of that in memory and

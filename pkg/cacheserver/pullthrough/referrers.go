@@ -50,7 +50,8 @@ func (e *Engine) Referrers(api API, next http.Handler) http.Handler {
 		api.setHeader(w.Header())
 		state := &request{bare: w, timeout: e.options.ClientTimeout, log: e.log, path: r.URL.Path}
 		ctx := context.WithValue(context.WithValue(r.Context(), requestKey{}, state), "http.response", w) //nolint:staticcheck // Distribution's key.
-		content, err := e.referrers(ctx, name, d)
+		artifactType := r.URL.Query().Get("artifactType")
+		content, err := e.referrersOfType(ctx, name, d, artifactType)
 		if errors.Is(err, errNoReferrers) {
 			err = errcode.ErrorCodeManifestUnknown.WithMessage(err.Error()).WithDetail(d)
 			_ = errcode.ServeJSON(w, err)
@@ -60,8 +61,7 @@ func (e *Engine) Referrers(api API, next http.Handler) http.Handler {
 			_ = errcode.ServeJSON(w, clientError(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d)))
 			return
 		}
-		if artifactType := r.URL.Query().Get("artifactType"); artifactType != "" {
-			content = ofType(content, artifactType)
+		if artifactType != "" {
 			w.Header().Set("OCI-Filters-Applied", "artifactType")
 		}
 		w.Header().Set("Content-Type", v1.MediaTypeImageIndex)
@@ -69,6 +69,27 @@ func (e *Engine) Referrers(api API, next http.Handler) http.Handler {
 		state.extend()
 		_, _ = w.Write(content) //nolint:gosec // It is JSON that was marshalled here, and declared as such.
 	})
+}
+
+// referrersOfType returns the part of a list that has an artifact type, or all of it if that is empty. Clients that ask for
+// the same part at the same time share it.
+func (e *Engine) referrersOfType(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]byte, error) {
+	if artifactType == "" {
+		return e.referrers(ctx, repository, d)
+	}
+	call, joined := e.lists.Start(repository+"@"+d.String()+"?"+artifactType, func(ctx context.Context) ([]byte, error) {
+		content, err := e.referrers(ctx, repository, d)
+		if err != nil {
+			return nil, err
+		}
+		err = e.inTurn(ctx, func() error {
+			content = ofType(content, artifactType)
+			return nil
+		})
+		return content, err
+	})
+	e.coalesced(joined)
+	return call.Wait(ctx)
 }
 
 // referrers returns the whole list of what refers to a manifest.
@@ -119,7 +140,11 @@ func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest
 	if err != nil {
 		return nil, err
 	}
-	content, err := json.Marshal(list)
+	var content []byte
+	err = e.inTurn(ctx, func() (err error) {
+		content, err = json.Marshal(list)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

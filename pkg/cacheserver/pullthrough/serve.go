@@ -7,6 +7,7 @@ package pullthrough
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -131,7 +132,8 @@ var nothing [1 << 20]byte
 
 // LimitClients bounds how long clients of a server may take for the end of an answer, which net/http sends when the
 // handler has returned, and for a body that they announce: one that neither reads nor writes would keep its connection for
-// ever. Its handler, which should be complete, gets them the time that its own work takes. No handler reads a body.
+// ever. Its handler, which should be complete, gets them the time that its own work takes. No handler reads a body: a small
+// one of a request to read is skipped before.
 func (e *Engine) LimitClients(server *http.Server) {
 	timeout, next := e.options.ClientTimeout, server.Handler
 	server.WriteTimeout = timeout
@@ -150,8 +152,28 @@ func (e *Engine) LimitClients(server *http.Server) {
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(timeout, lingering)))
 			}
 		}()
+		if unread && onlyReads(r.Method) && !skipBody(w, r, min(timeout, lingering)) {
+			http.Error(w, "the body of the request is too large or did not arrive in time: send none to read", http.StatusBadRequest)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// maxSkipped bounds the body of a request to read.
+const maxSkipped = 4 << 10
+
+// skipBody reads a body to its end, and reports whether that came in time. Only after it does net/http notice that a client
+// has left, while the answer is waited for.
+func skipBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) bool {
+	connection := http.NewResponseController(w)
+	if connection.SetReadDeadline(time.Now().Add(timeout)) != nil {
+		return false
+	}
+	if _, err := io.CopyN(io.Discard, r.Body, maxSkipped+1); !errors.Is(err, io.EOF) {
+		return false
+	}
+	return connection.SetReadDeadline(time.Time{}) == nil
 }
 
 // lingering is for how long the body of a request that has been answered is still read, by HTTP/1.1 and to be dropped: to

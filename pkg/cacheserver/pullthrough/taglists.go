@@ -116,7 +116,11 @@ func (e *Engine) fetchTagPage(ctx context.Context, q tagQuery) (tagPage, error) 
 	if err != nil {
 		return tagPage{}, err
 	}
-	tags, err := e.parseTags(answer)
+	var tags []string
+	err = e.inTurn(ctx, func() (err error) {
+		tags, err = e.parseTags(answer)
+		return err
+	})
 	switch {
 	case err != nil:
 		return tagPage{}, err

@@ -109,10 +109,19 @@ func (e *Engine) stale(repository, tag string, d digest.Digest, reason string) {
 // movePatience is how long a client that could be served from the cache waits for the manifest that a tag has moved to.
 const movePatience = 10 * time.Second
 
-// follow has the manifest ready that a tag has moved to, and moves the tag then, unless it has moved on since.
+// follow has the manifest ready that a tag has moved to, and moves the tag then, unless it has moved on since. Some
+// upstreams tell a digest that is not that of what they send: what they send by tag is where the tag leads.
 func (e *Engine) follow(repository, tag string, d digest.Digest) *coalesce.Call[digest.Digest] {
 	call, _ := e.moves.Start(repository+":"+tag+"@"+d.String(), func(ctx context.Context) (digest.Digest, error) {
-		if _, err := e.manifest(ctx, repository, d); err != nil {
+		_, err := e.manifest(ctx, repository, d)
+		if upstream.Is(err, upstream.NotFound) || upstream.Is(err, upstream.Invalid) {
+			var m storedManifest
+			if m, err = e.fetchManifest(ctx, repository, tag); err == nil && m.digest != d {
+				e.answers.replace(repository, tag, d, m.digest)
+				d = m.digest
+			}
+		}
+		if err != nil {
 			return "", err
 		}
 		e.setTag(repository, tag, d)

@@ -101,9 +101,13 @@ func (d descriptor) elsewhere() bool {
 }
 
 // Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
-// Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes.
+// Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes,
+// however many of them look like values.
 func Parse(content []byte, sentAs string) (Info, error) {
 	if err := CheckBounds(content); err != nil {
+		if isBytes(sentAs) {
+			return Info{MediaType: sentAs}, nil
+		}
 		return Info{}, err
 	}
 	var document fields
@@ -114,7 +118,9 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	}
 	info := Info{MediaType: document.MediaType}
 	if info.MediaType == "" {
-		info.MediaType = guess(sentAs, document)
+		if info.MediaType = guess(sentAs, document); info.MediaType == "" {
+			return Info{}, errJSON
+		}
 	}
 	if isSchema1(info.MediaType) {
 		return Info{}, ErrSchema1
@@ -195,11 +201,19 @@ func unknownType(content []byte, sentAs string) (string, error) {
 	switch {
 	case isSchema1(mediaType):
 		return "", ErrSchema1
-	case isGeneric(mediaType), strings.HasPrefix(mediaType, "text/"), IsIndex(mediaType),
-		mediaType == OCIManifest, mediaType == DockerManifest, mediaType == ociArtifact:
+	case !isBytes(mediaType):
 		return "", errJSON
 	}
 	return mediaType, nil
+}
+
+// isBytes reports whether manifests of a type are only bytes to a cache, as those of types that it does not know.
+func isBytes(mediaType string) bool {
+	switch mediaType {
+	case OCIManifest, OCIIndex, DockerManifest, DockerList, ociArtifact:
+		return false
+	}
+	return !isGeneric(mediaType) && !strings.HasPrefix(mediaType, "text/") && !isSchema1(mediaType)
 }
 
 func isSchema1(mediaType string) bool { return strings.HasPrefix(mediaType, dockerSchema1) }
@@ -256,6 +270,7 @@ func isVariant(name string, depth int) bool {
 	return slices.ContainsFunc(names, func(ours string) bool { return name != ours && strings.EqualFold(name, ours) })
 }
 
+// guess returns the type of a document that does not name it, or none: an error that was sent as JSON is no manifest.
 func guess(sentAs string, document fields) string {
 	switch {
 	case string(document.SchemaVersion) == "1":
@@ -264,6 +279,8 @@ func guess(sentAs string, document fields) string {
 		return sentAs
 	case len(document.Manifests) > 0 && string(document.Manifests) != "null":
 		return OCIIndex
+	case len(document.Config)+len(document.Layers)+len(document.Manifests) == 0:
+		return ""
 	}
 	return OCIManifest
 }

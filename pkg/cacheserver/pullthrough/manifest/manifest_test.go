@@ -50,6 +50,8 @@ var _ = Describe("Parse", func() {
 		Entry("nothing of a type that nobody knows", `{"mediaType":"a/b","layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", "a/b"),
 		Entry("nothing of what an unknown type means by the same names", `{"mediaType":"a/b","config":"c","layers":{"l":1},"schemaVersion":"x"}`, "", "a/b"),
 		Entry("nothing of bytes", "\x00\x01", "application/vnd.other", "application/vnd.other"),
+		Entry("nothing of bytes with more commas than a manifest has values", strings.Repeat(",", 100_001), "application/vnd.other", "application/vnd.other"),
+		Entry("nothing of bytes with more brackets than a manifest nests", strings.Repeat("[", 65), "application/vnd.other", "application/vnd.other"),
 		Entry("an index without a type", `{"schemaVersion":2,"manifests":[`+descriptor("m", "")+`]}`, "application/json", manifest.OCIIndex, "m"),
 		Entry("an image without a type", `{"schemaVersion":2,"layers":[]}`, "", manifest.OCIManifest),
 		Entry("the type that it was sent with", `{}`, "application/vnd.other", "application/vnd.other"),
@@ -98,14 +100,19 @@ var _ = Describe("Parse", func() {
 		Entry("what is sent as an image, with the fields of none", `{"layers":1}`, manifest.OCIManifest),
 		Entry("what is not JSON", `<html>`),
 		Entry("what is not an object", `[]`),
-		Entry("too many values, of any kind", `{"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`),
+		Entry("an error", `{"errors":[{"code":"UNKNOWN"}]}`, "application/json"),
+		Entry("an empty object of no type", `{"schemaVersion":2}`),
+		Entry("too many values, of any kind", `{"layers":[],"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`),
+		Entry("too many values, of an image by its type", `{"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`, manifest.OCIManifest),
+		Entry("too many values, of a page", strings.Repeat(",", 100_001), "text/html"),
+		Entry("too many values, of schema 1", strings.Repeat(",", 100_001), "application/vnd.docker.distribution.manifest.v1+json"),
 		Entry("too many descriptors", image+`"blobs":[{}`+strings.Repeat(",{}", 50_000)+`]}`),
 		Entry("layers that are none", image+`"layers":[1]}`),
-		Entry("endless nesting", `{"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),
+		Entry("endless nesting", `{"layers":[],"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),
 	)
 
 	It("does not take brackets and commas in strings for nesting and values", func() {
-		_, err := manifest.Parse([]byte(`{"annotations":{"a":"`+strings.Repeat(`[\",{`, 200_000)+`"}}`), "")
+		_, err := manifest.Parse([]byte(`{"layers":[],"annotations":{"a":"`+strings.Repeat(`[\",{`, 200_000)+`"}}`), "")
 		Expect(err).NotTo(HaveOccurred())
 	})
 

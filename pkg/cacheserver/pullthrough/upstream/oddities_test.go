@@ -709,15 +709,19 @@ var _ = Describe("An odd upstream", func() {
 	It("does not blow up what it compressed", func(ctx context.Context) {
 		var bomb bytes.Buffer
 		w := gzip.NewWriter(&bomb)
-		_, _ = w.Write(make([]byte, 8<<20))
+		content := make([]byte, 8<<20)
+		_, _ = w.Write(content)
 		_ = w.Close()
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write(bomb.Bytes())
 		}
-		m, err := client().FetchManifest(ctx, "app", "v1")
+		c := client()
+		_, err := c.FetchManifest(ctx, "app", digest.FromBytes(content).String())
+		Expect(err).To(MatchError(ContainSubstring("does not match its digest")))
+		m, err := c.FetchManifest(ctx, "app", digest.FromBytes(bomb.Bytes()).String())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(m.Content).To(HaveLen(bomb.Len()), "it is left as it is, which is no manifest")
+		Expect(m.Content).To(HaveLen(bomb.Len()), "it is left as it is")
 	})
 
 	It("may tell a wrong digest in a header", func(ctx context.Context) {
@@ -745,6 +749,33 @@ var _ = Describe("An odd upstream", func() {
 		mediaType = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 		_, err = c.FetchManifest(ctx, "app", blob.String())
 		Expect(err).To(MatchError(ContainSubstring("schema 1")))
+	})
+
+	It("may have pages of any type, and parts of manifests, in place of manifests", func(ctx context.Context) {
+		var mediaType, content, told string
+		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("Content-Type", mediaType)
+			if told != "" {
+				w.Header().Set("Docker-Content-Digest", told)
+			}
+			_, _ = io.WriteString(w, content)
+		}
+		c := client()
+		for mediaType, content = range map[string]string{
+			"application/xhtml+xml": "<html/>", "application/pdf": "%PDF-1.7", "": "login",
+			"application/vnd.oci.image.manifest.v1+json": `{"schemaVersion":2,`,
+		} {
+			_, err := c.FetchManifest(ctx, "app", "v1")
+			Expect(err).To(MatchError(ContainSubstring("something else than a manifest")), mediaType)
+			Expect(upstream.Is(err, upstream.Invalid)).To(BeTrue())
+		}
+		mediaType, content = "application/vnd.other", "\x00\x01"
+		told = digest.FromString(content).String()
+		for _, reference := range []string{"v1", told} {
+			m, err := c.FetchManifest(ctx, "app", reference)
+			Expect(err).NotTo(HaveOccurred(), "a digest says that it is what was asked for")
+			Expect(string(m.Content)).To(Equal(content))
+		}
 	})
 
 	It("is not reached at an address of nobody", func(ctx context.Context) {

@@ -6,6 +6,7 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +104,9 @@ func (c *Client) readManifest(ctx context.Context, resp *http.Response, reposito
 		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it answered with a web page instead of a manifest")
 	case isSchema1(m.MediaType):
 		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it has the image in Docker's schema 1 only, which the cache does not serve; push it again with a current client")
+	case byTag && err != nil && !json.Valid(m.Content):
+		// Neither a digest nor its form says that it is one: a page of a portal, or an answer that was cut short.
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it answered with something else than a manifest")
 	}
 	m.Digest = digest.FromBytes(m.Content)
 	if err != nil || byTag && c.confirms(ctx, repository, m.Digest) {
