@@ -99,7 +99,7 @@ func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialOb
 		}
 		updated := nodesUpdated(cluster.Shoot)
 		if !slices.ContainsFunc(services, func(service *corev1.Service) bool {
-			return isRetired(service) && updated.After(retiredAt(service, updated))
+			return isReleased(service, updated, time.Now())
 		}) {
 			return nil
 		}

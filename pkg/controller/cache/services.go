@@ -150,7 +150,7 @@ type servicePlan struct {
 func planServices(deployed []*corev1.Service, caches []component.Values, updated, now time.Time) servicePlan {
 	var plan servicePlan
 	deployed = slices.DeleteFunc(slices.Clone(deployed), func(service *corev1.Service) bool {
-		return isRetired(service) && updated.After(retiredAt(service, now))
+		return isReleased(service, updated, now)
 	})
 	caches = withPresentNames(deployed, caches)
 	for _, service := range deployed {
@@ -219,6 +219,13 @@ func belongsTo(service *corev1.Service, cache component.Values) bool {
 func isRetired(service *corev1.Service) bool {
 	_, retired := service.Annotations[retiredAnnotation]
 	return retired
+}
+
+// isReleased reports whether nodes do without a retired Service, as they were last updated at the given time. Both times
+// are in whole seconds, and a quick operation ends in the one in which the Service retired. One that ended before is not
+// mistaken for it: gardenlet replaces it in the Cluster before it changes an Extension.
+func isReleased(service *corev1.Service, updated, now time.Time) bool {
+	return isRetired(service) && !updated.Before(retiredAt(service, now))
 }
 
 // retiredAt returns since when a Service has had no cache, which is now if it had one until now.

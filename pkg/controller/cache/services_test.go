@@ -82,12 +82,14 @@ var _ = Describe("Services", func() {
 		}
 		Expect(quay(removed).Spec).To(Equal(quay(before).Spec), "its address stays")
 
-		for _, updated := range []time.Time{never, start.Add(-time.Hour), start} {
+		for _, updated := range []time.Time{never, start.Add(-time.Hour), start.Add(-time.Second)} {
 			again := planServices(removed.services(), newCaches("docker.io"), updated, start.Add(time.Hour))
 			Expect(again.services()).To(ConsistOf(removed.services()), "at %s", updated)
 		}
-		gone := planServices(removed.services(), newCaches("docker.io"), start.Add(time.Minute), start.Add(time.Hour))
-		Expect(describe(gone)).To(ConsistOf("registry-docker-io of docker.io"))
+		for _, updated := range []time.Time{start, start.Add(time.Minute)} {
+			gone := planServices(removed.services(), newCaches("docker.io"), updated, start.Add(time.Hour))
+			Expect(describe(gone)).To(ConsistOf("registry-docker-io of docker.io"), "at %s", updated)
+		}
 	})
 
 	It("come back with their caches", func() {
