@@ -6,11 +6,14 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	cri "k8s.io/cri-client/pkg"
 
@@ -36,28 +39,41 @@ func Forget(ctx context.Context, l *landscape.Landscape, repository string) erro
 		return fmt.Errorf("could not reach containerd's runtime service: %w", err)
 	}
 
+	// The kubelet removes containers of deleted pods, too, and one that is being removed cannot be removed by anybody else.
+	var problem error
+	err = wait.PollUntilContextTimeout(ctx, time.Second, criTimeout, true, func(ctx context.Context) (bool, error) {
+		problem = forget(ctx, images, containers, repository)
+		return problem == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("make the node forget %s: %w", repository, errors.Join(problem, err))
+	}
+	return nil
+}
+
+func forget(ctx context.Context, images internalapi.ImageManagerService, containers internalapi.RuntimeService, repository string) error {
 	known, err := images.ListImages(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("could not list images: %w", err)
+		return fmt.Errorf("list images: %w", err)
 	}
-	running, err := containers.ListContainers(ctx, nil)
+	present, err := containers.ListContainers(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("could not list containers: %w", err)
+		return fmt.Errorf("list containers: %w", err)
 	}
 	for _, image := range known {
 		if !ofRepository(image, repository) {
 			continue
 		}
-		for _, container := range running {
+		for _, container := range present {
 			if container.ImageId != image.Id {
 				continue
 			}
 			if err := containers.RemoveContainer(ctx, container.Id); err != nil {
-				return fmt.Errorf("could not remove a container of %s: %w", repository, err)
+				return fmt.Errorf("remove a container: %w", err)
 			}
 		}
 		if err := images.RemoveImage(ctx, &runtimeapi.ImageSpec{Image: image.Id}); err != nil {
-			return fmt.Errorf("could not remove an image of %s: %w", repository, err)
+			return fmt.Errorf("remove an image: %w", err)
 		}
 	}
 	return nil
