@@ -484,11 +484,10 @@ var _ = Describe("Engine", func() {
 	})
 
 	It("evicts from a real volume, and serves through one that stays full", func() {
-		if os.Geteuid() != 0 {
-			Skip("only root can mount a small file system")
-		}
 		root := GinkgoT().TempDir()
-		Expect(unix.Mount("larder-test", root, "tmpfs", 0, "size=24m")).To(Succeed())
+		if err := unix.Mount("larder-test", root, "tmpfs", 0, "size=24m"); err != nil {
+			Skip("no small file system can be mounted, which not even root can in many containers: " + err.Error())
+		}
 		DeferCleanup(func() { Expect(unix.Unmount(root, unix.MNT_DETACH)).To(Succeed()) })
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.RootDirectory = root })
 		c.root = root
