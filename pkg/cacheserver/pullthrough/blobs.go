@@ -20,11 +20,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 // settleBytes is up to which size a file that has to be verified is verified before its first byte is sent, so that
@@ -77,10 +77,10 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 		body.WriteHeader(http.StatusOK)
 	case c.size >= 0:
 		// Ranges are served as the bytes arrive: one that is far from the beginning waits until the fetch has come there.
-		http.ServeContent(body, oneRange(r), "", time.Time{}, &flightContent{reader: c.reader, size: c.size})
+		http.ServeContent(body, oneRange(r), "", time.Time{}, &transferContent{reader: c.reader, size: c.size})
 	default:
 		body.WriteHeader(http.StatusOK)
-		_, err := c.reader.Copy(ctx, writerFunc(body.copyTo), 0, flight.Unknown)
+		_, err := c.reader.Copy(ctx, writerFunc(body.copyTo), 0, transfer.Unknown)
 		body.note(0, err)
 	}
 	if c.file != nil && body.written == c.size {
@@ -96,7 +96,7 @@ func (b *blobStore) ServeBlob(ctx context.Context, w http.ResponseWriter, r *htt
 }
 
 // oneRange drops a request for several ranges, which servers may ignore. For those net/http reads in a goroutine that can
-// outlive the request, and a flight's reader must not.
+// outlive the request, and a transfer's reader must not.
 func oneRange(r *http.Request) *http.Request {
 	if !strings.Contains(r.Header.Get("Range"), ",") {
 		return r
@@ -115,16 +115,16 @@ func (e *Engine) served(kind string, bytes int64, hit bool) {
 	}
 }
 
-// blobContent is where the bytes of a blob come from: a verified file, or a flight, or (for HEAD) nowhere.
+// blobContent is where the bytes of a blob come from: a verified file, or a transfer, or (for HEAD) nowhere.
 type blobContent struct {
 	file   *os.File
-	reader *flight.Reader
+	reader *transfer.Reader
 	size   int64
 	// hit says that nothing had to be fetched for this client.
 	hit bool
 }
 
-// Close lets go of the file or flight.
+// Close lets go of the file or transfer.
 func (c *blobContent) Close() error {
 	if c.file != nil {
 		return c.file.Close()
@@ -193,7 +193,7 @@ func trusted(record index.Record, info os.FileInfo) bool {
 	return !record.Verified.IsZero() && record.Size == info.Size() && record.Inode == inode && record.Changed == changed
 }
 
-// verified serves a file by way of a flight that hashes it.
+// verified serves a file by way of a transfer that hashes it.
 func (e *Engine) verified(ctx context.Context, d digest.Digest) (*blobContent, error) {
 	reader, _, err := e.blobs.Start(d, "", e.verification(d))
 	if err != nil {
@@ -213,9 +213,9 @@ func (e *Engine) verified(ctx context.Context, d digest.Digest) (*blobContent, e
 // maxJoined is how many fetches of other repositories may fail before a client is told of the last.
 const maxJoined = 3
 
-// fetched serves a blob that is not on disk by way of the flight that fetches it. One that was begun for another
+// fetched serves a blob that is not on disk by way of the transfer that fetches it. One that was begun for another
 // repository is followed only when it is certain that this one has the blob, too.
-func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest, fetch flight.Work, owned bool) (*blobContent, error) {
+func (e *Engine) fetched(ctx context.Context, repository string, d digest.Digest, fetch transfer.Work, owned bool) (*blobContent, error) {
 	for attempt := 0; ; attempt++ {
 		reader, joined, err := e.blobs.Start(d, repository, fetch)
 		if err != nil {
@@ -262,18 +262,18 @@ func (e *Engine) statUpstream(ctx context.Context, repository string, d digest.D
 	if err != nil {
 		return nil, err
 	}
-	if declared := e.declaredSize(ctx, repository, d); declared != flight.Unknown {
+	if declared := e.declaredSize(ctx, repository, d); declared != transfer.Unknown {
 		size = declared // There are upstreams whose HEAD tells any length.
 	}
 	return &blobContent{size: size}, nil
 }
 
-// declaredSize is the size of a blob as an image of the repository has it, flight.Unknown if there is no such image.
+// declaredSize is the size of a blob as an image of the repository has it, transfer.Unknown if there is no such image.
 func (e *Engine) declaredSize(ctx context.Context, repository string, d digest.Digest) int64 {
 	for size := range e.declaredSizes(ctx, repository, d) {
 		return size
 	}
-	return flight.Unknown
+	return transfer.Unknown
 }
 
 // declares reports whether any image of the repository has a blob with this size.
@@ -314,7 +314,7 @@ func v2ErrorBlobUnknown(d digest.Digest) error {
 // Get implements distribution.BlobProvider.
 func (b *blobStore) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
 	c, err := b.engine.openBlob(ctx, b.repository, d, false)
-	if upstream.Is(err, upstream.NotFound) {
+	if remote.Is(err, remote.NotFound) {
 		return nil, distribution.ErrBlobUnknown
 	}
 	if err != nil {
@@ -330,6 +330,6 @@ func (b *blobStore) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
 		content = append(content, part...)
 		return int64(len(part)), err
 	})
-	_, err = c.reader.Copy(ctx, w, 0, flight.Unknown)
+	_, err = c.reader.Copy(ctx, w, 0, transfer.Unknown)
 	return content, err
 }

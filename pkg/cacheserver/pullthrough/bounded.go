@@ -11,7 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 // maxRequests is how many requests for small answers are made at a time: enough for a herd of nodes that want different
@@ -21,7 +21,7 @@ const maxRequests = 64
 // bounded is an upstream that gets only so many requests for small answers at a time. Others wait for their turn, and
 // give it up when their clients have left. Blobs have turns of their own, see download.
 type bounded struct {
-	upstream.Registry
+	remote.Registry
 	turns chan struct{}
 	// longest is how long a request waits for its turn. Its client then asks elsewhere.
 	longest time.Duration
@@ -38,7 +38,7 @@ func (b *bounded) turn(ctx context.Context) (done func(), err error) {
 	return turn(ctx, b.turns)
 }
 
-// Resolve implements upstream.Registry.
+// Resolve implements remote.Registry.
 func (b *bounded) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
 	done, err := b.turn(ctx)
 	if err != nil {
@@ -51,11 +51,11 @@ func (b *bounded) Resolve(ctx context.Context, repository, tag string) (digest.D
 	return d, err
 }
 
-// FetchManifest implements upstream.Registry.
-func (b *bounded) FetchManifest(ctx context.Context, repository, reference string) (upstream.Manifest, error) {
+// FetchManifest implements remote.Registry.
+func (b *bounded) FetchManifest(ctx context.Context, repository, reference string) (remote.Manifest, error) {
 	done, err := b.turn(ctx)
 	if err != nil {
-		return upstream.Manifest{}, err
+		return remote.Manifest{}, err
 	}
 	defer done()
 	begun := time.Now()
@@ -64,7 +64,7 @@ func (b *bounded) FetchManifest(ctx context.Context, repository, reference strin
 	return m, err
 }
 
-// StatBlob implements upstream.Registry.
+// StatBlob implements remote.Registry.
 func (b *bounded) StatBlob(ctx context.Context, repository string, d digest.Digest) (int64, error) {
 	done, err := b.turn(ctx)
 	if err != nil {
@@ -74,11 +74,11 @@ func (b *bounded) StatBlob(ctx context.Context, repository string, d digest.Dige
 	return b.Registry.StatBlob(ctx, repository, d)
 }
 
-// List implements upstream.Registry.
-func (b *bounded) List(ctx context.Context, repository, path string, query url.Values) (upstream.Document, error) {
+// List implements remote.Registry.
+func (b *bounded) List(ctx context.Context, repository, path string, query url.Values) (remote.Document, error) {
 	done, err := b.turn(ctx)
 	if err != nil {
-		return upstream.Document{}, err
+		return remote.Document{}, err
 	}
 	defer done()
 	return b.Registry.List(ctx, repository, path, query)

@@ -14,12 +14,12 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 // sluggish takes its time for each answer.
 type sluggish struct {
-	upstream.Registry
+	remote.Registry
 	takes time.Duration
 	asked int
 	err   error
@@ -70,7 +70,7 @@ func TestSmallRequestsWaitForTheirTurnAndGiveItUp(t *testing.T) {
 
 func TestPatienceFollowsThePaceOfTheUpstream(t *testing.T) {
 	const doubtful, most = 800 * time.Millisecond, 5 * time.Second
-	failed := &upstream.Error{Reason: upstream.Unavailable}
+	failed := &remote.Error{Reason: remote.Unavailable}
 	for name, test := range map[string]struct {
 		answers []time.Duration
 		last    error
@@ -84,10 +84,10 @@ func TestPatienceFollowsThePaceOfTheUpstream(t *testing.T) {
 		"very slow":                  {[]time.Duration{9 * time.Second}, nil, most},
 		"just failed":                {[]time.Duration{2 * time.Second}, failed, doubtful},
 		"gave up by ourselves":       {[]time.Duration{2 * time.Second}, context.Canceled, 4 * time.Second},
-		"does not know the manifest": {[]time.Duration{time.Second, time.Second}, &upstream.Error{Reason: upstream.NotFound}, 2 * time.Second},
+		"does not know the manifest": {[]time.Duration{time.Second, time.Second}, &remote.Error{Reason: remote.NotFound}, 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := &Engine{pace: &pace{}, options: Options{Patience: most, DoubtfulPatience: doubtful}}
+			e := &Engine{pace: &pace{}, options: Options{ValidationTimeout: most, SuspectTimeout: doubtful}}
 			for _, took := range test.answers {
 				e.pace.note(took, nil)
 			}
@@ -95,7 +95,7 @@ func TestPatienceFollowsThePaceOfTheUpstream(t *testing.T) {
 				e.pace.note(time.Millisecond, test.last)
 			}
 			NewWithT(t).Expect(e.patience()).To(Equal(test.expect))
-			e.options.Patience = 100 * time.Millisecond
+			e.options.ValidationTimeout = 100 * time.Millisecond
 			NewWithT(t).Expect(e.patience()).To(Equal(100*time.Millisecond), "what is asked for is the most")
 		})
 	}

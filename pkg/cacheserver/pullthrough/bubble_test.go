@@ -23,7 +23,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 // bubble is an engine in a bubble of package synctest, whose clock advances only when nothing else is left to do. So what
@@ -54,7 +54,7 @@ func inBubble(t *testing.T, change func(*Options), test func(b bubble)) {
 
 // slowRegistry has one tag, and takes its time.
 type slowRegistry struct {
-	upstream.Registry
+	remote.Registry
 	mu                 sync.Mutex
 	manifest           []byte
 	resolving, sending time.Duration
@@ -76,39 +76,39 @@ func (r *slowRegistry) take(resolving, sending time.Duration) {
 	r.resolving, r.sending = resolving, sending
 }
 
-func (r *slowRegistry) answer(ctx context.Context, takes *time.Duration) (upstream.Manifest, error) {
+func (r *slowRegistry) answer(ctx context.Context, takes *time.Duration) (remote.Manifest, error) {
 	r.mu.Lock()
 	d, content := *takes, r.manifest
 	r.mu.Unlock()
 	if !sleep(ctx, d) {
-		return upstream.Manifest{}, context.Cause(ctx)
+		return remote.Manifest{}, context.Cause(ctx)
 	}
-	return upstream.Manifest{Digest: digest.FromBytes(content), MediaType: imagev1.MediaTypeImageManifest, Content: content}, nil
+	return remote.Manifest{Digest: digest.FromBytes(content), MediaType: imagev1.MediaTypeImageManifest, Content: content}, nil
 }
 
-// Resolve implements upstream.Registry.
+// Resolve implements remote.Registry.
 func (r *slowRegistry) Resolve(ctx context.Context, _, _ string) (digest.Digest, error) {
 	m, err := r.answer(ctx, &r.resolving)
 	return m.Digest, err
 }
 
-// FetchManifest implements upstream.Registry.
-func (r *slowRegistry) FetchManifest(ctx context.Context, _, _ string) (upstream.Manifest, error) {
+// FetchManifest implements remote.Registry.
+func (r *slowRegistry) FetchManifest(ctx context.Context, _, _ string) (remote.Manifest, error) {
 	return r.answer(ctx, &r.sending)
 }
 
-// FetchBlob implements upstream.Registry. Each blob is the manifest.
-func (r *slowRegistry) FetchBlob(ctx context.Context, _ string, _ digest.Digest, from upstream.Position) (*upstream.Blob, error) {
+// FetchBlob implements remote.Registry. Each blob is the manifest.
+func (r *slowRegistry) FetchBlob(ctx context.Context, _ string, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
 	m, err := r.answer(ctx, &r.sending)
 	if err != nil {
 		return nil, err
 	}
 	r.fetches.Add(1)
 	body := io.NopCloser(bytes.NewReader(m.Content[from.Offset:]))
-	return &upstream.Blob{Body: body, Offset: from.Offset, Size: int64(len(m.Content))}, nil
+	return &remote.Blob{Body: body, Offset: from.Offset, Size: int64(len(m.Content))}, nil
 }
 
-// Healthy implements upstream.Registry.
+// Healthy implements remote.Registry.
 func (r *slowRegistry) Healthy() bool { return true }
 
 // pipes is a network that a bubble sees: a listener whose connections are pipes.

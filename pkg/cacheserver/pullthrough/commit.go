@@ -12,10 +12,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 // commit makes an upload a blob of a repository.
@@ -63,8 +63,8 @@ func (e *Engine) isStored(d digest.Digest) bool {
 }
 
 // verification returns the work of hashing a file that is not known to be good.
-func (e *Engine) verification(d digest.Digest) flight.Work {
-	return func(ctx context.Context, f *flight.Flight) error {
+func (e *Engine) verification(d digest.Digest) transfer.Work {
+	return func(ctx context.Context, f *transfer.Transfer) error {
 		file, info, err := e.store.OpenBlob(d)
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ func (e *Engine) verification(d digest.Digest) flight.Work {
 		}
 		defer done()
 		if !f.Wanted() {
-			return flight.ErrAbandoned
+			return transfer.ErrAbandoned
 		}
 		if _, known := e.index.Get(d); !known {
 			if err := e.index.Put(d, index.Record{Size: info.Size()}); err != nil {
@@ -101,7 +101,7 @@ func (e *Engine) verification(d digest.Digest) flight.Work {
 	}
 }
 
-func hashFile(ctx context.Context, f *flight.Flight, file io.Reader, d digest.Digest) (int64, error) {
+func hashFile(ctx context.Context, f *transfer.Transfer, file io.Reader, d digest.Digest) (int64, error) {
 	pooled := downloadBuffers.Get().(*[]byte)
 	defer downloadBuffers.Put(pooled)
 	verifier := d.Verifier()

@@ -16,11 +16,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 var (
@@ -78,10 +78,10 @@ type download struct {
 	engine     *Engine
 	repository string
 	digest     digest.Digest
-	flight     *flight.Flight
+	transfer   *transfer.Transfer
 
 	hash   hash.Hash
-	size   int64 // of the whole blob, or flight.Unknown
+	size   int64 // of the whole blob, or transfer.Unknown
 	offset int64 // bytes that have arrived, and are hashed
 	etag   string
 	begun  bool
@@ -94,16 +94,16 @@ type download struct {
 }
 
 // download returns the work of fetching a blob by way of a repository.
-func (e *Engine) download(repository string, d digest.Digest) flight.Work {
-	return func(ctx context.Context, f *flight.Flight) error {
+func (e *Engine) download(repository string, d digest.Digest) transfer.Work {
+	return func(ctx context.Context, f *transfer.Transfer) error {
 		started := time.Now()
-		dl := &download{engine: e, repository: repository, digest: d, flight: f, size: flight.Unknown, hash: d.Algorithm().Hash()}
+		dl := &download{engine: e, repository: repository, digest: d, transfer: f, size: transfer.Unknown, hash: d.Algorithm().Hash()}
 		defer dl.release()
 		if err := dl.take(ctx, e.fetches); err != nil {
 			return err
 		}
 		if !f.Wanted() {
-			return flight.ErrAbandoned
+			return transfer.ErrAbandoned
 		}
 		if err := dl.run(ctx); err != nil {
 			e.metrics.FillErrors.WithLabelValues(reason(err)).Inc()
@@ -128,8 +128,8 @@ func (e *Engine) download(repository string, d digest.Digest) flight.Work {
 }
 
 // unlessStored returns work that ends at once if another fetch has stored the blob by then.
-func (e *Engine) unlessStored(d digest.Digest, fetch flight.Work) flight.Work {
-	return func(ctx context.Context, f *flight.Flight) error {
+func (e *Engine) unlessStored(d digest.Digest, fetch transfer.Work) transfer.Work {
+	return func(ctx context.Context, f *transfer.Transfer) error {
 		if e.isStored(d) {
 			return errStored
 		}
@@ -194,26 +194,26 @@ func (d *download) run(ctx context.Context) error {
 	}
 	e.metrics.Misses.WithLabelValues(metrics.Blob).Inc()
 	d.size = d.offset
-	d.flight.Verified(d.size)
+	d.transfer.Verified(d.size)
 	return nil
 }
 
 // retryable reports whether trying again may help, because the upstream is there but did not finish. A rate limit is
 // waited for only when clients have got a part already: before, they are told, and know better whether to wait.
 func (d *download) retryable(err error) bool {
-	var e *upstream.Error
+	var e *remote.Error
 	switch {
 	case !errors.As(err, &e):
 		return errors.Is(err, errBroken)
-	case e.Reason == upstream.RateLimited:
+	case e.Reason == remote.RateLimited:
 		return d.offset > 0 && e.RetryAfter <= maxRateLimit
 	}
-	return e.Reason == upstream.Unavailable
+	return e.Reason == remote.Unavailable
 }
 
 // retryAfter returns how long a rate limit lasts, 0 if err tells of none.
 func retryAfter(err error) time.Duration {
-	var e *upstream.Error
+	var e *remote.Error
 	if !errors.As(err, &e) {
 		return 0
 	}
@@ -222,7 +222,7 @@ func retryAfter(err error) time.Duration {
 
 // silent reports whether the upstream did not answer at all, which took its time already.
 func silent(err error) bool {
-	var e *upstream.Error
+	var e *remote.Error
 	return errors.As(err, &e) && e.Status == 0
 }
 
@@ -234,7 +234,7 @@ func (d *download) fetch(ctx context.Context) error {
 	if !d.begun {
 		d.size = d.engine.declaredSize(ctx, d.repository, d.digest)
 	}
-	from := upstream.Position{Offset: d.offset, ETag: d.etag, Size: d.size}
+	from := remote.Position{Offset: d.offset, ETag: d.etag, Size: d.size}
 	blob, err := d.engine.upstream.FetchBlob(ctx, d.repository, d.digest, from)
 	if err != nil {
 		return err
@@ -245,7 +245,7 @@ func (d *download) fetch(ctx context.Context) error {
 		if err := d.begin(ctx, blob); err != nil {
 			return err
 		}
-	case d.size != flight.Unknown && blob.Size >= 0 && blob.Size != d.size:
+	case d.size != transfer.Unknown && blob.Size >= 0 && blob.Size != d.size:
 		return errMismatch
 	}
 	// An upstream that ignores ranges begins anew. What is known is skipped; the digest will tell if it is the same.
@@ -257,12 +257,12 @@ func (d *download) fetch(ctx context.Context) error {
 
 // checkAnswer refuses what cannot be the blob, such as the login page of a portal, as long as clients can be told. It settles
 // the size: that of the wire, if it is told, which is also that of an image.
-func (d *download) checkAnswer(ctx context.Context, blob *upstream.Blob) error {
+func (d *download) checkAnswer(ctx context.Context, blob *remote.Blob) error {
 	e, cause := d.engine, ""
 	switch {
-	case blob.Size >= 0 && d.size != flight.Unknown && blob.Size != d.size && !e.declares(ctx, d.repository, d.digest, blob.Size):
+	case blob.Size >= 0 && d.size != transfer.Unknown && blob.Size != d.size && !e.declares(ctx, d.repository, d.digest, blob.Size):
 		cause = fmt.Sprintf("it sent %d bytes instead of the %d that the image declares for %s", blob.Size, d.size, d.digest)
-	case blob.Page && (blob.Size < 0 || d.size == flight.Unknown):
+	case blob.Page && (blob.Size < 0 || d.size == transfer.Unknown):
 		cause = fmt.Sprintf("it answered with a web page instead of %s", d.digest)
 	}
 	if cause != "" {
@@ -275,7 +275,7 @@ func (d *download) checkAnswer(ctx context.Context, blob *upstream.Blob) error {
 }
 
 // begin prepares for the first bytes, when the size is known.
-func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
+func (d *download) begin(ctx context.Context, blob *remote.Blob) error {
 	e := d.engine
 	if err := d.checkAnswer(ctx, blob); err != nil {
 		return err
@@ -294,10 +294,10 @@ func (d *download) begin(ctx context.Context, blob *upstream.Blob) error {
 		if err := d.take(ctx, e.unstored); err != nil {
 			return err
 		}
-		d.flight.Begin(d.size, nil)
+		d.transfer.Begin(d.size, nil)
 		return nil
 	}
-	d.flight.Begin(d.size, func() (*os.File, error) {
+	d.transfer.Begin(d.size, func() (*os.File, error) {
 		// Where the bytes are depends on whether they have been committed since.
 		file, err := upload.OpenReader()
 		if errors.Is(err, os.ErrNotExist) {
@@ -318,7 +318,7 @@ func (d *download) takeIn(ctx context.Context, body io.Reader) error {
 	for {
 		n, err := body.Read(buffer[filled:])
 		pulled.Add(float64(n))
-		if d.size != flight.Unknown && d.offset+int64(filled+n) > d.size {
+		if d.size != transfer.Unknown && d.offset+int64(filled+n) > d.size {
 			return errMismatch
 		}
 		filled += n
@@ -332,7 +332,7 @@ func (d *download) takeIn(ctx context.Context, body io.Reader) error {
 			filled, put = 0, time.Now()
 		}
 		switch {
-		case err == io.EOF && d.size == flight.Unknown, err != nil && d.offset == d.size:
+		case err == io.EOF && d.size == transfer.Unknown, err != nil && d.offset == d.size:
 			return nil
 		case err != nil:
 			return broken(err)
@@ -342,7 +342,7 @@ func (d *download) takeIn(ctx context.Context, body io.Reader) error {
 
 // broken marks an error of a body, unless it tells more by itself.
 func broken(err error) error {
-	var e *upstream.Error
+	var e *remote.Error
 	if errors.As(err, &e) {
 		return err
 	}
@@ -352,14 +352,14 @@ func broken(err error) error {
 // put stores bytes, or passes them on if they cannot be stored.
 func (d *download) put(ctx context.Context, p []byte) error {
 	if d.upload == nil {
-		return d.flight.Pass(ctx, p)
+		return d.transfer.Pass(ctx, p)
 	}
 	n, err := d.write(p)
 	if err == nil {
 		return nil
 	}
 	p = p[n:]
-	if store.IsFull(err) && d.size != flight.Unknown {
+	if store.IsFull(err) && d.size != transfer.Unknown {
 		// Somebody else took the space that was reserved.
 		d.room.Release()
 		if d.room, err = d.engine.keeper.Reserve(d.size - d.offset + int64(len(p))); err == nil {
@@ -374,26 +374,26 @@ func (d *download) put(ctx context.Context, p []byte) error {
 	if err := d.take(ctx, d.engine.unstored); err != nil {
 		return err
 	}
-	// What has been written is still read by others. The file goes when the flight ends.
+	// What has been written is still read by others. The file goes when the transfer ends.
 	d.releases = append(d.releases, d.upload.Discard)
 	d.upload = nil
 	d.room.Release()
-	return d.flight.Pass(ctx, p)
+	return d.transfer.Pass(ctx, p)
 }
 
 // write stores bytes as far as there is space.
 func (d *download) write(p []byte) (int, error) {
-	if d.size == flight.Unknown && d.room.Left() < int64(len(p)) {
+	if d.size == transfer.Unknown && d.room.Left() < int64(len(p)) {
 		// It may have no end, and must not take more than is there for it.
 		d.room.Release()
 		var err error
-		if d.room, err = d.engine.keeper.Reserve(flight.Unknown); err != nil {
+		if d.room, err = d.engine.keeper.Reserve(transfer.Unknown); err != nil {
 			return 0, err
 		}
 	}
 	n, err := d.upload.Write(p)
 	d.room.Wrote(int64(n))
-	d.flight.Advance(n)
+	d.transfer.Advance(n)
 	return n, err
 }
 

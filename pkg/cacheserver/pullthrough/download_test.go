@@ -20,17 +20,17 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 // scripted is an upstream of blobs, whose answers a test gives.
 type scripted struct {
-	upstream.Registry
-	fetch func(ctx context.Context, d digest.Digest, from upstream.Position) (*upstream.Blob, error)
+	remote.Registry
+	fetch func(ctx context.Context, d digest.Digest, from remote.Position) (*remote.Blob, error)
 }
 
-func (s *scripted) FetchBlob(ctx context.Context, _ string, d digest.Digest, from upstream.Position) (*upstream.Blob, error) {
+func (s *scripted) FetchBlob(ctx context.Context, _ string, d digest.Digest, from remote.Position) (*remote.Blob, error) {
 	return s.fetch(ctx, d, from)
 }
 
@@ -49,13 +49,13 @@ var _ = Describe("Download", func() {
 	DescribeTable("that is resumed into a rate limit", func(ctx context.Context, limit time.Duration, delivered bool) {
 		var requests atomic.Int32
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
-			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from upstream.Position) (*upstream.Blob, error) {
-				blob := &upstream.Blob{Offset: from.Offset, Size: 1000}
+			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
+				blob := &remote.Blob{Offset: from.Offset, Size: 1000}
 				switch requests.Add(1) {
 				case 1:
 					blob.Body = cut(layer.Data[:500])
 				case 2:
-					return nil, &upstream.Error{Reason: upstream.RateLimited, Status: http.StatusTooManyRequests, RetryAfter: limit}
+					return nil, &remote.Error{Reason: remote.RateLimited, Status: http.StatusTooManyRequests, RetryAfter: limit}
 				default:
 					blob.Body = io.NopCloser(bytes.NewReader(layer.Data[from.Offset:]))
 				}
@@ -80,9 +80,9 @@ var _ = Describe("Download", func() {
 		var requests atomic.Int32
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
 			o.Retries = 2
-			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from upstream.Position) (*upstream.Blob, error) {
+			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
 				requests.Add(1)
-				return &upstream.Blob{Offset: from.Offset, Size: 1000, Body: cut(layer.Data[from.Offset : from.Offset+1])}, nil
+				return &remote.Blob{Offset: from.Offset, Size: 1000, Body: cut(layer.Data[from.Offset : from.Offset+1])}, nil
 			}}
 		})
 		_, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
@@ -92,8 +92,8 @@ var _ = Describe("Download", func() {
 
 	It("is complete with its last byte, whatever follows", func(ctx context.Context) {
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
-			o.Upstream = &scripted{fetch: func(context.Context, digest.Digest, upstream.Position) (*upstream.Blob, error) {
-				return &upstream.Blob{Size: 1000, Body: cut(layer.Data)}, nil
+			o.Upstream = &scripted{fetch: func(context.Context, digest.Digest, remote.Position) (*remote.Blob, error) {
+				return &remote.Blob{Size: 1000, Body: cut(layer.Data)}, nil
 			}}
 		})
 		Expect(c.client.Blob(ctx, name, layer.Descriptor().Digest)).To(BeEquivalentTo(1000))
@@ -104,9 +104,9 @@ var _ = Describe("Download", func() {
 		log.SetOutput(logged)
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
 			o.Log = log
-			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from upstream.Position) (*upstream.Blob, error) {
+			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
 				if from.Offset < int64(before) {
-					return &upstream.Blob{Size: 1000, Body: cut(layer.Data[:before])}, nil
+					return &remote.Blob{Size: 1000, Body: cut(layer.Data[:before])}, nil
 				}
 				return nil, errors.New("ouch")
 			}}

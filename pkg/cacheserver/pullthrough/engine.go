@@ -11,9 +11,9 @@
 //
 //	tag       -> tags.Get:        ask the upstream (coalesce), else what was stored; fetch the manifest it leads to
 //	manifest  -> manifests.Get:   from the store, checked against its digest, else fetched (coalesce)
-//	blob      -> blobs.ServeBlob: from the file by sendfile, else by following a flight (flight, download)
+//	blob      -> blobs.ServeBlob: from the file by sendfile, else by following a transfer (transfer, download)
 //
-// The packages below each do one thing: store knows the files, flight streams what is still arriving, coalesce shares
+// The packages below each do one thing: store knows the files, transfer streams what is still arriving, coalesce shares
 // small answers, upstream and keyring talk to the other registry, index and retention remember and clean up.
 //
 // # Who may have what
@@ -24,7 +24,7 @@
 //
 // # When the disk is full
 //
-// What does not fit even after eviction streams through a small window in memory and is not stored (see flight).
+// What does not fit even after eviction streams through a small window in memory and is not stored (see transfer).
 // Clients that come together share that fetch; one that comes after the window has moved on begins another. A server
 // that starts on a full disk does the same, and has an index as soon as there is room for one.
 //
@@ -52,14 +52,14 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -104,7 +104,7 @@ type Engine struct {
 	credentials *staging.Keyring
 	judge       staging.Upstream
 
-	blobs     *flight.Group
+	blobs     *transfer.Group
 	resolves  *coalesce.Group[string, digest.Digest]
 	moves     *coalesce.Group[string, digest.Digest]
 	manifests *coalesce.Group[string, storedManifest]
@@ -150,13 +150,13 @@ func New(o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	remote, err := url.Parse(o.RemoteURL)
+	base, err := url.Parse(o.RemoteURL)
 	if err != nil {
 		return nil, errors.New("remote URL is not a URL")
 	}
 	e := &Engine{
-		options: o, host: remote.Host, log: o.Log.WithField("upstream", remote.Host), now: o.Now, metrics: o.Metrics,
-		blobs:     flight.NewGroup(o.GracePeriod),
+		options: o, host: base.Host, log: o.Log.WithField("upstream", base.Host), now: o.Now, metrics: o.Metrics,
+		blobs:     transfer.NewGroup(o.GracePeriod),
 		resolves:  coalesce.New[string, digest.Digest](),
 		moves:     coalesce.New[string, digest.Digest](),
 		manifests: coalesce.New[string, storedManifest](),
@@ -179,7 +179,7 @@ func New(o Options) (*Engine, error) {
 	}
 	registry := o.Upstream
 	if registry == nil {
-		if registry, err = e.connect(remote); err != nil {
+		if registry, err = e.connect(base); err != nil {
 			return nil, err
 		}
 	}
@@ -214,25 +214,25 @@ func (e *Engine) keep() {
 }
 
 // connect sets up the client of the upstream, and the credentials that it presents.
-func (e *Engine) connect(remote *url.URL) (upstream.Registry, error) {
+func (e *Engine) connect(base *url.URL) (remote.Registry, error) {
 	o := e.options
-	observer := o.Metrics.Upstream(remote.Host)
-	options := upstream.Options{
+	observer := o.Metrics.Upstream(base.Host)
+	options := remote.Options{
 		URL: o.RemoteURL, CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
 		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
 	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// A command's credentials are short-lived, and each of them as good as the one before.
 		options.Credentials = &keyring.Exec{
-			Command: o.Command, Host: remote.Host, Lifetime: o.CommandLifetime, Timeout: keyring.DefaultExecTimeout, Log: e.log,
+			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Timeout: keyring.DefaultExecTimeout, Log: e.log,
 		}
 	} else {
-		e.credentials = staging.New(o.credentials(remote.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
+		e.credentials = staging.New(o.credentials(base.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
 			observer.Credentials(s.Rejected, s.ActiveSince)
 		})
 		options.Credentials, options.Refused = e.credentials, e.credentials.Refused
 	}
-	client, err := upstream.New(options)
+	client, err := remote.New(options)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 // errBadGateway is what clients see when the upstream refuses the cache, or breaks the protocol. Distribution has no
@@ -30,21 +30,21 @@ var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 
 // invalid is the error of an upstream whose answer breaks the protocol or a limit.
 func (e *Engine) invalid(cause string) error {
-	return &upstream.Error{Reason: upstream.Invalid, Host: e.host, Cause: cause}
+	return &remote.Error{Reason: remote.Invalid, Host: e.host, Cause: cause}
 }
 
 // clientError turns the error of an upstream into what a client gets to see; notFound is for what does not exist.
 func clientError(ctx context.Context, err error, notFound error) error {
-	var e *upstream.Error
+	var e *remote.Error
 	if !errors.As(err, &e) {
 		return errcode.ErrorCodeUnavailable.WithMessage("the content could not be fetched: " + internalCause(ctx, err))
 	}
 	switch e.Reason {
-	case upstream.NotFound:
+	case remote.NotFound:
 		return notFound
-	case upstream.Unauthorized, upstream.Invalid:
+	case remote.Unauthorized, remote.Invalid:
 		return errBadGateway.WithMessage(e.Error())
-	case upstream.RateLimited:
+	case remote.RateLimited:
 		if w, ok := ctx.Value("http.response").(http.ResponseWriter); ok {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 		}
@@ -63,7 +63,7 @@ func internalCause(ctx context.Context, err error) string {
 		return errMismatch.Error()
 	case errors.Is(err, errBusy):
 		return errBusy.Error()
-	case errors.Is(err, flight.ErrClosed), errors.Is(err, coalesce.ErrClosed):
+	case errors.Is(err, transfer.ErrClosed), errors.Is(err, coalesce.ErrClosed):
 		return "the cache is shutting down"
 	}
 	log := logrus.FieldLogger(logrus.StandardLogger())
@@ -76,12 +76,12 @@ func internalCause(ctx context.Context, err error) string {
 
 // reason names why an upstream did not deliver, for metrics.
 func reason(err error) string {
-	var e *upstream.Error
+	var e *remote.Error
 	if !errors.As(err, &e) {
 		return "internal"
 	}
-	return map[upstream.Reason]string{
-		upstream.Unavailable: "unavailable", upstream.NotFound: "not_found", upstream.Unauthorized: "unauthorized",
-		upstream.RateLimited: "rate_limited", upstream.Invalid: "invalid",
+	return map[remote.Reason]string{
+		remote.Unavailable: "unavailable", remote.NotFound: "not_found", remote.Unauthorized: "unauthorized",
+		remote.RateLimited: "rate_limited", remote.Invalid: "invalid",
 	}[e.Reason]
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 func TestAfter(t *testing.T) {
@@ -29,7 +29,7 @@ func TestAfter(t *testing.T) {
 func FuzzParseTags(f *testing.F) {
 	f.Add([]byte(`{"name":"a","tags":["v1",null,""]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		tags, err := new(Engine).parseTags(upstream.Document{Content: content})
+		tags, err := new(Engine).parseTags(remote.Document{Content: content})
 		if err != nil {
 			return
 		}
@@ -44,7 +44,7 @@ func FuzzParseTags(f *testing.F) {
 func FuzzReferrers(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"artifactType":"a"},null]}`), "a")
 	f.Fuzz(func(t *testing.T, content []byte, artifactType string) {
-		list, err := new(Engine).parseReferrers(upstream.Document{Content: content})
+		list, err := new(Engine).parseReferrers(remote.Document{Content: content})
 		if err != nil {
 			return
 		}
@@ -52,7 +52,7 @@ func FuzzReferrers(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was parsed cannot be passed on: %v", err)
 		}
-		if _, err := new(Engine).parseReferrers(upstream.Document{Content: ofType(encoded, artifactType)}); err != nil {
+		if _, err := new(Engine).parseReferrers(remote.Document{Content: ofType(encoded, artifactType)}); err != nil {
 			t.Errorf("what is passed on is no list: %v", err)
 		}
 	})

@@ -15,18 +15,18 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 // listing is an upstream that has lists.
 type listing struct{ *slowRegistry }
 
-// List implements upstream.Registry.
-func (listing) List(_ context.Context, _, path string, _ url.Values) (upstream.Document, error) {
+// List implements remote.Registry.
+func (listing) List(_ context.Context, _, path string, _ url.Values) (remote.Document, error) {
 	if path == tagsPath {
-		return upstream.Document{Content: []byte(`{"tags":["v1"]}`)}, nil
+		return remote.Document{Content: []byte(`{"tags":["v1"]}`)}, nil
 	}
-	return upstream.Document{Content: []byte(`{"schemaVersion":2,"manifests":[{"artifactType":"a/b"},{"artifactType":"c/d"}]}`)}, nil
+	return remote.Document{Content: []byte(`{"schemaVersion":2,"manifests":[{"artifactType":"a/b"},{"artifactType":"c/d"}]}`)}, nil
 }
 
 // shown remembers where what is written is, not only what.

@@ -23,9 +23,9 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
 // storedManifest is a manifest as the upstream sent it. It matches its digest.
@@ -64,7 +64,7 @@ type manifestService struct {
 // Exists implements distribution.ManifestService.
 func (s *manifestService) Exists(ctx context.Context, d digest.Digest) (bool, error) {
 	_, err := s.engine.manifest(ctx, s.repository, d)
-	if upstream.Is(err, upstream.NotFound) {
+	if remote.Is(err, remote.NotFound) {
 		return false, nil
 	}
 	return err == nil, err

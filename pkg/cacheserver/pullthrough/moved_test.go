@@ -11,30 +11,30 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 // mislabelling is an upstream whose headers tell a digest that it has nothing for.
 type mislabelling struct {
 	*slowRegistry
-	reason upstream.Reason
+	reason remote.Reason
 }
 
-// Resolve implements upstream.Registry.
+// Resolve implements remote.Registry.
 func (mislabelling) Resolve(context.Context, string, string) (digest.Digest, error) {
 	return digest.FromString("wrong"), nil
 }
 
-// FetchManifest implements upstream.Registry.
-func (r mislabelling) FetchManifest(ctx context.Context, repository, reference string) (upstream.Manifest, error) {
+// FetchManifest implements remote.Registry.
+func (r mislabelling) FetchManifest(ctx context.Context, repository, reference string) (remote.Manifest, error) {
 	if reference == digest.FromString("wrong").String() {
-		return upstream.Manifest{}, &upstream.Error{Reason: r.reason}
+		return remote.Manifest{}, &remote.Error{Reason: r.reason}
 	}
 	return r.slowRegistry.FetchManifest(ctx, repository, reference)
 }
 
 func TestATagWhoseDigestIsToldWrongIsFollowedByTag(t *testing.T) {
-	for _, reason := range []upstream.Reason{upstream.NotFound, upstream.Invalid} {
+	for _, reason := range []remote.Reason{remote.NotFound, remote.Invalid} {
 		var odd mislabelling
 		change := func(o *Options) {
 			odd = mislabelling{o.Upstream.(*slowRegistry), reason}

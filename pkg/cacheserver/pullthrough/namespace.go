@@ -12,7 +12,7 @@ import (
 	"github.com/distribution/distribution/v3"
 	"github.com/distribution/reference"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 // namespace is what Distribution sees: its own registry, whose repositories fetch what they miss.
@@ -73,7 +73,7 @@ const (
 
 // pages visits the pages of one of the upstream's lists, from the one that query asks for. Only a few are visited at a
 // time, since a list takes a multiple of its size when it is parsed.
-func (e *Engine) pages(ctx context.Context, repository, path string, query url.Values, visit func(upstream.Document) error) error {
+func (e *Engine) pages(ctx context.Context, repository, path string, query url.Values, visit func(remote.Document) error) error {
 	ctx, cancel := context.WithTimeout(ctx, pagesTimeout)
 	defer cancel()
 	for range maxPages {

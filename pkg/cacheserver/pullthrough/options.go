@@ -13,9 +13,9 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -44,15 +44,15 @@ type Options struct {
 	// AllowedRealms are hosts of token services on other domains than the upstream's.
 	AllowedRealms []string
 	// Timeouts of requests to the upstream.
-	Timeouts upstream.Timeouts
+	Timeouts remote.Timeouts
 	// UserAgent names the cache to the upstream.
 	UserAgent string
 
 	// Freshness is how long a tag is served without asking the upstream again; 0 asks each time.
 	Freshness time.Duration
-	// Patience is how long a client that could be served from the cache waits for the upstream's word on a tag,
-	// DoubtfulPatience how long if that takes much longer than it did lately. The smaller one counts then.
-	Patience, DoubtfulPatience time.Duration
+	// ValidationTimeout is how long a client that could be served from the cache waits for the upstream's word on a tag,
+	// SuspectTimeout how long if that takes much longer than it did lately. The smaller one counts then.
+	ValidationTimeout, SuspectTimeout time.Duration
 	// ClientTimeout is how long a client may take for the next 4 MiB.
 	ClientTimeout time.Duration
 	// GracePeriod is how long a fetch goes on when nobody waits for it, unless half of it is done.
@@ -74,7 +74,7 @@ type Options struct {
 	Metrics  *metrics.Metrics
 	Now      func() time.Time
 	Disk     store.Disk
-	Upstream upstream.Registry
+	Upstream remote.Registry
 }
 
 // DefaultTTL is Distribution's for its proxy.
@@ -86,25 +86,25 @@ const maxUnstored = 16
 // Defaults are the options of an engine that is only told where its upstream and its directory are.
 func Defaults() Options {
 	return Options{
-		TTL:              DefaultTTL,
-		Timeouts:         upstream.DefaultTimeouts,
-		UserAgent:        "larder-registry-cache",
-		Patience:         5 * time.Second,
-		DoubtfulPatience: 800 * time.Millisecond,
-		ClientTimeout:    5 * time.Minute,
-		GracePeriod:      10 * time.Second,
-		Retries:          5,
-		MaxFetches:       64,
-		HighWatermark:    0.9,
-		LowWatermark:     0.8,
-		ScrubInterval:    DefaultTTL,
-		ScrubRate:        16 << 20,
+		TTL:               DefaultTTL,
+		Timeouts:          remote.DefaultTimeouts,
+		UserAgent:         "larder-registry-cache",
+		ValidationTimeout: 5 * time.Second,
+		SuspectTimeout:    800 * time.Millisecond,
+		ClientTimeout:     5 * time.Minute,
+		GracePeriod:       10 * time.Second,
+		Retries:           5,
+		MaxFetches:        64,
+		HighWatermark:     0.9,
+		LowWatermark:      0.8,
+		ScrubInterval:     DefaultTTL,
+		ScrubRate:         16 << 20,
 	}
 }
 
 func (o Options) validate() error {
 	for name, d := range map[string]time.Duration{
-		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.Patience, "doubtfultimeout": o.DoubtfulPatience, "graceperiod": o.GracePeriod,
+		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.ValidationTimeout, "doubtfultimeout": o.SuspectTimeout, "graceperiod": o.GracePeriod,
 		"scrub.interval": o.ScrubInterval,
 	} {
 		if d < 0 {

@@ -59,7 +59,7 @@ var _ = Describe("Options", func() {
 	},
 		Entry(nil, "ttl", "TTL"),
 		Entry(nil, "freshness", "Freshness"),
-		Entry(nil, "validationtimeout", "Patience"),
+		Entry(nil, "validationtimeout", "ValidationTimeout"),
 		Entry(nil, "graceperiod", "GracePeriod"),
 		Entry(nil, "retries", "Retries"),
 		Entry(nil, "timeouts.minrate", "Timeouts.MinRate"),

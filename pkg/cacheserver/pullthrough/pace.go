@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 const (
@@ -33,12 +33,12 @@ func (p *pace) note(took time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case err == nil, upstream.Is(err, upstream.NotFound):
+	case err == nil, remote.Is(err, remote.NotFound):
 		p.failed = false
 		if p.lately = append(p.lately, took); len(p.lately) > paceAnswers {
 			p.lately = slices.Delete(p.lately, 0, 1)
 		}
-	case upstream.Is(err, upstream.Unavailable):
+	case remote.Is(err, remote.Unavailable):
 		p.failed = true
 	}
 }
@@ -57,10 +57,10 @@ func (p *pace) usual() (took time.Duration, ok bool) {
 
 // patience is how long a client that could be served from the cache waits for the upstream's answer.
 func (e *Engine) patience() time.Duration {
-	doubtful := min(e.options.DoubtfulPatience, e.options.Patience)
+	doubtful := min(e.options.SuspectTimeout, e.options.ValidationTimeout)
 	usual, ok := e.pace.usual()
 	if !ok {
 		return doubtful
 	}
-	return min(max(doubtful, paceFactor*usual), e.options.Patience)
+	return min(max(doubtful, paceFactor*usual), e.options.ValidationTimeout)
 }

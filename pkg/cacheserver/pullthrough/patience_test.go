@@ -22,7 +22,7 @@ func resolve(b bubble) (waited time.Duration, digest string) {
 }
 
 func TestTagsLeadToWhereTheyDidWhenTheUpstreamTakesTooLong(t *testing.T) {
-	inBubble(t, func(o *Options) { o.Patience = patience }, func(b bubble) {
+	inBubble(t, func(o *Options) { o.ValidationTimeout = patience }, func(b bubble) {
 		first := b.upstream.push("first")
 		_, d := resolve(b)
 		b.Expect(d).To(Equal(first.String()))
@@ -45,7 +45,7 @@ func TestTagsLeadToWhereTheyDidWhenTheUpstreamTakesTooLong(t *testing.T) {
 }
 
 func TestTagsThatMoveAreFollowedForLongerThanTheUpstreamMayTakeToSaySo(t *testing.T) {
-	inBubble(t, func(o *Options) { o.Patience = patience }, func(b bubble) {
+	inBubble(t, func(o *Options) { o.ValidationTimeout = patience }, func(b bubble) {
 		first := b.upstream.push("first")
 		_, d := resolve(b)
 		b.Expect(d).To(Equal(first.String()))

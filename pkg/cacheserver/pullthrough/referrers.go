@@ -20,7 +20,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 const (
@@ -111,7 +111,7 @@ func (e *Engine) referrers(ctx context.Context, repository string, d digest.Dige
 		return call.Wait(ctx)
 	}
 	content, err := call.WaitUntil(ctx, call.Begun.Add(e.patience()))
-	if err != nil && ctx.Err() == nil && !upstream.Is(err, upstream.NotFound) {
+	if err != nil && ctx.Err() == nil && !remote.Is(err, remote.NotFound) {
 		return stored, nil
 	}
 	return content, err
@@ -122,7 +122,7 @@ func (e *Engine) fetchReferrers(ctx context.Context, repository string, d digest
 	list := referrers{SchemaVersion: 2, MediaType: v1.MediaTypeImageIndex, Manifests: []json.RawMessage{}}
 	size := 0
 	first := true
-	err := e.pages(ctx, repository, "referrers/"+d.String(), nil, func(page upstream.Document) error {
+	err := e.pages(ctx, repository, "referrers/"+d.String(), nil, func(page remote.Document) error {
 		part, err := e.parseReferrers(page)
 		if err != nil && !first {
 			err = e.invalid("a page of its list of referrers is not one")
@@ -163,7 +163,7 @@ var errNoReferrers = errors.New("the upstream does not list referrers")
 // refusesReferrers reports whether an error says that there is no such list. That the cache may not see it, or not now, says
 // nothing of that kind.
 func refusesReferrers(err error) bool {
-	switch status := upstream.StatusOf(err); status {
+	switch status := remote.StatusOf(err); status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusTooManyRequests:
 		return false
 	default:
@@ -172,7 +172,7 @@ func refusesReferrers(err error) bool {
 }
 
 // parseReferrers reads a page. What is no list must not be passed on as one, such as the login page of a portal.
-func (e *Engine) parseReferrers(page upstream.Document) (referrers, error) {
+func (e *Engine) parseReferrers(page remote.Document) (referrers, error) {
 	var list referrers
 	if manifest.CheckBounds(page.Content) != nil {
 		return referrers{}, e.invalid("its list of referrers is too long")

@@ -16,7 +16,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 // requestKey finds the request's state in its context.
@@ -213,13 +213,13 @@ func (b *bodyWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom implements io.ReaderFrom, by which http.ServeContent hands over a file or a flight.
+// ReadFrom implements io.ReaderFrom, by which http.ServeContent hands over a file or a transfer.
 func (b *bodyWriter) ReadFrom(source io.Reader) (int64, error) {
 	limited, ok := source.(*io.LimitedReader)
 	if !ok {
 		return b.copy(source)
 	}
-	if content, ok := limited.R.(*flightContent); ok {
+	if content, ok := limited.R.(*transferContent); ok {
 		n, err := content.reader.Copy(b.ctx, writerFunc(b.copyTo), content.position, limited.N)
 		b.note(0, err)
 		limited.N -= n
@@ -228,7 +228,7 @@ func (b *bodyWriter) ReadFrom(source io.Reader) (int64, error) {
 	return b.copy(source)
 }
 
-// copyTo is for the parts of flights. The next part may be a while, so nothing is kept in a buffer.
+// copyTo is for the parts of transfers. The next part may be a while, so nothing is kept in a buffer.
 func (b *bodyWriter) copyTo(source io.Reader) (int64, error) {
 	n, err := b.copy(source)
 	if flusher, ok := b.bare.(http.Flusher); ok && err == nil {
@@ -305,15 +305,15 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return int(n), err
 }
 
-// flightContent makes a flight look like a file to http.ServeContent, which seeks for the size and then to its ranges.
-type flightContent struct {
-	reader   *flight.Reader
+// transferContent makes a transfer look like a file to http.ServeContent, which seeks for the size and then to its ranges.
+type transferContent struct {
+	reader   *transfer.Reader
 	size     int64
 	position int64
 }
 
 // Seek implements io.Seeker.
-func (c *flightContent) Seek(offset int64, whence int) (int64, error) {
+func (c *transferContent) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekStart:
 		c.position = offset
@@ -326,7 +326,7 @@ func (c *flightContent) Seek(offset int64, whence int) (int64, error) {
 }
 
 // Read implements io.Reader, for requests of several ranges.
-func (c *flightContent) Read(p []byte) (int, error) {
+func (c *transferContent) Read(p []byte) (int, error) {
 	left := c.size - c.position
 	if left <= 0 {
 		return 0, io.EOF

@@ -11,7 +11,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/flight"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 func TestBlobsThatWereStoredSinceTheyWereLookedForAreNotFetchedAgain(t *testing.T) {
@@ -23,7 +23,7 @@ func TestBlobsThatWereStoredSinceTheyWereLookedForAreNotFetchedAgain(t *testing.
 			if err != nil {
 				return err
 			}
-			_, err = c.reader.Copy(b.t.Context(), io.Discard, 0, flight.Unknown)
+			_, err = c.reader.Copy(b.t.Context(), io.Discard, 0, transfer.Unknown)
 			b.Expect(c.Close()).To(Succeed())
 			return err
 		}

@@ -80,7 +80,7 @@ func (c *cache) start(change func(*pullthrough.Options)) {
 	log.SetOutput(GinkgoWriter)
 	o := pullthrough.Defaults()
 	o.RemoteURL, o.RootDirectory, o.Metrics, o.Log = c.upstream.URL(), c.root, c.metrics, log
-	o.Patience = time.Minute // A busy machine is no upstream that does not answer in time.
+	o.ValidationTimeout = time.Minute // A busy machine is no upstream that does not answer in time.
 	if change != nil {
 		change(&o)
 	}

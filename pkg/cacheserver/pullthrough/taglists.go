@@ -20,7 +20,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
 const (
@@ -78,7 +78,7 @@ func (e *Engine) listTags(ctx context.Context, q tagQuery) (tagPage, error) {
 		return q.of(known), nil
 	}
 	page, err := e.askTags(ctx, q)
-	if err != nil && ok && ctx.Err() == nil && !upstream.Is(err, upstream.NotFound) {
+	if err != nil && ok && ctx.Err() == nil && !remote.Is(err, remote.NotFound) {
 		return q.of(known), nil
 	}
 	return page, err
@@ -135,7 +135,7 @@ func (e *Engine) fetchTagPage(ctx context.Context, q tagQuery) (tagPage, error) 
 // refusesQuery reports whether an upstream may have meant the query, not the repository: some do not find a last tag that
 // is gone, others refuse a number that is too large for them.
 func refusesQuery(err error, q tagQuery) bool {
-	switch upstream.StatusOf(err) {
+	switch remote.StatusOf(err) {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return true
 	case http.StatusNotFound:
@@ -169,7 +169,7 @@ func (e *Engine) fetchTags(ctx context.Context, repository string) ([]string, er
 	}
 	defer done()
 	var all []string
-	err = e.pages(ctx, repository, tagsPath, nil, func(page upstream.Document) error {
+	err = e.pages(ctx, repository, tagsPath, nil, func(page remote.Document) error {
 		tags, err := e.parseTags(page)
 		all = append(all, tags...)
 		if err == nil && len(all) > maxTags {
@@ -180,7 +180,7 @@ func (e *Engine) fetchTags(ctx context.Context, repository string) ([]string, er
 	switch {
 	case err == nil:
 		e.known.put(repository, all)
-	case upstream.Is(err, upstream.NotFound):
+	case remote.Is(err, remote.NotFound):
 		e.known.drop(repository)
 	}
 	return all, err
@@ -223,7 +223,7 @@ func followsOn(tags []string, next url.Values, last string) bool {
 }
 
 // parseTags reads the names in a list of tags, without those that cannot be any.
-func (e *Engine) parseTags(page upstream.Document) ([]string, error) {
+func (e *Engine) parseTags(page remote.Document) ([]string, error) {
 	var answer struct {
 		Tags []string `json:"tags"`
 	}

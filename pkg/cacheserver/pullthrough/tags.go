@@ -17,8 +17,8 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 )
 
 // tagService resolves the tags of a repository.
@@ -80,7 +80,7 @@ func (e *Engine) resolve(ctx context.Context, repository, tag string) (digest.Di
 	switch {
 	case err == nil:
 		return d, nil
-	case upstream.Is(err, upstream.NotFound) && !moved:
+	case remote.Is(err, remote.NotFound) && !moved:
 		return "", err // The upstream has removed the tag, and should be believed.
 	case ctx.Err() != nil:
 		return "", err
@@ -99,7 +99,7 @@ const slowUpstream = "slow"
 // and with these lines which pulls got the old image.
 func (e *Engine) stale(repository, tag string, d digest.Digest, reason string) {
 	e.metrics.StaleTags.WithLabelValues(reason).Inc()
-	if reason == slowUpstream && e.options.Patience == 0 {
+	if reason == slowUpstream && e.options.ValidationTimeout == 0 {
 		return // That is how it should be.
 	}
 	e.log.WithFields(logrus.Fields{"repository": repository, "tag": tag, "digest": d, "reason": reason}).
@@ -114,7 +114,7 @@ const movePatience = 10 * time.Second
 func (e *Engine) follow(repository, tag string, d digest.Digest) *coalesce.Call[digest.Digest] {
 	call, _ := e.moves.Start(repository+":"+tag+"@"+d.String(), func(ctx context.Context) (digest.Digest, error) {
 		_, err := e.manifest(ctx, repository, d)
-		if upstream.Is(err, upstream.NotFound) || upstream.Is(err, upstream.Invalid) {
+		if remote.Is(err, remote.NotFound) || remote.Is(err, remote.Invalid) {
 			var m storedManifest
 			if m, err = e.fetchManifest(ctx, repository, tag); err == nil && m.digest != d {
 				e.answers.replace(repository, tag, d, m.digest)

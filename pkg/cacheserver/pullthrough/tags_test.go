@@ -75,7 +75,7 @@ var _ = Describe("Tags", func() {
 		log, logged := logrus.New(), gbytes.NewBuffer()
 		log.SetOutput(logged)
 		c := newCache(GinkgoT(), upstreamsim.Options{Latency: 300 * time.Millisecond}, func(o *pullthrough.Options) {
-			o.Patience, o.DoubtfulPatience, o.Log = 10*time.Second, 100*time.Millisecond, log
+			o.ValidationTimeout, o.SuspectTimeout, o.Log = 10*time.Second, 100*time.Millisecond, log
 		})
 		images := make([]upstreamsim.Image, 3)
 		for i := range images {
@@ -93,7 +93,7 @@ var _ = Describe("Tags", func() {
 
 		By("being in doubt after a restart, and learning from the first answer")
 		c.restart(func(o *pullthrough.Options) {
-			o.Patience, o.DoubtfulPatience, o.Log = 10*time.Second, 100*time.Millisecond, log
+			o.ValidationTimeout, o.SuspectTimeout, o.Log = 10*time.Second, 100*time.Millisecond, log
 		})
 		c.upstream.Push(name, "v1", images[2])
 		head(images[1])
@@ -105,7 +105,7 @@ var _ = Describe("Tags", func() {
 	It("are not waited for when they should not be, without a word", func(ctx context.Context) {
 		log, logged := logrus.New(), gbytes.NewBuffer()
 		log.SetOutput(logged)
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Patience, o.Log = 0, log })
+		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.ValidationTimeout, o.Log = 0, log })
 		image := upstreamsim.RandomImage(1, 1, 100)
 		c.upstream.Push(name, "v1", image)
 		Expect(c.client.Head(ctx, name, "v1")).To(Equal(image.Digest()))
@@ -118,7 +118,7 @@ var _ = Describe("Tags", func() {
 	It("are served at once in an outage, and soon follow the upstream after it", func(ctx context.Context) {
 		var later atomic.Int64
 		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
-			o.Patience = time.Hour
+			o.ValidationTimeout = time.Hour
 			o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 		})
 		c.upstream.Push(name, "v1", upstreamsim.RandomImage(1, 1, 100))

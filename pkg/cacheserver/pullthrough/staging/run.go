@@ -8,7 +8,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -92,7 +92,7 @@ func (k *Keyring) onTrial() []*held {
 
 // judge notes the upstream's verdict.
 func (k *Keyring) judge(h *held, err error) {
-	if upstream.Is(err, upstream.Unasked) && k.settled(h) {
+	if remote.Is(err, remote.Unasked) && k.settled(h) {
 		err = nil
 	}
 	before := h.state
@@ -101,12 +101,12 @@ func (k *Keyring) judge(h *held, err error) {
 	case err == nil:
 		h.state, h.status, h.message = credentials.StateActive, 0, ""
 		shortest, longest = confirmInterval, confirmInterval
-	case upstream.Is(err, upstream.Unauthorized):
-		h.state, h.status, h.message = credentials.StateRejected, upstream.StatusOf(err), err.Error()
+	case remote.Is(err, remote.Unauthorized):
+		h.state, h.status, h.message = credentials.StateRejected, remote.StatusOf(err), err.Error()
 		shortest, longest = minRejectedRetry, maxRejection
 	case h.state == credentials.StatePending:
 		// An upstream that does not answer leaves a verdict as it is.
-		h.status, h.message = upstream.StatusOf(err), err.Error()
+		h.status, h.message = remote.StatusOf(err), err.Error()
 	}
 	if h.state != before {
 		h.delay = 0

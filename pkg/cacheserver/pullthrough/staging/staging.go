@@ -24,7 +24,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -34,13 +34,13 @@ type Source interface {
 	Read() (*keyring.Contents, error)
 }
 
-// Upstream judges credentials. Its implementation is upstream.Client.
+// Upstream judges credentials. Its implementation is remote.Client.
 type Upstream interface {
-	// Try returns nil if candidates can take the place of the present credentials. The error is upstream.Unasked if the
+	// Try returns nil if candidates can take the place of the present credentials. The error is remote.Unasked if the
 	// upstream has shown no interest in them.
-	Try(ctx context.Context, candidates, present upstream.CredentialSet) error
+	Try(ctx context.Context, candidates, present remote.CredentialSet) error
 	// Retain forgets all other credentials.
-	Retain(set upstream.CredentialSet)
+	Retain(set remote.CredentialSet)
 }
 
 const (
@@ -57,7 +57,7 @@ const (
 	unaskedWait = 10 * time.Minute
 )
 
-// Keyring hands out credentials. It is an upstream.Credentials.
+// Keyring hands out credentials. It is an remote.Credentials.
 type Keyring struct {
 	source  Source
 	clock   clock.Clock
@@ -107,7 +107,7 @@ func New(source Source, clock clock.Clock, log logrus.FieldLogger, observe func(
 	return k
 }
 
-// For implements upstream.Credentials.
+// For implements remote.Credentials.
 func (k *Keyring) For(ctx context.Context, repository string) (string, credentials.Credential, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

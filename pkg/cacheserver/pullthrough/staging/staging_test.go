@@ -17,8 +17,8 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/upstream"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -381,9 +381,9 @@ var _ = Describe("Keyring", func() {
 })
 
 var (
-	refused     = &upstream.Error{Reason: upstream.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "it says no"}
-	unreachable = &upstream.Error{Reason: upstream.Unavailable, Host: "registry.example.com", Cause: "it does not answer in time"}
-	unasked     = &upstream.Error{Reason: upstream.Unasked, Host: "registry.example.com", Cause: "it has not asked for the credential yet"}
+	refused     = &remote.Error{Reason: remote.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "it says no"}
+	unreachable = &remote.Error{Reason: remote.Unavailable, Host: "registry.example.com", Cause: "it does not answer in time"}
+	unasked     = &remote.Error{Reason: remote.Unasked, Host: "registry.example.com", Cause: "it has not asked for the credential yet"}
 )
 
 type fakeSource struct {
@@ -434,7 +434,7 @@ type fakeUpstream struct {
 	kept    []string
 }
 
-func (f *fakeUpstream) answer(password string, err *upstream.Error) {
+func (f *fakeUpstream) answer(password string, err *remote.Error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
@@ -475,7 +475,7 @@ func (f *fakeUpstream) retained() []string {
 	return append([]string(nil), f.kept...)
 }
 
-func (f *fakeUpstream) Try(ctx context.Context, candidates, _ upstream.CredentialSet) error {
+func (f *fakeUpstream) Try(ctx context.Context, candidates, _ remote.CredentialSet) error {
 	password := candidates.All()[0].Password
 	f.mu.Lock()
 	f.trials = append(f.trials, password)
@@ -490,7 +490,7 @@ func (f *fakeUpstream) Try(ctx context.Context, candidates, _ upstream.Credentia
 	return err
 }
 
-func (f *fakeUpstream) Retain(set upstream.CredentialSet) {
+func (f *fakeUpstream) Retain(set remote.CredentialSet) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.kept = nil

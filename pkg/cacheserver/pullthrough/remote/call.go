@@ -1,0 +1,280 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// call describes one request to the upstream's API.
+type call struct {
+	kind       string
+	method     string
+	repository string
+	path       string // below /v2/<repository>/, or below /v2/ without a repository
+	query      url.Values
+	header     http.Header
+}
+
+const apiRoot = "/v2/"
+
+// Paths of a repository begin with these.
+const manifests, blobs = "manifests/", "blobs/"
+
+// Kinds of requests. Those by HEAD have the suffix.
+const (
+	kindPing, kindList     = "ping", "list"
+	kindManifest, kindBlob = "manifest", "blob"
+	headSuffix             = "_head"
+)
+
+func (c call) target() string {
+	if c.repository == "" {
+		return apiRoot + c.path
+	}
+	return apiRoot + c.repository + "/" + c.path
+}
+
+// url returns the URL of a path of the upstream's API.
+func (c *Client) url(path string, query url.Values) string {
+	target := *c.base
+	target.Path, target.RawQuery = path, query.Encode()
+	return target.String()
+}
+
+// do makes a request with the credentials for its repository, the new one first, and returns an answer with a status
+// of success. The caller closes its body.
+func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
+	resp, err := c.attempt(ctx, call)
+	switch {
+	case err == nil:
+		c.denied.forget(call.repository)
+		if strings.HasPrefix(call.path, manifests) {
+			c.pulled.note(call)
+		}
+	case Is(err, Unauthorized):
+		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
+			c.denied.note(call)
+		}
+		if c.refused != nil {
+			c.refused()
+		}
+	}
+	return resp, err
+}
+
+func (c *Client) attempt(ctx context.Context, call call) (*http.Response, error) {
+	name, credential, err := c.credentialFor(ctx, call.repository)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, c.fail(Unauthorized, 0, "the credential cannot be read")
+	}
+	resp, err := c.inTurn(ctx, call, name, credential)
+	if renewer, ok := c.credentials.(Renewer); ok && Is(err, Unauthorized) {
+		if renewed, ok := renewer.Renew(ctx, credential); ok {
+			return c.inTurn(ctx, call, name, renewed)
+		}
+	}
+	return resp, err
+}
+
+// inTurn makes a call with a credential and, as long as that has not been accepted, with the one before.
+func (c *Client) inTurn(ctx context.Context, call call, name string, credential credentials.Credential) (*http.Response, error) {
+	choices := c.sessions.choose(name, credential)
+	for _, s := range choices[:len(choices)-1] {
+		resp, err := c.try(ctx, call, s)
+		if !Is(err, Unauthorized) {
+			if err == nil || Is(err, NotFound) {
+				c.sessions.accepted(name, s)
+			}
+			return resp, err
+		}
+	}
+	resp, err := c.try(ctx, call, choices[len(choices)-1])
+	if err == nil && len(choices) > 1 {
+		c.sessions.refused(name, choices[0])
+	}
+	return resp, err
+}
+
+func (c *Client) credentialFor(ctx context.Context, repository string) (string, credentials.Credential, error) {
+	if c.credentials == nil {
+		return "", credentials.Credential{}, nil
+	}
+	return c.credentials.For(ctx, repository)
+}
+
+// try makes a call with the credential of a session. Where the upstream refuses HEAD, it makes it by GET.
+func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response, error) {
+	if call.method != http.MethodHead {
+		return c.send(ctx, call, s)
+	}
+	if c.headless.has(call.kind, c.now()) {
+		return c.send(ctx, call.asGet(), s)
+	}
+	resp, err := c.send(ctx, call, s)
+	if err == nil {
+		c.headless.dismiss(call.kind)
+		return resp, nil
+	}
+	var refusal *Error
+	if !errors.As(err, &refusal) || !ofMethod(refusal) {
+		return nil, err
+	}
+	resp, err = c.send(ctx, call.asGet(), s)
+	switch {
+	case err != nil:
+	case isPassing(refusal):
+		c.headless.suspect(call.kind, c.now())
+	default:
+		c.headless.note(call.kind, c.now())
+	}
+	return resp, err
+}
+
+// send makes one request, with all that it takes: tokens, redirects.
+func (c *Client) send(ctx context.Context, call call, s *session) (*http.Response, error) {
+	info := requestInfo{kind: call.kind, repository: call.repository, session: s}
+	if left := c.limiter.wait(info); left > 0 {
+		return nil, c.rateLimited(left)
+	}
+	ctx = context.WithValue(ctx, requestKey{}, info)
+	req, err := http.NewRequestWithContext(ctx, call.method, c.url(call.target(), call.query), nil)
+	if err != nil {
+		return nil, c.fail(Invalid, 0, "the request has no valid form")
+	}
+	for name, values := range call.header {
+		req.Header[name] = values
+	}
+	resp, err := s.http.Do(c.introduce(req))
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, c.refusal(resp, s)
+}
+
+// explain turns the error of a request into one of ours. It must not quote the original, which can hold signed URLs.
+func (c *Client) explain(ctx context.Context, err error) error {
+	var explained *Error
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Cause(ctx)
+	case errors.As(err, &explained):
+		return explained
+	}
+	explained = c.fail(Unavailable, 0, causeOf(err))
+	explained.brokeOff = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if errors.Is(err, errRealm) {
+		explained.Reason = Unauthorized
+	}
+	var failed *url.Error
+	if errors.As(err, &failed) && !isTokenRequest(ctx) {
+		if target, err := url.Parse(failed.URL); err == nil && !c.guard.own(target) {
+			return at("redirected to "+target.Host, explained)
+		}
+	}
+	return explained
+}
+
+// causeOf names the cause of a request's error.
+func causeOf(err error) string {
+	var timeout net.Error
+	var operation *net.OpError
+	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, errRealm):
+		return errRealm.Error()
+	case errors.Is(err, errRedirect):
+		return errRedirect.Error()
+	case errors.Is(err, errAddress):
+		return errAddress.Error()
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "it does not answer in time"
+	case errors.As(err, &certificate):
+		return fmt.Sprintf("its certificate is not trusted: %v", certificate.Err)
+	case errors.As(err, &name):
+		return "its name cannot be resolved"
+	case errors.As(err, &operation):
+		return fmt.Sprintf("%s: %v", operation.Op, operation.Err)
+	}
+	return "the request failed: " + innermost(err)
+}
+
+// innermost returns the text of the error at the bottom, below those that quote URLs.
+func innermost(err error) string {
+	for {
+		var outer *url.Error
+		if !errors.As(err, &outer) {
+			break
+		}
+		err = outer.Err
+	}
+	text := err.Error()
+	if strings.Contains(text, "://") {
+		return "see the metrics of upstream requests"
+	}
+	return text
+}
+
+const maxErrorBody = 8 << 10
+
+// refusal explains an answer that is no success.
+func (c *Client) refusal(resp *http.Response, s *session) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	cause := fmt.Sprintf("it answered %d", resp.StatusCode)
+	if code := parseErrorCode(decoded(resp, body, maxErrorBody)); code != "" {
+		cause += " " + code
+	}
+	elsewhere := !c.guard.own(resp.Request.URL)
+	var err error
+	switch status := resp.StatusCode; {
+	case status == http.StatusNotFound:
+		err = c.fail(NotFound, status, cause)
+	case status == http.StatusTooManyRequests:
+		err = c.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), c.now()))
+	case elsewhere:
+		err = c.fail(Unavailable, status, cause) // It was not shown the credential.
+	case status == http.StatusUnauthorized && s.credential == (credentials.Credential{}):
+		err = c.fail(Unauthorized, status, cause+": it asks for a credential, and none is configured")
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		err = c.fail(Unauthorized, status, cause)
+	default:
+		err = c.fail(Unavailable, status, cause)
+	}
+	if elsewhere {
+		return at("redirected to "+resp.Request.URL.Host, err)
+	}
+	return err
+}
+
+func (c *Client) rateLimited(left time.Duration) *Error {
+	return &Error{
+		Reason: RateLimited, Status: http.StatusTooManyRequests, RetryAfter: left, Host: c.base.Host,
+		Cause: "it limits the rate of requests",
+	}
+}
+
+func (c *Client) fail(reason Reason, status int, cause string) *Error {
+	return &Error{Reason: reason, Status: status, Host: c.base.Host, Cause: cause}
+}

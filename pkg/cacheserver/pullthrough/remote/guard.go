@@ -1,0 +1,197 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// errRedirect says that the upstream redirected to where the cache does not go.
+var errRedirect = errors.New("redirect is not allowed")
+
+// errRealm says that a token was to be asked for where the credential must not be shown.
+var errRealm = errors.New("token realm on a foreign domain is not allowed")
+
+// errAddress says that a name or URL leads to an address where there is no registry.
+var errAddress = errors.New("the address is link-local, multicast, unspecified or a cloud's metadata service, where the cache does not go")
+
+// guard is the only way out. It decides by the destination of each single request, whoever made it:
+//
+//   - the upstream and allowed token realms may see an Authorization header;
+//   - any other host is reached by way of a redirect, or to ask for an anonymous token, and sees such a token at most;
+//   - nothing is ever followed from https down to http;
+//   - nothing is sent to an address where clouds keep metadata, whatever name it has (see checkDial).
+type guard struct {
+	base   *url.URL
+	realms []string
+	next   http.RoundTripper
+	watch  func(req *http.Request, resp *http.Response, err error, took time.Duration)
+}
+
+type withoutCredentialKey struct{}
+
+// withoutCredential marks a request that carries nothing of the credential, not even a token that was got with it.
+func withoutCredential(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutCredentialKey{}, true)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	started := time.Now()
+	resp, err := g.pass(req)
+	g.watch(req, resp, err, time.Since(started))
+	return resp, err
+}
+
+// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+func (g *guard) CloseIdleConnections() {
+	(&http.Client{Transport: g.next}).CloseIdleConnections()
+}
+
+func (g *guard) pass(req *http.Request) (*http.Response, error) {
+	if address, err := netip.ParseAddr(req.URL.Hostname()); err == nil && forbidden(address) {
+		return nil, errAddress // A proxy would dial it.
+	}
+	if g.own(req.URL) {
+		return g.next.RoundTrip(req)
+	}
+	if err := g.checkForeign(req); err != nil {
+		return nil, err
+	}
+	if req.Header.Get("Authorization") != "" && !g.mayCarry(req) {
+		req = req.Clone(req.Context())
+		req.Header.Del("Authorization")
+	}
+	return g.next.RoundTrip(req)
+}
+
+func (g *guard) checkForeign(req *http.Request) error {
+	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || g.base.Scheme == "https") {
+		return errRedirect
+	}
+	// The client makes requests of its own to realms only; net/http marks those that follow a redirect.
+	if req.Response == nil && req.Context().Value(withoutCredentialKey{}) == nil && !g.realmAllowed(req.URL) {
+		return fmt.Errorf("%w: %s", errRealm, req.URL.Host)
+	}
+	return nil
+}
+
+// mayCarry reports whether a request to another host may carry its Authorization. A realm sees the credential when it is
+// asked for a token, and not as the place that a redirect leads to.
+func (g *guard) mayCarry(req *http.Request) bool {
+	if req.Context().Value(withoutCredentialKey{}) != nil {
+		return strings.HasPrefix(req.Header.Get("Authorization"), "Bearer ")
+	}
+	return req.Response == nil && isTokenRequest(req.Context()) && g.realmAllowed(req.URL)
+}
+
+// own reports whether a URL is the upstream's. One that sends its clients from http to https is still itself.
+func (g *guard) own(u *url.URL) bool {
+	return sameOrigin(u, g.base) || g.base.Scheme == "http" && u.Scheme == "https" &&
+		strings.EqualFold(u.Hostname(), g.base.Hostname()) && strings.HasSuffix(canonicalHost(g.base), ":80") &&
+		strings.HasSuffix(canonicalHost(u), ":443")
+}
+
+// realmAllowed reports whether tokens may be asked for, and credentials shown, at a URL: on the upstream itself, on a
+// host with the same registrable domain (as of auth.docker.io for registry-1.docker.io), or on a host that the owner
+// named. Addresses and localhost have no domain; they have to be named unless they are the upstream.
+func (g *guard) realmAllowed(realm *url.URL) bool {
+	if strings.EqualFold(realm.Host, g.base.Host) {
+		return true
+	}
+	for _, allowed := range g.realms {
+		if strings.EqualFold(allowed, realm.Host) || strings.EqualFold(allowed, realm.Hostname()) {
+			return true
+		}
+	}
+	domain := registrableDomain(g.base.Hostname())
+	return domain != "" && domain == registrableDomain(realm.Hostname())
+}
+
+func registrableDomain(host string) string {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if net.ParseIP(host) != nil {
+		return ""
+	}
+	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
+	if err != nil {
+		return ""
+	}
+	return domain
+}
+
+func sameOrigin(a, b *url.URL) bool {
+	return strings.EqualFold(a.Scheme, b.Scheme) && canonicalHost(a) == canonicalHost(b)
+}
+
+func canonicalHost(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[strings.ToLower(u.Scheme)]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// maxRedirects is how many redirects are followed: upstream to storage to its nearest edge, and a few to spare.
+const maxRedirects = 5
+
+func checkRedirect(_ *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return fmt.Errorf("%w: too many", errRedirect)
+	}
+	return nil
+}
+
+// metadata are the addresses of clouds' metadata and credential services besides the link-local ones.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd00:ec2::23"),    // AWS, credentials of pods
+	netip.MustParseAddr("fd20:ce::254"),    // Google
+	netip.MustParseAddr("fd00:42::42"),     // Scaleway
+	netip.MustParseAddr("100.100.100.200"), // Alibaba
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("192.0.0.192"),     // Oracle
+}
+
+// nat64 holds the IPv4 addresses that are reached by way of a translator.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// forbidden reports whether there is no registry at an address. In-house ones have private and loopback addresses.
+func forbidden(address netip.Addr) bool {
+	address = address.Unmap().WithZone("")
+	if nat64.Contains(address) {
+		bytes := address.As16()
+		address = netip.AddrFrom4([4]byte(bytes[12:]))
+	}
+	if address.IsUnspecified() || address.IsMulticast() || address.IsLinkLocalUnicast() || address == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return true
+	}
+	for _, service := range metadata {
+		if address == service {
+			return true
+		}
+	}
+	return false
+}
+
+// checkDial is the Control of a net.Dialer. It sees what a name has been resolved to, each time that it is dialled.
+func checkDial(_, address string, _ syscall.RawConn) error {
+	target, err := netip.ParseAddrPort(address)
+	if err != nil || forbidden(target.Addr()) {
+		return errAddress
+	}
+	return nil
+}

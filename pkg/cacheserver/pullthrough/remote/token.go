@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+const (
+	// maxTokenAnswer bounds the answer of a token service, which may hold the same token twice.
+	maxTokenAnswer = 128 << 10
+	// maxToken is the size of the largest token that fits into the headers that servers accept.
+	maxToken = 32 << 10
+	// maxLifetime bounds how long a token is used.
+	maxLifetime = 24 * time.Hour
+	// maxMargin bounds how long before its end a token is given up, a tenth of its lifetime as a rule.
+	maxMargin = 30 * time.Second
+	// clientID names the cache to OAuth 2 token services.
+	clientID = "larder"
+)
+
+type tokenRequestKey struct{}
+
+// isTokenRequest reports whether a request asks for a token.
+func isTokenRequest(ctx context.Context) bool { return ctx.Value(tokenRequestKey{}) != nil }
+
+// fetchToken asks the token service that a challenge names.
+func (p *place) fetchToken(ctx context.Context, repository string, c challenge) (*grant, error) {
+	client := p.auth.client
+	ctx = context.WithValue(ctx, tokenRequestKey{}, true)
+	if p.credential == (credentials.Credential{}) {
+		ctx = withoutCredential(ctx)
+	}
+	if !p.own {
+		// The token service of another host does not know the credential, and limits it no more than others.
+		info := infoOf(ctx)
+		info.session = nil
+		ctx = context.WithValue(ctx, requestKey{}, info)
+	}
+	service := "token service " + c.endpoint.Host
+	if !p.own && c.scope != "" {
+		repository = "" // It may have another name there.
+	}
+	asked := client.now()
+	resp, err := p.askForToken(ctx, c, scopes(c, repository))
+	if err != nil {
+		return nil, at(service, client.explain(ctx, err))
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		discard(resp)
+		return nil, at(service, p.tokenRefusal(resp))
+	}
+	raw, err := client.readAll(ctx, resp, maxTokenAnswer)
+	if err != nil {
+		return nil, at(service, err)
+	}
+	value, lifetime, ok := parseToken(decoded(resp, raw, maxTokenAnswer))
+	if !ok {
+		return nil, at(service, client.fail(Invalid, resp.StatusCode, "it answered without a token"))
+	}
+	g := &grant{header: "Bearer " + value, challenge: c}
+	if lifetime > 0 {
+		g.expires = asked.Add(lifetime - min(lifetime/10, maxMargin))
+	}
+	return g, nil
+}
+
+// askForToken asks by GET, as registries specify it, and by POST, as OAuth 2 does, where GET is not allowed.
+func (p *place) askForToken(ctx context.Context, c challenge, scopes []string) (*http.Response, error) {
+	target := *c.endpoint
+	query := target.Query()
+	if c.service != "" {
+		query.Set("service", c.service)
+	}
+	for _, scope := range scopes {
+		query.Add("scope", scope)
+	}
+	target.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	signed := p.credential != (credentials.Credential{})
+	if signed {
+		p.auth.shown.Store(true)
+		req.SetBasicAuth(p.credential.Username, p.credential.Password)
+	}
+	resp, err := p.auth.client.tokens.Do(p.auth.client.introduce(req))
+	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed || !signed {
+		return resp, err
+	}
+	discard(resp)
+	form := url.Values{
+		"grant_type": {"password"}, "client_id": {clientID}, "service": {c.service}, "scope": {strings.Join(scopes, " ")},
+		"username": {p.credential.Username}, "password": {p.credential.Password},
+	}
+	if req, err = http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), strings.NewReader(form.Encode())); err != nil {
+		return nil, err
+	}
+	req.GetBody = nil // A redirect must not carry the password on.
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return p.auth.client.tokens.Do(p.auth.client.introduce(req))
+}
+
+// tokenRefusal explains why a token service gave no token.
+func (p *place) tokenRefusal(resp *http.Response) error {
+	client, status := p.auth.client, resp.StatusCode
+	cause, reason := fmt.Sprintf("it answered %d", status), Unavailable
+	switch {
+	case status == http.StatusTooManyRequests:
+		return client.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), client.now()))
+	case status < http.StatusInternalServerError && p.own:
+		reason = Unauthorized
+		if p.credential != (credentials.Credential{}) {
+			cause += " to the credential"
+		}
+	}
+	return client.fail(reason, status, cause)
+}
+
+// parseToken reads the answer of a token service. The lifetime is 0 if it is not told.
+func parseToken(answer []byte) (value string, lifetime time.Duration, ok bool) {
+	var fields struct {
+		Token       string          `json:"token"`
+		AccessToken string          `json:"access_token"`
+		ExpiresIn   json.RawMessage `json:"expires_in"`
+	}
+	if json.Unmarshal(answer, &fields) != nil {
+		return "", 0, false
+	}
+	value = fields.AccessToken
+	if value == "" {
+		value = fields.Token
+	}
+	if value == "" || len(value) > maxToken || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", 0, false
+	}
+	// A lifetime in quotes is still one, and one that cannot be read is no reason to do without the token.
+	seconds, err := strconv.ParseFloat(strings.Trim(string(fields.ExpiresIn), `"`), 64)
+	if err == nil && seconds > 0 {
+		lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+	}
+	return value, lifetime, true
+}

@@ -1,0 +1,204 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package transfer_test
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+)
+
+const (
+	grace = 10 * time.Second
+	stall = time.Second
+)
+
+// bubble is a group of transfers in a bubble of package synctest, whose clock advances only when nothing else is left to do.
+// So what happens in it does not depend on the machine.
+type bubble struct {
+	Gomega
+	t     *testing.T
+	group *transfer.Group
+}
+
+func inBubble(t *testing.T, test func(b bubble)) {
+	synctest.Test(t, func(t *testing.T) {
+		group := transfer.NewGroup(grace)
+		group.SetStall(stall)
+		defer group.Close()
+		test(bubble{Gomega: NewWithT(t), t: t, group: group})
+	})
+}
+
+func (b bubble) source(size int) *source { return sourceIn(b.t.TempDir(), size) }
+
+func (b bubble) start(s *source) *transfer.Reader {
+	r, _, err := b.group.Start(key, "owner", s.work)
+	b.Expect(err).NotTo(HaveOccurred())
+	return r
+}
+
+func (b bubble) expectActive(active bool) {
+	b.t.Helper()
+	synctest.Wait()
+	b.Expect(b.group.Active(key)).To(Equal(active))
+}
+
+func TestTransfersWithoutReadersEndAfterTheGracePeriod(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 10
+		b.Expect(b.start(s).Close()).To(Succeed())
+		time.Sleep(grace - time.Nanosecond)
+		b.expectActive(true)
+		time.Sleep(time.Nanosecond)
+		b.expectActive(false)
+	})
+}
+
+func TestTransfersWithoutReadersGoOnIfHalfIsDone(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 600
+		r := b.start(s)
+		synctest.Wait()
+		b.Expect(r.Close()).To(Succeed())
+		time.Sleep(10 * grace)
+		b.expectActive(true)
+		close(s.steps)
+		s.verdict <- nil
+		b.expectActive(false)
+	})
+}
+
+func TestTransfersGoOnIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 10
+		b.Expect(b.start(s).Close()).To(Succeed())
+		time.Sleep(grace - time.Nanosecond)
+		second := b.group.Join(key)
+		b.Expect(second).NotTo(BeNil())
+		time.Sleep(10 * grace)
+		close(s.steps)
+		s.verdict <- nil
+		b.Expect(read(b.t.Context(), second, 1000)).To(Equal(s.content))
+		b.Expect(second.Close()).To(Succeed())
+	})
+}
+
+func TestReadersThatTakeNothingAreDroppedAndHoldUpTheOthersOnce(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(6_000_000)
+		s.pass = true
+		lazy, eager := b.start(s), b.start(s)
+		close(s.steps)
+		s.verdict <- nil
+		begin := time.Now()
+		content, err := read(b.t.Context(), eager, len(s.content))
+		b.Expect(err).NotTo(HaveOccurred())
+		b.Expect(bytes.Equal(content, s.content)).To(BeTrue())
+		b.Expect(time.Since(begin)).To(And(BeNumerically(">=", stall), BeNumerically("<=", 2*stall)))
+		_, err = read(b.t.Context(), lazy, len(s.content))
+		b.Expect(err).To(MatchError(transfer.ErrTooSlow))
+		b.Expect(eager.Close()).To(Succeed())
+		b.Expect(lazy.Close()).To(Succeed())
+	})
+}
+
+func TestReadersThatGoOnThroughWhatTheDiskTookAreNotDropped(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(9_000_000)
+		s.fits = 8_000_000
+		r := b.start(s)
+		close(s.steps)
+		s.verdict <- nil
+		c := collector{delay: stall / 100} // For each 32 KiB, so longer than the stall altogether.
+		_, err := r.Copy(b.t.Context(), &c, 0, int64(len(s.content)))
+		b.Expect(err).NotTo(HaveOccurred())
+		b.Expect(bytes.Equal(c.bytes.Bytes(), s.content)).To(BeTrue())
+		b.Expect(r.Close()).To(Succeed())
+	})
+}
+
+func TestTransfersGoOnIfAReaderHasLeftWithThePartThatItWanted(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.steps <- 100
+		r := b.start(s)
+		b.Expect(r.Copy(b.t.Context(), &collector{}, 0, 100)).To(BeEquivalentTo(100))
+		b.Expect(r.Close()).To(Succeed())
+		time.Sleep(10 * grace)
+		b.expectActive(true)
+		close(s.steps)
+		s.verdict <- nil
+		b.expectActive(false)
+	})
+}
+
+func TestTransfersWithoutADiskEndWhateverAReaderHasLeftWith(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(1000)
+		s.pass = true
+		s.steps <- 600
+		r := b.start(s)
+		b.Expect(r.Copy(b.t.Context(), &collector{}, 0, 600)).To(BeEquivalentTo(600))
+		b.Expect(r.Close()).To(Succeed())
+		time.Sleep(grace + time.Nanosecond)
+		b.expectActive(false)
+	})
+}
+
+func TestReadersThatTakeLittleAtATimeAreDropped(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		s := b.source(6_000_000)
+		s.pass = true
+		slow, eager := b.start(s), b.start(s)
+		close(s.steps)
+		s.verdict <- nil
+		dropped := make(chan error, 1)
+		go func() {
+			_, err := slow.Copy(b.t.Context(), &collector{delay: stall / 3}, 0, int64(len(s.content))) // 96 KiB/s
+			dropped <- err
+		}()
+		content, err := read(b.t.Context(), eager, len(s.content))
+		b.Expect(err).NotTo(HaveOccurred())
+		b.Expect(bytes.Equal(content, s.content)).To(BeTrue())
+		b.Expect(<-dropped).To(MatchError(transfer.ErrTooSlow))
+		b.Expect(eager.Close()).To(Succeed())
+		b.Expect(slow.Close()).To(Succeed())
+	})
+}
+
+func TestSlowReadersThatHoldUpNoOthersAreNotDropped(t *testing.T) {
+	for _, readers := range []int{1, 2} {
+		inBubble(t, func(b bubble) {
+			s := b.source(1_000_000)
+			s.pass = true
+			var all []*transfer.Reader
+			for range readers {
+				all = append(all, b.start(s))
+			}
+			close(s.steps)
+			s.verdict <- nil
+			c := collector{delay: stall / 2} // For each 32 KiB.
+			for offset := 0; offset < len(s.content); offset += 100_000 {
+				for _, r := range all {
+					_, err := r.Copy(b.t.Context(), &c, int64(offset), 100_000)
+					b.Expect(err).NotTo(HaveOccurred())
+				}
+			}
+			b.Expect(c.Len()).To(Equal(readers * len(s.content)))
+			for _, r := range all {
+				b.Expect(r.Close()).To(Succeed())
+			}
+		})
+	}
+}
