@@ -18,11 +18,8 @@ package remote
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net/url"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -95,67 +92,4 @@ type Credentials interface {
 type Renewer interface {
 	// Renew returns another credential, if there is one by now.
 	Renew(ctx context.Context, refused credentials.Credential) (renewed credentials.Credential, ok bool)
-}
-
-// Reason is why an upstream did not deliver.
-type Reason int
-
-const (
-	// Unavailable upstreams may deliver later: they are down, too slow, or broken.
-	Unavailable Reason = iota
-	// NotFound objects do not exist, as far as the upstream tells.
-	NotFound
-	// Unauthorized credentials were refused, or are missing.
-	Unauthorized
-	// RateLimited credentials have to wait.
-	RateLimited
-	// Invalid answers break the protocol or a limit.
-	Invalid
-	// Unasked credentials are neither accepted nor refused: the upstream wanted to see none. Only Try says so.
-	Unasked
-)
-
-// Error is the only kind of error that a Client returns, besides those of its caller's context.
-type Error struct {
-	Reason Reason
-	// Status is the HTTP status that the upstream answered, 0 if it did not.
-	Status int
-	// RetryAfter is how long a rate limit lasts.
-	RetryAfter time.Duration
-	// Host is the upstream.
-	Host string
-	// Cause says what happened, in words that may be shown to anybody.
-	Cause string
-	// brokeOff says that the upstream took the request, and closed the connection without an answer.
-	brokeOff bool
-}
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("upstream %s: %s", e.Host, e.Cause)
-}
-
-// Is reports whether err says that the upstream did not deliver for the given reason.
-func Is(err error, reason Reason) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Reason == reason
-}
-
-// at names the server that an error is about, if that is not the upstream itself.
-func at(server string, err error) error {
-	var e *Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	named := *e
-	named.Cause = server + ": " + e.Cause
-	return &named
-}
-
-// StatusOf returns the HTTP status with which the upstream did not deliver, 0 if err tells of none.
-func StatusOf(err error) int {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Status
-	}
-	return 0
 }
