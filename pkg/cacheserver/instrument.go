@@ -9,16 +9,14 @@ import (
 	"strings"
 	"sync"
 
-	v2 "github.com/distribution/distribution/v3/registry/api/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
 )
 
-// routeReferrers is the one route that Distribution does not know.
-const routeReferrers = "referrers"
-
-// httpMetrics are Distribution's metrics of its HTTP API, with its names, labels and buckets. Distribution itself is told
-// to keep none: it sees neither the requests that are answered without it nor the bytes that go past it.
+// httpMetrics are Distribution's metrics of its HTTP API, with its names, labels and buckets. Distribution's own are
+// disabled: it does not see the requests that are served without it.
 type httpMetrics struct {
 	inFlight      *prometheus.GaugeVec
 	requests      *prometheus.CounterVec
@@ -54,92 +52,16 @@ var processHTTPMetrics = sync.OnceValue(func() httpMetrics {
 
 // instrumented counts the requests of each route.
 func instrumented(m httpMetrics, prefix string, next http.Handler) http.Handler {
-	routes := map[string]http.Handler{}
-	for _, name := range []string{
-		v2.RouteNameBase, v2.RouteNameCatalog, v2.RouteNameTags, v2.RouteNameManifest, v2.RouteNameBlob, v2.RouteNameBlobUpload,
-		v2.RouteNameBlobUploadChunk, routeReferrers,
-	} {
-		labels := prometheus.Labels{"handler": strings.ReplaceAll(name, "-", "_")}
-		handler := promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(labels), survive(next))
+	routes := map[string]http.Handler{"": next}
+	for _, kind := range route.Kinds {
+		labels := prometheus.Labels{"handler": strings.ReplaceAll(kind, "-", "_")}
+		handler := promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(labels), next)
 		handler = promhttp.InstrumentHandlerDuration(m.duration.MustCurryWith(labels), handler)
 		handler = promhttp.InstrumentHandlerRequestSize(m.requestSizes.MustCurryWith(labels), handler)
-		routes[name] = abort(promhttp.InstrumentHandlerInFlight(m.inFlight.With(labels),
-			promhttp.InstrumentHandlerResponseSize(m.responseSizes.MustCurryWith(labels), handler)))
+		routes[kind] = promhttp.InstrumentHandlerInFlight(m.inFlight.With(labels),
+			promhttp.InstrumentHandlerResponseSize(m.responseSizes.MustCurryWith(labels), handler))
 	}
-	base := strings.TrimSuffix(prefix, "/") + "/v2/"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler := next
-		if path, ok := strings.CutPrefix(r.URL.Path, base); ok {
-			if counted, ok := routes[route(path)]; ok {
-				handler = counted
-			}
-		}
-		handler.ServeHTTP(w, r)
+		routes[route.Parse(prefix, r.URL.Path).Kind].ServeHTTP(w, r)
 	})
-}
-
-// aborted marks an answer that broke off. It is no header that a client gets to see: it has no values.
-const aborted = "Larder-Aborted"
-
-// survive marks an answer that breaks off, for what counts it would not survive that.
-func survive(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			switch reason := recover(); reason {
-			case nil:
-			case http.ErrAbortHandler:
-				w.Header()[aborted] = nil
-			default:
-				panic(reason)
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// abort breaks off what is marked, when it has been counted.
-func abort(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r)
-		if _, ok := w.Header()[aborted]; ok {
-			panic(http.ErrAbortHandler)
-		}
-	})
-}
-
-// route names the route of a path below /v2/, without that, and is empty if there is none. To match Distribution's regular
-// expressions once more would be a tenth of what a HEAD costs by way of them.
-func route(path string) string {
-	parent, last := cutLast(path)
-	name, kind := cutLast(parent)
-	switch {
-	case path == "":
-		return v2.RouteNameBase
-	case path == "_catalog":
-		return v2.RouteNameCatalog
-	case name == "":
-		return ""
-	case kind == "tags" && last == "list":
-		return v2.RouteNameTags
-	case kind == "uploads" && strings.HasSuffix(name, "/blobs"):
-		if last == "" {
-			return v2.RouteNameBlobUpload
-		}
-		return v2.RouteNameBlobUploadChunk
-	case last == "":
-		return ""
-	case kind == "manifests":
-		return v2.RouteNameManifest
-	case kind == "blobs" && last != "uploads":
-		return v2.RouteNameBlob
-	case kind == "referrers":
-		return routeReferrers
-	}
-	return ""
-}
-
-// cutLast takes the last element off a path.
-func cutLast(path string) (parent, last string) {
-	i := strings.LastIndexByte(path, '/')
-	return path[:max(i, 0)], path[i+1:]
 }

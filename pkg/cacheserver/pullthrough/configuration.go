@@ -34,16 +34,16 @@ const engineOption = "engine"
 // Distribution finds middlewares and drivers by name in tables of its own, so there is no way around a registration.
 func init() {
 	err := registrymiddleware.Register(Name, middleware)
-	err = errors.Join(err, repositorymiddleware.Register(Name, quiet))
+	err = errors.Join(err, repositorymiddleware.Register(Name, withoutEvents))
 	if err != nil {
 		panic(err)
 	}
 	factory.Register(Name, localfs.Factory{})
 }
 
-// quiet is a repository middleware that takes away the layer by which Distribution prepares the event of each request,
-// parsing its manifest for that, also when there is nobody to notify.
-func quiet(_ context.Context, listened distribution.Repository, _ map[string]any) (distribution.Repository, error) {
+// withoutEvents is a repository middleware that removes the layer in which Distribution prepares an event for each request,
+// and parses its manifest for that, even if no endpoint is notified.
+func withoutEvents(_ context.Context, listened distribution.Repository, _ map[string]any) (distribution.Repository, error) {
 	if name, ok := listened.Named().(ownedName); ok {
 		return name.owner, nil
 	}

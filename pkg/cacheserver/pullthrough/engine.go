@@ -2,134 +2,71 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pullthrough is the engine of the cache: it answers from Distribution's storage what is there, and fetches
-// what is not, once for any number of clients.
+// Package pullthrough is the engine of the cache: it serves what Distribution's storage holds, and fetches what it lacks,
+// once for any number of clients.
 //
 // It is a registry middleware for Distribution, whose HTTP API, routing, access control, health checks, logging and
-// configuration stay as they are. FromConfiguration builds an Engine from a configuration file, whose proxy section
-// then no longer reaches Distribution; Engine.Handler wraps the application. One pull goes this way:
+// configuration stay as they are. FromConfiguration makes an Engine from a configuration file, whose proxy section then no
+// longer reaches Distribution; Engine.Handler wraps the application.
 //
-//	tag       -> tags.Get:        ask the upstream (coalesce), else what was stored; fetch the manifest it leads to
-//	manifest  -> manifests.Get:   from the store, checked against its digest, else fetched (coalesce)
-//	blob      -> blobs.ServeBlob: from the file by sendfile, else by following a transfer (transfer, download)
+// This package is Distribution's side of the engine, and the wiring. Each service lives in a package of its own, with its
+// dependencies handed in, and imports point down:
 //
-// The packages below each do one thing: store knows the files, transfer streams what is still arriving, coalesce shares
-// small answers, upstream and keyring talk to the other registry, index and retention remember and clean up.
-//
-// # Who may have what
-//
-// A blob or manifest is served from a repository if that repository links it, or if the upstream says that the
-// repository has it; a blob also if an image that the repository links, and that the upstream sent as one, needs it. So
-// one repository's content does not leak into another by its digest, and content that several share is fetched once.
-//
-// # When the disk is full
-//
-// What does not fit even after eviction streams through a small window in memory and is not stored (see transfer).
-// Clients that come together share that fetch; one that comes after the window has moved on begins another. A server
-// that starts on a full disk does the same, and has an index as soon as there is room for one.
-//
-// # When content on disk is wrong
-//
-// The index remembers the identity of each file that was verified: inode, size and time of change. A file that is not
-// as it was is hashed before it is served, or while, if it is large; one that fails is dropped and fetched again. What
-// changes without the file system's knowledge is found when a client comes back for the same content (see doubts), else
-// by a slow scrubber in the background.
+//	pullthrough   middleware, configuration, HTTP handler; Engine wires the services
+//	tags          where a tag leads, as the upstream says
+//	manifests     manifests from memory, the store or the upstream
+//	blobs         blobs from a file or a transfer
+//	referrers     lists of what refers to a manifest
+//	content       one door to store, index and retention
+//	source        the upstream, bounded and timed; its client is package remote
+//	response      the client's side of a request
+//	transfer      a blob that readers follow while it arrives
+//	coalesce      shared results of concurrent requests
 package pullthrough
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
-	"path/filepath"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	"k8s.io/utils/clock"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/blobs"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/referrers"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/tags"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// indexFile lies beside Distribution's files, where a stock registry does not look.
-const indexFile = "pullthrough/index.db"
+// maxParsing times the size of the largest manifest is memory that one cache can spare.
+const maxParsing = 4
 
-// maxReads times the size of the largest manifest is memory that one cache can spare.
-const maxReads = 4
-
-// turn waits for a turn, and returns what ends it.
-func turn(ctx context.Context, turns chan struct{}) (done func(), err error) {
-	select {
-	case turns <- struct{}{}:
-		return func() { <-turns }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// inTurn does what takes memory in a turn of the reads.
-func (e *Engine) inTurn(ctx context.Context, work func() error) error {
-	done, err := turn(ctx, e.reads)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return work()
-}
-
-// Engine is one cache: a directory and an upstream. Engines share nothing but the process's metrics.
+// Engine is one cache: a directory and an upstream. Engines share nothing but the metrics of the process.
 type Engine struct {
-	options  Options
-	host     string
-	log      logrus.FieldLogger
-	now      func() time.Time
-	store    *store.Store
-	index    *index.Index
-	keeper   *retention.Keeper
-	metrics  *metrics.Metrics
-	upstream *bounded
-	// credentials are nil if the upstream gets them from elsewhere; judge tries them.
+	options Options
+	log     logrus.FieldLogger
+	metrics *metrics.Metrics
+
+	content   *content.Content
+	source    *source.Source
+	tags      *tags.Service
+	manifests *manifests.Service
+	blobs     *blobs.Service
+	referrers *referrers.Service
+	// credentials are nil if the engine has no credentials of its own, or none that can change.
 	credentials *staging.Keyring
-	judge       staging.Upstream
-
-	blobs     *transfer.Group
-	resolves  *coalesce.Group[string, digest.Digest]
-	moves     *coalesce.Group[string, digest.Digest]
-	manifests *coalesce.Group[string, storedManifest]
-	sizes     *coalesce.Group[string, int64]
-	tagPages  *coalesce.Group[tagQuery, tagPage]
-	tagLists  *coalesce.Group[string, []string] // whole ones
-	lists     *coalesce.Group[string, []byte]   // of referrers, whole or of one type
-	recent    *recentManifests
-	fresh     freshTags
-	answers   tagAnswers
-	known     knownTags
-	doubts    doubts
-	pace      *pace
-
-	// fetches bounds the downloads at a time, unstored those of them that go through memory. Others are waiting.
-	fetches  chan struct{}
-	unstored chan struct{}
-	waiting  atomic.Int32
-	// large bounds the large buffers.
-	large chan struct{}
-	// reads bounds the manifests that are read from disk, and the manifests and lists that are parsed or encoded, at a time,
-	// hashes the files that are verified, listings the whole lists of tags that are put together.
-	reads    chan struct{}
-	hashes   chan struct{}
-	listings chan struct{}
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -154,67 +91,66 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, errors.New("remote URL is not a URL")
 	}
-	e := &Engine{
-		options: o, host: base.Host, log: o.Log.WithField("upstream", base.Host), now: o.Now, metrics: o.Metrics,
-		blobs:     transfer.NewGroup(o.GracePeriod),
-		resolves:  coalesce.New[string, digest.Digest](),
-		moves:     coalesce.New[string, digest.Digest](),
-		manifests: coalesce.New[string, storedManifest](),
-		sizes:     coalesce.New[string, int64](),
-		tagPages:  coalesce.New[tagQuery, tagPage](),
-		tagLists:  coalesce.New[string, []string](),
-		lists:     coalesce.New[string, []byte](),
-		recent:    newRecentManifests(recentBytes),
-		fresh:     freshTags{window: o.Freshness, tags: map[[2]string]freshTag{}},
-		answers:   tagAnswers{tags: map[[2]string]digest.Digest{}},
-		known:     knownTags{lists: map[string][]string{}},
-		doubts:    doubts{delivered: map[delivery]time.Time{}},
-		pace:      &pace{},
-		fetches:   make(chan struct{}, o.MaxFetches),
-		unstored:  make(chan struct{}, min(o.MaxFetches, maxUnstored)),
-		large:     make(chan struct{}, maxLarge),
-		reads:     make(chan struct{}, maxReads),
-		hashes:    make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
-		listings:  make(chan struct{}, maxListings),
-	}
-	registry := o.Upstream
+	e := &Engine{options: o, log: o.Log.WithField("upstream", base.Host), metrics: o.Metrics}
+	registry, checker := o.Upstream, staging.Upstream(nil)
 	if registry == nil {
-		if registry, err = e.connect(base); err != nil {
+		client, err := e.connect(base)
+		if err != nil {
 			return nil, err
 		}
+		registry, checker = client, client
 	}
-	e.upstream = &bounded{
-		Registry: registry, turns: make(chan struct{}, maxRequests), longest: o.Timeouts.FirstByte, pace: e.pace,
-	}
-	if e.store, err = store.Open(o.RootDirectory, o.Disk); err != nil {
+	transfers := transfer.NewGroup(o.GracePeriod)
+	e.content, err = content.Open(content.Options{
+		RootDirectory: o.RootDirectory, Disk: o.Disk, Busy: transfers.Active, Metrics: o.Metrics, Log: e.log, Now: o.Now,
+		Retention: retention.Options{
+			TTL: o.TTL, High: o.HighWatermark, Low: o.LowWatermark, ScrubInterval: o.ScrubInterval, ScrubRate: o.ScrubRate,
+		},
+	})
+	if err != nil {
 		return nil, err
 	}
-	if e.index, err = index.Open(filepath.Join(o.RootDirectory, indexFile), o.Now); err != nil {
-		return nil, fmt.Errorf("index of %s: %w", o.RootDirectory, err)
-	}
-	e.keep()
+	e.wire(registry, base.Host, transfers)
+	e.start(checker)
 	return e, nil
 }
 
-// keep starts what goes on in the background.
-func (e *Engine) keep() {
-	e.keeper = &retention.Keeper{
-		Options: retention.Options{
-			TTL: e.options.TTL, High: e.options.HighWatermark, Low: e.options.LowWatermark,
-			ScrubInterval: e.options.ScrubInterval, ScrubRate: e.options.ScrubRate,
-		},
-		Store: e.store, Index: e.index, Metrics: e.metrics, Log: e.log, Now: e.now, Busy: e.blobs.Active,
-	}
+// wire hands each service what it depends on.
+func (e *Engine) wire(registry remote.Registry, host string, transfers *transfer.Group) {
+	o := e.options
+	parsing := limit.New(maxParsing)
+	e.source = source.New(source.Options{
+		Registry: registry, Host: host, MaxWait: o.Timeouts.FirstByte,
+		ValidationTimeout: o.ValidationTimeout, SuspectTimeout: o.SuspectTimeout, Parsing: parsing,
+	})
+	e.manifests = manifests.New(manifests.Options{
+		Content: e.content, Source: e.source, Parsing: parsing, Metrics: e.metrics, Log: e.log,
+	})
+	e.tags = tags.New(tags.Options{
+		Content: e.content, Source: e.source, Manifests: e.manifests, Freshness: o.Freshness, Parsing: parsing,
+		Metrics: e.metrics, Log: e.log, Now: o.Now,
+	})
+	e.blobs = blobs.New(blobs.Options{
+		Content: e.content, Source: e.source, Manifests: e.manifests, Transfers: transfers,
+		MaxFetches: o.MaxFetches, Retries: o.Retries, Metrics: e.metrics, Log: e.log, Now: o.Now,
+	})
+	e.referrers = referrers.New(referrers.Options{
+		Content: e.content, Source: e.source, Parsing: parsing, Metrics: e.metrics,
+	})
+}
+
+// start begins the work in the background.
+func (e *Engine) start(checker staging.Upstream) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
-	e.background.Go(func() { e.keeper.Run(ctx) })
+	e.background.Go(func() { e.content.Run(ctx) })
 	if e.credentials != nil {
-		e.background.Go(func() { e.credentials.Run(ctx, e.judge) })
+		e.background.Go(func() { e.credentials.Run(ctx, checker) })
 	}
 }
 
-// connect sets up the client of the upstream, and the credentials that it presents.
-func (e *Engine) connect(base *url.URL) (remote.Registry, error) {
+// connect returns the client of the upstream, and sets up the credentials that it presents.
+func (e *Engine) connect(base *url.URL) (*remote.Client, error) {
 	o := e.options
 	observer := o.Metrics.Upstream(base.Host)
 	options := remote.Options{
@@ -222,7 +158,7 @@ func (e *Engine) connect(base *url.URL) (remote.Registry, error) {
 		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
 	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
-		// A command's credentials are short-lived, and each of them as good as the one before.
+		// The credentials of a command are short-lived, and each is as valid as the one before.
 		options.Credentials = &keyring.Exec{
 			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Timeout: keyring.DefaultExecTimeout, Log: e.log,
 		}
@@ -232,15 +168,10 @@ func (e *Engine) connect(base *url.URL) (remote.Registry, error) {
 		})
 		options.Credentials, options.Refused = e.credentials, e.credentials.Refused
 	}
-	client, err := remote.New(options)
-	if err != nil {
-		return nil, err
-	}
-	e.judge = client
-	return client, nil
+	return remote.New(options)
 }
 
-// Credentials tells the state of the credentials, nil if there are none, or none whose state could change.
+// Credentials reports the state of the credentials, nil if there are none, or none whose state can change.
 func (e *Engine) Credentials() *credentials.Report {
 	if e == nil || e.credentials == nil {
 		return nil
@@ -254,18 +185,12 @@ func (e *Engine) Close() error {
 	e.closing.Do(func() {
 		e.cancel()
 		e.blobs.Close()
-		e.resolves.Close()
-		e.moves.Close()
+		e.tags.Close()
 		e.manifests.Close()
-		e.sizes.Close()
-		e.tagPages.Close()
-		e.tagLists.Close()
-		e.lists.Close()
+		e.referrers.Close()
 		e.background.Wait()
-		if closer, ok := e.upstream.Registry.(interface{ Close() }); ok {
-			closer.Close()
-		}
-		err = e.index.Close()
+		e.source.Close()
+		err = e.content.Close()
 	})
 	return err
 }

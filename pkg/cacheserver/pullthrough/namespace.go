@@ -6,16 +6,14 @@ package pullthrough
 
 import (
 	"context"
-	"net/url"
-	"time"
 
 	"github.com/distribution/distribution/v3"
 	"github.com/distribution/reference"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 )
 
-// namespace is what Distribution sees: its own registry, whose repositories fetch what they miss.
+// namespace is the registry that Distribution's application serves: its own, whose repositories fetch what they lack.
 type namespace struct {
 	distribution.Namespace
 	engine *Engine
@@ -23,12 +21,12 @@ type namespace struct {
 
 // Repository implements distribution.Namespace.
 func (n *namespace) Repository(_ context.Context, name reference.Named) (distribution.Repository, error) {
-	return &repository{namespace: n, name: name}, nil
+	return &repository{engine: n.engine, name: name}, nil
 }
 
 // Repositories implements distribution.Namespace.
 func (n *namespace) Repositories(ctx context.Context, repositories []string, last string) (int, error) {
-	defer requestOf(ctx).extend()
+	defer response.From(ctx).Extend()
 	return n.Namespace.Repositories(ctx, repositories, last)
 }
 
@@ -36,11 +34,11 @@ func (n *namespace) Repositories(ctx context.Context, repositories []string, las
 func (n *namespace) Close() error { return n.engine.Close() }
 
 type repository struct {
-	namespace *namespace
-	name      reference.Named
+	engine *Engine
+	name   reference.Named
 }
 
-// ownedName is the name of a repository, by which quiet finds it again.
+// ownedName is the name of a repository, by which withoutEvents finds the repository again.
 type ownedName struct {
 	reference.Named
 	owner *repository
@@ -51,43 +49,15 @@ func (r *repository) Named() reference.Named { return ownedName{r.name, r} }
 
 // Manifests implements distribution.Repository.
 func (r *repository) Manifests(context.Context, ...distribution.ManifestServiceOption) (distribution.ManifestService, error) {
-	return &manifestService{engine: r.namespace.engine, repository: r.name.Name()}, nil
+	return r.engine.manifests.Repository(r.name.Name()), nil
 }
 
 // Blobs implements distribution.Repository.
 func (r *repository) Blobs(context.Context) distribution.BlobStore {
-	return &blobStore{engine: r.namespace.engine, repository: r.name.Name()}
+	return r.engine.blobs.Repository(r.name.Name())
 }
 
 // Tags implements distribution.Repository.
 func (r *repository) Tags(context.Context) distribution.TagService {
-	return &tagService{engine: r.namespace.engine, repository: r.name.Name()}
-}
-
-const (
-	// maxPages bounds how many pages a list is put together from.
-	maxPages = 1000
-	// pagesTimeout bounds how long that may take.
-	pagesTimeout = 2 * time.Minute
-)
-
-// pages visits the pages of one of the upstream's lists, from the one that query asks for. Only a few are visited at a
-// time, since a list takes a multiple of its size when it is parsed.
-func (e *Engine) pages(ctx context.Context, repository, path string, query url.Values, visit func(remote.Document) error) error {
-	ctx, cancel := context.WithTimeout(ctx, pagesTimeout)
-	defer cancel()
-	for range maxPages {
-		page, err := e.upstream.List(ctx, repository, path, query)
-		if err != nil {
-			return err
-		}
-		if err := e.inTurn(ctx, func() error { return visit(page) }); err != nil {
-			return err
-		}
-		if page.Next == nil {
-			return nil
-		}
-		query = page.Next
-	}
-	return e.invalid("its list has too many pages")
+	return r.engine.tags.Repository(r.name.Name())
 }

@@ -80,9 +80,6 @@ type Options struct {
 // DefaultTTL is Distribution's for its proxy.
 const DefaultTTL = 7 * 24 * time.Hour
 
-// maxUnstored is how many fetches may go through memory at a time.
-const maxUnstored = 16
-
 // Defaults are the options of an engine that is only told where its upstream and its directory are.
 func Defaults() Options {
 	return Options{

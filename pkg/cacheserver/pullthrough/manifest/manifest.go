@@ -62,6 +62,15 @@ type Info struct {
 	Children []Child
 }
 
+// Digests are those of the children.
+func (i Info) Digests() []digest.Digest {
+	digests := make([]digest.Digest, 0, len(i.Children))
+	for _, child := range i.Children {
+		digests = append(digests, child.Digest)
+	}
+	return digests
+}
+
 // Child is something that a manifest needs.
 type Child struct {
 	Digest    digest.Digest

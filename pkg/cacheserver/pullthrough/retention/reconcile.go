@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
@@ -98,11 +99,7 @@ func (k *Keeper) addManifest(d digest.Digest) {
 	if err != nil {
 		return
 	}
-	children := make([]digest.Digest, 0, len(info.Children))
-	for _, child := range info.Children {
-		children = append(children, child.Digest)
-	}
-	k.report(k.Index.SetChildren(d, children))
+	k.report(k.Index.SetChildren(d, info.Digests()))
 	k.report(k.Index.Change(d, func(r *index.Record) { r.Manifest, r.MediaType = true, info.MediaType }))
 }
 
@@ -148,28 +145,40 @@ const (
 	scrubBytes = 256 << 10
 )
 
-// scrub compares content with its digests, again and again, slowly.
+// scrub compares content with its digests, again and again.
 func (k *Keeper) scrub(ctx context.Context) {
-	for sleep(ctx, scrubDelay) {
-		k.report(k.ScrubOnce(ctx))
+	ticker := time.NewTicker(scrubDelay)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			k.report(k.ScrubOnce(ctx))
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// ScrubOnce compares all content with its digests whose last comparison is too long ago.
+// ScrubOnce compares all content that was not verified within the interval.
 func (k *Keeper) ScrubOnce(ctx context.Context) error {
 	due := k.Now().Add(-k.Options.ScrubInterval)
+	pace := rate.NewLimiter(rate.Inf, scrubBytes)
+	if k.Options.ScrubRate > 0 {
+		pace.SetLimit(rate.Limit(k.Options.ScrubRate))
+	}
 	return k.Index.Each(func(d digest.Digest, record index.Record) error {
 		if record.Verified.After(due) || k.Busy(d) {
 			return ctx.Err()
 		}
-		return k.compare(ctx, d)
+		return k.compare(ctx, d, pace)
 	})
 }
 
-func (k *Keeper) compare(ctx context.Context, d digest.Digest) error {
+// compare reads content at the given pace and removes it if it is corrupt.
+func (k *Keeper) compare(ctx context.Context, d digest.Digest, pace *rate.Limiter) error {
 	file, info, err := k.Store.OpenBlob(d)
 	if err != nil {
-		return ctx.Err() //nolint:nilerr // Gone meanwhile; Reconcile's business.
+		return ctx.Err() //nolint:nilerr // It was removed meanwhile; Reconcile cleans up.
 	}
 	defer file.Close()
 	verifier := d.Verifier()
@@ -179,34 +188,14 @@ func (k *Keeper) compare(ctx context.Context, d digest.Digest) error {
 			break
 		}
 		if err != nil {
-			// Nobody can read it, so it is as good as wrong, and no reason to leave the rest alone.
-			k.Metrics.Corrupt.Inc()
-			k.Log.WithError(err).WithField("digest", d).Warn("Dropped content that cannot be read")
-			return k.Remove(d, Corrupt)
+			return k.DropCorrupt(d, err) // Unreadable content must not keep the rest from being compared.
 		}
-		if k.Options.ScrubRate > 0 && !sleep(ctx, time.Duration(n)*time.Second/time.Duration(k.Options.ScrubRate)) {
+		if pace.WaitN(ctx, int(n)) != nil {
 			return ctx.Err()
 		}
 	}
-	if verifier.Verified() {
-		return k.Index.Change(d, func(r *index.Record) {
-			r.Size, r.Verified = info.Size(), k.Now()
-			r.Inode, r.Changed = store.Identity(info)
-		})
+	if !verifier.Verified() {
+		return k.DropCorrupt(d, store.ErrMismatch)
 	}
-	k.Metrics.Corrupt.Inc()
-	k.Log.WithField("digest", d).Warn("Dropped content that does not match its digest")
-	return k.Remove(d, Corrupt)
-}
-
-// sleep reports whether ctx lasted as long.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return k.MarkVerified(d, info)
 }

@@ -15,6 +15,7 @@ package retention
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -155,6 +156,21 @@ func (k *Keeper) expire(ctx context.Context) error {
 		return ctx.Err()
 	})
 	return errors.Join(append(errs, ignoreCanceled(err))...)
+}
+
+// DropCorrupt removes content that does not match its digest or cannot be read.
+func (k *Keeper) DropCorrupt(d digest.Digest, cause error) error {
+	k.Metrics.Corrupt.Inc()
+	k.Log.WithError(cause).WithField("digest", d).Warn("Dropped corrupt content")
+	return k.Remove(d, Corrupt)
+}
+
+// MarkVerified records that a file matches its digest.
+func (k *Keeper) MarkVerified(d digest.Digest, info fs.FileInfo) error {
+	return k.Index.Change(d, func(r *index.Record) {
+		r.Size, r.Verified = info.Size(), k.Now()
+		r.Inode, r.Changed = store.Identity(info)
+	})
 }
 
 // Remove removes an object that should not be served any more.

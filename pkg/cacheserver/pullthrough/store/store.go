@@ -39,6 +39,9 @@ import (
 // ErrNotFound says that the store does not hold what was asked for.
 var ErrNotFound = errors.New("not in the store")
 
+// ErrMismatch means that content differs from what its digest promises.
+var ErrMismatch = errors.New("the content does not match its digest")
+
 const (
 	layoutRoot = "docker/registry/v2"
 	dirMode    = 0o777 // as Distribution; the umask decides

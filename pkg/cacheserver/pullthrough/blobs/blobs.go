@@ -1,0 +1,246 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package blobs serves blobs: from a verified file, which the kernel sends, or by following the transfer that fetches or
+// verifies them.
+//
+// A blob is served from a repository if that repository links it, if an image of the repository proves that it has it (see
+// content.Proved), or if the upstream says so. So one repository's content does not leak into another by its digest, and
+// content that several repositories share is fetched once.
+//
+// Content that does not fit on the volume even after eviction streams through a small window in memory (see package
+// transfer) and is not stored. Clients that come together share that fetch; one that comes after the window has moved on
+// begins another.
+package blobs
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+)
+
+const (
+	// maxUnstored is how many fetches may stream through memory at a time.
+	maxUnstored = 16
+	// maxLarge is how many fetches have a buffer of fetchBytes. When there are more at a time, each gets little of the
+	// upstream's bandwidth, so its pieces are small anyway.
+	maxLarge = 16
+	// maxWaiting is how many fetches may wait for their slot: a herd of nodes that want different images, and no more than
+	// memory has room for.
+	maxWaiting = 1024
+)
+
+// Options are what a Service depends on.
+type Options struct {
+	Content   *content.Content
+	Source    *source.Source
+	Manifests *manifests.Service
+	// Transfers are the blobs that are being fetched or verified.
+	Transfers *transfer.Group
+	// MaxFetches is how many blobs are fetched at a time.
+	MaxFetches int
+	// Retries is how often in a row a fetch is resumed without much progress.
+	Retries int
+	Metrics *metrics.Metrics
+	Log     logrus.FieldLogger
+	Now     func() time.Time
+}
+
+// Service serves the blobs of all repositories.
+type Service struct {
+	Options
+	sizes *coalesce.Group[key, int64]
+	// deliveries are the blobs that clients got, see returned.
+	deliveries *lru.Cache[delivery, time.Time]
+
+	fetches, unstored, large, verifications limit.Limit
+	waiting                                 atomic.Int32
+}
+
+type key struct {
+	repository string
+	digest     digest.Digest
+}
+
+// New returns a service.
+func New(o Options) *Service {
+	deliveries, _ := lru.New[delivery, time.Time](maxDeliveries) // It fails for sizes below 1 only.
+	return &Service{
+		Options:       o,
+		sizes:         coalesce.New[key, int64](),
+		deliveries:    deliveries,
+		fetches:       limit.New(o.MaxFetches),
+		unstored:      limit.New(min(o.MaxFetches, maxUnstored)),
+		large:         limit.New(maxLarge),
+		verifications: limit.New(max(2, runtime.GOMAXPROCS(0))),
+	}
+}
+
+// Close ends all work.
+func (s *Service) Close() {
+	s.Transfers.Close()
+	s.sizes.Close()
+}
+
+// opened is where the bytes of a blob come from: a verified file, a transfer, or, for HEAD, nowhere.
+type opened struct {
+	file   *content.Blob
+	reader *transfer.Reader
+	size   int64
+	// hit means that nothing had to be fetched for this client.
+	hit bool
+}
+
+func (o *opened) close() {
+	if o.file != nil {
+		_ = o.file.Close()
+	}
+	if o.reader != nil {
+		_ = o.reader.Close()
+	}
+}
+
+// open finds a blob: on disk, in a transfer, or upstream. A blob that is on its way at the first look may be on disk before
+// a fetch begins.
+func (s *Service) open(ctx context.Context, k key, headOnly bool) (*opened, error) {
+	o, err := s.find(ctx, k, headOnly)
+	if errors.Is(err, errStored) {
+		return s.find(ctx, k, headOnly)
+	}
+	return o, err
+}
+
+func (s *Service) find(ctx context.Context, k key, headOnly bool) (*opened, error) {
+	ownership := s.Content.Ownership(k.repository, k.digest)
+	if ownership == content.None && headOnly {
+		return s.stat(ctx, k)
+	}
+	file, err := s.Content.Open(k.digest)
+	if err != nil && !errors.Is(err, content.ErrNotFound) {
+		return nil, err
+	}
+	if file != nil {
+		if err := s.claim(ctx, k, ownership); err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+		ownership = content.Linked
+		if o, err := s.openFile(ctx, k.digest, file); err == nil || ctx.Err() != nil {
+			return o, err
+		}
+	}
+	if headOnly {
+		return s.stat(ctx, k)
+	}
+	fetch := s.fetchWork(k)
+	if file == nil {
+		fetch = s.unlessStored(k.digest, fetch)
+	}
+	return s.follow(ctx, k, fetch, ownership)
+}
+
+// openFile serves an open file, after its verification if that is due.
+func (s *Service) openFile(ctx context.Context, d digest.Digest, file *content.Blob) (*opened, error) {
+	o := &opened{file: file, size: file.Size, hit: true}
+	if file.Verified.IsZero() || s.returned(response.From(ctx).Client(), d, file.Verified) {
+		_ = file.Close()
+		var err error
+		if o, err = s.verify(ctx, d); err != nil {
+			return nil, err
+		}
+	}
+	s.Content.Touch(d)
+	return o, nil
+}
+
+// claim makes a blob that is here, or on its way for another repository, part of this one. Without a reason for that in the
+// store, the upstream decides.
+func (s *Service) claim(ctx context.Context, k key, ownership content.Ownership) error {
+	if ownership == content.None {
+		if _, err := s.stat(ctx, k); err != nil {
+			return err
+		}
+	}
+	if ownership != content.Linked {
+		s.Content.Link(k.repository, k.digest)
+	}
+	return nil
+}
+
+// stat asks the upstream for the size of a blob.
+func (s *Service) stat(ctx context.Context, k key) (*opened, error) {
+	call, joined := s.sizes.Start(k, func(ctx context.Context) (int64, error) {
+		return s.Source.StatBlob(ctx, k.repository, k.digest)
+	})
+	s.Metrics.Joined(metrics.Blob, joined)
+	size, err := call.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if declared := s.declaredSize(ctx, k); declared != transfer.Unknown {
+		size = declared // Some upstreams give any length in response to HEAD.
+	}
+	return &opened{size: size}, nil
+}
+
+// declaredSize is the size of a blob as an image of the repository declares it, transfer.Unknown if none does.
+func (s *Service) declaredSize(ctx context.Context, k key) int64 {
+	for size := range s.Manifests.DeclaredSizes(ctx, k.repository, k.digest) {
+		return size
+	}
+	return transfer.Unknown
+}
+
+// maxJoined is how many fetches of other repositories may fail before a client gets the error of the last one.
+const maxJoined = 3
+
+// follow serves a blob from the transfer that fetches it. A transfer for another repository is followed only when it is
+// certain that this one has the blob, too.
+func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, ownership content.Ownership) (*opened, error) {
+	for attempt := 0; ; attempt++ {
+		reader, joined, err := s.Transfers.Start(k.digest, k.repository, fetch)
+		if err != nil {
+			return nil, err
+		}
+		foreign := reader.Owner() != k.repository
+		if foreign && ownership == content.None {
+			if err := s.claim(ctx, k, ownership); err != nil {
+				_ = reader.Close()
+				return nil, err
+			}
+			ownership = content.Linked
+		}
+		size, err := reader.Size(ctx)
+		if err == nil && size == 0 {
+			size, err = reader.Settled(ctx) // There is no last byte to withhold until it is verified.
+		}
+		if err == nil {
+			s.Metrics.Joined(metrics.Blob, joined)
+			if foreign {
+				s.Content.Link(k.repository, k.digest) // The fetch links it for its owner only.
+			}
+			return &opened{reader: reader, size: size, hit: joined}, nil
+		}
+		_ = reader.Close()
+		// The fetch of another repository proves nothing about this one.
+		if !foreign || attempt == maxJoined || errors.Is(err, errStored) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package blobs
+
+import (
+	"context"
+	"errors"
+	"hash"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+)
+
+var (
+	// errStored ends a fetch of what another fetch has stored since it was looked for.
+	errStored = errors.New("the content is stored already")
+	// errBroken means that the upstream broke off a body.
+	errBroken = errors.New("the upstream broke off")
+)
+
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
+	// minProgress is what an attempt has to fetch not to count as another failure in a row. Without it, an upstream that
+	// breaks off after every few bytes would be asked again without end.
+	minProgress = 64 << 10
+	// maxRateLimit is the longest rate limit that a fetch waits for.
+	maxRateLimit = time.Minute
+)
+
+// fetch is one fetch of a blob.
+type fetch struct {
+	*Service
+	key
+	transfer *transfer.Transfer
+
+	hash   hash.Hash
+	size   int64 // of the whole blob, or transfer.Unknown
+	offset int64 // bytes that have arrived and are hashed
+	etag   string
+	begun  bool
+	// upload stores the bytes, nil if they are not stored.
+	upload *content.Upload
+	// releases are called at the end.
+	releases []func()
+}
+
+// fetchWork fetches a blob by way of a repository.
+func (s *Service) fetchWork(k key) transfer.Work {
+	return func(ctx context.Context, t *transfer.Transfer) error {
+		started := time.Now()
+		f := &fetch{Service: s, key: k, transfer: t, size: transfer.Unknown, hash: k.digest.Algorithm().Hash()}
+		defer f.release()
+		if err := f.acquire(ctx, s.fetches); err != nil {
+			return err
+		}
+		if !t.Wanted() {
+			return transfer.ErrAbandoned
+		}
+		if err := f.run(ctx); err != nil {
+			s.Metrics.FillErrors.WithLabelValues(metrics.Reason(err)).Inc()
+			if f.begun && ctx.Err() == nil { // Clients only see that their responses break off.
+				s.Log.WithError(err).WithField("digest", k.digest).Warn("Fetch of a blob broke off")
+			}
+			return err
+		}
+		if f.upload == nil {
+			s.Metrics.Unstored.Inc()
+			return nil
+		}
+		if err := f.upload.Commit(); err != nil {
+			// The readers have the blob. The next one has to fetch it again.
+			s.Log.WithError(err).WithField("digest", k.digest).Warn("Failed to store a blob")
+			return nil
+		}
+		s.Metrics.FillDuration.Observe(time.Since(started).Seconds())
+		return nil
+	}
+}
+
+// unlessStored returns work that ends at once if another fetch has stored the blob by then.
+func (s *Service) unlessStored(d digest.Digest, work transfer.Work) transfer.Work {
+	return func(ctx context.Context, t *transfer.Transfer) error {
+		if s.Content.IsVerified(d) {
+			return errStored
+		}
+		return work(ctx, t)
+	}
+}
+
+// acquire waits for a slot, as long as there are clients that do: a rejected client would pull from the upstream what is
+// about to arrive. The fetches before have limits of their own.
+func (f *fetch) acquire(ctx context.Context, slots limit.Limit) error {
+	defer f.waiting.Add(-1)
+	if f.waiting.Add(1) > maxWaiting {
+		return limit.ErrBusy
+	}
+	release, err := slots.Acquire(ctx)
+	if err == nil {
+		f.releases = append(f.releases, release)
+	}
+	return err
+}
+
+func (f *fetch) release() {
+	if f.upload != nil {
+		f.upload.Discard()
+	}
+	for _, release := range f.releases {
+		release()
+	}
+}
+
+// run fetches until all is there and verified, resuming when the upstream breaks off.
+func (f *fetch) run(ctx context.Context) error {
+	backoff := minBackoff
+	for failures := 0; ; {
+		before := f.offset
+		err := f.attempt(ctx)
+		if err == nil {
+			break
+		}
+		if !f.resumable(err) || ctx.Err() != nil {
+			return err
+		}
+		if failures++; f.offset-before >= minProgress {
+			failures, backoff = 1, minBackoff
+		}
+		if failures > f.Retries || f.offset == 0 && (failures > 1 || !responded(err)) {
+			return err
+		}
+		f.Metrics.Resumed.Inc()
+		if !sleep(ctx, max(backoff, retryAfter(err))) {
+			return context.Cause(ctx)
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+	if digest.NewDigest(f.digest.Algorithm(), f.hash) != f.digest {
+		return store.ErrMismatch
+	}
+	f.Metrics.Misses.WithLabelValues(metrics.Blob).Inc()
+	f.size = f.offset
+	f.transfer.Verified(f.size)
+	return nil
+}
+
+// resumable reports whether another attempt may help. A rate limit is waited for only when clients have got a part
+// already: before, they get the error, and know better whether to wait.
+func (f *fetch) resumable(err error) bool {
+	var e *remote.Error
+	switch {
+	case !errors.As(err, &e):
+		return errors.Is(err, errBroken)
+	case e.Reason == remote.RateLimited:
+		return f.offset > 0 && e.RetryAfter <= maxRateLimit
+	}
+	return e.Temporary()
+}
+
+// retryAfter returns how long a rate limit lasts, 0 if the error is about something else.
+func retryAfter(err error) time.Duration {
+	var e *remote.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.RetryAfter
+}
+
+// responded reports whether the upstream responded at all. If not, the attempt took its time already.
+func responded(err error) bool {
+	var e *remote.Error
+	return !errors.As(err, &e) || e.Responded()
+}
+
+// sleep reports whether ctx lasted as long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

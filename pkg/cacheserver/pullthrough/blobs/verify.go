@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package blobs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+)
+
+const (
+	// verifyFirstBytes is up to which size a file is verified before its first byte is sent, so that the client does not
+	// notice when it has to be fetched instead. Larger ones are sent while they are verified.
+	verifyFirstBytes = 64 << 20
+	// returnWindow is how soon a client has to ask again for a blob that it got to make the file suspect.
+	returnWindow = 10 * time.Minute
+	// trustWindow is how long a verified file is not suspect, so that clients cannot keep the cache verifying.
+	trustWindow = time.Hour
+	// maxDeliveries bounds the deliveries that are remembered.
+	maxDeliveries = 4096
+)
+
+type delivery struct {
+	client string
+	digest digest.Digest
+}
+
+// delivered records that a client got all of a blob from its file.
+func (s *Service) delivered(client string, d digest.Digest) {
+	s.deliveries.Add(delivery{client, d}, s.Now())
+}
+
+// returned reports whether a client asks again for a blob that it got, and the file was not verified lately. A client that
+// compares a blob with its digest and has to come back has found a disk that corrupts content, of which the file system
+// knows nothing: the file still looks as it did when it was verified.
+func (s *Service) returned(client string, d digest.Digest, verified time.Time) bool {
+	if s.Now().Sub(verified) < trustWindow {
+		return false
+	}
+	at, ok := s.deliveries.Get(delivery{client, d})
+	return ok && s.Now().Sub(at) < returnWindow
+}
+
+// verify serves a file from a transfer that verifies it.
+func (s *Service) verify(ctx context.Context, d digest.Digest) (*opened, error) {
+	reader, _, err := s.Transfers.Start(d, "", s.verifyWork(d))
+	if err != nil {
+		return nil, err
+	}
+	size, err := reader.Size(ctx)
+	if err == nil && size <= verifyFirstBytes {
+		size, err = reader.Settled(ctx)
+	}
+	if err != nil {
+		_ = reader.Close()
+		return nil, err
+	}
+	return &opened{reader: reader, size: size, hit: true}, nil
+}
+
+// verifyWork compares a file with its digest.
+func (s *Service) verifyWork(d digest.Digest) transfer.Work {
+	return func(ctx context.Context, t *transfer.Transfer) error {
+		file, err := s.Content.Open(d)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		release, err := s.verifications.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		if !t.Wanted() {
+			return transfer.ErrAbandoned
+		}
+		s.Content.Discover(d, file.Size)
+		t.Begin(file.Size, func() (*os.File, error) { return s.openAgain(d) })
+		size, err := hashFile(ctx, t, file, d)
+		switch {
+		case errors.Is(err, store.ErrMismatch):
+			return errors.Join(err, s.Content.DropCorrupt(d, err))
+		case err != nil:
+			return err
+		}
+		s.Content.MarkVerified(d)
+		t.Verified(size)
+		return nil
+	}
+}
+
+// openAgain opens a file for one more reader.
+func (s *Service) openAgain(d digest.Digest) (*os.File, error) {
+	blob, err := s.Content.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	return blob.File, nil
+}
+
+// hashFile reads a file at the pace of its transfer.
+func hashFile(ctx context.Context, t *transfer.Transfer, file *content.Blob, d digest.Digest) (int64, error) {
+	pooled := fetchBuffers.Get().(*[]byte)
+	defer fetchBuffers.Put(pooled)
+	verifier := d.Verifier()
+	var size int64
+	for ctx.Err() == nil {
+		n, err := file.Read(*pooled)
+		_, _ = verifier.Write((*pooled)[:n])
+		size += int64(n)
+		t.Advance(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return size, err
+		}
+	}
+	if ctx.Err() != nil {
+		return size, context.Cause(ctx)
+	}
+	if !verifier.Verified() {
+		return size, store.ErrMismatch
+	}
+	return size, nil
+}

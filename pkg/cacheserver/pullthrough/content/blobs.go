@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package content
+
+import (
+	"iter"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+)
+
+// Blob is an open file of content.
+type Blob struct {
+	*os.File
+	Size int64
+	// Verified is when the file, as it is, was last found to match its digest; zero if it has to be verified.
+	Verified time.Time
+}
+
+// Open opens the content of a digest. The error is ErrNotFound if there is none.
+func (c *Content) Open(d digest.Digest) (*Blob, error) {
+	file, info, err := c.store.OpenBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	return &Blob{File: file, Size: info.Size(), Verified: c.verifiedAt(d, info)}, nil
+}
+
+// verifiedAt returns when a file was verified, zero if it is not as it was then.
+func (c *Content) verifiedAt(d digest.Digest, info os.FileInfo) time.Time {
+	record, known := c.index.Get(d)
+	inode, changed := store.Identity(info)
+	if !known || record.Size != info.Size() || record.Inode != inode || record.Changed != changed {
+		return time.Time{}
+	}
+	return record.Verified
+}
+
+// Size returns the size of the content on disk, verified or not.
+func (c *Content) Size(d digest.Digest) (int64, error) {
+	info, err := c.store.StatBlob(d)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// IsVerified reports whether content is on disk as it was when it was last verified.
+func (c *Content) IsVerified(d digest.Digest) bool {
+	info, err := c.store.StatBlob(d)
+	return err == nil && !c.verifiedAt(d, info).IsZero()
+}
+
+// Discover records content that is on disk and may be unknown, before it is verified.
+func (c *Content) Discover(d digest.Digest, size int64) {
+	if _, known := c.index.Get(d); !known {
+		c.warn(c.index.Put(d, index.Record{Size: size}), "Failed to record a blob", logrus.Fields{"digest": d})
+	}
+}
+
+// MarkVerified records that the file of a digest, as it is now, matches the digest.
+func (c *Content) MarkVerified(d digest.Digest) {
+	if info, err := c.store.StatBlob(d); err == nil {
+		c.warn(c.keeper.MarkVerified(d, info), "Failed to record a verification", logrus.Fields{"digest": d})
+	}
+}
+
+// Ownership is why a repository may serve a blob without asking the upstream.
+type Ownership int
+
+const (
+	// None is no reason.
+	None Ownership = iota
+	// Proved means that an image of the repository needs the blob: registries take an image only when they have what it
+	// needs. An index proves nothing, since many registries take one whatever it lists. Neither does a document that only
+	// some parsers read as an image: a registry that read it as something else did not look for its layers.
+	Proved
+	// Linked means that the blob was served from the repository before.
+	Linked
+)
+
+// Ownership returns why a repository may serve a blob.
+func (c *Content) Ownership(repository string, d digest.Digest) Ownership {
+	if c.store.HasLayer(repository, d) {
+		return Linked
+	}
+	for image := range c.ImagesWith(repository, d) {
+		if c.index.Manifest(repository, image).Proof {
+			return Proved
+		}
+	}
+	return None
+}
+
+// Link makes a blob part of a repository, for later requests.
+func (c *Content) Link(repository string, d digest.Digest) {
+	if c.store.HasLayer(repository, d) {
+		return
+	}
+	err := c.index.AddLink(d, index.Link{Kind: index.Layer, Repository: repository})
+	if err == nil {
+		err = c.store.LinkLayer(repository, d)
+	}
+	c.warn(err, "Failed to link a blob", logrus.Fields{"repository": repository, "digest": d})
+}
+
+// ImagesWith visits the images of a repository that need a blob.
+func (c *Content) ImagesWith(repository string, d digest.Digest) iter.Seq[digest.Digest] {
+	return func(visit func(digest.Digest) bool) {
+		var parents []digest.Digest
+		_ = c.index.Parents(d, func(parent digest.Digest) bool {
+			parents = append(parents, parent)
+			return true
+		})
+		for _, parent := range parents {
+			record, known := c.index.Get(parent)
+			isImage := known && record.Manifest && !manifest.IsIndex(record.MediaType)
+			if isImage && c.store.HasManifest(repository, parent) && !visit(parent) {
+				return
+			}
+		}
+	}
+}

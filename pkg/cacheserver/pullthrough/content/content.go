@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package content is the one door to what the cache holds: the files of package store, what package index knows about
+// them, and what package retention keeps of them.
+//
+// Each method leaves the three consistent, or in a state that retention repairs: the index learns of content before the
+// files do, so that after a crash nothing on disk is unknown, and links come before content, so that a link may lead
+// nowhere, which reads as a miss, but no content lacks its links.
+//
+// The index records the identity of each file that was verified: inode, size and time of change. A file that differs has
+// to be verified before it is served.
+package content
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+)
+
+// indexFile lies beside Distribution's files, where a stock registry does not look.
+const indexFile = "pullthrough/index.db"
+
+// ErrNotFound means that the cache does not hold the content.
+var ErrNotFound = store.ErrNotFound
+
+// IsFull reports whether an error means that the volume has no room.
+func IsFull(err error) bool { return store.IsFull(err) }
+
+// Options are what a Content is made of.
+type Options struct {
+	// RootDirectory is that of Distribution's filesystem driver.
+	RootDirectory string
+	Disk          store.Disk
+	Retention     retention.Options
+	// Busy reports whether content is on its way or being verified. Such content is not removed.
+	Busy    func(digest.Digest) bool
+	Metrics *metrics.Metrics
+	Log     logrus.FieldLogger
+	Now     func() time.Time
+}
+
+// Content is what one cache holds.
+type Content struct {
+	store  *store.Store
+	index  *index.Index
+	keeper *retention.Keeper
+	log    logrus.FieldLogger
+	now    func() time.Time
+}
+
+// Open opens the content below a directory. It takes as long whatever that holds.
+func Open(o Options) (*Content, error) {
+	files, err := store.Open(o.RootDirectory, o.Disk)
+	if err != nil {
+		return nil, err
+	}
+	known, err := index.Open(filepath.Join(o.RootDirectory, indexFile), o.Now)
+	if err != nil {
+		return nil, fmt.Errorf("open the index of %s: %w", o.RootDirectory, err)
+	}
+	keeper := &retention.Keeper{
+		Options: o.Retention, Store: files, Index: known, Metrics: o.Metrics, Log: o.Log, Now: o.Now, Busy: o.Busy,
+	}
+	return &Content{store: files, index: known, keeper: keeper, log: o.Log, now: o.Now}, nil
+}
+
+// Run expires, evicts, scrubs and reconciles until ctx ends.
+func (c *Content) Run(ctx context.Context) { c.keeper.Run(ctx) }
+
+// Close closes the index. Run has to have ended.
+func (c *Content) Close() error { return c.index.Close() }
+
+// Touch records a use of content.
+func (c *Content) Touch(d digest.Digest) { c.index.Touch(d) }
+
+// DropCorrupt removes content that does not match its digest or cannot be read.
+func (c *Content) DropCorrupt(d digest.Digest, cause error) error {
+	return c.keeper.DropCorrupt(d, cause)
+}
+
+// warn logs an error of the index or of a link. Neither is worth failing a request: reconciliation repairs both.
+func (c *Content) warn(err error, message string, fields logrus.Fields) {
+	if err != nil && !store.IsFull(err) {
+		c.log.WithError(err).WithFields(fields).Warn(message)
+	}
+}

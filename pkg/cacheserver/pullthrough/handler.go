@@ -1,0 +1,170 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/referrers"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
+)
+
+// allowedMethods are the methods of a cache.
+const allowedMethods = "GET, HEAD, OPTIONS"
+
+// API is how the registry API of an engine is served.
+type API struct {
+	// Prefix is the path that /v2/ is below.
+	Prefix string
+	// Header is put on each response.
+	Header http.Header
+	// AccessControlled means that Distribution decides who may have what, so all reads go by way of it.
+	AccessControlled bool
+	// Observed means that other middlewares or receivers of notifications have to see each request for a manifest.
+	Observed bool
+}
+
+// Handler serves the registry API. It serves referrers, which Distribution lacks, and manifests at hand, for which
+// Distribution's routing, contexts and log lines would cost more than all the rest. It passes other requests to read to
+// Distribution's application. LimitClients has to wrap the handler of the server.
+func (e *Engine) Handler(api API, app http.Handler) http.Handler {
+	return response.Guard(api.ReadOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to := route.Parse(api.Prefix, r.URL.Path)
+		switch {
+		case r.Method == http.MethodOptions || api.AccessControlled:
+		case to.Kind == route.Referrers && e.serveReferrers(api, w, r, to):
+			return
+		case to.Kind == route.Manifest && !api.Observed && e.serveAtHand(api, w, r, to):
+			return
+		}
+		app.ServeHTTP(w, r)
+	})))
+}
+
+// LimitClients bounds the time that clients of a server have, see package response. It wraps the complete handler.
+func (e *Engine) LimitClients(server *http.Server) {
+	response.Wrap(server, e.options.ClientTimeout, e.log)
+}
+
+// ReadOnly passes requests to read on, without their bodies, and refuses all others. It closes their connections, since
+// their bodies would otherwise come before the next request.
+func (a API) ReadOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if response.ReadOnly(r.Method) {
+			next.ServeHTTP(w, withoutBody(r))
+			return
+		}
+		header := w.Header()
+		a.setHeader(header)
+		header.Set("Allow", allowedMethods)
+		header.Set("Connection", "close")
+		_ = errcode.ServeJSON(w, errcode.ErrorCodeUnsupported.WithMessage("a cache takes no content: push to the upstream registry"))
+	})
+}
+
+func (a API) setHeader(header http.Header) {
+	header.Set("Docker-Distribution-API-Version", "registry/2.0")
+	for name, values := range a.Header {
+		for _, value := range values {
+			header.Add(name, value)
+		}
+	}
+}
+
+// withoutBody drops the body of a request. Distribution would parse a form in it, and keep parts of that in memory and in
+// files.
+func withoutBody(r *http.Request) *http.Request {
+	if r.ContentLength == 0 {
+		return r
+	}
+	bare := *r
+	bare.Body, bare.ContentLength, bare.TransferEncoding = http.NoBody, 0, nil
+	return &bare
+}
+
+// serveAtHand serves a manifest for which nothing has to be read, asked or negotiated, as Distribution would.
+func (e *Engine) serveAtHand(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
+	m, ok := e.atHand(r, to)
+	if !ok {
+		return false
+	}
+	e.metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
+	header := w.Header()
+	api.setHeader(header)
+	header.Set("Content-Type", m.MediaType)
+	header.Set("Content-Length", strconv.Itoa(len(m.Content)))
+	header.Set("Docker-Content-Digest", m.Digest.String())
+	header.Set("ETag", `"`+m.Digest.String()+`"`)
+	e.manifests.Serve(r.Context(), m)
+	if r.Method == http.MethodGet {
+		_, _ = w.Write(m.Content)
+	}
+	return true
+}
+
+func (e *Engine) atHand(r *http.Request, to route.Route) (content.Manifest, bool) {
+	if r.Header["If-None-Match"] != nil {
+		return content.Manifest{}, false
+	}
+	d, err := digest.Parse(to.Reference)
+	if err != nil {
+		var ok bool
+		if d, ok = e.tags.Fresh(to.Repository, to.Reference); !ok {
+			return content.Manifest{}, false
+		}
+	}
+	m, ok := e.manifests.Recent(to.Repository, d)
+	return m, ok && manifests.Accepts(r.Header, m.MediaType)
+}
+
+// serveReferrers serves a list of what refers to a manifest. It leaves paths that name none to Distribution.
+func (e *Engine) serveReferrers(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
+	d, ok := subject(to)
+	if !ok {
+		return false
+	}
+	api.setHeader(w.Header())
+	ctx := r.Context()
+	artifactType := r.URL.Query().Get("artifactType")
+	list, err := e.referrers.Get(ctx, to.Repository, d, artifactType)
+	switch {
+	case errors.Is(err, referrers.ErrUnsupported):
+		err = errcode.ErrorCodeManifestUnknown.WithMessage(err.Error()).WithDetail(d)
+	case err != nil:
+		err = response.Error(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d))
+	}
+	if err != nil {
+		_ = errcode.ServeJSON(w, err)
+		return true
+	}
+	if artifactType != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	w.Header().Set("Content-Type", v1.MediaTypeImageIndex)
+	w.Header().Set("Content-Length", strconv.Itoa(len(list)))
+	response.From(ctx).Extend()
+	_, _ = w.Write(list) //nolint:gosec // It is JSON that was marshalled here, and declared as such.
+	return true
+}
+
+// subject returns the manifest whose referrers a route is for.
+func subject(to route.Route) (digest.Digest, bool) {
+	if _, err := reference.WithName(to.Repository); err != nil {
+		return "", false
+	}
+	d, err := digest.Parse(to.Reference)
+	return d, err == nil
+}

@@ -1,0 +1,191 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package manifests serves manifests: from memory, from the store, or from the upstream.
+package manifests
+
+import (
+	"context"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/lru"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
+)
+
+// recentBytes is how much memory recent manifests take.
+const recentBytes = 2 << 20
+
+// Options are what a Service depends on.
+type Options struct {
+	Content *content.Content
+	Source  *source.Source
+	// Parsing bounds the manifests that are read and parsed at a time.
+	Parsing limit.Limit
+	Metrics *metrics.Metrics
+	Log     logrus.FieldLogger
+}
+
+// Service serves the manifests of all repositories.
+type Service struct {
+	Options
+	calls *coalesce.Group[key, content.Manifest]
+	// recent spares the many requests for the same few manifests reading and hashing, and serves a manifest that cannot be
+	// stored more than once. A key is proof that the repository has the manifest.
+	recent *lru.Cache[key, content.Manifest]
+}
+
+type key struct {
+	repository string
+	digest     digest.Digest
+}
+
+// New returns a service.
+func New(o Options) *Service {
+	return &Service{
+		Options: o,
+		calls:   coalesce.New[key, content.Manifest](),
+		recent:  lru.New[key](recentBytes, recentBytes/2, func(m content.Manifest) int { return len(m.Content) }),
+	}
+}
+
+// Close ends all work.
+func (s *Service) Close() { s.calls.Close() }
+
+// Recent returns a manifest of a repository if it is in memory.
+func (s *Service) Recent(repository string, d digest.Digest) (content.Manifest, bool) {
+	return s.recent.Get(key{repository, d})
+}
+
+// Available reports whether a manifest can be served without the upstream, if the repository has it.
+func (s *Service) Available(repository string, d digest.Digest) bool {
+	if _, ok := s.Recent(repository, d); ok {
+		return true
+	}
+	_, err := s.Content.Size(d)
+	return err == nil
+}
+
+// Get returns a manifest of a repository.
+func (s *Service) Get(ctx context.Context, repository string, d digest.Digest) (content.Manifest, error) {
+	if m, ok := s.Recent(repository, d); ok {
+		return m, nil
+	}
+	stored := s.Content.HasManifest(repository, d)
+	call, joined := s.calls.Start(key{repository, d}, func(ctx context.Context) (content.Manifest, error) {
+		return s.load(ctx, repository, d, stored)
+	})
+	s.Metrics.Joined(metrics.Manifest, joined)
+	if !joined && !stored {
+		response.From(ctx).SetFetched(true)
+	}
+	return call.Wait(ctx)
+}
+
+func (s *Service) load(ctx context.Context, repository string, d digest.Digest, stored bool) (content.Manifest, error) {
+	if m, ok := s.Recent(repository, d); ok {
+		return m, nil // Another call has fetched it since.
+	}
+	if stored {
+		if m, err := s.read(ctx, repository, d); err == nil {
+			return m, nil
+		}
+	}
+	return s.Fetch(ctx, repository, d.String())
+}
+
+// read returns a manifest from the store.
+func (s *Service) read(ctx context.Context, repository string, d digest.Digest) (m content.Manifest, err error) {
+	err = s.Parsing.Do(ctx, func() error {
+		m, err = s.Content.Manifest(repository, d)
+		return err
+	})
+	if err == nil {
+		s.recent.Add(key{repository, d}, m)
+	}
+	return m, err
+}
+
+// Fetch fetches a manifest by tag or digest and stores it. A manifest that cannot be stored is served all the same.
+func (s *Service) Fetch(ctx context.Context, repository, reference string) (content.Manifest, error) {
+	fetched, err := s.Source.FetchManifest(ctx, repository, reference)
+	if err != nil {
+		return content.Manifest{}, err
+	}
+	s.Metrics.Misses.WithLabelValues(metrics.Manifest).Inc()
+	s.Metrics.PulledBytes.WithLabelValues(metrics.Manifest).Add(float64(len(fetched.Content)))
+	info, err := s.parse(ctx, fetched.Content, fetched.MediaType)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return content.Manifest{}, err
+	case err != nil:
+		return content.Manifest{}, s.Source.Invalid(err.Error())
+	}
+	m := content.Manifest{
+		Digest: fetched.Digest, MediaType: info.MediaType, Content: fetched.Content,
+		Proof: info.Explicit && fetched.MediaType == info.MediaType,
+	}
+	s.recent.Add(key{repository, m.Digest}, m)
+	if !s.store(repository, m, info) {
+		s.Metrics.Unstored.Inc()
+	}
+	return m, nil
+}
+
+// Store stores a manifest that is in memory only, since there was no room for it when it was fetched.
+func (s *Service) Store(ctx context.Context, repository string, d digest.Digest) {
+	m, ok := s.Recent(repository, d)
+	if !ok || s.Content.HasManifest(repository, d) {
+		return
+	}
+	if info, err := s.parse(ctx, m.Content, m.MediaType); err == nil {
+		s.store(repository, m, info)
+	}
+}
+
+func (s *Service) store(repository string, m content.Manifest, info manifest.Info) (stored bool) {
+	err := s.Content.StoreManifest(repository, m, info)
+	if err != nil && !content.IsFull(err) {
+		s.Log.WithError(err).WithField("digest", m.Digest).Warn("Failed to store a manifest")
+	}
+	return err == nil
+}
+
+// parse parses a manifest. That takes a multiple of the manifest's size in memory.
+func (s *Service) parse(ctx context.Context, document []byte, sentAs string) (info manifest.Info, err error) {
+	err = s.Parsing.Do(ctx, func() error {
+		info, err = manifest.Parse(document, sentAs)
+		return err
+	})
+	return info, err
+}
+
+// DeclaredSizes visits the sizes that the images of a repository declare for a blob. They should all be the same.
+func (s *Service) DeclaredSizes(ctx context.Context, repository string, d digest.Digest) iter.Seq[int64] {
+	return func(visit func(int64) bool) {
+		for image := range s.Content.ImagesWith(repository, d) {
+			m, err := s.Get(ctx, repository, image)
+			if err != nil {
+				continue
+			}
+			info, err := s.parse(ctx, m.Content, m.MediaType)
+			if err != nil {
+				continue
+			}
+			for _, child := range info.Children {
+				if child.Digest == d && child.Size > 0 && !visit(child.Size) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package response
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// maxSkippedBody bounds the body of a request to read.
+	maxSkippedBody = 4 << 10
+	// lingerTimeout is how long HTTP/1.1 goes on reading the body of a request that has its response. Closing a connection
+	// while bytes arrive would reset it, and could take the response away from the client.
+	lingerTimeout = time.Second
+)
+
+// Wrap wraps the complete handler of a server: it gives each request a Writer and bounds the time that clients have.
+//
+// A client has the timeout for the end of a response, which net/http sends when the handler has returned, and for a body
+// that it announces: one that neither reads nor writes would keep its connection for ever. The handler's own work does not
+// count. No handler reads a body: a small one of a request to read is skipped before.
+func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
+	next := server.Handler
+	server.WriteTimeout = timeout
+	server.HTTP2 = &http.HTTP2Config{WriteByteTimeout: timeout} // The deadline of a stream does not bound the connection.
+	server.Handler = http.HandlerFunc(func(inner http.ResponseWriter, r *http.Request) {
+		client, _, _ := net.SplitHostPort(r.RemoteAddr)
+		w := &Writer{ResponseWriter: inner, log: log, path: r.URL.Path, client: client, timeout: timeout}
+		w.relax()
+		// HTTP/1.1 would wait for an unread body before it sends the response, to keep the connection.
+		unread := r.ProtoMajor == 1 && r.ContentLength != 0
+		if unread {
+			w.Header().Set("Connection", "close")
+		}
+		defer func() { // Even if the handler panics.
+			w.Extend()
+			if unread {
+				_ = http.NewResponseController(inner).SetReadDeadline(time.Now().Add(min(timeout, lingerTimeout)))
+			}
+		}()
+		if unread && ReadOnly(r.Method) && !skipBody(inner, r, min(timeout, lingerTimeout)) {
+			http.Error(w, "the body of the request is too large or late: send no body with a request to read", http.StatusBadRequest)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, w)))
+		if w.aborted {
+			panic(http.ErrAbortHandler) // The only way to show the client that its response is incomplete.
+		}
+	})
+}
+
+// ReadOnly reports whether a request with the method only reads.
+func ReadOnly(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+}
+
+// skipBody reads a body to its end, and reports whether that arrived in time. Only after it does net/http notice that a
+// client leaves before it has its response.
+func skipBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) bool {
+	connection := http.NewResponseController(w)
+	if connection.SetReadDeadline(time.Now().Add(timeout)) != nil {
+		return false
+	}
+	if _, err := io.CopyN(io.Discard, r.Body, maxSkippedBody+1); !errors.Is(err, io.EOF) {
+		return false
+	}
+	return connection.SetReadDeadline(time.Time{}) == nil
+}
+
+// Guard keeps a response that is aborted from skipping the wrappers above, such as loggers and metrics: Wrap aborts the
+// response when they have returned.
+func Guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := From(r.Context())
+		defer func() {
+			switch reason := recover(); {
+			case reason == nil:
+			case reason == http.ErrAbortHandler && state != nil:
+				state.aborted = true
+			default:
+				panic(reason)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package response is the client's side of a request: its state, its deadlines, its body and its errors.
+//
+// Wrap wraps the complete handler of a server and gives each request one Writer, which everything below finds in the
+// request's context. What wraps the Writer on the way down, such as loggers, metrics and Distribution, hides the
+// connection's io.ReaderFrom, without which each byte is copied through the process. So a Body writes to the connection
+// itself, and tells the wrappers afterwards how many bytes that were.
+package response
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// pieceBytes is how much a client has to take within its timeout.
+const pieceBytes = 4 << 20
+
+// smallBytes is what net/http buffers with the header until the handler returns.
+const smallBytes = 2 << 10
+
+// farAway is a deadline that never passes.
+const farAway = 365 * 24 * time.Hour
+
+// Writer is the ResponseWriter of one request, next to the connection, and the state of the request. The methods that a
+// nil Writer has serve handlers outside of Wrap.
+type Writer struct {
+	http.ResponseWriter
+	log    logrus.FieldLogger
+	path   string
+	client string
+
+	// timeout is the time that a client has for the next piece. It has taken some bytes of that in some time already.
+	timeout time.Duration
+	taken   int64
+	spent   time.Duration
+
+	// fetched is set when content had to be fetched for the request.
+	fetched bool
+	// counting is set while bytes are written that the client already has, for the wrappers to count.
+	counting bool
+	// aborted is set when the response cannot be completed.
+	aborted bool
+}
+
+type contextKey struct{}
+
+// From returns the Writer of a request by its context, nil outside of Wrap.
+func From(ctx context.Context) *Writer {
+	w, _ := ctx.Value(contextKey{}).(*Writer)
+	return w
+}
+
+// Write implements io.Writer.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.counting {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush implements http.Flusher.
+func (w *Writer) Flush() {
+	if flusher, ok := w.ResponseWriter.(http.Flusher); ok {
+		flusher.Flush()
+	}
+}
+
+// Unwrap serves http.ResponseController.
+func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Client returns the client's address, empty if it is unknown.
+func (w *Writer) Client() string {
+	if w == nil {
+		return ""
+	}
+	return w.client
+}
+
+// SetFetched notes that content had to be fetched for the request.
+func (w *Writer) SetFetched(fetched bool) {
+	if w != nil {
+		w.fetched = fetched
+	}
+}
+
+// Fetched reports whether content had to be fetched for the request.
+func (w *Writer) Fetched() bool { return w != nil && w.fetched }
+
+// Expect gives the client time to take a body of the given size. A small one needs none: net/http sends it when the
+// handler has returned, see Wrap.
+func (w *Writer) Expect(size int) {
+	if size > smallBytes {
+		w.Extend()
+	}
+}
+
+// Extend gives the client time to take the next piece.
+func (w *Writer) Extend() {
+	if w != nil {
+		w.setDeadline(w.timeout - w.spent)
+	}
+}
+
+// relax takes the deadline of Extend back by one that is far away. Without any deadline, HTTP/2 would let go of the
+// stream's timer, and the next deadline would start another one that stays, even if the stream has ended by then.
+func (w *Writer) relax() {
+	if w != nil {
+		w.setDeadline(farAway)
+	}
+}
+
+func (w *Writer) setDeadline(d time.Duration) {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(d)) // Recorders in tests have none.
+}
+
+// took notes the time in which the client took a part of a piece, so that many small parts get no more time than one
+// large one.
+func (w *Writer) took(n int64, spent time.Duration) {
+	if w == nil {
+		return
+	}
+	if w.taken += n; w.taken >= pieceBytes {
+		w.taken, w.spent = 0, 0
+		return
+	}
+	w.spent += spent
+}

@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tags resolves tags and lists them.
+//
+// A tag leads where the upstream says, if that responds in time, and otherwise where it last said. All requests for a tag
+// share one resolution, which has two milestones: it is answered when the upstream has said where the tag leads, and ready
+// when the manifest can be served from there. Only then does the cache's own tag move.
+package tags
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
+)
+
+const (
+	// moveTimeout is how long a client that could be served from the cache waits for the manifest that a tag has moved to.
+	moveTimeout = 10 * time.Second
+	// maxRemembered bounds the tags in memory.
+	maxRemembered = 4096
+)
+
+// Options are what a Service depends on.
+type Options struct {
+	Content   *content.Content
+	Source    *source.Source
+	Manifests *manifests.Service
+	// Freshness is how long a tag is served without asking the upstream again; 0 asks each time.
+	Freshness time.Duration
+	// Parsing bounds the lists that are parsed at a time.
+	Parsing limit.Limit
+	Metrics *metrics.Metrics
+	Log     logrus.FieldLogger
+	Now     func() time.Time
+}
+
+// Service resolves and lists the tags of all repositories.
+type Service struct {
+	Options
+	resolutions *coalesce.Group[key, resolution]
+	lists       *lists
+
+	// remembered are tags that were validated lately, so that serving them again within Freshness costs no I/O, and tags
+	// that could not be stored.
+	remembered *lru.Cache[key, validation]
+
+	mu    sync.Mutex
+	moves map[key]*move
+}
+
+type key struct{ repository, tag string }
+
+// validation is where a tag led when the upstream was last asked.
+type validation struct {
+	digest digest.Digest
+	at     time.Time
+}
+
+// New returns a service.
+func New(o Options) *Service {
+	remembered, _ := lru.New[key, validation](maxRemembered) // It fails for sizes below 1 only.
+	return &Service{
+		Options: o, resolutions: coalesce.New[key, resolution](), lists: newLists(o), remembered: remembered, moves: map[key]*move{},
+	}
+}
+
+// Close ends all work.
+func (s *Service) Close() {
+	s.resolutions.Close()
+	s.lists.close()
+}
+
+// Fresh returns where a tag leads if that was validated within Freshness and is in memory.
+func (s *Service) Fresh(repository, tag string) (digest.Digest, bool) {
+	if s.Freshness == 0 {
+		return "", false
+	}
+	v, ok := s.remembered.Get(key{repository, tag})
+	return v.digest, ok && s.Now().Sub(v.at) < s.Freshness
+}
+
+// Resolve returns the digest of the manifest that a tag leads to.
+func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
+	if d, ok := s.Fresh(repository, tag); ok {
+		return d, nil
+	}
+	k := key{repository, tag}
+	cached, ok := s.cached(k)
+	if ok && s.Freshness > 0 {
+		if at := s.Content.TagValidated(repository, tag, cached); s.Now().Sub(at) < s.Freshness {
+			s.remembered.Add(k, validation{cached, at})
+			return cached, nil
+		}
+	}
+	if ok && s.Source.Down(func() { s.start(k) }) {
+		s.logStale(k, cached, "down")
+		return cached, nil
+	}
+	call, joined := s.start(k)
+	s.Metrics.Joined(metrics.Manifest, joined)
+	if !ok {
+		if !joined {
+			response.From(ctx).SetFetched(true)
+		}
+		r, err := call.Wait(ctx)
+		return r.digest, err
+	}
+	r, err := call.WaitEarlyUntil(ctx, call.Begun.Add(s.Source.ValidationTimeout()))
+	moved := err == nil && r.moved
+	if moved {
+		// The upstream responds, so a cached image is no excuse for not having the new one.
+		r, err = call.WaitUntil(ctx, r.since.Add(moveTimeout))
+		response.From(ctx).SetFetched(err == nil)
+	}
+	switch {
+	case err == nil:
+		return r.digest, nil
+	case remote.Is(err, remote.NotFound) && !moved:
+		return "", err // The upstream has removed the tag.
+	case ctx.Err() != nil:
+		return "", err
+	case errors.Is(err, context.DeadlineExceeded):
+		s.logStale(k, cached, slow)
+	default:
+		s.logStale(k, cached, metrics.Reason(err))
+	}
+	return cached, nil
+}
+
+// cached returns where a tag led when the upstream last answered, if that manifest can still be served.
+func (s *Service) cached(k key) (digest.Digest, bool) {
+	d, ok := s.Content.Tag(k.repository, k.tag)
+	if !ok {
+		v, ok := s.remembered.Get(k)
+		if !ok {
+			return "", false
+		}
+		d = v.digest
+	}
+	return d, s.Manifests.Available(k.repository, d)
+}
+
+// slow is the reason for a stale tag whose upstream did not respond in time.
+const slow = "slow"
+
+// logStale records that a tag is served unvalidated. If it has moved, the log says so later (see set), and these lines say
+// which pulls got the old image.
+func (s *Service) logStale(k key, d digest.Digest, reason string) {
+	s.Metrics.StaleTags.WithLabelValues(reason).Inc()
+	if reason == slow && !s.Source.Validates() {
+		return // That is what the configuration asks for.
+	}
+	s.Log.WithFields(logrus.Fields{"repository": k.repository, "tag": k.tag, "digest": d, "reason": reason}).
+		Warn("Served a stale tag from the cache")
+}
