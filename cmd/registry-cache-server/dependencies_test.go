@@ -13,8 +13,8 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// heavy lists packages that the server does not need and that took a third of its time to compile. A single import brings
-// them back, for example of a storage driver of Distribution.
+// heavy lists packages that the server does not need and that took a third of its compile time. A single import brings
+// them back, for example that of a storage driver of Distribution.
 var heavy = []string{
 	"github.com/distribution/distribution/v3/registry/storage/driver/base",
 	"github.com/distribution/distribution/v3/tracing",
@@ -29,7 +29,7 @@ var heavy = []string{
 }
 
 var _ = Describe("registry-cache-server", func() {
-	It("links no heavy package", func() {
+	It("does not link heavy packages", func() {
 		output, err := exec.Command("go", "list", "-deps", ".").Output()
 		Expect(err).NotTo(HaveOccurred())
 		packages := strings.Fields(string(output))

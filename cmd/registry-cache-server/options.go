@@ -40,8 +40,8 @@ func defaultOptions() *options {
 	return o
 }
 
-// describe returns the cache of a registry for the server, and for clients but without the address, which is known only
-// when the server listens.
+// describe returns the configuration of the cache of a registry, and the cache as clients see it. The latter still lacks
+// the address, which is known only when the server listens.
 func (o options) describe(registry string) (config.Config, clients.Cache, error) {
 	parsed, remoteURL, err := upstream.Parse(registry)
 	if err == nil {
@@ -54,7 +54,7 @@ func (o options) describe(registry string) (config.Config, clients.Cache, error)
 	}
 	name := parsed.LabelValue()
 	if o.username != "" {
-		// Without the user, the cache must not serve what only the user could pull.
+		// A cache without the user must not serve content that only the user could pull.
 		name = url.PathEscape(o.username) + "@" + name
 	}
 	directory, err := filepath.Abs(filepath.Join(o.directory, name))
@@ -75,21 +75,21 @@ func (o options) validate() error {
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("--listen must be [host]:port, such as 127.0.0.1:5001, it is %q", o.listen)
+		return fmt.Errorf("--listen must be [host]:port, such as 127.0.0.1:5001, not %q", o.listen)
 	case o.directory == "":
 		return errors.New("--directory must be set, since the environment defines no cache directory")
 	case o.ttl < 0:
-		return fmt.Errorf("--ttl must not be negative, it is %s; 0 keeps content for ever", o.ttl)
+		return fmt.Errorf("--ttl must not be negative (%s); 0 keeps content forever", o.ttl)
 	case o.maxDiskUse < 1 || o.maxDiskUse > 100:
-		return fmt.Errorf("--max-disk-use must be a percentage from 1 to 100, it is %d", o.maxDiskUse)
+		return fmt.Errorf("--max-disk-use must be a percentage from 1 to 100, not %d", o.maxDiskUse)
 	case o.passwordFile != "" && o.username == "":
 		return errors.New("--password-file needs --username")
 	}
 	return nil
 }
 
-// credential returns the credential for the upstream, the zero value for anonymous access. The password comes from a file
-// or the terminal, never from the command line, which other users of the machine can read.
+// credential returns the credential for the upstream; the zero value means anonymous access. The password comes from a
+// file or the terminal, never from the command line, which other users of the machine can read.
 func (o options) credential(ctx context.Context, registry upstream.Upstream, terminal terminal) (credentials.Credential, error) {
 	if o.username == "" {
 		return credentials.Credential{}, nil

@@ -67,19 +67,19 @@ var _ = Describe("options", func() {
 			clients.Cache{Upstream: "registry.example.com:5000", RemoteURL: "http://registry.example.com:5000"}),
 	)
 
-	DescribeTable("keep apart what users can pull", func(username, directory string) {
+	DescribeTable("give each user a directory", func(username, directory string) {
 		o.username = username
 		server, _, err := o.describe("ghcr.io")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(server.Local.Directory).To(Equal(directory))
 	},
-		Entry("anonymous ones", "", "/caches/ghcr.io"),
-		Entry("one", "john", "/caches/john@ghcr.io"),
-		Entry("one with a separator in the name", "../org/john", "/caches/..%2Forg%2Fjohn@ghcr.io"),
-		Entry("one with a name like a directory", "..", "/caches/..@ghcr.io"),
+		Entry("no user", "", "/caches/ghcr.io"),
+		Entry("a user", "john", "/caches/john@ghcr.io"),
+		Entry("a user with a separator in the name", "../org/john", "/caches/..%2Forg%2Fjohn@ghcr.io"),
+		Entry("a user with the name of a directory", "..", "/caches/..@ghcr.io"),
 	)
 
-	It("make a directory absolute", func() {
+	It("make the directory absolute", func() {
 		o.directory = "caches"
 		server, _, err := o.describe("docker.io")
 		Expect(err).NotTo(HaveOccurred())
@@ -96,13 +96,13 @@ var _ = Describe("options", func() {
 		Entry("another scheme", "oci://ghcr.io", func(*options) {}, "UPSTREAM must begin with https://"),
 		Entry("a path", "ghcr.io/org", func(*options) {}, "UPSTREAM must be a host without a path"),
 		Entry("an address without a port", "docker.io", func(o *options) { o.listen = "127.0.0.1" }, "--listen must be [host]:port"),
-		Entry("a port alone", "docker.io", func(o *options) { o.listen = "5001" }, "--listen must be [host]:port"),
-		Entry("a port that is none", "docker.io", func(o *options) { o.listen = "127.0.0.1:http" }, "--listen must be [host]:port"),
+		Entry("only a port", "docker.io", func(o *options) { o.listen = "5001" }, "--listen must be [host]:port"),
+		Entry("a port that is not a number", "docker.io", func(o *options) { o.listen = "127.0.0.1:http" }, "--listen must be [host]:port"),
 		Entry("a port that is too high", "docker.io", func(o *options) { o.listen = "127.0.0.1:65536" }, "--listen must be [host]:port"),
 		Entry("no directory", "docker.io", func(o *options) { o.directory = "" }, "--directory must be set"),
 		Entry("a negative TTL", "docker.io", func(o *options) { o.ttl = -time.Second }, "--ttl must not be negative"),
-		Entry("no disk", "docker.io", func(o *options) { o.maxDiskUse = 0 }, "--max-disk-use must be a percentage"),
-		Entry("more than a disk", "docker.io", func(o *options) { o.maxDiskUse = 101 }, "--max-disk-use must be a percentage"),
+		Entry("a limit of 0 percent of the disk", "docker.io", func(o *options) { o.maxDiskUse = 0 }, "--max-disk-use must be a percentage"),
+		Entry("a limit above 100 percent of the disk", "docker.io", func(o *options) { o.maxDiskUse = 101 }, "--max-disk-use must be a percentage"),
 		Entry("a password without a user", "docker.io", func(o *options) { o.passwordFile = "/password" }, "--password-file needs --username"),
 	)
 
@@ -128,12 +128,12 @@ var _ = Describe("options", func() {
 			o.username = "john"
 		})
 
-		It("is none without a user", func(ctx context.Context) {
+		It("is anonymous without a user", func(ctx context.Context) {
 			o.username = ""
 			Expect(o.credential(ctx, "docker.io", absent)).To(Equal(credentials.Credential{}))
 		})
 
-		DescribeTable("takes from a file", func(ctx context.Context, content, password string) {
+		DescribeTable("is read from a file", func(ctx context.Context, content, password string) {
 			Expect(os.WriteFile(file, []byte(content), 0o600)).To(Succeed())
 			o.passwordFile = file
 			c, err := o.credential(ctx, "docker.io", asked)
@@ -143,13 +143,13 @@ var _ = Describe("options", func() {
 			Expect(question).To(BeEmpty())
 		},
 			Entry("a password", "s3cret", "s3cret"),
-			Entry("a password with a line end", "s3cret\n", "s3cret"),
-			Entry("a password with a line end of Windows", "s3cret\r\n", "s3cret"),
-			Entry("no more than one line end", "s3cret\n\n", "s3cret\n"),
-			Entry("blanks", " s3cret ", " s3cret "),
+			Entry("a password with a newline", "s3cret\n", "s3cret"),
+			Entry("a password with a Windows newline", "s3cret\r\n", "s3cret"),
+			Entry("a password with two newlines, of which one is removed", "s3cret\n\n", "s3cret\n"),
+			Entry("a password with spaces", " s3cret ", " s3cret "),
 		)
 
-		It("asks on the terminal", func(ctx context.Context) {
+		It("is asked for on the terminal", func(ctx context.Context) {
 			answer = "s3cret"
 			c, err := o.credential(ctx, "docker.io", asked)
 			Expect(err).NotTo(HaveOccurred())
@@ -171,12 +171,12 @@ var _ = Describe("options", func() {
 			Entry("a user name with a password", func() { o.username, answer = "john:s3cret", "s3cret" }, "--username: a user name must not have colons"),
 			Entry("no terminal", func() {}, "--username needs --password-file"),
 			Entry("a terminal that fails", func() { failure = errors.New("hung up") }, "hung up"),
-			Entry("an empty answer", func() {}, "the password is empty"),
+			Entry("an empty password", func() {}, "the password is empty"),
 			Entry("an empty file", func() {
 				Expect(os.WriteFile(file, []byte("\n"), 0o600)).To(Succeed())
 				o.passwordFile = file
 			}, "the password is empty"),
-			Entry("no file", func() { o.passwordFile = file }, "--password-file: open "),
+			Entry("a missing file", func() { o.passwordFile = file }, "--password-file: open "),
 			Entry("a directory", func() { o.passwordFile = filepath.Dir(file) }, "--password-file: read "),
 			Entry("a file that is too large", func() {
 				Expect(os.WriteFile(file, []byte(strings.Repeat("s3cret", maxPassword)), 0o600)).To(Succeed())
@@ -235,12 +235,12 @@ var _ = Describe("announce", func() {
 		Expect(given).To(ConsistOf(warnings))
 	},
 		Entry("on a loopback address", https, "127.0.0.1:5000", john, "127.0.0.1:5000"),
-		Entry("on the loopback address of IPv6", https, "[::1]:5000", john, "[::1]:5000"),
+		Entry("on the IPv6 loopback address", https, "[::1]:5000", john, "[::1]:5000"),
 		Entry("on another address", https, "192.0.2.1:5000", john, "192.0.2.1:5000", beyond),
 		Entry("on all addresses", https, "[::]:5000", john, "127.0.0.1:5000", beyond),
-		Entry("on all addresses of IPv4", https, "0.0.0.0:5000", john, "127.0.0.1:5000", beyond),
+		Entry("on all IPv4 addresses", https, "0.0.0.0:5000", john, "127.0.0.1:5000", beyond),
 		Entry("on all addresses, anonymously", https, "0.0.0.0:5000", anonymous, "127.0.0.1:5000"),
-		Entry("on the way to the upstream", "http://registry.example.com", "127.0.0.1:5000", john, "127.0.0.1:5000", unencrypted),
-		Entry("on the way to the upstream, anonymously", "http://registry.example.com", "127.0.0.1:5000", anonymous, "127.0.0.1:5000"),
+		Entry("between the cache and the upstream", "http://registry.example.com", "127.0.0.1:5000", john, "127.0.0.1:5000", unencrypted),
+		Entry("between the cache and the upstream, anonymously", "http://registry.example.com", "127.0.0.1:5000", anonymous, "127.0.0.1:5000"),
 	)
 })

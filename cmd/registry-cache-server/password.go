@@ -17,10 +17,10 @@ import (
 	"golang.org/x/term"
 )
 
-// maxPassword bounds the size of a password. Service account keys take a few KiB.
+// maxPassword limits the size of a password. Service account keys have a few KiB.
 const maxPassword = 64 << 10
 
-// readPassword reads a password from a file, without the line end that editors leave.
+// readPassword reads a password from a file and removes the newline that editors append.
 func readPassword(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -37,13 +37,13 @@ func readPassword(path string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), nil
 }
 
-// terminal asks a person.
+// terminal asks the user for a password.
 type terminal struct {
 	present func() bool
 	ask     func(ctx context.Context, question string) (string, error)
 }
 
-// standardTerminal is the terminal at standard input.
+// standardTerminal returns the terminal at standard input.
 func standardTerminal() terminal {
 	return terminal{
 		present: func() bool { return term.IsTerminal(int(os.Stdin.Fd())) },
@@ -51,34 +51,34 @@ func standardTerminal() terminal {
 	}
 }
 
-// askPassword asks for a password without echoing it. It restores the echo also when it is interrupted.
+// askPassword asks for a password without echoing it. It restores the echo even if it is interrupted.
 func askPassword(ctx context.Context, question string) (string, error) {
 	input := int(os.Stdin.Fd())
 	before, err := term.GetState(input)
 	if err != nil {
-		return "", fmt.Errorf("asking for the password: %w", err)
+		return "", fmt.Errorf("ask for the password: %w", err)
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	fmt.Fprint(os.Stderr, question)
 	defer fmt.Fprintln(os.Stderr)
 
-	type answer struct {
+	type result struct {
 		password []byte
 		err      error
 	}
-	answered := make(chan answer, 1)
+	read := make(chan result, 1)
 	go func() {
 		password, err := term.ReadPassword(input)
-		answered <- answer{password, err}
+		read <- result{password, err}
 	}()
 	select {
-	case a := <-answered:
-		if a.err != nil {
-			return "", fmt.Errorf("asking for the password: %w", a.err)
+	case r := <-read:
+		if r.err != nil {
+			return "", fmt.Errorf("ask for the password: %w", r.err)
 		}
-		return string(a.password), nil
+		return string(r.password), nil
 	case <-ctx.Done():
-		return "", errors.Join(errors.New("the question for the password was interrupted"), term.Restore(input, before))
+		return "", errors.Join(errors.New("the password prompt was interrupted"), term.Restore(input, before))
 	}
 }

@@ -31,11 +31,11 @@ const (
 	password   = "s3cret: #%*"
 	repository = "team/app"
 
-	// patience is for busy machines.
+	// patience is a timeout for busy machines.
 	patience = "60s"
 )
 
-// start runs the server with environment variables that must not affect it.
+// start runs the server with environment variables that it must ignore.
 func start(directory string, arguments ...string) *gexec.Session {
 	GinkgoHelper()
 	command := exec.Command(binary, arguments...)
@@ -97,7 +97,7 @@ var _ = Describe("pull-through", func() {
 		}
 	}
 
-	It("caches a private registry, is warm after a restart, and never shows the password", func(ctx context.Context) {
+	It("caches a private registry, keeps content across a restart, and never prints the password", func(ctx context.Context) {
 		first := start(directory, arguments...)
 		client := serving(first)
 		Expect(client.Image(ctx, repository, "v1")).To(Equal(image.Size()))
@@ -126,7 +126,7 @@ var _ = Describe("pull-through", func() {
 		Expect(err).NotTo(HaveOccurred())
 	})
 
-	It("prints a curl that works", func(ctx context.Context) {
+	It("prints a working curl command", func(ctx context.Context) {
 		session := start(directory, arguments...)
 		defer serving(session).Close()
 		url := strings.NewReplacer("REPOSITORY", repository, "TAG", "latest").Replace(found(session, `curl "(.*)"`))
@@ -141,20 +141,20 @@ var _ = Describe("pull-through", func() {
 		stop(session)
 	})
 
-	It("logs failed requests in one line, and no others", func(ctx context.Context) {
+	It("logs one line for each failed request, and none for others", func(ctx context.Context) {
 		session := start(directory, arguments...)
 		client := serving(session)
 		defer client.Close()
 		Expect(client.Image(ctx, repository, "v1")).To(Equal(image.Size()))
 		_, err := client.Manifest(ctx, repository, "v2")
 		Expect(err).To(HaveOccurred())
-		Eventually(session.Err, patience).Should(gbytes.Say("error: GET /v2/team/app/manifests/v2 was answered with status 404"))
+		Eventually(session.Err, patience).Should(gbytes.Say("error: GET /v2/team/app/manifests/v2 returned status 404"))
 		stop(session)
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("/manifests/v1"))
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("/blobs/"))
 	})
 
-	It("lets downloads finish after one signal, and ends at once after two", func(ctx context.Context) {
+	It("waits for downloads after the first signal, and exits at once after the second", func(ctx context.Context) {
 		session := start(directory, arguments...)
 		client := serving(session)
 		defer client.Close()
@@ -169,7 +169,7 @@ var _ = Describe("pull-through", func() {
 		Eventually(session, patience).Should(gexec.Exit(killed))
 	})
 
-	It("names the remedy when its address is taken", func() {
+	It("names the remedy for an address in use", func() {
 		taken, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())
 		defer taken.Close()
@@ -180,12 +180,12 @@ var _ = Describe("pull-through", func() {
 		Expect(session.Out.Contents()).To(BeEmpty())
 	})
 
-	It("names the remedy when another process caches the same registry", func() {
+	It("names the remedy for a directory in use", func() {
 		first := start(directory, arguments...)
 		serving(first).Close()
 		second := start(directory, arguments...)
 		Eventually(second, patience).Should(gexec.Exit(1))
-		Expect(second.Err.Contents()).To(ContainSubstring("in use by another process; stop that one, or choose another directory"))
+		Expect(second.Err.Contents()).To(ContainSubstring("in use by another process; stop that process or choose another directory"))
 		stop(first)
 	})
 
@@ -197,7 +197,7 @@ var _ = Describe("pull-through", func() {
 	},
 		Entry("no registry", "name one registry"),
 		Entry("two registries", "name one registry", "docker.io", "ghcr.io"),
-		Entry("garbage", "UPSTREAM must be the host of a registry", "docker io"),
+		Entry("an invalid host", "UPSTREAM must be the host of a registry", "docker io"),
 		Entry("a password on the command line", "unknown flag: --password", "docker.io", "--password=s3cret"),
 		Entry("a user without a terminal", "--username needs --password-file", "docker.io", "--username", "john"),
 	)

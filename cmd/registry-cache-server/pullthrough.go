@@ -32,7 +32,7 @@ func newPullThroughCommand() *cobra.Command {
 		Long: "Serve a cache of one registry on this machine without a configuration file, and print the settings with which\n" +
 			"containerd, Docker and Podman pull through it. Content survives a restart.\n\n" +
 			"UPSTREAM is the host of the registry, such as docker.io or registry.example.com:5000. A registry without TLS needs\n" +
-			"http:// in front.",
+			"the prefix http://.",
 		Example: "  registry-cache-server pull-through docker.io\n" +
 			"  registry-cache-server pull-through ghcr.io --listen 127.0.0.1:5001 --username john",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -48,15 +48,15 @@ func newPullThroughCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.listen, "listen", o.listen, "address to serve at, [host]:port")
-	flags.StringVar(&o.directory, "directory", o.directory, "parent directory of the caches, which have one directory per upstream and user")
+	flags.StringVar(&o.directory, "directory", o.directory, "parent directory of the caches; each upstream and user has its own directory")
 	flags.DurationVar(&o.ttl, "ttl", o.ttl, "how long to keep content after its last use; 0 keeps it forever")
-	flags.IntVar(&o.maxDiskUse, "max-disk-use", o.maxDiskUse, "evict the least recently used content while the disk is fuller than this, in percent")
-	flags.StringVar(&o.username, "username", "", "user at the upstream; the terminal asks for the password")
-	flags.StringVar(&o.passwordFile, "password-file", "", "file with the password, such as /dev/stdin, instead of the terminal")
+	flags.IntVar(&o.maxDiskUse, "max-disk-use", o.maxDiskUse, "evict the least recently used content while the disk is fuller than this percentage")
+	flags.StringVar(&o.username, "username", "", "user at the upstream; the terminal asks for the password without echoing it")
+	flags.StringVar(&o.passwordFile, "password-file", "", "file to read the password from instead of asking for it; /dev/stdin reads from a pipe")
 	return command
 }
 
-// pullThrough serves a cache until the process is told to stop.
+// pullThrough serves a cache until the process receives a signal.
 func pullThrough(ctx context.Context, registry string, o options, terminal terminal, out io.Writer) error {
 	description, cache, err := o.describe(registry)
 	if err != nil {
@@ -67,26 +67,26 @@ func pullThrough(ctx context.Context, registry string, o options, terminal termi
 		return err
 	}
 	return withRemedy(cacheserver.RunLocal(ctx, description, credential, func(address string) {
-		// The address of a listener can always be parsed.
+		// The address of a listener is always valid.
 		announce(cache, netip.MustParseAddrPort(address), description.Local.Directory, credential, out)
 	}))
 }
 
-// withRemedy names the flag that avoids an error.
+// withRemedy adds the flag that solves the problem to an error.
 func withRemedy(err error) error {
 	var failed *net.OpError
 	switch listening := errors.As(err, &failed) && failed.Op == "listen"; {
 	case listening && errors.Is(failed, syscall.EADDRINUSE):
-		return fmt.Errorf("--listen: %w; choose another port, or 0 for any that is free, such as 127.0.0.1:0", failed)
+		return fmt.Errorf("--listen: %w; choose another port, or a free one with 127.0.0.1:0", failed)
 	case listening:
 		return fmt.Errorf("--listen: %w", failed)
 	case errors.Is(err, index.ErrLocked):
-		return fmt.Errorf("--directory: %w; stop that one, or choose another directory", err)
+		return fmt.Errorf("--directory: %w; stop that process or choose another directory", err)
 	}
 	return err
 }
 
-// announce prints the settings for clients, and logs where the cache is and whom it exposes.
+// announce prints the settings for clients, logs where the cache is, and warns about what it exposes.
 func announce(cache clients.Cache, bound netip.AddrPort, directory string, credential credentials.Credential, out io.Writer) {
 	anonymous := credential == credentials.Credential{}
 	cache.Address = bound
@@ -95,17 +95,17 @@ func announce(cache clients.Cache, bound netip.AddrPort, directory string, crede
 		logrus.Info("Listening on all addresses; on other machines, replace 127.0.0.1 with an address of this machine")
 	}
 	if !bound.Addr().IsLoopback() && !anonymous {
-		logrus.Warn("Listening beyond this machine: any client that reaches the cache can pull every image that the user can pull, without a password or TLS")
+		logrus.Warn("Listening beyond this machine: any client that can connect can pull every image that the user can pull, without a password or TLS")
 	}
 	if strings.HasPrefix(cache.RemoteURL, "http://") && !anonymous {
-		logrus.Warn("Reaching the upstream without TLS: the password travels unencrypted")
+		logrus.Warn("Connecting to the upstream without TLS: the password is sent unencrypted")
 	}
-	// The cache serves even if its output is closed, which would otherwise end the process.
+	// A closed standard output must not kill the server.
 	signal.Ignore(syscall.SIGPIPE)
 	_, _ = io.WriteString(out, cache.Guide())
 	log := logrus.WithFields(logrus.Fields{"upstream": cache.RemoteURL, "directory": directory})
 	if !anonymous {
 		log = log.WithField("user", credential.Username)
 	}
-	log.Info("Caching; Ctrl-C stops it")
+	log.Info("Caching; stop with Ctrl-C")
 }

@@ -31,7 +31,7 @@ func newPseudoTerminal() pseudoTerminal {
 	GinkgoHelper()
 	controller, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		Skip("this machine has no pseudo terminals: " + err.Error())
+		Skip("no pseudo terminals: " + err.Error())
 	}
 	DeferCleanup(controller.Close)
 	Expect(unix.IoctlSetPointerInt(int(controller.Fd()), unix.TIOCSPTLCK, 0)).To(Succeed())
@@ -39,7 +39,7 @@ func newPseudoTerminal() pseudoTerminal {
 	Expect(err).NotTo(HaveOccurred())
 	end, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		Skip("this machine has no pseudo terminals: " + err.Error())
+		Skip("no pseudo terminals: " + err.Error())
 	}
 	DeferCleanup(end.Close)
 	screen := gbytes.NewBuffer()
@@ -77,12 +77,12 @@ var _ = Describe("pull-through on a terminal", func() {
 		Eventually(terminal.echoes, patience).Should(BeFalse())
 	})
 
-	It("takes the password without echoing it", func() {
+	It("reads the password without echoing it", func() {
 		_, err := io.WriteString(terminal.keyboard, password+"\n")
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() string { return string(session.Err.Contents()) }, patience).Should(And(
 			ContainSubstring("The upstream accepts the credential"),
-			ContainSubstring("Caching; Ctrl-C stops it"), // Before that there is nothing to end in good order.
+			ContainSubstring("Caching; stop with Ctrl-C"), // Before that, a signal kills the process.
 		))
 		Expect(terminal.echoes()).To(BeTrue())
 		_, err = io.WriteString(terminal.keyboard, "\x03") // Ctrl-C
@@ -93,11 +93,11 @@ var _ = Describe("pull-through on a terminal", func() {
 		Expect(session.Err.Contents()).NotTo(ContainSubstring("s3cret"))
 	})
 
-	It("restores the echo when it is interrupted", func() {
+	It("restores the echo when interrupted", func() {
 		_, err := io.WriteString(terminal.keyboard, "s3c\x03")
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(session, patience).Should(gexec.Exit(1))
-		Expect(session.Err.Contents()).To(ContainSubstring("the question for the password was interrupted"))
+		Expect(session.Err.Contents()).To(ContainSubstring("the password prompt was interrupted"))
 		Expect(terminal.echoes()).To(BeTrue())
 	})
 })

@@ -16,13 +16,13 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 )
 
-// newApp builds Distribution's application: the registry API over the storage that the configuration names, and the
-// engine that takes the place of Distribution's proxy, as a middleware of the registry that the `proxy:` section
-// switches on. The engine ends with the application. File is where the configuration came from, or empty.
+// newApp builds Distribution's application, the registry API over the configured storage, with the engine in place of
+// Distribution's proxy. Shutting down the application closes the engine. File is the path that the configuration was
+// read from, or empty.
 //
-// Distribution's constructor panics with whatever it cannot go on with.
+// Distribution's constructor panics on errors in the configuration.
 func newApp(ctx context.Context, config *configuration.Configuration, file string) (_ *handlers.App, _ *pullthrough.Engine, err error) {
-	remoteURL := config.Proxy.RemoteURL
+	remoteURL := config.Proxy.RemoteURL // FromConfiguration clears the section.
 	if err := makeRoot(config.Storage); err != nil {
 		return nil, nil, err
 	}
@@ -34,17 +34,17 @@ func newApp(ctx context.Context, config *configuration.Configuration, file strin
 	defer func() {
 		if cause := recover(); cause != nil {
 			cancel()
-			err = errors.Join(fmt.Errorf("setting up the registry as a cache of %s: %v", remoteURL, cause), engine.Close())
+			err = errors.Join(fmt.Errorf("set up the registry as a cache of %s: %v", remoteURL, cause), engine.Close())
 		}
 	}()
-	own := *config
-	own.HTTP.Debug.Prometheus.Enabled = false // See instrumented.
-	app := handlers.NewApp(ctx, &own)
+	uninstrumented := *config
+	uninstrumented.HTTP.Debug.Prometheus.Enabled = false // See instrumented.
+	app := handlers.NewApp(ctx, &uninstrumented)
 	context.AfterFunc(app, cancel)
 	return app, engine, nil
 }
 
-// makeRoot sees to it that the root directory is one, which the driver would find out at the first pull.
+// makeRoot creates the root directory. The storage driver would report an unusable one only at the first pull.
 func makeRoot(storage configuration.Storage) error {
 	root, ok := storage["filesystem"]["rootdirectory"].(string)
 	if !ok {

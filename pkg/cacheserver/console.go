@@ -16,11 +16,11 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// consoleFormatter formats entries for a person at a terminal: time of day, message and fields. Of Distribution, which logs
-// each request with twenty fields, it keeps errors only, in a few words.
+// consoleFormatter formats entries for a terminal: time of day, message and fields. Distribution logs each request with
+// twenty fields; of its entries, consoleFormatter keeps only errors, without most of the fields.
 type consoleFormatter struct{}
 
-// fieldDistribution is in each of Distribution's entries; the others are the fields worth reading.
+// fieldDistribution is a field of all entries of Distribution. The others are the fields to keep.
 const (
 	fieldDistribution = "go.version"
 	fieldMethod       = "http.request.method"
@@ -41,7 +41,7 @@ func (consoleFormatter) Format(entry *logrus.Entry) ([]byte, error) {
 	case distribution && entry.Level > logrus.ErrorLevel:
 		return nil, nil
 	case distribution && ok:
-		fmt.Fprintf(&line, "%v %s was answered with status %v", entry.Data[fieldMethod], printable(entry.Data[fieldURI]), status)
+		fmt.Fprintf(&line, "%v %s returned status %v", entry.Data[fieldMethod], printable(entry.Data[fieldURI]), status)
 		if message, ok := entry.Data[fieldError]; ok {
 			line.WriteString(": " + printable(message))
 		}
@@ -57,7 +57,7 @@ func (consoleFormatter) Format(entry *logrus.Entry) ([]byte, error) {
 	return []byte(line.String()), nil
 }
 
-// printable renders a value without control characters, which a terminal would obey.
+// printable renders a value without control characters, which a terminal would interpret.
 func printable(value any) string {
 	text := fmt.Sprint(value)
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -66,7 +66,7 @@ func printable(value any) string {
 	return text
 }
 
-// delimited quotes a printable text that has blanks.
+// delimited quotes printable text that contains spaces.
 func delimited(text string) string {
 	if strings.Contains(text, " ") && !strings.HasPrefix(text, `"`) {
 		return strconv.Quote(text)

@@ -25,7 +25,7 @@ var _ = Describe("consoleFormatter", func() {
 		return fields
 	}
 
-	DescribeTable("writes", func(level logrus.Level, message string, fields logrus.Fields, line string) {
+	DescribeTable("formats", func(level logrus.Level, message string, fields logrus.Fields, line string) {
 		entry := &logrus.Entry{Time: time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC), Level: level, Message: message, Data: fields}
 		Expect(consoleFormatter{}.Format(entry)).To(BeEquivalentTo(line))
 	},
@@ -36,13 +36,13 @@ var _ = Describe("consoleFormatter", func() {
 			"15:04:05 error: A link is missing error=\"no such file\"\n"),
 		Entry("no empty field", logrus.InfoLevel, "Accepted", logrus.Fields{"secret": ""}, "15:04:05 Accepted\n"),
 		Entry("no control characters", logrus.InfoLevel, "a\x1b[2J", logrus.Fields{"b": "c\nd"}, "15:04:05 \"a\\x1b[2J\" b=\"c\\nd\"\n"),
-		Entry("no request that succeeds", logrus.InfoLevel, "response completed", distribution(nil), ""),
+		Entry("no successful request", logrus.InfoLevel, "response completed", distribution(nil), ""),
 		Entry("no warning of Distribution", logrus.WarnLevel, "Registry does not implement RepositoryRemover",
 			logrus.Fields{"go.version": "go1.26"}, ""),
-		Entry("a request that fails", logrus.ErrorLevel, "response completed with error", distribution(logrus.Fields{"err.message": "manifest unknown"}),
-			"15:04:05 error: GET /v2/a/manifests/b?ns=c was answered with status 404: manifest unknown\n"),
-		Entry("a request that fails without a message", logrus.ErrorLevel, "response completed with error", distribution(nil),
-			"15:04:05 error: GET /v2/a/manifests/b?ns=c was answered with status 404\n"),
+		Entry("a failed request", logrus.ErrorLevel, "response completed with error", distribution(logrus.Fields{"err.message": "manifest unknown"}),
+			"15:04:05 error: GET /v2/a/manifests/b?ns=c returned status 404: manifest unknown\n"),
+		Entry("a failed request without a message", logrus.ErrorLevel, "response completed with error", distribution(nil),
+			"15:04:05 error: GET /v2/a/manifests/b?ns=c returned status 404\n"),
 		Entry("another error of Distribution", logrus.ErrorLevel, "storage driver health check: gone", logrus.Fields{"go.version": "go1.26"},
 			"15:04:05 error: storage driver health check: gone\n"),
 	)

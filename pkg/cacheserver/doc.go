@@ -2,20 +2,20 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cacheserver is the server that a cache pod runs: Distribution as a library behind an HTTP server of our own.
+// Package cacheserver implements the server of a cache pod: Distribution as a library behind an HTTP server of our own.
 //
-// Distribution gives the registry API, the storage drivers and the reading of its configuration file, so that the
-// server can take the place of a stock registry in proxy mode, and take over its data. The HTTP server is ours because
-// the stock one cannot follow a certificate that is renewed under it, does not drain by default, shows expvar and pprof
-// to whoever reaches the debug port, exports traces to an address that nobody configured, and keeps its health checks
-// in a variable of the process.
+// Distribution provides the registry API, the storage layout and the parser of its configuration file, so the server can
+// replace a stock registry in proxy mode and take over its data. The HTTP server is our own because the stock one does
+// not reload a renewed certificate, does not drain by default, exposes expvar and pprof on the debug port, exports traces
+// to an address that is not configured, and keeps its health checks in a global variable.
 //
-// A configuration file takes this way:
+// A configuration file is processed in these steps:
 //
-//	Load (Distribution's parser) -> validate (what the server can do, field by field) -> newApp (Distribution's
-//	application) -> Server (TLS, health, access log around it; a debug server beside it)
+//	Load      parse it with Distribution's parser and validate it field by field
+//	newApp    build Distribution's application and the engine
+//	newServer add TLS, health checks and the access log, and the debug server
 //
-// RunLocal takes a typed configuration instead, which goes the same way.
+// RunLocal takes a typed configuration instead, which is processed in the same steps.
 //
-// This is the only package of the product, its sub-packages aside, that imports Distribution.
+// Only this package and its subpackages import Distribution.
 package cacheserver

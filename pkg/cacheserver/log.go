@@ -13,9 +13,9 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// configureLogging sets up the process's logger as the configuration says. Distribution logs to no other.
+// configureLogging configures logrus's standard logger, the only one that Distribution uses.
 func configureLogging(config configuration.Log) {
-	// The parser has checked the level.
+	// Distribution's parser has validated the level.
 	if level, err := logrus.ParseLevel(string(config.Level)); err == nil {
 		logrus.SetLevel(level)
 	}
@@ -38,13 +38,13 @@ func configureLogging(config configuration.Log) {
 	}
 }
 
-// staticFields puts the fields of log.fields on each entry.
+// staticFields is a hook that adds the fields of log.fields to each entry.
 type staticFields logrus.Fields
 
-// Levels are all.
+// Levels implements logrus.Hook.
 func (staticFields) Levels() []logrus.Level { return logrus.AllLevels }
 
-// Fire adds the fields that the entry does not have of its own.
+// Fire implements logrus.Hook. It keeps the fields that the entry already has.
 func (f staticFields) Fire(entry *logrus.Entry) error {
 	for key, value := range f {
 		if _, ok := entry.Data[key]; !ok {
@@ -54,14 +54,14 @@ func (f staticFields) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// connectionLog is what the HTTP servers log about connections: handshakes that failed, handlers that panicked.
+// connectionLog returns the logger with which an HTTP server reports failed handshakes and panics of handlers.
 func connectionLog() *log.Logger {
 	return log.New(connectionLogWriter{}, "", 0)
 }
 
 type connectionLogWriter struct{}
 
-// Write logs one message.
+// Write implements io.Writer. The standard logger writes each message with a single call.
 func (connectionLogWriter) Write(p []byte) (int, error) {
 	logrus.Warn(strings.TrimSpace(string(p)))
 	return len(p), nil

@@ -31,8 +31,8 @@ const (
 	idleTimeout   = 3 * time.Minute
 )
 
-// Run serves the cache that a configuration file describes until the context ends or the process is told to stop,
-// and lets running downloads finish then. Its errors are complete: they name the file, and the cause in one line.
+// Run serves the cache of a configuration file until the context ends or the process receives a signal, and then waits
+// for running downloads. Errors name the file and the cause in one line.
 func Run(ctx context.Context, configPath string) error {
 	config, err := Load(configPath)
 	if err != nil {
@@ -41,46 +41,46 @@ func Run(ctx context.Context, configPath string) error {
 	configureLogging(config.Log)
 	server, err := newServer(ctx, config, configPath)
 	if err != nil {
-		return fmt.Errorf("starting with the configuration %s: %w", configPath, err)
+		return fmt.Errorf("start with configuration %s: %w", configPath, err)
 	}
 	if err := server.serveUntilStopped(ctx, func() {}); err != nil {
-		return fmt.Errorf("serving with the configuration %s: %w", configPath, err)
+		return fmt.Errorf("serve with configuration %s: %w", configPath, err)
 	}
 	return nil
 }
 
-// RunLocal serves the cache that a configuration describes, like Run, but without a file and without REGISTRY_* variables.
-// The credential stays in memory; the zero value means anonymous access. Ready is called with the address as soon as
-// clients can connect.
+// RunLocal serves a cache like Run, but without a configuration file and without REGISTRY_* variables. The credential
+// stays in memory; the zero value means anonymous access. RunLocal calls ready with the address as soon as clients can
+// connect.
 func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(address string)) error {
 	config, err := build(described, credential)
 	if err != nil {
 		return err
 	}
 	configureLogging(config.Log)
-	server, err := New(ctx, config)
+	server, err := newServer(ctx, config, "")
 	if err != nil {
 		return err
 	}
 	return server.serveUntilStopped(ctx, func() { ready(server.Addr()) })
 }
 
-// serveUntilStopped serves until the context ends or the process gets a signal; a second signal kills the process. Signals
-// are handled only from here on: before there is a server, there is nothing to finish.
+// serveUntilStopped serves until the context ends or the process receives a signal; a second signal kills the process.
+// Earlier signals kill the process at once, since it has no downloads to wait for.
 func (s *Server) serveUntilStopped(ctx context.Context, ready func()) error {
 	signaled, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer release()
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	context.AfterFunc(signaled, func() {
-		release() // Before the server says that it stops, so that a signal after that counts as the second one.
+		release() // Before the server logs that it stops, so that any signal after that log line kills the process.
 		stop()
 	})
 	ready()
 	return s.Serve(serving)
 }
 
-// Server is one cache with its debug server.
+// Server serves one cache, and its debug endpoints if they are enabled.
 type Server struct {
 	app          *handlers.App
 	drainTimeout time.Duration
@@ -88,20 +88,16 @@ type Server struct {
 	debug        *endpoint
 }
 
-// endpoint is a server that listens already.
+// endpoint is an HTTP server and its listener.
 type endpoint struct {
 	*http.Server
 	listener net.Listener
-	// secure says that there is a TLSConfig. A server that serves sets one of its own.
+	// secure makes the server serve TLS. TLSConfig does not tell: a server that serves plain HTTP sets one, too.
 	secure bool
 }
 
-// New sets up a server and binds its addresses. The configuration is one that has been validated.
-func New(ctx context.Context, config *configuration.Configuration) (*Server, error) {
-	return newServer(ctx, config, "")
-}
-
-// newServer is New for a configuration that came from a file, whose credential is followed as it changes.
+// newServer creates a server from a validated configuration and binds its addresses. File is the path that the
+// configuration was read from; if it is not empty, the engine follows changes of the credential in it.
 func newServer(ctx context.Context, config *configuration.Configuration, file string) (_ *Server, err error) {
 	tlsConfig, err := newTLSConfig(config.HTTP.TLS)
 	if err != nil {
@@ -141,12 +137,12 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 	return s, nil
 }
 
-// Addr is the address that the registry API is served at.
+// Addr returns the address of the registry API.
 func (s *Server) Addr() string {
 	return s.api.listener.Addr().String()
 }
 
-// DebugAddr is the address of the debug server, or empty.
+// DebugAddr returns the address of the debug endpoints, or an empty string if they are disabled.
 func (s *Server) DebugAddr() string {
 	if s.debug == nil {
 		return ""
@@ -154,8 +150,8 @@ func (s *Server) DebugAddr() string {
 	return s.debug.listener.Addr().String()
 }
 
-// Serve serves until the context ends, then drains: no new request is taken, and those that run may take as long as
-// http.draintimeout. Health and metrics are served to the end. A server serves once.
+// Serve serves until the context ends and then drains: it accepts no new requests, and gives running ones the time of
+// http.draintimeout. It serves health and metrics until it returns. It can be called once.
 func (s *Server) Serve(ctx context.Context) error {
 	failed := make(chan error, 2)
 	if s.debug != nil {
@@ -172,7 +168,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err := <-failed:
 		return errors.Join(err, s.close())
 	case <-ctx.Done():
-		logrus.WithField("timeout", s.drainTimeout.String()).Info("Stopping, running downloads may finish")
+		logrus.WithField("timeout", s.drainTimeout.String()).Info("Stopping after running downloads")
 		return errors.Join(s.drain(), s.close())
 	}
 }
@@ -184,12 +180,12 @@ func (s *Server) drain() error {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		logrus.Warn("Downloads were cut off, they took longer than http.draintimeout")
+		logrus.Warn("Aborted downloads that took longer than http.draintimeout")
 	}
 	return nil
 }
 
-// close ends everything at once.
+// close closes all connections and shuts down the application.
 func (s *Server) close() error {
 	var group errgroup.Group
 	group.Go(s.api.close)
@@ -205,7 +201,7 @@ func (e *endpoint) serve() error {
 		serve = func(listener net.Listener) error { return e.ServeTLS(listener, "", "") }
 	}
 	if err := serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving %s: %w", e.listener.Addr(), err)
+		return fmt.Errorf("serve %s: %w", e.listener.Addr(), err)
 	}
 	return nil
 }
@@ -214,7 +210,7 @@ func (e *endpoint) close() error {
 	if e.listener == nil {
 		return nil
 	}
-	// A server that never served does not know its listener; one that did has closed it before.
+	// A server that never served does not know its listener; one that did has already closed it.
 	return errors.Join(e.Close(), ignoreClosed(e.listener.Close()))
 }
 
@@ -225,7 +221,7 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// newHTTPServer has no limit on the time of a request: a large layer on a slow line takes what it takes.
+// newHTTPServer sets no limit on the duration of a request: a large layer takes long on a slow connection.
 func newHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           handler,

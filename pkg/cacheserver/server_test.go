@@ -26,7 +26,7 @@ import (
 
 const (
 	app = "team/app:v1"
-	// nodePasswordHash is that of "node".
+	// nodePasswordHash is the hash of "node".
 	nodePasswordHash = "$2a$04$O5y/LWjanTpXU2PGNwGzq.YntF1z.V3c7rC.mf1sE9W2bF786MbOq"
 )
 
@@ -37,7 +37,7 @@ var _ = Describe("registry-cache-server", func() {
 
 	for _, server := range []string{upstream.Private, upstream.Basic} {
 		Describe("as a cache of a registry like "+server, func() {
-			It("pulls with its own credential once, and has it from then on", func() {
+			It("fetches an image once, with its own credential", func() {
 				image := w.push(server, app, 1<<20)
 				cache := w.start(w.config(server), "REGISTRY_LOG_LEVEL=debug")
 				w.requests.Reset()
@@ -54,20 +54,20 @@ var _ = Describe("registry-cache-server", func() {
 					Expect(request.User).To(Equal(robot.Username))
 					Expect(request.Status).To(Equal(http.StatusOK))
 				}
-				Expect(challenges).To(Equal(1), "it finds out once how to authenticate")
+				Expect(challenges).To(Equal(1), "one challenge is enough")
 
 				w.requests.Reset()
 				Expect(cache.pull(app)).To(Equal(digestOf(image)))
 				Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
 				for _, request := range w.requests.Requests(upstream.KindManifest) {
-					Expect(request.Method).To(Equal(http.MethodHead), "only the tag is asked for")
+					Expect(request.Method).To(Equal(http.MethodHead), "only the tag is validated")
 				}
 
 				cache.stop()
 				Expect(secretParts(append(cache.Out.Contents(), cache.Err.Contents()...))).To(BeEmpty())
 			})
 
-			It("does not serve with a wrong credential", func() {
+			It("serves nothing with a wrong credential", func() {
 				w.push(server, app, 1024)
 				c := w.config(server)
 				w.writeCredential(named("robot-v1", upstream.Account{Username: robot.Username, Password: "wrong-s3cret"}), nil)
@@ -83,7 +83,7 @@ var _ = Describe("registry-cache-server", func() {
 		})
 	}
 
-	It("tells its health, and how it does as a cache", func() {
+	It("serves its health and the metrics of the cache", func() {
 		w.push(upstream.Private, app, 1024)
 		cache := w.start(w.config(upstream.Private))
 		for range 2 {
@@ -95,7 +95,7 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(status).To(Equal(http.StatusOK))
 		Expect(body).To(MatchJSON(`{}`))
 
-		// A pull is counted when it has been served, which its client may know first.
+		// A pull is counted when it has been served, which can be after the client has received it.
 		Eventually(func() string {
 			_, body = cache.debug("/metrics")
 			return body
@@ -110,7 +110,7 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(status).To(Equal(http.StatusNotFound))
 	})
 
-	It("counts requests by their routes, as the stock registry does, and the bytes of blobs", func() {
+	It("counts requests by route, like the stock registry, and the bytes of blobs", func() {
 		image := w.push(upstream.Private, app, 1<<20)
 		cache := w.start(w.config(upstream.Private), "REGISTRY_HTTP_PREFIX=/cache/")
 		layers, err := image.Layers()
@@ -144,7 +144,7 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(response.Body.Close()).To(Succeed())
 		}
 
-		// An answer is counted when it has been sent, which its client may know first.
+		// A response is counted when it has been sent, which can be after the client has received it.
 		Eventually(func(g Gomega) {
 			_, metrics := cache.debug("/metrics")
 			counted := regexp.MustCompile(`registry_http_requests_total{.*`).FindAllString(metrics, -1)
@@ -166,7 +166,7 @@ var _ = Describe("registry-cache-server", func() {
 		}).Should(Succeed())
 	})
 
-	It("counts answers that break off", func() {
+	It("counts aborted responses", func() {
 		cache := w.start(w.config(upstream.Private))
 		Expect(cache.download(w).Close()).To(Succeed())
 		Eventually(func() string {
@@ -178,7 +178,7 @@ var _ = Describe("registry-cache-server", func() {
 		))
 	})
 
-	It("uses what another instance has stored", func() {
+	It("uses content that another instance has stored", func() {
 		image := w.push(upstream.Private, app, 1<<20)
 		first := w.start(w.config(upstream.Private))
 		Expect(first.pull(app)).To(Equal(digestOf(image)))
@@ -191,7 +191,7 @@ var _ = Describe("registry-cache-server", func() {
 	})
 
 	Describe("with TLS", func() {
-		It("serves HTTPS, and takes over a certificate that is renewed under it", func() {
+		It("serves HTTPS, and loads a renewed certificate", func() {
 			image := w.push(upstream.Private, app, 1024)
 			dir := GinkgoT().TempDir()
 			c := w.config(upstream.Private)
@@ -208,18 +208,18 @@ var _ = Describe("registry-cache-server", func() {
 			after := cache.serial()
 			Expect(after).NotTo(Equal(before))
 
-			By("keeping the last good one when the files are no pair")
+			By("keeping the previous one while the files are not a pair")
 			Expect(os.Remove(filepath.Join(dir, "tls.key"))).To(Succeed())
 			Expect(os.WriteFile(filepath.Join(dir, "tls.key"), []byte("garbage"), 0o600)).To(Succeed())
 			Expect(cache.serial()).To(Equal(after))
 			Expect(cache.serial()).To(Equal(after))
 			cache.stop()
-			Expect(bytes.Count(cache.Err.Contents(), []byte("cannot be used"))).To(Equal(1), "said once, not at each handshake")
+			Expect(bytes.Count(cache.Err.Contents(), []byte("Failed to load renewed certificate"))).To(Equal(1), "logged once, not at each handshake")
 		})
 	})
 
 	Describe("with settings of the stock registry", func() {
-		It("asks clients for certificates, and keeps to a TLS version and to HTTP/1.1", func() {
+		It("requires client certificates, a TLS version and HTTP/1.1", func() {
 			c := w.config(upstream.Private)
 			c.TLS = w.issue(GinkgoT().TempDir())
 			cache := w.start(c,
@@ -240,7 +240,7 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(response.ProtoMajor).To(Equal(1))
 		})
 
-		It("speaks HTTP/2, with a chosen cipher suite, under a prefix, to users of its own", func() {
+		It("serves HTTP/2, with a given cipher suite, under a prefix, to its own users", func() {
 			c := w.config(upstream.Private)
 			c.TLS = w.issue(GinkgoT().TempDir())
 			users := filepath.Join(w.dir, "htpasswd")
@@ -258,7 +258,7 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(response.TLS.CipherSuite).To(Equal(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256))
 		})
 
-		It("writes the logs that it is told to", func() {
+		It("writes the configured logs", func() {
 			cache := w.start(w.config(upstream.Private),
 				"REGISTRY_LOG_ACCESSLOG_DISABLED=false", "REGISTRY_LOG_FIELDS={cluster: example}", "REGISTRY_LOG_LEVEL=debug")
 			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
@@ -266,7 +266,7 @@ var _ = Describe("registry-cache-server", func() {
 			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
 		})
 
-		It("refuses while a health check fails, and says that it is alive", func() {
+		It("refuses requests while a health check fails, and still reports liveness", func() {
 			marker := filepath.Join(w.dir, "maintenance")
 			cache := w.start(w.config(upstream.Private), "REGISTRY_HEALTH={file: [{file: "+marker+", interval: 50ms}]}")
 			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
@@ -282,7 +282,7 @@ var _ = Describe("registry-cache-server", func() {
 		})
 	})
 
-	It("reaches the upstream and its token server through the proxy of its environment", func() {
+	It("connects to the upstream and its token server through the proxy of its environment", func() {
 		w = newWorld(func(o *upstream.Options) {
 			o.Private.Host = "private.example.test"
 			o.Token = upstream.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
@@ -297,8 +297,8 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(proxy.seen()).To(ConsistOf("private.example.test", "auth.example.test"))
 	})
 
-	Describe("told to stop", func() {
-		It("takes nothing new, lets a running download finish, and ends well", func() {
+	Describe("when stopped", func() {
+		It("accepts no connections, waits for a running download, and exits with 0", func() {
 			cache := w.start(w.config(upstream.Private))
 			body := cache.download(w)
 
@@ -321,7 +321,7 @@ var _ = Describe("registry-cache-server", func() {
 			Eventually(cache.Session).Should(gexec.Exit(0))
 		})
 
-		It("does not wait longer than the drain timeout", func() {
+		It("waits no longer than the drain timeout", func() {
 			cache := w.start(w.config(upstream.Private), "REGISTRY_HTTP_DRAINTIMEOUT=300ms")
 			body := cache.download(w)
 
@@ -333,7 +333,7 @@ var _ = Describe("registry-cache-server", func() {
 		})
 	})
 
-	It("starts without its upstream, serves what it has, and says what is wrong with the rest", func() {
+	It("starts without its upstream, serves cached images, and reports why others are missing", func() {
 		image := w.push(upstream.Private, app, 1024)
 		cache := w.start(w.config(upstream.Private))
 		Expect(cache.pull(app)).To(Equal(digestOf(image)))
@@ -355,7 +355,7 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(err).To(MatchError(ContainSubstring("connection refused")))
 	})
 
-	DescribeTable("ends with one clear line when", func(prepare func() (*gexec.Session, string), message string) {
+	DescribeTable("exits with a one-line error if", func(prepare func() (*gexec.Session, string), message string) {
 		session, configFile := prepare()
 		Eventually(session).Should(gexec.Exit(1))
 		Expect(session.Out.Contents()).To(BeEmpty())
@@ -382,10 +382,10 @@ var _ = Describe("registry-cache-server", func() {
 		}, "multiple storage drivers"),
 		Entry("a middleware is not built in", func() (*gexec.Session, string) {
 			return w.command(w.config(upstream.Private), "REGISTRY_MIDDLEWARE={registry: [{name: unknown}]}")
-		}, "no registry middleware registered with name: unknown"),
+		}, `middleware.registry[0]: "unknown" is not built in`),
 	)
 
-	It("starts and ends while the upstream does not answer", func() {
+	It("starts and stops while the upstream does not respond", func() {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(listener.Close)
@@ -393,6 +393,6 @@ var _ = Describe("registry-cache-server", func() {
 		c.RemoteURL = "http://" + listener.Addr().String()
 		cache := w.start(c)
 		cache.Terminate()
-		Eventually(cache.Session).WithTimeout(20*time.Second).Should(gexec.Exit(0), "before the 30 s are over that a small request may take")
+		Eventually(cache.Session).WithTimeout(20*time.Second).Should(gexec.Exit(0), "before the 30 s that a small request may take")
 	})
 })

@@ -30,7 +30,7 @@ var clientAuthTypes = map[configuration.ClientAuth]tls.ClientAuthType{
 	configuration.ClientAuthRequireAndVerifyClientCert: tls.RequireAndVerifyClientCert,
 }
 
-// newTLSConfig is nil when the server is to speak plain HTTP.
+// newTLSConfig returns nil if the server serves plain HTTP.
 func newTLSConfig(config configuration.TLS) (*tls.Config, error) {
 	if config.Certificate == "" {
 		return nil, nil
@@ -57,7 +57,7 @@ func newTLSConfig(config configuration.TLS) (*tls.Config, error) {
 	return tlsConfig, nil
 }
 
-// cipherSuites is nil, for Go's own choice, when none are named.
+// cipherSuites returns the IDs of cipher suites. Without names it returns nil, which selects Go's defaults.
 func cipherSuites(names []string) ([]uint16, error) {
 	var ids []uint16
 	for _, name := range names {
@@ -84,20 +84,20 @@ func readBundles(paths []string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificateFile is a certificate and its key in files that are replaced when the certificate is renewed. Whether
-// they were is asked at each handshake: two calls of stat are nothing beside the handshake's arithmetic, and there is
-// no watch that could miss the symlinks by which Kubernetes swaps a mounted Secret.
+// certificateFile is a certificate and its key in files that are replaced when the certificate is renewed. Each handshake
+// checks whether they were: two calls of stat cost nothing compared to the handshake's arithmetic, and a watch could miss
+// the symlinks with which Kubernetes swaps a mounted Secret.
 type certificateFile struct {
 	certificatePath string
 	keyPath         string
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	// loaded and rejected are the files that current was made from, and those that were no pair.
+	// loaded are the files of the current certificate, rejected the last ones that were not a valid pair.
 	loaded, rejected generation
 }
 
-// generation tells files from those that stand in their place later.
+// generation identifies one version of the files.
 type generation struct {
 	certificate, key os.FileInfo
 }
@@ -110,8 +110,8 @@ func sameFile(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
-// get is called for each handshake. A certificate that cannot be replaced is better than none: clients see when it
-// expires, and the log says why.
+// get implements tls.Config.GetCertificate. If a renewed certificate is unusable, it returns the previous one: clients see
+// when that expires, and the log has the reason.
 func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,10 +121,10 @@ func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	if err := c.reload(found); err != nil {
 		c.rejected = found
-		logrus.WithError(err).Error("The renewed certificate cannot be used, the one before stays")
+		logrus.WithError(err).Error("Failed to load renewed certificate, keeping the previous one")
 		return c.current, nil
 	}
-	logrus.WithField("notAfter", c.current.Leaf.NotAfter).Info("The certificate was renewed")
+	logrus.WithField("notAfter", c.current.Leaf.NotAfter).Info("Loaded renewed certificate")
 	return c.current, nil
 }
 

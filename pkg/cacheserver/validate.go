@@ -9,29 +9,32 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/distribution/distribution/v3/configuration"
-	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd" // Guards a cache with users of its own; token authentication would need a token server beside each cache.
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd" // Lets a cache authenticate its own users. Token authentication would need a token server for each cache.
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// storageDriver is the only one that the engine stores with: it hands files to the kernel, and follows them while they grow.
+// storageDriver is the only driver that the engine supports: it passes files to the kernel and reads them while they grow.
 const storageDriver = "filesystem"
 
-// The modules of Distribution that are linked in.
+// The modules of Distribution that are linked, and the settings of its storage section that are not drivers.
 var (
 	accessMethods   = []string{"", "none", "htpasswd"}
 	logFormatters   = []string{"", "text", "json", "logstash", "console"}
 	storageSettings = []string{"cache", "delete", "maintenance", "redirect", "tag"}
 )
 
-// validate names each field that the server cannot do as it says, and what to do about it. All of them at
-// once, in one line.
+// validate returns one error, in one line, for all fields that the server does not support. It names each field and the
+// remedy.
 func validate(config *configuration.Configuration) error {
 	errs := slices.Concat(
 		validateStorage(config.Storage),
+		validateMiddleware(config.Middleware),
 		validateAuth(config.Auth),
 		validateHTTP(config.HTTP),
 		validateProxy(config.Proxy),
@@ -54,12 +57,29 @@ func validateStorage(storage configuration.Storage) []error {
 			errs = append(errs, fmt.Errorf("storage.%s: this storage driver is not built in, use %s", driver, storageDriver))
 		}
 	}
+	if root, ok := storage[storageDriver]["rootdirectory"]; ok {
+		if path, _ := root.(string); path == "" {
+			errs = append(errs, fmt.Errorf("storage.%s.rootdirectory: not a path, set a directory or leave it out", storageDriver))
+		}
+	}
+	return errs
+}
+
+func validateMiddleware(middleware map[string][]configuration.Middleware) []error {
+	var errs []error
+	for _, kind := range slices.Sorted(maps.Keys(middleware)) {
+		for i, entry := range middleware[kind] {
+			if !entry.Disabled && (kind != "registry" || entry.Name != pullthrough.Name) {
+				errs = append(errs, fmt.Errorf("middleware.%s[%d]: %q is not built in, remove it", kind, i, entry.Name))
+			}
+		}
+	}
 	return errs
 }
 
 func validateAuth(auth configuration.Auth) []error {
 	if method := auth.Type(); !slices.Contains(accessMethods, method) {
-		return []error{fmt.Errorf("auth.%s: this access control is not built in, use htpasswd or none", method)}
+		return []error{fmt.Errorf("auth.%s: this access controller is not built in, use htpasswd or none", method)}
 	}
 	return nil
 }
@@ -78,7 +98,7 @@ func validateHTTP(http configuration.HTTP) []error {
 		}
 	}
 	if path := http.Debug.Prometheus.Path; path != "" && (!strings.HasPrefix(path, "/") || path == healthPath) {
-		errs = append(errs, fmt.Errorf("http.debug.prometheus.path: %q cannot be served, set a path such as %s", path, defaultMetricsPath))
+		errs = append(errs, fmt.Errorf("http.debug.prometheus.path: %q is not available, set a path such as %s", path, defaultMetricsPath))
 	}
 	if http.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("http.draintimeout: %s must not be negative", http.DrainTimeout))
@@ -92,40 +112,39 @@ func validateTLS(tls configuration.TLS) []error {
 		errs = append(errs, errors.New("http.tls: certificate and key belong together, set both or neither"))
 	}
 	if tls.LetsEncrypt.CacheFile != "" || tls.LetsEncrypt.Email != "" || len(tls.LetsEncrypt.Hosts) > 0 {
-		errs = append(errs, errors.New("http.tls.letsencrypt: not supported, set http.tls.certificate and http.tls.key, a renewed certificate is picked up from there"))
+		errs = append(errs, errors.New("http.tls.letsencrypt: not supported, set http.tls.certificate and http.tls.key; the server reloads renewed files"))
 	}
 	if tls.Certificate == "" && (len(tls.ClientCAs) > 0 || tls.ClientAuth != "") {
-		errs = append(errs, errors.New("http.tls.clientcas: clients have certificates only where the server has one, set http.tls.certificate and http.tls.key"))
+		errs = append(errs, errors.New("http.tls.clientcas: client certificates need TLS, set http.tls.certificate and http.tls.key"))
 	}
 	if _, ok := tlsVersions[tls.MinimumTLS]; !ok {
 		errs = append(errs, fmt.Errorf("http.tls.minimumtls: %q is not supported, set tls1.2 or tls1.3", tls.MinimumTLS))
 	}
 	if _, err := cipherSuites(tls.CipherSuites); err != nil {
-		errs = append(errs, fmt.Errorf("http.tls.ciphersuites: %w, leave it out for those that are recommended today", err))
+		errs = append(errs, fmt.Errorf("http.tls.ciphersuites: %w, leave it out for the recommended ones", err))
 	}
 	return errs
 }
 
 func validateProxy(proxy configuration.Proxy) []error {
 	var errs []error
-	remote, err := url.Parse(proxy.RemoteURL)
+	_, err := upstream.ParseURL(proxy.RemoteURL)
 	switch {
 	case proxy.RemoteURL == "":
-		errs = append(errs, errors.New("proxy.remoteurl: missing, this server only serves as a cache, set the URL of the upstream registry"))
-	case err == nil && remote.User != nil:
-		errs = append(errs, errors.New("proxy.remoteurl: must not carry a user, set proxy.username and proxy.password"))
-	case err != nil || remote.Host == "" || remote.Scheme != "http" && remote.Scheme != "https":
-		errs = append(errs, errors.New("proxy.remoteurl: not a URL of a registry, set http(s)://host[:port]"))
-	case strings.Trim(remote.Path, "/") != "":
-		errs = append(errs, errors.New("proxy.remoteurl: must not have a path, set http(s)://host[:port], clients put what follows into the names of repositories"))
-	case remote.RawQuery != "" || remote.Fragment != "":
-		errs = append(errs, errors.New("proxy.remoteurl: must have neither a query nor a fragment, set http(s)://host[:port]"))
+		errs = append(errs, errors.New("proxy.remoteurl: missing, set the URL of the upstream; this server is only a cache"))
+	case errors.Is(err, upstream.ErrUserInfo):
+		errs = append(errs, fmt.Errorf("proxy.remoteurl: %w; set proxy.username and proxy.password", err))
+	case err != nil:
+		errs = append(errs, fmt.Errorf("proxy.remoteurl: %w", err))
+	}
+	if proxy.Exec != nil && proxy.Exec.Command == "" {
+		errs = append(errs, errors.New("proxy.exec.command: missing, set the path of a Docker credential helper"))
 	}
 	if (proxy.Username == "") != (proxy.Password == "") {
 		errs = append(errs, errors.New("proxy: username and password belong together, set both or neither"))
 	}
 	if proxy.TTL != nil && *proxy.TTL < 0 {
-		errs = append(errs, fmt.Errorf("proxy.ttl: %s must not be negative, set 0 to keep content for ever", *proxy.TTL))
+		errs = append(errs, fmt.Errorf("proxy.ttl: %s must not be negative, set 0 to keep content forever", *proxy.TTL))
 	}
 	return errs
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -66,8 +65,8 @@ func validateHost(host string) error {
 		return fmt.Errorf("must have a dot or a port, since clients take %q for a repository of Docker Hub; the host of Docker Hub is %s", host, dockerHub)
 	}
 	_, port, ok := strings.Cut(host[strings.IndexByte(host, ']')+1:], ":")
-	if number, err := strconv.ParseUint(port, 10, 16); ok && (err != nil || number == 0) {
-		return errors.New("must have a port from 1 to 65535")
+	if !ok {
+		return nil
 	}
-	return nil
+	return ValidatePort(port)
 }

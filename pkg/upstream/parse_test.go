@@ -69,8 +69,9 @@ var _ = Describe("Parse", func() {
 		Entry("an underscore", "gh_cr.io", "must be the host of a registry"),
 		Entry("an IPv6 address without brackets", "::1", "must be the host of a registry"),
 		Entry("an empty port", "ghcr.io:", "must be the host of a registry"),
-		Entry("port 0", "ghcr.io:0", "must have a port from 1 to 65535"),
-		Entry("a port that is too high", "[::1]:65536", "must have a port from 1 to 65535"),
+		Entry("port 0", "ghcr.io:0", "a number from 1 to 65535"),
+		Entry("a port with leading zeros", "ghcr.io:0443", "without leading zeros"),
+		Entry("a port that is too high", "[::1]:65536", "a number from 1 to 65535"),
 	)
 })
 

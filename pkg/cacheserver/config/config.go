@@ -2,26 +2,28 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config writes the configuration file of the cache server.
+// Package config renders the configuration file of the cache server.
 //
-// The file is Distribution's own config.yml, so that registry-cache-server and a stock registry read it alike.
-// It is marshalled from typed structs, and holds no credential: a credential is bytes that somebody else chose, and
-// neither a quote nor a line break nor a YAML word in it may become anything but itself. For the same reason credentials
-// are never handed over in the environment, whose REGISTRY_* values Distribution parses as YAML. They lie in files of
-// their own (see credentials.Files), which may change while the server runs.
+// The file has the format of Distribution's config.yml, so a stock registry can read it, too. It is marshalled from typed
+// structs and contains no credential: a credential consists of arbitrary bytes, and no quote, line break or YAML keyword
+// in it may change the meaning of the file. For the same reason, credentials are never passed in the environment, where
+// Distribution parses REGISTRY_* values as YAML. They are in separate files (see credentials.Files), which may change
+// while the server runs.
 //
-// The package does not import Distribution, so whoever deploys a cache does not link one.
+// The package does not import Distribution, so components that deploy a cache do not link it.
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 const (
@@ -29,40 +31,40 @@ const (
 	Port = 5000
 	// DebugPort serves /metrics, /debug/health and, by names only, /debug/credentials.
 	DebugPort = 5001
-	// CredentialsPath is where the server tells, at DebugPort, how its credential gets along: a credentials.Report.
+	// CredentialsPath serves, at DebugPort, the state of the server's credentials as a credentials.Report.
 	CredentialsPath = "/debug/credentials"
-	// StorageRoot is the directory that holds the cached content, in Distribution's file system layout.
+	// StorageRoot is the directory of the cached content, which has the layout of Distribution's filesystem driver. It is
+	// that driver's default.
 	StorageRoot = "/var/lib/registry"
-	// DrainTimeout is how long a stopping server lets running downloads continue. It fits into the 30 seconds
-	// that Kubernetes grants a pod by default.
+	// DrainTimeout is how long a stopping server waits for running downloads. It fits into a pod's default termination
+	// grace period of 30 seconds.
 	DrainTimeout = 25 * time.Second
 )
 
-// Config is what one cache needs to know.
+// Config describes one cache.
 type Config struct {
 	// RemoteURL is the upstream, http(s)://host[:port].
 	RemoteURL string
-	// CredentialsDirectory holds the files of the credential that is presented to the upstream. Empty means anonymous
-	// access.
+	// CredentialsDirectory holds the files of the credential for the upstream. Empty means anonymous access.
 	CredentialsDirectory string
-	// TTL is how long content is kept after its last use. 0 keeps it for ever.
+	// TTL is how long content is kept after its last use. 0 keeps it forever.
 	TTL time.Duration
-	// TagValidation is how long a pull of a cached tag waits for the upstream's answer, whatever the upstream's pace. Nil
-	// leaves it to the server.
+	// TagValidation is how long a pull of a cached tag waits for its validation, however fast the upstream usually is. Nil
+	// selects the server's defaults.
 	TagValidation *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
-	// Local makes the server run on a person's machine. Nil means in a pod.
+	// Local configures a server on a user's machine. Nil means that the server runs in a pod.
 	Local *Local
 }
 
-// Local has the settings of a server on a person's machine. Such a server logs for a terminal and serves no metrics.
+// Local configures a server on a user's machine, which logs for a terminal and serves no metrics.
 type Local struct {
-	// Address is where the registry API is served, [host]:port.
+	// Address is the listen address of the registry API, [host]:port.
 	Address string
 	// Directory holds the cached content.
 	Directory string
-	// MaxDiskUse is the used part of the disk, in percent, above which content is evicted.
+	// MaxDiskUse is the used share of the disk, in percent, above which content is evicted.
 	MaxDiskUse int
 }
 
@@ -83,12 +85,12 @@ func (c Config) Marshal() ([]byte, error) {
 		Log: logging{
 			Level:     "info",
 			Formatter: "json",
-			// Each request is logged as a structured line already; this would be a second one in another format.
+			// Distribution already logs each request as a structured line.
 			AccessLog: accessLog{Disabled: true},
 		},
 		Storage: storage{
-			// There is no cache for blob descriptors on purpose: it would only save a stat of a local file,
-			// and would go on telling what the disk no longer holds.
+			// A cache of blob descriptors would only save a stat of a local file, and would keep descriptors of
+			// blobs that are no longer on disk.
 			Filesystem: filesystem{RootDirectory: StorageRoot},
 		},
 		HTTP: http{
@@ -119,34 +121,28 @@ func (c Config) Marshal() ([]byte, error) {
 		options.Watermarks = &watermarks{High: c.Local.MaxDiskUse}
 	}
 	if options != (engineOptions{}) {
-		f.Middleware = &middlewares{Registry: []middleware{{Name: engineName, Options: options}}}
+		f.Middleware = &middlewares{Registry: []middleware{{Name: EngineName, Options: options}}}
 	}
 
 	out, err := yaml.Marshal(f)
 	if err != nil {
-		return nil, fmt.Errorf("marshalling the configuration of the cache for %s: %w", c.RemoteURL, err)
+		return nil, fmt.Errorf("marshal configuration of the cache of %s: %w", c.RemoteURL, err)
 	}
 	return out, nil
 }
 
-// validate refuses what would make a server that does not do what was asked for. Owners see the rules of the API
-// at admission; this guards against a builder that forgot one.
+// validate guards against bugs in callers. Owners see the rules of the API at admission.
 func (c Config) validate() error {
-	remote, err := url.Parse(c.RemoteURL)
+	_, err := upstream.ParseURL(c.RemoteURL)
 	switch {
 	case err != nil:
-		// The error of url.Parse quotes its input, which may carry user info.
-		return fmt.Errorf("remote URL is not a URL")
-	case remote.User != nil:
-		return fmt.Errorf("remote URL of host %q must not carry user info", remote.Host)
-	case remote.Host == "" || remote.Scheme != "http" && remote.Scheme != "https":
-		return fmt.Errorf("remote URL %q must be http(s)://host[:port]", c.RemoteURL)
+		return fmt.Errorf("remote URL: %w", err)
 	case c.TTL < 0:
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
 	case c.TagValidation != nil && *c.TagValidation < 0:
-		return fmt.Errorf("timeout %s of the validation of tags must not be negative", *c.TagValidation)
+		return fmt.Errorf("tag validation timeout %s must not be negative", *c.TagValidation)
 	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
-		return fmt.Errorf("TLS needs both a certificate file and a key file")
+		return errors.New("TLS needs both a certificate file and a key file")
 	}
 	return c.Local.validate()
 }

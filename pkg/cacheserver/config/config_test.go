@@ -31,7 +31,7 @@ var _ = Describe("Config", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(string(rendered)).To(Equal(string(expected)))
 	},
-		Entry("an anonymous cache that keeps content for ever", "anonymous", config.Config{
+		Entry("an anonymous cache that keeps content forever", "anonymous", config.Config{
 			RemoteURL: "https://registry-1.docker.io",
 		}),
 		Entry("a private upstream behind TLS", "private-tls", config.Config{
@@ -43,14 +43,14 @@ var _ = Describe("Config", func() {
 				KeyFile:         "/etc/distribution/tls/tls.key",
 			},
 		}),
-		Entry("a cache that a person runs", "local", config.Config{
+		Entry("a cache on a user's machine", "local", config.Config{
 			RemoteURL: "https://registry-1.docker.io",
 			TTL:       168 * time.Hour,
 			Local:     &config.Local{Address: "127.0.0.1:5000", Directory: "/home/john/.cache/registry-cache-server/docker.io", MaxDiskUse: 90},
 		}),
 	)
 
-	It("tells Distribution what was asked for", func() {
+	It("is parsed by Distribution", func() {
 		parsed := parse(config.Config{
 			RemoteURL: "https://private.example.com",
 			TTL:       90 * time.Minute,
@@ -59,7 +59,7 @@ var _ = Describe("Config", func() {
 
 		Expect(parsed.Storage.Type()).To(Equal("filesystem"))
 		Expect(parsed.Storage.Parameters()).To(HaveKeyWithValue("rootdirectory", config.StorageRoot))
-		Expect(parsed.Storage).NotTo(HaveKey("delete"), "clients may delete nothing")
+		Expect(parsed.Storage).NotTo(HaveKey("delete"), "clients must not delete content")
 		Expect(parsed.HTTP.Addr).To(Equal(":5000"))
 		Expect(parsed.HTTP.TLS.Certificate).To(Equal("/tls/tls.crt"))
 		Expect(parsed.HTTP.TLS.Key).To(Equal("/tls/tls.key"))
@@ -73,11 +73,11 @@ var _ = Describe("Config", func() {
 		Expect(parsed.Proxy.TTL).To(HaveValue(Equal(90 * time.Minute)))
 	})
 
-	It("says never when the TTL is off, instead of leaving the default of seven days", func() {
+	It("renders a TTL of 0, since an absent one means seven days", func() {
 		Expect(parse(config.Config{RemoteURL: "http://example.com"}).Proxy.TTL).To(HaveValue(BeZero()))
 	})
 
-	It("names the directory of the credential to the engine, and nothing of it to anybody", func() {
+	It("passes the directory of the credential to the engine, and no credential", func() {
 		parsed := parse(config.Config{RemoteURL: "https://example.com", CredentialsDirectory: "/etc/distribution/credentials"})
 		Expect(parsed.Middleware).To(HaveKeyWithValue("registry", ConsistOf(configuration.Middleware{
 			Name: "pullthrough", Options: configuration.Parameters{"credentials": "/etc/distribution/credentials"},
@@ -85,7 +85,7 @@ var _ = Describe("Config", func() {
 		Expect(parsed.Proxy.RemoteURL).To(Equal("https://example.com"))
 	})
 
-	It("sets one timeout for the validation of tags, for upstreams of any pace", func() {
+	It("sets both validation timeouts, so that the upstream's pace does not matter", func() {
 		parsed := parse(config.Config{RemoteURL: "https://example.com", TagValidation: new(time.Duration(0))})
 		Expect(parsed.Middleware).To(HaveKeyWithValue("registry", ConsistOf(configuration.Middleware{
 			Name: "pullthrough", Options: configuration.Parameters{"validationtimeout": "0s", "doubtfultimeout": "0s"},
@@ -99,17 +99,17 @@ var _ = Describe("Config", func() {
 		Expect(err).To(MatchError(ContainSubstring(message)))
 		Expect(err.Error()).NotTo(ContainSubstring("s3cret"))
 	},
-		Entry("no remote URL", func(c *config.Config) { c.RemoteURL = "" }, "must be http(s)://host[:port]"),
-		Entry("another scheme", func(c *config.Config) { c.RemoteURL = "ftp://example.com" }, "must be http(s)://host[:port]"),
-		Entry("user info", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@example.com" }, "must not carry user info"),
-		Entry("user info in what is no URL", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@exa mple.com" }, "is not a URL"),
+		Entry("no remote URL", func(c *config.Config) { c.RemoteURL = "" }, "must begin with https:// or http://"),
+		Entry("another scheme", func(c *config.Config) { c.RemoteURL = "ftp://example.com" }, "must begin with https:// or http://"),
+		Entry("user info", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@example.com" }, "must not contain a user name or password"),
+		Entry("user info in an invalid URL", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@exa mple.com" }, "must be a URL such as"),
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
 		Entry("a negative timeout", func(c *config.Config) { c.TagValidation = new(-time.Second) }, "must not be negative"),
-		Entry("half a key pair", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
+		Entry("a certificate without a key", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
 		Entry("no port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Address = "127.0.0.1" }) }, "must be [host]:port"),
 		Entry("a relative directory", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Directory = "cache" }) }, "must be an absolute path"),
-		Entry("no disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 0 }) }, "must be from 1 to 100"),
-		Entry("more than a disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 101 }) }, "must be from 1 to 100"),
+		Entry("a limit of 0 percent of the disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 0 }) }, "must be from 1 to 100"),
+		Entry("a limit above 100 percent of the disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 101 }) }, "must be from 1 to 100"),
 	)
 })
 

@@ -6,7 +6,7 @@ package config
 
 import "time"
 
-// file is the part of Distribution's configuration file that a cache uses.
+// file has the fields of Distribution's configuration file that a cache uses.
 type file struct {
 	Version string  `yaml:"version"`
 	Log     logging `yaml:"log"`
@@ -14,7 +14,7 @@ type file struct {
 	HTTP    http    `yaml:"http"`
 	Health  health  `yaml:"health"`
 	Proxy   proxy   `yaml:"proxy"`
-	// Middleware has the options of the engine that Distribution's own proxy does not know.
+	// Middleware has the options of the engine that the proxy section does not have.
 	Middleware *middlewares `yaml:"middleware,omitempty"`
 }
 
@@ -72,12 +72,12 @@ type storageDriver struct {
 
 type proxy struct {
 	RemoteURL string `yaml:"remoteurl"`
-	// TTL is always written: Distribution takes 0 for never, and an absent key for seven days.
+	// TTL is always present: 0 means forever, but an absent field means Distribution's default of seven days.
 	TTL time.Duration `yaml:"ttl"`
 }
 
-// engineName is the name under which the engine is registered as a middleware.
-const engineName = "pullthrough"
+// EngineName is the name under which the engine is registered as a middleware.
+const EngineName = "pullthrough"
 
 type middlewares struct {
 	Registry []middleware `yaml:"registry"`

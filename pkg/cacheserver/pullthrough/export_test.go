@@ -4,20 +4,28 @@
 
 package pullthrough
 
-// Options are those in effect.
+import (
+	"reflect"
+	"strings"
+)
+
+// Options returns the options in effect.
 func (e *Engine) Options() Options { return e.options }
 
-// OptionNames are those that a configuration file may have, such as section.name.
-func OptionNames() []string { return new(Options).fields(&reader{}).names("") }
+// OptionNames returns the names of all options of a configuration file, such as timeouts.idle.
+func OptionNames() []string { return optionNames("", reflect.TypeFor[settings]()) }
 
-func (f fields) names(prefix string) []string {
+func optionNames(prefix string, section reflect.Type) []string {
 	var names []string
-	for name, field := range f {
-		if section, ok := field.(fields); ok {
-			names = append(names, section.names(prefix+name+".")...)
-			continue
+	for field := range section.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("option"), ",")
+		switch {
+		case name == "":
+		case field.Type.Kind() == reflect.Struct:
+			names = append(names, optionNames(prefix+name+".", field.Type)...)
+		default:
+			names = append(names, prefix+name)
 		}
-		names = append(names, prefix+name)
 	}
 	return names
 }

@@ -5,7 +5,6 @@
 package pullthrough
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,57 +18,57 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// Options are the settings of an engine; zero means zero, see Defaults. Their names in a configuration file, and what each
-// of them does, are in docs/cache-server.md.
+// Options configure an engine. A zero value means zero, not the default; see Defaults. docs/cache-server.md lists their
+// names in a configuration file.
 type Options struct {
 	// RemoteURL is the upstream, http(s)://host[:port].
 	RemoteURL string
-	// RootDirectory is that of Distribution's filesystem driver.
+	// RootDirectory is the root directory of Distribution's filesystem driver.
 	RootDirectory string
-	// TTL is how long content is kept after its last use; 0 is for ever.
+	// TTL is how long content is kept after its last use; 0 keeps it forever.
 	TTL time.Duration
 
-	// CredentialsDirectory holds credentials, see package keyring. It comes before all others.
+	// CredentialsDirectory holds credentials, see package keyring. It takes precedence over all other sources.
 	CredentialsDirectory string
-	// ConfigurationFile is read for the credential of its proxy section again whenever it changes.
+	// ConfigurationFile is read again for the credential of its proxy section whenever it changes.
 	ConfigurationFile string
-	// Credential is used if there is no file to read it from.
+	// Credential is used if there is no file to read one from.
 	Credential credentials.Credential
-	// Command is a docker credential helper, whose answer is used for CommandLifetime (nil: for ever).
+	// Command is a Docker credential helper. Its credential is used for CommandLifetime; nil means forever.
 	Command         string
 	CommandLifetime *time.Duration
 
-	// CABundle is a file with further certificates to trust.
+	// CABundle is a file with certificates to trust in addition to the system's.
 	CABundle string
-	// AllowedRealms are hosts of token services on other domains than the upstream's.
+	// AllowedRealms are hosts of token services outside the upstream's domain.
 	AllowedRealms []string
-	// Timeouts of requests to the upstream.
+	// Timeouts apply to requests to the upstream.
 	Timeouts remote.Timeouts
-	// UserAgent names the cache to the upstream.
+	// UserAgent identifies the cache to the upstream.
 	UserAgent string
 
-	// Freshness is how long a tag is served without asking the upstream again; 0 asks each time.
+	// Freshness is how long a tag is served without validation; 0 validates it for each pull.
 	Freshness time.Duration
-	// ValidationTimeout is how long a client that could be served from the cache waits for the upstream's word on a tag,
-	// SuspectTimeout how long if that takes much longer than it did lately. The smaller one counts then.
+	// ValidationTimeout is how long a client that could be served from the cache waits for the validation of a tag,
+	// SuspectTimeout how long if the upstream is suspect or much slower than usual. The smaller one applies then.
 	ValidationTimeout, SuspectTimeout time.Duration
 	// ClientTimeout is how long a client may take for the next 4 MiB.
 	ClientTimeout time.Duration
-	// GracePeriod is how long a fetch goes on when nobody waits for it, unless half of it is done.
+	// GracePeriod is how long a fetch without readers continues, unless half of it is done.
 	GracePeriod time.Duration
 	// Retries is how often in a row a fetch is resumed without much progress.
 	Retries int
-	// MaxFetches is how many blobs are fetched at a time.
+	// MaxFetches limits the number of concurrent fetches of blobs.
 	MaxFetches int
 
-	// HighWatermark is the used part of the volume, 0 to 1, above which content is evicted down to LowWatermark.
+	// HighWatermark is the used fraction of the volume above which content is evicted, down to LowWatermark.
 	HighWatermark, LowWatermark float64
-	// ScrubInterval is how often content on disk is compared with its digest, at ScrubRate bytes a second; an interval
-	// of 0 is never, a rate of 0 is no limit.
+	// ScrubInterval is how often stored content is compared with its digest, at ScrubRate bytes per second. An interval
+	// of 0 disables scrubbing, a rate of 0 does not limit it.
 	ScrubInterval time.Duration
 	ScrubRate     int64
 
-	// What follows is replaced in tests; nil is the real one.
+	// Tests replace the following; nil selects the real implementation.
 	Log      logrus.FieldLogger
 	Metrics  *metrics.Metrics
 	Now      func() time.Time
@@ -77,10 +76,10 @@ type Options struct {
 	Upstream remote.Registry
 }
 
-// DefaultTTL is Distribution's for its proxy.
+// DefaultTTL is the default of Distribution's proxy.
 const DefaultTTL = 7 * 24 * time.Hour
 
-// Defaults are the options of an engine that is only told where its upstream and its directory are.
+// Defaults returns the options of an engine except for its upstream and its root directory.
 func Defaults() Options {
 	return Options{
 		TTL:               DefaultTTL,
@@ -99,39 +98,50 @@ func Defaults() Options {
 	}
 }
 
+// validate returns the first problem; see problems.
 func (o Options) validate() error {
-	for name, d := range map[string]time.Duration{
-		"ttl": o.TTL, "freshness": o.Freshness, "validationtimeout": o.ValidationTimeout, "doubtfultimeout": o.SuspectTimeout, "graceperiod": o.GracePeriod,
-		"scrub.interval": o.ScrubInterval,
-	} {
-		if d < 0 {
-			return fmt.Errorf("%s must not be negative", name)
-		}
-	}
-	for name, d := range map[string]time.Duration{
-		"timeouts.connect": o.Timeouts.Connect, "timeouts.firstbyte": o.Timeouts.FirstByte, "timeouts.idle": o.Timeouts.Idle,
-		"timeouts.client": o.ClientTimeout,
-	} {
-		if d <= 0 {
-			return fmt.Errorf("%s must be positive", name)
-		}
-	}
-	switch {
-	case o.RemoteURL == "":
-		return errors.New("remoteurl is missing")
-	case o.RootDirectory == "":
-		return errors.New("the root directory is missing; the engine needs the filesystem storage driver")
-	case o.HighWatermark <= 0 || o.HighWatermark > 1 || o.LowWatermark < 0 || o.LowWatermark > o.HighWatermark:
-		return errors.New("watermarks must be percentages, the high one above 0 and the low one not above the high one")
-	case o.MaxFetches < 1:
-		return errors.New("maxfetches must be at least 1")
-	case o.Retries < 0 || o.ScrubRate < 0 || o.Timeouts.MinRate < 0:
-		return errors.New("retries, scrub.rate and timeouts.minrate must not be negative")
+	for _, err := range o.problems() {
+		return err
 	}
 	return nil
 }
 
-// credentials returns where credentials come from, which may have others to follow them at any time.
+// problems returns everything that is wrong with the values, by the names that options have in a configuration file.
+func (o Options) problems() []error {
+	const notNegative, positive = "must not be negative", "must be positive"
+	var errs []error
+	for _, rule := range []struct {
+		name string
+		ok   bool
+		want string
+	}{
+		{"the remote URL", o.RemoteURL != "", "must be set"},
+		{"the root directory", o.RootDirectory != "", "must be set"},
+		{"the TTL", o.TTL >= 0, notNegative},
+		{"freshness", o.Freshness >= 0, notNegative},
+		{"validationtimeout", o.ValidationTimeout >= 0, notNegative},
+		{"doubtfultimeout", o.SuspectTimeout >= 0, notNegative},
+		{"graceperiod", o.GracePeriod >= 0, notNegative},
+		{"retries", o.Retries >= 0, notNegative},
+		{"maxfetches", o.MaxFetches >= 1, "must be at least 1"},
+		{"timeouts.connect", o.Timeouts.Connect > 0, positive},
+		{"timeouts.firstbyte", o.Timeouts.FirstByte > 0, positive},
+		{"timeouts.idle", o.Timeouts.Idle > 0, positive},
+		{"timeouts.minrate", o.Timeouts.MinRate >= 0, notNegative},
+		{"timeouts.client", o.ClientTimeout > 0, positive},
+		{"watermarks.high", o.HighWatermark > 0 && o.HighWatermark <= 1, "must be a percentage above 0, at most 100"},
+		{"watermarks.low", o.LowWatermark >= 0 && o.LowWatermark <= o.HighWatermark, "must be a percentage from 0 to watermarks.high"},
+		{"scrub.interval", o.ScrubInterval >= 0, notNegative},
+		{"scrub.rate", o.ScrubRate >= 0, notNegative},
+	} {
+		if !rule.ok {
+			errs = append(errs, fmt.Errorf("%s %s", rule.name, rule.want))
+		}
+	}
+	return errs
+}
+
+// credentials returns the source of credentials. A source can provide new ones at any time.
 func (o Options) credentials(host string) staging.Source {
 	switch {
 	case o.CredentialsDirectory != "":

@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/distribution/distribution/v3/configuration"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gbytes"
@@ -219,75 +218,3 @@ var _ = DescribeTable("Manifests are negotiated as by Distribution", func(accept
 	Entry("nothing said", nil, true, http.StatusOK, "application/vnd.oci.image.index.v1+json"),
 	Entry("not accepted", []string{"application/vnd.docker.distribution.manifest.v2+json"}, false, http.StatusNotFound, ""),
 )
-
-var _ = Describe("FromConfiguration", func() {
-	var config *configuration.Configuration
-
-	BeforeEach(func() {
-		config = &configuration.Configuration{
-			Storage: configuration.Storage{"filesystem": configuration.Parameters{"rootdirectory": GinkgoT().TempDir()}},
-			Proxy:   configuration.Proxy{RemoteURL: "https://registry.example.com"},
-		}
-	})
-
-	It("takes the place of a proxy section", func() {
-		config.Middleware = map[string][]configuration.Middleware{"registry": {
-			{Name: "other"},
-			{Name: pullthrough.Name, Options: configuration.Parameters{
-				"freshness": "5s", "watermarks": map[any]any{"high": 95, "low": 70.5}, "allowedrealms": []any{"auth.example.org"},
-			}},
-		}}
-		engine, err := pullthrough.FromConfiguration(config, "")
-		Expect(err).NotTo(HaveOccurred())
-		defer engine.Close()
-		Expect(config.Proxy).To(BeZero())
-		Expect(config.Middleware["registry"]).To(HaveLen(2))
-		Expect(config.Middleware["registry"][0].Name).To(Equal(pullthrough.Name))
-	})
-
-	It("lets Distribution read from where it stores, by a driver of its own", func() {
-		elsewhere := GinkgoT().TempDir()
-		given := config.Storage
-		given["filesystem"]["maxthreads"] = 50
-		config.Storage["delete"] = configuration.Parameters{"enabled": true}
-		config.Middleware = map[string][]configuration.Middleware{"registry": {
-			{Name: pullthrough.Name, Options: configuration.Parameters{"rootdirectory": elsewhere}},
-		}}
-		engine, err := pullthrough.FromConfiguration(config, "")
-		Expect(err).NotTo(HaveOccurred())
-		defer engine.Close()
-		Expect(config.Storage).To(Equal(configuration.Storage{
-			pullthrough.Name: configuration.Parameters{"rootdirectory": elsewhere, "maxthreads": 50},
-			"delete":         configuration.Parameters{"enabled": true},
-		}))
-		Expect(given).To(HaveKey("filesystem"), "the settings that were given stay as they are")
-	})
-
-	It("leaves a configuration without a cache alone", func() {
-		config.Proxy.RemoteURL = ""
-		engine, err := pullthrough.FromConfiguration(config, "")
-		Expect(err).NotTo(HaveOccurred())
-		Expect(engine).To(BeNil())
-	})
-
-	DescribeTable("names what is wrong", func(options configuration.Parameters, message string) {
-		config.Middleware = map[string][]configuration.Middleware{"registry": {{Name: pullthrough.Name, Options: options}}}
-		_, err := pullthrough.FromConfiguration(config, "")
-		Expect(err).To(MatchError(ContainSubstring(message)))
-	},
-		Entry("an unknown option", configuration.Parameters{"fresness": "5s"}, "fresness is unknown"),
-		Entry("an unknown option in a section", configuration.Parameters{"timeouts": map[any]any{"idel": "5s"}}, "timeouts.idel is unknown"),
-		Entry("no duration", configuration.Parameters{"freshness": 5}, "freshness must be a duration"),
-		Entry("a negative duration", configuration.Parameters{"freshness": "-5s"}, "freshness must not be negative"),
-		Entry("no number", configuration.Parameters{"retries": "many"}, "retries must be a number"),
-		Entry("no section", configuration.Parameters{"watermarks": 90}, "watermarks must have fields"),
-		Entry("crossed watermarks", configuration.Parameters{"watermarks": map[any]any{"high": 50, "low": 60}}, "watermarks"),
-		Entry("a missing CA bundle", configuration.Parameters{"cabundle": "/does/not/exist"}, "CA bundle"),
-	)
-
-	It("needs a file system", func() {
-		config.Storage = configuration.Storage{"inmemory": configuration.Parameters{}}
-		_, err := pullthrough.FromConfiguration(config, "")
-		Expect(err).To(MatchError(ContainSubstring("filesystem")))
-	})
-})

@@ -93,8 +93,10 @@ func validateUpstream(value string, fldPath *field.Path) field.ErrorList {
 	for _, message := range validation.IsDNS1123Subdomain(host) {
 		allErrs = append(allErrs, invalid(fldPath, value, "the host must be a DNS name: "+message))
 	}
-	if hasPort && !isPort(port) {
-		allErrs = append(allErrs, invalid(fldPath, value, portMessage))
+	if hasPort {
+		if err := upstream.ValidatePort(port); err != nil {
+			allErrs = append(allErrs, invalid(fldPath, value, err.Error()))
+		}
 	}
 	return allErrs
 }

@@ -5,26 +5,23 @@
 package validation
 
 import (
-	"net/url"
-	"strconv"
+	"errors"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// maxURLLength is that of a scheme, a DNS name and a port.
+// maxURLLength is the length of a scheme, a DNS name and a port.
 const maxURLLength = len("https://") + maxUpstreamLength
 
-const portMessage = "the port must be a number from 1 to 65535, without leading zeros"
-
-// validateURL validates the URL of an upstream or proxy, if it changed. Such a
-// URL ends up in configuration files and in the names of files on nodes, and
-// http.Client appends paths to it, so that nothing but scheme, host and port is
-// allowed. The host must be written as in an upstream: lower case, and no IPv6
-// address, which neither certificates nor image references of registries have.
-// A slash at the end is gone before, see the defaults of v1alpha3.
+// validateURL validates the URL of an upstream or a proxy if it has changed. The URL becomes part of configuration files
+// and of file names on nodes. Beyond the rule for all URLs it must therefore be canonical, and its host must have the
+// form of an upstream: no underscores, and no IPv6 address, which neither certificates nor image references of registries
+// have. The defaults of v1alpha3 have already removed a trailing slash.
 func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	if value == nil || ptr.Equal(value, old) {
 		return nil
@@ -32,50 +29,21 @@ func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	if len(*value) > maxURLLength {
 		return field.ErrorList{field.TooLong(fldPath, *value, maxURLLength)}
 	}
-	parsed, err := url.Parse(*value)
-	if err != nil {
-		return field.ErrorList{invalid(fldPath, *value, "must be a URL such as https://registry.example.com:5000")}
+	parsed, err := upstream.ParseURL(*value)
+	switch {
+	case errors.Is(err, upstream.ErrUserInfo):
+		return field.ErrorList{invalid(fldPath, *value, err.Error()+"; put the credential of an upstream into a Secret, see secretReferenceName")}
+	case err != nil:
+		return field.ErrorList{invalid(fldPath, *value, err.Error())}
+	case len(validation.IsDNS1123Subdomain(parsed.Hostname)) > 0: // An IPv4 address has the form of a DNS name.
+		return field.ErrorList{invalid(fldPath, *value, "must name a host: a DNS name or an IPv4 address")}
+	case *value != parsed.String():
+		return field.ErrorList{invalid(fldPath, *value, "must be written as "+parsed.String())}
 	}
-	if parsed.Scheme != "http" && parsed.Scheme != "https" {
-		return field.ErrorList{invalid(fldPath, *value, "must begin with https:// or http://")}
-	}
-
-	var allErrs field.ErrorList
-	if parsed.User != nil {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must not contain a user name or password; credentials of an upstream belong into a Secret, see secretReferenceName"))
-	}
-	if parsed.Path != "" {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a path, only a slash at the end"))
-	}
-	if strings.Contains(*value, "?") {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a query, not even an empty one"))
-	}
-	if strings.Contains(*value, "#") {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must not have a fragment, not even an empty one"))
-	}
-	if !isHost(parsed.Hostname()) {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must name a host: a DNS name in lower case, or an IPv4 address"))
-	}
-	if port := parsed.Port(); strings.HasSuffix(parsed.Host, ":") || port != "" && !isPort(port) {
-		allErrs = append(allErrs, invalid(fldPath, *value, portMessage))
-	}
-	if canonical := parsed.Scheme + "://" + parsed.Host; len(allErrs) == 0 && *value != canonical {
-		allErrs = append(allErrs, invalid(fldPath, *value, "must be written as "+canonical))
-	}
-	return allErrs
+	return nil
 }
 
-// isHost says whether a host from a URL is usable. An IPv4 address has the form of a DNS name.
-func isHost(host string) bool {
-	return len(validation.IsDNS1123Subdomain(host)) == 0
-}
-
-func isPort(port string) bool {
-	number, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && number > 0 && port == strconv.FormatUint(number, 10)
-}
-
-// invalid does not show values that may contain a password.
+// invalid omits a value that may contain a password.
 func invalid(fldPath *field.Path, value, detail string) *field.Error {
 	if strings.Contains(value, "@") {
 		return field.Invalid(fldPath, field.OmitValueType{}, detail)
