@@ -16,20 +16,21 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
 	"github.com/larder-project/larder/test/pull"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 // BenchmarkHeadFresh is HEAD of a tag within its freshness window, without the network.
 func BenchmarkHeadFresh(b *testing.B) {
-	c := newCache(b, upstreamsim.Options{}, func(o *pullthrough.Options) { o.Freshness = time.Hour })
-	c.upstream.Push("library/app", "v1", upstreamsim.RandomImage(1, 4, 1024))
-	if err := c.pull("library/app", "v1"); err != nil {
+	c := enginetest.New(b, upstreamsim.Options{}, func(o *pullthrough.Options) { o.Freshness = time.Hour })
+	c.Upstream.Push("library/app", "v1", upstreamsim.RandomImage(1, 4, 1024))
+	if err := c.Pull("library/app", "v1"); err != nil {
 		b.Fatal(err)
 	}
 	request := httptest.NewRequest(http.MethodHead, "/v2/library/app/manifests/v1", nil)
 	request.Header.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json")
-	handler := c.engine.Handler(c.app)
+	handler := c.Engine.Handler(pullthrough.API{}, c.App)
 	b.ReportAllocs()
 	for b.Loop() {
 		recorder := httptest.NewRecorder()
@@ -42,19 +43,19 @@ func BenchmarkHeadFresh(b *testing.B) {
 
 // BenchmarkWarm is a GET of a cached blob of 16 MiB, against Go's file server with the same file.
 func BenchmarkWarm(b *testing.B) {
-	c := newCache(b, upstreamsim.Options{}, nil)
+	c := enginetest.New(b, upstreamsim.Options{}, nil)
 	image := upstreamsim.RandomImage(1, 1, 16<<20)
-	c.upstream.Push("library/app", "v1", image)
-	if err := c.pull("library/app", "v1"); err != nil {
+	c.Upstream.Push("library/app", "v1", image)
+	if err := c.Pull("library/app", "v1"); err != nil {
 		b.Fatal(err)
 	}
-	c.restart(nil)
+	c.Restart(nil)
 	layer := image.Layers()[0].Descriptor().Digest
 	path := "/v2/library/app/blobs/" + layer.String()
 	raw := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, blobPath(c.root, layer.Encoded()))
+		http.ServeFile(w, r, c.BlobPath(layer))
 	})
-	for name, handler := range map[string]http.Handler{"raw": raw, "ours": c.engine.Handler(c.app)} {
+	for name, handler := range map[string]http.Handler{"raw": raw, "ours": c.Server.Config.Handler} {
 		for _, protocol := range []string{"plain", "tls", "h2"} {
 			b.Run(name+"/"+protocol, func(b *testing.B) { getRepeatedly(b, handler, protocol, path) })
 		}
@@ -89,14 +90,14 @@ func getRepeatedly(b *testing.B, handler http.Handler, protocol, path string) {
 
 // BenchmarkCold is 64 clients that pull the same image of 4 layers of 16 MiB at once, from a cache that has none of it.
 func BenchmarkCold(b *testing.B) {
-	c := newCache(b, upstreamsim.Options{}, nil)
+	c := enginetest.New(b, upstreamsim.Options{}, nil)
 	for i := 0; b.Loop(); i++ {
 		tag := fmt.Sprintf("v%d", i)
-		c.upstream.Push("library/app", tag, upstreamsim.RandomImage(uint64(i), 4, 16<<20))
+		c.Upstream.Push("library/app", tag, upstreamsim.RandomImage(uint64(i), 4, 16<<20))
 		var clients errgroup.Group
 		for range 64 {
 			clients.Go(func() error {
-				client := pull.NewClient(c.server.URL, &http.Transport{})
+				client := pull.NewClient(c.Server.URL, &http.Transport{})
 				defer client.Close()
 				_, err := client.Image(context.Background(), "library/app", tag)
 				return err

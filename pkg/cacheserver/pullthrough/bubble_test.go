@@ -6,38 +6,33 @@ package pullthrough
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	. "github.com/onsi/gomega"
-	"github.com/opencontainers/go-digest"
-	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/fixture"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
-// bubble is an engine in a bubble of package synctest, whose clock advances only when nothing else is left to do. So what
-// happens in it does not depend on the machine. A bubble does not see what the network does, so there is none.
+// bubble is an engine in a bubble of package synctest, whose clock advances only when nothing else is left to do, so that
+// its tests do not depend on the speed of the machine.
 type bubble struct {
 	Gomega
 	t        *testing.T
 	engine   *Engine
-	upstream *slowRegistry
+	upstream *fixture.Registry
 }
 
 func inBubble(t *testing.T, change func(*Options), test func(b bubble)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := bubble{Gomega: NewWithT(t), t: t, upstream: &slowRegistry{}}
+		b := bubble{Gomega: NewWithT(t), t: t, upstream: &fixture.Registry{}}
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		o := Defaults()
@@ -51,65 +46,6 @@ func inBubble(t *testing.T, change func(*Options), test func(b bubble)) {
 		test(b)
 	})
 }
-
-// slowRegistry has one tag, and takes its time.
-type slowRegistry struct {
-	remote.Registry
-	mu                 sync.Mutex
-	manifest           []byte
-	resolving, sending time.Duration
-	fetches            atomic.Int32 // of blobs
-}
-
-// push moves the tag to a manifest that has the given text somewhere, and returns its digest.
-func (r *slowRegistry) push(text string) digest.Digest {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.manifest = []byte(`{"mediaType":"` + imagev1.MediaTypeImageManifest + `","annotations":{"a":"` + text + `"}}`)
-	return digest.FromBytes(r.manifest)
-}
-
-// take sets how long answers take.
-func (r *slowRegistry) take(resolving, sending time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.resolving, r.sending = resolving, sending
-}
-
-func (r *slowRegistry) answer(ctx context.Context, takes *time.Duration) (remote.Manifest, error) {
-	r.mu.Lock()
-	d, content := *takes, r.manifest
-	r.mu.Unlock()
-	if !sleep(ctx, d) {
-		return remote.Manifest{}, context.Cause(ctx)
-	}
-	return remote.Manifest{Digest: digest.FromBytes(content), MediaType: imagev1.MediaTypeImageManifest, Content: content}, nil
-}
-
-// Resolve implements remote.Registry.
-func (r *slowRegistry) Resolve(ctx context.Context, _, _ string) (digest.Digest, error) {
-	m, err := r.answer(ctx, &r.resolving)
-	return m.Digest, err
-}
-
-// FetchManifest implements remote.Registry.
-func (r *slowRegistry) FetchManifest(ctx context.Context, _, _ string) (remote.Manifest, error) {
-	return r.answer(ctx, &r.sending)
-}
-
-// FetchBlob implements remote.Registry. Each blob is the manifest.
-func (r *slowRegistry) FetchBlob(ctx context.Context, _ string, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
-	m, err := r.answer(ctx, &r.sending)
-	if err != nil {
-		return nil, err
-	}
-	r.fetches.Add(1)
-	body := io.NopCloser(bytes.NewReader(m.Content[from.Offset:]))
-	return &remote.Blob{Body: body, Offset: from.Offset, Size: int64(len(m.Content))}, nil
-}
-
-// Healthy implements remote.Registry.
-func (r *slowRegistry) Healthy() bool { return true }
 
 // pipes is a network that a bubble sees: a listener whose connections are pipes.
 type pipes struct {

@@ -28,9 +28,10 @@ const clientTimeout = time.Minute
 func withServer(t *testing.T, manifest string, other http.HandlerFunc, test func(b bubble, network *pipes)) {
 	change := func(o *Options) { o.ClientTimeout, o.Freshness = clientTimeout, 365*24*time.Hour }
 	inBubble(t, change, func(b bubble) {
-		b.upstream.push(manifest)
-		resolve(b)
-		server := &http.Server{Handler: b.engine.Manifests(API{}, other), ReadHeaderTimeout: clientTimeout, Protocols: new(http.Protocols)}
+		b.upstream.Push(manifest)
+		_, err := b.engine.tags.Resolve(b.t.Context(), "library/app", "v1")
+		b.Expect(err).NotTo(HaveOccurred())
+		server := &http.Server{Handler: b.engine.Handler(API{}, other), ReadHeaderTimeout: clientTimeout, Protocols: new(http.Protocols)}
 		server.Protocols.SetHTTP1(true)
 		server.Protocols.SetUnencryptedHTTP2(true)
 		b.engine.LimitClients(server)

@@ -17,32 +17,33 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var _ = Describe("Clients", func() {
 	var (
-		c       *cache
+		c       *enginetest.Cache
 		blob    upstreamsim.Content
 		address string
 	)
 
 	BeforeEach(func(ctx context.Context) {
-		c = newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Freshness = time.Hour })
+		c = enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) { o.Freshness = time.Hour })
 		image := upstreamsim.RandomImage(1, 1, 100)
-		c.upstream.Push(name, "v1", image)
+		c.Upstream.Push(name, "v1", image)
 		for i := range 1000 {
-			c.upstream.PushManifest(name, fmt.Sprintf("%0100d", i), image.Manifest)
+			c.Upstream.PushManifest(name, fmt.Sprintf("%0100d", i), image.Manifest)
 		}
-		_, err := c.client.Manifest(ctx, name, "v1")
+		_, err := c.Client.Manifest(ctx, name, "v1")
 		Expect(err).NotTo(HaveOccurred())
 		blob = upstreamsim.NewLayer(2, 16*mib)
-		c.upstream.Push(name, "blob", upstreamsim.NewImage(blob))
-		Expect(c.pull(name, "blob")).To(Succeed())
+		c.Upstream.Push(name, "blob", upstreamsim.NewImage(blob))
+		Expect(c.Pull(name, "blob")).To(Succeed())
 		// The machine may be too busy to give answers in so short a time.
-		c.restart(func(o *pullthrough.Options) { o.ClientTimeout, o.Freshness = 300*time.Millisecond, time.Hour })
+		c.Restart(func(o *pullthrough.Options) { o.ClientTimeout, o.Freshness = 300*time.Millisecond, time.Hour })
 		// With small buffers, a few answers that nobody reads fill them.
-		server := c.serve(func(server *http.Server) {
+		server := c.Serve(func(server *http.Server) {
 			server.ConnContext = func(ctx context.Context, connection net.Conn) context.Context {
 				defer GinkgoRecover()
 				Expect(connection.(*net.TCPConn).SetWriteBuffer(16 << 10)).To(Succeed())
@@ -72,7 +73,7 @@ var _ = Describe("Clients", func() {
 
 	It("that announce a body, and neither send it nor read, are cut off", func(ctx context.Context) {
 		closed := make(chan struct{})
-		server := c.serve(func(server *http.Server) {
+		server := c.Serve(func(server *http.Server) {
 			server.ConnState = func(_ net.Conn, state http.ConnState) {
 				if state == http.StateClosed {
 					close(closed)

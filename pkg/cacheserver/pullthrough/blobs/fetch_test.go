@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package pullthrough_test
+package blobs_test
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
@@ -43,12 +44,12 @@ type errorReader struct{}
 
 func (errorReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-var _ = Describe("Download", func() {
+var _ = Describe("Fetch", func() {
 	layer := upstreamsim.NewLayer(1, 1000)
 
-	DescribeTable("that is resumed into a rate limit", func(ctx context.Context, limit time.Duration, delivered bool) {
+	DescribeTable("that meets a rate limit when it is resumed", func(ctx context.Context, limit time.Duration, delivered bool) {
 		var requests atomic.Int32
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
 			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
 				blob := &remote.Blob{Offset: from.Offset, Size: 1000}
 				switch requests.Add(1) {
@@ -62,7 +63,7 @@ var _ = Describe("Download", func() {
 				return blob, nil
 			}}
 		})
-		n, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
+		n, err := c.Client.Blob(ctx, name, layer.Descriptor().Digest)
 		if delivered {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(n).To(BeEquivalentTo(1000))
@@ -72,37 +73,37 @@ var _ = Describe("Download", func() {
 			Expect(requests.Load()).To(BeEquivalentTo(2))
 		}
 	},
-		Entry("waits for its end", 10*time.Millisecond, true),
-		Entry("ends if that is far", time.Hour, false),
+		Entry("waits until it ends", 10*time.Millisecond, true),
+		Entry("fails if it is long", time.Hour, false),
 	)
 
-	It("is not resumed without an end when the upstream brings next to nothing", func(ctx context.Context) {
+	It("is not resumed without end when the upstream sends next to nothing", func(ctx context.Context) {
 		var requests atomic.Int32
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
 			o.Retries = 2
 			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
 				requests.Add(1)
 				return &remote.Blob{Offset: from.Offset, Size: 1000, Body: cut(layer.Data[from.Offset : from.Offset+1])}, nil
 			}}
 		})
-		_, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
+		_, err := c.Client.Blob(ctx, name, layer.Descriptor().Digest)
 		Expect(err).To(HaveOccurred())
 		Expect(requests.Load()).To(BeEquivalentTo(3))
 	}, SpecTimeout(2*time.Minute))
 
-	It("is complete with its last byte, whatever follows", func(ctx context.Context) {
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+	It("is complete with its last byte, even if the connection breaks", func(ctx context.Context) {
+		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
 			o.Upstream = &scripted{fetch: func(context.Context, digest.Digest, remote.Position) (*remote.Blob, error) {
 				return &remote.Blob{Size: 1000, Body: cut(layer.Data)}, nil
 			}}
 		})
-		Expect(c.client.Blob(ctx, name, layer.Descriptor().Digest)).To(BeEquivalentTo(1000))
+		Expect(c.Client.Blob(ctx, name, layer.Descriptor().Digest)).To(BeEquivalentTo(1000))
 	}, SpecTimeout(2*time.Minute))
 
-	DescribeTable("that fails for reasons of our own is explained in the log", func(ctx context.Context, before int, message string) {
+	DescribeTable("that fails for an internal reason is explained in the log", func(ctx context.Context, before int, message string) {
 		log, logged := logrus.New(), gbytes.NewBuffer()
 		log.SetOutput(logged)
-		c := newCache(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
 			o.Log = log
 			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
 				if from.Offset < int64(before) {
@@ -111,13 +112,13 @@ var _ = Describe("Download", func() {
 				return nil, errors.New("ouch")
 			}}
 		})
-		_, err := c.client.Blob(ctx, name, layer.Descriptor().Digest)
+		_, err := c.Client.Blob(ctx, name, layer.Descriptor().Digest)
 		Expect(err).To(HaveOccurred())
 		Expect(err).NotTo(MatchError(ContainSubstring("ouch")))
 		Eventually(logged).Should(gbytes.Say("msg=\"%s\".*error=ouch", message))
 		Expect(logged.Contents()).To(ContainSubstring(layer.Descriptor().Digest.String()))
 	},
-		Entry("before its first byte", 0, "Could not serve a request"),
-		Entry("in the middle", 500, "A fetch of a blob broke off"),
+		Entry("before its first byte", 0, "Failed to serve a request"),
+		Entry("in the middle", 500, "Fetch of a blob broke off"),
 	)
 })

@@ -1,0 +1,31 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package response
+
+import (
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+)
+
+func TestPartsOfAPieceShareItsTime(t *testing.T) {
+	g := NewWithT(t)
+	w := &Writer{}
+	w.took(pieceBytes/2, time.Second)
+	w.took(1, time.Second)
+	g.Expect(w.spent).To(Equal(2 * time.Second))
+	w.took(pieceBytes/2, time.Second)
+	g.Expect(w.spent).To(BeZero(), "the next piece")
+}
+
+func TestANilWriterServes(*testing.T) {
+	var w *Writer
+	w.SetFetched(w.Fetched())
+	w.Expect(1 << 20)
+	w.relax()
+	w.took(1, time.Second)
+	_ = w.Client()
+}
