@@ -19,25 +19,25 @@ import (
 )
 
 const (
-	// candidates is how many objects are chosen for eviction at a time.
+	// candidates is the number of objects that are chosen for eviction at a time.
 	candidates = 512
-	// spare is left free on a volume, or a hundredth of a small one: the index and the links want to grow, too.
+	// spare is left free on a volume, a hundredth of it at most, for the index and the links.
 	spare         = 64 << 20
 	sparePart     = 100
 	maxEvictions  = 64 // rounds of candidates
 	unknownLength = 1 << 20
 )
 
-// ErrFull says that the volume has no room for an object.
+// ErrFull means that the volume has no room for an object, even after eviction.
 var ErrFull = fmt.Errorf("volume is full: %w", unix.ENOSPC)
 
-// Reservation is space that is kept for an object. It is used by one goroutine; a nil one is of nothing.
+// Reservation is space for an object. One goroutine uses it; a nil Reservation is empty.
 type Reservation struct {
 	keeper *Keeper
 	left   int64
 }
 
-// Left is how much more may be written.
+// Left returns how many more bytes may be written.
 func (r *Reservation) Left() int64 {
 	if r == nil {
 		return 0
@@ -45,7 +45,7 @@ func (r *Reservation) Left() int64 {
 	return r.left
 }
 
-// Wrote gives back what has been written: the volume counts that itself.
+// Wrote releases the space of bytes that are written: the volume accounts for them from then on.
 func (r *Reservation) Wrote(n int64) {
 	if r == nil {
 		return
@@ -55,21 +55,21 @@ func (r *Reservation) Wrote(n int64) {
 	r.keeper.reserved.Add(-n)
 }
 
-// Release gives back what is left, when the object is stored, or will not be.
+// Release releases the rest, when the object is stored or given up.
 func (r *Reservation) Release() {
 	if r != nil {
 		r.Wrote(r.left)
 	}
 }
 
-// MakeRoom is Reserve for an object that is written at once.
+// MakeRoom is Reserve for an object that is written in one go.
 func (k *Keeper) MakeRoom(size int64) (release func(), err error) {
 	reservation, err := k.Reserve(size)
 	return reservation.Release, err
 }
 
-// Reserve reserves space for an object of so many bytes, and evicts for that what was not used for longest. ErrFull says
-// that even so there is no room. For a size that is unknown, -1, it is space for a beginning.
+// Reserve reserves space for an object of the given size in bytes, and evicts the least recently used objects for it. For
+// an unknown size, -1, it reserves space for a beginning, and evicts nothing. The error may be ErrFull.
 func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	k.room.Lock()
 	defer k.room.Unlock()
@@ -77,7 +77,7 @@ func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	if unknown {
 		size = unknownLength
 	}
-	// In this order, what is written between the two counts twice rather than never.
+	// In this order, bytes written between the two reads count twice instead of never.
 	need := size + k.reserved.Load()
 	space, err := k.Store.Space()
 	if err != nil {
@@ -86,16 +86,16 @@ func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	total, free, ours := int64(space.Total), int64(space.Free), k.Index.Total()
 	missing := need + spared(space) - free
 	if missing > ours {
-		return nil, ErrFull // Nothing that could be evicted would help.
+		return nil, ErrFull // Evicting everything would not make enough room.
 	}
 	goal := missing
 	used := total - free
 	if high := int64(k.Options.High * float64(total)); used+need > high && used-ours+need <= high {
-		// Others may fill the volume beyond all watermarks. Then these say nothing about the cache.
+		// If others fill the volume beyond the watermark, eviction cannot get below it.
 		goal = max(goal, used+need-int64(k.Options.Low*float64(total)))
 	}
 	if goal > 0 && unknown {
-		return nil, ErrFull // It may have no end, and is not worth all that is here.
+		return nil, ErrFull // It may be endless, and must not displace everything else.
 	}
 	if goal > 0 {
 		k.evict(min(goal, ours))
@@ -111,10 +111,10 @@ func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 	return &Reservation{keeper: k, left: size}, nil
 }
 
-// spared is how much is left free on a volume.
+// spared is the space that is left free on a volume.
 func spared(space store.Space) int64 { return min(spare, int64(space.Total)/sparePart) }
 
-// evict removes at least so many bytes of what was not used for longest, if there are.
+// evict removes the least recently used objects until at least goal bytes are free, or nothing is left to remove.
 func (k *Keeper) evict(goal int64) {
 	k.report(k.Index.Flush())
 	for range maxEvictions {
@@ -139,8 +139,8 @@ func (k *Keeper) evict(goal int64) {
 	}
 }
 
-// evictUnknown makes room for an index. Until there is one, nothing is known of content but when it was stored, and
-// Reconcile removes the links.
+// evictUnknown makes room for an index. Without one, only the time of storage is known of content; Reconcile removes the
+// links later.
 func (k *Keeper) evictUnknown() error {
 	space, err := k.Store.Space()
 	if err != nil {
@@ -177,8 +177,7 @@ type candidate struct {
 	record index.Record
 }
 
-// oldest returns those of the objects that were not used for longest, in that order. An image comes before what it
-// needs.
+// oldest returns the least recently used objects, in order. An image comes before the objects that it needs.
 func oldest(each func(visit func(digest.Digest, index.Record) error) error) ([]candidate, error) {
 	order := func(a, b candidate) int {
 		if c := a.record.Used.Compare(b.record.Used); c != 0 {

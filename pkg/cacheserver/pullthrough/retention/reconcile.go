@@ -19,11 +19,11 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
-// batch is how many objects are written to the index at a time.
+// batch is the number of objects that are written to the index at a time.
 const batch = 512
 
-// Reconcile makes the index agree with the files: what another server stored becomes known, as just used and
-// unverified, and what is gone is forgotten, with the links that a crash or a failed fetch left to it.
+// Reconcile makes the index agree with the files. It records objects that another server stored, as just used and
+// unverified, and forgets objects that are gone, with the links that a crash or a failed fetch left to them.
 func (k *Keeper) Reconcile(ctx context.Context) error {
 	complete := k.Index.Learn()
 	if err := k.addBlobs(ctx); err != nil {
@@ -81,12 +81,12 @@ func (k *Keeper) addRepository(ctx context.Context, repository string) error {
 	if err := errors.Join(err, layers.flush(), manifests.flush()); err != nil {
 		return err
 	}
-	// One may have been set to a manifest that could not be stored.
+	// A tag may lead to a manifest that could not be stored.
 	tags, err := k.Store.RemoveDeadTags(repository)
 	return errors.Join(err, k.forgetTags(repository, tags))
 }
 
-// addManifest notes what a manifest needs. One that cannot be read will be noticed when it is served.
+// addManifest records the children of a manifest. It skips a manifest that cannot be read: serving it finds that out.
 func (k *Keeper) addManifest(d digest.Digest) {
 	if record, ok := k.Index.Get(d); !ok || record.Manifest {
 		return
@@ -103,7 +103,7 @@ func (k *Keeper) addManifest(d digest.Digest) {
 	k.report(k.Index.Change(d, func(r *index.Record) { r.Manifest, r.MediaType = true, info.MediaType }))
 }
 
-// linkAdder makes a repository's links of one kind known, and removes those that lead nowhere.
+// linkAdder records the links of one kind of a repository, and removes dangling ones.
 type linkAdder struct {
 	keeper  *Keeper
 	ctx     context.Context
@@ -129,7 +129,7 @@ func (a *linkAdder) flush() error {
 	return errors.Join(a.ctx.Err(), a.keeper.Index.AddLinks(a.link, a.pending))
 }
 
-// unlinkMissing removes a link to an object that is neither there nor on its way.
+// unlinkMissing removes a link to an object that is neither stored nor on its way.
 func (k *Keeper) unlinkMissing(d digest.Digest, link index.Link) (removed bool, err error) {
 	unlock := k.Store.Lock(d)
 	defer unlock()
@@ -140,12 +140,12 @@ func (k *Keeper) unlinkMissing(d digest.Digest, link index.Link) (removed bool, 
 }
 
 const (
-	// scrubDelay leaves a starting server its disk.
+	// scrubDelay keeps the disk free for a starting server.
 	scrubDelay = time.Minute
 	scrubBytes = 256 << 10
 )
 
-// scrub compares content with its digests, again and again.
+// scrub verifies content over and over.
 func (k *Keeper) scrub(ctx context.Context) {
 	ticker := time.NewTicker(scrubDelay)
 	defer ticker.Stop()
@@ -159,7 +159,7 @@ func (k *Keeper) scrub(ctx context.Context) {
 	}
 }
 
-// ScrubOnce compares all content that was not verified within the interval.
+// ScrubOnce verifies all content that was not verified within the interval.
 func (k *Keeper) ScrubOnce(ctx context.Context) error {
 	due := k.Now().Add(-k.Options.ScrubInterval)
 	pace := rate.NewLimiter(rate.Inf, scrubBytes)
@@ -174,7 +174,7 @@ func (k *Keeper) ScrubOnce(ctx context.Context) error {
 	})
 }
 
-// compare reads content at the given pace and removes it if it is corrupt.
+// compare verifies content at the given pace, and drops it if it is corrupt.
 func (k *Keeper) compare(ctx context.Context, d digest.Digest, pace *rate.Limiter) error {
 	file, info, err := k.Store.OpenBlob(d)
 	if err != nil {

@@ -4,12 +4,11 @@
 
 // Package retention decides what the cache keeps.
 //
-// What was not used for the time to live is removed, and when the volume fills up, what was not used for longest. A
-// use of an image is a use of all that it needs (see package index), so an object never goes before the last image
-// that needs it does. Removal takes the content and the links, so that the space is given back.
+// It expires objects that were not used for the time to live, and evicts the least recently used objects when the volume
+// fills up. Using an image uses everything that it needs (see package index), so an object outlives the last image that
+// needs it. Removal takes the content and its links, and frees the space.
 //
-// All of it happens in the background, from knowledge that survives restarts; changed settings hold for what is there
-// already.
+// All of this runs in the background, on knowledge that survives restarts. Changed settings apply to stored content.
 package retention
 
 import (
@@ -28,7 +27,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
-// Why an object was removed.
+// Reasons for a removal.
 const (
 	Expired = "expired"
 	Evicted = "evicted"
@@ -42,19 +41,19 @@ const (
 	maxSweep          = time.Minute
 )
 
-// Options are the owner's settings.
+// Options are the settings of a Keeper.
 type Options struct {
-	// TTL is how long an object is kept after its last use; 0 is for ever.
+	// TTL is how long an object is kept after its last use; 0 is forever.
 	TTL time.Duration
-	// High is the used part of the volume, from 0 to 1, above which objects are evicted down to Low.
+	// High is the used fraction of the volume, from 0 to 1, above which objects are evicted down to Low.
 	High, Low float64
-	// ScrubInterval is how often the content on disk is compared with its digests; 0 is never.
+	// ScrubInterval is how often content on disk is verified; 0 is never.
 	ScrubInterval time.Duration
-	// ScrubRate is how many bytes are compared in a second.
+	// ScrubRate is the number of bytes verified per second; 0 is no limit.
 	ScrubRate int64
 }
 
-// Keeper removes content. Run does so in the background.
+// Keeper removes content in the background.
 type Keeper struct {
 	Options Options
 	Store   *store.Store
@@ -62,14 +61,14 @@ type Keeper struct {
 	Metrics *metrics.Metrics
 	Log     logrus.FieldLogger
 	Now     func() time.Time
-	// Busy reports whether an object is on its way into the store or being verified. Such an object is not removed.
+	// Busy reports whether an object is being fetched or verified. It is not removed then.
 	Busy func(digest.Digest) bool
 
 	room     sync.Mutex
 	reserved atomic.Int64
 }
 
-// Run works until ctx is done.
+// Run works until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	k.removeOrphans(ctx)
 	var scrubber sync.WaitGroup
@@ -104,7 +103,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// openIndex sees to it that there is an index, for which there has to be room.
+// openIndex opens the index, and makes room for it if necessary.
 func (k *Keeper) openIndex() error {
 	err := k.Index.Reopen()
 	if store.IsFull(err) {
@@ -117,7 +116,7 @@ func (k *Keeper) openIndex() error {
 	return k.Index.Measure()
 }
 
-// learn sees to it that an index knows what is stored: it may be new, or have been damaged and begun anew.
+// learn fills an index that does not know all stored content, because it is new or replaces a damaged one.
 func (k *Keeper) learn(ctx context.Context) error {
 	if !k.Index.Ready() || k.Index.Complete() {
 		return nil
@@ -125,7 +124,7 @@ func (k *Keeper) learn(ctx context.Context) error {
 	return k.Reconcile(ctx)
 }
 
-// Tick does what is due.
+// Tick writes pending uses, expires, and evicts above the high watermark.
 func (k *Keeper) Tick(ctx context.Context) error {
 	errs := []error{k.Index.Flush()}
 	if k.Options.TTL > 0 && k.Index.Complete() {
@@ -143,7 +142,7 @@ func (k *Keeper) Tick(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// expire removes what has outlived its last use.
+// expire removes objects that were not used for the time to live.
 func (k *Keeper) expire(ctx context.Context) error {
 	deadline := k.Now().Add(-k.Options.TTL)
 	var errs []error
@@ -173,13 +172,13 @@ func (k *Keeper) MarkVerified(d digest.Digest, info fs.FileInfo) error {
 	})
 }
 
-// Remove removes an object that should not be served any more.
+// Remove removes an object that must not be served any more.
 func (k *Keeper) Remove(d digest.Digest, reason string) error {
 	_, err := k.remove(d, reason, time.Time{})
 	return err
 }
 
-// remove takes an object out of all repositories and gives its space back, unless it was used since the given time.
+// remove removes an object and its links, unless it was used since the given time, and returns the bytes freed.
 func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (freed int64, err error) {
 	unlock := k.Store.Lock(d)
 	defer unlock()
@@ -187,8 +186,8 @@ func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (
 	if reason != Corrupt && (!known || k.Busy(d)) || !unusedSince.IsZero() && record.Used.After(unusedSince) {
 		return 0, nil
 	}
-	// The content goes first: what is wrong has to go even if the index cannot tell yet what links it. Such links lead
-	// nowhere then, which reads as a miss, and Reconcile removes them.
+	// The content goes first: corrupt content has to go even if the index does not know its links yet. Dangling links read
+	// as a miss until Reconcile removes them.
 	if err := k.Store.RemoveBlob(d); err != nil {
 		return 0, err
 	}
@@ -220,7 +219,7 @@ func (k *Keeper) forgetTags(repository string, tags []string) (err error) {
 	return err
 }
 
-// removeOrphans removes the uploads that an earlier process left behind.
+// removeOrphans removes uploads that an earlier process left behind.
 func (k *Keeper) removeOrphans(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
@@ -234,7 +233,7 @@ func (k *Keeper) removeOrphans(ctx context.Context) {
 
 func (k *Keeper) report(err error) {
 	if ignoreCanceled(err) != nil {
-		k.Log.WithError(err).Warn("Upkeep of the cache is incomplete and will be tried again")
+		k.Log.WithError(err).Warn("Failed to maintain the cache; retrying")
 	}
 }
 

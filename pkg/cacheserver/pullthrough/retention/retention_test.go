@@ -96,7 +96,7 @@ var _ = Describe("Keeper", func() {
 		return string(padded)
 	}
 
-	It("removes what was not used, with its links and tags, and keeps what an image needs that was", func(ctx context.Context) {
+	It("expires unused objects with their links and tags, and keeps what a used image needs", func(ctx context.Context) {
 		known.Learn()()
 		shared, own := put("shared", index.Layer), put("own", index.Layer)
 		used := put("used", index.Manifest, shared)
@@ -119,7 +119,7 @@ var _ = Describe("Keeper", func() {
 		Expect(known.Total()).To(BeEquivalentTo(len("shared") + len("used")))
 	})
 
-	It("gives up content whose links cannot be removed, once", func() {
+	It("counts content once whose links cannot be removed", func() {
 		d := put("image", index.Manifest)
 		tags := filepath.Join(files.Root(), "docker/registry/v2/repositories", repository, "_manifests/tags")
 		Expect(os.WriteFile(tags, nil, 0o600)).To(Succeed()) // in the way
@@ -130,7 +130,7 @@ var _ = Describe("Keeper", func() {
 		Expect(ok).To(BeFalse())
 	})
 
-	It("removes nothing that is busy, or before it knows everything, or without a lifetime", func(ctx context.Context) {
+	It("does not expire busy objects, with an incomplete index, or without a time to live", func(ctx context.Context) {
 		d := put("content", index.Layer)
 		now = now.Add(2 * time.Hour)
 		Expect(keeper.Tick(ctx)).To(Succeed())
@@ -149,7 +149,7 @@ var _ = Describe("Keeper", func() {
 	})
 
 	Context("making room", func() {
-		It("evicts what was not used for longest down to the low watermark", func() {
+		It("evicts the least recently used objects down to the low watermark", func() {
 			var objects []digest.Digest
 			for i := range 8 {
 				objects = append(objects, put(bytesOf(100, string(rune('a'+i))), index.Layer))
@@ -178,7 +178,7 @@ var _ = Describe("Keeper", func() {
 			Expect(stored(layer)).To(BeTrue())
 		})
 
-		It("evicts nothing for what does not fit anyway", func() {
+		It("evicts nothing for an object that cannot fit", func() {
 			d := put(bytesOf(300, "x"), index.Layer)
 			disk.others = 500
 			_, err := keeper.MakeRoom(600)
@@ -186,7 +186,7 @@ var _ = Describe("Keeper", func() {
 			Expect(stored(d)).To(BeTrue())
 		})
 
-		It("does not empty the cache because others fill the volume", func() {
+		It("does not empty the cache when others fill the volume", func() {
 			d := put(bytesOf(20, "x"), index.Layer)
 			disk.others = 950
 			release, err := keeper.MakeRoom(10)
@@ -195,7 +195,7 @@ var _ = Describe("Keeper", func() {
 			Expect(stored(d)).To(BeTrue())
 		})
 
-		It("counts what was promised to others", func() {
+		It("counts the reservations of others", func() {
 			release, err := keeper.MakeRoom(600)
 			Expect(err).NotTo(HaveOccurred())
 			_, err = keeper.MakeRoom(600)
@@ -206,7 +206,7 @@ var _ = Describe("Keeper", func() {
 			release()
 		})
 
-		It("counts what was promised and written since once", func() {
+		It("counts reserved bytes once when they are written", func() {
 			writing, err := keeper.Reserve(600)
 			Expect(err).NotTo(HaveOccurred())
 			disk.others = 400
@@ -226,7 +226,7 @@ var _ = Describe("Keeper", func() {
 		})
 	})
 
-	It("learns from the files what another server stored, and forgets what is gone", func(ctx context.Context) {
+	It("records what another server stored, and forgets what is gone", func(ctx context.Context) {
 		config := digest.FromString("{}")
 		manifest := []byte(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + config.String() + `"}]}`)
 		d := digest.FromBytes(manifest)
@@ -255,7 +255,7 @@ var _ = Describe("Keeper", func() {
 		Expect(known.Complete()).To(BeTrue())
 	})
 
-	It("removes links to what is neither there nor on its way", func(ctx context.Context) {
+	It("removes links to objects that are neither stored nor on their way", func(ctx context.Context) {
 		layer, image, coming := digest.FromString("layer"), digest.FromString("image"), digest.FromString("coming")
 		there := put("there", index.Layer)
 		for _, d := range []digest.Digest{layer, coming} {
@@ -282,7 +282,7 @@ var _ = Describe("Keeper", func() {
 		Expect(known.Total()).To(BeEquivalentTo(len("there") + len("alive")))
 	})
 
-	It("finds content that rots", func(ctx context.Context) {
+	It("finds corrupt content", func(ctx context.Context) {
 		good, bad := put("good", index.Layer), put("bad", index.Layer)
 		matches, err := filepath.Glob(filepath.Join(files.Root(), "docker/registry/v2/blobs/sha256/*", bad.Encoded(), "data"))
 		Expect(err).NotTo(HaveOccurred())
@@ -296,7 +296,7 @@ var _ = Describe("Keeper", func() {
 		Expect(record.Verified).To(BeTemporally("~", now, time.Millisecond))
 	})
 
-	It("removes what is wrong even when it does not know yet what links it", func(ctx context.Context) {
+	It("removes corrupt content even if its links are unknown", func(ctx context.Context) {
 		layer, image := put("layer", index.Layer), put("image", index.Manifest)
 		obstacle := filepath.Join(files.Root(), "obstacle")
 		Expect(os.WriteFile(obstacle, nil, 0o600)).To(Succeed())
