@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,6 +74,26 @@ func (c *credentialsFor) For(context.Context, string) (string, credentials.Crede
 
 func (c *credentialsFor) set(password string) {
 	c.current.Store(credentials.Credential{Username: "robot", Password: password})
+}
+
+// renewer has other credentials for rejected requests.
+type renewer struct {
+	*credentialsFor
+	others   []credentials.Credential
+	outcomes []string
+}
+
+func (r *renewer) Renew(_ context.Context, rejected []credentials.Credential) (credentials.Credential, bool) {
+	for _, c := range r.others {
+		if !slices.Contains(rejected, c) {
+			return c, true
+		}
+	}
+	return credentials.Credential{}, false
+}
+
+func (r *renewer) Accepted(c credentials.Credential, rejected []credentials.Credential) {
+	r.outcomes = append(r.outcomes, fmt.Sprint(c.Password, " after ", len(rejected)))
 }
 
 var _ = Describe("Client", func() {
@@ -165,16 +186,38 @@ var _ = Describe("Client", func() {
 			Expect(seen.requests).To(HaveKeyWithValue("token 200", 1))
 		})
 
-		It("takes over a new credential when it is accepted, and keeps the old one until then", func(ctx context.Context) {
+		It("drops the token of a credential that was replaced", func(ctx context.Context) {
 			accepted := accepting(password)
 			bearer(server.URL+"/token", accepted)
 			c := client()
 			Expect(get(ctx, c)).To(Succeed())
 			secrets.set("wrong")
-			Expect(get(ctx, c)).To(Succeed(), "the old one still works")
+			Expect(remote.Is(get(ctx, c), remote.Unauthorized)).To(BeTrue(), "its Credentials decide, not the client")
 			secrets.set("second-test-password")
 			accepted.Store("second-test-password")
 			Expect(get(ctx, c)).To(Succeed())
+		})
+
+		It("asks for another credential while the upstream rejects one", func(ctx context.Context) {
+			accepted := accepting(password)
+			tokens := bearer(server.URL+"/token", accepted)
+			first := credentials.Credential{Username: "robot", Password: password}
+			wrong := credentials.Credential{Username: "robot", Password: "wrong"}
+			renewing := &renewer{credentialsFor: secrets, others: []credentials.Credential{wrong, first}}
+			options.Credentials = renewing
+			c := client()
+			Expect(get(ctx, c)).To(Succeed())
+			Expect(get(ctx, c)).To(Succeed())
+			Expect(renewing.outcomes).To(Equal([]string{password + " after 0"}), "only the first success is news")
+
+			secrets.set("new")
+			Expect(get(ctx, c)).To(Succeed())
+			Expect(renewing.outcomes).To(Equal([]string{password + " after 0", password + " after 2"}))
+			Expect(tokens.Load()).To(BeEquivalentTo(2))
+
+			By("giving up when there is no other")
+			accepted.Store("unknown")
+			Expect(remote.Is(get(ctx, c), remote.Unauthorized)).To(BeTrue())
 		})
 
 		It("names a refused credential without showing it", func(ctx context.Context) {

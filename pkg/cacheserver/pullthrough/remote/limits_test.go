@@ -53,7 +53,7 @@ var _ = Describe("Rate limits", func() {
 			_, err := c.Resolve(ctx, repository, "v1")
 			Expect(err).NotTo(HaveOccurred())
 		}
-		Expect(c.Try(ctx, candidates, present)).To(Succeed())
+		Expect(c.Check(ctx, candidates, present)).To(Succeed())
 		Expect(seen.left).To(Equal(map[string]int64{"a": 1, "b": 2}))
 	})
 

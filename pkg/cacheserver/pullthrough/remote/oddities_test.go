@@ -348,7 +348,7 @@ var _ = Describe("An odd upstream", func() {
 		err := fetch(ctx, client())
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
 		host := strings.TrimPrefix(o.URL, "http://")
-		Expect(err).To(MatchError("upstream " + host + ": token service " + host + ": it answered 401 to the credential"))
+		Expect(err).To(MatchError("upstream " + host + ": token service " + host + ": status 401 for the credential"))
 	})
 
 	DescribeTable("asks for the credential in its own words", func(ctx context.Context, carried string, challenges ...string) {
@@ -421,9 +421,9 @@ var _ = Describe("An odd upstream", func() {
 		Expect(err).To(MatchError(And(ContainSubstring("token service "+strings.TrimPrefix(o.URL, "http://")), ContainSubstring(cause))))
 	},
 		Entry("but with a web page", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
-			remote.Invalid, "it answered without a token"),
+			remote.Invalid, "no token in the response"),
 		Entry("but with 503", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
-			remote.Unavailable, "it answered 503"),
+			remote.Unavailable, "status 503"),
 		Entry("but with too much", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 200<<10)) },
 			remote.Invalid, "larger than"),
 		Entry("and breaks off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
@@ -560,7 +560,7 @@ var _ = Describe("An odd upstream", func() {
 		c := client()
 		Expect(fetch(ctx, c)).To(Succeed())
 		candidates := byRepository{"app": {Username: "robot", Password: "another"}}
-		Expect(c.Try(ctx, candidates, byRepository{"app": credentials.Credential{Username: "robot", Password: password}})).To(Succeed())
+		Expect(c.Check(ctx, candidates, byRepository{"app": credentials.Credential{Username: "robot", Password: password}})).To(Succeed())
 	})
 
 	DescribeTable("refuses to go on", func(ctx context.Context, refuse http.HandlerFunc) {
@@ -766,7 +766,7 @@ var _ = Describe("An odd upstream", func() {
 			"application/vnd.oci.image.manifest.v1+json": `{"schemaVersion":2,`,
 		} {
 			_, err := c.FetchManifest(ctx, "app", "v1")
-			Expect(err).To(MatchError(ContainSubstring("something else than a manifest")), mediaType)
+			Expect(err).To(MatchError(ContainSubstring("something other than a manifest")), mediaType)
 			Expect(remote.Is(err, remote.Invalid)).To(BeTrue())
 		}
 		mediaType, content = "application/vnd.other", "\x00\x01"
