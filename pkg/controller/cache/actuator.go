@@ -41,8 +41,8 @@ type Actuator struct {
 	RetryTimeout time.Duration
 }
 
-// Reconcile deploys the caches. It does not wait until they run: a Shoot that is being created has no nodes before this is
-// done. A problem of one cache does not stop the others; it is returned at the end.
+// Reconcile deploys the caches. It does not wait until they run: a Shoot that is being created has no nodes before this
+// is done. A problem of one cache does not stop the others; it is returned at the end.
 func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
@@ -102,8 +102,8 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	return joined(append(problems, refusals...))
 }
 
-// limited bounds a reconciliation after a failed one, which is retried in any case; a few such Extensions would starve the
-// rest.
+// limited bounds a reconciliation after a failed one, which is retried in any case; a few such Extensions would starve
+// the rest.
 func (a *Actuator) limited(ctx context.Context, ex *extensionsv1alpha1.Extension) (context.Context, context.CancelFunc) {
 	if ex.Status.LastError == nil {
 		return context.WithCancel(ctx)
@@ -116,8 +116,8 @@ func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv
 	return a.Reconcile(ctx, log, ex)
 }
 
-// Delete removes the caches with all their objects, apart from Services that nodes may still use. In a hibernated Shoot,
-// gardener-resource-manager removes them on wake-up.
+// Delete removes the caches with all their objects, apart from Services that nodes may still use. In a hibernated
+// Shoot, gardener-resource-manager removes them on wake-up.
 func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
@@ -148,7 +148,8 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	return a.deleteCertificates(ctx, log, cluster)
 }
 
-// ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for good.
+// ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
+// good.
 func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
@@ -160,8 +161,8 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	return a.deleteCertificates(ctx, log, cluster)
 }
 
-// Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the CA to
-// the other seed, and removes retired Services, which the other seed does not know.
+// Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
+// CA to the other seed, and removes retired Services, which the other seed does not know.
 func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	if err := a.dropRetired(ctx, ex.Namespace); err != nil {
 		return err
@@ -172,8 +173,8 @@ func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1a
 	return a.removeManagedResources(ctx, ex.Namespace, true)
 }
 
-// configurationProblem returns an error that persists until the owner changes the Shoot. With it, gardenlet marks the Shoot
-// as failed and does not retry.
+// configurationProblem returns an error that persists until the owner changes the Shoot. With it, gardenlet marks the
+// Shoot as failed and does not retry.
 func configurationProblem(err error) error {
 	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorConfigurationProblem)
 }
@@ -184,8 +185,8 @@ func retryableProblem(err error) error {
 }
 
 const (
-	// maxError bounds the error of an Extension, and maxProblem that of one cache in it. Both may contain text of the Shoot's
-	// admission webhooks.
+	// maxError bounds the error of an Extension, and maxProblem that of one cache in it. Both may contain text of the
+	// Shoot's admission webhooks.
 	maxError   = 16 << 10
 	maxProblem = 1 << 10
 )

@@ -52,7 +52,8 @@ type Options struct {
 	HealthCheckController controller.Options
 	// HealthCheck configures the health checks.
 	HealthCheck extensionsconfigv1alpha1.HealthCheckConfig
-	// IgnoreOperationAnnotation makes the controller reconcile on every change of an Extension, not only on gardenlet's request.
+	// IgnoreOperationAnnotation makes the controller reconcile on every change of an Extension, not only on gardenlet's
+	// request.
 	IgnoreOperationAnnotation bool
 	// ExtensionClasses are the classes of Extensions to reconcile.
 	ExtensionClasses []extensionsv1alpha1.ExtensionClass
@@ -94,8 +95,8 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	return nil
 }
 
-// predicates admit requests by annotation, and other changes if the annotation is to be ignored. Package rotation requests
-// reconciliations by the annotation in any case.
+// predicates admit requests by annotation, and other changes if the annotation is to be ignored. Package rotation
+// requests reconciliations by the annotation in any case.
 func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotation bool) []predicate.Predicate {
 	requested := extension.DefaultPredicates(ctx, mgr, false)
 	if !ignoreOperationAnnotation {
@@ -106,8 +107,9 @@ func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotat
 }
 
 // backOff returns a rate limiter whose delays stay below the 30 s for which gardenlet tolerates an error. When a Shoot
-// references another Secret, gardener-resource-manager copies it only after it has removed the old copy, seconds after the
-// reconciliation of the Extension. A longer delay after earlier errors would fail a Shoot that its owner has just repaired.
+// references another Secret, gardener-resource-manager copies it only after it has removed the old copy, seconds after
+// the reconciliation of the Extension. A longer delay after earlier errors would fail a Shoot that its owner has just
+// repaired.
 func backOff() workqueue.TypedRateLimiter[reconcile.Request] {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, maxBackOff)
 }

@@ -39,8 +39,8 @@ const (
 	caValidity = 730 * 24 * time.Hour
 	// caOverlap is the time after which all nodes trust a renewed CA: a Shoot is reconciled every day.
 	caOverlap = 7 * 24 * time.Hour
-	// certificatePropagation is the time after which all replicas serve a deployed certificate. gardener-resource-manager takes
-	// seconds to apply it, and kubelets up to two minutes to update its files.
+	// certificatePropagation is the time after which all replicas serve a deployed certificate.
+	// gardener-resource-manager takes seconds to apply it, and kubelets up to two minutes to update its files.
 	certificatePropagation = 5 * time.Minute
 )
 
@@ -53,9 +53,9 @@ func certificateAuthority() *secretsutils.CertificateSecretConfig {
 	}
 }
 
-// nodesTrust reports whether all nodes trust a CA that was created at the given time: once a rotation of the Shoot's CAs, or
-// its preparation, has ended since, or after caOverlap. While a rotation is being prepared, some nodes are not updated, for
-// however long that takes.
+// nodesTrust reports whether all nodes trust a CA that was created at the given time: once a rotation of the Shoot's
+// CAs, or its preparation, has ended since, or after caOverlap. While a rotation is being prepared, some nodes are not
+// updated, for however long that takes.
 func nodesTrust(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
 	if credentials := shoot.Status.Credentials; credentials != nil && credentials.Rotation != nil && credentials.Rotation.CertificateAuthorities != nil {
 		rotation := credentials.Rotation.CertificateAuthorities
@@ -82,8 +82,8 @@ func mayDropOld(shoot *gardencorev1beta1.Shoot) bool {
 	return false
 }
 
-// signingCA returns the option to sign with the new CA if all nodes trust it or the old one has expired, and otherwise with
-// the old one, if there is one.
+// signingCA returns the option to sign with the new CA if all nodes trust it or the old one has expired, and otherwise
+// with the old one, if there is one.
 func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencorev1beta1.Shoot) (secretsmanager.GenerateOption, error) {
 	withCurrent := secretsmanager.SignedByCA(caName, secretsmanager.UseCurrentCA)
 	current, found := manager.Get(caName, secretsmanager.Current)
@@ -105,8 +105,8 @@ func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencore
 	return secretsmanager.SignedByCA(caName), nil
 }
 
-// secretsManager returns a manager that renews certificates, including that of the CA, before they expire, and performs the
-// given rotations.
+// secretsManager returns a manager that renews certificates, including that of the CA, before they expire, and performs
+// the given rotations.
 func (a *Actuator) secretsManager(ctx context.Context, log logr.Logger, namespace string, rotations map[string]time.Time) (secretsmanager.Interface, error) {
 	manager, err := secretsmanager.New(ctx, log, a.Clock, a.Client, secretsManagerIdentity,
 		secretsmanager.WithNamespaces(namespace),
@@ -119,9 +119,9 @@ func (a *Actuator) secretsManager(ctx context.Context, log logr.Logger, namespac
 	return manager, nil
 }
 
-// dueRotation returns the rotation of the CA if it has not followed that of the Shoot's CAs yet, and whether there is an old
-// CA. The secrets manager prefers a given rotation time to its own, so that a rotation of years ago would prevent the renewal
-// of a CA.
+// dueRotation returns the rotation of the CA if it has not followed that of the Shoot's CAs yet, and whether there is
+// an old CA. The secrets manager prefers a given rotation time to its own, so that a rotation of years ago would
+// prevent the renewal of a CA.
 func (a *Actuator) dueRotation(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot) (due map[string]time.Time, hasOld bool, err error) {
 	authorities := &metav1.PartialObjectMetadataList{}
 	authorities.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))

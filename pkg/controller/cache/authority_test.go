@@ -115,8 +115,8 @@ var _ = Describe("CA", func() {
 		Expect(actuator.Client.Update(ctx, managedResource)).To(Succeed())
 	}
 
-	// issue handles the certificates as a reconciliation does. In any case, nodes without the new bundle have to trust the new
-	// certificate of a server, and nodes with it the old certificate.
+	// issue handles the certificates as a reconciliation does. In any case, nodes without the new bundle have to trust
+	// the new certificate of a server, and nodes with it the old certificate.
 	issue := func(ctx context.Context) (bundle []*x509.Certificate, server *x509.Certificate) {
 		GinkgoHelper()
 		request := certificateRequest{cluster: cluster, caches: caches, addresses: map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}}

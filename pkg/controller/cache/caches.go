@@ -32,8 +32,8 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// readCaches returns the caches as far as they do not depend on the Shoot's API server, and a problem for each that cannot
-// be deployed as its owner wants. Such a cache stays as it is deployed; if it never was, it is omitted.
+// readCaches returns the caches as far as they do not depend on the Shoot's API server, and a problem for each that
+// cannot be deployed as its owner wants. Such a cache stays as it is deployed; if it never was, it is omitted.
 func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]deployment, []error, error) {
 	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
@@ -86,8 +86,8 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 }
 
 // awaitCopies waits until the Secrets that caches reference are in the seed, but for no longer than CopyTimeout:
-// gardener-resource-manager copies them while gardenlet proceeds to the Extension. The credentialReader reports those that
-// are still missing.
+// gardener-resource-manager copies them while gardenlet proceeds to the Extension. The credentialReader reports those
+// that are still missing.
 func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, caches []registry.RegistryCache) error {
 	missing := sets.New[string]()
 	for _, cache := range caches {
@@ -144,8 +144,8 @@ func (r credentialReader) get(ctx context.Context, entry string) (*credentials.N
 	return result.credential, result.err
 }
 
-// readCredential reads gardenlet's copy of the Secret that an entry of spec.resources references. An unusable credential is
-// an error; it never makes a cache anonymous.
+// readCredential reads gardenlet's copy of the Secret that an entry of spec.resources references. An unusable
+// credential is an error; it never makes a cache anonymous.
 func (r credentialReader) readCredential(ctx context.Context, entry string) (*credentials.Named, error) {
 	resource := v1beta1helper.GetResourceByName(r.shoot.Spec.Resources, entry)
 	if resource == nil {

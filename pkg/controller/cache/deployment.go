@@ -17,8 +17,8 @@ import (
 // deployment is a cache with the inputs for its objects.
 type deployment struct {
 	component.Values
-	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because its credential cannot
-	// be used. Only its certificate is renewed. Nil means that the objects are built from Values.
+	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because its credential
+	// cannot be used. Only its certificate is renewed. Nil means that the objects are built from Values.
 	Deployed []client.Object
 }
 
@@ -52,8 +52,8 @@ func changeable(caches []deployment) []deployment {
 	return slices.DeleteFunc(slices.Clone(caches), func(cache deployment) bool { return cache.Deployed != nil })
 }
 
-// complete returns the caches with the inputs that depend on the Shoot: their previous credentials, the sizes of volumes
-// that cannot grow, by the names of the caches, and their certificates.
+// complete returns the caches with the inputs that depend on the Shoot: their previous credentials, the sizes of
+// volumes that cannot grow, by the names of the caches, and their certificates.
 func complete(caches []deployment, found observed, stuck map[string]resource.Quantity, issued certificates) []deployment {
 	out := slices.Clone(caches)
 	for i := range out {

@@ -33,8 +33,8 @@ const (
 	sweepPage = 100
 )
 
-// Janitor removes retired Services once no node uses them. It acts between two reconciliations of a Shoot, since only then
-// the Cluster shows that the last one succeeded.
+// Janitor removes retired Services once no node uses them. It acts between two reconciliations of a Shoot, since only
+// then the Cluster shows that the last one succeeded.
 type Janitor struct {
 	// Client is an uncached client for the seed.
 	Client client.Client
@@ -77,8 +77,8 @@ func (j *Janitor) sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// release removes the Services that no node of a Shoot uses: by a reconciliation of the Extension, or directly if that is
-// gone.
+// release removes the Services that no node of a Shoot uses: by a reconciliation of the Extension, or directly if that
+// is gone.
 func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialObjectMetadata) error {
 	namespace := managedResource.Namespace
 	cluster, err := extensionscontroller.GetCluster(ctx, j.Client, namespace)
@@ -128,8 +128,8 @@ func isIdle(ex *extensionsv1alpha1.Extension) bool {
 	return !busy && ex.DeletionTimestamp == nil && last != nil && last.State == gardencorev1beta1.LastOperationStateSucceeded
 }
 
-// remove deletes a ManagedResource with all Services, unless it was changed meanwhile, as by a new Extension. Its Secret is
-// garbage-collected.
+// remove deletes a ManagedResource with all Services, unless it was changed meanwhile, as by a new Extension. Its
+// Secret is garbage-collected.
 func (j *Janitor) remove(ctx context.Context, managedResource *metav1.PartialObjectMetadata) error {
 	j.Log.Info("Removing unused Services", "namespace", managedResource.Namespace)
 	object := newManagedResource(managedResource.Namespace, managedResource.Name)

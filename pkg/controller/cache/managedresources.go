@@ -31,8 +31,8 @@ const (
 	Origin = "registry-cache"
 
 	pollInterval = time.Second
-	// waitTimeout bounds every wait. It is shorter than the library's timeout of a reconciliation, so that the error names the
-	// object of the wait.
+	// waitTimeout bounds every wait. It is shorter than the library's timeout of a reconciliation, so that the error
+	// names the object of the wait.
 	waitTimeout = 2 * time.Minute
 )
 
@@ -87,8 +87,9 @@ func readObjects(ctx context.Context, seed client.Client, namespace, name string
 	return all, nil
 }
 
-// deployedSince returns since when the caches have been deployed as they are, or the zero time if gardener-resource-manager
-// has not applied all of it yet. The Secrets of a ManagedResource are immutable, so their creation tells.
+// deployedSince returns since when the caches have been deployed as they are, or the zero time if
+// gardener-resource-manager has not applied all of it yet. The Secrets of a ManagedResource are immutable, so their
+// creation tells.
 func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Time, error) {
 	managedResource := newManagedResource(namespace, ManagedResource)
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); err != nil {
@@ -136,8 +137,8 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 	return nil
 }
 
-// waitUntilNotDeleting waits until a ManagedResource that is being deleted is gone, as after the extension was disabled and
-// enabled again: changes to it would be lost.
+// waitUntilNotDeleting waits until a ManagedResource that is being deleted is gone, as after the extension was disabled
+// and enabled again: changes to it would be lost.
 func (a *Actuator) waitUntilNotDeleting(ctx context.Context, namespace, name string) error {
 	managedResource := newManagedResource(namespace, name)
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
@@ -216,8 +217,8 @@ func (a *Actuator) removeManagedResource(ctx context.Context, namespace, name st
 	return a.waitUntilDeleted(ctx, namespace, name)
 }
 
-// managedResourceNames returns the names in the order of deletion. The Services are deleted last: a Service without pods
-// rejects the connection of a node at once, while an unassigned cluster IP lets it time out.
+// managedResourceNames returns the names in the order of deletion. The Services are deleted last: a Service without
+// pods rejects the connection of a node at once, while an unassigned cluster IP lets it time out.
 func managedResourceNames() []string {
 	return []string{ManagedResource, ManagedResourceServices}
 }

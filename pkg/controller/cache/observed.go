@@ -112,8 +112,8 @@ func deployedCredentials(ctx context.Context, shoot client.Client, cacheName str
 	return parseDeployed(secret.Data), nil
 }
 
-// parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the Secret,
-// and what it holds goes into the provider status and back into the Shoot.
+// parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the
+// Secret, and what it holds goes into the provider status and back into the Shoot.
 func parseDeployed(files map[string][]byte) credentialstate.Deployed {
 	wanted, previous := credentials.FromFiles(files)
 	if wanted == nil || !isPlausible(*wanted) {

@@ -25,10 +25,11 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// Nodes learn only after the reconciliation of the Extension that a cache is gone, and use its cluster IP until then. If its
-// Service were deleted with the cache, another Service could get that address and respond in place of the upstream. So the
-// Service retires: it stays without pods, and keeps its name and address, until gardenlet reports a reconciliation of the
-// Shoot that ended later, after which all nodes have applied their OperatingSystemConfigs. The [Janitor] then removes it.
+// Nodes learn only after the reconciliation of the Extension that a cache is gone, and use its cluster IP until then.
+// If its Service were deleted with the cache, another Service could get that address and respond in place of the
+// upstream. So the Service retires: it stays without pods, and keeps its name and address, until gardenlet reports a
+// reconciliation of the Shoot that ended later, after which all nodes have applied their OperatingSystemConfigs. The
+// [Janitor] then removes it.
 
 const (
 	// upstreamAnnotation of a Service is the upstream of its cache.
@@ -38,12 +39,13 @@ const (
 	// retiredLabel of a ManagedResource is "true" if it contains retired Services.
 	retiredLabel = "registry.extensions.gardener.cloud/retired-services"
 
-	// maxRetired bounds the retired Services of an owner who keeps replacing upstreams while no reconciliation succeeds.
+	// maxRetired bounds the retired Services of an owner who keeps replacing upstreams while no reconciliation
+	// succeeds.
 	maxRetired = 200
 )
 
-// deployServices deploys the Services and waits until they exist. It returns the caches that can be deployed now, with the
-// names that their Services can have now.
+// deployServices deploys the Services and waits until they exist. It returns the caches that can be deployed now, with
+// the names that their Services can have now.
 func (a *Actuator) deployServices(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster, caches []deployment) ([]deployment, error) {
 	namespace := cluster.ObjectMeta.Name
 	deployed, err := readServices(ctx, a.Client, namespace)
@@ -60,8 +62,9 @@ func (a *Actuator) deployServices(ctx context.Context, log logr.Logger, cluster 
 	return plan.caches, a.waitUntilHealthy(ctx, namespace, ManagedResourceServices)
 }
 
-// retireServices retires all Services when the extension is removed from a Shoot. If this extension is removed from the seed
-// before the [Janitor] has removed them, they are deleted with the Shoot: gardenlet deletes objects with the origin gardener.
+// retireServices retires all Services when the extension is removed from a Shoot. If this extension is removed from the
+// seed before the [Janitor] has removed them, they are deleted with the Shoot: gardenlet deletes objects with the
+// origin gardener.
 func (a *Actuator) retireServices(ctx context.Context, cluster *extensionscontroller.Cluster) error {
 	namespace := cluster.ObjectMeta.Name
 	deployed, err := readServices(ctx, a.Client, namespace)
@@ -102,8 +105,8 @@ func (a *Actuator) writeServices(ctx context.Context, namespace, origin string, 
 	})
 }
 
-// readServices returns the Services as last deployed, sorted by name. If their Secret is lost, it returns none, so that they
-// are deployed as at first.
+// readServices returns the Services as last deployed, sorted by name. If their Secret is lost, it returns none, so that
+// they are deployed as at first.
 func readServices(ctx context.Context, seed client.Client, namespace string) ([]*corev1.Service, error) {
 	objects, err := readObjects(ctx, seed, namespace, ManagedResourceServices)
 	if client.IgnoreNotFound(err) != nil {
@@ -119,8 +122,8 @@ func readServices(ctx context.Context, seed client.Client, namespace string) ([]
 	return services, nil
 }
 
-// nodesUpdated returns when the last reconciliation of the Shoot succeeded, or the zero time if the Cluster does not say, as
-// while the next one runs.
+// nodesUpdated returns when the last reconciliation of the Shoot succeeded, or the zero time if the Cluster does not
+// say, as while the next one runs.
 func nodesUpdated(shoot *gardencorev1beta1.Shoot) time.Time {
 	last := shoot.Status.LastOperation
 	if last == nil || last.State != gardencorev1beta1.LastOperationStateSucceeded {
@@ -187,8 +190,8 @@ func (p servicePlan) services() []*corev1.Service {
 	return services
 }
 
-// withPresentNames returns the caches; a running cache keeps the present name of its Service as long as its new name belongs
-// to another cache.
+// withPresentNames returns the caches; a running cache keeps the present name of its Service as long as its new name
+// belongs to another cache.
 func withPresentNames(deployed []*corev1.Service, caches []deployment) []deployment {
 	out := slices.Clone(caches)
 	for i, cache := range out {
@@ -204,8 +207,8 @@ func withPresentNames(deployed []*corev1.Service, caches []deployment) []deploym
 	return out
 }
 
-// belongsTo reports whether a Service is, or was, that of a cache. Services that were deployed without the annotation are
-// identified by their labels, which are the same for very few upstreams.
+// belongsTo reports whether a Service is, or was, that of a cache. Services that were deployed without the annotation
+// are identified by their labels, which are the same for very few upstreams.
 func belongsTo(service *corev1.Service, cache deployment) bool {
 	if host, ok := service.Annotations[upstreamAnnotation]; ok {
 		return host == cache.Cache.Upstream
@@ -218,9 +221,10 @@ func isRetired(service *corev1.Service) bool {
 	return retired
 }
 
-// isReleased reports whether no node uses a retired Service, given the time of the last update of all nodes. Both times are
-// in whole seconds, so equal times count: a quick operation ends in the second in which the Service retired. An earlier
-// operation is not mistaken for it, since gardenlet replaces that in the Cluster before it changes an Extension.
+// isReleased reports whether no node uses a retired Service, given the time of the last update of all nodes. Both times
+// are in whole seconds, so equal times count: a quick operation ends in the second in which the Service retired. An
+// earlier operation is not mistaken for it, since gardenlet replaces that in the Cluster before it changes an
+// Extension.
 func isReleased(service *corev1.Service, updated, now time.Time) bool {
 	return isRetired(service) && !updated.Before(retiredAt(service, now))
 }

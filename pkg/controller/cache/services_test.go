@@ -105,7 +105,8 @@ var _ = Describe("Services", func() {
 			Expect(describe(plan)).To(ConsistOf(expected))
 			deployed = plan.services()
 		}
-		// Once the nodes are updated, the owner's wishes are fulfilled, after another step for Services that retire then.
+		// Once the nodes are updated, the owner's wishes are fulfilled, after another step for Services that retire
+		// then.
 		at := start
 		for range 2 {
 			at = at.Add(time.Hour)

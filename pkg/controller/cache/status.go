@@ -22,8 +22,8 @@ import (
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
 )
 
-// updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It reads
-// the status again, since package rotation may have updated it.
+// updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
+// reads the status again, since package rotation may have updated it.
 func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []deployment, addresses map[string]net.IP, caBundleName *string) error {
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		present, before, err := a.readStatus(ctx, ex)

@@ -22,8 +22,8 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 )
 
-// A volume grows in two steps: the existing claims are expanded, and the StatefulSet, whose claim template is immutable, is
-// replaced by one with the new size, without its pods and claims.
+// A volume grows in two steps: the existing claims are expanded, and the StatefulSet, whose claim template is
+// immutable, is replaced by one with the new size, without its pods and claims.
 
 // expandClaims expands claims that are smaller than wanted. Claims without a volume cannot be expanded yet; a later
 // reconciliation expands them. It returns the sizes of volumes that cannot grow, by the names of their caches, and a
@@ -68,8 +68,8 @@ func expandClaim(ctx context.Context, shoot client.Client, claim *corev1.Persist
 }
 
 // replaceOutgrownStatefulSets deletes the StatefulSets whose claim template is smaller than wanted, and requests their
-// re-creation. The new StatefulSets adopt the orphaned pods and claims. The new size has to be deployed before, or the old
-// one would be created again.
+// re-creation. The new StatefulSets adopt the orphaned pods and claims. The new size has to be deployed before, or the
+// old one would be created again.
 func (a *Actuator) replaceOutgrownStatefulSets(ctx context.Context, log logr.Logger, shoot client.Client, namespace string, caches []deployment) error {
 	var (
 		found = false
@@ -106,8 +106,8 @@ func outgrown(statefulSet *appsv1.StatefulSet, size resource.Quantity) bool {
 	return false
 }
 
-// needsGrowth reports whether a size in the Shoot is smaller than the wanted one. A size that no volume can have, such as
-// 1e999999999, would take hours to compare and needs no growth.
+// needsGrowth reports whether a size in the Shoot is smaller than the wanted one. A size that no volume can have, such
+// as 1e999999999, would take hours to compare and needs no growth.
 func needsGrowth(found, wanted resource.Quantity) bool {
 	return isPlain(found) && isPlain(wanted) && found.Cmp(wanted) < 0
 }
@@ -120,8 +120,8 @@ func isPlain(quantity resource.Quantity) bool {
 	return -maxScale <= decimal.Scale() && decimal.Scale() <= maxScale && decimal.UnscaledBig().BitLen() <= maxBits
 }
 
-// orphan deletes a StatefulSet without its pods and waits until it is gone, even if gardener-resource-manager has already
-// created its replacement.
+// orphan deletes a StatefulSet without its pods and waits until it is gone, even if gardener-resource-manager has
+// already created its replacement.
 func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.StatefulSet) error {
 	if err := shoot.Delete(ctx, statefulSet,
 		client.PropagationPolicy(metav1.DeletePropagationOrphan),
@@ -148,8 +148,8 @@ func orphan(ctx context.Context, shoot client.Client, statefulSet *appsv1.Statef
 	return nil
 }
 
-// deleteSurplusClaims deletes the claims of caches that are no longer highly available, once their StatefulSets are scaled
-// down: a replica that comes back would wait for a claim that is about to be deleted.
+// deleteSurplusClaims deletes the claims of caches that are no longer highly available, once their StatefulSets are
+// scaled down: a replica that comes back would wait for a claim that is about to be deleted.
 func deleteSurplusClaims(ctx context.Context, log logr.Logger, shoot client.Client, caches []deployment, claims map[string]*corev1.PersistentVolumeClaim) error {
 	for _, cache := range changeable(caches) {
 		for _, name := range component.SurplusClaims(cache.Values) {

@@ -43,8 +43,8 @@ func InProgress(status *registry.CredentialsStatus) bool {
 }
 
 // Observe returns the status that follows from the reports of the replicas. One replica that rejects or misses the
-// credential decides for all, and the credential is active once all replicas have activated it. Anything in between does
-// not change the state, since replicas come and go.
+// credential decides for all, and the credential is active once all replicas have activated it. Anything in between
+// does not change the state, since replicas come and go.
 func Observe(status registry.CredentialsStatus, replicas Replicas, now metav1.Time) registry.CredentialsStatus {
 	next := observe(status, replicas)
 	if next.State != status.State || Wanted(&next) != Wanted(&status) {

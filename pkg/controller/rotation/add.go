@@ -63,8 +63,9 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		Complete(reconciler)
 }
 
-// wantedChanged admits updates that change the wanted credentials, but not updates of their state, which this controller
-// makes: a replica with ever-changing reports would otherwise cause requests and status updates without a pause.
+// wantedChanged admits updates that change the wanted credentials, but not updates of their state, which this
+// controller makes: a replica with ever-changing reports would otherwise cause requests and status updates without a
+// pause.
 func wantedChanged(codec *codec.Codec) predicate.Predicate {
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool {
@@ -110,8 +111,8 @@ func providerStatus(object client.Object) []byte {
 	return nil
 }
 
-// operationEnded admits the end of an operation, such as the wake-up of a Shoot, whether it succeeded or failed: a problem
-// of one cache must not stop this controller from following the others.
+// operationEnded admits the end of an operation, such as the wake-up of a Shoot, whether it succeeded or failed: a
+// problem of one cache must not stop this controller from following the others.
 func operationEnded() predicate.Predicate {
 	runs := func(object client.Object) bool {
 		ex, ok := object.(*extensionsv1alpha1.Extension)

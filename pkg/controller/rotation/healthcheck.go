@@ -85,8 +85,8 @@ func health(status *registry.RegistryStatus) *healthcheck.SingleCheckResult {
 	return result
 }
 
-// summary joins the descriptions of caches. It is part of conditions of the Extension and the Shoot, which are both updated
-// whenever it changes.
+// summary joins the descriptions of caches. It is part of conditions of the Extension and the Shoot, which are both
+// updated whenever it changes.
 func summary(details []string) string {
 	left := len(details) - maxDetails
 	if left <= 0 {

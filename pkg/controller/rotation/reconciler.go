@@ -128,8 +128,8 @@ func (r *Reconciler) interval(status *registry.RegistryStatus) time.Duration {
 	return later
 }
 
-// update writes the states that follow from the replicas. It fails with a conflict if package cache has written the status
-// in the meantime, whose word on the wanted credentials counts.
+// update writes the states that follow from the replicas. It fails with a conflict if package cache has written the
+// status in the meantime, whose word on the wanted credentials counts.
 func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, replicas map[string]credentialstate.Replicas) error {
 	var transitions []registry.RegistryCacheStatus
 	changed, surplus := false, false

@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// replicasTimeout bounds the wait for all replicas of a Shoot, so that unresponsive pods do not block the controller.
-	// Requests go through the Shoot's API server and the VPN.
+	// replicasTimeout bounds the wait for all replicas of a Shoot, so that unresponsive pods do not block the
+	// controller. Requests go through the Shoot's API server and the VPN.
 	replicasTimeout = 5 * time.Second
 	// maxConcurrentReports bounds the concurrent requests to the replicas of a Shoot.
 	maxConcurrentReports = 20
@@ -43,7 +43,8 @@ type Shoots struct {
 	Timeout time.Duration
 }
 
-// Replicas implements ReplicaReader. It finds pods by name, so that other pods with the labels of a cache are not asked.
+// Replicas implements ReplicaReader. It finds pods by name, so that other pods with the labels of a cache are not
+// asked.
 func (s *Shoots) Replicas(ctx context.Context, namespace string, caches []string) (map[string]credentialstate.Replicas, error) {
 	access, err := shoot.Connect(ctx, s.Client, namespace)
 	if err != nil {
@@ -85,8 +86,8 @@ func runs(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil
 }
 
-// addReports adds the reports to the replicas, in random order, so that unresponsive replicas do not always use up the time
-// of the same others.
+// addReports adds the reports to the replicas, in random order, so that unresponsive replicas do not always use up the
+// time of the same others.
 func (s *Shoots) addReports(ctx context.Context, access *shoot.Shoot, caches map[string]credentialstate.Replicas) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
@@ -107,10 +108,10 @@ func (s *Shoots) addReports(ctx context.Context, access *shoot.Shoot, caches map
 	_ = group.Wait() // The functions return no errors.
 }
 
-// report returns the report of a replica, nil if there is none. Its errors are dropped: the pod itself shows the owner why
-// it does not work.
+// report returns the report of a replica, nil if there is none. Its errors are dropped: the pod itself shows the owner
+// why it does not work.
 func report(ctx context.Context, access *shoot.Shoot, pod string) *credentials.Report {
-	content, err := access.Ask(ctx, client.ObjectKey{Namespace: component.Namespace, Name: pod}, config.DebugPort, config.CredentialsPath)
+	content, err := access.GetFromPod(ctx, client.ObjectKey{Namespace: component.Namespace, Name: pod}, config.DebugPort, config.CredentialsPath)
 	if err != nil {
 		return nil
 	}

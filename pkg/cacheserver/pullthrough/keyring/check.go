@@ -24,11 +24,13 @@ type Checker interface {
 const (
 	// pollInterval is how often the source is read without pulls.
 	pollInterval = 5 * time.Second
-	// confirmInterval is the time until an accepted set is checked again, so that a rejection shows before a pull fails.
+	// confirmInterval is the time until an accepted set is checked again, so that a rejection shows before a pull
+	// fails.
 	confirmInterval = 10 * time.Minute
 	// rejectedPullInterval is the least time between two checks of a set that the upstream rejects pulls with.
 	rejectedPullInterval = 15 * time.Second
-	// A set is checked again at intervals that double, from and up to these, while the result is unknown or a rejection.
+	// A set is checked again at intervals that double, from and up to these, while the result is unknown or a
+	// rejection.
 	minUnknownInterval, maxUnknownInterval   = time.Second, time.Minute
 	minRejectedInterval, maxRejectedInterval = 30 * time.Second, 10 * time.Minute
 	// challengeTimeout is how long a candidate waits for the upstream to ask for it.

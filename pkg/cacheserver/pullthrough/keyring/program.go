@@ -39,7 +39,8 @@ func (p program) Output() ([]byte, error) {
 	return out.buffer.Bytes(), err
 }
 
-// boundedBuffer holds as much as a credential file may. It fails further writes, so that a helper that prints more ends.
+// boundedBuffer holds as much as a credential file may. It fails further writes, so that a helper that prints more
+// ends.
 type boundedBuffer struct{ buffer bytes.Buffer }
 
 // Write implements io.Writer.

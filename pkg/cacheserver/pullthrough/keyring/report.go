@@ -15,8 +15,8 @@ import (
 type Snapshot struct {
 	// Report describes the candidate, or the active credentials if there is none.
 	Report credentials.Report
-	// Rejected means that the upstream rejects the wanted credentials, or that it rejects the active ones, so that pulls
-	// fail, while the result for the candidate is unknown.
+	// Rejected means that the upstream rejects the wanted credentials, or that it rejects the active ones, so that
+	// pulls fail, while the result for the candidate is unknown.
 	Rejected bool
 	// ActiveSince is when the upstream accepted the active credentials, zero if it has not.
 	ActiveSince time.Time

@@ -22,8 +22,8 @@ const maxPlaces = 16
 // other host an anonymous token at most.
 //
 // A request starts with the grant that was accepted before. If it is refused, the grant may have expired, whichever way
-// the upstream signals that: with 401 and a challenge as it should, with 400 or 403, with 404 for hidden objects, or with
-// a challenge for another realm. Then the grant is dropped, and the request starts over without one, once.
+// the upstream signals that: with 401 and a challenge as it should, with 400 or 403, with 404 for hidden objects, or
+// with a challenge for another realm. Then the grant is dropped, and the request starts over without one, once.
 type authenticator struct {
 	client     *Client
 	credential credentials.Credential

@@ -56,7 +56,8 @@ func (c *Client) url(path string, query url.Values) string {
 	return target.String()
 }
 
-// do makes a call with the credential for its repository, and returns a successful response. The caller closes its body.
+// do makes a call with the credential for its repository, and returns a successful response. The caller closes its
+// body.
 func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 	resp, err := c.attempt(ctx, call)
 	switch {
@@ -137,7 +138,7 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 	resp, err = c.send(ctx, call.asGet(), s)
 	switch {
 	case err != nil:
-	case isPassing(refusal):
+	case isTransient(refusal):
 		c.headless.suspect(call.kind, c.now())
 	default:
 		c.headless.note(call.kind, c.now())
@@ -170,7 +171,8 @@ func (c *Client) send(ctx context.Context, call call, s *session) (*http.Respons
 	return nil, c.refusal(resp, s)
 }
 
-// explain turns the error of an HTTP client into an Error. It must not quote the original, which may contain signed URLs.
+// explain turns the error of an HTTP client into an Error. It must not quote the original, which may contain signed
+// URLs.
 func (c *Client) explain(ctx context.Context, err error) error {
 	var explained *Error
 	switch {

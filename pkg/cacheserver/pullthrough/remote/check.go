@@ -19,8 +19,8 @@ type CredentialSet interface {
 }
 
 // Check returns nil if the upstream accepts the credentials of candidate in place of those of active, which may be the
-// same. The first test is that of docker login, a ping with its token. But a credential that may log in may not be allowed
-// to pull: candidate also has to be able to pull what was pulled recently, if active still is.
+// same. The first test is that of docker login, a ping with its token. But a credential that may log in may not be
+// allowed to pull: candidate also has to be able to pull what was pulled recently, if active still is.
 //
 // Some upstreams do not ask for a credential on a ping, so that any password passes. There, requests that succeeded or
 // were rejected recently are repeated: a credential is accepted if one for which the upstream asks for it succeeds, and
@@ -71,8 +71,8 @@ func (c *Client) repeatPulled(ctx context.Context, open unconfirmed, candidate, 
 	return nil
 }
 
-// repeatDenied repeats requests that were rejected recently, for unconfirmed credentials only: many upstreams reject even
-// a valid credential like that for a repository that does not exist.
+// repeatDenied repeats requests that were rejected recently, for unconfirmed credentials only: many upstreams reject
+// even a valid credential like that for a repository that does not exist.
 func (c *Client) repeatDenied(ctx context.Context, open unconfirmed, candidate CredentialSet) error {
 	for _, call := range c.denied.latest() {
 		_, checked, _ := candidate.For(ctx, call.repository)
@@ -88,8 +88,8 @@ func (c *Client) repeatDenied(ctx context.Context, open unconfirmed, candidate C
 	return nil
 }
 
-// callWith makes a call with a credential, and reports whether the upstream asked for it. Each has a session of its own: with
-// a token of an earlier one, the upstream would have no reason to ask.
+// callWith makes a call with a credential, and reports whether the upstream asked for it. Each has a session of its
+// own: with a token of an earlier one, the upstream would have no reason to ask.
 func (c *Client) callWith(ctx context.Context, call call, credential credentials.Credential) (challenged bool, err error) {
 	s := c.openSession("", credential)
 	s.check = true

@@ -120,8 +120,8 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// newTransport returns a transport for HTTP/1.1: each fetch has its own connection, so that a slow or broken one does not
-// hold up others.
+// newTransport returns a transport for HTTP/1.1: each fetch has its own connection, so that a slow or broken one does
+// not hold up others.
 func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
 	roots, err := trusted(caBundle)
 	if err != nil {
@@ -225,7 +225,8 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 		return
 	}
 	c.observer.Request(kind, resp.StatusCode, took)
-	// The target of a redirect to another host does not see the credential, so its rate limits are not those of the session.
+	// The target of a redirect to another host does not see the credential, so its rate limits are not those of the
+	// session.
 	if info.session != nil && (req.Response == nil || c.guard.own(req.URL)) {
 		c.noteLimits(info, resp, isTokenRequest(req.Context()))
 	}
@@ -256,8 +257,8 @@ func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool)
 	}
 }
 
-// isGatewayError reports whether a status is that of a proxy whose registry does not respond. Any other status comes from
-// the registry itself, even if it signals a fault.
+// isGatewayError reports whether a status is that of a proxy whose registry does not respond. Any other status comes
+// from the registry itself, even if it signals a fault.
 func isGatewayError(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// The cache requests responses without a coding. Some proxies compress them regardless; those are decoded. Others declare the
-// content's own compression, as object storage does for layers; the digest shows which is the case.
+// The cache requests responses without a coding. Some proxies compress them regardless; those are decoded. Others
+// declare the content's own compression, as object storage does for layers; the digest shows which is the case.
 
 // codings returns the codings of a response that can be undone, in the order in which they were applied.
 func codings(header http.Header) []string {
@@ -40,8 +40,8 @@ func codings(header http.Header) []string {
 
 const maxCodings = 2
 
-// decoded returns a body without the codings of its response. It returns the body unchanged if there are none, if decoding
-// fails, or if the content is larger than limit.
+// decoded returns a body without the codings of its response. It returns the body unchanged if there are none, if
+// decoding fails, or if the content is larger than limit.
 func decoded(resp *http.Response, body []byte, limit int64) []byte {
 	all := codings(resp.Header)
 	if len(all) == 0 {
@@ -121,8 +121,8 @@ func (m *misjudged) toggle(d digest.Digest) {
 	}
 }
 
-// judged verifies a blob with its size and digest as it is read, to decide for the next fetch whether to undo its codings. A
-// reader that knows the size stops there, and does not reach the end of larger content.
+// judged verifies a blob with its size and digest as it is read, to decide for the next fetch whether to undo its
+// codings. A reader that knows the size stops there, and does not reach the end of larger content.
 type judged struct {
 	io.ReadCloser
 	content io.Reader
@@ -153,8 +153,8 @@ func isCorrupt(err error) bool {
 	if errors.As(err, &corrupt) {
 		return true
 	}
-	for _, sign := range []error{gzip.ErrHeader, gzip.ErrChecksum, zlib.ErrHeader, zlib.ErrChecksum} {
-		if errors.Is(err, sign) {
+	for _, cause := range []error{gzip.ErrHeader, gzip.ErrChecksum, zlib.ErrHeader, zlib.ErrChecksum} {
+		if errors.Is(err, cause) {
 			return true
 		}
 	}

@@ -24,8 +24,8 @@ const (
 	RateLimited
 	// Invalid means that the response breaks the protocol or exceeds a limit.
 	Invalid
-	// NotChallenged means that the upstream did not ask for the credential, and so neither accepted nor rejected it. Only
-	// Check returns it.
+	// NotChallenged means that the upstream did not ask for the credential, and so neither accepted nor rejected it.
+	// Only Check returns it.
 	NotChallenged
 )
 

@@ -56,8 +56,8 @@ func (p *place) discoverLogin(refused *http.Request) (*challenge, error) {
 	return login, nil
 }
 
-// choose returns the best challenge of a response that can be met: a token exposes a credential to fewer servers than the
-// credential itself. It returns nil if there is none, and an error if there is only one whose realm is not allowed.
+// choose returns the best challenge of a response that can be met: a token exposes a credential to fewer servers than
+// the credential itself. It returns nil if there is none, and an error if there is only one whose realm is not allowed.
 func (p *place) choose(req *http.Request, resp *http.Response) (*challenge, error) {
 	offered := parseChallenges(resp.Header.Values("Www-Authenticate"))
 	var refused error

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// shortPause bounds how long all requests of a session pause after one of them met a rate limit. Each time the request
-	// that probes the limit meets it again, the pause doubles, up to longPause.
+	// shortPause bounds how long all requests of a session pause after one of them met a rate limit. Each time the
+	// request that probes the limit meets it again, the pause doubles, up to longPause.
 	shortPause = 5 * time.Second
 	longPause  = time.Minute
 	// maxPauses bounds the pauses of a session.

@@ -21,8 +21,8 @@ const (
 	maxTokens = 512
 	// maxRefusals bounds the refusals that are remembered of a place.
 	maxRefusals = 1024
-	// refusalLasts is the least lifetime of a token. For that long after a new token was refused, a refusal does not mean
-	// that the token has expired, so that asking again for a missing object costs one request.
+	// refusalLasts is the least lifetime of a token. For that long after a new token was refused, a refusal does not
+	// mean that the token has expired, so that asking again for a missing object costs one request.
 	refusalLasts = time.Minute
 )
 

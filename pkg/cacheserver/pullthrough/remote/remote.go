@@ -4,19 +4,19 @@
 
 // Package remote is the client of one upstream registry.
 //
-// Registries follow the specifications loosely, so the client is strict in what it sends and lenient in what it accepts:
-// state such as a token is dropped at the first sign that it has expired; the refusal of an option (HEAD, a range, a
-// coding) is not a refusal of the object; content is verified with its digest, whatever the headers say.
+// Registries follow the specifications loosely, so the client is strict in what it sends and lenient in what it
+// accepts: state such as a token is dropped at the first sign that it has expired; the refusal of an option (HEAD, a
+// range, a coding) is not a refusal of the object; content is verified with its digest, whatever the headers say.
 //
 // The client presents the credential that its Credentials hand out for each request, and keeps the tokens of one
 // credential for each scope. It does not decide which credential is active; package keyring does.
 //
 // Requests are authenticated one by one, by destination (see authenticator): existing client libraries handle only the
-// first challenge of a response with status 401. Every request passes the guard, which decides once more which servers may
-// see an Authorization header.
+// first challenge of a response with status 401. Every request passes the guard, which decides once more which servers
+// may see an Authorization header.
 //
-// Responses of the upstream are untrusted. Everything that is read is bounded, checked and fuzzed; every wait has a limit;
-// an Error says whether to try again, and never quotes a header, a URL or a secret.
+// Responses of the upstream are untrusted. Everything that is read is bounded, checked and fuzzed; every wait has a
+// limit; an Error says whether to try again, and never quotes a header, a URL or a secret.
 package remote
 
 import (
@@ -44,8 +44,8 @@ type Registry interface {
 	List(ctx context.Context, repository, path string, query url.Values) (Document, error)
 	// Healthy reports whether the upstream has responded recently. If not, callers with another source should not wait.
 	Healthy() bool
-	// Probe returns true to one caller at a time, at intervals, which should find out by any request whether an unhealthy
-	// upstream has recovered.
+	// Probe returns true to one caller at a time, at intervals, which should find out by any request whether an
+	// unhealthy upstream has recovered.
 	Probe() bool
 }
 
@@ -86,8 +86,8 @@ type Document struct {
 
 // Credentials hand out the credential of each request.
 type Credentials interface {
-	// For returns the credential for a repository; the zero value means anonymous access. Repositories with the same scope
-	// share a credential. An error means that the credential cannot be read.
+	// For returns the credential for a repository; the zero value means anonymous access. Repositories with the same
+	// scope share a credential. An error means that the credential cannot be read.
 	For(ctx context.Context, repository string) (scope string, c credentials.Credential, err error)
 }
 
@@ -95,7 +95,7 @@ type Credentials interface {
 type Renewer interface {
 	// Renew returns a credential that is not among those rejected for the same request, if there is one.
 	Renew(ctx context.Context, rejected []credentials.Credential) (c credentials.Credential, ok bool)
-	// Accepted is called with a credential that the upstream accepts for the first time, or after it rejected others for
-	// the same request.
+	// Accepted is called with a credential that the upstream accepts for the first time, or after it rejected others
+	// for the same request.
 	Accepted(c credentials.Credential, rejected []credentials.Credential)
 }

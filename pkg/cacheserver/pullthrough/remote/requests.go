@@ -23,8 +23,8 @@ const (
 	// MaxManifest is the largest manifest that is read, as for Distribution.
 	MaxManifest = 4 << 20
 	maxDocument = 4 << 20
-	// maxReading bounds the memory of all responses that are being read. Most are small, but the upstream decides on their
-	// size, and clients on their number.
+	// maxReading bounds the memory of all responses that are being read. Most are small, but the upstream decides on
+	// their size, and clients on their number.
 	maxReading = 32 << 20
 	// firstReading is the share of that for a response at first, which suffices for most.
 	firstReading = 64 << 10
@@ -121,8 +121,8 @@ func isSchema1(mediaType string) bool {
 	return strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+")
 }
 
-// confirms reports whether the upstream has a manifest with this digest. Some registries send another digest in the header,
-// such as that of an older form of the manifest; then the content counts, unless it is corrupt.
+// confirms reports whether the upstream has a manifest with this digest. Some registries send another digest in the
+// header, such as that of an older form of the manifest; then the content counts, unless it is corrupt.
 func (c *Client) confirms(ctx context.Context, repository string, d digest.Digest) bool {
 	_, err := c.FetchManifest(ctx, repository, d.String())
 	if err == nil {
@@ -206,9 +206,10 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 	return b, nil
 }
 
-// undoes reports whether to undo the codings of a blob. If the blob's size is known, the length of the response decides.
-// Otherwise the response is taken for the content itself if it has a length, which storage knows that declares the
-// content's own compression, and a proxy that compresses does not. If that was wrong the last time, it is the reverse.
+// undoes reports whether to undo the codings of a blob. If the blob's size is known, the length of the response
+// decides. Otherwise the response is taken for the content itself if it has a length, which storage knows that declares
+// the content's own compression, and a proxy that compresses does not. If that was wrong the last time, it is the
+// reverse.
 func (c *Client) undoes(d digest.Digest, resp *http.Response, size int64) bool {
 	length := resp.ContentLength
 	if resp.StatusCode == http.StatusPartialContent {

@@ -43,7 +43,8 @@ func (p *place) fetchToken(ctx context.Context, repository string, c challenge) 
 		ctx = withoutCredential(ctx)
 	}
 	if !p.own {
-		// The token service of another host does not see the credential, so its rate limits are not those of the session.
+		// The token service of another host does not see the credential, so its rate limits are not those of the
+		// session.
 		info := infoOf(ctx)
 		info.session = nil
 		ctx = context.WithValue(ctx, requestKey{}, info)
