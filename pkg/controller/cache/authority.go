@@ -150,7 +150,7 @@ func (a *Actuator) dueRotation(ctx context.Context, namespace string, shoot *gar
 func lastRotation(authorities []metav1.PartialObjectMetadata) (time.Time, error) {
 	var newest *metav1.PartialObjectMetadata
 	for i := range authorities {
-		// Of two CAs of the same second, as after a restore, the manager also uses the first.
+		// Like the manager, use the first of two CAs of the same second, as after a restore.
 		if newest == nil || newest.CreationTimestamp.Time.Before(authorities[i].CreationTimestamp.Time) {
 			newest = &authorities[i]
 		}

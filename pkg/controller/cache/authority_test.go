@@ -139,8 +139,8 @@ var _ = Describe("CA", func() {
 		_, err = server.Verify(x509.VerifyOptions{Roots: roots, DNSName: "10.0.0.1", CurrentTime: clock.Now()})
 		Expect(err).NotTo(HaveOccurred())
 		if before != nil && clock.Now().Before(before.server.NotAfter) {
-			Expect(trusts(before.bundle, server)).To(BeTrue(), "nodes with the bundle from before trust the server")
-			Expect(trusts(bundle, before.server)).To(BeTrue(), "nodes trust the server as it was before")
+			Expect(trusts(before.bundle, server)).To(BeTrue(), "nodes with the previous bundle trust the server")
+			Expect(trusts(bundle, before.server)).To(BeTrue(), "nodes trust the previous certificate of the server")
 		}
 		before = &state{bundle: bundle, server: server}
 		return bundle, server
@@ -184,7 +184,7 @@ var _ = Describe("CA", func() {
 
 		clock.Step(2 * day)
 		again, server = issue(ctx)
-		Expect(again).To(Equal(both), "the caches still have to take over the certificate")
+		Expect(again).To(Equal(both), "the caches do not serve the certificate yet")
 		Expect(trusts(first, server)).To(BeFalse())
 
 		clock.Step(day)
@@ -236,10 +236,10 @@ var _ = Describe("CA", func() {
 			rotation(gardencorev1beta1.RotationPrepared, initiated)
 			again, server := issue(ctx)
 			Expect(again).To(Equal(both))
-			Expect(trusts(first, server)).To(BeFalse(), "the caches go on with certificates of the new one")
+			Expect(trusts(first, server)).To(BeFalse(), "the caches keep certificates of the new one")
 			clock.Step(60 * day)
 			again, same := issue(ctx)
-			Expect(again).To(Equal(both), "it is the owner who completes it")
+			Expect(again).To(Equal(both), "only the owner completes a rotation")
 			Expect(same).To(Equal(server))
 
 			rotation(gardencorev1beta1.RotationCompleting, initiated)
@@ -258,7 +258,7 @@ var _ = Describe("CA", func() {
 			Expect(trusts(first, server)).To(BeFalse())
 			rotation(gardencorev1beta1.RotationCompleted, initiated)
 			again, _ = issue(ctx)
-			Expect(again).To(Equal(both), "replicas may not have got their certificates in a minute")
+			Expect(again).To(Equal(both), "replicas may not have their certificates after a minute")
 
 			clock.Step(time.Hour)
 			second, same := issue(ctx)

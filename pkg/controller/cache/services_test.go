@@ -80,7 +80,7 @@ var _ = Describe("Services", func() {
 			services := plan.services()
 			return services[slices.IndexFunc(services, func(service *corev1.Service) bool { return service.Name == "registry-quay-io" })]
 		}
-		Expect(quay(removed).Spec).To(Equal(quay(before).Spec), "its address stays")
+		Expect(quay(removed).Spec).To(Equal(quay(before).Spec), "it keeps its address")
 
 		for _, updated := range []time.Time{never, start.Add(-time.Hour), start.Add(-time.Second)} {
 			again := planServices(removed.services(), newCaches("docker.io"), updated, start.Add(time.Hour))
@@ -208,9 +208,9 @@ var _ = Describe("Services", func() {
 			Expect(present(ctx)).To(ConsistOf(HaveField("Name", "registry-docker-io")))
 			managedResource := newManagedResource(namespace, ManagedResourceServices)
 			Expect(seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource)).To(Succeed())
-			Expect(managedResource.Labels).To(HaveKeyWithValue("origin", "gardener"), "gardenlet removes it with the Shoot if nobody else is left")
+			Expect(managedResource.Labels).To(HaveKeyWithValue("origin", "gardener"), "gardenlet then removes it with the Shoot")
 			Expect(janitor.sweep(ctx)).To(Succeed())
-			Expect(present(ctx)).To(HaveLen(1), "nodes may still ask")
+			Expect(present(ctx)).To(HaveLen(1), "nodes may still use them")
 
 			clock.Step(time.Minute)
 			sync(ctx, gardencorev1beta1.LastOperationStateSucceeded)
@@ -230,7 +230,7 @@ var _ = Describe("Services", func() {
 			Expect(isAsked(ctx)).To(BeTrue())
 			Expect(present(ctx)).To(HaveLen(1))
 			plan := planServices(present(ctx), nil, nodesUpdated(cluster.Shoot), clock.Now())
-			Expect(plan.retired).To(BeEmpty(), "the actuator decides like the janitor")
+			Expect(plan.retired).To(BeEmpty(), "the actuator and the janitor agree")
 		})
 
 		DescribeTable("are left to", func(ctx SpecContext, prepare func()) {

@@ -8,8 +8,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -19,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -146,6 +150,51 @@ var _ = Describe("Exec", func() {
 		Expect(ok).To(BeFalse())
 	})
 
+	It("loses no pull to a wrong credential", func(ctx context.Context) {
+		var mu sync.Mutex
+		valid, passwords := "first", []string(nil)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			_, password, ok := r.BasicAuth()
+			if ok {
+				passwords = append(passwords, password)
+			}
+			if password != valid {
+				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_, _ = w.Write([]byte("{}"))
+		}))
+		DeferCleanup(server.Close)
+		e, set, _ := changing(new(time.Duration(0)))
+		client, err := remote.New(remote.Options{URL: server.URL, Credentials: e, Observer: observer{}, Timeouts: remote.DefaultTimeouts})
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(client.Close)
+		pull := func(expected ...string) {
+			GinkgoHelper()
+			_, err := client.FetchManifest(ctx, "app", "v1")
+			Expect(err).NotTo(HaveOccurred())
+			mu.Lock()
+			defer mu.Unlock()
+			Expect(passwords).To(Equal(expected))
+			passwords = nil
+		}
+
+		set("first")
+		pull("first")
+		set("wrong")
+		pull("wrong", "first")
+		pull("first")
+
+		mu.Lock()
+		valid = "second"
+		mu.Unlock()
+		set("second")
+		pull("second")
+	})
+
 	It("does not use a credential after its lifetime if the helper fails", func(ctx context.Context) {
 		broken := filepath.Join(dir, "broken")
 		e := helper("if [ -e "+broken+" ]; then echo from-a-helper; exit 1; fi\n"+output, new(time.Duration(0)))
@@ -216,3 +265,10 @@ var _ = Describe("Exec", func() {
 		Expect(err).To(MatchError(ContainSubstring("needs a user name and a password")))
 	})
 })
+
+// observer ignores its calls.
+type observer struct{}
+
+func (observer) Request(string, int, time.Duration) {}
+func (observer) Health(bool)                        {}
+func (observer) Budget(string, int64, int64)        {}

@@ -20,11 +20,12 @@ type CredentialSet interface {
 
 // Check returns nil if the upstream accepts the credentials of candidate in place of those of active, which may be the
 // same. The first test is that of docker login, a ping with its token. But a credential that may log in may not be
-// allowed to pull: candidate also has to be able to pull what was pulled recently, if active still is.
+// allowed to pull, so candidate has to be able to repeat recent pulls, if active still is.
 //
-// Some upstreams do not ask for a credential on a ping, so that any password passes. There, requests that succeeded or
-// were rejected recently are repeated: a credential is accepted if one for which the upstream asks for it succeeds, and
-// rejected if all of them fail. Without such a request, the result is unknown, and the error is NotChallenged.
+// Some upstreams do not ask for a credential on a ping, so that any password passes. There, requests that recently
+// succeeded or were rejected are repeated: the credential is accepted if the upstream asks for it and one of them
+// succeeds, and rejected if none does. If the upstream never asks for it, the result is unknown, and the error is
+// NotChallenged.
 func (c *Client) Check(ctx context.Context, candidate, active CredentialSet) error {
 	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()

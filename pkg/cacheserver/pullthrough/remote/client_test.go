@@ -374,14 +374,14 @@ var _ = Describe("Client", func() {
 
 	It("bounds and checks manifests", func(ctx context.Context) {
 		content := []byte(`{}`)
-		told := ""
+		declared := ""
 		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, digest.FromBytes(content).String()) {
 				w.WriteHeader(http.StatusNotFound) // It does not confirm the digest of its content.
 				return
 			}
 			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json; charset=utf-8")
-			w.Header().Set("Docker-Content-Digest", told)
+			w.Header().Set("Docker-Content-Digest", declared)
 			_, _ = w.Write(content)
 		})
 		c := client()
@@ -389,7 +389,7 @@ var _ = Describe("Client", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(m.Digest).To(Equal(digest.FromBytes(content)))
 		Expect(m.MediaType).To(Equal("application/vnd.oci.image.manifest.v1+json"))
-		told = digest.FromString("other").String()
+		declared = digest.FromString("other").String()
 		_, err = c.FetchManifest(ctx, "a", "v1")
 		Expect(remote.Is(err, remote.Invalid)).To(BeTrue())
 		_, err = c.FetchManifest(ctx, "a", blob.String())

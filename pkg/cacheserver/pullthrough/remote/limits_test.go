@@ -151,7 +151,7 @@ var _ = Describe("Rate limits", func() {
 			_, err := c.List(ctx, repository, "tags/list", nil)
 			return err
 		}
-		told := func(err error) time.Duration {
+		retryAfter := func(err error) time.Duration {
 			GinkgoHelper()
 			var limit *remote.Error
 			Expect(errors.As(err, &limit)).To(BeTrue())
@@ -162,7 +162,7 @@ var _ = Describe("Rate limits", func() {
 		It("apply to the lists of a repository, and nothing else", func(ctx context.Context) {
 			limited["/tags/"] = "86400"
 			for range 3 {
-				Expect(told(list(ctx, "a"))).To(Equal(time.Hour))
+				Expect(retryAfter(list(ctx, "a"))).To(Equal(time.Hour))
 			}
 			Expect(asked).To(HaveLen(1))
 			Expect(resolve(ctx, "a")).To(Succeed())
@@ -171,27 +171,27 @@ var _ = Describe("Rate limits", func() {
 
 		It("apply to the manifests of a repository, and for a short time to all other requests", func(ctx context.Context) {
 			limited["/a/"] = "86400"
-			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour))
-			Expect(told(resolve(ctx, "b"))).To(Equal(5 * time.Second))
-			Expect(told(list(ctx, "b"))).To(Equal(5 * time.Second))
+			Expect(retryAfter(resolve(ctx, "a"))).To(Equal(time.Hour))
+			Expect(retryAfter(resolve(ctx, "b"))).To(Equal(5 * time.Second))
+			Expect(retryAfter(list(ctx, "b"))).To(Equal(5 * time.Second))
 			now = now.Add(5 * time.Second)
 			Expect(resolve(ctx, "b")).To(Succeed())
 			Expect(resolve(ctx, "c")).To(Succeed())
-			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour - 5*time.Second))
+			Expect(retryAfter(resolve(ctx, "a"))).To(Equal(time.Hour - 5*time.Second))
 			Expect(asked).To(HaveLen(3))
 		})
 
 		It("are probed by one request, which is not a list, after pauses that double", func(ctx context.Context) {
 			limited["/manifests/"] = "86400"
-			Expect(told(resolve(ctx, "first"))).To(Equal(time.Hour))
+			Expect(retryAfter(resolve(ctx, "first"))).To(Equal(time.Hour))
 			for i, seconds := range []int{5, 10, 20, 40, 60, 60} {
 				pause := time.Duration(seconds) * time.Second
-				Expect(told(resolve(ctx, "other"))).To(Equal(pause))
+				Expect(retryAfter(resolve(ctx, "other"))).To(Equal(pause))
 				now = now.Add(pause)
 				asked = nil
 				Expect(list(ctx, "other")).To(Succeed())
-				Expect(told(resolve(ctx, fmt.Sprint("probe", i)))).To(Equal(time.Hour))
-				Expect(told(resolve(ctx, "other"))).To(BeNumerically("<=", time.Minute))
+				Expect(retryAfter(resolve(ctx, fmt.Sprint("probe", i)))).To(Equal(time.Hour))
+				Expect(retryAfter(resolve(ctx, "other"))).To(BeNumerically("<=", time.Minute))
 				Expect(asked).To(HaveLen(2))
 			}
 			now = now.Add(time.Minute)
@@ -202,14 +202,14 @@ var _ = Describe("Rate limits", func() {
 
 		DescribeTable("end for other requests if one of them is refused for another reason", func(ctx context.Context, status int, over bool) {
 			limited["/a/"] = "86400"
-			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour))
+			Expect(retryAfter(resolve(ctx, "a"))).To(Equal(time.Hour))
 			now = now.Add(5 * time.Second)
 			refused["/b/"] = status
 			Expect(c.FetchManifest(ctx, "b", "v1")).Error().To(HaveOccurred())
 			if over {
 				Expect(resolve(ctx, "c")).To(Succeed())
 			} else {
-				Expect(told(resolve(ctx, "c"))).To(Equal(5 * time.Second))
+				Expect(retryAfter(resolve(ctx, "c"))).To(Equal(5 * time.Second))
 			}
 		},
 			Entry("because the object does not exist", http.StatusNotFound, true),
@@ -221,9 +221,9 @@ var _ = Describe("Rate limits", func() {
 		It("are forgotten rather than kept without bound", func(ctx context.Context) {
 			limited["/tags/"] = "86400"
 			for i := range 3000 {
-				Expect(told(list(ctx, fmt.Sprint("r", i)))).To(Equal(time.Hour))
+				Expect(retryAfter(list(ctx, fmt.Sprint("r", i)))).To(Equal(time.Hour))
 			}
-			Expect(told(list(ctx, "r2999"))).To(Equal(time.Hour))
+			Expect(retryAfter(list(ctx, "r2999"))).To(Equal(time.Hour))
 			Expect(asked).To(HaveLen(3000))
 		})
 	})

@@ -434,7 +434,7 @@ var _ = Describe("An odd upstream", func() {
 		other := newOdd()
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			if strings.Contains(r.URL.Path, "/private/") {
-				Expect(token).To(BeEmpty(), "another host must not choose what the credential is used for")
+				Expect(token).To(BeEmpty(), "another host must not choose the use of the credential")
 				o.challenge(w, http.StatusUnauthorized, `Basic realm="x"`)
 				return
 			}
@@ -692,7 +692,7 @@ var _ = Describe("An odd upstream", func() {
 			Expect(err).NotTo(HaveOccurred())
 			return content
 		}
-		Expect(read()).To(HaveLen(int(size)+1), "it is not known yet")
+		Expect(read()).To(HaveLen(int(size)+1), "the client does not know the coding yet")
 		for range 2 {
 			Expect(read()).To(Equal(layer.Bytes()))
 		}
@@ -721,7 +721,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(err).To(MatchError(ContainSubstring("does not match its digest")))
 		m, err := c.FetchManifest(ctx, "app", digest.FromBytes(bomb.Bytes()).String())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(m.Content).To(HaveLen(bomb.Len()), "it is left as it is")
+		Expect(m.Content).To(HaveLen(bomb.Len()), "the content is not decompressed")
 	})
 
 	It("may send a wrong digest in a header", func(ctx context.Context) {
@@ -733,7 +733,7 @@ var _ = Describe("An odd upstream", func() {
 		m, err := c.FetchManifest(ctx, "app", "v1")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(m.Digest).To(Equal(digest.FromString("{}")))
-		Expect(c.Resolve(ctx, "app", "v1")).To(BeEmpty(), "its headers are not believed any more")
+		Expect(c.Resolve(ctx, "app", "v1")).To(BeEmpty(), "its headers are no longer trusted")
 	})
 
 	It("may send web pages and schema 1 instead of manifests", func(ctx context.Context) {
@@ -752,11 +752,11 @@ var _ = Describe("An odd upstream", func() {
 	})
 
 	It("may send pages of any type, and truncated manifests, instead of manifests", func(ctx context.Context) {
-		var mediaType, content, told string
+		var mediaType, content, declared string
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Content-Type", mediaType)
-			if told != "" {
-				w.Header().Set("Docker-Content-Digest", told)
+			if declared != "" {
+				w.Header().Set("Docker-Content-Digest", declared)
 			}
 			_, _ = io.WriteString(w, content)
 		}
@@ -770,10 +770,10 @@ var _ = Describe("An odd upstream", func() {
 			Expect(remote.Is(err, remote.Invalid)).To(BeTrue())
 		}
 		mediaType, content = "application/vnd.other", "\x00\x01"
-		told = digest.FromString(content).String()
-		for _, reference := range []string{"v1", told} {
+		declared = digest.FromString(content).String()
+		for _, reference := range []string{"v1", declared} {
 			m, err := c.FetchManifest(ctx, "app", reference)
-			Expect(err).NotTo(HaveOccurred(), "a digest says that it is what was asked for")
+			Expect(err).NotTo(HaveOccurred(), "the digest proves that it is the requested manifest")
 			Expect(string(m.Content)).To(Equal(content))
 		}
 	})
