@@ -44,7 +44,6 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/tags"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -66,7 +65,7 @@ type Engine struct {
 	blobs     *blobs.Service
 	referrers *referrers.Service
 	// credentials are nil if the engine has no credentials of its own, or none that can change.
-	credentials *staging.Keyring
+	credentials *keyring.Keyring
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -92,7 +91,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("remote URL is not a URL")
 	}
 	e := &Engine{options: o, log: o.Log.WithField("upstream", base.Host), metrics: o.Metrics}
-	registry, checker := o.Upstream, staging.Upstream(nil)
+	registry, checker := o.Upstream, keyring.Checker(nil)
 	if registry == nil {
 		client, err := e.connect(base)
 		if err != nil {
@@ -140,7 +139,7 @@ func (e *Engine) wire(registry remote.Registry, host string, transfers *transfer
 }
 
 // start begins the work in the background.
-func (e *Engine) start(checker staging.Upstream) {
+func (e *Engine) start(checker keyring.Checker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	e.background.Go(func() { e.content.Run(ctx) })
@@ -160,13 +159,13 @@ func (e *Engine) connect(base *url.URL) (*remote.Client, error) {
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// The credentials of a command are short-lived, and each is as valid as the one before.
 		options.Credentials = &keyring.Exec{
-			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Timeout: keyring.DefaultExecTimeout, Log: e.log,
+			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
 	} else {
-		e.credentials = staging.New(o.credentials(base.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
+		e.credentials = keyring.New(o.credentials(base.Host), clock.RealClock{}, e.log, func(s keyring.Snapshot) {
 			observer.Credentials(s.Rejected, s.ActiveSince)
 		})
-		options.Credentials, options.Refused = e.credentials, e.credentials.Refused
+		options.Credentials, options.Rejected = e.credentials, e.credentials.Rejected
 	}
 	return remote.New(options)
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -142,7 +141,7 @@ func (o Options) problems() []error {
 }
 
 // credentials returns the source of credentials. A source can provide new ones at any time.
-func (o Options) credentials(host string) staging.Source {
+func (o Options) credentials(host string) keyring.Source {
 	switch {
 	case o.CredentialsDirectory != "":
 		return keyring.Directory(o.CredentialsDirectory, host)

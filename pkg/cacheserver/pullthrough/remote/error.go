@@ -24,8 +24,9 @@ const (
 	RateLimited
 	// Invalid means that the response breaks the protocol or exceeds a limit.
 	Invalid
-	// Unasked credentials are neither accepted nor refused: the upstream wanted to see none. Only Try says so.
-	Unasked
+	// NotChallenged means that the upstream did not ask for the credential, and so neither accepted nor rejected it.
+	// Only Check returns it.
+	NotChallenged
 )
 
 // String returns the value of the reason in metrics.
@@ -41,6 +42,8 @@ func (r Reason) String() string {
 		return "rate_limited"
 	case Invalid:
 		return "invalid"
+	case NotChallenged:
+		return "not_challenged"
 	}
 	return "unknown"
 }

@@ -32,7 +32,7 @@ var _ = Describe("Error", func() {
 		Entry("not for an invalid response", remote.Invalid, "invalid", false),
 	)
 
-	It("is told apart from local errors", func() {
+	It("differs from local errors", func() {
 		_, ok := remote.ReasonOf(context.Canceled)
 		Expect(ok).To(BeFalse())
 		Expect(remote.StatusOf(context.Canceled)).To(BeZero())
