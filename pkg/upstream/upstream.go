@@ -21,7 +21,9 @@ const (
 	// hashLength is the number of hex digits that distinguish long upstreams with a common prefix.
 	hashLength = 5
 
-	dockerHub          = "docker.io"
+	// DockerHub is the only upstream whose API has a different host than its image references.
+	DockerHub Upstream = "docker.io"
+
 	dockerHubRemoteURL = "https://registry-1.docker.io"
 )
 
@@ -56,7 +58,7 @@ func (u Upstream) ServiceName(suffix *string) string {
 
 // DefaultRemoteURL is the URL of the upstream's API unless its owner configures another one.
 func (u Upstream) DefaultRemoteURL() string {
-	if u == dockerHub {
+	if u == DockerHub {
 		return dockerHubRemoteURL
 	}
 	return "https://" + string(u)
