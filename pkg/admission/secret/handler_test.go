@@ -96,7 +96,7 @@ var _ = Describe("Handler", func() {
 		Entry("no configuration", resource("robot", "robot-v1")),
 		Entry("a disabled extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = new(true) }),
 		Entry("another extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "other" }),
-		Entry("a configuration that can't be decoded, of a Shoot that does not refer to the Secret", rawConfig(`"x"`), resource("robot", "robot-v2")),
+		Entry("a configuration that cannot be decoded in a Shoot that does not reference the Secret", rawConfig(`"x"`), resource("robot", "robot-v2")),
 	)
 
 	Context("with mirrors", func() {
@@ -117,12 +117,12 @@ var _ = Describe("Handler", func() {
 			handler.Extensions = []secret.Extension{secret.RegistryMirror(codec)}
 		})
 
-		It("asks for Shoots with the extension", func() {
+		It("requests Shoots with the extension", func() {
 			remove()
 			Expect(shoots.options.LabelSelector.String()).To(Equal("extensions.extensions.gardener.cloud/registry-mirror=true"))
 		})
 
-		It("denies while one has its CA bundle in the Secret", func() {
+		It("denies while a mirror uses the Secret", func() {
 			shoots.add(newShoot("example", example, resource("robot", "robot-v1")))
 			Expect(remove().Result.Message).To(ContainSubstring("Shoot example (spec.resources[0], used in " + hosts + "[1].caBundleSecretReferenceName). "))
 		})

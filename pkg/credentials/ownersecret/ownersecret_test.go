@@ -69,7 +69,7 @@ var _ = Describe("Credential", func() {
 		Entry("control characters and zero", "john", "\x00\x01\x7f"),
 		Entry("invalid UTF-8", "john", "\xff\xfe"),
 		Entry("long", "john", strings.Repeat("ä", 2048)),
-		Entry("other letters", "jöhn", "пароль"),
+		Entry("non-ASCII letters", "jöhn", "пароль"),
 		Entry("JSON with another user name than _json_key", "json_key", `{"a":1}`),
 	)
 
@@ -184,7 +184,7 @@ var _ = Describe("Validate", func() {
 		},
 		Entry("a plain password", "john", "hunter2"),
 		Entry("white space", "john", " a b "),
-		Entry("other letters", "john", "пароль"),
+		Entry("non-ASCII letters", "john", "пароль"),
 		Entry("invalid UTF-8", "john", "\xff\xfe"),
 		Entry("a long token", "john", strings.Repeat("x", 8192)),
 		Entry("JSON with line breaks", "_json_key", strings.ReplaceAll(keyWith(nil), ",", ",\r\n\t")+"\n"),
