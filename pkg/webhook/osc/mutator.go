@@ -11,15 +11,13 @@ import (
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	extensionsv1alpha1helper "github.com/gardener/gardener/pkg/api/extensions/v1alpha1/helper"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
-
-// caBundleKey is the key of the certificates in a CA Secret of Gardener's secrets manager.
-const caBundleKey = "bundle.crt"
 
 // Mutator adds the caches to OperatingSystemConfigs.
 type Mutator struct {
@@ -97,9 +95,9 @@ func (m *Mutator) readCABundle(ctx context.Context, namespace string, status *re
 	if err := m.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: *status.CASecretName}, secret); err != nil {
 		return nil, fmt.Errorf("read Secret %s/%s with the CA certificates of the registry caches: %w", namespace, *status.CASecretName, err)
 	}
-	caBundle := secret.Data[caBundleKey]
+	caBundle := secret.Data[secretsutils.DataKeyCertificateBundle]
 	if len(caBundle) == 0 {
-		return nil, fmt.Errorf("Secret %s/%s has no CA certificates of the registry caches under the key %s", namespace, *status.CASecretName, caBundleKey)
+		return nil, fmt.Errorf("Secret %s/%s has no CA certificates of the registry caches under the key %s", namespace, *status.CASecretName, secretsutils.DataKeyCertificateBundle)
 	}
 	return caBundle, nil
 }
