@@ -87,7 +87,7 @@ func (h *Handler) collect(ctx context.Context, namespace string, extension Exten
 		}
 		for i := range shoots.Items {
 			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("find uses in namespace %s: %w", namespace, err)
+				return fmt.Errorf("read Shoots in namespace %s: %w", namespace, err)
 			}
 			uses.add(&shoots.Items[i], extension)
 		}

@@ -54,7 +54,7 @@ type Volume struct {
 
 // GarbageCollection configures the removal of unused content.
 type GarbageCollection struct {
-	// TTL is the time for which content stays after its last pull; 0 means forever.
+	// TTL is the duration for which content stays after its last pull; 0 means forever.
 	TTL *metav1.Duration
 }
 
@@ -80,7 +80,7 @@ type HighAvailability struct {
 
 // TagValidation configures the validation of cached tags against the upstream.
 type TagValidation struct {
-	// Timeout is the time for which a pull waits for the upstream's response; nil leaves it to the cache.
+	// Timeout is the maximum time that a pull waits for the upstream's response; nil leaves it to the cache.
 	Timeout *metav1.Duration
 }
 

@@ -76,8 +76,8 @@ type Volume struct {
 
 // GarbageCollection configures the removal of unused content.
 type GarbageCollection struct {
-	// TTL is the time for which content stays in the cache after its last pull. 0 keeps content forever; a cache with 0
-	// cannot be changed to another TTL.
+	// TTL is the duration for which content stays in the cache after its last pull. 0 keeps content forever; a cache with
+	// 0 cannot be changed to another TTL.
 	// Defaults to 168h (7 days).
 	// +optional
 	TTL *metav1.Duration `json:"ttl,omitempty"`
@@ -111,9 +111,9 @@ type HighAvailability struct {
 
 // TagValidation configures the validation of cached tags against the upstream.
 type TagValidation struct {
-	// Timeout is the time for which a pull of a cached tag waits for the upstream's response before the cache serves the
-	// tag unvalidated. It must be from 0s to 30s. 0s never waits; a later pull then gets the new image of a moved tag. A
-	// pull never waits for an upstream that is known to be down.
+	// Timeout is the maximum time that a pull of a cached tag waits for the upstream's response before the cache serves
+	// the tag unvalidated. It must be from 0s to 30s. 0s never waits; a later pull then gets the new image of a moved tag.
+	// A pull never waits for an upstream that is known to be down.
 	// Defaults to 5s for an upstream that responds as fast as it recently did, and to 800ms otherwise.
 	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
