@@ -17,7 +17,7 @@ import (
 )
 
 // ErrMissing is returned if there is nothing to decode.
-var ErrMissing = errors.New("is missing")
+var ErrMissing = errors.New("document is missing")
 
 // maxMessageLength limits an error that may quote the document.
 const maxMessageLength = 512

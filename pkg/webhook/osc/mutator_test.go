@@ -151,7 +151,7 @@ var _ = Describe("Mutator", func() {
 		Entry("no status yet", func() []client.Object {
 			extension.Status.ProviderStatus = nil
 			return []client.Object{extension}
-		}, "provider status of Extension shoot--dev--example/registry-cache, without which the nodes would lose their registry caches: is missing"),
+		}, "provider status of Extension shoot--dev--example/registry-cache, without which the nodes would lose their registry caches: document is missing"),
 		Entry("a status of another kind", func() []client.Object {
 			extension.Status.ProviderStatus = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"example.com/v1","kind":"Status"}`)}
 			return []client.Object{extension}
