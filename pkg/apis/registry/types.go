@@ -130,7 +130,7 @@ type CredentialsStatus struct {
 	Message string
 }
 
-// CredentialsState is the upstream's verdict on the credential of a cache.
+// CredentialsState is the state of a cache's credential at its upstream.
 type CredentialsState string
 
 const (

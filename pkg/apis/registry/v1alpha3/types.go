@@ -76,8 +76,8 @@ type Volume struct {
 
 // GarbageCollection configures the removal of unused content.
 type GarbageCollection struct {
-	// TTL is the duration for which content stays in the cache after its last pull. 0 keeps content forever; a cache with
-	// 0 cannot be changed to another TTL.
+	// TTL is the duration for which content stays in the cache after its last pull. 0 keeps content forever; once set, it
+	// cannot be changed.
 	// Defaults to 168h (7 days).
 	// +optional
 	TTL *metav1.Duration `json:"ttl,omitempty"`
@@ -176,7 +176,7 @@ type CredentialsStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// CredentialsState is the upstream's verdict on the credential of a cache.
+// CredentialsState is the state of a cache's credential at its upstream.
 // +kubebuilder:validation:Enum=Active;Pending;Rejected;Missing
 type CredentialsState string
 
