@@ -2,14 +2,14 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# One target for each program: docker build --target registry-cache-server --build-arg VERSION=$(cat VERSION) .
+# Each program has a target: docker build --target registry-cache-server --build-arg VERSION=$(cat VERSION) .
 # For several architectures: docker buildx build --platform linux/amd64,linux/arm64 ...
 #
-# BASE is what the images stand on. The programs are static and need nothing from it but the CA certificates in
-# /etc/ssl/certs, which the cache server trusts upstream registries by: a base with an organisation's own CAs is the way
-# to make those known. With BASE=scratch there are none; then mount a bundle and name it in SSL_CERT_FILE.
+# BASE is the base image. The programs are static and need only its CA certificates in /etc/ssl/certs, with which the
+# cache server verifies upstream registries: use a base with your organisation's CAs to trust them. BASE=scratch has no
+# CAs; mount a bundle and set SSL_CERT_FILE.
 #
-# Both images are pinned by the digest of their index, which has all architectures; the tag says what it is.
+# Both images are pinned by the digest of their multi-architecture index; the tag is informative.
 ARG GO_IMAGE=golang:1.26.8@sha256:0f063af2d465d8dcae54cce04278ada488b96f77b42449c8d071e47d016cc65a
 ARG BASE=gcr.io/distroless/static-debian12:nonroot@sha256:d093aa3e30dbadd3efe1310db061a14da60299baff8450a17fe0ccc514a16639
 

@@ -18,11 +18,11 @@ IMAGE_BASE      ?=
 CONTAINER_TOOL  ?= docker
 FUZZTIME        ?= 30s
 
-# One set of flags for all that is compiled, the landscape's parts included: what they have in common is compiled once.
+# The same flags for all programs, including the landscape's components, so that shared packages are compiled once.
 export CGO_ENABLED := 0
 export GOFLAGS  := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
 
-# Tools are pinned in modules of their own: their requirements never reach the product's.
+# Tools are pinned in separate modules, so that their requirements do not affect the product.
 TOOL            := go tool -modfile=hack/tools/go.mod
 LINT            := go tool -modfile=hack/tools/lint/go.mod golangci-lint
 
@@ -33,32 +33,32 @@ help: ## List the targets.
 ##@ Run
 
 .PHONY: up
-up: builder ## Start a landscape of real parts, and pull a private image through a cache in it.
+up: builder ## Start a landscape of real components and pull a private image through a cache.
 	@$(PROGRAM_BUILDER) check
 	@$(PROGRAM_BUILDER) > /dev/null
 	@$(LANDSCAPE) up
 
 .PHONY: down
-down: $(LANDSCAPE) ## Stop the landscape and remove everything that it made.
+down: $(LANDSCAPE) ## Stop the landscape and remove everything that it created.
 	@$(LANDSCAPE) down
 
 .PHONY: status
-status: $(LANDSCAPE) ## Show how the landscape is.
+status: $(LANDSCAPE) ## Show the status of the landscape.
 	@$(LANDSCAPE) status
 
 ##@ Build
 
 .PHONY: programs
-programs: builder ## Build all programs of the landscape; the first time, this takes minutes.
+programs: builder ## Build all programs of the landscape; the first build takes minutes.
 	@$(PROGRAM_BUILDER) > /dev/null
 
-# Has few dependencies, so progress appears within seconds.
+# It has few dependencies, so that progress appears within seconds.
 .PHONY: builder
 builder:
-	@[ -x $(PROGRAM_BUILDER) ] || echo "==> Build the program that builds the others and shows how far it is"
+	@[ -x $(PROGRAM_BUILDER) ] || echo "==> Build the builder, which shows the progress of the others"
 	@go build -o $(PROGRAM_BUILDER) ./test/landscape/cmd/build
 
-# Taking a landscape down must not depend on building: an existing program is used as it is.
+# Stopping a landscape must not depend on a build, so an existing program is used as it is.
 $(LANDSCAPE):
 	@$(MAKE) builder
 	@$(PROGRAM_BUILDER) check
@@ -82,7 +82,7 @@ images: ## Build the container images.
 ##@ Check
 
 .PHONY: generate
-generate: ## Write all generated files anew.
+generate: ## Regenerate all generated files.
 	@hack/generate.sh
 
 .PHONY: tidy
@@ -103,23 +103,23 @@ verify: ## Check that generated files, modules, format and lint are clean.
 	@hack/verify.sh
 
 .PHONY: test
-test: test-unit test-cache test-e2e ## Run all tests; journeys on the landscape only as root on Linux.
+test: test-unit test-cache test-e2e ## Run all tests; end-to-end tests on the landscape only as root on Linux.
 
 .PHONY: test-unit
 test-unit: builder ## Run the unit and integration tests; RACE=all runs all of them with the race detector.
 	@hack/test-unit.sh
 
 .PHONY: test-cache
-test-cache: ## Put every fault, and the checks of the distribution specification, to the cache server.
+test-cache: ## Test the cache server with all faults and for conformance with the distribution specification.
 	@echo "==> Faults and conformance of the cache server"
 	@LARDER_FAULTS_IMPLEMENTATIONS=ours hack/go-test.sh -count=1 -p 1 -timeout 1h ./test/faults ./test/conformance
 
 .PHONY: faults
-faults: ## Put every fault to the cache server and to stock Distribution, and print the matrix.
+faults: ## Test the cache server and stock Distribution with all faults, and print the matrix.
 	@go test -count=1 -v -timeout 1h ./test/faults
 
 .PHONY: test-e2e
-test-e2e: builder ## Run the journeys on the landscape, which is started for it if need be.
+test-e2e: builder ## Run the end-to-end tests on the landscape; start it if necessary.
 	@hack/test-e2e.sh
 
 .PHONY: fuzz
@@ -127,18 +127,18 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 	@hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Run the cache beside stock Distribution and a plain file server, and print the ratios.
+bench: ## Compare the cache with stock Distribution and a plain file server, and print the ratios.
 	@go run ./test/bench -runs 3
 
 .PHONY: bench-admission
-bench-admission: builder ## Measure the admission component beside a garden with 2,000 Shoots and 5,000 Secrets.
+bench-admission: builder ## Measure the admission component with a garden of 2,000 Shoots and 5,000 Secrets.
 	@parts=$$($(PROGRAM_BUILDER) etcd kube-apiserver); TEST_ASSET_ETCD=$$parts/etcd TEST_ASSET_KUBE_APISERVER=$$parts/kube-apiserver go run ./test/bench/admission
 
 .PHONY: update-golden
-update-golden: ## Write the golden files anew.
+update-golden: ## Update the golden files.
 	@grep -rlE '"UPDATE_GOLDEN"' --include='*_test.go' pkg charts test imagevector 2>/dev/null | xargs -n1 dirname | sort -u | \
 	  while read -r dir; do UPDATE_GOLDEN=1 go test -count=1 "./$$dir"; done
 
 .PHONY: clean
-clean: ## Remove what was built.
+clean: ## Remove all build results.
 	@rm -rf $(BIN)

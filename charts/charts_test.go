@@ -31,7 +31,7 @@ import (
 	configv1alpha1 "github.com/larder-project/larder/pkg/apis/config/v1alpha1"
 )
 
-// gardenletValues are what gardenlet adds to the values of an extension's chart in a seed.
+// gardenletValues returns the values that gardenlet adds in a seed.
 func gardenletValues(others values) values {
 	merged := values{"gardener": values{
 		"version":   "v1.150.0",
@@ -45,7 +45,7 @@ func gardenletValues(others values) values {
 	return merged
 }
 
-// selfHostedValues are what gardenlet gives on the first control plane node of a self-hosted Shoot.
+// selfHostedValues returns the values of gardenlet on the first control plane node of a self-hosted Shoot.
 func selfHostedValues() values {
 	return values{
 		"gardener":     values{"version": "v1.150.0", "selfHostedShootCluster": true},
@@ -54,7 +54,7 @@ func selfHostedValues() values {
 	}
 }
 
-// operatorValues are what gardener-operator adds to the values of both parts of the admission component.
+// operatorValues returns the values that gardener-operator adds for both parts of the admission component.
 func operatorValues() values {
 	return values{"gardener": values{
 		"runtimeCluster": values{"priorityClassName": "gardener-garden-system-400"},
@@ -106,9 +106,9 @@ var _ = Describe("charts", func() {
 
 			BeforeEach(func() { objects = render(test.chart, test.namespace, test.values) })
 
-			It("is rendered as expected", func() { expectGolden(name, objects) })
+			It("matches the golden file", func() { expectGolden(name, objects) })
 
-			It("consists of objects that API servers know, without unknown fields", func() {
+			It("consists of known objects without unknown fields", func() {
 				decoder := serializer.NewCodecFactory(kubernetes.SeedScheme, serializer.EnableStrict).UniversalDeserializer()
 				for _, object := range objects {
 					data, err := object.MarshalJSON()
@@ -118,7 +118,7 @@ var _ = Describe("charts", func() {
 				}
 			})
 
-			It("puts namespaced objects where the release goes", func() {
+			It("puts namespaced objects into the namespace of the release", func() {
 				for _, object := range objects {
 					if strings.HasPrefix(object.GetKind(), "Cluster") {
 						Expect(object.GetNamespace()).To(BeEmpty())
@@ -128,7 +128,7 @@ var _ = Describe("charts", func() {
 				}
 			})
 
-			It("asks for no right by a wildcard", func() {
+			It("has no wildcards in permissions", func() {
 				for _, rule := range rulesOf(objects) {
 					for _, list := range [][]string{rule.APIGroups, rule.Resources, rule.Verbs} {
 						Expect(list).NotTo(ContainElement(ContainSubstring("*")))
@@ -136,7 +136,7 @@ var _ = Describe("charts", func() {
 				}
 			})
 
-			It("runs pods that the restricted pod security standard lets pass", func() {
+			It("complies with the restricted pod security standard", func() {
 				for _, deployment := range typed[appsv1.Deployment](objects, "Deployment") {
 					expectRestricted(&deployment.Spec.Template)
 				}
@@ -159,7 +159,7 @@ var _ = Describe("charts", func() {
 		})
 	}
 
-	It("runs the programs with flags that they know", func() {
+	It("runs the programs with known flags", func() {
 		programs := map[string]func() *cobra.Command{extensionChart: extension.NewCommand, admissionChart: admission.NewCommand}
 		for name, test := range cases {
 			for _, deployment := range typed[appsv1.Deployment](render(test.chart, test.namespace, test.values), "Deployment") {
@@ -169,16 +169,16 @@ var _ = Describe("charts", func() {
 		}
 	})
 
-	DescribeTable("lets the garden call the admission component", func(webhookConfig values, url string) {
+	DescribeTable("configures the URL of the admission component", func(webhookConfig values, url string) {
 		objects := render(runtimeChart, "garden", values{"webhookConfig": webhookConfig})
 		Expect(typed[appsv1.Deployment](objects, "Deployment")[0].Spec.Template.Spec.Containers[0].Args).To(ContainElement("--webhook-config-url=" + url))
 	},
-		Entry("by its Service", values{}, "gardener-extension-registry-cache-admission.garden:443"),
-		Entry("by another port of its Service", values{"servicePort": 8443}, "gardener-extension-registry-cache-admission.garden:8443"),
-		Entry("by a host of one's own", values{"url": "webhook.example.com"}, "webhook.example.com"),
+		Entry("its Service", values{}, "gardener-extension-registry-cache-admission.garden:443"),
+		Entry("another port of its Service", values{"servicePort": 8443}, "gardener-extension-registry-cache-admission.garden:8443"),
+		Entry("a custom host", values{"url": "webhook.example.com"}, "webhook.example.com"),
 	)
 
-	DescribeTable("keeps Go's runtime below the memory limit",
+	DescribeTable("sets GOMEMLIMIT below the memory limit",
 		func(chart string, resources values, expectedLimit, expected string) {
 			container := typed[appsv1.Deployment](render(chart, "garden", values{"resources": resources}), "Deployment")[0].Spec.Template.Spec.Containers[0]
 			Expect(container.Resources.Limits.Memory().String()).To(Equal(expectedLimit))
@@ -196,7 +196,7 @@ var _ = Describe("charts", func() {
 		Entry("no resources", extensionChart, nil, "0", ""),
 	)
 
-	It("lets only the virtual garden's API servers reach the webhooks, unless it is told otherwise", func() {
+	It("admits only the API servers of the virtual garden to the webhooks by default", func() {
 		annotations := func(chart string, others values) map[string]string {
 			return typed[corev1.Service](render(chart, "garden", others), "Service")[0].Annotations
 		}
@@ -207,13 +207,13 @@ var _ = Describe("charts", func() {
 		Expect(annotations(admissionChart, nil)).To(HaveKey(world), "no selector describes the API server of the cluster")
 	})
 
-	It("gives the admission component the CA of its clients", func() {
+	It("provides the CA of its clients to the admission component", func() {
 		test := cases["admission-client-ca"]
 		configMaps := typed[corev1.ConfigMap](render(test.chart, test.namespace, test.values), "ConfigMap")
 		Expect(configMaps).To(ConsistOf(HaveField("Data", HaveKeyWithValue("ca.crt", exampleCA))))
 	})
 
-	It("gives the controller files that it can read", func() {
+	It("provides valid files to the controller", func() {
 		dir := GinkgoT().TempDir()
 		read := 0
 		for _, configMap := range typed[corev1.ConfigMap](render(extensionChart, "garden", gardenletValues(everythingElse)), "ConfigMap") {
@@ -233,7 +233,7 @@ var _ = Describe("charts", func() {
 		Expect(images).To(HaveLen(1))
 	})
 
-	It("rolls the pods when a file changes", func() {
+	It("restarts the pods if a file changes", func() {
 		template := func(others values) corev1.PodTemplateSpec {
 			objects := render(extensionChart, "garden", gardenletValues(others))
 			return typed[appsv1.Deployment](objects, "Deployment")[0].Spec.Template
@@ -243,7 +243,7 @@ var _ = Describe("charts", func() {
 		Expect(template(values{"config": values{"healthCheckConfig": values{"syncPeriod": "1h"}}})).NotTo(Equal(before))
 	})
 
-	It("is the version that this is", func() {
+	It("has the version of the repository", func() {
 		content, err := os.ReadFile("../VERSION")
 		Expect(err).NotTo(HaveOccurred())
 		version := strings.TrimSpace(string(content))
@@ -270,7 +270,7 @@ var _ = Describe("charts", func() {
 		}
 	})
 
-	DescribeTable("refuses values that cannot be meant",
+	DescribeTable("refuses invalid values",
 		func(chart string, values values, message string) {
 			_, err := renderArchive(chart, "garden", values)
 			Expect(err).To(MatchError(ContainSubstring(message)))
@@ -278,11 +278,11 @@ var _ = Describe("charts", func() {
 		Entry("an image in parts", extensionChart, values{"image": values{"tag": "v1"}}, "image"),
 		Entry("no image", runtimeChart, values{"image": ""}, "image"),
 		Entry("an image vector in a string", extensionChart, values{"imageVectorOverwrite": "images: []"}, "imageVectorOverwrite"),
-		Entry("a webhook mode that does not exist", extensionChart, values{"webhookConfig": values{"mode": "URL"}}, "mode"),
+		Entry("an unknown webhook mode", extensionChart, values{"webhookConfig": values{"mode": "URL"}}, "mode"),
 		Entry("mode url without a URL", extensionChart, values{"webhookConfig": values{"mode": "url"}}, "webhookConfig.url"),
 		Entry("a memory limit in bytes", runtimeChart, values{"resources": values{"limits": values{"memory": "256000000"}}}, "memory"),
-		Entry("a log level that does not exist", runtimeChart, values{"logLevel": "warn"}, "logLevel"),
-		Entry("nobody to give rights to", applicationChart,
+		Entry("an unknown log level", runtimeChart, values{"logLevel": "warn"}, "logLevel"),
+		Entry("no ServiceAccount", applicationChart,
 			values{"gardener": values{"virtualCluster": values{"serviceAccount": values{"name": ""}}}}, "serviceAccount.name"),
 	)
 })

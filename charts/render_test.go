@@ -30,7 +30,7 @@ const (
 
 type values = map[string]any
 
-// renderArchive packages a chart as for an OCI registry, and renders the package as Gardener does.
+// renderArchive packages a chart as for an OCI registry and renders the package as Gardener does.
 func renderArchive(chart, namespace string, values values) ([]*unstructured.Unstructured, error) {
 	GinkgoHelper()
 	loaded, err := chartloader.LoadDir(chart)

@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package example_test holds the examples to what they promise: each is
-// decoded strictly and validated as the API servers and the admission
-// component would.
+// Package example_test decodes all examples strictly and validates them as the API servers and the admission component
+// do.
 package example_test
 
 import (

@@ -44,7 +44,7 @@ var scheme = func() *runtime.Scheme {
 	return scheme
 }()
 
-// read returns the objects of all examples by their file.
+// read returns the objects of all examples by file.
 func read() map[string][]runtime.Object {
 	GinkgoHelper()
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
@@ -70,11 +70,11 @@ func read() map[string][]runtime.Object {
 	return objects
 }
 
-// The validation of Shoots asks for feature gates of gardener-apiserver.
+// The validation of Shoots needs the feature gates of gardener-apiserver.
 var _ = BeforeSuite(apiserverfeatures.RegisterFeatureGates)
 
 var _ = Describe("examples", func() {
-	It("are all there", func() {
+	It("are complete", func() {
 		files := read()
 		Expect(files).To(HaveLen(5))
 		for _, file := range []string{"10-secret.yaml", "20-shoot.yaml", "20-shoot-all-fields.yaml", "controller-registration.yaml", "extension.yaml"} {
@@ -102,13 +102,13 @@ var _ = Describe("examples", func() {
 				case *operatorv1alpha1.Extension:
 					expectExtension(object)
 				default:
-					Fail("nobody validates a " + object.GetObjectKind().GroupVersionKind().String())
+					Fail("no validation for " + object.GetObjectKind().GroupVersionKind().String())
 				}
 			}
 		}
 	})
 
-	It("refer to Secrets that are among them", func() {
+	It("reference Secrets from the examples", func() {
 		files := read()
 		for _, file := range []string{"20-shoot.yaml", "20-shoot-all-fields.yaml"} {
 			shoot := files[file][0].(*gardencorev1beta1.Shoot)
@@ -128,7 +128,7 @@ var _ = Describe("examples", func() {
 	})
 })
 
-// convert applies the defaults of the API server and converts to the internal version.
+// convert sets the defaults of the API server and converts to the internal version.
 func convert(external, internal runtime.Object) {
 	GinkgoHelper()
 	scheme.Default(external)
@@ -144,7 +144,7 @@ func expectShoot(shoot *gardencorev1beta1.Shoot) {
 	Expect(corevalidation.ValidateShoot(internal)).To(BeEmpty())
 }
 
-// expectExtension validates what gardener-operator makes of its Extension.
+// expectExtension validates the registration that gardener-operator derives from its Extension.
 func expectExtension(extension *operatorv1alpha1.Extension) {
 	GinkgoHelper()
 	registration, _ := operator.ControllerRegistrationForExtension(extension)
@@ -178,7 +178,7 @@ func configOf(shoot *gardencorev1beta1.Shoot) *registry.RegistryConfig {
 func expectCredential(secret *corev1.Secret) {
 	GinkgoHelper()
 	stored := secret.DeepCopy()
-	// As the API server does.
+	// The API server converts StringData in the same way.
 	stored.Data = map[string][]byte{}
 	for key, value := range stored.StringData {
 		stored.Data[key] = []byte(value)

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package imagevector names the images that the extension deploys into Shoots.
+// Package imagevector contains the images that the extension deploys into Shoots.
 package imagevector
 
 import (
@@ -18,17 +18,16 @@ const RegistryCacheServer = "registry-cache-server"
 //go:embed images.yaml
 var imagesYAML []byte
 
-// ImageVector returns the images, overwritten by those in the file that the
-// environment variable IMAGEVECTOR_OVERWRITE names, if it names one. The only
-// error to expect is one about that file: operators write it.
+// ImageVector returns the images. The file in the environment variable IMAGEVECTOR_OVERWRITE, which operators write,
+// overwrites them. Errors are about this file.
 func ImageVector() (imagevector.ImageVector, error) {
 	images, caBundle, err := imagevector.Read(imagesYAML)
 	if err != nil {
-		return nil, fmt.Errorf("could not read the built-in image vector: %w", err)
+		return nil, fmt.Errorf("read built-in image vector: %w", err)
 	}
 	images, _, err = imagevector.WithEnvOverride(images, caBundle, imagevector.OverrideEnv)
 	if err != nil {
-		return nil, fmt.Errorf("could not read the image vector in the file that %s names: %w", imagevector.OverrideEnv, err)
+		return nil, fmt.Errorf("read image vector from the file in %s: %w", imagevector.OverrideEnv, err)
 	}
 	return images, nil
 }

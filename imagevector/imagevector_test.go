@@ -24,7 +24,7 @@ var _ = Describe("ImageVector", func() {
 		GinkgoT().Setenv(imagevector.OverrideEnv, file)
 	}
 
-	It("names the cache server's image in this version", func() {
+	It("returns the image of the cache server in this version", func() {
 		GinkgoT().Setenv(imagevector.OverrideEnv, "")
 		version, err := os.ReadFile("../VERSION")
 		Expect(err).NotTo(HaveOccurred())
@@ -36,7 +36,7 @@ var _ = Describe("ImageVector", func() {
 		Expect(image.String()).To(Equal("ghcr.io/larder-project/registry-cache-server:" + strings.TrimSpace(string(version))))
 	})
 
-	It("takes the operator's image instead", func() {
+	It("prefers the operator's image", func() {
 		overwriteWith("images: [{name: registry-cache-server, ref: larder.test/registry-cache-server:abc}]")
 
 		images, err := larder.ImageVector()
@@ -56,7 +56,7 @@ var _ = Describe("ImageVector", func() {
 		Expect(image.String()).To(HavePrefix("mirror.example.com/larder/registry-cache-server:v"))
 	})
 
-	DescribeTable("refuses an overwrite that cannot be meant", func(content, message string) {
+	DescribeTable("refuses an invalid overwrite", func(content, message string) {
 		overwriteWith(content)
 
 		_, err := larder.ImageVector()

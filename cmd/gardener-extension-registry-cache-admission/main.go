@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gardener-extension-registry-cache-admission runs beside a Gardener
-// API server: it validates what Shoots make of the registry-cache extension, and
-// keeps the Secrets that they use from being deleted.
+// Command gardener-extension-registry-cache-admission runs next to a Gardener API server. It validates the
+// registry-cache configuration of Shoots and prevents the deletion of the Secrets that they use.
 package main
 
 import (

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gardener-extension-registry-cache runs in a seed: it deploys
-// pull-through caches into Shoots and tells their nodes to pull through them.
+// Command gardener-extension-registry-cache runs in a seed. It deploys pull-through caches into Shoots and configures
+// their nodes to pull through them.
 package main
 
 import (

@@ -2,14 +2,13 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command versions shows what the landscape runs, and moves it to other
-// versions:
+// Command versions prints the versions of the landscape's components and changes them:
 //
 //	go run ./hack/versions
 //	go run ./hack/versions kubernetes=v1.36.4 gardener=v1.150.0
 //
-// It keeps the repository's Go modules at the same version of whatever they
-// share: a package that two of them select in two versions is compiled twice.
+// It keeps shared dependencies of the repository's Go modules at the same version: a package that two modules select in
+// two versions is compiled twice.
 package main
 
 import (
@@ -25,23 +24,22 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// modules are the folders of the Go modules whose versions agree. The product
-// comes first.
+// modules are the directories of the Go modules whose versions agree. The product is the first one.
 var modules = []string{".", "test/landscape/parts/cluster", "test/landscape/parts/containerd", "hack/tools"}
 
-// apart are the modules whose versions may differ, and why.
+// apart are the modules whose versions may differ, with the reason.
 var apart = map[string]string{
 	"github.com/containerd/containerd/v2":  "the landscape runs a later containerd than Gardener's node agent imports",
-	"github.com/containerd/containerd/api": "it goes with containerd",
-	"k8s.io/cri-api":                       "the kubelet does not compile with the one that containerd implements",
+	"github.com/containerd/containerd/api": "it must match containerd",
+	"k8s.io/cri-api":                       "the kubelet does not compile with the version that containerd implements",
 }
 
-// part is something that the landscape runs in a version of its own.
+// part is a component of the landscape with its own version.
 type part struct {
 	name string
-	// module is the Go module that it is built from, dir the folder whose go.mod pins it.
+	// module is the Go module of the component, dir the directory whose go.mod pins it.
 	module, dir string
-	// mentions are the other places that name the version, as a pattern with the version in a group.
+	// mentions are the other files with the version, and patterns with the version in a group.
 	mentions []mention
 }
 
@@ -88,7 +86,7 @@ func run(arguments []string) error {
 		name, version, _ := strings.Cut(argument, "=")
 		index := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 		if index < 0 || !semver.IsValid(version) || semver.Canonical(version) != version {
-			return fmt.Errorf("%q is none of kubernetes, gardener, containerd, etcd with a version such as kubernetes=v1.36.4", argument)
+			return fmt.Errorf("%q is not one of kubernetes, gardener, containerd, etcd with a version such as kubernetes=v1.36.4", argument)
 		}
 		if err := parts[index].move(version); err != nil {
 			return fmt.Errorf("move to %s: %w", argument, err)
@@ -109,7 +107,7 @@ func run(arguments []string) error {
 	return nil
 }
 
-// move requires the version, and writes it wherever it is mentioned.
+// move changes the required version and all its mentions.
 func (p part) move(version string) error {
 	for _, dir := range modules {
 		file, err := read(dir)
@@ -137,9 +135,8 @@ func (p part) move(version string) error {
 	return nil
 }
 
-// edits returns the arguments of go mod edit that move one go.mod. Kubernetes
-// consists of many modules, whose go.mod files require each other in a version
-// that does not exist.
+// edits returns the arguments of go mod edit that change the version in one go.mod. Kubernetes consists of many
+// modules, which require each other in a version that does not exist.
 func (p part) edits(dir string, file *modfile.File, version string) ([]string, error) {
 	var edits []string
 	for _, require := range file.Require {
@@ -169,8 +166,7 @@ func (p part) edits(dir string, file *modfile.File, version string) ([]string, e
 	return edits, nil
 }
 
-// replace puts the version, or as much of it as is mentioned, in the place of
-// the other one.
+// replace replaces the mentioned version and keeps its precision.
 func (m mention) replace(content, version string) string {
 	pattern := regexp.MustCompile(m.pattern)
 	groups := pattern.FindStringSubmatchIndex(content)
@@ -180,15 +176,13 @@ func (m mention) replace(content, version string) string {
 	return content[:groups[2]] + shorten(version, content[groups[2]:groups[3]]) + content[groups[3]:]
 }
 
-// shorten returns the version without v and with as many numbers as the
-// example has.
+// shorten returns the version without the leading v and with as many numbers as the example.
 func shorten(version, example string) string {
 	numbers := strings.Split(strings.TrimPrefix(version, "v"), ".")
 	return strings.Join(numbers[:min(len(numbers), strings.Count(example, ".")+1)], ".")
 }
 
-// stagingVersion returns the version of the Kubernetes modules that belong to
-// a version of Kubernetes: v0.36.4 for v1.36.4.
+// stagingVersion returns the version of the modules of a version of Kubernetes: v0.36.4 for v1.36.4.
 func stagingVersion(kubernetes string) string {
 	return "v0" + strings.TrimPrefix(kubernetes, "v1")
 }
@@ -206,8 +200,7 @@ func stagingModules() ([]string, error) {
 	return modules, nil
 }
 
-// align raises what the modules share to the highest of its versions until
-// nothing changes any more.
+// align raises the shared dependencies to their highest version until nothing changes any more.
 func align() error {
 	for _, dir := range modules {
 		if err := command(dir, "go", "mod", "tidy"); err != nil {
@@ -230,11 +223,10 @@ func align() error {
 			}
 		}
 	}
-	return fmt.Errorf("the modules still differ after %d rounds; one of them excludes or replaces what another one needs", rounds)
+	return fmt.Errorf("modules still differ after %d rounds; one of them excludes or replaces a dependency of another one", rounds)
 }
 
-// misaligned returns, by folder, the arguments of go mod edit that raise what
-// is behind.
+// misaligned returns the arguments of go mod edit that raise lower versions, by directory.
 func misaligned() (map[string][]string, error) {
 	files := map[string]*modfile.File{}
 	highest := map[string]string{}
@@ -261,7 +253,7 @@ func misaligned() (map[string][]string, error) {
 	return behind, nil
 }
 
-// required returns the version of the module that a go.mod requires.
+// required returns the version of a module that a go.mod requires.
 func required(dir, module string) (string, error) {
 	file, err := read(dir)
 	if err != nil {

@@ -21,11 +21,11 @@ func TestVersions(t *testing.T) {
 }
 
 var _ = Describe("The repository's Go modules", func() {
-	It("select the same version of what they share", func() {
+	It("select the same versions of shared dependencies", func() {
 		Expect(misaligned()).To(BeEmpty(), "run: go run ./hack/versions kubernetes=... with the version that go run ./hack/versions prints")
 	})
 
-	It("differ only where there is a reason", func() {
+	It("differ only if there is a reason", func() {
 		for path := range apart {
 			versions := map[string]bool{}
 			for _, dir := range modules {
@@ -33,7 +33,7 @@ var _ = Describe("The repository's Go modules", func() {
 					versions[version] = true
 				}
 			}
-			Expect(len(versions)).To(BeNumerically(">", 1), "%s need not be apart any more", path)
+			Expect(len(versions)).To(BeNumerically(">", 1), "%s no longer needs an exception", path)
 		}
 	})
 
@@ -68,7 +68,7 @@ var _ = Describe("The versions of the landscape", func() {
 		}
 	}
 
-	It("are written as long as they were", func() {
+	It("keep their precision", func() {
 		mention := mention{pattern: `version: "([0-9.]+)"`}
 		Expect(mention.replace(`version: "1.36" # 1.36`, "v1.37.2")).To(Equal(`version: "1.37" # 1.36`))
 		Expect(mention.replace(`version: "1.36.3"`, "v1.37.2")).To(Equal(`version: "1.37.2"`))
@@ -76,7 +76,7 @@ var _ = Describe("The versions of the landscape", func() {
 })
 
 var _ = Describe("Moving Kubernetes", func() {
-	It("moves its modules and what stands for the version that does not exist, and nothing else", func() {
+	It("changes only its modules and the replacements of the version that does not exist", func() {
 		file, err := modfile.Parse("go.mod", []byte(`module example.com/m
 
 require (
@@ -96,9 +96,9 @@ replace k8s.io/api v0.0.0 => k8s.io/api v0.36.3
 		))
 	})
 
-	It("refuses what is no version", func() {
+	It("refuses invalid arguments", func() {
 		Expect(run([]string{"kubernetes=1.36"})).To(MatchError(ContainSubstring("kubernetes=v1.36.4")))
 		Expect(run([]string{"kubernetes"})).To(MatchError(ContainSubstring("kubernetes=v1.36.4")))
-		Expect(run([]string{"docker=v1.36.4"})).To(MatchError(ContainSubstring("none of kubernetes")))
+		Expect(run([]string{"docker=v1.36.4"})).To(MatchError(ContainSubstring("not one of kubernetes")))
 	})
 })

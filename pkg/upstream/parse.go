@@ -14,19 +14,16 @@ import (
 	"github.com/distribution/reference"
 )
 
-// dockerHubHosts are the hosts by which people know Docker Hub. Image references
-// have the first one, the API is at the second one.
-var dockerHubHosts = []string{dockerHub, "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com", "hub.docker.com"}
+// dockerHubHosts are the known hosts of Docker Hub. Image references use the first one, the API is at the second one.
+var dockerHubHosts = []string{string(DockerHub), "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com", "hub.docker.com"}
 
-// IsDockerHub reports whether this is Docker Hub, whose API has another host
-// than its images name.
+// IsDockerHub reports whether the upstream is Docker Hub, whose API has a different host than its image references.
 func (u Upstream) IsDockerHub() bool {
-	return u == dockerHub
+	return u == DockerHub
 }
 
-// Parse reads a registry as people type it: a host with an optional port, with
-// or without https:// or http:// in front. It returns the upstream and its URL.
-// Errors never quote a part that may hold a password.
+// Parse parses a registry from the command line: a host with an optional port and an optional https:// or http://. It
+// returns the upstream and its URL. Errors never quote a part that may hold a password.
 func Parse(text string) (Upstream, string, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
@@ -49,20 +46,20 @@ func Parse(text string) (Upstream, string, error) {
 		return Upstream(host), scheme + "://" + host, nil
 	}
 	if scheme == "http" {
-		return "", "", fmt.Errorf("must not begin with http://, since Docker Hub is reached by https:// only: use %s", dockerHub)
+		return "", "", fmt.Errorf("must not begin with http://, since Docker Hub supports only https://: use %s", DockerHub)
 	}
-	return dockerHub, dockerHubRemoteURL, nil
+	return DockerHub, dockerHubRemoteURL, nil
 }
 
-// domain matches the registry in an image reference, where clients find it.
+// domain matches the registry of an image reference.
 var domain = regexp.MustCompile("^(?:" + reference.DomainRegexp.String() + ")$")
 
 func validateHost(host string) error {
 	switch {
 	case !domain.MatchString(host):
-		return fmt.Errorf("must be the host of a registry with an optional port, such as %s or registry.example.com:5000", dockerHub)
+		return fmt.Errorf("must be the host of a registry with an optional port, such as %s or registry.example.com:5000", DockerHub)
 	case !strings.ContainsAny(host, ".:") && host != "localhost":
-		return fmt.Errorf("must have a dot or a port, since clients take %q for a repository of Docker Hub; the host of Docker Hub is %s", host, dockerHub)
+		return fmt.Errorf("must have a dot or a port, since clients interpret %q as a repository of Docker Hub; the host of Docker Hub is %s", host, DockerHub)
 	}
 	_, port, ok := strings.Cut(host[strings.IndexByte(host, ']')+1:], ":")
 	if !ok {

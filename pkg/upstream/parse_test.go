@@ -16,17 +16,17 @@ import (
 )
 
 var _ = Describe("Parse", func() {
-	DescribeTable("reads", func(text string, expected upstream.Upstream, expectedURL string) {
+	DescribeTable("accepts", func(text string, expected upstream.Upstream, expectedURL string) {
 		parsed, remoteURL, err := upstream.Parse(text)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(parsed).To(Equal(expected))
 		Expect(remoteURL).To(Equal(expectedURL))
 		Expect(parsed.IsDockerHub()).To(Equal(expected == "docker.io"))
 	},
-		Entry("Docker Hub by its name in images", "docker.io", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
+		Entry("Docker Hub by its host in image references", "docker.io", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
 		Entry("Docker Hub by the host of its API", "registry-1.docker.io", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
 		Entry("Docker Hub by a URL", "https://Registry-1.docker.io:443/", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
-		Entry("Docker Hub by the key of docker login", "https://index.docker.io", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
+		Entry("Docker Hub by the host of docker login", "https://index.docker.io", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
 		Entry("Docker Hub by its web site", "hub.docker.com", upstream.Upstream("docker.io"), "https://registry-1.docker.io"),
 		Entry("a host", "ghcr.io", upstream.Upstream("ghcr.io"), "https://ghcr.io"),
 		Entry("a host in capitals", "GHCR.io", upstream.Upstream("ghcr.io"), "https://ghcr.io"),
@@ -46,7 +46,7 @@ var _ = Describe("Parse", func() {
 		Expect(err).To(MatchError(ContainSubstring(message)))
 		Expect(err.Error()).NotTo(ContainSubstring("s3cret"))
 	},
-		Entry("nothing", "", "must be the host of a registry"),
+		Entry("empty text", "", "must be the host of a registry"),
 		Entry("a scheme alone", "https://", "must be the host of a registry"),
 		Entry("another scheme", "oci://ghcr.io", "must begin with https:// or http://"),
 		Entry("a scheme without slashes", "https:ghcr.io", "must be the host of a registry"),
@@ -55,16 +55,16 @@ var _ = Describe("Parse", func() {
 		Entry("a password with a slash", "https://john:1234/x@ghcr.io", "remove the user, password"),
 		Entry("a password with a slash without a scheme", "s3cret/x@ghcr.io", "remove the user, password"),
 		Entry("a user and a password without a scheme", "john:s3cret@ghcr.io", "remove the user, password"),
-		Entry("a password in the place of a scheme", "s3cret://ghcr.io", "must begin with"),
+		Entry("a password instead of a scheme", "s3cret://ghcr.io", "must begin with"),
 		Entry("a path", "ghcr.io/s3cret", "use ghcr.io"),
 		Entry("the path of the API", "https://registry-1.docker.io/v2/", "use registry-1.docker.io"),
-		Entry("an image", "alpine", `clients take "alpine" for a repository of Docker Hub`),
+		Entry("an image", "alpine", `clients interpret "alpine" as a repository of Docker Hub`),
 		Entry("an image with a tag", "alpine:latest", "must be the host of a registry"),
-		Entry("an image in a namespace", "library/alpine", `clients take "library" for a repository of Docker Hub`),
+		Entry("an image in a namespace", "library/alpine", `clients interpret "library" as a repository of Docker Hub`),
 		Entry("a query", "ghcr.io?s3cret", "must be the host of a registry"),
 		Entry("a fragment", "ghcr.io#s3cret", "must be the host of a registry"),
-		Entry("a blank", "ghcr .io", "must be the host of a registry"),
-		Entry("a line end", "ghcr.io\n", "must be the host of a registry"),
+		Entry("a space", "ghcr .io", "must be the host of a registry"),
+		Entry("a line break", "ghcr.io\n", "must be the host of a registry"),
 		Entry("a wildcard", "*.ghcr.io", "must be the host of a registry"),
 		Entry("an underscore", "gh_cr.io", "must be the host of a registry"),
 		Entry("an IPv6 address without brackets", "::1", "must be the host of a registry"),

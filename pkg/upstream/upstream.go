@@ -2,10 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package upstream has one value type, [Upstream], for a registry host in
-// front of which a cache stands. Every name that is derived from the host is
-// derived here and nowhere else: volumes and Services of running clusters
-// depend on these names.
+// Package upstream has two value types: [Upstream], the host of a registry, and [URL], the address of its API. It is
+// the only place that derives names from the host: volumes and Services of running clusters depend on these names.
 package upstream
 
 import (
@@ -15,20 +13,22 @@ import (
 )
 
 const (
-	// resourcePrefix starts the name of every object of a cache.
+	// resourcePrefix is the prefix of the names of all objects of a cache.
 	resourcePrefix = "registry-"
-	// maxLabelLength keeps the derived StatefulSet name within 52 characters:
-	// longer ones make the label controller-revision-hash of its pods invalid.
+	// maxLabelLength limits the name of the StatefulSet to 52 characters: a longer one makes the label
+	// controller-revision-hash of its pods invalid.
 	maxLabelLength = 43
-	// hashLength is the number of hex digits that tell apart upstreams with the same beginning.
+	// hashLength is the number of hex digits that distinguish long upstreams with a common prefix.
 	hashLength = 5
 
-	dockerHub          = "docker.io"
+	// DockerHub is the only upstream whose API has a different host than its image references.
+	DockerHub Upstream = "docker.io"
+
 	dockerHubRemoteURL = "https://registry-1.docker.io"
 )
 
-// Upstream is a registry host with an optional port, as it appears in image
-// references: "docker.io", "registry.example.com:5000".
+// Upstream is a registry host with an optional port, as it appears in image references: "docker.io",
+// "registry.example.com:5000".
 type Upstream string
 
 // LabelValue is the value of the label upstream-host.
@@ -47,8 +47,8 @@ func (u Upstream) ResourceName() string {
 	return resourcePrefix + strings.ReplaceAll(u.LabelValue(), ".", "-")
 }
 
-// ServiceName is the name of the Service of the cache: derived from the
-// upstream, or from the suffix if there is one.
+// ServiceName is the name of the Service of the cache. It is derived from the suffix, or from the upstream if the
+// suffix is nil.
 func (u Upstream) ServiceName(suffix *string) string {
 	if suffix != nil {
 		return resourcePrefix + *suffix
@@ -56,9 +56,9 @@ func (u Upstream) ServiceName(suffix *string) string {
 	return u.ResourceName()
 }
 
-// DefaultRemoteURL is the URL at which the upstream is reached if its owner names no other.
+// DefaultRemoteURL is the URL of the upstream's API unless its owner configures another one.
 func (u Upstream) DefaultRemoteURL() string {
-	if u == dockerHub {
+	if u == DockerHub {
 		return dockerHubRemoteURL
 	}
 	return "https://" + string(u)

@@ -13,13 +13,12 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
 var _ = Describe("Upstream", func() {
-	// Volumes and Services of running clusters have these names.
+	// Volumes and Services of running clusters use these names.
 	DescribeTable("names",
 		func(host upstream.Upstream, labelValue, resourceName, remoteURL string) {
 			Expect(host.LabelValue()).To(Equal(labelValue))
@@ -50,11 +49,11 @@ var _ = Describe("Upstream", func() {
 	)
 
 	It("names the Service after the suffix", func() {
-		Expect(upstream.Upstream("docker.io").ServiceName(ptr.To("hub"))).To(Equal("registry-hub"))
-		Expect(upstream.Upstream("docker.io").ServiceName(ptr.To(strings.Repeat("a", 54)))).To(HaveLen(63))
+		Expect(upstream.Upstream("docker.io").ServiceName(new("hub"))).To(Equal("registry-hub"))
+		Expect(upstream.Upstream("docker.io").ServiceName(new(strings.Repeat("a", 54)))).To(HaveLen(63))
 	})
 
-	It("tells apart long upstreams with the same beginning", func() {
+	It("distinguishes long upstreams with a common prefix", func() {
 		prefix := strings.Repeat("a", 40)
 		Expect(upstream.Upstream(prefix + ".example.com").ResourceName()).NotTo(Equal(upstream.Upstream(prefix + ".example.org").ResourceName()))
 	})
@@ -67,7 +66,7 @@ var _ = Describe("Upstream", func() {
 	})
 })
 
-// FuzzNames checks the names of whatever passes for an upstream.
+// FuzzNames checks the names derived from any valid upstream.
 func FuzzNames(f *testing.F) {
 	for _, seed := range []string{"docker.io", "a:1", strings.Repeat("a-", 20) + "a.b:65535", strings.Repeat("a.", 100) + "a"} {
 		f.Add(seed)

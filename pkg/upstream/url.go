@@ -28,7 +28,7 @@ type URL struct {
 	Port string
 }
 
-// hostname matches DNS names and, as Docker's own networks allow them, names with underscores.
+// hostname matches DNS names, and names with underscores, which are valid in Docker networks.
 var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?$`)
 
 // ParseURL parses http(s)://host[:port] with an optional slash at the end. Nothing else is allowed: the server appends

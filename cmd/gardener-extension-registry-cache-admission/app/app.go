@@ -36,14 +36,14 @@ func NewCommand() *cobra.Command {
 	options := newOptions()
 	cmd := &cobra.Command{
 		Use:   Name,
-		Short: "Validate what Shoots make of the registry-cache extension, and protect the Secrets that they use",
+		Short: "Validate the registry-cache configuration of Shoots and protect the Secrets that they use",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			verflag.PrintAndExitIfRequested()
 			if err := options.complete(); err != nil {
 				return err
 			}
-			// The flags were fine, so how to use them is no help with what comes.
+			// Flags are valid; don't print usage for runtime errors.
 			cmd.SilenceUsage = true
 			return run(cmd.Context(), options)
 		},
@@ -72,22 +72,22 @@ func run(ctx context.Context, options *options) error {
 
 	mgr, err := manager.New(garden, managerOptions)
 	if err != nil {
-		return fmt.Errorf("creating the manager: %w", err)
+		return fmt.Errorf("create manager: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("adding the health check: %w", err)
+		return fmt.Errorf("add health check: %w", err)
 	}
 	if err := mgr.AddReadyzCheck("webhook-server", mgr.GetWebhookServer().StartedChecker()); err != nil {
-		return fmt.Errorf("adding the readiness check: %w", err)
+		return fmt.Errorf("add readiness check: %w", err)
 	}
 
 	var sourceCluster cluster.Cluster
 	if source != nil {
 		if sourceCluster, err = cluster.New(source, func(o *cluster.Options) { o.Client = clientOptions() }); err != nil {
-			return fmt.Errorf("creating a client for the source cluster: %w", err)
+			return fmt.Errorf("create client for the source cluster: %w", err)
 		}
 		if err := mgr.Add(sourceCluster); err != nil {
-			return fmt.Errorf("adding the source cluster: %w", err)
+			return fmt.Errorf("add source cluster: %w", err)
 		}
 	}
 	served := webhooks.Webhooks{
@@ -95,15 +95,15 @@ func run(ctx context.Context, options *options) error {
 		Adjust: adjust, Protect: options.clients.protect,
 	}
 	if err := served.AddToManager(ctx, mgr); err != nil {
-		return fmt.Errorf("adding the webhooks: %w", err)
+		return fmt.Errorf("add webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
-		return fmt.Errorf("running the manager: %w", err)
+		return fmt.Errorf("run manager: %w", err)
 	}
 	return nil
 }
 
-// adjust makes of what the library registers what a webhook needs.
+// adjust adapts the library's registration of a webhook.
 func adjust(webhook *admissionregistrationv1.ValidatingWebhook) {
 	if strings.HasPrefix(webhook.Name, secret.Name+".") {
 		secret.Restrict(webhook)
@@ -113,15 +113,14 @@ func adjust(webhook *admissionregistrationv1.ValidatingWebhook) {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the types of Kubernetes: %w", err)
+		return nil, fmt.Errorf("register Kubernetes types: %w", err)
 	}
 	gardencoreinstall.Install(scheme)
 	return scheme, nil
 }
 
-// clientOptions let every read go to the API server. What is read is read now
-// and then, and a garden has more of it than this program should keep, or be
-// allowed to list.
+// clientOptions returns options that send every read to the API server. Reads are rare, and a garden has more of these
+// objects than this program should keep or be allowed to list.
 func clientOptions() client.Options {
 	return client.Options{
 		Cache: &client.CacheOptions{

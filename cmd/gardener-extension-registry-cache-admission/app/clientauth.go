@@ -14,20 +14,19 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// clientAuthentication authenticates the clients of the webhooks. Answers say
-// whether a Secret exists and what is wrong with it, in any namespace that a
-// review names, and are only for the garden's API servers. These can present a
-// certificate; without a CA for it, a network policy must keep other clients away.
+// clientAuthentication authenticates the clients of the webhooks. Responses reveal whether a Secret exists and what is
+// wrong with it, in any namespace that a review names, so they are only for the API servers of the garden. These can
+// present a certificate; without a CA for it, a network policy must exclude other clients.
 type clientAuthentication struct {
 	caFile string
-	// ca are the certificates in the file; nil if clients are not authenticated.
+	// ca has the certificates of the file; nil if clients are not authenticated.
 	ca *x509.CertPool
 }
 
 // AddFlags adds the flag for the CA.
 func (c *clientAuthentication) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.caFile, "webhook-client-ca-file", "",
-		"The file with the CA certificates, in PEM, that the API servers' client certificates are signed by. Without it, every client that reaches the webhooks' port gets answers.")
+		"The file with the CA certificates, in PEM, for the client certificates of the API servers. Without it, the webhooks respond to every client that reaches their port.")
 }
 
 // Complete reads the CA.
@@ -37,25 +36,24 @@ func (c *clientAuthentication) Complete() error {
 	}
 	data, err := os.ReadFile(c.caFile)
 	if err != nil {
-		return fmt.Errorf("reading the CA of the webhooks' clients: %w", err)
+		return fmt.Errorf("read CA of the webhook clients: %w", err)
 	}
 	c.ca = x509.NewCertPool()
 	if !c.ca.AppendCertsFromPEM(data) {
-		return fmt.Errorf("reading the CA of the webhooks' clients: %s holds no certificate in PEM", c.caFile)
+		return fmt.Errorf("read CA of the webhook clients: %s has no PEM certificate", c.caFile)
 	}
 	return nil
 }
 
-// configure makes a server ask for certificates and verify them. It does not
-// insist on them, as the readiness probe connects without one.
+// configure makes a server request and verify client certificates. They are optional, since the readiness probe
+// connects without one.
 func (c *clientAuthentication) configure(config *tls.Config) {
 	if c.ca != nil {
 		config.ClientCAs, config.ClientAuth = c.ca, tls.VerifyClientCertIfGiven
 	}
 }
 
-// protect lets only requests with a verified certificate pass, before their
-// body is read.
+// protect rejects requests without a verified certificate before their body is read.
 func (c *clientAuthentication) protect(handler http.Handler) http.Handler {
 	if c.ca == nil {
 		return handler

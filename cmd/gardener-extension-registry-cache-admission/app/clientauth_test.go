@@ -22,7 +22,7 @@ import (
 )
 
 var _ = Describe("client authentication", func() {
-	// complete reads the flag as the program does.
+	// complete parses the flag as the program does.
 	complete := func(arguments ...string) (*clientAuthentication, error) {
 		GinkgoHelper()
 		clients := &clientAuthentication{}
@@ -32,11 +32,11 @@ var _ = Describe("client authentication", func() {
 		return clients, clients.Complete()
 	}
 
-	// ask sends a request to a protected server, with a certificate or without.
+	// ask sends a request to a protected server, with or without a certificate.
 	ask := func(clients *clientAuthentication, certificate *secrets.Certificate) (int, error) {
 		GinkgoHelper()
 		server := httptest.NewUnstartedServer(clients.protect(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, "an answer")
+			_, _ = io.WriteString(w, "a response")
 		})))
 		server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		server.Config.ErrorLog = log.New(GinkgoWriter, "", 0)
@@ -48,7 +48,7 @@ var _ = Describe("client authentication", func() {
 		if certificate != nil {
 			pair, err := tls.X509KeyPair(certificate.CertificatePEM, certificate.PrivateKeyPEM)
 			Expect(err).NotTo(HaveOccurred())
-			// An API server presents what it has, whatever the server asks for.
+			// An API server presents its certificate regardless of the requested CAs.
 			client.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, server.URL, nil)
@@ -61,7 +61,7 @@ var _ = Describe("client authentication", func() {
 		return response.StatusCode, nil
 	}
 
-	It("answers clients with a certificate of the CA, and no others", func() {
+	It("responds only to clients with a certificate of the CA", func() {
 		file, certificate := certificateOf("api-server", secrets.ClientCert)
 		_, foreign := certificateOf("stranger", secrets.ClientCert)
 		clients, err := complete("--webhook-client-ca-file=" + file)
@@ -73,7 +73,7 @@ var _ = Describe("client authentication", func() {
 		Expect(err).To(HaveOccurred())
 	})
 
-	It("takes no server's certificate for a client's", func() {
+	It("refuses a server certificate", func() {
 		file, certificate := certificateOf("api-server", secrets.ServerCert)
 		clients, err := complete("--webhook-client-ca-file=" + file)
 		Expect(err).NotTo(HaveOccurred())
@@ -81,23 +81,23 @@ var _ = Describe("client authentication", func() {
 		Expect(err).To(HaveOccurred())
 	})
 
-	It("answers everyone without a CA", func() {
+	It("responds to all clients if there is no CA", func() {
 		clients, err := complete()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(ask(clients, nil)).To(Equal(http.StatusOK))
 	})
 
-	It("does not start without the CA that it is told to use", func() {
+	It("does not start without the configured CA", func() {
 		_, err := complete("--webhook-client-ca-file=/does/not/exist")
 		Expect(err).To(MatchError(ContainSubstring("/does/not/exist")))
 
 		file := filepath.Join(GinkgoT().TempDir(), "ca.crt")
 		Expect(os.WriteFile(file, []byte("no certificate"), 0o600)).To(Succeed())
 		_, err = complete("--webhook-client-ca-file=" + file)
-		Expect(err).To(MatchError(ContainSubstring("holds no certificate")))
+		Expect(err).To(MatchError(ContainSubstring("has no PEM certificate")))
 	})
 
-	It("is a part of the webhook server", func() {
+	It("is part of the webhook server", func() {
 		file, _ := certificateOf("api-server", secrets.ClientCert)
 		options := newOptions()
 		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -114,7 +114,7 @@ var _ = Describe("client authentication", func() {
 	})
 })
 
-// certificateOf returns a file with a new CA, and a certificate that it signed.
+// certificateOf returns a file with a new CA and a certificate signed by it.
 func certificateOf(name string, usage secrets.CertType) (string, *secrets.Certificate) {
 	GinkgoHelper()
 	ca, err := (&secrets.CertificateSecretConfig{Name: name + "-ca", CommonName: name + "-ca", CertType: secrets.CACert}).GenerateCertificate()

@@ -21,16 +21,16 @@ import (
 	"github.com/larder-project/larder/pkg/admission/shoot"
 )
 
-// componentName is Name as the extension library wants it, without the prefix that it adds.
+// componentName is Name without the prefix that the extension library adds.
 const componentName = "registry-cache-admission"
 
-// options are the flags: those that the Gardener extension library gives to every admission component, and one of our own.
+// options are the flags: those of the Gardener extension library for admission components, and one of our own.
 type options struct {
 	rest    *extensionscmdcontroller.RESTOptions
 	manager *extensionscmdcontroller.ManagerOptions
 	webhook *webhookcmd.AddToManagerOptions
 	clients *clientAuthentication
-	// inCluster returns how to reach the cluster that the program runs in.
+	// inCluster returns the client configuration for the cluster in which the program runs.
 	inCluster func() (*rest.Config, error)
 }
 
@@ -64,8 +64,8 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	o.aggregated().AddFlags(fs)
 }
 
-// complete lets gardener-operator's environment variable have the last word
-// about the garden cluster.
+// complete completes the options. The environment variable of gardener-operator takes precedence for the garden
+// cluster.
 func (o *options) complete() error {
 	if kubeconfig := os.Getenv(v1beta1constants.EnvGenericGardenKubeconfig); kubeconfig != "" {
 		o.rest.Kubeconfig = kubeconfig
@@ -73,7 +73,7 @@ func (o *options) complete() error {
 	return o.aggregated().Complete()
 }
 
-// webhookServer returns the library's webhook server, but for the authentication of its clients.
+// webhookServer returns the library's webhook server with authentication of its clients.
 func (o *options) webhookServer() *webhook.DefaultServer {
 	config := o.manager.Completed()
 	return &webhook.DefaultServer{Options: webhook.Options{
@@ -84,23 +84,22 @@ func (o *options) webhookServer() *webhook.DefaultServer {
 	}}
 }
 
-// clusters returns how to reach the garden cluster, which holds the Shoots, the
-// Secrets and the webhook configuration, and the source cluster, which this
-// program runs in and keeps its certificates and lease in. The latter is nil if
-// it is the garden cluster, or no cluster at all.
+// clusters returns the client configurations for the garden cluster, which has the Shoots, the Secrets and the webhook
+// configuration, and for the source cluster, in which this program runs and keeps its certificates and lease. The
+// latter is nil if it is the garden cluster, or if the program runs outside a cluster.
 func (o *options) clusters() (garden, source *rest.Config, err error) {
 	garden = o.rest.Completed().Config
 	source, err = o.inCluster()
 	if err != nil && !errors.Is(err, rest.ErrNotInCluster) {
-		return nil, nil, fmt.Errorf("detecting the cluster that this runs in: %w", err)
+		return nil, nil, fmt.Errorf("detect the source cluster: %w", err)
 	}
 	if source != nil && source.Host == garden.Host {
 		source = nil
 	}
 	for _, config := range []*rest.Config{garden, source} {
 		if config != nil {
-			// The API server is fair by itself (API priority and fairness). Waiting
-			// here would keep owners waiting, and let reviews time out.
+			// The API server has API priority and fairness. Client-side throttling would only delay owners and let reviews time
+			// out.
 			config.QPS = -1
 		}
 	}

@@ -35,7 +35,7 @@ var _ = Describe("options", func() {
 	}
 
 	Describe("clusters", func() {
-		It("tells the garden cluster from the one that the program runs in", func() {
+		It("returns the garden cluster and the cluster in which the program runs", func() {
 			complete("--kubeconfig=" + kubeconfigFor("https://garden"))
 			garden, source, err := options.clusters()
 			Expect(err).NotTo(HaveOccurred())
@@ -43,7 +43,7 @@ var _ = Describe("options", func() {
 			Expect(source.Host).To(Equal("https://runtime"))
 		})
 
-		It("takes the garden cluster that gardener-operator names", func() {
+		It("prefers the garden cluster that gardener-operator names", func() {
 			GinkgoT().Setenv("GARDEN_KUBECONFIG", kubeconfigFor("https://virtual-garden"))
 			complete("--kubeconfig=" + kubeconfigFor("https://garden"))
 			garden, _, err := options.clusters()
@@ -51,14 +51,14 @@ var _ = Describe("options", func() {
 			Expect(garden.Host).To(Equal("https://virtual-garden"))
 		})
 
-		It("has no source cluster where both are one", func() {
+		It("returns no source cluster if it is the garden cluster", func() {
 			complete("--kubeconfig=" + kubeconfigFor("https://runtime"))
 			_, source, err := options.clusters()
 			Expect(err).NotTo(HaveOccurred())
 			Expect(source).To(BeNil())
 		})
 
-		It("has no source cluster outside of clusters", func() {
+		It("returns no source cluster outside of a cluster", func() {
 			options.inCluster = func() (*rest.Config, error) { return nil, rest.ErrNotInCluster }
 			complete("--kubeconfig=" + kubeconfigFor("https://garden"))
 			_, source, err := options.clusters()
@@ -66,7 +66,7 @@ var _ = Describe("options", func() {
 			Expect(source).To(BeNil())
 		})
 
-		It("does not go on in a cluster that it can't learn about", func() {
+		It("fails if it cannot detect the source cluster", func() {
 			options.inCluster = func() (*rest.Config, error) { return nil, errors.New("no token") }
 			complete("--kubeconfig=" + kubeconfigFor("https://garden"))
 			_, _, err := options.clusters()

@@ -36,10 +36,10 @@ func NewCommand() *cobra.Command {
 		Use:   Name,
 		Short: "Run pull-through registry caches in the Shoots of a seed",
 		Args:  cobra.NoArgs,
-		// Stamped by the build.
+		// The build sets the version.
 		Version: version.Get().GitVersion,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// The flags could be parsed, so how to use them is no help with what comes.
+			// Flags are valid; don't print usage for runtime errors.
 			cmd.SilenceUsage = true
 			if err := options.complete(); err != nil {
 				return err
@@ -54,7 +54,7 @@ func NewCommand() *cobra.Command {
 func run(ctx context.Context, options *options) error {
 	scheme, err := newScheme()
 	if err != nil {
-		return fmt.Errorf("could not build the scheme: %w", err)
+		return fmt.Errorf("build scheme: %w", err)
 	}
 	managerOptions := options.manager.Completed().Options()
 	managerOptions.Scheme = scheme
@@ -65,22 +65,22 @@ func run(ctx context.Context, options *options) error {
 
 	mgr, err := manager.New(options.rest.Completed().Config, managerOptions)
 	if err != nil {
-		return fmt.Errorf("could not create the manager: %w", err)
+		return fmt.Errorf("create manager: %w", err)
 	}
 	if err := addChecks(mgr); err != nil {
-		return fmt.Errorf("could not add the health and readiness checks: %w", err)
+		return fmt.Errorf("add health and readiness checks: %w", err)
 	}
 	if err := cache.AddToManager(ctx, mgr, options.cache()); err != nil {
 		return err
 	}
 	if err := heartbeat.Add(mgr, options.heartbeatArgs()); err != nil {
-		return fmt.Errorf("could not add the heartbeat: %w", err)
+		return fmt.Errorf("add heartbeat: %w", err)
 	}
 	if err := (webhooks.Webhooks{Component: registry.ExtensionType, Config: options.webhook.Completed()}).AddToManager(ctx, mgr); err != nil {
-		return fmt.Errorf("could not add the webhooks: %w", err)
+		return fmt.Errorf("add webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {
-		return fmt.Errorf("could not run the manager: %w", err)
+		return fmt.Errorf("run manager: %w", err)
 	}
 	return nil
 }

@@ -23,14 +23,14 @@ var _ = Describe("App", func() {
 		cmd.SetErr(io.Discard)
 		Expect(cmd.Execute()).To(MatchError(ContainSubstring(message)))
 	},
-		Entry("to run without a configuration", "--config must name the file"),
-		Entry("a configuration that is missing", "no-such-file", "--config=no-such-file"),
-		Entry("an interval that is none", "--heartbeat-renew-interval-seconds", "--heartbeat-renew-interval-seconds=0"),
+		Entry("a missing flag for the configuration", "--config must name the configuration file"),
+		Entry("a missing configuration file", "no-such-file", "--config=no-such-file"),
+		Entry("an invalid interval", "--heartbeat-renew-interval-seconds", "--heartbeat-renew-interval-seconds=0"),
 		Entry("an unknown flag", "--no-such-flag", "--no-such-flag"),
 		Entry("arguments", "unknown command", "argument"),
 	)
 
-	It("keeps no more of a Cluster than the Shoot", func() {
+	It("keeps only the Shoot of a Cluster", func() {
 		shoot := runtime.RawExtension{Raw: []byte(`{"kind":"Shoot"}`)}
 		stripped, err := stripCluster(&extensionsv1alpha1.Cluster{
 			ObjectMeta: metav1.ObjectMeta{Name: "shoot--dev--example", ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "gardenlet"}}},
@@ -47,7 +47,7 @@ var _ = Describe("App", func() {
 		}))
 	})
 
-	It("never keeps Secrets", func() {
+	It("does not cache Secrets", func() {
 		Expect(clientOptions().Cache.DisableFor).To(ContainElement(BeAssignableToTypeOf(&corev1.Secret{})))
 	})
 })

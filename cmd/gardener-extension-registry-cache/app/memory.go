@@ -19,11 +19,10 @@ import (
 	"github.com/larder-project/larder/pkg/controller/cache"
 )
 
-// A seed has thousands of objects that are no business of this extension. What
-// the manager keeps in memory is restricted to what events are needed for, and
-// that to what is read of it.
+// A seed has thousands of objects that do not concern this extension. The manager keeps only the objects that need
+// events in memory, and only the fields that are read.
 
-// cacheOptions say what is kept of the kinds that are watched.
+// cacheOptions returns options that reduce the watched kinds to what is needed.
 func cacheOptions() ctrlcache.Options {
 	return ctrlcache.Options{
 		DefaultTransform: ctrlcache.TransformStripManagedFields(),
@@ -38,8 +37,8 @@ func cacheOptions() ctrlcache.Options {
 	}
 }
 
-// clientOptions keep kinds from being watched that are read now and then.
-// Permission to list them in all namespaces is not needed then, either.
+// clientOptions returns options that exclude rarely read kinds from the cache. So there is no need for permission to
+// list them in all namespaces.
 func clientOptions() client.Options {
 	return client.Options{
 		Cache: &client.CacheOptions{
@@ -53,8 +52,7 @@ func clientOptions() client.Options {
 	}
 }
 
-// stripCluster drops the CloudProfile and the Seed. Nothing here reads them,
-// and they are most of a Cluster.
+// stripCluster drops the CloudProfile and the Seed, which are not read and make up most of a Cluster.
 func stripCluster(object any) (any, error) {
 	if cluster, ok := object.(*extensionsv1alpha1.Cluster); ok {
 		cluster.ManagedFields = nil

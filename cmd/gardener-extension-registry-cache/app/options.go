@@ -21,7 +21,7 @@ import (
 	"github.com/larder-project/larder/pkg/webhook/osc"
 )
 
-// options are the flags, as the Gardener extension library gives them to every extension.
+// options are the flags of the Gardener extension library for extensions.
 type options struct {
 	rest                  *extensionscmdcontroller.RESTOptions
 	manager               *extensionscmdcontroller.ManagerOptions
@@ -108,19 +108,19 @@ func (o *options) heartbeatArgs() heartbeat.AddArgs {
 	}
 }
 
-// configOption is the flag that names the configuration file.
+// configOption is the flag for the configuration file.
 type configOption struct {
 	file      string
 	completed *configv1alpha1.Configuration
 }
 
 func (c *configOption) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.file, "config", "", "File with the configuration, kind Configuration of "+configv1alpha1.SchemeGroupVersion.String()+".")
+	fs.StringVar(&c.file, "config", "", "The configuration file, kind Configuration of "+configv1alpha1.SchemeGroupVersion.String()+".")
 }
 
 func (c *configOption) Complete() error {
 	if c.file == "" {
-		return errors.New("--config must name the file with the configuration")
+		return errors.New("--config must name the configuration file")
 	}
 	var err error
 	c.completed, err = configv1alpha1.Load(c.file)

@@ -2,12 +2,10 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package webhooks serves the webhooks of a program, registers them, and keeps
-// their certificates.
+// Package webhooks serves the webhooks of a program, registers them, and manages their certificates.
 //
-// The extension library's AddToManager does the same. But it registers what it
-// builds as it is, and gives up after five seconds; and its registration and its
-// renewal of certificates, which run at the same time, both read what is in the
+// The extension library's AddToManager does the same, but has three problems: it does not allow changes to its
+// registration, it gives up after five seconds, and its concurrent registration and certificate renewal read from the
 // cluster into the same object.
 package webhooks
 
@@ -30,20 +28,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 )
 
-// registrationTimeout is how long the registration is tried before the program gives up.
+// registrationTimeout limits the retries of the registration. After that, the program exits.
 const registrationTimeout = 30 * time.Second
 
 // Webhooks are the webhooks of a program.
 type Webhooks struct {
-	// Component is the name that the registration and the certificates have, without the prefix that the library adds.
+	// Component is the name of the registration and the certificates without the prefix that the library adds.
 	Component string
-	// Config says which webhooks there are and how they are reached.
+	// Config configures the webhooks and their addresses.
 	Config *webhookcmd.AddToManagerConfig
-	// SourceCluster is where the certificates are kept; nil if that is the manager's cluster.
+	// SourceCluster is the cluster with the certificates; nil for the manager's cluster.
 	SourceCluster cluster.Cluster
-	// Adjust is given each validating webhook before it is registered, if it is not nil.
+	// Adjust changes each validating webhook before its registration; may be nil.
 	Adjust func(*admissionregistrationv1.ValidatingWebhook)
-	// Protect wraps the handler of each webhook, if it is not nil.
+	// Protect wraps the handler of each webhook; may be nil.
 	Protect func(http.Handler) http.Handler
 }
 
@@ -55,7 +53,7 @@ func (w Webhooks) AddToManager(ctx context.Context, mgr manager.Manager) error {
 	}
 	server, ok := mgr.GetWebhookServer().(*webhook.DefaultServer)
 	if !ok {
-		return fmt.Errorf("the webhook server is a %T", mgr.GetWebhookServer())
+		return fmt.Errorf("unexpected webhook server of type %T", mgr.GetWebhookServer())
 	}
 	for _, webhook := range webhooks {
 		var handler http.Handler = webhook.Webhook
@@ -71,10 +69,10 @@ func (w Webhooks) AddToManager(ctx context.Context, mgr manager.Manager) error {
 
 	config := w.Config.Server
 	if config.Namespace == "" {
-		// Without a namespace there is no place to keep certificates in. This is for development only.
+		// Without a namespace, certificates cannot be stored. This is for development only.
 		caBundle, err := certificates.GenerateUnmanagedCertificates(w.Component, false, server.Options.CertDir, config.Mode, config.URL)
 		if err != nil {
-			return fmt.Errorf("could not generate certificates: %w", err)
+			return fmt.Errorf("generate certificates: %w", err)
 		}
 		return mgr.Add(register(mgr, configs, config.OwnerNamespace, caBundle))
 	}
@@ -97,9 +95,9 @@ func (w Webhooks) registration(mgr manager.Manager, webhooks []*extensionswebhoo
 	configs, _, err := extensionswebhook.BuildWebhookConfigs(
 		webhooks, mgr.GetClient(), server.Namespace, w.Component, false, port, server.Mode, server.URL, nil, w.Config.General.SelfHostedShootCluster)
 	if err != nil {
-		return extensionswebhook.Configs{}, fmt.Errorf("could not build the webhook configuration: %w", err)
+		return extensionswebhook.Configs{}, fmt.Errorf("build webhook configuration: %w", err)
 	}
-	// They come in an order that changes from start to start.
+	// The library returns them in random order.
 	if config := configs.MutatingWebhookConfig; config != nil {
 		slices.SortFunc(config.Webhooks, func(a, b admissionregistrationv1.MutatingWebhook) int { return strings.Compare(a.Name, b.Name) })
 	}
@@ -114,10 +112,9 @@ func (w Webhooks) registration(mgr manager.Manager, webhooks []*extensionswebhoo
 	return configs, nil
 }
 
-// register creates or updates the webhook configurations, as the leader. Without
-// a CA bundle the one that is there stays, for the certificates' reconciler to
-// renew, which runs at the same time: the library reads what is in the cluster
-// into the object that it is given, so each of the two has one of its own.
+// register returns a runnable that creates or updates the webhook configurations as the leader. Without a CA bundle,
+// the existing one stays, and the reconciler of the certificates renews it. The reconciler runs at the same time and
+// the library reads from the cluster into the given object, so each of the two has its own copy.
 func register(mgr manager.Manager, configs extensionswebhook.Configs, ownerNamespace string, caBundle []byte) manager.RunnableFunc {
 	own := configs.DeepCopy()
 	return func(ctx context.Context) error {
@@ -128,7 +125,7 @@ func register(mgr manager.Manager, configs extensionswebhook.Configs, ownerNames
 				}
 				return retry.Ok()
 			}); err != nil {
-				return fmt.Errorf("could not register the webhooks: %w", err)
+				return fmt.Errorf("register webhooks: %w", err)
 			}
 		}
 		return nil

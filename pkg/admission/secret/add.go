@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/semaphore"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -30,16 +29,15 @@ const (
 	maxConcurrentReviews = 2
 )
 
-// New returns the webhook for Secrets. What the library registers for it is not
-// what it needs yet, see [Restrict].
+// New returns the webhook for Secrets. Its registration by the library must be restricted with [Restrict].
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	registryCodec, err := codec.New()
 	if err != nil {
-		return nil, fmt.Errorf("creating a codec: %w", err)
+		return nil, fmt.Errorf("create codec: %w", err)
 	}
 	mirrorCodec, err := mirrorcodec.New()
 	if err != nil {
-		return nil, fmt.Errorf("creating a codec: %w", err)
+		return nil, fmt.Errorf("create codec: %w", err)
 	}
 	handler := &Handler{
 		Reader:     mgr.GetAPIReader(),
@@ -52,16 +50,16 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 		Path:    path,
 		Target:  extensionswebhook.TargetSeed,
 		Types:   []extensionswebhook.Type{{Obj: &corev1.Secret{}}},
-		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: ptr.To(true)},
+		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: new(true)},
 	}, nil
 }
 
-// Restrict makes API servers call the webhook for the deletion of protected
-// Secrets, and for nothing else. The library has no words for that.
+// Restrict limits the registration of the webhook to the deletion of protected Secrets, which the library cannot
+// express.
 func Restrict(webhook *admissionregistrationv1.ValidatingWebhook) {
 	for i := range webhook.Rules {
 		webhook.Rules[i].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
-		webhook.Rules[i].Scope = ptr.To(admissionregistrationv1.NamespacedScope)
+		webhook.Rules[i].Scope = new(admissionregistrationv1.NamespacedScope)
 	}
 	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
 		Name: "protected-by-gardener",

@@ -19,23 +19,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// pageSize is how many Shoots are read at a time. A Shoot has some 10 KiB, but
-// its owner can make it a MiB and more.
+// pageSize is the number of Shoots in a page. A Shoot usually has about 10 KiB, but its owner can make it larger than a
+// MiB.
 const pageSize = 20
 
-// Handler answers the reviews of Secrets that are about to be deleted.
+// Handler reviews deletions of Secrets.
 type Handler struct {
-	// Reader lists Shoots. It must not be a cache, see the package's documentation.
+	// Reader lists Shoots. It must not be a cache, see the package documentation.
 	Reader client.Reader
-	// Extensions are the ones that can use Secrets.
+	// Extensions are the extensions that can use Secrets.
 	Extensions []Extension
-	// Slots are taken by reviews that read Shoots.
+	// Slots limits the reviews that read Shoots at the same time.
 	Slots *semaphore.Weighted
 }
 
 var _ admission.Handler = &Handler{}
 
-// Handle reads the Shoots that may use the Secret, and refuses the deletion if one does.
+// Handle reads the Shoots that may use the Secret and refuses the deletion if one does.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if request.Operation != admissionv1.Delete {
 		return admission.Allowed("")
@@ -47,7 +47,7 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	uses := &uses{secret: name}
 	for _, extension := range h.Extensions {
 		if err := h.collect(ctx, request.Namespace, extension, uses); err != nil {
-			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("finding the Shoots that use the Secret: %w", err))
+			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("find the Shoots that use the Secret: %w", err))
 		}
 	}
 	if uses.empty() {
@@ -56,24 +56,24 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	return admission.Denied(uses.message())
 }
 
-// nameOf takes the name from the object: the request has none if the Secret is
-// one of a whole collection that is deleted. The rest of the Secret is not looked at.
+// nameOf reads the name from the object: the request has none for the deletion of a collection. It ignores the rest of
+// the Secret.
 func nameOf(request admission.Request) (string, error) {
 	secret := &metav1.PartialObjectMetadata{}
 	if err := json.Unmarshal(request.OldObject.Raw, secret); err != nil {
 		// The error could quote the object.
-		return "", errors.New("the Secret to be deleted can't be decoded")
+		return "", errors.New("the deleted Secret cannot be decoded")
 	}
 	if secret.Name == "" {
-		return "", errors.New("the Secret to be deleted has no name")
+		return "", errors.New("the deleted Secret has no name")
 	}
 	return secret.Name, nil
 }
 
-// collect adds the uses by all Shoots of the namespace with the extension.
+// collect adds the uses by all Shoots in the namespace that have the extension.
 func (h *Handler) collect(ctx context.Context, namespace string, extension Extension, uses *uses) error {
 	if err := h.Slots.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("too many reviews at the same time: %w", err)
+		return fmt.Errorf("too many concurrent reviews: %w", err)
 	}
 	defer h.Slots.Release(1)
 
@@ -83,11 +83,11 @@ func (h *Handler) collect(ctx context.Context, namespace string, extension Exten
 		if err := h.Reader.List(ctx, shoots,
 			client.InNamespace(namespace), client.MatchingLabels{extension.Label: "true"}, client.Limit(pageSize), client.Continue(next),
 		); err != nil {
-			return fmt.Errorf("listing Shoots in namespace %s: %w", namespace, err)
+			return fmt.Errorf("list Shoots in namespace %s: %w", namespace, err)
 		}
 		for i := range shoots.Items {
 			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("looking for uses in namespace %s: %w", namespace, err)
+				return fmt.Errorf("read Shoots in namespace %s: %w", namespace, err)
 			}
 			uses.add(&shoots.Items[i], extension)
 		}

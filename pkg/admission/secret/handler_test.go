@@ -20,7 +20,6 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -63,41 +62,41 @@ var _ = Describe("Handler", func() {
 			Expect(response.Allowed).To(BeFalse())
 			Expect(response.Result.Code).To(BeEquivalentTo(http.StatusForbidden))
 			Expect(response.Result.Reason).To(Equal(metav1.StatusReasonForbidden))
-			Expect(response.Result.Message).To(HavePrefix("Secret robot-v1 is in use, and nobody could restore it: Shoot example (" + expected))
+			Expect(response.Result.Message).To(HavePrefix("Secret robot-v1 is in use and its deletion cannot be undone: Shoot example (" + expected))
 		},
-		Entry("one cache", "spec.resources[0], used in "+caches+"[0].secretReferenceName). Create another Secret",
+		Entry("one cache", "spec.resources[0], used in "+caches+"[0].secretReferenceName). Reference another Secret",
 			config(robot), resource("robot", "robot-v1")),
 		Entry("several caches", "spec.resources[0], used in "+caches+"[0].secretReferenceName, "+caches+"[2].secretReferenceName). ",
 			config(robot+`,{"upstream":"docker.io"},{"upstream":"ghcr.io","secretReferenceName":"robot"}`), resource("robot", "robot-v1")),
-		Entry("more caches than can be read", "spec.resources[0], used in "+caches+"[0].secretReferenceName, "+
+		Entry("too many caches for a message", "spec.resources[0], used in "+caches+"[0].secretReferenceName, "+
 			caches+"[1].secretReferenceName, "+caches+"[2].secretReferenceName, "+caches+"[3].secretReferenceName, "+caches+"[4].secretReferenceName, and 2 more). ",
 			config(strings.Repeat(robot+",", 6)+robot), resource("robot", "robot-v1")),
 		Entry("several entries", "spec.resources[0], spec.resources[2], used in "+caches+"[0].secretReferenceName, "+caches+"[1].secretReferenceName). ",
 			config(robot+`,{"upstream":"ghcr.io","secretReferenceName":"android"}`), resource("robot", "robot-v1"), resource("x", "other"), resource("android", "robot-v1")),
 		Entry("a Shoot in deletion", "spec.resources[0], ", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) {
-			s.DeletionTimestamp, s.Finalizers = ptr.To(metav1.Now()), []string{"gardener"}
+			s.DeletionTimestamp, s.Finalizers = new(metav1.Now()), []string{"gardener"}
 		}),
-		Entry("a configuration with what this version does not know", "spec.resources[0], used in "+caches+"[0].secretReferenceName). ",
+		Entry("a configuration with an unknown field", "spec.resources[0], used in "+caches+"[0].secretReferenceName). ",
 			config(`{"upstream":"quay.io","secretReferenceName":"robot","x":1}`), resource("robot", "robot-v1")),
-		Entry("a configuration that can't be decoded", "spec.resources[0], used in spec.extensions[0].providerConfig, which can't be decoded and may refer to it: ",
+		Entry("a configuration that cannot be decoded", "spec.resources[0], used in spec.extensions[0].providerConfig, which cannot be decoded and may reference it: ",
 			rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v2","kind":"RegistryConfig"}`), resource("robot", "robot-v1")),
 	)
 
-	DescribeTable("allows what no cache uses",
+	DescribeTable("allows the deletion of unused Secrets",
 		func(changes ...change) {
 			shoots.add(newShoot("example", changes...))
 			Expect(remove().Allowed).To(BeTrue())
 			Expect(shoots.reads).To(Equal(1))
 		},
 		Entry("another Secret", config(robot), resource("robot", "robot-v2")),
-		Entry("an entry that no cache refers to", config(robot), resource("robot", "robot-v2"), resource("old", "robot-v1")),
+		Entry("an entry that no cache references", config(robot), resource("robot", "robot-v2"), resource("old", "robot-v1")),
 		Entry("a reference to another kind", config(robot), resource("robot", "robot-v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.Kind = "ConfigMap" })),
 		Entry("a reference to another version", config(robot), resource("robot", "robot-v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.APIVersion = "v2" })),
 		Entry("no entry", config(robot)),
 		Entry("no configuration", resource("robot", "robot-v1")),
-		Entry("a disabled extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = ptr.To(true) }),
+		Entry("a disabled extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = new(true) }),
 		Entry("another extension", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "other" }),
-		Entry("a configuration that can't be decoded, of a Shoot that does not refer to the Secret", rawConfig(`"x"`), resource("robot", "robot-v2")),
+		Entry("a configuration that cannot be decoded in a Shoot that does not reference the Secret", rawConfig(`"x"`), resource("robot", "robot-v2")),
 	)
 
 	Context("with mirrors", func() {
@@ -118,38 +117,38 @@ var _ = Describe("Handler", func() {
 			handler.Extensions = []secret.Extension{secret.RegistryMirror(codec)}
 		})
 
-		It("asks for Shoots with the extension", func() {
+		It("requests Shoots with the extension", func() {
 			remove()
 			Expect(shoots.options.LabelSelector.String()).To(Equal("extensions.extensions.gardener.cloud/registry-mirror=true"))
 		})
 
-		It("denies while one has its CA bundle in the Secret", func() {
+		It("denies while a mirror uses the Secret", func() {
 			shoots.add(newShoot("example", example, resource("robot", "robot-v1")))
 			Expect(remove().Result.Message).To(ContainSubstring("Shoot example (spec.resources[0], used in " + hosts + "[1].caBundleSecretReferenceName). "))
 		})
 
-		It("denies while that is not certain", func() {
+		It("denies if the configuration cannot be decoded", func() {
 			shoots.add(newShoot("example", mirrors(`{"kind":"MirrorConfig"}`), resource("robot", "robot-v1")))
-			Expect(remove().Result.Message).To(ContainSubstring("used in spec.extensions[0].providerConfig, which can't be decoded and may refer to it: "))
+			Expect(remove().Result.Message).To(ContainSubstring("used in spec.extensions[0].providerConfig, which cannot be decoded and may reference it: "))
 		})
 
-		DescribeTable("allows what none uses",
+		DescribeTable("allows the deletion of unused Secrets",
 			func(changes ...change) {
 				shoots.add(newShoot("example", changes...))
 				Expect(remove().Allowed).To(BeTrue())
 			},
 			Entry("another Secret", example, resource("robot", "robot-v2")),
-			Entry("an entry that none refers to", example, resource("old", "robot-v1")),
+			Entry("an entry that no mirror references", example, resource("old", "robot-v1")),
 			Entry("no configuration", func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "registry-mirror" }, resource("robot", "robot-v1")),
-			Entry("a disabled extension", example, resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = ptr.To(true) }),
+			Entry("a disabled extension", example, resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Disabled = new(true) }),
 		)
 	})
 
-	It("allows where there are no Shoots", func() {
+	It("allows the deletion if there are no Shoots", func() {
 		Expect(remove().Allowed).To(BeTrue())
 	})
 
-	It("names all Shoots, on whatever page they are", func() {
+	It("names the Shoots of all pages", func() {
 		for i := range 7 {
 			changes := []change{config(robot), resource("robot", "robot-v2")}
 			if i%3 == 0 {
@@ -166,18 +165,18 @@ var _ = Describe("Handler", func() {
 		Expect(shoots.reads).To(Equal(4))
 	})
 
-	It("can be read, however many Shoots there are", func() {
+	It("limits the number of Shoots in a message", func() {
 		for i := range 2000 {
 			shoots.add(newShoot(fmt.Sprintf("s%d", i), config(robot), resource("robot", "robot-v1")))
 		}
 		shoots.size = 100
 		Expect(remove().Result.Message).To(And(
-			ContainSubstring("Shoot s19 (spec.resources[0], used in "+caches+"[0].secretReferenceName); and 1980 more. Create"),
+			ContainSubstring("Shoot s19 (spec.resources[0], used in "+caches+"[0].secretReferenceName); and 1980 more. Reference"),
 			WithTransform(func(s string) int { return len(s) }, BeNumerically("<", 4096)),
 		))
 	})
 
-	It("can be read, however many entries and caches of a Shoot refer to the Secret", func() {
+	It("limits the number of entries and caches in a message", func() {
 		changes := []change{config(strings.TrimSuffix(strings.Repeat(robot+",", 200), ","))}
 		for range 5000 {
 			changes = append(changes, resource("robot", "robot-v1"))
@@ -190,11 +189,11 @@ var _ = Describe("Handler", func() {
 		))
 	})
 
-	DescribeTable("can be read, whatever a configuration holds that can't be decoded",
+	DescribeTable("limits the text of decoding errors in a message",
 		func(raw string) {
 			shoots.add(newShoot("example", rawConfig(raw), resource("robot", "robot-v1")))
 			Expect(remove().Result.Message).To(And(
-				ContainSubstring("which can't be decoded and may refer to it: "),
+				ContainSubstring("which cannot be decoded and may reference it: "),
 				WithTransform(func(s string) int { return len(s) }, BeNumerically("<", 4096)),
 			))
 		},
@@ -203,7 +202,7 @@ var _ = Describe("Handler", func() {
 		Entry("a longer text", `{"x":"`+strings.Repeat("x", 300_000)+`"}`),
 	)
 
-	It("does not look through Shoots for longer than the API server waits", func() {
+	It("stops when the API server cancels the request", func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		for i := range 3 {
 			shoots.add(newShoot(fmt.Sprintf("s%d", i), config(robot), resource("robot", "robot-v1")))
@@ -215,7 +214,7 @@ var _ = Describe("Handler", func() {
 		Expect(shoots.reads).To(Equal(1))
 	})
 
-	It("asks for Shoots with the extension, in the namespace of the Secret, and for a consistent answer", func() {
+	It("requests a consistent list of the Shoots with the extension in the namespace of the Secret", func() {
 		remove()
 		Expect(shoots.options.Namespace).To(Equal(namespace))
 		Expect(shoots.options.LabelSelector.String()).To(Equal("extensions.extensions.gardener.cloud/registry-cache=true"))
@@ -223,7 +222,7 @@ var _ = Describe("Handler", func() {
 		Expect(shoots.options.Limit).To(BeNumerically(">", 0))
 	})
 
-	It("takes the name from the object, as the request has none when a collection is deleted", func() {
+	It("reads the name from the object, since the deletion of a collection has no name", func() {
 		shoots.add(newShoot("example", config(robot), resource("robot", "robot-v1")))
 		request := deletion("robot-v1")
 		request.Name = ""
@@ -233,7 +232,7 @@ var _ = Describe("Handler", func() {
 		Expect(handler.Handle(context.Background(), request).Allowed).To(BeTrue())
 	})
 
-	It("does not decide when it can't read", func() {
+	It("returns an error if it cannot list Shoots", func() {
 		shoots.err = errors.New("the network is down")
 		response := remove()
 		Expect(response.Allowed).To(BeFalse())
@@ -241,24 +240,24 @@ var _ = Describe("Handler", func() {
 		Expect(response.Result.Message).To(And(ContainSubstring("namespace garden-dev"), ContainSubstring("the network is down")))
 	})
 
-	It("does not read when too many others do, nor for longer than someone waits", func() {
+	It("waits for a slot until the request is cancelled", func() {
 		Expect(handler.Slots.TryAcquire(1)).To(BeTrue())
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		response := handler.Handle(ctx, deletion("robot-v1"))
 		Expect(response.Allowed).To(BeFalse())
-		Expect(response.Result.Message).To(ContainSubstring("too many reviews"))
+		Expect(response.Result.Message).To(ContainSubstring("too many concurrent reviews"))
 		Expect(shoots.reads).To(BeZero())
 	})
 
-	It("has no say in anything but deletions", func() {
+	It("allows all operations except deletions", func() {
 		request := deletion("robot-v1")
 		request.Operation = admissionv1.Update
 		Expect(handler.Handle(context.Background(), request).Allowed).To(BeTrue())
 		Expect(shoots.reads).To(BeZero())
 	})
 
-	DescribeTable("does not show what it can't decode",
+	DescribeTable("does not quote an object that it cannot decode",
 		func(object string) {
 			request := deletion("robot-v1")
 			request.OldObject.Raw = []byte(object)
@@ -267,13 +266,13 @@ var _ = Describe("Handler", func() {
 			Expect(response.Result.Code).To(BeEquivalentTo(http.StatusBadRequest))
 			Expect(response.Result.Message).NotTo(ContainSubstring("aHVudGVyMg"))
 		},
-		Entry("nothing", ``),
+		Entry("an empty object", ``),
 		Entry("no name", `{"data":{"password":"aHVudGVyMg=="}}`),
-		Entry("no object", `{"metadata":"aHVudGVyMg=="}`),
+		Entry("invalid metadata", `{"metadata":"aHVudGVyMg=="}`),
 	)
 })
 
-// pages are Shoots, read as an API server would give them.
+// pages is a reader that returns Shoots in pages, like an API server.
 type pages struct {
 	client.Reader
 	shoots  []gardencorev1beta1.Shoot
@@ -331,7 +330,7 @@ func rawConfig(text string) change {
 	}
 }
 
-// resource adds an entry to spec.resources that refers to a Secret.
+// resource adds an entry to spec.resources that references a Secret.
 func resource(name, secret string, changes ...func(*autoscalingv1.CrossVersionObjectReference)) change {
 	return func(shoot *gardencorev1beta1.Shoot) {
 		entry := gardencorev1beta1.NamedResourceReference{
@@ -345,7 +344,7 @@ func resource(name, secret string, changes ...func(*autoscalingv1.CrossVersionOb
 	}
 }
 
-// deletion is the review of the deletion of a Secret.
+// deletion returns the review request for the deletion of a Secret.
 func deletion(name string) admission.Request {
 	object := fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":%q},"data":{"password":"aHVudGVyMg=="}}`, name)
 	return admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{

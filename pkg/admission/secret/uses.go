@@ -21,22 +21,21 @@ import (
 )
 
 const (
-	// maxShoots and maxFields are how many a message names, so that it can be read.
-	// Fields are counted twice: those in spec.resources, and those of the configuration.
+	// maxShoots and maxFields keep a message readable. The limit of fields applies to spec.resources and to the
+	// configuration, separately.
 	maxShoots = 20
 	maxFields = 5
 )
 
-// Extension is one whose configuration can refer to entries of spec.resources.
+// Extension is an extension whose configuration can reference entries of spec.resources.
 type Extension struct {
-	// Label is the one that Gardener keeps on all Shoots with the extension.
+	// Label is the label that Gardener maintains on all Shoots with the extension.
 	Label string
-	// Fields returns the fields of the configuration that refer to one of the
-	// entries, which are given by their names.
+	// Fields returns the fields of the configuration that reference one of the entries, given by name.
 	Fields func(shoot *gardencorev1beta1.Shoot, entries sets.Set[string]) []string
 }
 
-// RegistryCache is the extension that this program belongs to.
+// RegistryCache is the extension that this program is part of.
 func RegistryCache(codec *codec.Codec) Extension {
 	return Extension{
 		Label: usage.Label,
@@ -59,7 +58,7 @@ func RegistryCache(codec *codec.Codec) Extension {
 	}
 }
 
-// RegistryMirror is the sibling extension, whose mirrors have CA bundles in Secrets.
+// RegistryMirror is the sibling extension, whose mirrors reference Secrets with CA bundles.
 func RegistryMirror(codec *mirrorcodec.Codec) Extension {
 	return Extension{
 		Label: v1beta1constants.LabelExtensionExtensionTypePrefix + mirror.ExtensionType,
@@ -86,21 +85,19 @@ func RegistryMirror(codec *mirrorcodec.Codec) Extension {
 	}
 }
 
-// undecodable stands for the fields of a configuration that may well refer to
-// the Secret. To be sure, someone has to look at it.
+// undecodable replaces the fields of a configuration that may reference the Secret. A person has to check it.
 func undecodable(fldPath *field.Path, err error) string {
-	return fmt.Sprintf("%s, which can't be decoded and may refer to it: %s", fldPath, err)
+	return fmt.Sprintf("%s, which cannot be decoded and may reference it: %s", fldPath, err)
 }
 
-// uses are the uses of a Secret. They are counted, but no more are kept than
-// the message names.
+// uses collects the uses of a Secret. It counts all of them, but keeps only those that the message names.
 type uses struct {
 	secret string
 	shoots []string
 	count  int
 }
 
-// add adds the uses by a Shoot, if there are any.
+// add adds the uses by a Shoot.
 func (u *uses) add(shoot *gardencorev1beta1.Shoot, extension Extension) {
 	entries, paths := entriesFor(shoot, u.secret)
 	if entries.Len() == 0 {
@@ -116,8 +113,7 @@ func (u *uses) add(shoot *gardencorev1beta1.Shoot, extension Extension) {
 	}
 }
 
-// entriesFor returns the names and the paths of the entries in spec.resources
-// that lead to the Secret.
+// entriesFor returns the names and the paths of the entries in spec.resources that reference the Secret.
 func entriesFor(shoot *gardencorev1beta1.Shoot, secret string) (sets.Set[string], []string) {
 	names := sets.New[string]()
 	var paths []string
@@ -134,14 +130,14 @@ func (u *uses) empty() bool {
 	return u.count == 0
 }
 
-// message names who uses the Secret, where, and what to do about it.
+// message names the uses of the Secret and the remedy.
 func (u *uses) message() string {
-	return fmt.Sprintf("Secret %s is in use, and nobody could restore it: %s. "+
-		"Create another Secret and let these entries of spec.resources refer to it, or remove the references; then delete this one",
+	return fmt.Sprintf("Secret %s is in use and its deletion cannot be undone: %s. "+
+		"Reference another Secret in these entries of spec.resources, or remove the references, before you delete this Secret",
 		u.secret, andMore(u.shoots, "; ", u.count))
 }
 
-// andMore joins texts and says how many of the count are not among them.
+// andMore joins texts and appends the number of those that are missing from the count.
 func andMore(texts []string, separator string, count int) string {
 	joined := strings.Join(texts, separator)
 	if more := count - len(texts); more > 0 {

@@ -10,7 +10,6 @@ import (
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	"github.com/gardener/gardener/pkg/apis/core"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -25,12 +24,11 @@ const (
 	path = "/webhooks/validate-shoot"
 )
 
-// New returns the webhook for Shoots that use the extension. Gardener keeps the
-// label that it is selected by.
+// New returns the webhook for Shoots that use the extension. It selects them by a label that Gardener maintains.
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	codec, err := codec.New()
 	if err != nil {
-		return nil, fmt.Errorf("creating a codec: %w", err)
+		return nil, fmt.Errorf("create codec: %w", err)
 	}
 	handler := NewHandler(admission.NewDecoder(mgr.GetScheme()), codec, mgr.GetAPIReader())
 	return &extensionswebhook.Webhook{
@@ -38,12 +36,11 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 		Action: extensionswebhook.ActionValidating,
 		Path:   path,
 		Target: extensionswebhook.TargetSeed,
-		// The internal type stands for all versions of Shoots: one that is served
-		// in the future shall not get around the validation.
+		// The internal type covers all versions of Shoots, so that a future version cannot bypass the validation.
 		Types: []extensionswebhook.Type{{Obj: &core.Shoot{}}},
 		ObjectSelector: &metav1.LabelSelector{
 			MatchLabels: map[string]string{usage.Label: "true"},
 		},
-		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: ptr.To(true)},
+		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: new(true)},
 	}, nil
 }

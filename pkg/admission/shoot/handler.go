@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shoot validates what Shoots make of the registry-cache extension,
-// the Secrets that they refer to included.
+// Package shoot validates the registry-cache configuration of Shoots and the Secrets it references.
 package shoot
 
 import (
@@ -27,19 +26,18 @@ import (
 )
 
 const (
-	// maxConcurrentReviews bounds the memory for Shoots, of which one may have megabytes.
+	// maxConcurrentReviews bounds the memory for Shoots, each of which may have megabytes.
 	maxConcurrentReviews = 8
-	// maxConcurrentReads is how many Secrets are read at the same time for all
-	// reviews. It bounds the memory for Secrets: one may have a MiB, and is
-	// forgotten as soon as it is validated.
+	// maxConcurrentReads is the number of Secrets that all reviews together read at the same time. It bounds the memory
+	// for Secrets, each of which may have a MiB and is dropped after its validation.
 	maxConcurrentReads = 10
-	// maxErrors is how many errors are reported, so that they can be read.
+	// maxErrors limits the number of reported errors to keep the response readable.
 	maxErrors = 20
-	// maxErrorLength is the length of what an error shows of a value or a field.
+	// maxErrorLength limits the length of a value or a field in an error.
 	maxErrorLength = 512
 )
 
-// Handler answers the reviews of created and updated Shoots.
+// Handler reviews the creation and the update of Shoots.
 type Handler struct {
 	decoder        admission.Decoder
 	codec          *codec.Codec
@@ -47,10 +45,9 @@ type Handler struct {
 	reviews, reads *semaphore.Weighted
 }
 
-// NewHandler returns a handler that decodes Shoots and their configuration of
-// the extension, and reads the referenced Secrets. The reader must not be a
-// cache: owners create a Secret and refer to it in the same breath, and the
-// component shall not hold all Secrets of a garden.
+// NewHandler returns a handler that decodes Shoots with their configuration of the extension and reads the referenced
+// Secrets. The reader must not be a cache: owners create a Secret and reference it right away, and the component must
+// not hold all Secrets of a garden.
 func NewHandler(decoder admission.Decoder, codec *codec.Codec, reader client.Reader) *Handler {
 	return &Handler{
 		decoder: decoder,
@@ -63,10 +60,10 @@ func NewHandler(decoder admission.Decoder, codec *codec.Codec, reader client.Rea
 
 var _ admission.Handler = &Handler{}
 
-// Handle reads what the Shoot refers to, decides, and answers with all errors at once.
+// Handle reads the referenced Secrets, decides, and returns all errors at once.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if err := h.reviews.Acquire(ctx, 1); err != nil {
-		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("waiting for other reviews: %w", err))
+		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("wait for other reviews: %w", err))
 	}
 	defer h.reviews.Release(1)
 
@@ -74,13 +71,13 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	if err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
-	// Nobody needs a valid configuration to get rid of a Shoot.
+	// An invalid configuration must not block the deletion of a Shoot.
 	if shoot.DeletionTimestamp != nil {
 		return admission.Allowed("")
 	}
 
 	if err := ctx.Err(); err != nil {
-		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("decoding the Shoot: %w", err))
+		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("decode Shoot: %w", err))
 	}
 
 	review := newReview(shoot, oldShoot, h.codec)
@@ -97,23 +94,23 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	return admission.Allowed("").WithWarnings(review.warnings()...)
 }
 
-// decode returns the Shoot, and what it was before if it is updated.
+// decode returns the Shoot and, for an update, the old Shoot.
 func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencorev1beta1.Shoot, err error) {
 	shoot = &gardencorev1beta1.Shoot{}
 	if err := h.decoder.Decode(request, shoot); err != nil {
-		return nil, nil, fmt.Errorf("decoding the Shoot: %s", shorten(err.Error()))
+		return nil, nil, fmt.Errorf("decode Shoot: %s", shorten(err.Error()))
 	}
 	if request.Operation != admissionv1.Update {
 		return shoot, nil, nil
 	}
 	oldShoot = &gardencorev1beta1.Shoot{}
 	if err := h.decoder.DecodeRaw(request.OldObject, oldShoot); err != nil {
-		return nil, nil, fmt.Errorf("decoding the old Shoot: %s", shorten(err.Error()))
+		return nil, nil, fmt.Errorf("decode old Shoot: %s", shorten(err.Error()))
 	}
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads Secrets, each once, and returns what is wrong with them, by name.
+// validateSecrets reads each Secret once and returns the validation errors by name.
 func (h *Handler) validateSecrets(ctx context.Context, namespace string, names []string) (map[string]field.ErrorList, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
@@ -137,7 +134,7 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, names [
 
 func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey) (field.ErrorList, error) {
 	if err := h.reads.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("waiting for other reviews: %w", err)
+		return nil, fmt.Errorf("wait for other reviews: %w", err)
 	}
 	defer h.reads.Release(1)
 
@@ -145,18 +142,18 @@ func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey) (fie
 	if err := h.reader.Get(ctx, key, secret); apierrors.IsNotFound(err) {
 		return validateSecret(nil, key), nil
 	} else if err != nil {
-		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
+		return nil, fmt.Errorf("read Secret %s: %w", key, err)
 	}
 	return validateSecret(secret, key), nil
 }
 
-// refuse answers like an API server: clients get each error with its field.
+// refuse responds like an API server: clients get each error with its field.
 func refuse(name string, errs field.ErrorList) admission.Response {
 	status := apierrors.NewInvalid(core.Kind("Shoot"), name, limit(errs)).Status()
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: &status}}
 }
 
-// limit keeps the first errors, shortens what they show, and says how many are left out.
+// limit keeps the first errors, shortens their values, and reports the number of the others.
 func limit(errs field.ErrorList) field.ErrorList {
 	limited := make(field.ErrorList, 0, maxErrors+1)
 	for _, err := range errs[:min(len(errs), maxErrors)] {

@@ -23,7 +23,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -65,7 +64,7 @@ var _ = Describe("Handler", func() {
 			newSecret("line-end", func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }),
 			newSecret("foreign", func(s *corev1.Secret) { s.Data["api-token"] = nil }),
 			newSecret("deleted", func(s *corev1.Secret) {
-				s.DeletionTimestamp, s.Finalizers = ptr.To(metav1.Now()), []string{"gardener.cloud/reference-protection"}
+				s.DeletionTimestamp, s.Finalizers = new(metav1.Now()), []string{"gardener.cloud/reference-protection"}
 			}),
 		).WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -94,35 +93,35 @@ var _ = Describe("Handler", func() {
 	}
 
 	Describe("creation", func() {
-		It("accepts what is valid", func() {
+		It("accepts a valid configuration", func() {
 			Expect(create(newShoot(config(`{"upstream":"docker.io"},{"upstream":"quay.io","secretReferenceName":"robot"}`), resource("robot", "v1")))).To(BeEmpty())
 		})
 
-		It("lets Shoots without the extension be", func() {
+		It("ignores Shoots without the extension", func() {
 			Expect(create(newShoot(func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions = nil }))).To(BeEmpty())
 			Expect(create(newShoot(rawConfig(`[]`), func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "other" }))).To(BeEmpty())
 			Expect(create(newShoot(rawConfig(`"garbage"`), disabled))).To(BeEmpty())
 		})
 
-		It("needs a configuration", func() {
+		It("requires a configuration", func() {
 			Expect(create(newShoot())).To(ConsistOf(configPath + ": Required value: the extension needs a RegistryConfig with at least one cache"))
 		})
 
-		It("has the path of the extension's entry", func() {
+		It("reports the path of the extension's entry", func() {
 			shoot := newShoot(config(`{"upstream":"docker.io"},{"upstream":"quay.io","remoteURL":"quay.io"}`))
 			shoot.Spec.Extensions = slices.Insert(shoot.Spec.Extensions, 0, gardencorev1beta1.Extension{Type: "other"})
 			Expect(create(shoot)).To(ConsistOf(HavePrefix("spec.extensions[1].providerConfig.caches[1].remoteURL: Invalid value")))
 		})
 
-		DescribeTable("refuses what can't be decoded",
+		DescribeTable("refuses configurations that cannot be decoded",
 			func(raw, expected string) {
 				Expect(create(newShoot(rawConfig(raw)))).To(ConsistOf(HavePrefix(expected)))
 			},
-			Entry("no type", `{"caches":[{"upstream":"docker.io"}]}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
-			Entry("Go's field names", `{"Caches":[{"Upstream":"docker.io"}]}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
-			Entry("internal version", `{"apiVersion":"registry.extensions.gardener.cloud/__internal","kind":"RegistryConfig","Caches":[{"Upstream":"docker.io"}]}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
-			Entry("status", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryStatus"}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
-			Entry("wrong type of a field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":{}}`, configPath+": Invalid value: can't be decoded as a RegistryConfig"),
+			Entry("no type", `{"caches":[{"upstream":"docker.io"}]}`, configPath+": Invalid value: cannot be decoded as a RegistryConfig"),
+			Entry("Go's field names", `{"Caches":[{"Upstream":"docker.io"}]}`, configPath+": Invalid value: cannot be decoded as a RegistryConfig"),
+			Entry("internal version", `{"apiVersion":"registry.extensions.gardener.cloud/__internal","kind":"RegistryConfig","Caches":[{"Upstream":"docker.io"}]}`, configPath+": Invalid value: cannot be decoded as a RegistryConfig"),
+			Entry("status", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryStatus"}`, configPath+": Invalid value: cannot be decoded as a RegistryConfig"),
+			Entry("wrong type of a field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":{}}`, configPath+": Invalid value: cannot be decoded as a RegistryConfig"),
 			Entry("unknown field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","x":{}}]}`, configPath+".caches[0].x: Forbidden: unknown field"),
 			Entry("duplicate field", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":"5Gi"},"volume":{"size":"6Gi"}}]}`,
 				configPath+".caches[0].volume: Forbidden: duplicate field"),
@@ -131,7 +130,7 @@ var _ = Describe("Handler", func() {
 			Entry("too large", `{"x":"`+strings.Repeat("x", 300_000)+`"}`, configPath+": Invalid value: the configuration must have at most 262144 bytes"),
 		)
 
-		It("checks the number of caches before all else", func() {
+		It("checks the number of caches first", func() {
 			caches := make([]string, 151)
 			for i := range caches {
 				caches[i] = fmt.Sprintf(`{"upstream":"host%d","remoteURL":"x","secretReferenceName":"robot"}`, i)
@@ -140,7 +139,7 @@ var _ = Describe("Handler", func() {
 			Expect(reads).To(BeEmpty())
 		})
 
-		It("keeps its answers short", func() {
+		It("limits the length of its responses", func() {
 			bad := strings.Repeat("x", 300)
 			caches := make([]string, 100)
 			for i := range caches {
@@ -152,7 +151,7 @@ var _ = Describe("Handler", func() {
 			Expect(len(response.Result.Message)).To(BeNumerically("<", 32<<10))
 		})
 
-		It("gives up when the request is cancelled", func() {
+		It("stops when the request is cancelled", func() {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
 			response := handler.Handle(ctx, review(newShoot(config(`{"upstream":"quay.io","secretReferenceName":"robot"}`), resource("robot", "v1")), nil))
@@ -161,7 +160,7 @@ var _ = Describe("Handler", func() {
 			Expect(reads).To(BeEmpty())
 		})
 
-		It("accepts what Shoots use today", func() {
+		It("accepts the configurations of existing Shoots", func() {
 			Expect(create(newShoot(config(`{"upstream":"quay.io","remoteURL":"https://quay.io/","secretReferenceName":"robot"},`+
 				`{"upstream":"a.io","serviceNameSuffix":"b-io"},{"upstream":"b.io","serviceNameSuffix":"a-io"}`), resource("robot", "basic-auth")))).To(BeEmpty())
 		})
@@ -196,7 +195,7 @@ var _ = Describe("Handler", func() {
 			Entry("empty", "empty", `the key "username"`),
 			Entry("bad", "bad", "colon"),
 			Entry("in deletion", "deleted", "is being deleted"),
-			Entry("a password with a line end", "line-end", "control characters"),
+			Entry("a password with a line break", "line-end", "control characters"),
 			Entry("more keys", "foreign", "remove the others"),
 		)
 
@@ -209,7 +208,7 @@ var _ = Describe("Handler", func() {
 			Expect(reads).To(Equal(map[string]int{"v1": 1}))
 		})
 
-		It("reads few Secrets at the same time, for all reviews together", func() {
+		It("limits the Secrets that all reviews together read at the same time", func() {
 			caches, changes := make([]string, 30), make([]change, 30)
 			for i := range caches {
 				caches[i] = fmt.Sprintf(`{"upstream":"host%d","secretReferenceName":"robot%d"}`, i, i)
@@ -240,7 +239,7 @@ var _ = Describe("Handler", func() {
 			Expect(most).To(Equal(10))
 		})
 
-		It("does not decide when it can't read", func() {
+		It("returns an error if it cannot read a Secret", func() {
 			readErr = errors.New("the network is down")
 			response := handler.Handle(context.Background(), review(newShoot(config(`{"upstream":"quay.io","secretReferenceName":"robot"}`), resource("robot", "v1")), nil))
 			Expect(response.Allowed).To(BeFalse())
@@ -248,18 +247,18 @@ var _ = Describe("Handler", func() {
 			Expect(response.Result.Message).To(And(ContainSubstring("garden-dev/v1"), ContainSubstring("the network is down")))
 		})
 
-		It("takes an unset container runtime for containerd", func() {
+		It("treats an unset container runtime as containerd", func() {
 			Expect(create(newShoot(config(`{"upstream":"docker.io"}`), runtimes("", "containerd")))).To(BeEmpty())
 			shoot := newShoot(config(`{"upstream":"docker.io"}`))
 			shoot.Spec.Provider.Workers[0].CRI = nil
 			Expect(create(shoot)).To(BeEmpty())
 		})
 
-		It("needs workers", func() {
+		It("requires workers", func() {
 			Expect(create(newShoot(config(`{"upstream":"docker.io"}`), runtimes()))).To(ConsistOf(HavePrefix("spec.extensions[0]: Forbidden: caches run on worker nodes")))
 		})
 
-		It("answers like an API server", func() {
+		It("responds like an API server", func() {
 			response := handler.Handle(context.Background(), review(newShoot(config(`{"upstream":"a/b"}`)), nil))
 			Expect(response.Allowed).To(BeFalse())
 			Expect(response.Result.Code).To(BeEquivalentTo(http.StatusUnprocessableEntity))
@@ -268,7 +267,7 @@ var _ = Describe("Handler", func() {
 			Expect(response.Result.Details.Causes).To(HaveLen(1))
 		})
 
-		It("does not understand anything but Shoots", func() {
+		It("refuses objects that are not Shoots", func() {
 			request := review(newShoot(), nil)
 			request.Object.Raw = []byte(`{"apiVersion":"v1","kind":"Secret","data":{"password":"aHVudGVyMg=="}}`)
 			response := handler.Handle(context.Background(), request)
@@ -291,11 +290,11 @@ var _ = Describe("Handler", func() {
 				To(ConsistOf(HavePrefix(configPath + ": Required value")))
 		})
 
-		It("compares with the defaults", func() {
+		It("compares configurations with their defaults", func() {
 			Expect(update(newShoot(config(`{"upstream":"docker.io"}`)), newShoot(config(`{"upstream":"docker.io","volume":{"size":"10Gi"}}`)))).To(BeEmpty())
 		})
 
-		It("validates the extension when it is added or enabled, as if it were new", func() {
+		It("validates an added or enabled extension like a new one", func() {
 			shrunk := config(`{"upstream":"docker.io","volume":{"size":"1Gi"}}`)
 			Expect(update(newShoot(wrong, disabled), newShoot(wrong))).NotTo(BeEmpty())
 			Expect(update(newShoot(func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions = nil }), newShoot(wrong))).NotTo(BeEmpty())
@@ -304,7 +303,7 @@ var _ = Describe("Handler", func() {
 			Expect(update(newShoot(runtimes("docker"), config(`{"upstream":"docker.io"}`), disabled), newShoot(runtimes("docker"), config(`{"upstream":"docker.io"}`)))).NotTo(BeEmpty())
 		})
 
-		It("lets the extension be disabled and removed", func() {
+		It("allows disabling and removing the extension", func() {
 			Expect(update(newShoot(wrong), newShoot(wrong, disabled))).To(BeEmpty())
 			Expect(update(newShoot(private, resource("robot", "v1")), newShoot(private, disabled))).To(BeEmpty())
 			Expect(update(newShoot(wrong), newShoot(func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions = nil }))).To(BeEmpty())
@@ -320,29 +319,29 @@ var _ = Describe("Handler", func() {
 			Expect(update(newShoot(private, resource("robot", "v1")), newShoot(private, resource("other", "v1")))).NotTo(BeEmpty())
 		})
 
-		It("does so with a configuration that today's rules would not accept", func() {
+		It("validates the Secret of a configuration that current rules would refuse", func() {
 			old := rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","x":1,"caches":[{"upstream":"quay.io","remoteURL":"x","secretReferenceName":"robot"}]}`)
 			Expect(update(newShoot(old, resource("robot", "v1")), newShoot(old, resource("robot", "v2")))).To(BeEmpty())
 			Expect(update(newShoot(old, resource("robot", "v1")), newShoot(old, resource("robot", "bad")))).
 				To(ConsistOf(HavePrefix(configPath + ".caches[0].secretReferenceName")))
 		})
 
-		It("validates the Secret of a cache that begins to use it", func() {
+		It("validates the Secret of a cache that starts to use it", func() {
 			Expect(update(newShoot(private, resource("robot", "bad")),
 				newShoot(config(`{"upstream":"quay.io","secretReferenceName":"robot"},{"upstream":"docker.io","secretReferenceName":"robot"}`), resource("robot", "bad")))).
 				To(ConsistOf(HavePrefix(configPath + ".caches[1].secretReferenceName")))
 		})
 
-		It("follows an entry that is only renamed", func() {
+		It("does not validate the Secret of a renamed entry again", func() {
 			Expect(update(newShoot(private, resource("robot", "bad")), newShoot(config(`{"upstream":"quay.io","secretReferenceName":"android"}`), resource("android", "bad")))).To(BeEmpty())
 			Expect(reads).To(BeEmpty())
 		})
 
-		DescribeTable("does not hold against the owner what did not change",
+		DescribeTable("does not validate what did not change",
 			func(changes ...change) {
 				changed := append(slices.Clone(changes), func(s *gardencorev1beta1.Shoot) {
 					s.Labels = map[string]string{"a": "b"}
-					s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeTesting)
+					s.Spec.Purpose = new(gardencorev1beta1.ShootPurposeTesting)
 				})
 				Expect(update(newShoot(changes...), newShoot(changed...))).To(BeEmpty())
 				Expect(reads).To(BeEmpty())
@@ -350,7 +349,7 @@ var _ = Describe("Handler", func() {
 			Entry("nothing wrong", private, resource("robot", "v1")),
 			Entry("no configuration"),
 			Entry("wrong fields", wrong),
-			Entry("what can't be decoded", rawConfig(`{"caches":"x"}`)),
+			Entry("configuration that cannot be decoded", rawConfig(`{"caches":"x"}`)),
 			Entry("unknown field", rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","x":1,"caches":[{"upstream":"docker.io"}]}`)),
 			Entry("bad Secret", private, resource("robot", "bad")),
 			Entry("missing Secret", private, resource("robot", "gone")),
@@ -359,22 +358,22 @@ var _ = Describe("Handler", func() {
 			Entry("wrong kind", private, resource("robot", "v1", func(r *autoscalingv1.CrossVersionObjectReference) { r.Kind = "ConfigMap" })),
 			Entry("container runtime", config(`{"upstream":"docker.io"}`), runtimes("docker")),
 			Entry("no workers", config(`{"upstream":"docker.io"}`), runtimes()),
-			Entry("a line end in a password", private, resource("robot", "line-end")),
+			Entry("a line break in a password", private, resource("robot", "line-end")),
 			Entry("a size with an exponent", config(`{"upstream":"docker.io","volume":{"size":"10e9"}}`)),
-			Entry("a size beyond the largest", config(`{"upstream":"docker.io","volume":{"size":"5Ei"}}`)),
+			Entry("a size beyond the maximum", config(`{"upstream":"docker.io","volume":{"size":"5Ei"}}`)),
 			Entry("a hostile size", config(`{"upstream":"docker.io","volume":{"size":1e999999999}}`)),
 			Entry("a tiny size", config(`{"upstream":"docker.io","volume":{"size":"1e-9000000"}}`)),
-			Entry("a field twice", config(`{"upstream":"docker.io","volume":{"size":"-5Gi"},"volume":{}}`)),
-			Entry("an address", config(`{"upstream":"docker.io","remoteURL":"https://[2001:DB8::1]"}`)),
-			Entry("very many caches", config(strings.Repeat(`{"upstream":"docker.io"},`, 500)+`{"upstream":"docker.io"}`)),
-			Entry("more than is decoded", rawConfig(`{"x":"`+strings.Repeat("x", 300_000)+`"}`)),
+			Entry("a duplicate field", config(`{"upstream":"docker.io","volume":{"size":"-5Gi"},"volume":{}}`)),
+			Entry("an IPv6 address", config(`{"upstream":"docker.io","remoteURL":"https://[2001:DB8::1]"}`)),
+			Entry("too many caches", config(strings.Repeat(`{"upstream":"docker.io"},`, 500)+`{"upstream":"docker.io"}`)),
+			Entry("a configuration beyond the size limit", rawConfig(`{"x":"`+strings.Repeat("x", 300_000)+`"}`)),
 		)
 
-		It("accepts a change beside a size that today's rules would not accept", func() {
+		It("accepts a change next to a size that current rules would refuse", func() {
 			Expect(update(newShoot(config(`{"upstream":"docker.io","volume":{"size":"10e9"}}`)), newShoot(config(`{"upstream":"docker.io","volume":{"size":"10e9"},"http":{"tls":false}}`)))).To(BeEmpty())
 		})
 
-		It("repairs a hostile size", func() {
+		It("accepts the repair of a hostile size", func() {
 			for _, size := range []string{`1e999999999`, `"1e-9000000"`} {
 				hostile := config(`{"upstream":"docker.io","volume":{"size":` + size + `}}`)
 				Expect(update(newShoot(hostile), newShoot(config(`{"upstream":"docker.io"}`)))).To(BeEmpty())
@@ -382,20 +381,20 @@ var _ = Describe("Handler", func() {
 			}
 		})
 
-		DescribeTable("takes a field that is added a second time for a change",
+		DescribeTable("treats an added duplicate field as a change",
 			func(after, expected string) {
 				before := `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"storageClassName":"x"}}]}`
 				Expect(update(newShoot(rawConfig(before)), newShoot(rawConfig(after)))).To(ContainElement(HavePrefix(configPath + expected)))
 			},
-			Entry("where decoders would merge the two", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io",`+
+			Entry("that decoders would merge", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io",`+
 				`"volume":{"size":"-5Gi"},"volume":{"storageClassName":"x"}}]}`, ".caches[0].volume: Forbidden: duplicate field"),
 			Entry("in another case", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io",`+
 				`"Volume":{"size":"-5Gi"},"volume":{"storageClassName":"x"}}]}`, ".caches[0].Volume: Forbidden: unknown field"),
-			Entry("at the top", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"a"},{"upstream":"b"}],`+
+			Entry("at the top level", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"a"},{"upstream":"b"}],`+
 				`"caches":[{"upstream":"docker.io","volume":{"storageClassName":"x"}}]}`, ".caches: Forbidden: duplicate field"),
 		)
 
-		It("takes another format for no change", func() {
+		It("ignores changes of the formatting", func() {
 			Expect(update(newShoot(rawConfig(`{"x":{"a":1,"b":[]}}`)), newShoot(rawConfig(` {"x": {"b": [], "a": 1.0}} `)))).To(BeEmpty())
 		})
 
@@ -406,7 +405,7 @@ var _ = Describe("Handler", func() {
 			Expect(update(newShoot(rawConfig(`{"caches":"x"}`)), newShoot(private, resource("robot", "v1")))).To(BeEmpty())
 		})
 
-		It("validates workers that are added or changed", func() {
+		It("validates added and changed workers", func() {
 			cached := config(`{"upstream":"docker.io"}`)
 			Expect(update(newShoot(cached, runtimes("docker")), newShoot(cached, runtimes("docker", "docker")))).To(ConsistOf(HavePrefix("spec.provider.workers[1].cri.name")))
 			Expect(update(newShoot(cached, runtimes("containerd")), newShoot(cached, runtimes("docker")))).To(ConsistOf(HavePrefix("spec.provider.workers[0].cri.name")))
@@ -415,7 +414,7 @@ var _ = Describe("Handler", func() {
 
 		It("never blocks a Shoot in deletion", func() {
 			deleted := func(s *gardencorev1beta1.Shoot) {
-				s.DeletionTimestamp, s.Finalizers = ptr.To(metav1.Now()), []string{"gardener"}
+				s.DeletionTimestamp, s.Finalizers = new(metav1.Now()), []string{"gardener"}
 			}
 			Expect(update(newShoot(private, resource("robot", "v1"), deleted), newShoot(wrong, deleted))).To(BeEmpty())
 			Expect(reads).To(BeEmpty())
@@ -452,9 +451,9 @@ func rawConfig(text string) change {
 	}
 }
 
-func disabled(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Extensions[0].Disabled = ptr.To(true) }
+func disabled(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Extensions[0].Disabled = new(true) }
 
-// resource adds an entry to spec.resources that refers to a Secret.
+// resource adds an entry to spec.resources that references a Secret.
 func resource(name, secret string, changes ...func(*autoscalingv1.CrossVersionObjectReference)) change {
 	return func(shoot *gardencorev1beta1.Shoot) {
 		entry := gardencorev1beta1.NamedResourceReference{
@@ -468,7 +467,7 @@ func resource(name, secret string, changes ...func(*autoscalingv1.CrossVersionOb
 	}
 }
 
-// runtimes sets the worker pools, by their container runtimes.
+// runtimes sets worker pools with the given container runtimes.
 func runtimes(names ...gardencorev1beta1.CRIName) change {
 	return func(shoot *gardencorev1beta1.Shoot) {
 		shoot.Spec.Provider.Workers = nil
@@ -484,7 +483,7 @@ func newSecret(name string, changes ...func(*corev1.Secret)) *corev1.Secret {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Type:       corev1.SecretTypeOpaque,
-		Immutable:  ptr.To(true),
+		Immutable:  new(true),
 		Data:       maps.Clone(map[string][]byte{"username": []byte("john"), "password": []byte("hunter2")}),
 	}
 	for _, change := range changes {
@@ -512,7 +511,7 @@ func review(shoot, oldShoot *gardencorev1beta1.Shoot) admission.Request {
 	}}
 }
 
-// causes returns the errors of a review, as "field: message".
+// causes returns the errors of a review as "field: message".
 func causes(response admission.Response) []string {
 	GinkgoHelper()
 	if response.Allowed {

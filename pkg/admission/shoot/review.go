@@ -24,12 +24,11 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// review decides about a Shoot, by what it resolves to: the configuration, the
-// Secrets that this refers to through spec.resources, and the workers. What was
-// the same before is not held against the owner.
+// review validates what a Shoot resolves to: the configuration, the Secrets that it references through spec.resources,
+// and the workers. It ignores what did not change.
 type review struct {
-	// now is nil if the Shoot does not use the extension. before is nil if it did
-	// not: to enable the extension is validated like to create the Shoot.
+	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is
+	// validated like creating the Shoot.
 	now, before *usage.Usage
 }
 
@@ -37,7 +36,7 @@ func newReview(shoot, oldShoot *gardencorev1beta1.Shoot, codec *codec.Codec) *re
 	return &review{now: usage.Of(shoot, codec), before: usage.Of(oldShoot, codec)}
 }
 
-// secretNames returns the names of the Secrets that the decision needs.
+// secretNames returns the names of the Secrets that the validation needs.
 func (r *review) secretNames() []string {
 	names := sets.New[string]()
 	for _, reference := range r.changedReferences() {
@@ -56,7 +55,7 @@ func (r *review) validateCount() field.ErrorList {
 	return validation.ValidateCount(r.now.Config, r.configBefore(), r.now.ConfigPath())
 }
 
-// configBefore returns an empty configuration if there was none that could be decoded.
+// configBefore returns the old configuration. It is empty if there was none or if it cannot be decoded.
 func (r *review) configBefore() *registry.RegistryConfig {
 	if r.before == nil || r.before.Config == nil {
 		return &registry.RegistryConfig{}
@@ -64,8 +63,7 @@ func (r *review) configBefore() *registry.RegistryConfig {
 	return r.before.Config
 }
 
-// validate returns all errors. What is wrong with the Secrets of secretNames is
-// given by their names.
+// validate returns all errors. It gets the validation errors of the Secrets in secretNames by name.
 func (r *review) validate(secrets map[string]field.ErrorList) field.ErrorList {
 	if r.now == nil {
 		return nil
@@ -90,11 +88,11 @@ func (r *review) validateConfig() field.ErrorList {
 	return append(strictErrors(r.now.StrictErr, fldPath), validation.ValidateRegistryConfigUpdate(r.now.Config, r.configBefore(), fldPath)...)
 }
 
-// decodingErrors returns the errors of a configuration that can't be decoded.
+// decodingErrors returns the errors of a configuration that cannot be decoded.
 func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
 	var invalid *provider.InvalidError
 	if !errors.As(err, &invalid) {
-		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("can't be decoded as a RegistryConfig: %s", err))}
+		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("cannot be decoded as a RegistryConfig: %s", err))}
 	}
 	var allErrs field.ErrorList
 	for _, err := range invalid.Errors {
@@ -108,10 +106,10 @@ func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// fieldError is the form of the errors of strict decoding.
+// fieldError matches the errors of strict decoding.
 var fieldError = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
 
-// strictErrors returns the errors of strict decoding, which may be nil, with their fields.
+// strictErrors returns the errors of strict decoding with their fields. The error may be nil.
 func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 	strict, ok := runtime.AsStrictDecodingError(err)
 	if !ok {
@@ -128,7 +126,7 @@ func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// changedReferences returns the references that did not lead to the same object before.
+// changedReferences returns the references that resolved to another object before.
 func (r *review) changedReferences() []usage.Reference {
 	if r.now == nil {
 		return nil
@@ -154,10 +152,10 @@ func (r *review) validateReferences(secrets map[string]field.ErrorList) field.Er
 		switch {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				"there is no entry with this name in spec.resources; add one that refers to the Secret with the credentials"))
+				"there is no entry with this name in spec.resources; add one that references the Secret with the credential"))
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				fmt.Sprintf("the entry in spec.resources must refer to kind Secret of apiVersion v1, it refers to kind %q of apiVersion %q", reference.Target.Kind, reference.Target.APIVersion)))
+				fmt.Sprintf("the entry in spec.resources must reference kind Secret of apiVersion v1, but references kind %q of apiVersion %q", reference.Target.Kind, reference.Target.APIVersion)))
 		default:
 			for _, err := range secrets[reference.Target.Name] {
 				here := *err
@@ -169,21 +167,20 @@ func (r *review) validateReferences(secrets map[string]field.ErrorList) field.Er
 	return allErrs
 }
 
-// validateSecret returns what is wrong with a Secret, nil if it does not exist,
-// for a field that is not known yet: several caches may refer to it.
+// validateSecret validates a Secret, which is nil if it does not exist. The errors have no field, since several caches
+// may reference the Secret.
 func validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
 	switch {
 	case secret == nil:
 		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret does not exist; create it first")}
 	case secret.DeletionTimestamp != nil:
-		// Finalizers keep it for a while, but nothing can keep it for good.
+		// Finalizers only delay its deletion.
 		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret is being deleted; create another one")}
 	}
 	return ownersecret.Validate(secret, nil)
 }
 
-// validateWorkers wants workers, all of them with containerd: no other runtime
-// learns of the caches.
+// validateWorkers requires workers with containerd: other runtimes are not configured to use the caches.
 func (r *review) validateWorkers() field.ErrorList {
 	var before []gardencorev1beta1.Worker
 	if r.before != nil {

@@ -16,21 +16,20 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// maxWarningNames is how many names a warning has. API servers shorten or drop
-// warnings that get long.
+// maxWarningNames limits the number of names in a warning. API servers truncate or drop long warnings.
 const maxWarningNames = 3
 
 const (
-	plainWarning = "cache %s: the credentials travel unencrypted, since its remoteURL begins with http://; " +
-		"let it begin with https:// if the registry serves that"
-	sharedWarning = "cache %s: every pod of the cluster can pull what these credentials can; " +
-		"let them only read, and only what all of the cluster may see"
-	rateLimitWarning = "cache %s: without credentials, Docker Hub limits the pulls of everybody behind your IP address together; " +
-		"an account, by secretReferenceName, has a limit of its own"
+	plainWarning = "cache %s: the credential is sent unencrypted, since remoteURL begins with http://; " +
+		"use https:// if the registry supports it"
+	sharedWarning = "cache %s: every pod in the cluster can pull what this credential can pull; " +
+		"use one that is read-only and limited to what the whole cluster may see"
+	rateLimitWarning = "cache %s: without a credential, Docker Hub applies one rate limit to all pulls from your IP address; " +
+		"set secretReferenceName to use the limit of an account"
 )
 
-// warnings returns what is valid but may hurt. It is about what the update
-// brings, and so silent about what the owner has been told before.
+// warnings returns warnings about valid but risky settings. It covers only the changes of an update, so that no warning
+// is repeated.
 func (r *review) warnings() []string {
 	var warnings []string
 	warn := func(format string, names []string) {
@@ -47,8 +46,8 @@ func (r *review) warnings() []string {
 	return warnings
 }
 
-// newlyPrivate returns the upstreams whose caches get credentials. Rotation
-// does not make a cache more private than it was.
+// newlyPrivate returns the upstreams of the caches that get a credential and had none before. A rotation does not
+// count.
 func (r *review) newlyPrivate() []string {
 	before := sets.New[string]()
 	if r.before != nil {
@@ -65,7 +64,7 @@ func upstreamsOf(references []usage.Reference) sets.Set[string] {
 	return upstreams
 }
 
-// newly returns the upstreams whose caches begin to be as given.
+// newly returns the upstreams of the caches that match now and did not match before.
 func (r *review) newly(is func(*registry.RegistryCache) bool) []string {
 	before := sets.New[string]()
 	if r.before != nil {
@@ -87,18 +86,17 @@ func upstreamsThat(config *registry.RegistryConfig, is func(*registry.RegistryCa
 	return upstreams
 }
 
-// sendsCredentialsInPlain says that a cache presents credentials over plain HTTP.
+// sendsCredentialsInPlain reports whether a cache sends a credential over plain HTTP.
 func sendsCredentialsInPlain(cache *registry.RegistryCache) bool {
 	return cache.SecretReferenceName != nil && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
 }
 
-// isLimited says that a cache pulls from Docker Hub without an account.
+// isLimited reports whether a cache pulls from Docker Hub without a credential.
 func isLimited(cache *registry.RegistryCache) bool {
-	dockerHub := upstream.Upstream("docker.io").DefaultRemoteURL()
-	return cache.SecretReferenceName == nil && ptr.Deref(cache.RemoteURL, "") == dockerHub
+	return cache.SecretReferenceName == nil && ptr.Deref(cache.RemoteURL, "") == upstream.DockerHub.DefaultRemoteURL()
 }
 
-// list joins names, but not too many of them.
+// list joins names up to a limit.
 func list(names []string) string {
 	if more := len(names) - maxWarningNames; more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxWarningNames], ", "), more)

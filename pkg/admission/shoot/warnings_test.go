@@ -12,7 +12,6 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -22,9 +21,9 @@ import (
 
 var _ = Describe("Warnings", func() {
 	const (
-		plain     = "cache quay.io: the credentials travel unencrypted"
-		shared    = "cache quay.io: every pod of the cluster can pull"
-		rateLimit = "cache docker.io: without credentials, Docker Hub limits"
+		plain     = "cache quay.io: the credential is sent unencrypted"
+		shared    = "cache quay.io: every pod in the cluster can pull"
+		rateLimit = "cache docker.io: without a credential, Docker Hub applies"
 	)
 	var (
 		handler *shoot.Handler
@@ -43,13 +42,13 @@ var _ = Describe("Warnings", func() {
 		handler = shoot.NewHandler(admission.NewDecoder(scheme), shootCodec, fake.NewClientBuilder().WithScheme(scheme).WithObjects(newSecret("v1"), newSecret("v2")).Build())
 	})
 
-	// warnings returns those of an update, or of a creation if there is no old Shoot.
+	// warnings returns the warnings of an update, or of a creation if there is no old Shoot.
 	warnings := func(oldShoot, shoot *gardencorev1beta1.Shoot) []string {
 		GinkgoHelper()
 		response := handler.Handle(context.Background(), review(shoot, oldShoot))
 		Expect(response.Allowed).To(BeTrue())
 		for _, warning := range response.Warnings {
-			Expect(len(warning)).To(BeNumerically("<=", 256), "an API server may shorten it")
+			Expect(len(warning)).To(BeNumerically("<=", 256), "an API server may truncate it")
 			Expect(warning).NotTo(ContainSubstring("hunter2"))
 		}
 		return response.Warnings
@@ -66,13 +65,13 @@ var _ = Describe("Warnings", func() {
 		Entry("without the extension", nil, private, disabled),
 		Entry("public", nil, public),
 		Entry("Docker Hub", []string{rateLimit}, hub),
-		Entry("Docker Hub by another name", []string{"cache hub.example.com: without"}, config(`{"upstream":"hub.example.com","remoteURL":"https://registry-1.docker.io"}`)),
-		Entry("something else by the name of Docker Hub", nil, config(`{"upstream":"docker.io","remoteURL":"https://mirror.example.com"}`)),
+		Entry("Docker Hub under another name", []string{"cache hub.example.com: without"}, config(`{"upstream":"hub.example.com","remoteURL":"https://registry-1.docker.io"}`)),
+		Entry("another registry under the name of Docker Hub", nil, config(`{"upstream":"docker.io","remoteURL":"https://mirror.example.com"}`)),
 		Entry("Docker Hub with credentials", []string{"cache docker.io: every pod"}, config(`{"upstream":"docker.io","secretReferenceName":"robot"}`), resource("robot", "v1")),
 		Entry("credentials", []string{shared}, private, resource("robot", "v1")),
 		Entry("credentials over plain HTTP", []string{plain, shared}, inPlain, resource("robot", "v1")),
 		Entry("plain HTTP without credentials", nil, config(`{"upstream":"quay.io","remoteURL":"http://quay.io"}`)),
-		Entry("all of it", []string{plain, shared, rateLimit},
+		Entry("all warnings", []string{plain, shared, rateLimit},
 			config(`{"upstream":"quay.io","remoteURL":"http://quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "v1")),
 		Entry("many caches", []string{"cache a, b, c and 2 more: every pod"},
 			config(`{"upstream":"e","secretReferenceName":"robot"},{"upstream":"d","secretReferenceName":"robot"},{"upstream":"c","secretReferenceName":"robot"},`+
@@ -82,7 +81,7 @@ var _ = Describe("Warnings", func() {
 	It("are not repeated", func() {
 		before := newShoot(config(`{"upstream":"quay.io","remoteURL":"http://quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "v1"))
 		for _, change := range []change{
-			func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeTesting) },
+			func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = new(gardencorev1beta1.ShootPurposeTesting) },
 			config(`{"upstream":"quay.io","remoteURL":"http://quay.io/","secretReferenceName":"robot"},{"upstream":"docker.io","volume":{"size":"20Gi"}}`),
 		} {
 			after := before.DeepCopy()
@@ -91,27 +90,27 @@ var _ = Describe("Warnings", func() {
 		}
 	})
 
-	It("do not come with a rotation", func() {
+	It("are not returned for a rotation", func() {
 		Expect(warnings(newShoot(inPlain, resource("robot", "v1")), newShoot(inPlain, resource("robot", "v2")))).To(BeEmpty())
 	})
 
-	It("come when credentials begin to travel unencrypted", func() {
+	It("are returned when a cache starts to send a credential unencrypted", func() {
 		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(inPlain, resource("robot", "v1")))).To(ConsistOf(HavePrefix(plain)))
 		Expect(warnings(newShoot(inPlain, resource("robot", "v1")), newShoot(private, resource("robot", "v1")))).To(BeEmpty())
 	})
 
-	It("come when a cache gets credentials, or loses them", func() {
+	It("are returned when a cache gets or loses a credential", func() {
 		hubWithCredentials := config(`{"upstream":"docker.io","secretReferenceName":"robot"}`)
 		Expect(warnings(newShoot(hub), newShoot(hubWithCredentials, resource("robot", "v1")))).To(ConsistOf(HavePrefix("cache docker.io: every pod")))
 		Expect(warnings(newShoot(hubWithCredentials, resource("robot", "v1")), newShoot(hub))).To(ConsistOf(HavePrefix(rateLimit)))
 		Expect(warnings(newShoot(public), newShoot(config(`{"upstream":"ghcr.io"},{"upstream":"docker.io"}`)))).To(ConsistOf(HavePrefix(rateLimit)))
 	})
 
-	It("come when the extension is enabled", func() {
+	It("are returned when the extension is enabled", func() {
 		Expect(warnings(newShoot(hub, disabled), newShoot(hub))).To(ConsistOf(HavePrefix(rateLimit)))
 	})
 
-	It("can do with a configuration that can't be decoded", func() {
+	It("tolerate a configuration that cannot be decoded", func() {
 		Expect(warnings(newShoot(rawConfig(`"x"`)), newShoot(rawConfig(`"x"`)))).To(BeEmpty())
 		Expect(warnings(newShoot(rawConfig(`"x"`)), newShoot(hub))).To(ConsistOf(HavePrefix(rateLimit)))
 	})

@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package usage says what a Shoot makes of the registry-cache extension, as the
-// controller would see it: the configuration, and the objects that it refers to
-// through spec.resources.
+// Package usage extracts the use of the registry-cache extension from a Shoot, as the controller sees it: the
+// configuration and the objects that it references through spec.resources.
 package usage
 
 import (
@@ -22,40 +21,38 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-// Label is the label that Gardener keeps, with the value "true", on every Shoot
-// that uses the extension.
+// Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.
 const Label = v1beta1constants.LabelExtensionExtensionTypePrefix + registry.ExtensionType
 
-// Usage is what a Shoot makes of the extension.
+// Usage is the use of the extension by a Shoot.
 type Usage struct {
 	// Path is the path of the entry in spec.extensions.
 	Path *field.Path
-	// Raw is the providerConfig. Config is what it says; nil if there is none, or
-	// if it can't be decoded, for which Err is the reason. StrictErr lists unknown
-	// and duplicate fields.
+	// Raw is the providerConfig and Config its content. Config is nil if there is no providerConfig or if it cannot be
+	// decoded, which Err explains. StrictErr lists unknown and duplicate fields.
 	Raw       *runtime.RawExtension
 	Config    *registry.RegistryConfig
 	Err       error
 	StrictErr error
-	// References are the caches' references to their credentials.
+	// References are the references of the caches to their credentials.
 	References []Reference
-	// Workers are the Shoot's worker pools.
+	// Workers are the worker pools of the Shoot.
 	Workers []gardencorev1beta1.Worker
 }
 
-// Reference is a cache's reference to its credentials, followed through spec.resources.
+// Reference is the reference of a cache to its credential, resolved through spec.resources.
 type Reference struct {
-	// Path is the path of the field that refers.
+	// Path is the path of the referencing field.
 	Path *field.Path
-	// Upstream tells which cache it is.
+	// Upstream identifies the cache.
 	Upstream string
 	// Name is the name of the entry in spec.resources.
 	Name string
-	// Target is what the entry refers to; nil if there is no such entry.
+	// Target is the referenced object; nil if there is no such entry.
 	Target *autoscalingv1.CrossVersionObjectReference
 }
 
-// Of returns nil if there is no Shoot, or if the Shoot does not use the extension.
+// Of returns the use of the extension by a Shoot. It returns nil if the Shoot is nil or does not use the extension.
 func Of(shoot *gardencorev1beta1.Shoot, codec *codec.Codec) *Usage {
 	if shoot == nil {
 		return nil
@@ -82,8 +79,7 @@ func Of(shoot *gardencorev1beta1.Shoot, codec *codec.Codec) *Usage {
 	return usage
 }
 
-// Find returns the place in spec.extensions of an extension that the Shoot
-// uses, or -1 if it does not use it.
+// Find returns the index in spec.extensions of an enabled extension, or -1.
 func Find(shoot *gardencorev1beta1.Shoot, extensionType string) int {
 	return slices.IndexFunc(shoot.Spec.Extensions, func(extension gardencorev1beta1.Extension) bool {
 		return extension.Type == extensionType && !ptr.Deref(extension.Disabled, false)
@@ -97,7 +93,7 @@ func followReferences(config *registry.RegistryConfig, resources []gardencorev1b
 	}
 	var references []Reference
 	for i, cache := range config.Caches {
-		// An empty name is no reference; the validation of the configuration refuses it.
+		// The validation of the configuration refuses an empty name.
 		if name := ptr.Deref(cache.SecretReferenceName, ""); name != "" {
 			references = append(references, Reference{
 				Path:     fldPath.Child("caches").Index(i).Child("secretReferenceName"),
@@ -115,7 +111,7 @@ func (u *Usage) ConfigPath() *field.Path {
 	return u.Path.Child("providerConfig")
 }
 
-// SameConfig says whether both have the same providerConfig, however it is formatted.
+// SameConfig reports whether both have the same providerConfig, regardless of its formatting.
 func (u *Usage) SameConfig(other *Usage) bool {
 	if u.Raw == nil || other.Raw == nil {
 		return u.Raw == other.Raw
@@ -123,12 +119,12 @@ func (u *Usage) SameConfig(other *Usage) bool {
 	return provider.Same(u.Raw.Raw, other.Raw.Raw)
 }
 
-// IsSecret says whether the reference leads to a Secret, be it there or not.
+// IsSecret reports whether the reference resolves to a Secret, which need not exist.
 func (r Reference) IsSecret() bool {
 	return r.Target != nil && IsSecret(*r.Target)
 }
 
-// SameAs says whether both lead to the same object, or to the same nothing.
+// SameAs reports whether both resolve to the same object, or are dangling references with the same name.
 func (r Reference) SameAs(other Reference) bool {
 	if r.Target == nil && other.Target == nil {
 		return r.Name == other.Name
@@ -136,7 +132,7 @@ func (r Reference) SameAs(other Reference) bool {
 	return ptr.Equal(r.Target, other.Target)
 }
 
-// IsSecret says whether a reference in spec.resources is to a Secret.
+// IsSecret reports whether an entry of spec.resources references a Secret.
 func IsSecret(target autoscalingv1.CrossVersionObjectReference) bool {
 	return target.APIVersion == "v1" && target.Kind == "Secret"
 }

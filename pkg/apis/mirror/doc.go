@@ -2,12 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mirror holds the internal types of the API group
-// mirror.extensions.gardener.cloud: what a cluster owner writes into the
-// providerConfig of the registry-mirror extension (MirrorConfig).
+// Package mirror contains the internal types of the API group mirror.extensions.gardener.cloud: the providerConfig of
+// the registry-mirror extension (MirrorConfig).
 //
-// This product does not run that extension yet. It knows the configuration, as
-// the Secrets that mirrors use are protected like those of caches.
+// This product does not implement that extension yet. It decodes the configuration to protect the Secrets of mirrors
+// like those of caches.
 //
 // +k8s:deepcopy-gen=package
 // +groupName=mirror.extensions.gardener.cloud

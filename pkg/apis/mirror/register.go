@@ -12,7 +12,7 @@ import (
 // GroupName is the name of the API group.
 const GroupName = "mirror.extensions.gardener.cloud"
 
-// ExtensionType is the type under which a Shoot refers to the extension.
+// ExtensionType is the type by which a Shoot references the extension.
 const ExtensionType = "registry-mirror"
 
 // SchemeGroupVersion is the group and internal version of the types in this package.

@@ -10,19 +10,19 @@ import (
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MirrorConfig lists the upstream registries that are reached by way of mirrors.
+// MirrorConfig configures mirrors of upstream registries.
 type MirrorConfig struct { //nolint:revive // The API fixes the name.
 	metav1.TypeMeta
 
-	// Mirrors are the upstreams with their mirrors.
+	// Mirrors lists the upstreams and their mirrors.
 	Mirrors []Mirror
 }
 
-// Mirror says by which hosts an upstream registry is mirrored.
+// Mirror configures the mirrors of one upstream.
 type Mirror struct {
-	// Upstream is the registry host, with an optional port, as it appears in image references.
+	// Upstream is the host of the registry with an optional port, as it appears in image references.
 	Upstream string
-	// Hosts are the mirrors of the upstream, in the order in which they are asked.
+	// Hosts lists the mirrors of the upstream in the order in which nodes try them.
 	Hosts []Host
 }
 
@@ -30,21 +30,21 @@ type Mirror struct {
 type Host struct {
 	// Host is the URL of the mirror.
 	Host string
-	// Capabilities are what the mirror is asked for.
+	// Capabilities lists the operations for which nodes use the mirror.
 	Capabilities []Capability
-	// CABundleSecretReferenceName is the name of the entry in the Shoot's
-	// spec.resources that refers to the Secret with the mirror's CA bundle.
+	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
+	// the CA bundle of the mirror.
 	CABundleSecretReferenceName *string
-	// OverridePath says whether the URL's path stands in the place of /v2.
+	// OverridePath replaces /v2 with the path of the URL.
 	OverridePath *bool
 }
 
-// Capability is something that a mirror can be asked for.
+// Capability is an operation that a mirror supports.
 type Capability string
 
 const (
-	// Pull is to get manifests by digest, and blobs.
+	// Pull is the retrieval of blobs and of manifests by digest.
 	Pull Capability = "pull"
-	// Resolve is to say which digest a tag leads to.
+	// Resolve is the resolution of tags to digests.
 	Resolve Capability = "resolve"
 )

@@ -2,10 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package provider decodes the raw provider configurations and statuses of
-// Gardener's extensions. Owners of Shoots write the configurations. Their size,
-// nesting and numbers are checked as text before anything is parsed: a
-// configuration that passes is cheap to parse, to compare and to print.
+// Package provider decodes the raw provider configurations and statuses of Gardener extensions. Since owners write the
+// configurations, it checks size, nesting and numbers on the text before anything is parsed: an accepted configuration
+// is cheap to parse, to compare and to print.
 package provider
 
 import (
@@ -17,14 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 )
 
-// ErrMissing is returned when there is nothing to decode.
-var ErrMissing = errors.New("is missing")
+// ErrMissing is returned if there is nothing to decode.
+var ErrMissing = errors.New("document is missing")
 
-// maxMessageLength is the length of an error that may quote the document.
+// maxMessageLength limits an error that may quote the document.
 const maxMessageLength = 512
 
-// Decoder decodes the types of an API group. Only JSON and registered external
-// versions are read; what is decoded has its defaults.
+// Decoder decodes the types of an API group. It accepts only JSON and registered external versions and sets the
+// defaults of decoded objects.
 type Decoder struct {
 	scheme  *runtime.Scheme
 	example schema.GroupVersion
@@ -33,14 +32,12 @@ type Decoder struct {
 	lenient runtime.Decoder
 }
 
-// TextCheck returns what is wrong with the text of a field that is written as
-// text and parsed into something else, or an empty string.
+// TextCheck validates the text from which a field is parsed. It returns the problem, or an empty string.
 type TextCheck func(text string) string
 
-// NewDecoder returns a decoder for the types of a scheme. The example is a
-// version that can be used, to be named in errors. The checks are those of all
-// fields that are quantities or durations, by the names that lead to them, with
-// dots between; lists are passed through.
+// NewDecoder returns a decoder for the types of a scheme. Errors name the example as a supported version. The checks
+// apply to all fields that are quantities or durations. Their keys are the field names on the path, joined by dots and
+// without list indices.
 func NewDecoder(scheme *runtime.Scheme, example schema.GroupVersion, checks map[string]TextCheck) *Decoder {
 	return &Decoder{
 		scheme:  scheme,
@@ -51,24 +48,24 @@ func NewDecoder(scheme *runtime.Scheme, example schema.GroupVersion, checks map[
 	}
 }
 
-// DecodeStrict decodes into an internal type. Unknown and duplicate fields are
-// errors, but all else is decoded if there is nothing worse.
+// DecodeStrict decodes into an internal type. It returns an error for unknown and duplicate fields, but still decodes
+// the others unless there is another error.
 func (d *Decoder) DecodeStrict(raw *runtime.RawExtension, into runtime.Object) error {
 	return d.decodeForeign(d.strict, raw, into)
 }
 
-// Decode decodes into an internal type, and ignores fields that it does not know.
+// Decode decodes into an internal type and ignores unknown fields.
 func (d *Decoder) Decode(raw *runtime.RawExtension, into runtime.Object) error {
 	return d.decodeForeign(d.lenient, raw, into)
 }
 
-// DecodeOwn is Decode for a status, which only the extension itself writes. It
-// has no limits, so that an extension can always read its own status.
+// DecodeOwn is like Decode for a status, which only the extension itself writes. It has no limits, so that an extension
+// can always read its own status.
 func (d *Decoder) DecodeOwn(raw *runtime.RawExtension, into runtime.Object) error {
 	return d.decode(d.lenient, raw, into)
 }
 
-// decodeForeign checks what owners write before anything parses it.
+// decodeForeign checks the text of a configuration before it is parsed.
 func (d *Decoder) decodeForeign(decoder runtime.Decoder, raw *runtime.RawExtension, into runtime.Object) error {
 	if raw != nil && len(raw.Raw) > 0 {
 		if _, err := readDocument(raw.Raw, d.checks); err != nil {
@@ -78,9 +75,8 @@ func (d *Decoder) decodeForeign(decoder runtime.Decoder, raw *runtime.RawExtensi
 	return d.decode(decoder, raw, into)
 }
 
-// decode reads the external version first and converts then: the codec
-// factory's own decoders to the internal version would also accept that
-// version, and untyped input with Go's field names, from an owner.
+// decode decodes the external version and then converts it: the codec factory's decoders to the internal version would
+// also accept an internal version or untyped input with Go field names from an owner.
 func (d *Decoder) decode(decoder runtime.Decoder, raw *runtime.RawExtension, into runtime.Object) error {
 	if raw == nil || len(raw.Raw) == 0 {
 		return ErrMissing
@@ -90,11 +86,11 @@ func (d *Decoder) decode(decoder runtime.Decoder, raw *runtime.RawExtension, int
 		return brief(strictErr)
 	}
 	if gvk.Version == runtime.APIVersionInternal {
-		return brief(fmt.Errorf("apiVersion %q is not one of the versions of %s that can be used, for example %s", gvk.GroupVersion(), d.example.Group, d.example))
+		return brief(fmt.Errorf("apiVersion %q is not a supported version of %s, use for example %s", gvk.GroupVersion(), d.example.Group, d.example))
 	}
 	d.scheme.Default(external)
 	if err := d.scheme.Convert(external, into, nil); err != nil {
-		return brief(fmt.Errorf("kind %s of %s cannot be used here: %w", gvk.Kind, gvk.GroupVersion(), err))
+		return brief(fmt.Errorf("kind %s of %s is not supported here: %w", gvk.Kind, gvk.GroupVersion(), err))
 	}
 	return strictErr
 }

@@ -18,28 +18,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// What exceeds these limits is never decoded, neither at admission nor by the
-// controller: they bound the work that a document can cause. They are far above
-// what the validation accepts, so that no configuration in use reaches them.
+// These limits bound the work that a document can cause, at admission and in the controller. A document that exceeds
+// them is never decoded. They are far above the limits of the validation, so that no configuration in use reaches them.
 const (
 	// MaxBytes is three times the size of 150 caches that set every field.
 	MaxBytes = 256 << 10
-	// MaxValues is the number of objects, lists and scalars; a cache has some 20.
+	// MaxValues limits the number of objects, lists and scalars; a cache has about 20.
 	MaxValues = 10_000
-	// MaxItems is the number of items of a list.
+	// MaxItems limits the number of items of a list.
 	MaxItems = 250
-	// MaxDepth is how deep objects and lists are nested; the APIs need 5 levels.
+	// MaxDepth limits the nesting of objects and lists; the APIs need 5 levels.
 	MaxDepth = 16
-	// maxNameLength is the length of a field's name.
+	// maxNameLength limits the length of a field name.
 	maxNameLength = 128
-	// maxErrors is how many errors are collected.
+	// maxErrors limits the number of collected errors.
 	maxErrors = 20
 )
 
 var errNotJSON = errors.New("is not valid JSON")
 
-// InvalidError lists the fields of a document that are not decoded because of
-// their size or text. The paths start at the root of the document.
+// InvalidError lists the fields of a document that cannot be decoded because of their size or text. Paths start at the
+// root of the document.
 type InvalidError struct {
 	Errors field.ErrorList
 }
@@ -56,16 +55,15 @@ func (e *InvalidError) Error() string {
 	return strings.Join(messages, ", ")
 }
 
-// document is a JSON document whose numbers are known to be harmless.
+// document is a JSON document whose numbers are cheap to parse.
 type document struct {
 	root any
-	// ambiguous says that an object has a field twice, in the same or another case.
-	// Decoders differ: they take the first, take the last, or merge the two.
+	// ambiguous reports whether an object has duplicate fields, ignoring case. Decoders differ: they use the first, use
+	// the last, or merge the two.
 	ambiguous bool
 }
 
-// Same says whether two documents mean the same to every decoder, whatever
-// their format and the order of their fields.
+// Same reports whether two documents mean the same to every decoder, regardless of formatting and the order of fields.
 func Same(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -78,8 +76,7 @@ func Same(a, b []byte) bool {
 	return err == nil && !second.ambiguous && reflect.DeepEqual(first.root, second.root)
 }
 
-// readDocument reads a document, or returns an [InvalidError] if it exceeds the
-// limits or has a text that does not pass its check.
+// readDocument reads a document. It returns an [InvalidError] if the document exceeds the limits or fails a check.
 func readDocument(raw []byte, checks map[string]TextCheck) (*document, error) {
 	r := &documentReader{decoder: json.NewDecoder(bytes.NewReader(raw)), checks: checks}
 	if len(raw) > MaxBytes {
@@ -99,20 +96,19 @@ func readDocument(raw []byte, checks map[string]TextCheck) (*document, error) {
 	return &document{root: root, ambiguous: r.ambiguous}, nil
 }
 
-// documentReader reads token by token, as nothing else shows duplicate fields
-// and the text of numbers.
+// documentReader reads token by token, which is the only way to see duplicate fields and the text of numbers.
 type documentReader struct {
 	decoder *json.Decoder
-	// checks are the checks of texts, by the names that lead to them.
+	// checks has the checks of texts by the field names on the path, see NewDecoder.
 	checks map[string]TextCheck
-	// steps lead to the current value: names with a dot before them, and indices in brackets.
+	// steps is the path to the current value: names with a leading dot, and indices in brackets.
 	steps     []string
 	values    int
 	ambiguous bool
 	errs      field.ErrorList
 }
 
-// refuse ends the reading.
+// refuse returns an error for the current value that ends the reading.
 func (r *documentReader) refuse(format string, args ...any) error {
 	return &InvalidError{Errors: field.ErrorList{r.invalid(field.OmitValueType{}, fmt.Sprintf(format, args...))}}
 }
@@ -124,7 +120,7 @@ func (r *documentReader) invalid(value any, detail string) *field.Error {
 	return err
 }
 
-// report collects an error, and goes on.
+// report collects an error without ending the reading.
 func (r *documentReader) report(text, problem string) {
 	if len(r.errs) < maxErrors {
 		r.errs = append(r.errs, r.invalid(abbreviate(text), problem))
@@ -199,7 +195,7 @@ func (r *documentReader) list() (any, error) {
 	return list, r.end()
 }
 
-// child reads what stands at a step below the current path.
+// child reads the value one step below the current path.
 func (r *documentReader) child(step string, read func() (any, error)) (any, error) {
 	r.steps = append(r.steps, step)
 	value, err := read()
@@ -207,7 +203,7 @@ func (r *documentReader) child(step string, read func() (any, error)) (any, erro
 	return value, err
 }
 
-// end reads the end of an object or list.
+// end consumes the end of an object or list.
 func (r *documentReader) end() error {
 	if _, err := r.decoder.Token(); err != nil {
 		return errNotJSON
@@ -215,7 +211,7 @@ func (r *documentReader) end() error {
 	return nil
 }
 
-// number returns a number such that equal ones are equal in Go, however they are written.
+// number returns a value such that equal numbers compare equal in Go regardless of their notation.
 func (r *documentReader) number(text string) any {
 	if problem := CheckNumber(text); problem != "" {
 		r.report(text, problem)
@@ -232,8 +228,8 @@ func (r *documentReader) number(text string) any {
 	return number
 }
 
-// check checks a text here, where each one comes by: in the tree, a field that
-// stands twice is only there once, while decoders merge the two.
+// check checks a text while it is read, not in the tree: the tree keeps only one of two duplicate fields, while
+// decoders merge them.
 func (r *documentReader) check(text string) {
 	if len(r.checks) == 0 {
 		return

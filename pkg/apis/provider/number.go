@@ -13,17 +13,16 @@ import (
 )
 
 const (
-	// maxNumberLength is the length of a number with its unit. 2^63 has 19 digits.
+	// maxNumberLength limits the length of a number with its unit. 2^63 has 19 digits.
 	maxNumberLength = 64
-	// maxExponentDigits keeps comparisons cheap: Quantities are compared by
-	// writing out their digits, a billion of them for 1e999999999.
+	// maxExponentDigits keeps comparisons cheap: a comparison of quantities writes out their digits, a billion for
+	// 1e999999999.
 	maxExponentDigits = 2
 )
 
-// CheckNumber returns what keeps the text of a number, quantity or duration
-// from being parsed: parsing, comparing and printing take time and memory that
-// grow with the value, not with the text. Small exponents pass, as Shoots may
-// have them; the validation of new values is for what is sensible.
+// CheckNumber reports why the text of a number, quantity or duration must not be parsed: the cost of parsing, comparing
+// and printing it grows with the value, not with the text. Small exponents pass, since existing Shoots may have them;
+// the validation of new values is stricter.
 func CheckNumber(text string) string {
 	if len(text) > maxNumberLength {
 		return fmt.Sprintf("must be a number of at most %d characters, for example 10", maxNumberLength)
@@ -36,7 +35,7 @@ func CheckNumber(text string) string {
 	return ""
 }
 
-// CheckQuantity is [CheckNumber] for a quantity, and says whether it is one.
+// CheckQuantity is [CheckNumber] for a quantity. It also checks the syntax.
 func CheckQuantity(text string) string {
 	if CheckNumber(text) != "" {
 		return "must be a short quantity without an exponent, for example 10Gi"
@@ -47,7 +46,7 @@ func CheckQuantity(text string) string {
 	return ""
 }
 
-// CheckDuration is [CheckNumber] for a duration, and says whether it is one.
+// CheckDuration is [CheckNumber] for a duration. It also checks the syntax.
 func CheckDuration(text string) string {
 	if len(text) > maxNumberLength {
 		return fmt.Sprintf("must be a duration of at most %d characters, for example 168h", maxNumberLength)

@@ -19,26 +19,26 @@ import (
 )
 
 var _ = Describe("Same", func() {
-	DescribeTable("compares what documents say",
+	DescribeTable("compares the meaning of documents",
 		func(a, b string, expected bool) {
 			Expect(provider.Same([]byte(a), []byte(b))).To(Equal(expected))
 			Expect(provider.Same([]byte(b), []byte(a))).To(Equal(expected))
 		},
-		Entry("equal bytes, whatever they are", `{"a":`, `{"a":`, true),
+		Entry("equal bytes, even if invalid", `{"a":`, `{"a":`, true),
 		Entry("format and order", `{"a":1,"b":[true,null]}`, ` { "b": [true, null], "a": 1 } `, true),
 		Entry("numbers written differently", `[1,100,0]`, `[1.0,1e2,-0]`, true),
-		Entry("large numbers that a float cannot tell apart", `[9007199254740993]`, `[9007199254740992]`, false),
+		Entry("large numbers that are equal as floats", `[9007199254740993]`, `[9007199254740992]`, false),
 		Entry("fractions", `[0.5]`, `[0.50]`, true),
 		Entry("another value", `{"a":1}`, `{"a":2}`, false),
 		Entry("another type", `{"a":1}`, `{"a":"1"}`, false),
-		Entry("null and nothing", `{"a":null}`, `{}`, false),
+		Entry("null and an absent field", `{"a":null}`, `{}`, false),
 		Entry("another order of a list", `[1,2]`, `[2,1]`, false),
 		Entry("not JSON", `{"a":1}`, `a: 1`, false),
 		Entry("more than one document", `{"a":1}`, `{"a":1}{}`, false),
-		Entry("a field twice, of which the last is the same", `{"a":1}`, `{"a":2,"a":1}`, false),
-		Entry("a field twice, in another case", `{"a":1}`, `{"a":1,"A":1}`, false),
-		Entry("a field twice, deep down", `{"a":[{"b":{"c":1}}]}`, `{"a":[{"b":{"c":0},"b":{"c":1}}]}`, false),
-		Entry("the same field twice in both", `{"a":2,"a":1}`, `{"a":2, "a":1}`, false),
+		Entry("a duplicate field whose last value is the same", `{"a":1}`, `{"a":2,"a":1}`, false),
+		Entry("a duplicate field in another case", `{"a":1}`, `{"a":1,"A":1}`, false),
+		Entry("a nested duplicate field", `{"a":[{"b":{"c":1}}]}`, `{"a":[{"b":{"c":0},"b":{"c":1}}]}`, false),
+		Entry("the same duplicate field in both", `{"a":2,"a":1}`, `{"a":2, "a":1}`, false),
 		Entry("a number that must not be parsed", `{"a":1e999999999}`, `{"a": 1e999999999}`, false),
 	)
 })
@@ -54,7 +54,7 @@ var _ = Describe("Decoder", func() {
 		decoder = provider.NewDecoder(scheme, group, map[string]provider.TextCheck{"details.causes.field": provider.CheckQuantity})
 	})
 
-	// decode returns the same error from both ways to decode.
+	// decode checks that strict and lenient decoding return the same error, and returns it.
 	decode := func(document string) error {
 		GinkgoHelper()
 		raw := &runtime.RawExtension{Raw: []byte(document)}
@@ -68,7 +68,7 @@ var _ = Describe("Decoder", func() {
 		return document(`"details":{"causes":[` + strings.Join(causes, ",") + `]}`)
 	}
 
-	It("decodes what is harmless", func() {
+	It("decodes harmless documents", func() {
 		Expect(decode(document(`"code":404`))).To(Succeed())
 		Expect(decode(causes(`{"field":"10Gi"}`, `{"field":" 1e3 "}`, `{"field":"-1.5E-2"}`, `{"field":"1E"}`, `{"field":"1Ei"}`))).To(Succeed())
 	})
@@ -88,24 +88,24 @@ var _ = Describe("Decoder", func() {
 		Entry("sign", `-1.5e+100`),
 		Entry("many digits", strings.Repeat("9", 65)),
 		Entry("many fractional digits", "0."+strings.Repeat("9", 65)),
-		Entry("no quantity", `"large"`),
-		Entry("nothing", `""`),
+		Entry("invalid quantity", `"large"`),
+		Entry("empty text", `""`),
 	)
 
-	It("lets exponents with zeros before them pass", func() {
+	It("accepts exponents with leading zeros", func() {
 		Expect(decode(causes(`{"field":"1e0000003"}`))).To(Succeed())
 	})
 
-	It("refuses a number in a field that it does not know", func() {
+	It("refuses a number in an unknown field", func() {
 		raw := &runtime.RawExtension{Raw: []byte(document(`"x":{"y":[1e999999999]}`))}
 		Expect(decoder.Decode(raw, &metav1.Status{})).To(MatchError(HavePrefix("x.y[0]: Invalid value: ")))
 	})
 
-	It("checks a field that stands twice each time", func() {
+	It("checks every occurrence of a duplicate field", func() {
 		Expect(decode(causes(`{"field":"1e999999999","field":"1Gi"}`))).To(MatchError(HavePrefix("details.causes[0].field: ")))
 	})
 
-	It("reports all fields at once, as far as they can be read", func() {
+	It("reports all fields at once, up to a limit", func() {
 		Expect(decode(causes(`{"field":"x"}`, `{"field":"1Gi"}`, `{"field":"y"}`))).To(MatchError(And(
 			ContainSubstring(`details.causes[0].field: Invalid value: "x"`), ContainSubstring(`details.causes[2].field: Invalid value: "y"`))))
 		many := decode(causes(slices.Repeat([]string{`{"field":"x"}`}, provider.MaxItems)...))
@@ -120,16 +120,16 @@ var _ = Describe("Decoder", func() {
 		Entry("nesting of lists", strings.Repeat(`[`, 100_000)+strings.Repeat(`]`, 100_000), "16 levels"),
 		Entry("nesting of objects", strings.Repeat(`{"a":`, 40_000)+`0`+strings.Repeat(`}`, 40_000), "16 levels"),
 		Entry("names", `{"`+strings.Repeat("x", 129)+`":0}`, "128 characters"),
-		Entry("what an error quotes", `{"message":"`+strings.Repeat("x", 10_000)+`"}`, "Kind"),
-		Entry("the version that an error quotes", `{"apiVersion":"test/`+strings.Repeat("x", 10_000)+`","kind":"Status"}`, "xxx"),
+		Entry("an error that quotes the document", `{"message":"`+strings.Repeat("x", 10_000)+`"}`, "Kind"),
+		Entry("an error that quotes the version", `{"apiVersion":"test/`+strings.Repeat("x", 10_000)+`","kind":"Status"}`, "xxx"),
 	)
 
-	DescribeTable("reads nothing but JSON",
+	DescribeTable("accepts only JSON",
 		func(document string) { Expect(decode(document)).To(MatchError("is not valid JSON")) },
 		Entry("YAML", "apiVersion: test/v1\nkind: Status\n"),
 		Entry("protobuf", "k8s\x00\n"),
 		Entry("two documents", document(`"code":1`)+`{}`),
-		Entry("a broken one", document(`"code":1`)[:10]),
+		Entry("a truncated document", document(`"code":1`)[:10]),
 		Entry("a comment", "{} # {}"),
 	)
 })

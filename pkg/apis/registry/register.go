@@ -12,7 +12,7 @@ import (
 // GroupName is the name of the API group.
 const GroupName = "registry.extensions.gardener.cloud"
 
-// ExtensionType is the type under which a Shoot refers to this extension.
+// ExtensionType is the type by which a Shoot references this extension.
 const ExtensionType = "registry-cache"
 
 // SchemeGroupVersion is the group and internal version of the types in this package.

@@ -11,40 +11,40 @@ import (
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// RegistryConfig lists the upstream registries for which pull-through caches run in the Shoot.
+// RegistryConfig configures the pull-through caches of a Shoot. It is the providerConfig of the extension.
 type RegistryConfig struct { //nolint:revive // The API fixes the name.
 	metav1.TypeMeta
 
-	// Caches are the caches to run, one for each upstream.
+	// Caches lists the caches, one for each upstream.
 	Caches []RegistryCache
 }
 
 // RegistryCache describes the pull-through cache of one upstream registry.
 type RegistryCache struct { //nolint:revive // The API fixes the name.
-	// Upstream is the registry host, with an optional port, as it appears in image references.
+	// Upstream is the host of the registry with an optional port, as it appears in image references.
 	Upstream string
-	// RemoteURL is the URL at which the upstream is reached, without a slash at the end.
+	// RemoteURL is the URL of the upstream's API, without a trailing slash.
 	RemoteURL *string
-	// Volume describes the volume that holds the cached content.
+	// Volume configures the volume for the cached content.
 	Volume *Volume
-	// GarbageCollection says when unused content is removed.
+	// GarbageCollection configures the removal of unused content.
 	GarbageCollection *GarbageCollection
-	// SecretReferenceName is the name of the entry in the Shoot's spec.resources
-	// that refers to the Secret with the upstream's credentials.
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential for the upstream.
 	SecretReferenceName *string
-	// Proxy says through which HTTP proxies the upstream is reached.
+	// Proxy configures the HTTP proxies between the cache and the upstream.
 	Proxy *Proxy
-	// HTTP describes how the cache serves its clients.
+	// HTTP configures how the cache serves its clients.
 	HTTP *HTTP
-	// HighAvailability describes how the cache survives the loss of a node or zone.
+	// HighAvailability configures whether the cache tolerates the loss of a node or zone.
 	HighAvailability *HighAvailability
-	// ServiceNameSuffix replaces the part of the Service's name that is otherwise derived from the upstream.
+	// ServiceNameSuffix replaces the part of the Service's name that is derived from the upstream by default.
 	ServiceNameSuffix *string
-	// TagValidation says how a cached tag is compared with the upstream.
+	// TagValidation configures the validation of cached tags against the upstream.
 	TagValidation *TagValidation
 }
 
-// Volume describes the volume of a cache.
+// Volume configures the volume of a cache.
 type Volume struct {
 	// Size is the size of the volume.
 	Size *resource.Quantity
@@ -52,94 +52,94 @@ type Volume struct {
 	StorageClassName *string
 }
 
-// GarbageCollection says when unused content is removed.
+// GarbageCollection configures the removal of unused content.
 type GarbageCollection struct {
-	// TTL is the time that content stays after it was last pulled; 0 means forever.
+	// TTL is the duration for which content stays after its last pull; 0 means forever.
 	TTL *metav1.Duration
 }
 
-// Proxy says through which HTTP proxies the upstream is reached.
+// Proxy configures the HTTP proxies between a cache and its upstream.
 type Proxy struct {
-	// HTTPProxy is the URL of the proxy for plain HTTP requests.
+	// HTTPProxy is the URL of the proxy for an http:// upstream.
 	HTTPProxy *string
-	// HTTPSProxy is the URL of the proxy for HTTPS requests.
+	// HTTPSProxy is the URL of the proxy for an https:// upstream.
 	HTTPSProxy *string
 }
 
-// HTTP describes how a cache serves its clients.
+// HTTP configures how a cache serves its clients.
 type HTTP struct {
-	// TLS says whether the cache serves HTTPS.
+	// TLS enables HTTPS.
 	TLS *bool
 }
 
-// HighAvailability describes how a cache survives the loss of a node or zone.
+// HighAvailability configures whether a cache tolerates the loss of a node or zone.
 type HighAvailability struct {
-	// Enabled says whether the cache runs with two replicas, spread over nodes and zones.
+	// Enabled runs two replicas of the cache, spread over nodes and zones.
 	Enabled bool
 }
 
-// TagValidation says how a cached tag is compared with the upstream.
+// TagValidation configures the validation of cached tags against the upstream.
 type TagValidation struct {
-	// Timeout is how long a pull waits for the upstream's answer; nil leaves it to the cache.
+	// Timeout is the maximum time that a pull waits for the upstream's response; nil leaves it to the cache.
 	Timeout *metav1.Duration
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// RegistryStatus says where the caches are reached, and how they get along.
+// RegistryStatus describes the deployed caches.
 type RegistryStatus struct { //nolint:revive // The API fixes the name.
 	metav1.TypeMeta
 
-	// CASecretName is the name of the Secret, in the Shoot's namespace in the
-	// seed, with the bundle of CA certificates that the caches' server
-	// certificates are signed by. It is nil if no cache serves TLS.
+	// CASecretName is the name of the Secret in the Shoot's namespace in the seed with the CA bundle for the server
+	// certificates of the caches. It is nil if no cache serves TLS.
 	CASecretName *string
-	// Caches are the running caches.
+	// Caches lists the deployed caches.
 	Caches []RegistryCacheStatus
 }
 
-// RegistryCacheStatus says where the cache of one upstream is reached.
+// RegistryCacheStatus describes the cache of one upstream.
 type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
-	// Upstream is the registry host, as in the RegistryConfig.
+	// Upstream is the host of the registry, as in the RegistryConfig.
 	Upstream string
 	// Endpoint is the URL of the cache, scheme://clusterIP:5000.
 	Endpoint string
-	// RemoteURL is the URL at which the upstream is reached.
+	// RemoteURL is the URL of the upstream's API.
 	RemoteURL string
-	// Credentials says how the upstream's credentials get along. It is nil for a cache that pulls anonymously.
+	// Credentials describes the credential for the upstream. It is nil for a cache that pulls anonymously.
 	Credentials *CredentialsStatus
 }
 
-// CredentialsStatus says which credentials a cache uses, and what its upstream
-// says to them. While others are to take their place, all but SecretName is
-// about those: the old ones stay in use until the upstream accepts the others.
+// CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
+// fields except SecretName and PreviousSecretName describe the new credential; the old one stays in use until the
+// upstream accepts the new one.
 type CredentialsStatus struct {
-	// SecretName is the name of the Secret, in the Shoot's project, whose credentials are in use.
+	// SecretName is the name of the Secret in the Shoot's project whose credential is in use.
 	SecretName string
-	// PendingSecretName is the name of the Secret whose credentials are to take their place.
+	// PendingSecretName is the name of the Secret whose credential will replace the one in use.
 	PendingSecretName string
-	// PreviousSecretName is the name of the Secret whose credentials no replica needs any more, until they are removed.
+	// PreviousSecretName is the name of the Secret whose credential no replica uses any more. It is empty once that
+	// credential has been removed from the Shoot.
 	PreviousSecretName string
-	// State is how the credentials get along.
+	// State is the state of the credential.
 	State CredentialsState
-	// Since is when the state began.
+	// Since is the time at which the credential entered the state.
 	Since metav1.Time
-	// UpstreamStatusCode is the HTTP status that the upstream refused the credentials with.
+	// UpstreamStatusCode is the HTTP status code with which the upstream rejected the credential.
 	UpstreamStatusCode *int32
-	// Message explains the state. It never holds anything of the credentials.
+	// Message explains the state. It never contains any part of the credential.
 	Message string
 }
 
-// CredentialsState is how credentials get along with their upstream.
+// CredentialsState is the state of a cache's credential at its upstream.
 type CredentialsState string
 
 const (
-	// CredentialsActive means that all replicas use the credentials, and that the upstream accepts them.
+	// CredentialsActive means that all replicas use the credential and the upstream accepts it.
 	CredentialsActive CredentialsState = "Active"
-	// CredentialsPending means that not all replicas use the credentials yet.
+	// CredentialsPending means that some replicas do not use the credential yet.
 	CredentialsPending CredentialsState = "Pending"
-	// CredentialsRejected means that the upstream refuses the credentials.
+	// CredentialsRejected means that the upstream rejects the credential.
 	CredentialsRejected CredentialsState = "Rejected"
-	// CredentialsMissing means that there are no credentials where they should be.
+	// CredentialsMissing means that a replica that needs a credential has none.
 	CredentialsMissing CredentialsState = "Missing"
 )

@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cache builds the objects that make up one pull-through cache in a
-// Shoot. It is pure: everything that decides about an object is in [Values],
-// and the same values give the same objects.
+// Package cache builds the objects of one pull-through cache in a Shoot. It is pure: the objects depend only on
+// [Values].
 package cache
 
 import (
@@ -22,15 +21,15 @@ import (
 )
 
 const (
-	// Namespace is the namespace in the Shoot that the caches run in.
+	// Namespace is the namespace of the caches in the Shoot.
 	Namespace = metav1.NamespaceSystem
-	// VolumeClaimTemplate is the name of the StatefulSet's claim template.
-	// Claims of running clusters are named after it.
+	// VolumeClaimTemplate is the name of the StatefulSet's claim template. The names of the claims in running clusters
+	// depend on it.
 	VolumeClaimTemplate = "cache-volume"
 
-	// SecretNameAnnotation is the annotation of a StatefulSet that names the Secret
-	// whose credentials its cache uses. It changes when all replicas have taken over
-	// others and what was before them is needed no more, so that owners can wait for it.
+	// SecretNameAnnotation is the annotation of a StatefulSet with the name of the Secret whose credential its cache uses.
+	// It changes once all replicas use a new credential and no longer need the previous one, so that owners can wait for
+	// it.
 	SecretNameAnnotation = "registry.extensions.gardener.cloud/secret-name"
 
 	containerName = "registry-cache"
@@ -39,42 +38,41 @@ const (
 	labelUpstreamHost = "upstream-host"
 )
 
-// Selector selects the objects of all caches of a Shoot by the label that all of them bear.
+// Selector is the label key by which the objects of all caches of a Shoot are selected.
 const Selector = labelUpstreamHost
 
-// Selection is Selector in the namespace of the caches.
+// Selection selects the objects of all caches in the namespace of the caches.
 var Selection = []client.ListOption{client.InNamespace(Namespace), client.HasLabels{Selector}}
 
 // Values are all inputs for the objects of one cache.
 type Values struct {
-	// Cache is the cache as its owner wants it, with defaults.
+	// Cache is the configuration of the cache with defaults.
 	Cache registry.RegistryCache
-	// Image is the reference of the cache server's image.
+	// Image is the image reference of the cache server.
 	Image string
-	// Credential is presented to the upstream. Nil means anonymous access.
+	// Credential is the credential for the upstream. Nil means anonymous access.
 	Credential *credentials.Named
-	// PreviousCredential is used until the upstream accepts Credential. Nil means that there is nothing to fall back on.
+	// PreviousCredential is used until the upstream accepts Credential. Nil means that there is none.
 	PreviousCredential *credentials.Named
-	// Certificate is the server certificate. It is needed if and only if the cache serves TLS.
+	// Certificate is the server certificate. It is required if and only if the cache serves TLS.
 	Certificate *Certificate
 	// KubernetesVersion is the version of the Shoot.
 	KubernetesVersion *semver.Version
-	// VerticalPodAutoscaler says that the Shoot scales its system components vertically.
+	// VerticalPodAutoscaler reports whether vertical pod autoscaling is enabled in the Shoot.
 	VerticalPodAutoscaler bool
 }
 
-// Certificate is a server certificate with its key, in PEM.
+// Certificate is a server certificate and its key in PEM format.
 type Certificate struct {
 	Certificate []byte
 	Key         []byte
 }
 
-// Objects returns the objects of a cache, apart from the Service, in a fixed
-// order. The Service is deployed before them, as its cluster IP is part of the
-// server certificate.
+// Objects returns the objects of a cache except the Service, in a fixed order. The Service is deployed before them,
+// since its cluster IP is part of the server certificate.
 func Objects(values Values) ([]client.Object, error) {
 	if values.ServesTLS() != (values.Certificate != nil) {
-		return nil, fmt.Errorf("cache %s: a certificate is needed if and only if it serves TLS", values.Cache.Upstream)
+		return nil, fmt.Errorf("cache %s: a certificate is required if and only if the cache serves TLS", values.Cache.Upstream)
 	}
 	configSecret, err := ConfigSecret(values)
 	if err != nil {
@@ -102,7 +100,7 @@ func Objects(values Values) ([]client.Object, error) {
 	return objects, nil
 }
 
-// secretNameInUse returns the name of the Secret that the cache cannot do without.
+// secretNameInUse returns the name of the Secret whose credential the cache still needs.
 func (v Values) secretNameInUse() string {
 	switch {
 	case v.PreviousCredential != nil:
@@ -113,7 +111,7 @@ func (v Values) secretNameInUse() string {
 	return ""
 }
 
-// Labels returns the labels that every object of a cache bears and that select its pods and claims.
+// Labels returns the labels of all objects of a cache. They select its pods and claims.
 func Labels(host upstream.Upstream) map[string]string {
 	return map[string]string{
 		labelApp:          host.ResourceName(),
@@ -121,12 +119,12 @@ func Labels(host upstream.Upstream) map[string]string {
 	}
 }
 
-// NameOf returns the name of the cache that an object, of those that bear [Labels], belongs to.
+// NameOf returns the name of the cache to which an object with [Labels] belongs.
 func NameOf(object client.Object) string {
 	return object.GetLabels()[labelApp]
 }
 
-// Name is the name of the StatefulSet and the stem of the names of the other objects.
+// Name is the name of the StatefulSet and the prefix of the names of the other objects.
 func (v Values) Name() string {
 	return v.upstream().ResourceName()
 }
@@ -136,7 +134,7 @@ func (v Values) ServiceName() string {
 	return v.upstream().ServiceName(v.Cache.ServiceNameSuffix)
 }
 
-// ServesTLS says whether the cache serves HTTPS.
+// ServesTLS reports whether the cache serves HTTPS.
 func (v Values) ServesTLS() bool {
 	return *v.Cache.HTTP.TLS
 }

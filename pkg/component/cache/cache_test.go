@@ -46,10 +46,10 @@ var _ = Describe("Cache", func() {
 		Expect(string(rendered)).To(Equal(string(expected)))
 	},
 		Entry("an anonymous cache without TLS", "plain", plain()),
-		Entry("a private, highly available cache with everything", "private-ha", privateHA()),
+		Entry("a private, highly available cache with all objects", "private-ha", privateHA()),
 	)
 
-	It("orders the objects by kind, each time alike", func() {
+	It("returns the objects in a fixed order", func() {
 		objects, err := cache.Objects(privateHA())
 		Expect(err).NotTo(HaveOccurred())
 		kinds := make([]string, 0, len(objects))
@@ -61,20 +61,20 @@ var _ = Describe("Cache", func() {
 		Expect(kinds).To(Equal([]string{"Secret", "Secret", "Secret", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget", "VerticalPodAutoscaler"}))
 	})
 
-	DescribeTable("keeps traffic within the zone", func(version, expected string) {
+	DescribeTable("prefers traffic within the zone", func(version, expected string) {
 		values := plain()
 		values.KubernetesVersion = semver.MustParse(version)
 		service := cache.Service(values)
 		Expect(service.Spec.TrafficDistribution).To(HaveValue(Equal(expected)))
 	},
-		Entry("before the new name", "1.33.9", "PreferClose"),
-		Entry("a vendor's version before the new name", "1.33.9-vendor.1", "PreferClose"),
-		Entry("from the new name on", "1.34.0", "PreferSameZone"),
-		Entry("a vendor's version from the new name on", "1.34.0-vendor.1", "PreferSameZone"),
+		Entry("before Kubernetes 1.34", "1.33.9", "PreferClose"),
+		Entry("a vendor's version before Kubernetes 1.34", "1.33.9-vendor.1", "PreferClose"),
+		Entry("Kubernetes 1.34", "1.34.0", "PreferSameZone"),
+		Entry("a vendor's version of Kubernetes 1.34", "1.34.0-vendor.1", "PreferSameZone"),
 		Entry("later", "1.36.3", "PreferSameZone"),
 	)
 
-	It("names the Service after the suffix, and nothing else", func() {
+	It("uses the suffix only for the name of the Service", func() {
 		values := plain()
 		values.Cache.ServiceNameSuffix = new("hub")
 		Expect(cache.Service(values).Name).To(Equal("registry-hub"))
@@ -86,12 +86,12 @@ var _ = Describe("Cache", func() {
 		Expect(cache.ClaimName("registry-docker-io", 0)).To(Equal("cache-volume-registry-docker-io-0"))
 	})
 
-	It("has a claim too many after it was highly available", func() {
+	It("has a surplus claim after high availability is disabled", func() {
 		Expect(cache.SurplusClaims(plain())).To(ConsistOf("cache-volume-registry-docker-io-1"))
 		Expect(cache.SurplusClaims(privateHA())).To(BeEmpty())
 	})
 
-	DescribeTable("runs pods that the restricted pod security standard admits", func(values cache.Values) {
+	DescribeTable("complies with the restricted pod security standard", func(values cache.Values) {
 		template := statefulSet(values).Spec.Template
 		evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 		Expect(err).NotTo(HaveOccurred())
@@ -109,9 +109,9 @@ var _ = Describe("Cache", func() {
 		change(&values)
 		Expect(statefulSet(values).Annotations).To(expected)
 	},
-		Entry("while credentials are rotated", func(*cache.Values) {}, HaveKeyWithValue(cache.SecretNameAnnotation, "robot-v0")),
-		Entry("when the previous ones are not needed any more", func(v *cache.Values) { v.PreviousCredential = nil }, HaveKeyWithValue(cache.SecretNameAnnotation, "robot-v1")),
-		Entry("unless there are none", func(v *cache.Values) { v.Credential, v.PreviousCredential = nil, nil }, Not(HaveKey(cache.SecretNameAnnotation))),
+		Entry("while the credential is rotated", func(*cache.Values) {}, HaveKeyWithValue(cache.SecretNameAnnotation, "robot-v0")),
+		Entry("when the previous credential is not needed any more", func(v *cache.Values) { v.PreviousCredential = nil }, HaveKeyWithValue(cache.SecretNameAnnotation, "robot-v1")),
+		Entry("unless there is none", func(v *cache.Values) { v.Credential, v.PreviousCredential = nil, nil }, Not(HaveKey(cache.SecretNameAnnotation))),
 	)
 
 	Describe("restarts", func() {
@@ -125,7 +125,7 @@ var _ = Describe("Cache", func() {
 			return statefulSet(values).Spec.Template
 		}
 
-		DescribeTable("the server when", func(change func(*cache.Values)) {
+		DescribeTable("the server if", func(change func(*cache.Values)) {
 			after := privateHA()
 			change(&after)
 			Expect(templateOf(after)).NotTo(Equal(templateOf(before)))
@@ -136,23 +136,23 @@ var _ = Describe("Cache", func() {
 			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
 		)
 
-		DescribeTable("nothing when", func(change func(*cache.Values)) {
+		DescribeTable("nothing if", func(change func(*cache.Values)) {
 			after := privateHA()
 			change(&after)
 			Expect(templateOf(after)).To(Equal(templateOf(before)))
 		},
 			Entry("the certificate is renewed", func(v *cache.Values) { v.Certificate.Certificate = []byte("renewed") }),
 			Entry("the volume grows", func(v *cache.Values) { v.Cache.Volume.Size = new(resource.MustParse("100Gi")) }),
-			Entry("the Service is named otherwise", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
+			Entry("the name of the Service changes", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
 			Entry("the credential is rotated", func(v *cache.Values) {
 				v.PreviousCredential = v.Credential
 				v.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "robot$v2", Password: "second"}}
 			}),
 			Entry("the previous credential is dropped", func(v *cache.Values) { v.PreviousCredential = nil }),
-			Entry("vertical autoscaling is switched off", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
+			Entry("vertical autoscaling is disabled", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
 		)
 
-		It("says nothing about the credential's bytes where pods are read", func() {
+		It("does not derive readable fields from the content of a credential", func() {
 			after := privateHA()
 			after.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "other", Password: "other"}}
 			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
@@ -161,7 +161,7 @@ var _ = Describe("Cache", func() {
 		})
 	})
 
-	It("lets no probe depend on the upstream", func() {
+	It("has no probe that depends on the upstream", func() {
 		container := statefulSet(privateHA()).Spec.Template.Spec.Containers[0]
 		Expect(container.StartupProbe.HTTPGet.Path).To(Equal("/"))
 		Expect(container.LivenessProbe.HTTPGet.Path).To(Equal("/"))
@@ -248,7 +248,7 @@ func testScheme() *runtime.Scheme {
 	return s
 }
 
-// render shows Secrets in the clear, so that a golden file can be read.
+// render shows Secrets in plain text to keep golden files readable.
 func render(objects []client.Object) []byte {
 	GinkgoHelper()
 	var out bytes.Buffer

@@ -16,7 +16,7 @@ const configKey = "config.yml"
 func ConfigSecret(values Values) (*corev1.Secret, error) {
 	rendered, err := values.config().Marshal()
 	if err != nil {
-		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
+		return nil, fmt.Errorf("render configuration of cache %s: %w", values.Cache.Upstream, err)
 	}
 	return &corev1.Secret{
 		ObjectMeta: values.objectMeta(values.configSecretName()),

@@ -10,9 +10,8 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// CredentialsSecret returns the Secret with the files of the upstream's
-// credential. Its name is stable, so that a server takes over what changes in
-// it without a new pod.
+// CredentialsSecret returns the Secret with the credential files for the upstream. Its name is stable, so that a server
+// picks up changes without a new pod.
 func CredentialsSecret(values Values) *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: values.objectMeta(CredentialsSecretName(values.Name())),
@@ -21,7 +20,7 @@ func CredentialsSecret(values Values) *corev1.Secret {
 	}
 }
 
-// CredentialsSecretName returns the name of the Secret with the credential of the cache with the given name.
+// CredentialsSecretName returns the name of the Secret with the credential of a cache.
 func CredentialsSecretName(cache string) string {
 	return cache + "-credentials"
 }

@@ -24,16 +24,15 @@ import (
 )
 
 const (
-	// maxWork is how many bytes are allocated, in all, for a configuration and for
-	// the objects of its caches. It stands for time as well: what takes long
-	// writes out long numbers, or compares everything with everything.
+	// maxWork limits the bytes that are allocated in total for a configuration and the objects of its caches. It limits
+	// time as well: slow code writes out long numbers, or compares everything with everything.
 	maxWork = 64 << 20
-	// maxErrorsSize is how many bytes the errors of a configuration may have.
+	// maxErrorsSize limits the bytes of the errors of a configuration.
 	maxErrorsSize = 4 * provider.MaxBytes
 )
 
-// FuzzRegistryConfig follows a configuration, valid or not, from its owner's
-// bytes to the deployed objects, as admission and the controller do.
+// FuzzRegistryConfig processes a configuration, valid or not, from the bytes of its owner to the deployed objects, as
+// admission and the controller do.
 func FuzzRegistryConfig(f *testing.F) {
 	for _, seed := range configurations() {
 		f.Add([]byte(seed))
@@ -57,7 +56,7 @@ func FuzzRegistryConfig(f *testing.F) {
 	})
 }
 
-// follow returns an error if a configuration leads to what must not be.
+// follow processes a configuration and returns an error if it violates an invariant.
 func follow(registryCodec *codec.Codec, raw []byte) error {
 	_ = provider.Same(raw, append([]byte(" "), raw...))
 	owners := &runtime.RawExtension{Raw: raw}
@@ -65,18 +64,18 @@ func follow(registryCodec *codec.Codec, raw []byte) error {
 	config, err := registryCodec.DecodeConfig(owners)
 	if err != nil {
 		if strictErr == nil || runtime.IsStrictDecodingError(strictErr) {
-			return fmt.Errorf("admission decodes what the controller does not: %w", err)
+			return fmt.Errorf("admission decodes a configuration that the controller does not: %w", err)
 		}
 		return nil
 	}
 
 	errs := validation.ValidateRegistryConfig(config, field.NewPath("providerConfig"))
 	if size := len(fmt.Sprint(errs)); size > maxErrorsSize {
-		return fmt.Errorf("the errors have %d bytes", size)
+		return fmt.Errorf("errors have %d bytes", size)
 	}
 	if len(config.Caches) > 0 {
 		if errs := validation.ValidateRegistryConfigUpdate(strict, config, field.NewPath("providerConfig")); len(errs) > 0 {
-			return fmt.Errorf("what did not change is refused: %w", errs.ToAggregate())
+			return fmt.Errorf("an unchanged configuration is refused: %w", errs.ToAggregate())
 		}
 	}
 	for _, item := range config.Caches {
@@ -87,7 +86,7 @@ func follow(registryCodec *codec.Codec, raw []byte) error {
 	return nil
 }
 
-// build renders the objects of a cache with all that it can have.
+// build renders all objects of a cache.
 func build(item registry.RegistryCache) error {
 	values := cache.Values{
 		Cache:                 item,
@@ -111,7 +110,7 @@ func build(item registry.RegistryCache) error {
 	return nil
 }
 
-// configurations are the seeds: what owners write, and what hurt.
+// configurations returns the seeds: usual configurations and hostile ones.
 func configurations() []string {
 	config := func(caches string) string {
 		return `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[` + caches + `]}`

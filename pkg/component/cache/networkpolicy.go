@@ -11,11 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// NetworkPolicy returns the policy for traffic to a cache. Nodes are no pods,
-// and how their addresses look to a policy depends on the network plugin, so
-// the registry port is open to all. Metrics are for Gardener's Prometheus,
-// which comes through the VPN. Traffic from a cache is covered by Gardener's
-// own policies, selected by the labels of the pods.
+// NetworkPolicy returns the policy for traffic to a cache. Nodes are not pods, and their addresses as seen by a policy
+// depend on the network plugin, so the registry port is open to all. Metrics are for Gardener's Prometheus, which
+// connects through the VPN. Gardener's own policies cover the traffic from a cache; the labels of the pods select them.
 func NetworkPolicy(values Values) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		ObjectMeta: values.objectMeta(values.Name()),

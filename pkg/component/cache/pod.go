@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// user is the user and group that the server runs as; the volume is writable for the group.
+	// user is the user and group ID of the server; the volume is writable for the group.
 	user = 65532
 
 	configVolume    = "config"
@@ -30,15 +30,15 @@ const (
 	credentialsVolume    = "credentials"
 	credentialsDirectory = configDirectory + "/credentials"
 
-	// deregistration is the time that passes until the nodes stop sending
-	// requests to a pod that is about to end. The server keeps accepting meanwhile.
+	// deregistration is the time until the nodes stop sending requests to a terminating pod. The server keeps accepting
+	// them meanwhile.
 	deregistration = 5 * time.Second
-	// terminationMargin is left to the server for ending after it drained.
+	// terminationMargin is the time for the server to exit after it has drained.
 	terminationMargin = 10 * time.Second
 
 	annotationConfigChecksum = "checksum/config"
 
-	// memoryTarget is what the Go runtime tries to keep the server's memory below. A storm of pulls takes a quarter of it.
+	// memoryTarget is the soft memory limit of the Go runtime. A burst of pulls takes a quarter of it.
 	memoryTarget = "256MiB"
 )
 
@@ -50,13 +50,12 @@ func podLabels(values Values) map[string]string {
 	return labels
 }
 
-// restartAnnotations change whenever the server must be restarted to take over
-// what changed. Credentials are not among that, nor is the certificate: the
-// server takes a renewed one at the next handshake.
+// restartAnnotations returns annotations that change if the server must be restarted to apply a change. Credentials and
+// certificates need no restart: the server reloads credentials, and uses a renewed certificate at the next handshake.
 func restartAnnotations(values Values) (map[string]string, error) {
 	configuration, err := values.config().Marshal()
 	if err != nil {
-		return nil, fmt.Errorf("could not render the configuration of cache %s: %w", values.Cache.Upstream, err)
+		return nil, fmt.Errorf("render configuration of cache %s: %w", values.Cache.Upstream, err)
 	}
 	return map[string]string{annotationConfigChecksum: checksum(configuration)}, nil
 }
@@ -80,16 +79,15 @@ func podSpec(values Values) corev1.PodSpec {
 			RunAsUser:    new(int64(user)),
 			RunAsGroup:   new(int64(user)),
 			FSGroup:      new(int64(user)),
-			// A full cache has very many files: their owner is only changed if the volume's root has another one.
+			// A full cache has many files: change their owner only if the root of the volume has another one.
 			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
 			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
 }
 
-// topologySpreadConstraints spreads the replicas of a highly available cache.
-// Preference is all that is asked for: a cluster with one node, or without
-// zones, still runs both replicas.
+// topologySpreadConstraints spreads the replicas of a highly available cache. The constraints are preferences, so that
+// a cluster with one node or without zones still runs both replicas.
 func topologySpreadConstraints(values Values) []corev1.TopologySpreadConstraint {
 	if !values.Cache.HighAvailability.Enabled {
 		return nil
@@ -108,14 +106,11 @@ func topologySpreadConstraints(values Values) []corev1.TopologySpreadConstraint 
 
 // container returns the container of the cache server.
 //
-// No probe depends on the upstream: a cache without one still serves what it
-// has. A cache whose storage is broken is not ready, so that nodes pull from
-// the upstream, and it is not restarted, since that mends no storage.
+// No probe depends on the upstream: a cache without its upstream still serves its content. A cache with broken storage
+// is not ready, so that nodes pull from the upstream, but is not restarted: a restart would not fix the storage.
 //
-// There are no limits: memory grows with the number of pulls at a time, and
-// ending a server in the middle of a storm of pulls would only make it worse.
-// Instead, the server's garbage collector works the harder the nearer it comes to
-// memoryTarget.
+// There are no limits: memory grows with the number of concurrent pulls, and killing a server in a burst of pulls would
+// only make it worse. Instead, the garbage collector of the server works harder as memory approaches memoryTarget.
 func container(values Values) corev1.Container {
 	scheme := corev1.URISchemeHTTP
 	if values.ServesTLS() {

@@ -10,9 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// PodDisruptionBudget returns the budget that keeps one replica of a highly
-// available cache running while nodes are drained. A replica that does not
-// work never holds up a drain.
+// PodDisruptionBudget returns the budget that keeps one replica of a highly available cache running while nodes are
+// drained. An unhealthy replica never blocks a drain.
 func PodDisruptionBudget(values Values) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
 		ObjectMeta: values.objectMeta(values.Name()),

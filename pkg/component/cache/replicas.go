@@ -6,8 +6,8 @@ package cache
 
 import "fmt"
 
-// MaxReplicas is how many replicas a cache has at most, with as many pods and claims.
-const MaxReplicas = maxReplicas
+// MaxReplicas is the number of replicas of a highly available cache, each with a pod and a claim.
+const MaxReplicas = 2
 
 // PodName returns the name of the pod of the replica with the given ordinal.
 func PodName(statefulSet string, ordinal int) string {

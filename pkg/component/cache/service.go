@@ -19,8 +19,8 @@ const (
 
 var atLeast134 = mustConstraint(">= 1.34-0")
 
-// Service returns the Service through which the nodes reach a cache. It takes
-// no more than the cache and the Kubernetes version from the values.
+// Service returns the Service through which the nodes reach a cache. It uses only the cache and the Kubernetes version
+// of the values.
 func Service(values Values) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: values.objectMeta(values.ServiceName()),
@@ -40,9 +40,8 @@ func servicePort(name string, port int32) corev1.ServicePort {
 	return corev1.ServicePort{Name: name, Port: port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(name)}
 }
 
-// trafficDistribution keeps pulls within the zone of the node where a replica
-// runs there, since traffic between zones is slower and usually charged.
-// PreferSameZone is the name that Kubernetes 1.34 gave to the deprecated PreferClose.
+// trafficDistribution keeps pulls within the zone of the node if a replica runs there, since traffic between zones is
+// slower and usually charged. PreferSameZone replaces the deprecated PreferClose since Kubernetes 1.34.
 func trafficDistribution(kubernetesVersion *semver.Version) *string {
 	if atLeast134.Check(kubernetesVersion) {
 		return new(corev1.ServiceTrafficDistributionPreferSameZone)

@@ -22,7 +22,7 @@ import (
 
 var _ = Describe("The largest configuration", func() {
 	It("fits into the Secret of one ManagedResource", func() {
-		// random returns what does not get shorter by compression.
+		// random returns incompressible text.
 		random := func(length int) []byte {
 			data := make([]byte, length)
 			_, _ = rand.Read(data)

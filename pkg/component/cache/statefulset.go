@@ -15,16 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// maxReplicas is the number of replicas of a highly available cache.
-const maxReplicas = 2
-
 // StatefulSet returns the StatefulSet that runs the cache server.
 //
-// Claims outlive replicas and the StatefulSet itself: that is re-created, without
-// touching pods and claims, when a field changes that cannot be updated, and
-// whoever scales it to zero wants a warm cache afterwards. The ManagedResource is
-// told to delete the claims with the cache, and the controller deletes those that
-// [SurplusClaims] names.
+// Claims outlive replicas and the StatefulSet itself: a change of an immutable field re-creates the StatefulSet without
+// touching pods and claims, and a StatefulSet that is scaled to zero must have a warm cache afterwards. The
+// ManagedResource deletes the claims with the cache, and the controller deletes those of [SurplusClaims].
 func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 	template, err := podTemplate(values)
 	if err != nil {
@@ -45,7 +40,7 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 			Replicas:             new(values.replicas()),
 			RevisionHistoryLimit: new(int32(2)),
 			Selector:             &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},
-			// Replicas do not know each other, so none has to wait for another.
+			// Replicas are independent, so none has to wait for another.
 			PodManagementPolicy: appsv1.ParallelPodManagement,
 			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
 			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
@@ -60,15 +55,15 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 
 func (v Values) replicas() int32 {
 	if v.Cache.HighAvailability.Enabled {
-		return maxReplicas
+		return MaxReplicas
 	}
 	return 1
 }
 
-// SurplusClaims returns the names of the claims that a cache has only while it is highly available, if it is not.
+// SurplusClaims returns the names of the claims that a cache no longer needs if it is not highly available.
 func SurplusClaims(values Values) []string {
 	var names []string
-	for ordinal := values.replicas(); ordinal < maxReplicas; ordinal++ {
+	for ordinal := values.replicas(); ordinal < MaxReplicas; ordinal++ {
 		names = append(names, ClaimName(values.Name(), int(ordinal)))
 	}
 	return names

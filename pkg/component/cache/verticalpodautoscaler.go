@@ -12,11 +12,11 @@ import (
 	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
 )
 
-// VerticalPodAutoscaler returns the autoscaler that fits the requests of a cache to its use.
+// VerticalPodAutoscaler returns the autoscaler that adjusts the requests of a cache to its usage.
 //
-// The maximum keeps the pods schedulable. The content that a cache serves counts as memory in use while it is in the
-// page cache of the node, so that a recommendation could grow with the volume. It is twice what the server itself should
-// take, see memoryTarget; one core serves more than a gigabyte a second.
+// The maximum keeps the pods schedulable. Cached content counts as memory usage while it is in the page cache of the
+// node, so a recommendation could grow with the volume. The maximum memory is twice the target of the server, see
+// memoryTarget; one core serves more than a gigabyte per second.
 func VerticalPodAutoscaler(values Values) *vpaautoscalingv1.VerticalPodAutoscaler {
 	return &vpaautoscalingv1.VerticalPodAutoscaler{
 		ObjectMeta: values.objectMeta(values.Name()),

@@ -11,8 +11,7 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// FuzzCredential checks that what is accepted is kept byte for byte, and that
-// no error shows a password.
+// FuzzCredential checks that accepted credentials are kept byte for byte, and that no error shows a password.
 func FuzzCredential(f *testing.F) {
 	f.Add("john", "hunter2")
 	f.Add("_json_key", `{"type":"service_account","client_email":"e","private_key":"k"}`)
@@ -26,7 +25,7 @@ func FuzzCredential(f *testing.F) {
 			}
 			return
 		}
-		// Marked, the password can't be a part of the message by chance.
+		// The mark distinguishes the password from the rest of the message.
 		marked := "hunter2" + password
 		_, errs = ownersecret.Credential(newSecret(username, marked), fldPath)
 		for _, err := range errs {

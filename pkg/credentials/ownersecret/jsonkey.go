@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// JSONKeyUsername is the user name with which Google's registries accept the
-// key file of a service account as the password.
+// JSONKeyUsername is the user name for which Google's registries expect the key file of a service account as the
+// password.
 const JSONKeyUsername = "_json_key"
 
-// serviceAccountType is the only type of key file that holds nothing but a key.
-// The others name commands to run, or URLs that credentials are sent to.
+// serviceAccountType is the only type of key file that contains just a key. The other types contain commands to run, or
+// URLs to send credentials to.
 const serviceAccountType = "service_account"
 
 var (
@@ -25,15 +25,15 @@ var (
 		"type", "project_id", "client_email", "universe_domain", "auth_uri", "auth_provider_x509_cert_url",
 		"client_x509_cert_url", "client_id", "private_key_id", "private_key", "token_uri",
 	}
-	// requiredServiceAccountFields are the ones without which nobody can authenticate with the key.
+	// requiredServiceAccountFields are the fields that authentication needs.
 	requiredServiceAccountFields = []string{"client_email", "private_key"}
 )
 
-// checkServiceAccountKey returns what is wrong with the key file of a service account.
+// checkServiceAccountKey returns the problem with the key file of a service account.
 func checkServiceAccountKey(data string) string {
 	fields, err := readStringFields(data)
 	if err != nil {
-		return fmt.Sprintf("for the user name %s it must be the key of a Google service account in JSON, %s", JSONKeyUsername, err)
+		return fmt.Sprintf("with the user name %s, the password must be the JSON key of a Google service account, %s", JSONKeyUsername, err)
 	}
 
 	for name := range fields {
@@ -42,7 +42,7 @@ func checkServiceAccountKey(data string) string {
 		}
 	}
 	if fields["type"] != serviceAccountType {
-		return fmt.Sprintf("the field type of a key must be %q, as other types can send credentials elsewhere", serviceAccountType)
+		return fmt.Sprintf("the type of a service account key must be %q, since other types can send credentials elsewhere", serviceAccountType)
 	}
 	for _, name := range requiredServiceAccountFields {
 		if strings.TrimSpace(fields[name]) == "" {
@@ -52,29 +52,28 @@ func checkServiceAccountKey(data string) string {
 	return ""
 }
 
-// readStringFields reads a JSON object of strings, token by token: decoding it
-// into a struct or map would let duplicate names pass, and names in another
-// case. No error shows what was read.
+// readStringFields reads a JSON object of strings token by token: decoding into a struct or map would accept duplicate
+// names and names in another case. Errors do not show the content.
 func readStringFields(data string) (map[string]string, error) {
 	if !json.Valid([]byte(data)) {
-		return nil, errors.New("but it isn't valid JSON")
+		return nil, errors.New("but is not valid JSON")
 	}
-	// The decoder can't fail any more.
+	// The decoder cannot fail on valid JSON.
 	decoder := json.NewDecoder(strings.NewReader(data))
 	if start, _ := decoder.Token(); start != json.Delim('{') {
-		return nil, errors.New("but it isn't a JSON object")
+		return nil, errors.New("but is not a JSON object")
 	}
 	fields := map[string]string{}
 	for decoder.More() {
 		token, _ := decoder.Token()
 		name, _ := token.(string)
 		if _, ok := fields[name]; ok {
-			return nil, errors.New("but it has a field more than once")
+			return nil, errors.New("but has a duplicate field")
 		}
 		token, _ = decoder.Token()
 		value, ok := token.(string)
 		if !ok {
-			return nil, errors.New("but it has a field that isn't a string")
+			return nil, errors.New("but has a field that is not a string")
 		}
 		fields[name] = value
 	}

@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
@@ -25,7 +24,7 @@ import (
 var (
 	fldPath = field.NewPath("spec", "resources").Index(0)
 
-	// serviceAccountKey has every field that a key file can have.
+	// serviceAccountKey has all fields of a key file.
 	serviceAccountKey = map[string]any{
 		"type": "service_account", "project_id": "p", "client_email": "robot@p.iam.gserviceaccount.com", "universe_domain": "googleapis.com",
 		"auth_uri": "https://a", "auth_provider_x509_cert_url": "https://b", "client_x509_cert_url": "https://c", "client_id": "1",
@@ -37,7 +36,7 @@ func newSecret(username, password string) *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "garden-dev", Name: "robot-v1"},
 		Type:       corev1.SecretTypeOpaque,
-		Immutable:  ptr.To(true),
+		Immutable:  new(true),
 		Data:       map[string][]byte{"username": []byte(username), "password": []byte(password)},
 	}
 }
@@ -62,19 +61,19 @@ var _ = Describe("Credential", func() {
 		},
 		Entry("plain", "john", "hunter2"),
 		Entry("robot account", "robot$puller", "x"),
-		Entry("something else to YAML", "*john", "null"),
+		Entry("YAML syntax", "*john", "null"),
 		Entry("quotes", `"x"`, `"'`+"`"),
 		Entry("colons, comments and percent signs", "john", "a:b#c%d %41"),
-		Entry("white space around", "john", " x\n"),
-		Entry("line ends", "john", "x\nproxy:\n  password: y\r\n"),
+		Entry("surrounding white space", "john", " x\n"),
+		Entry("line breaks", "john", "x\nproxy:\n  password: y\r\n"),
 		Entry("control characters and zero", "john", "\x00\x01\x7f"),
-		Entry("not UTF-8", "john", "\xff\xfe"),
+		Entry("invalid UTF-8", "john", "\xff\xfe"),
 		Entry("long", "john", strings.Repeat("ä", 2048)),
-		Entry("other letters", "jöhn", "пароль"),
-		Entry("JSON that is no key, with another user name", "json_key", `{"a":1}`),
+		Entry("non-ASCII letters", "jöhn", "пароль"),
+		Entry("JSON with another user name than _json_key", "json_key", `{"a":1}`),
 	)
 
-	It("shows neither keys nor the type of a Secret that it cannot use", func() {
+	It("does not show the keys and the type of an invalid Secret", func() {
 		secret := newSecret("john", "hunter2")
 		secret.Type, secret.Data = "example.com/type", map[string][]byte{"api-token": nil}
 		_, errs := ownersecret.Credential(secret, fldPath)
@@ -103,20 +102,20 @@ var _ = Describe("Credential", func() {
 			Expect(credential.Password).To(Equal(key))
 		},
 		Entry("with all fields", func() string { data, _ := json.MarshalIndent(serviceAccountKey, "", "  "); return string(data) + "\n" }()),
-		Entry("with the fields that make it usable", `{"type":"service_account","client_email":"e","private_key":"k"}`),
+		Entry("with the required fields", `{"type":"service_account","client_email":"e","private_key":"k"}`),
 	)
 
-	DescribeTable("refuses keys that aren't usable keys of service accounts",
+	DescribeTable("refuses invalid keys of service accounts",
 		func(key func() string, message string) {
 			_, errs := ownersecret.Credential(newSecret("_json_key", key()), fldPath)
 			Expect(errs).To(ConsistOf(HaveField("Detail", And(ContainSubstring(`"password"`), ContainSubstring(message)))))
 		},
-		Entry("text", func() string { return "hunter2" }, "isn't valid JSON"),
-		Entry("truncated", func() string { return keyWith(nil)[:100] }, "isn't valid JSON"),
-		Entry("two objects", func() string { return keyWith(nil) + "{}" }, "isn't valid JSON"),
-		Entry("array", func() string { return "[" + keyWith(nil) + "]" }, "isn't a JSON object"),
-		Entry("string", func() string { return `"x"` }, "isn't a JSON object"),
-		Entry("null", func() string { return "null" }, "isn't a JSON object"),
+		Entry("text", func() string { return "hunter2" }, "is not valid JSON"),
+		Entry("truncated", func() string { return keyWith(nil)[:100] }, "is not valid JSON"),
+		Entry("two objects", func() string { return keyWith(nil) + "{}" }, "is not valid JSON"),
+		Entry("array", func() string { return "[" + keyWith(nil) + "]" }, "is not a JSON object"),
+		Entry("string", func() string { return `"x"` }, "is not a JSON object"),
+		Entry("null", func() string { return "null" }, "is not a JSON object"),
 		Entry("empty object", func() string { return "{}" }, `must be "service_account"`),
 		Entry("another type", func() string { return keyWith(map[string]any{"type": "external_account"}) }, `must be "service_account"`),
 		Entry("no type", func() string { return keyWith(map[string]any{"type": nil}) }, `must be "service_account"`),
@@ -125,13 +124,13 @@ var _ = Describe("Credential", func() {
 		Entry("blank private key", func() string { return keyWith(map[string]any{"private_key": "\n"}) }, "private_key"),
 		Entry("unknown field", func() string { return keyWith(map[string]any{"credential_source": "x"}) }, "no other fields than type"),
 		Entry("field in another case", func() string { return keyWith(map[string]any{"Token_URI": "https://evil"}) }, "no other fields than type"),
-		Entry("object for a string", func() string { return keyWith(map[string]any{"token_uri": map[string]any{"x": "y"}}) }, "isn't a string"),
-		Entry("field twice", func() string {
+		Entry("object instead of a string", func() string { return keyWith(map[string]any{"token_uri": map[string]any{"x": "y"}}) }, "is not a string"),
+		Entry("duplicate field", func() string {
 			return `{"type":"external_account",` + strings.TrimPrefix(keyWith(nil), "{")
-		}, "more than once"),
+		}, "duplicate field"),
 	)
 
-	DescribeTable("refuses Secrets that can't be used",
+	DescribeTable("refuses invalid Secrets",
 		func(change func(*corev1.Secret), expected gomegatypes.GomegaMatcher) {
 			secret := newSecret("john", "hunter2")
 			change(secret)
@@ -145,20 +144,20 @@ var _ = Describe("Credential", func() {
 				Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
 			}
 		},
-		Entry("mutable", func(s *corev1.Secret) { s.Immutable = ptr.To(false) }, details("immutable: true")),
+		Entry("mutable", func(s *corev1.Secret) { s.Immutable = new(false) }, details("immutable: true")),
 		Entry("mutable by default", func(s *corev1.Secret) { s.Immutable = nil }, details("immutable: true")),
 		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeDockerConfigJson }, details("must be of type Opaque or kubernetes.io/basic-auth")),
 		Entry("no data", func(s *corev1.Secret) { s.Data = nil }, details(`the key "username"`, `the key "password"`)),
 		Entry("no password", func(s *corev1.Secret) { delete(s.Data, "password") }, details(`the key "password"`)),
 		Entry("more keys", func(s *corev1.Secret) { s.Data["b"], s.Data["a"] = nil, nil }, details("remove the others")),
-		Entry("very many keys", func(s *corev1.Secret) {
+		Entry("many keys", func(s *corev1.Secret) {
 			for i := range 10_000 {
 				s.Data[strconv.Itoa(i)] = nil
 			}
 		}, details("remove the others")),
 		Entry("empty user name", func(s *corev1.Secret) { s.Data["username"] = nil }, details("user name must not be empty or blank")),
 		Entry("blank user name", func(s *corev1.Secret) { s.Data["username"] = []byte(" \t\n") }, details("user name must not be empty or blank")),
-		Entry("user name with a line end", func(s *corev1.Secret) { s.Data["username"] = []byte("john\n") }, details("white space")),
+		Entry("user name with a line break", func(s *corev1.Secret) { s.Data["username"] = []byte("john\n") }, details("white space")),
 		Entry("user name with a space", func(s *corev1.Secret) { s.Data["username"] = []byte("john doe") }, details("white space")),
 		Entry("user name with a no-break space", func(s *corev1.Secret) { s.Data["username"] = []byte("john\u00a0doe") }, details("white space")),
 		Entry("user name with a colon", func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") }, details("colon")),
@@ -178,20 +177,20 @@ var _ = Describe("Credential", func() {
 	})
 })
 
-var _ = Describe("ValidateSecret", func() {
+var _ = Describe("Validate", func() {
 	DescribeTable("accepts",
 		func(username, password string) {
 			Expect(ownersecret.Validate(newSecret(username, password), fldPath)).To(BeEmpty())
 		},
 		Entry("a plain password", "john", "hunter2"),
 		Entry("white space", "john", " a b "),
-		Entry("other letters", "john", "пароль"),
-		Entry("what is not UTF-8", "john", "\xff\xfe"),
+		Entry("non-ASCII letters", "john", "пароль"),
+		Entry("invalid UTF-8", "john", "\xff\xfe"),
 		Entry("a long token", "john", strings.Repeat("x", 8192)),
-		Entry("JSON with line ends", "_json_key", strings.ReplaceAll(keyWith(nil), ",", ",\r\n\t")+"\n"),
+		Entry("JSON with line breaks", "_json_key", strings.ReplaceAll(keyWith(nil), ",", ",\r\n\t")+"\n"),
 	)
 
-	DescribeTable("refuses passwords that HTTP does not allow, which FromSecret keeps",
+	DescribeTable("refuses passwords that HTTP does not allow, but Credential keeps",
 		func(password, detail string) {
 			secret := newSecret("john", password)
 			Expect(ownersecret.Validate(secret, fldPath)).To(details(detail))
@@ -200,14 +199,14 @@ var _ = Describe("ValidateSecret", func() {
 			Expect(credential.Password).To(Equal(password))
 		},
 		Entry("zero", "x\x00", "control characters"),
-		Entry("line end", "x\n", "line ends included"),
-		Entry("line end within", "x\r\ny", "control characters"),
+		Entry("line break", "x\n", "including line breaks"),
+		Entry("line break in the middle", "x\r\ny", "control characters"),
 		Entry("tab", "x\ty", "control characters"),
 		Entry("delete", "x\x7f", "control characters"),
 		Entry("too long", strings.Repeat("x", 20_000), "16384 bytes"),
 	)
 
-	It("reports what FromSecret reports", func() {
+	It("reports the errors of Credential", func() {
 		secret := newSecret("jo:hn", "")
 		_, errs := ownersecret.Credential(secret, fldPath)
 		Expect(errs).To(HaveLen(2))
@@ -215,7 +214,7 @@ var _ = Describe("ValidateSecret", func() {
 	})
 })
 
-// details matches errors that contain the given texts, one each.
+// details matches errors that each contain one of the given texts.
 func details(texts ...string) gomegatypes.GomegaMatcher {
 	matchers := make([]any, len(texts))
 	for i, text := range texts {

@@ -18,7 +18,7 @@ import (
 // Name is the name of the webhook.
 const Name = "operatingsystemconfig"
 
-// New returns the webhook, served by the given manager.
+// New returns the webhook for OperatingSystemConfigs, served by the given manager.
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	codec, err := codec.New()
 	if err != nil {
@@ -36,7 +36,7 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("could not create the webhook %s: %w", Name, err)
+		return nil, fmt.Errorf("create webhook %s: %w", Name, err)
 	}
 	return webhook, nil
 }

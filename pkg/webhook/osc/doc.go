@@ -2,31 +2,25 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package osc is the webhook through which nodes learn about the caches: it
-// adds containerd registries and the caches' CA to the OperatingSystemConfigs
-// of Shoots that use the extension.
+// Package osc implements the webhook that configures nodes to use the caches: it adds containerd registries and the CA
+// of the caches to the OperatingSystemConfigs of Shoots that use the extension.
 //
-// # Where it stands in gardenlet's flow
+// # Place in gardenlet's flow
 //
-// gardenlet labels the Shoot's namespace in the seed, creates the Extension,
-// waits until our controller reports success, and only then writes the
-// OperatingSystemConfigs, each time from scratch. So what stands in the
-// Extension's provider status when a request comes is complete, and what the
-// webhook adds is gone by itself once it adds it no longer.
+// gardenlet labels the Shoot's namespace in the seed, creates the Extension, waits until our controller reports
+// success, and only then writes the OperatingSystemConfigs, each time from scratch. So the provider status of the
+// Extension is complete when a request arrives, and what the webhook no longer adds disappears by itself.
 //
-// # When the status is missing
+// # Missing status
 //
-// Then the webhook refuses the request. Letting it pass would erase the caches
-// from all nodes, silently, and until the next reconciliation of the Shoot,
-// usually a day later. Refusing costs little: gardenlet does not get here
-// before the Extension has a status, a failing Extension keeps the status it
-// had, and every other writer retries. Only OperatingSystemConfigs that would
-// lose something are refused: not those of Shoots that are being deleted or
-// hibernated, nor those of an Extension that is itself being deleted.
+// The webhook refuses the request if the status is missing. Admitting it would silently remove the caches from all
+// nodes until the next reconciliation of the Shoot, usually a day later. Refusing it costs little: gardenlet does not
+// get here before the Extension has a status, a failing Extension keeps its last status, and every other writer
+// retries. The webhook refuses only OperatingSystemConfigs that would lose something: not those of Shoots in deletion
+// or hibernation, and not those of an Extension in deletion.
 //
 // # Reads
 //
-// Cluster, Extension and CA Secret are each read once per request, and from the
-// API server: gardenlet's requests come right after those objects changed, and
-// a cache that lags behind would hand yesterday's endpoints to the nodes.
+// The webhook reads the Cluster, the Extension and the CA Secret once per request, and from the API server: gardenlet's
+// requests arrive right after those objects changed, and a stale cache would send outdated endpoints to the nodes.
 package osc

@@ -11,6 +11,7 @@ import (
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	extensionsv1alpha1helper "github.com/gardener/gardener/pkg/api/extensions/v1alpha1/helper"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -18,14 +19,11 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-// caBundleKey is the key of a CA Secret under which Gardener's secrets manager keeps the certificates.
-const caBundleKey = "bundle.crt"
-
 // Mutator adds the caches to OperatingSystemConfigs.
 type Mutator struct {
-	// Reader reads from the seed's API server, not from a cache.
+	// Reader reads from the API server of the seed, not from a cache.
 	Reader client.Reader
-	// Codec decodes the Extension's provider status.
+	// Codec decodes the provider status of the Extension.
 	Codec *codec.Codec
 }
 
@@ -33,7 +31,7 @@ type Mutator struct {
 func (m *Mutator) Mutate(ctx context.Context, newObj, _ client.Object) error {
 	osc, ok := newObj.(*extensionsv1alpha1.OperatingSystemConfig)
 	if !ok {
-		return fmt.Errorf("unexpected object of type %T, it must be an OperatingSystemConfig", newObj)
+		return fmt.Errorf("unexpected object of type %T, must be an OperatingSystemConfig", newObj)
 	}
 	if !concernsNodes(osc) {
 		return nil
@@ -41,7 +39,7 @@ func (m *Mutator) Mutate(ctx context.Context, newObj, _ client.Object) error {
 
 	cluster, err := extensionscontroller.GetCluster(ctx, m.Reader, osc.Namespace)
 	if err != nil {
-		return fmt.Errorf("could not read the Cluster %s: %w", osc.Namespace, err)
+		return fmt.Errorf("read Cluster %s: %w", osc.Namespace, err)
 	}
 	if cluster.Shoot.DeletionTimestamp != nil || extensionscontroller.IsHibernationEnabled(cluster) {
 		return nil
@@ -64,44 +62,42 @@ func (m *Mutator) Mutate(ctx context.Context, newObj, _ client.Object) error {
 	return nil
 }
 
-// concernsNodes says whether the OperatingSystemConfig configures the
-// containerd of nodes that are there to stay. Gardener refuses a containerd
-// configuration without a sandbox image, so where there is none the webhook
-// does not start one.
+// concernsNodes reports whether the OperatingSystemConfig configures containerd on running nodes. Gardener refuses a
+// containerd configuration without a sandbox image, so the webhook does not add one where there is none.
 func concernsNodes(osc *extensionsv1alpha1.OperatingSystemConfig) bool {
 	return osc.DeletionTimestamp == nil &&
 		osc.Spec.Purpose == extensionsv1alpha1.OperatingSystemConfigPurposeReconcile &&
 		extensionsv1alpha1helper.HasContainerdConfiguration(osc.Spec.CRIConfig)
 }
 
-// readStatus returns the Extension's provider status, or nil if the Extension is being deleted and its caches with it.
+// readStatus returns the provider status of the Extension, or nil if the Extension is being deleted with its caches.
 func (m *Mutator) readStatus(ctx context.Context, namespace string) (*registry.RegistryStatus, error) {
 	extension := &extensionsv1alpha1.Extension{}
 	if err := m.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: registry.ExtensionType}, extension); err != nil {
-		return nil, fmt.Errorf("could not read the Extension %s/%s, which knows the registry caches of the nodes: %w", namespace, registry.ExtensionType, err)
+		return nil, fmt.Errorf("read Extension %s/%s, which has the registry caches of the nodes: %w", namespace, registry.ExtensionType, err)
 	}
 	if extension.DeletionTimestamp != nil {
 		return nil, nil
 	}
 	status, err := m.Codec.DecodeStatus(extension.Status.ProviderStatus)
 	if err != nil {
-		return nil, fmt.Errorf("could not use the provider status of the Extension %s/%s, without which the nodes would lose their registry caches: %w", namespace, registry.ExtensionType, err)
+		return nil, fmt.Errorf("decode provider status of Extension %s/%s, without which the nodes would lose their registry caches: %w", namespace, registry.ExtensionType, err)
 	}
 	return status, nil
 }
 
-// readCABundle returns the certificates that the caches' server certificates are signed by, or nothing if no cache serves TLS.
+// readCABundle returns the CA certificates of the caches, or nil if no cache serves TLS.
 func (m *Mutator) readCABundle(ctx context.Context, namespace string, status *registry.RegistryStatus) ([]byte, error) {
 	if status.CASecretName == nil {
 		return nil, nil
 	}
 	secret := &corev1.Secret{}
 	if err := m.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: *status.CASecretName}, secret); err != nil {
-		return nil, fmt.Errorf("could not read the Secret %s/%s with the CA certificates of the registry caches: %w", namespace, *status.CASecretName, err)
+		return nil, fmt.Errorf("read Secret %s/%s with the CA certificates of the registry caches: %w", namespace, *status.CASecretName, err)
 	}
-	caBundle := secret.Data[caBundleKey]
+	caBundle := secret.Data[secretsutils.DataKeyCertificateBundle]
 	if len(caBundle) == 0 {
-		return nil, fmt.Errorf("the Secret %s/%s has no CA certificates of the registry caches under the key %s", namespace, *status.CASecretName, caBundleKey)
+		return nil, fmt.Errorf("Secret %s/%s has no CA certificates of the registry caches under the key %s", namespace, *status.CASecretName, secretsutils.DataKeyCertificateBundle)
 	}
 	return caBundle, nil
 }

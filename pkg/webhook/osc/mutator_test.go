@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -108,7 +107,7 @@ var _ = Describe("Mutator", func() {
 		Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1}))
 	})
 
-	DescribeTable("leaves alone what it should not touch, whatever state the caches are in",
+	DescribeTable("ignores irrelevant OperatingSystemConfigs in any state of the caches",
 		func(prepare func()) {
 			prepare()
 			before := osc.DeepCopy()
@@ -116,18 +115,18 @@ var _ = Describe("Mutator", func() {
 			Expect(osc).To(Equal(before))
 		},
 		Entry("another purpose", func() { osc.Spec.Purpose = extensionsv1alpha1.OperatingSystemConfigPurposeProvision }),
-		Entry("an OperatingSystemConfig in deletion", func() { osc.DeletionTimestamp = ptr.To(metav1.Now()) }),
+		Entry("an OperatingSystemConfig in deletion", func() { osc.DeletionTimestamp = new(metav1.Now()) }),
 		Entry("a node without containerd configuration", func() { osc.Spec.CRIConfig.Containerd = nil }),
 		Entry("a node without CRI configuration", func() { osc.Spec.CRIConfig = nil }),
-		Entry("a Shoot in deletion", func() { shoot.DeletionTimestamp = ptr.To(metav1.Now()) }),
+		Entry("a Shoot in deletion", func() { shoot.DeletionTimestamp = new(metav1.Now()) }),
 		Entry("a hibernated Shoot", func() {
-			shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(true)}
+			shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
 		}),
 	)
 
-	It("leaves the OperatingSystemConfig alone if the caches are being removed", func() {
+	It("ignores the OperatingSystemConfig while the caches are being removed", func() {
 		extension.Finalizers = []string{"extensions.gardener.cloud/registry-cache"}
-		extension.DeletionTimestamp = ptr.To(metav1.Now())
+		extension.DeletionTimestamp = new(metav1.Now())
 		before := osc.DeepCopy()
 
 		Expect(mutate(extension)).To(Succeed())
@@ -135,30 +134,30 @@ var _ = Describe("Mutator", func() {
 	})
 
 	It("adds the caches while a hibernated Shoot wakes up", func() {
-		shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(false)}
+		shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(false)}
 		shoot.Status.IsHibernated = true
 
 		Expect(mutate(extension, caSecret)).To(Succeed())
 		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
 	})
 
-	DescribeTable("refuses the request if the caches are unknown, and says what is missing",
+	DescribeTable("refuses the request and names what is missing if the caches are unknown",
 		func(objects func() []client.Object, message string) {
 			before := osc.DeepCopy()
 			Expect(mutate(objects()...)).To(MatchError(ContainSubstring(message)))
 			Expect(osc).To(Equal(before))
 		},
-		Entry("no Extension", func() []client.Object { return nil }, "could not read the Extension shoot--dev--example/registry-cache"),
+		Entry("no Extension", func() []client.Object { return nil }, "read Extension shoot--dev--example/registry-cache"),
 		Entry("no status yet", func() []client.Object {
 			extension.Status.ProviderStatus = nil
 			return []client.Object{extension}
-		}, "provider status of the Extension shoot--dev--example/registry-cache, without which the nodes would lose their registry caches: is missing"),
+		}, "provider status of Extension shoot--dev--example/registry-cache, without which the nodes would lose their registry caches: document is missing"),
 		Entry("a status of another kind", func() []client.Object {
 			extension.Status.ProviderStatus = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"example.com/v1","kind":"Status"}`)}
 			return []client.Object{extension}
-		}, "could not use the provider status"),
+		}, "decode provider status"),
 		Entry("no CA Secret", func() []client.Object { return []client.Object{extension} },
-			"could not read the Secret shoot--dev--example/ca-extension-registry-cache-bundle"),
+			"read Secret shoot--dev--example/ca-extension-registry-cache-bundle"),
 		Entry("an empty CA Secret", func() []client.Object {
 			caSecret.Data = nil
 			return []client.Object{extension, caSecret}

@@ -12,19 +12,18 @@ import (
 	"slices"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
 const (
-	// caBundlePath is the file on the nodes with the CA certificates of the caches.
+	// caBundlePath is the path of the CA certificates of the caches on the nodes.
 	caBundlePath = "/etc/containerd/certs.d/ca-bundle.pem"
-	// caBundlePermissions let everybody on the node read the certificates.
+	// caBundlePermissions make the certificates readable for all users of the node.
 	caBundlePermissions uint32 = 0o644
 )
 
-// nodeConfig is what the caches need on a node.
+// nodeConfig is the configuration of a node for the caches.
 type nodeConfig struct {
 	// registries are sorted by upstream.
 	registries []extensionsv1alpha1.RegistryConfig
@@ -32,13 +31,13 @@ type nodeConfig struct {
 	caBundle *extensionsv1alpha1.File
 }
 
-// newNodeConfig derives from the Extension's status what the caches need on a node.
+// newNodeConfig derives the configuration of a node from the status of the Extension.
 func newNodeConfig(status *registry.RegistryStatus, caBundle []byte) (nodeConfig, error) {
 	var config nodeConfig
 	for _, cache := range status.Caches {
 		endpoint, err := url.Parse(cache.Endpoint)
 		if err != nil || endpoint.Host == "" {
-			return nodeConfig{}, fmt.Errorf("the endpoint %q of the registry cache for %s is not a URL", cache.Endpoint, cache.Upstream)
+			return nodeConfig{}, fmt.Errorf("endpoint %q of the registry cache for %s is not a URL", cache.Endpoint, cache.Upstream)
 		}
 		host := extensionsv1alpha1.RegistryHost{
 			URL:          cache.Endpoint,
@@ -46,18 +45,18 @@ func newNodeConfig(status *registry.RegistryStatus, caBundle []byte) (nodeConfig
 		}
 		if endpoint.Scheme == "https" {
 			if len(caBundle) == 0 {
-				return nodeConfig{}, fmt.Errorf("the registry cache for %s serves TLS, but the status names no Secret with its CA certificates", cache.Upstream)
+				return nodeConfig{}, fmt.Errorf("registry cache for %s serves TLS, but the status names no Secret with its CA certificates", cache.Upstream)
 			}
 			host.CACerts = []string{caBundlePath}
 			config.caBundle = caBundleFile(caBundle)
 		}
 		config.registries = append(config.registries, extensionsv1alpha1.RegistryConfig{
 			Upstream: cache.Upstream,
-			Server:   ptr.To(cache.RemoteURL),
+			Server:   new(cache.RemoteURL),
 			Hosts:    []extensionsv1alpha1.RegistryHost{host},
-			// The node agent points containerd to the cache once it answers: while a cluster is
-			// created the caches' pods need nodes, so nodes must not need the caches.
-			ReadinessProbe: ptr.To(true),
+			// The node agent configures containerd to use the cache once it is ready: in a new cluster, the pods of the caches
+			// need nodes, so nodes must not wait for the caches.
+			ReadinessProbe: new(true),
 		})
 	}
 	slices.SortFunc(config.registries, func(a, b extensionsv1alpha1.RegistryConfig) int {
@@ -69,7 +68,7 @@ func newNodeConfig(status *registry.RegistryStatus, caBundle []byte) (nodeConfig
 func caBundleFile(caBundle []byte) *extensionsv1alpha1.File {
 	return &extensionsv1alpha1.File{
 		Path:        caBundlePath,
-		Permissions: ptr.To(caBundlePermissions),
+		Permissions: new(caBundlePermissions),
 		Content: extensionsv1alpha1.FileContent{
 			Inline: &extensionsv1alpha1.FileContentInline{
 				Encoding: string(extensionsv1alpha1.B64FileCodecID),
@@ -79,13 +78,12 @@ func caBundleFile(caBundle []byte) *extensionsv1alpha1.File {
 	}
 }
 
-// addTo adds the configuration to an OperatingSystemConfig. Entries for other
-// upstreams and other files stay as they are and where they are.
+// addTo adds the configuration to an OperatingSystemConfig. Entries for other upstreams and other files keep their
+// content and position.
 //
-// An entry for an upstream that has a cache is replaced. It comes from an
-// earlier request, possibly with an endpoint that is no more, or from another
-// webhook; Shoot owners cannot write one. They did ask for the cache, so it
-// wins, and a stale endpoint can never take the place of a good one.
+// It replaces an existing entry for an upstream with a cache. Such an entry is from an earlier request, possibly with a
+// stale endpoint, or from another webhook; Shoot owners cannot write one. The owner did configure the cache, so the
+// cache takes precedence.
 func (c nodeConfig) addTo(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
 	registries := &spec.CRIConfig.Containerd.Registries
 	for _, registryConfig := range c.registries {
@@ -100,7 +98,7 @@ func (c nodeConfig) addTo(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
 	}
 }
 
-// replaceOrAppend puts the item in the place of the first one that is the same, drops further ones, or appends it.
+// replaceOrAppend replaces the first item that is the same and removes further ones, or appends the item.
 func replaceOrAppend[T any](items []T, item T, same func(T) bool) []T {
 	first := slices.IndexFunc(items, same)
 	if first < 0 {

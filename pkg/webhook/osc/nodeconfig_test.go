@@ -13,7 +13,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -37,10 +36,10 @@ var (
 )
 
 func statusOf(caches ...registry.RegistryCacheStatus) *registry.RegistryStatus {
-	return &registry.RegistryStatus{CASecretName: ptr.To("ca-extension-registry-cache-bundle"), Caches: caches}
+	return &registry.RegistryStatus{CASecretName: new("ca-extension-registry-cache-bundle"), Caches: caches}
 }
 
-// bareSpec is what gardenlet writes, with neither registries nor our file.
+// bareSpec returns the spec that gardenlet writes, without registries and without our file.
 func bareSpec() extensionsv1alpha1.OperatingSystemConfigSpec {
 	return extensionsv1alpha1.OperatingSystemConfigSpec{
 		DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "example-os"},
@@ -80,8 +79,8 @@ func expectGolden(name string, actual any) {
 	Expect(string(data)).To(Equal(string(golden)))
 }
 
-var _ = Describe("node configuration", func() {
-	DescribeTable("what a node gets",
+var _ = Describe("newNodeConfig", func() {
+	DescribeTable("configures nodes",
 		func(golden string, status *registry.RegistryStatus, caBundle []byte, prepare func(*extensionsv1alpha1.OperatingSystemConfigSpec)) {
 			spec := bareSpec()
 			prepare(&spec)
@@ -91,7 +90,7 @@ var _ = Describe("node configuration", func() {
 			config.addTo(&spec)
 			expectGolden(golden, spec)
 
-			By("being valid in Gardener's eyes")
+			By("passing Gardener's validation")
 			Expect(validation.ValidateOperatingSystemConfig(&extensionsv1alpha1.OperatingSystemConfig{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "pool"},
 				Spec:       spec,
@@ -104,11 +103,11 @@ var _ = Describe("node configuration", func() {
 		},
 		Entry("one cache with TLS", "one-tls", statusOf(dockerTLS), testCABundle,
 			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
-		Entry("one cache without TLS needs no CA", "one-plain", &registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{dockerPlain}}, nil,
+		Entry("one cache without TLS", "one-plain", &registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{dockerPlain}}, nil,
 			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
 		Entry("several caches, IPv6, with and without TLS, sorted", "several", statusOf(privateTLS, internalPlain, dockerTLS), testCABundle,
 			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
-		Entry("entries for other upstreams stay where they are, entries for ours are replaced", "existing-entries", statusOf(dockerTLS, privateTLS), testCABundle,
+		Entry("existing entries", "existing-entries", statusOf(dockerTLS, privateTLS), testCABundle,
 			func(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
 				spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{
 					entryFor("quay.io", "https://mirror.example.com"),
@@ -118,13 +117,13 @@ var _ = Describe("node configuration", func() {
 					entryFor("aaa.example.com", "https://mirror.example.com"),
 				}
 			}),
-		Entry("an older CA bundle is replaced where it is", "existing-file", statusOf(dockerTLS), testCABundle,
+		Entry("an existing CA bundle", "existing-file", statusOf(dockerTLS), testCABundle,
 			func(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
 				spec.Files = []extensionsv1alpha1.File{
 					fileWith("/etc/first", "first"), fileWith(caBundlePath, "old"), fileWith("/etc/last", "last"),
 				}
 			}),
-		Entry("no cache, nothing to do", "none", &registry.RegistryStatus{}, nil,
+		Entry("no cache", "none", &registry.RegistryStatus{}, nil,
 			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
 	)
 
@@ -136,13 +135,13 @@ var _ = Describe("node configuration", func() {
 		Expect(one).To(Equal(other))
 	})
 
-	DescribeTable("a status that cannot be used",
+	DescribeTable("refuses an unusable status",
 		func(status *registry.RegistryStatus, caBundle []byte, message string) {
 			_, err := newNodeConfig(status, caBundle)
 			Expect(err).To(MatchError(ContainSubstring(message)))
 		},
 		Entry("TLS without a CA", statusOf(dockerTLS), nil, "docker.io serves TLS"),
 		Entry("no endpoint", statusOf(registry.RegistryCacheStatus{Upstream: "docker.io"}), testCABundle, "docker.io is not a URL"),
-		Entry("an endpoint that is no URL", statusOf(registry.RegistryCacheStatus{Upstream: "docker.io", Endpoint: "https://[fd00::1:5000"}), testCABundle, "docker.io is not a URL"),
+		Entry("an invalid endpoint", statusOf(registry.RegistryCacheStatus{Upstream: "docker.io", Endpoint: "https://[fd00::1:5000"}), testCABundle, "docker.io is not a URL"),
 	)
 })

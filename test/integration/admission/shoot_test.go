@@ -148,7 +148,7 @@ var _ = Describe("Shoot validation", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"https://docker.io"}`))).To(beDenied(cachesPath+"[1].upstream", "without a scheme"))
-			Expect(update(shoot, caches(`{"upstream":"private.example.com","volume":{"size":"1Gi"}}`))).To(beDenied(cachesPath+"[0].volume.size", "may not shrink"))
+			Expect(update(shoot, caches(`{"upstream":"private.example.com","volume":{"size":"1Gi"}}`))).To(beDenied(cachesPath+"[0].volume.size", "cannot be decreased"))
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io"}`))).To(Succeed())
 		})
 

@@ -23,9 +23,9 @@ var _ = Describe("Warnings", func() {
 		shoot := newShoot(caches(`{"upstream":"docker.io"},{"upstream":"private.example.com","remoteURL":"http://private.example.com","secretReferenceName":"robot"}`), resource(newSecret()))
 		Expect(warned.Create(ctx, shoot)).To(Succeed())
 		Expect(warnings).To(ContainElements(
-			HavePrefix("cache private.example.com: the credentials travel unencrypted"),
-			HavePrefix("cache private.example.com: every pod of the cluster can pull"),
-			HavePrefix("cache docker.io: without credentials, Docker Hub limits"),
+			HavePrefix("cache private.example.com: the credential is sent unencrypted"),
+			HavePrefix("cache private.example.com: every pod in the cluster can pull"),
+			HavePrefix("cache docker.io: without a credential, Docker Hub applies"),
 		))
 		Expect(warnings).NotTo(ContainElement(ContainSubstring("hunter2")))
 

@@ -144,7 +144,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 	It("refuses to let nodes lose their caches while the status is missing, and lets the retry pass", func() {
 		err := testClient.Create(ctx, osc.DeepCopy())
 		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
-		Expect(err).To(MatchError(ContainSubstring("provider status of the Extension " + namespace.Name + "/registry-cache")))
+		Expect(err).To(MatchError(ContainSubstring("provider status of Extension " + namespace.Name + "/registry-cache")))
 
 		publish(dockerAt("https://10.4.0.10:5000"))
 		Expect(testClient.Create(ctx, osc)).To(Succeed())

@@ -18,8 +18,8 @@ func addDefaultingFuncs(scheme *runtime.Scheme) error {
 	return RegisterDefaults(scheme)
 }
 
-// SetDefaults_Configuration fills in what the operator left out. The period of
-// the health checks is defaulted here, as its type belongs to Gardener's library.
+// SetDefaults_Configuration sets the defaults of a configuration. It includes the period of the health checks, whose
+// type belongs to Gardener's library.
 func SetDefaults_Configuration(configuration *Configuration) {
 	if configuration.HealthCheckConfig == nil {
 		configuration.HealthCheckConfig = &extensionsconfigv1alpha1.HealthCheckConfig{}

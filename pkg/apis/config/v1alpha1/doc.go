@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1alpha1 is the version v1alpha1 of the API group
-// config.registry.extensions.gardener.cloud: the configuration file of the
-// extension controller.
+// Package v1alpha1 is version v1alpha1 of the API group config.registry.extensions.gardener.cloud: the configuration
+// file of the extension controller.
 //
 // +k8s:deepcopy-gen=package
 // +k8s:defaulter-gen=TypeMeta

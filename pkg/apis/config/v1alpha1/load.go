@@ -12,16 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 )
 
-// Load reads the configuration from a file, in YAML or JSON. Unknown and
-// duplicate fields are errors; what the file leaves out has its defaults.
+// Load reads the configuration from a YAML or JSON file and sets its defaults. Unknown and duplicate fields are errors.
 func Load(filename string) (*Configuration, error) {
 	data, err := os.ReadFile(filename)
 	if err != nil {
-		return nil, fmt.Errorf("could not read the configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	configuration, err := decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("could not decode the configuration in %s: %w", filename, err)
+		return nil, fmt.Errorf("decode configuration in %s: %w", filename, err)
 	}
 	return configuration, nil
 }
@@ -46,7 +45,7 @@ func decode(data []byte) (*Configuration, error) {
 
 func validate(configuration *Configuration) error {
 	if period := configuration.HealthCheckConfig.SyncPeriod.Duration; period < 0 {
-		return fmt.Errorf("healthCheckConfig.syncPeriod: %s is not a positive duration", period)
+		return fmt.Errorf("healthCheckConfig.syncPeriod: must not be negative, is %s", period)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ var _ = Describe("Load", func() {
 		return v1alpha1.Load(filename)
 	}
 
-	It("has defaults", func() {
+	It("sets defaults", func() {
 		for _, content := range []string{header, header + "healthCheckConfig: {}"} {
 			configuration, err := load(content)
 			Expect(err).NotTo(HaveOccurred())
@@ -34,19 +34,19 @@ var _ = Describe("Load", func() {
 		}
 	})
 
-	It("reads what is there", func() {
+	It("reads the fields of the file", func() {
 		configuration, err := load(header + "healthCheckConfig:\n  syncPeriod: 1m\n  shootRESTOptions:\n    burst: 5")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(configuration.HealthCheckConfig.SyncPeriod.Duration).To(Equal(time.Minute))
 		Expect(configuration.HealthCheckConfig.ShootRESTOptions.Burst).To(HaveValue(Equal(5)))
 	})
 
-	It("names a file that isn't there", func() {
+	It("names a missing file", func() {
 		_, err := v1alpha1.Load("missing.yaml")
 		Expect(err).To(MatchError(ContainSubstring("missing.yaml")))
 	})
 
-	DescribeTable("refuses what it doesn't know",
+	DescribeTable("refuses invalid files",
 		func(content, message string) {
 			_, err := load(content)
 			Expect(err).To(MatchError(And(ContainSubstring("config.yaml"), ContainSubstring(message))))
@@ -57,7 +57,7 @@ var _ = Describe("Load", func() {
 		Entry("another version", "apiVersion: config.registry.extensions.gardener.cloud/v1\nkind: Configuration", "v1"),
 		Entry("unknown field", header+"healthChecks: {}", `unknown field "healthChecks"`),
 		Entry("duplicate field", header+"healthCheckConfig: {}\nhealthCheckConfig: {}", "already set"),
-		Entry("period that no clock can hold", header+"healthCheckConfig: {syncPeriod: 1e999999999h}", "duration"),
+		Entry("period that exceeds a duration", header+"healthCheckConfig: {syncPeriod: 1e999999999h}", "duration"),
 		Entry("number with an exponent", header+"healthCheckConfig: {syncPeriod: 1s, shootRESTOptions: {burst: 1e999999999}}", ""),
 		Entry("negative period", header+"healthCheckConfig: {syncPeriod: -1s}", "syncPeriod"),
 	)

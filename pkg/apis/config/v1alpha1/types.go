@@ -12,11 +12,11 @@ import (
 // +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// Configuration is the configuration of the extension controller.
+// Configuration configures the extension controller.
 type Configuration struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// HealthCheckConfig says how the health of the caches is checked. Its syncPeriod defaults to 30s.
+	// HealthCheckConfig configures the health checks of the caches. Its syncPeriod defaults to 30s.
 	// +optional
 	HealthCheckConfig *extensionsconfigv1alpha1.HealthCheckConfig `json:"healthCheckConfig,omitempty"`
 }

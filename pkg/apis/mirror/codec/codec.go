@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package codec turns the raw provider configuration of a registry-mirror
-// extension into internal types.
+// Package codec converts the raw providerConfig of the registry-mirror extension into internal types.
 package codec
 
 import (
@@ -17,8 +16,8 @@ import (
 	"github.com/larder-project/larder/pkg/apis/provider"
 )
 
-// Codec decodes the types of the API group. Only registered external versions
-// are read; what is decoded has its defaults.
+// Codec decodes the types of the API group. It accepts only registered external versions and sets the defaults of
+// decoded objects.
 type Codec struct {
 	decoder *provider.Decoder
 }
@@ -27,13 +26,12 @@ type Codec struct {
 func New() (*Codec, error) {
 	scheme := runtime.NewScheme()
 	if err := install.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the API group %s: %w", mirror.GroupName, err)
+		return nil, fmt.Errorf("register API group %s: %w", mirror.GroupName, err)
 	}
 	return &Codec{decoder: provider.NewDecoder(scheme, v1alpha1.SchemeGroupVersion, nil)}, nil
 }
 
-// DecodeConfig decodes what admission let pass. Fields that this version does
-// not know are ignored.
+// DecodeConfig decodes an admitted configuration. It ignores unknown fields.
 func (c *Codec) DecodeConfig(raw *runtime.RawExtension) (*mirror.MirrorConfig, error) {
 	config := &mirror.MirrorConfig{}
 	return config, c.decoder.Decode(raw, config)

@@ -10,14 +10,13 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/mirror/codec"
 )
 
 var _ = Describe("Codec", func() {
-	It("decodes configurations, with defaults", func() {
+	It("decodes configurations and sets defaults", func() {
 		c, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
 		config, err := c.DecodeConfig(&runtime.RawExtension{Raw: []byte(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[
@@ -25,11 +24,11 @@ var _ = Describe("Codec", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(config.Mirrors).To(ConsistOf(mirror.Mirror{Upstream: "docker.io", Hosts: []mirror.Host{
 			{Host: "https://a", Capabilities: []mirror.Capability{mirror.Pull}},
-			{Host: "https://b", Capabilities: []mirror.Capability{mirror.Resolve}, CABundleSecretReferenceName: ptr.To("ca"), OverridePath: ptr.To(true)},
+			{Host: "https://b", Capabilities: []mirror.Capability{mirror.Resolve}, CABundleSecretReferenceName: new("ca"), OverridePath: new(true)},
 		}}))
 	})
 
-	DescribeTable("does not decode what takes long",
+	DescribeTable("refuses expensive documents",
 		func(document, message string) {
 			c, err := codec.New()
 			Expect(err).NotTo(HaveOccurred())
@@ -37,7 +36,7 @@ var _ = Describe("Codec", func() {
 			Expect(err).To(MatchError(ContainSubstring(message)))
 		},
 		Entry("a number", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":1e999999999}]}`, "mirrors[0].upstream: Invalid value"),
-		Entry("very many mirrors", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[`+strings.Repeat(`{},`, 1000)+`{}]}`, "mirrors: Invalid value: the list has more than 250 items"),
+		Entry("too many mirrors", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[`+strings.Repeat(`{},`, 1000)+`{}]}`, "mirrors: Invalid value: the list has more than 250 items"),
 		Entry("a long text", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":"`+strings.Repeat("x", 300_000)+`"}]}`, "at most 262144 bytes"),
 	)
 })

@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package install registers all versions of the API group
-// mirror.extensions.gardener.cloud.
+// Package install registers all versions of the API group mirror.extensions.gardener.cloud.
 package install
 
 import (
@@ -13,8 +12,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/mirror/v1alpha1"
 )
 
-// AddToScheme registers the internal and all external versions of the group,
-// with their defaults and conversions.
+// AddToScheme registers the internal and all external versions of the group with their defaults and conversions.
 func AddToScheme(scheme *runtime.Scheme) error {
 	builder := runtime.NewSchemeBuilder(
 		mirror.AddToScheme,

@@ -16,8 +16,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/mirror/install"
 )
 
-// TestRoundTrip encodes random objects in every external version, decodes them
-// again and compares.
+// TestRoundTrip encodes random objects in every external version, decodes them and compares the results.
 func TestRoundTrip(t *testing.T) {
 	scheme := runtime.NewScheme()
 	if err := install.AddToScheme(scheme); err != nil {
@@ -25,7 +24,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	roundtrip.RoundTripTestForScheme(t, scheme, func(serializer.CodecFactory) []any {
 		return []any{
-			// Nothing is left unset that decoding would set to a default.
+			// Set every field that has a default.
 			func(host *mirror.Host, c randfill.Continue) {
 				c.FillNoCustom(host)
 				host.Capabilities = append(host.Capabilities, mirror.Resolve)

@@ -10,7 +10,7 @@ func addDefaultingFuncs(scheme *runtime.Scheme) error {
 	return RegisterDefaults(scheme)
 }
 
-// SetDefaults_Host lets a mirror be asked for content, but not for tags.
+// SetDefaults_Host limits a mirror to pulls: by default, the upstream resolves tags.
 func SetDefaults_Host(host *Host) {
 	if len(host.Capabilities) == 0 {
 		host.Capabilities = []Capability{Pull}

@@ -11,49 +11,48 @@ import (
 // +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MirrorConfig lists the upstream registries that are reached by way of mirrors.
+// MirrorConfig configures mirrors of upstream registries.
 type MirrorConfig struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// Mirrors are the upstreams with their mirrors. At least one is required.
+	// Mirrors lists the upstreams and their mirrors. At least one entry is required.
 	Mirrors []Mirror `json:"mirrors"`
 }
 
-// Mirror says by which hosts an upstream registry is mirrored.
+// Mirror configures the mirrors of one upstream.
 type Mirror struct {
-	// Upstream is the registry host, with an optional port, as it appears in image references, for
-	// example "docker.io". It must be unique among the mirrors.
+	// Upstream is the host of the registry with an optional port, as it appears in image references, for example
+	// "docker.io". It must be unique among the mirrors.
 	Upstream string `json:"upstream"`
-	// Hosts are the mirrors of the upstream, in the order in which they are asked. At least one is required.
+	// Hosts lists the mirrors of the upstream in the order in which nodes try them. At least one entry is required.
 	Hosts []Host `json:"hosts"`
 }
 
 // Host is one mirror of an upstream.
 type Host struct {
-	// Host is the URL of the mirror: http or https, a host and optionally a port and a path.
+	// Host is the URL of the mirror: http(s)://host[:port][/path].
 	Host string `json:"host"`
-	// Capabilities are what the mirror is asked for: "pull", to get manifests by digest and blobs, and
-	// "resolve", to say which digest a tag leads to.
+	// Capabilities lists the operations for which nodes use the mirror: "pull" retrieves blobs and manifests by digest,
+	// "resolve" resolves tags to digests.
 	// Defaults to ["pull"].
 	// +optional
 	Capabilities []Capability `json:"capabilities,omitempty"`
-	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that refers to
-	// the Secret with the certificates by which nodes trust the mirror. The Secret must be immutable and
-	// hold the key "bundle.crt".
+	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
+	// the CA certificates with which nodes verify the mirror. The Secret must be immutable and have the key "bundle.crt".
 	// +optional
 	CABundleSecretReferenceName *string `json:"caBundleSecretReferenceName,omitempty"`
-	// OverridePath says whether the URL's path stands in the place of "/v2", instead of before it.
+	// OverridePath replaces "/v2" with the path of the URL. Otherwise, "/v2" is appended to the path.
 	// Defaults to false.
 	// +optional
 	OverridePath *bool `json:"overridePath,omitempty"`
 }
 
-// Capability is something that a mirror can be asked for.
+// Capability is an operation that a mirror supports.
 type Capability string
 
 const (
-	// Pull is to get manifests by digest, and blobs.
+	// Pull is the retrieval of blobs and of manifests by digest.
 	Pull Capability = "pull"
-	// Resolve is to say which digest a tag leads to.
+	// Resolve is the resolution of tags to digests.
 	Resolve Capability = "resolve"
 )

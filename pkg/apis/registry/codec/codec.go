@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package codec turns the raw provider configuration and provider status of a
-// registry-cache extension into internal types and back.
+// Package codec converts between the raw providerConfig and provider status of the registry-cache extension and the
+// internal types.
 package codec
 
 import (
@@ -19,11 +19,11 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 )
 
-// ErrMissing is returned when there is nothing to decode.
+// ErrMissing is returned if there is nothing to decode.
 var ErrMissing = provider.ErrMissing
 
-// Codec decodes and encodes the types of the API group. Only registered
-// external versions are read and written; what is decoded has its defaults.
+// Codec decodes and encodes the types of the API group. It accepts only registered external versions and sets the
+// defaults of decoded objects.
 type Codec struct {
 	decoder *provider.Decoder
 	encoder runtime.Encoder
@@ -33,7 +33,7 @@ type Codec struct {
 func New() (*Codec, error) {
 	scheme := runtime.NewScheme()
 	if err := install.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the API group %s: %w", registry.GroupName, err)
+		return nil, fmt.Errorf("register API group %s: %w", registry.GroupName, err)
 	}
 	jsonSerializer := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{})
 	return &Codec{
@@ -46,16 +46,15 @@ func New() (*Codec, error) {
 	}, nil
 }
 
-// DecodeConfigStrict decodes what an owner wrote. Unknown and duplicate fields
-// are an error that [runtime.IsStrictDecodingError] knows; with it comes what
-// [Codec.DecodeConfig] would return.
+// DecodeConfigStrict decodes the configuration of an owner. For unknown and duplicate fields it returns an error that
+// [runtime.IsStrictDecodingError] recognizes, together with the result of [Codec.DecodeConfig].
 func (c *Codec) DecodeConfigStrict(raw *runtime.RawExtension) (*registry.RegistryConfig, error) {
 	config := &registry.RegistryConfig{}
 	return config, c.decoder.DecodeStrict(raw, config)
 }
 
-// DecodeConfig decodes what admission let pass. Fields that this version does
-// not know are ignored: the admission component may be newer than the controller.
+// DecodeConfig decodes an admitted configuration. It ignores unknown fields, since the admission component may be newer
+// than the controller.
 func (c *Codec) DecodeConfig(raw *runtime.RawExtension) (*registry.RegistryConfig, error) {
 	config := &registry.RegistryConfig{}
 	return config, c.decoder.Decode(raw, config)
@@ -71,7 +70,7 @@ func (c *Codec) DecodeStatus(raw *runtime.RawExtension) (*registry.RegistryStatu
 func (c *Codec) EncodeStatus(status *registry.RegistryStatus) (*runtime.RawExtension, error) {
 	data, err := runtime.Encode(c.encoder, status)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the provider status: %w", err)
+		return nil, fmt.Errorf("encode provider status: %w", err)
 	}
 	return &runtime.RawExtension{Raw: data}, nil
 }

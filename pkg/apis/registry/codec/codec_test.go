@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
@@ -37,14 +36,14 @@ var _ = Describe("Codec", func() {
 
 	defaulted := registry.RegistryCache{
 		Upstream:          "docker.io",
-		RemoteURL:         ptr.To("https://registry-1.docker.io"),
-		Volume:            &registry.Volume{Size: ptr.To(resource.MustParse("10Gi"))},
+		RemoteURL:         new("https://registry-1.docker.io"),
+		Volume:            &registry.Volume{Size: new(resource.MustParse("10Gi"))},
 		GarbageCollection: &registry.GarbageCollection{TTL: &metav1.Duration{Duration: 168 * time.Hour}},
-		HTTP:              &registry.HTTP{TLS: ptr.To(true)},
+		HTTP:              &registry.HTTP{TLS: new(true)},
 		HighAvailability:  &registry.HighAvailability{},
 	}
 
-	DescribeTable("decodes configurations, with defaults",
+	DescribeTable("decodes configurations and sets defaults",
 		func(text string, expected registry.RegistryCache) {
 			for _, decode := range []func(*runtime.RawExtension) (*registry.RegistryConfig, error){c.DecodeConfigStrict, c.DecodeConfig} {
 				config, err := decode(raw(text))
@@ -52,26 +51,26 @@ var _ = Describe("Codec", func() {
 				Expect(config.Caches).To(ConsistOf(BeComparableTo(expected)))
 			}
 		},
-		Entry("nothing but the upstream", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io"}]}`, defaulted),
+		Entry("only the upstream", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io"}]}`, defaulted),
 		Entry("empty blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{},"garbageCollection":{},"http":{},"highAvailability":{},"proxy":null}]}`, defaulted),
 		Entry("null in blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":null},"garbageCollection":{"ttl":null},"http":{"tls":null}}]}`, defaulted),
-		Entry("everything", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io:443","remoteURL":"http://quay","volume":{"size":"1Gi","storageClassName":"x"},`+
+		Entry("all fields", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io:443","remoteURL":"http://quay","volume":{"size":"1Gi","storageClassName":"x"},`+
 			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q","tagValidation":{"timeout":"20s"}}]}`,
 			registry.RegistryCache{
 				Upstream:            "quay.io:443",
-				RemoteURL:           ptr.To("http://quay"),
-				Volume:              &registry.Volume{Size: ptr.To(resource.MustParse("1Gi")), StorageClassName: ptr.To("x")},
+				RemoteURL:           new("http://quay"),
+				Volume:              &registry.Volume{Size: new(resource.MustParse("1Gi")), StorageClassName: new("x")},
 				GarbageCollection:   &registry.GarbageCollection{TTL: &metav1.Duration{}},
-				SecretReferenceName: ptr.To("s"),
-				Proxy:               &registry.Proxy{HTTPProxy: ptr.To("http://p"), HTTPSProxy: ptr.To("http://q")},
-				HTTP:                &registry.HTTP{TLS: ptr.To(false)},
+				SecretReferenceName: new("s"),
+				Proxy:               &registry.Proxy{HTTPProxy: new("http://p"), HTTPSProxy: new("http://q")},
+				HTTP:                &registry.HTTP{TLS: new(false)},
 				HighAvailability:    &registry.HighAvailability{Enabled: true},
-				ServiceNameSuffix:   ptr.To("q"),
+				ServiceNameSuffix:   new("q"),
 				TagValidation:       &registry.TagValidation{Timeout: &metav1.Duration{Duration: 20 * time.Second}},
 			}),
 	)
 
-	DescribeTable("refuses what isn't a RegistryConfig in an external version",
+	DescribeTable("refuses all but a RegistryConfig in an external version",
 		func(text, message string) {
 			for _, decode := range []func(*runtime.RawExtension) (*registry.RegistryConfig, error){c.DecodeConfigStrict, c.DecodeConfig} {
 				_, err := decode(raw(text))
@@ -88,10 +87,10 @@ var _ = Describe("Codec", func() {
 		Entry("other kind", `{`+header+`,"kind":"RegistryStatus"}`, "RegistryStatus"),
 		Entry("list", `[]`, ""),
 		Entry("wrong type of a field", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":1}]}`, "upstream"),
-		Entry("no duration", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"x","garbageCollection":{"ttl":"soon"}}]}`, "duration"),
+		Entry("invalid duration", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"x","garbageCollection":{"ttl":"soon"}}]}`, "duration"),
 	)
 
-	DescribeTable("is strict with owners, but not with what admission let pass",
+	DescribeTable("is strict with owners, but not with admitted configurations",
 		func(text, message string) {
 			_, err := c.DecodeConfigStrict(raw(text))
 			Expect(runtime.IsStrictDecodingError(err)).To(BeTrue())
@@ -106,7 +105,7 @@ var _ = Describe("Codec", func() {
 		Entry("duplicate field", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io","upstream":"docker.io"}]}`, `duplicate field "caches[0].upstream"`),
 	)
 
-	DescribeTable("refuses numbers by their text, strictly or not",
+	DescribeTable("refuses numbers by their text, strict or not",
 		func(cache, field string) {
 			text := `{` + header + `,"kind":"RegistryConfig","caches":[{"upstream":"quay.io"},{"upstream":"docker.io",` + cache + `}]}`
 			for _, decode := range []func(*runtime.RawExtension) (*registry.RegistryConfig, error){c.DecodeConfigStrict, c.DecodeConfig} {
@@ -118,15 +117,15 @@ var _ = Describe("Codec", func() {
 		Entry("size as text", `"volume":{"size":"1e999999999"}`, "volume.size"),
 		Entry("tiny size", `"volume":{"size":"1e-9000000"}`, "volume.size"),
 		Entry("long size", `"volume":{"size":"`+strings.Repeat("1", 100)+`"}`, "volume.size"),
-		Entry("size that is none", `"volume":{"size":"large"}`, "volume.size"),
-		Entry("size that another hides", `"volume":{"size":"1e999999999"},"volume":{}`, "volume.size"),
+		Entry("invalid size", `"volume":{"size":"large"}`, "volume.size"),
+		Entry("size hidden by a duplicate field", `"volume":{"size":"1e999999999"},"volume":{}`, "volume.size"),
 		Entry("time to live", `"garbageCollection":{"ttl":"1e999999999h"}`, "garbageCollection.ttl"),
 		Entry("long time to live", `"garbageCollection":{"ttl":"`+strings.Repeat("1h", 50_000)+`"}`, "garbageCollection.ttl"),
 		Entry("time to validate", `"tagValidation":{"timeout":"`+strings.Repeat("1h", 50_000)+`"}`, "tagValidation.timeout"),
-		Entry("time to live that is too long for a clock", `"garbageCollection":{"ttl":"99999999h"}`, "garbageCollection.ttl"),
+		Entry("time to live that exceeds a duration", `"garbageCollection":{"ttl":"99999999h"}`, "garbageCollection.ttl"),
 	)
 
-	It("decodes the sizes that Shoots may have, for the validation to judge", func() {
+	It("decodes sizes of existing Shoots and leaves them to the validation", func() {
 		for _, size := range []string{`"10e9"`, `10e9`, `"1E3"`, `"0.5"`, `"-1"`, `"5Ei"`, `" 1Gi "`} {
 			config, err := c.DecodeConfig(raw(`{` + header + `,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":` + size + `}}]}`))
 			Expect(err).NotTo(HaveOccurred())
@@ -134,14 +133,14 @@ var _ = Describe("Codec", func() {
 		}
 	})
 
-	It("checks the text of all fields that are parsed from one", func() {
+	It("checks all fields that are parsed from text", func() {
 		for _, path := range parsedFields(reflect.TypeFor[v1alpha3.RegistryConfig](), nil) {
 			names := strings.Split(path, ".")
 			document := `"no number"`
 			for _, name := range slices.Backward(names) {
 				document = `{"` + name + `":` + document + `}`
 			}
-			// In a list, as all of them stand in caches.
+			// All of them are in the list caches.
 			document = strings.Replace(document, `{"caches":`, `{`+header+`,"kind":"RegistryConfig","caches":[`, 1)
 			document = document[:len(document)-1] + `]}`
 			_, err := c.DecodeConfig(raw(document))
@@ -149,20 +148,20 @@ var _ = Describe("Codec", func() {
 		}
 	})
 
-	It("gives the configuration along with the errors of strict decoding", func() {
+	It("returns the configuration together with strict decoding errors", func() {
 		config, err := c.DecodeConfigStrict(raw(`{` + header + `,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","x":1}]}`))
 		Expect(runtime.IsStrictDecodingError(err)).To(BeTrue())
 		Expect(config.Caches).To(ConsistOf(BeComparableTo(defaulted)))
 	})
 
-	It("has nothing to decode", func() {
+	It("returns ErrMissing if there is nothing to decode", func() {
 		_, err := c.DecodeConfigStrict(nil)
 		Expect(err).To(MatchError(codec.ErrMissing))
 		_, err = c.DecodeStatus(nil)
 		Expect(err).To(MatchError(codec.ErrMissing))
 	})
 
-	It("decodes a status of any size, as the extension wrote it", func() {
+	It("decodes its own status of any size", func() {
 		status := &registry.RegistryStatus{Caches: make([]registry.RegistryCacheStatus, 1000)}
 		for i := range status.Caches {
 			status.Caches[i] = registry.RegistryCacheStatus{Upstream: "docker.io", RemoteURL: strings.Repeat("x", 1000)}
@@ -172,9 +171,9 @@ var _ = Describe("Codec", func() {
 		Expect(c.DecodeStatus(encoded)).To(HaveField("Caches", HaveLen(1000)))
 	})
 
-	It("encodes the status and decodes it again", func() {
+	It("round-trips the status", func() {
 		status := &registry.RegistryStatus{
-			CASecretName: ptr.To("ca"),
+			CASecretName: new("ca"),
 			Caches:       []registry.RegistryCacheStatus{{Upstream: "docker.io", Endpoint: "https://10.0.0.1:5000", RemoteURL: "https://registry-1.docker.io"}},
 		}
 		encoded, err := c.EncodeStatus(status)
@@ -185,8 +184,8 @@ var _ = Describe("Codec", func() {
 	})
 })
 
-// parsedFields returns the paths of all fields of a type that are parsed from
-// text, as JSON names with dots between, without the indices of lists.
+// parsedFields returns the paths of all fields of a type that are parsed from text: JSON names joined by dots, without
+// list indices.
 func parsedFields(t reflect.Type, names []string) []string {
 	switch t {
 	case reflect.TypeFor[resource.Quantity](), reflect.TypeFor[metav1.Duration]():

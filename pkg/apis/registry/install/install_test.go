@@ -13,15 +13,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/randfill"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/install"
 )
 
-// TestRoundTrip encodes random objects in every external version, decodes them
-// again and compares.
+// TestRoundTrip encodes random objects in every external version, decodes them and compares the results.
 func TestRoundTrip(t *testing.T) {
 	scheme := runtime.NewScheme()
 	if err := install.AddToScheme(scheme); err != nil {
@@ -30,27 +28,27 @@ func TestRoundTrip(t *testing.T) {
 	roundtrip.RoundTripTestForScheme(t, scheme, fuzzerFuncs)
 }
 
-// fuzzerFuncs leave nothing unset that decoding would set to a default.
+// fuzzerFuncs set every field that has a default.
 func fuzzerFuncs(serializer.CodecFactory) []any {
 	return []any{
 		func(cache *registry.RegistryCache, c randfill.Continue) {
 			c.FillNoCustom(cache)
 			if cache.RemoteURL == nil {
-				cache.RemoteURL = ptr.To(c.String(0))
+				cache.RemoteURL = new(c.String(0))
 			}
 			if cache.Volume == nil {
 				cache.Volume = &registry.Volume{}
 			}
 			cache.Volume.Size = resource.NewQuantity(c.Int63(), resource.BinarySI)
 			cache.GarbageCollection = &registry.GarbageCollection{TTL: &metav1.Duration{Duration: time.Duration(c.Int63())}}
-			cache.HTTP = &registry.HTTP{TLS: ptr.To(c.Bool())}
+			cache.HTTP = &registry.HTTP{TLS: new(c.Bool())}
 			if cache.HighAvailability == nil {
 				cache.HighAvailability = &registry.HighAvailability{}
 			}
 		},
 		func(volume *registry.Volume, c randfill.Continue) {
 			if c.Bool() {
-				volume.StorageClassName = ptr.To(c.String(0))
+				volume.StorageClassName = new(c.String(0))
 			}
 		},
 	}

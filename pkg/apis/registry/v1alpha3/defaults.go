@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/upstream"
 )
@@ -25,10 +24,10 @@ func addDefaultingFuncs(scheme *runtime.Scheme) error {
 	return RegisterDefaults(scheme)
 }
 
-// SetDefaults_RegistryCache fills in what the owner of a Shoot left out of a cache.
+// SetDefaults_RegistryCache sets the defaults of a cache.
 func SetDefaults_RegistryCache(cache *RegistryCache) {
 	if cache.RemoteURL == nil {
-		cache.RemoteURL = ptr.To(upstream.Upstream(cache.Upstream).DefaultRemoteURL())
+		cache.RemoteURL = new(upstream.Upstream(cache.Upstream).DefaultRemoteURL())
 	}
 	trimSlash(cache.RemoteURL)
 	if cache.Volume == nil {
@@ -45,38 +44,37 @@ func SetDefaults_RegistryCache(cache *RegistryCache) {
 	}
 }
 
-// SetDefaults_Proxy fills in nothing: what is left out is not used.
+// SetDefaults_Proxy normalizes the URLs of the proxies. Proxies have no defaults.
 func SetDefaults_Proxy(proxy *Proxy) {
 	trimSlash(proxy.HTTPProxy)
 	trimSlash(proxy.HTTPSProxy)
 }
 
-// trimSlash removes a slash at the end of a URL, which owners may write and
-// which means nothing. All others compare the URLs, append paths to them and
-// write them into files, so that there must be one form of each.
+// trimSlash removes a trailing slash from a URL. Owners may write it, but other code compares the URLs, appends paths
+// to them and writes them into files, so each needs a single form.
 func trimSlash(url *string) {
 	if url != nil {
 		*url = strings.TrimSuffix(*url, "/")
 	}
 }
 
-// SetDefaults_Volume sets the size of the volume.
+// SetDefaults_Volume sets the default size of a volume.
 func SetDefaults_Volume(volume *Volume) {
 	if volume.Size == nil {
-		volume.Size = ptr.To(resource.MustParse(defaultVolumeSize))
+		volume.Size = new(resource.MustParse(defaultVolumeSize))
 	}
 }
 
-// SetDefaults_GarbageCollection sets the time that content stays.
+// SetDefaults_GarbageCollection sets the default TTL.
 func SetDefaults_GarbageCollection(collection *GarbageCollection) {
 	if collection.TTL == nil {
 		collection.TTL = &metav1.Duration{Duration: defaultTTL}
 	}
 }
 
-// SetDefaults_HTTP switches TLS on.
+// SetDefaults_HTTP enables TLS by default.
 func SetDefaults_HTTP(http *HTTP) {
 	if http.TLS == nil {
-		http.TLS = ptr.To(true)
+		http.TLS = new(true)
 	}
 }

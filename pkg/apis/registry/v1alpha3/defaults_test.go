@@ -11,7 +11,6 @@ import (
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 )
@@ -25,18 +24,18 @@ var _ = Describe("Defaults", func() {
 
 	documented := v1alpha3.RegistryCache{
 		Upstream:          "quay.io",
-		RemoteURL:         ptr.To("https://quay.io"),
-		Volume:            &v1alpha3.Volume{Size: ptr.To(resource.MustParse("10Gi"))},
+		RemoteURL:         new("https://quay.io"),
+		Volume:            &v1alpha3.Volume{Size: new(resource.MustParse("10Gi"))},
 		GarbageCollection: &v1alpha3.GarbageCollection{TTL: &metav1.Duration{Duration: 7 * 24 * time.Hour}},
-		HTTP:              &v1alpha3.HTTP{TLS: ptr.To(true)},
+		HTTP:              &v1alpha3.HTTP{TLS: new(true)},
 		HighAvailability:  &v1alpha3.HighAvailability{Enabled: false},
 	}
 
-	It("fills in what is left out", func() {
+	It("sets defaults for unset fields", func() {
 		Expect(defaulted(v1alpha3.RegistryCache{Upstream: "quay.io"})).To(BeComparableTo(documented))
 	})
 
-	It("fills in empty blocks", func() {
+	It("sets defaults in empty blocks", func() {
 		Expect(defaulted(v1alpha3.RegistryCache{
 			Upstream:          "quay.io",
 			Volume:            &v1alpha3.Volume{},
@@ -46,15 +45,15 @@ var _ = Describe("Defaults", func() {
 		})).To(BeComparableTo(documented))
 	})
 
-	It("knows where Docker Hub is", func() {
+	It("uses the API host of Docker Hub", func() {
 		Expect(defaulted(v1alpha3.RegistryCache{Upstream: "docker.io"}).RemoteURL).To(HaveValue(Equal("https://registry-1.docker.io")))
 	})
 
-	It("removes a slash at the end of URLs, and no more", func() {
+	It("removes a single trailing slash from URLs", func() {
 		urls := func(suffix string) v1alpha3.RegistryCache {
 			return v1alpha3.RegistryCache{
-				RemoteURL: ptr.To("https://r.io" + suffix),
-				Proxy:     &v1alpha3.Proxy{HTTPProxy: ptr.To("http://a:3128" + suffix), HTTPSProxy: ptr.To("http://b:3128" + suffix)},
+				RemoteURL: new("https://r.io" + suffix),
+				Proxy:     &v1alpha3.Proxy{HTTPProxy: new("http://a:3128" + suffix), HTTPSProxy: new("http://b:3128" + suffix)},
 			}
 		}
 		for _, suffix := range []string{"", "/a", "?", "#"} {
@@ -67,17 +66,17 @@ var _ = Describe("Defaults", func() {
 		Expect(defaulted(urls("//"))).To(HaveField("RemoteURL", HaveValue(Equal("https://r.io/"))))
 	})
 
-	It("keeps what is there, zero values included", func() {
+	It("keeps set fields, including zero values", func() {
 		cache := v1alpha3.RegistryCache{
 			Upstream:            "quay.io",
-			RemoteURL:           ptr.To(""),
-			Volume:              &v1alpha3.Volume{Size: ptr.To(resource.MustParse("0")), StorageClassName: ptr.To("x")},
+			RemoteURL:           new(""),
+			Volume:              &v1alpha3.Volume{Size: new(resource.MustParse("0")), StorageClassName: new("x")},
 			GarbageCollection:   &v1alpha3.GarbageCollection{TTL: &metav1.Duration{}},
-			SecretReferenceName: ptr.To("x"),
+			SecretReferenceName: new("x"),
 			Proxy:               &v1alpha3.Proxy{},
-			HTTP:                &v1alpha3.HTTP{TLS: ptr.To(false)},
+			HTTP:                &v1alpha3.HTTP{TLS: new(false)},
 			HighAvailability:    &v1alpha3.HighAvailability{Enabled: true},
-			ServiceNameSuffix:   ptr.To("x"),
+			ServiceNameSuffix:   new("x"),
 		}
 		Expect(defaulted(*cache.DeepCopy())).To(BeComparableTo(cache))
 	})

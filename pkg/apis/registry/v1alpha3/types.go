@@ -12,110 +12,109 @@ import (
 // +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// RegistryConfig lists the upstream registries for which pull-through caches run in the Shoot.
+// RegistryConfig configures the pull-through caches of a Shoot. It is the providerConfig of the extension.
 type RegistryConfig struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// Caches are the caches to run, one for each upstream. At least one is required, at most 150 are possible.
+	// Caches lists the caches, one for each upstream. It must have at least one and at most 150 entries.
 	Caches []RegistryCache `json:"caches"`
 }
 
 // RegistryCache describes the pull-through cache of one upstream registry.
 type RegistryCache struct {
-	// Upstream is the registry host, with an optional port, as it appears in image references, for
-	// example "docker.io" or "registry.example.com:5000". It must be a DNS subdomain, optionally
-	// followed by ":" and a port from 1 to 65535, without a scheme, and unique among the caches.
+	// Upstream is the host of the registry with an optional port, as it appears in image references, for example
+	// "docker.io" or "registry.example.com:5000". It must be a DNS subdomain, optionally followed by ":" and a port from 1
+	// to 65535, must not have a scheme, and must be unique among the caches.
 	Upstream string `json:"upstream"`
-	// RemoteURL is the URL at which the upstream is reached: http or https, a host and optionally a
-	// port, without path, user info, query or fragment. A slash at the end is ignored. The host is a
-	// DNS name in lower case or an IPv4 address.
-	// Defaults to "https://" followed by the upstream, and to "https://registry-1.docker.io" for docker.io.
+	// RemoteURL is the URL of the upstream's API: http(s)://host[:port], where the host is a DNS name in lower case or an
+	// IPv4 address. It must not have a path, user info, a query or a fragment. A trailing slash is ignored.
+	// Defaults to "https://" followed by the upstream, or to "https://registry-1.docker.io" for docker.io.
 	// +optional
 	RemoteURL *string `json:"remoteURL,omitempty"`
-	// Volume describes the volume that holds the cached content.
+	// Volume configures the volume for the cached content.
 	// +optional
 	Volume *Volume `json:"volume,omitempty"`
-	// GarbageCollection says when unused content is removed.
+	// GarbageCollection configures the removal of unused content.
 	// +optional
 	GarbageCollection *GarbageCollection `json:"garbageCollection,omitempty"`
-	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that refers to the
-	// Secret with the upstream's credentials. The Secret must be immutable, of type Opaque or
-	// kubernetes.io/basic-auth, and hold the keys "username" and "password" and no others. Without it the
-	// cache pulls anonymously.
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential for the upstream. The Secret must be immutable, be of type Opaque or kubernetes.io/basic-auth, and have
+	// exactly the keys "username" and "password". If unset, the cache pulls anonymously.
 	// +optional
 	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
-	// Proxy says through which HTTP proxies the upstream is reached.
+	// Proxy configures the HTTP proxies between the cache and the upstream.
 	// +optional
 	Proxy *Proxy `json:"proxy,omitempty"`
-	// HTTP describes how the cache serves its clients.
+	// HTTP configures how the cache serves its clients.
 	// +optional
 	HTTP *HTTP `json:"http,omitempty"`
-	// HighAvailability describes how the cache survives the loss of a node or zone.
+	// HighAvailability configures whether the cache tolerates the loss of a node or zone.
 	// +optional
 	HighAvailability *HighAvailability `json:"highAvailability,omitempty"`
-	// ServiceNameSuffix replaces the part of the Service's name that is otherwise derived from the
-	// upstream: the Service is then named "registry-" followed by it. It must be a DNS label of at
-	// most 54 characters, and the Service's name must be unique among the caches.
+	// ServiceNameSuffix sets the name of the cache's Service to "registry-<suffix>". If unset, the name is derived from
+	// the upstream. The suffix must be a DNS label of at most 54 characters, and the name of the Service must be unique
+	// among the caches.
 	// +optional
 	ServiceNameSuffix *string `json:"serviceNameSuffix,omitempty"`
-	// TagValidation says how a cached tag is compared with the upstream, which may have moved it.
+	// TagValidation configures how a cached tag, which may have moved at the upstream, is validated.
 	// +optional
 	TagValidation *TagValidation `json:"tagValidation,omitempty"`
 }
 
-// Volume describes the volume of a cache.
+// Volume configures the volume of a cache.
 type Volume struct {
-	// Size is the size of the volume, greater than zero and at most 1Pi, without an exponent. It may grow
-	// but not shrink.
+	// Size is the size of the volume. It must be greater than zero and at most 1Pi, and must not have an exponent. It can
+	// be increased, but not decreased.
 	// Defaults to 10Gi.
 	// +optional
 	Size *resource.Quantity `json:"size,omitempty"`
-	// StorageClassName is the name of the StorageClass of the volume. It can't be changed.
+	// StorageClassName is the name of the StorageClass of the volume. It is immutable.
 	// Defaults to the cluster's default StorageClass.
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
 }
 
-// GarbageCollection says when unused content is removed.
+// GarbageCollection configures the removal of unused content.
 type GarbageCollection struct {
-	// TTL is the time that content stays in the cache after it was last pulled; 0 keeps it forever.
-	// Defaults to 168h, that is 7 days.
+	// TTL is the duration for which content stays in the cache after its last pull. 0 keeps content forever; once set, it
+	// cannot be changed.
+	// Defaults to 168h (7 days).
 	// +optional
 	TTL *metav1.Duration `json:"ttl,omitempty"`
 }
 
-// Proxy says through which HTTP proxies the upstream is reached.
+// Proxy configures the HTTP proxies between a cache and its upstream.
 type Proxy struct {
-	// HTTPProxy is the URL of the proxy for requests to http:// upstreams.
+	// HTTPProxy is the URL of the proxy for an http:// upstream. The rules of remoteURL apply.
 	// +optional
 	HTTPProxy *string `json:"httpProxy,omitempty"`
-	// HTTPSProxy is the URL of the proxy for requests to https:// upstreams.
+	// HTTPSProxy is the URL of the proxy for an https:// upstream. The rules of remoteURL apply.
 	// +optional
 	HTTPSProxy *string `json:"httpsProxy,omitempty"`
 }
 
-// HTTP describes how a cache serves its clients.
+// HTTP configures how a cache serves its clients.
 type HTTP struct {
-	// TLS says whether the cache serves HTTPS, with a certificate that the nodes trust.
+	// TLS enables HTTPS, with a certificate that the nodes trust.
 	// Defaults to true.
 	// +optional
 	TLS *bool `json:"tls,omitempty"`
 }
 
-// HighAvailability describes how a cache survives the loss of a node or zone.
+// HighAvailability configures whether a cache tolerates the loss of a node or zone.
 type HighAvailability struct {
-	// Enabled says whether the cache runs with two replicas, spread over nodes and zones, each with a volume of its own.
+	// Enabled runs two replicas of the cache, spread over nodes and zones. Each has a volume of its own.
 	// Defaults to false.
 	// +optional
 	Enabled bool `json:"enabled,omitempty"`
 }
 
-// TagValidation says how a cached tag is compared with the upstream.
+// TagValidation configures the validation of cached tags against the upstream.
 type TagValidation struct {
-	// Timeout is how long a pull of a cached tag waits for the upstream's answer before the cached image is
-	// served, from 0s to 30s. 0s never waits, so that a moved tag is noticed by a later pull. An upstream
-	// that is known to be down is not waited for.
-	// Defaults to 5s for an upstream that answers as fast as it did lately, and to 800ms for any other.
+	// Timeout is the maximum time that a pull of a cached tag waits for the upstream's response before the cache serves
+	// the tag unvalidated. It must be from 0s to 30s. 0s never waits; a later pull then gets the new image of a moved tag.
+	// A pull never waits for an upstream that is known to be down.
+	// Defaults to 5s for an upstream that responds as fast as it recently did, and to 800ms otherwise.
 	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 }
@@ -123,71 +122,71 @@ type TagValidation struct {
 // +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// RegistryStatus says where the caches are reached. It is the provider status of the Extension.
+// RegistryStatus describes the deployed caches. It is the provider status of the Extension.
 type RegistryStatus struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// CASecretName is the name of the Secret, in the Shoot's namespace in the seed, with the bundle of
-	// CA certificates (key "bundle.crt") for the caches' server certificates. Unset if no cache serves TLS.
+	// CASecretName is the name of the Secret in the Shoot's namespace in the seed with the CA bundle (key "bundle.crt")
+	// for the server certificates of the caches. It is unset if no cache serves TLS.
 	// +optional
 	CASecretName *string `json:"caSecretName,omitempty"`
-	// Caches are the running caches.
+	// Caches lists the deployed caches.
 	// +optional
 	Caches []RegistryCacheStatus `json:"caches,omitempty"`
 }
 
-// RegistryCacheStatus says where the cache of one upstream is reached.
+// RegistryCacheStatus describes the cache of one upstream.
 type RegistryCacheStatus struct {
-	// Upstream is the registry host, as in the RegistryConfig.
+	// Upstream is the host of the registry, as in the RegistryConfig.
 	Upstream string `json:"upstream"`
-	// Endpoint is the URL of the cache: scheme://clusterIP:5000, an IPv6 address in brackets.
+	// Endpoint is the URL of the cache: scheme://clusterIP:5000, with brackets around an IPv6 address.
 	Endpoint string `json:"endpoint"`
-	// RemoteURL is the URL at which the upstream is reached.
+	// RemoteURL is the URL of the upstream's API.
 	RemoteURL string `json:"remoteURL"`
-	// Credentials says how the upstream's credentials get along. Unset for a cache that pulls anonymously.
+	// Credentials describes the credential for the upstream. It is unset for a cache that pulls anonymously.
 	// +optional
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
 }
 
-// CredentialsStatus says which credentials a cache uses, and what its upstream says to them. While others are to
-// take their place, all but secretName is about those: the old ones stay in use until the upstream accepts the others.
+// CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
+// fields except secretName and previousSecretName describe the new credential; the old one stays in use until the
+// upstream accepts the new one.
 type CredentialsStatus struct {
-	// SecretName is the name of the Secret, in the Shoot's project, whose credentials are in use.
+	// SecretName is the name of the Secret in the Shoot's project whose credential is in use.
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
-	// PendingSecretName is the name of the Secret whose credentials are to take their place. The other Secret
-	// must stay until this field is gone.
+	// PendingSecretName is the name of the Secret whose credential will replace the one in use. The credential in use must
+	// stay valid until this field is unset.
 	// +optional
 	PendingSecretName string `json:"pendingSecretName,omitempty"`
-	// PreviousSecretName is the name of the Secret whose credentials no replica needs any more, until they are
-	// removed from the Shoot.
+	// PreviousSecretName is the name of the Secret whose credential no replica uses any more. It is unset once that
+	// credential has been removed from the Shoot.
 	// +optional
 	PreviousSecretName string `json:"previousSecretName,omitempty"`
-	// State is how the credentials get along: "Active" if all replicas use them and the upstream accepts them,
-	// "Pending" if not all replicas have come that far, "Rejected" if the upstream refuses them, and
-	// "Missing" if there are none where they should be.
+	// State is "Active" if all replicas use the credential and the upstream accepts it, "Pending" if some replicas do not
+	// use it yet, "Rejected" if the upstream rejects it, and "Missing" if a replica that needs a credential has none.
 	State CredentialsState `json:"state"`
-	// Since is when the state began.
+	// Since is the time at which the credential entered the state.
 	Since metav1.Time `json:"since"`
-	// UpstreamStatusCode is the HTTP status that the upstream refused the credentials with.
+	// UpstreamStatusCode is the HTTP status code with which the upstream rejected the credential.
 	// +optional
 	UpstreamStatusCode *int32 `json:"upstreamStatusCode,omitempty"`
-	// Message explains the state. It never holds anything of the credentials.
+	// Message explains the state. It never contains any part of the credential.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
 
-// CredentialsState is how credentials get along with their upstream.
+// CredentialsState is the state of a cache's credential at its upstream.
 // +kubebuilder:validation:Enum=Active;Pending;Rejected;Missing
 type CredentialsState string
 
 const (
-	// CredentialsActive means that all replicas use the credentials, and that the upstream accepts them.
+	// CredentialsActive means that all replicas use the credential and the upstream accepts it.
 	CredentialsActive CredentialsState = "Active"
-	// CredentialsPending means that not all replicas use the credentials yet.
+	// CredentialsPending means that some replicas do not use the credential yet.
 	CredentialsPending CredentialsState = "Pending"
-	// CredentialsRejected means that the upstream refuses the credentials.
+	// CredentialsRejected means that the upstream rejects the credential.
 	CredentialsRejected CredentialsState = "Rejected"
-	// CredentialsMissing means that there are no credentials where they should be.
+	// CredentialsMissing means that a replica that needs a credential has none.
 	CredentialsMissing CredentialsState = "Missing"
 )

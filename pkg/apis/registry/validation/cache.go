@@ -22,15 +22,14 @@ import (
 const (
 	// maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
 	maxServiceNameSuffixLength = 54
-	// maxUpstreamLength is that of a DNS name with a port.
+	// maxUpstreamLength is the length of a DNS name with a port.
 	maxUpstreamLength = validation.DNS1123SubdomainMaxLength + len(":65535")
 )
 
-// maxVolumeSize is far above what a volume of any infrastructure can have.
+// maxVolumeSize is far above the limit of any infrastructure.
 var maxVolumeSize = resource.MustParse("1Pi")
 
-// validateCache validates the fields of a cache that differ from those of the
-// old one, which is nil for a new cache.
+// validateCache validates the fields of a cache that differ from those of the old one, which is nil for a new cache.
 func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
 	if old == nil {
@@ -41,7 +40,7 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 		allErrs = append(allErrs, validateTransition(cache, old, fldPath)...)
 	}
 
-	// The derived URL is as good as the upstream, and nothing that the owner wrote.
+	// A derived URL is not from the owner, and the upstream is validated above.
 	if derived := upstream.Upstream(cache.Upstream).DefaultRemoteURL(); ptr.Deref(cache.RemoteURL, derived) != derived {
 		allErrs = append(allErrs, validateURL(cache.RemoteURL, old.RemoteURL, fldPath.Child("remoteURL"))...)
 	}
@@ -56,31 +55,31 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	return append(allErrs, validateURL(proxy.HTTPSProxy, oldProxy.HTTPSProxy, proxyPath.Child("httpsProxy"))...)
 }
 
-// validateTransition validates what a running cache can't follow.
+// validateTransition refuses changes that a running cache cannot apply.
 func validateTransition(cache, old *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
-	const remedy = "to start over with an empty cache, remove this one in an update of its own and add it again once it is gone"
+	const remedy = "to start over with an empty cache, remove this cache, wait until it is gone, and add it again in another update"
 	var allErrs field.ErrorList
 
 	volume, oldVolume, volumePath := volumeOf(cache), volumeOf(old), fldPath.Child("volume")
 	if volume.Size != nil && oldVolume.Size != nil && volume.Size.Cmp(*oldVolume.Size) < 0 {
 		allErrs = append(allErrs, field.Forbidden(volumePath.Child("size"),
-			fmt.Sprintf("a volume may not shrink, it is %s now; %s", oldVolume.Size, remedy)))
+			fmt.Sprintf("the size of a volume cannot be decreased, it is %s now; %s", oldVolume.Size, remedy)))
 	}
 	if !ptr.Equal(volume.StorageClassName, oldVolume.StorageClassName) {
 		allErrs = append(allErrs, field.Forbidden(volumePath.Child("storageClassName"),
-			fmt.Sprintf("the storage class of a volume can't be changed, it is %s now; %s", orDefault(oldVolume.StorageClassName), remedy)))
+			fmt.Sprintf("the storage class of a volume cannot be changed, it is %s now; %s", orDefault(oldVolume.StorageClassName), remedy)))
 	}
 	ttl, oldTTL := ttlOf(cache), ttlOf(old)
 	if ttl != nil && oldTTL != nil && ttl.Duration > 0 && oldTTL.Duration == 0 {
 		allErrs = append(allErrs, field.Forbidden(fldPath.Child("garbageCollection", "ttl"),
-			fmt.Sprintf("garbage collection can't be switched on for a cache that runs without it, as what it holds would never be collected; %s", remedy)))
+			fmt.Sprintf("garbage collection cannot be enabled for a cache that runs without it, since its existing content would never be collected; %s", remedy)))
 	}
 	return allErrs
 }
 
 func validateUpstream(value string, fldPath *field.Path) field.ErrorList {
 	if value == "" {
-		return field.ErrorList{field.Required(fldPath, "name the registry host as in image references, for example docker.io or registry.example.com:5000")}
+		return field.ErrorList{field.Required(fldPath, "set the registry host as in image references, for example docker.io or registry.example.com:5000")}
 	}
 	if len(value) > maxUpstreamLength {
 		return field.ErrorList{field.TooLong(fldPath, value, maxUpstreamLength)}
@@ -110,13 +109,12 @@ func validateStorageClassName(name *string, fldPath *field.Path) field.ErrorList
 	}
 	var allErrs field.ErrorList
 	for _, message := range validation.IsDNS1123Subdomain(*name) {
-		allErrs = append(allErrs, field.Invalid(fldPath, *name, "must be the name of a StorageClass, or be left out for the cluster's default: "+message))
+		allErrs = append(allErrs, field.Invalid(fldPath, *name, "must be the name of a StorageClass; leave it unset for the cluster's default: "+message))
 	}
 	return allErrs
 }
 
-// validateSize relies on the decoder, which lets no quantity pass that is
-// expensive to compare.
+// validateSize relies on the decoder, which refuses quantities that are expensive to compare.
 func validateSize(size, old *resource.Quantity, fldPath *field.Path) field.ErrorList {
 	if size == nil || old != nil && size.Cmp(*old) == 0 {
 		return nil
@@ -136,10 +134,10 @@ func validateTTL(ttl, old *metav1.Duration, fldPath *field.Path) field.ErrorList
 	if ttl == nil || ptr.Equal(ttl, old) || ttl.Duration >= 0 {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(fldPath, ttl.Duration.String(), "must not be negative; 0s switches garbage collection off")}
+	return field.ErrorList{field.Invalid(fldPath, ttl.Duration.String(), "must not be negative; 0s disables garbage collection")}
 }
 
-// maxTagValidation is how long a cache waits for the upstream at most, whatever it is told.
+// maxTagValidation is the longest time that a cache waits for the upstream, regardless of its configuration.
 const maxTagValidation = 30 * time.Second
 
 func validateTagValidation(timeout, old *metav1.Duration, fldPath *field.Path) field.ErrorList {
@@ -154,7 +152,7 @@ func validateSecretReferenceName(name, old *string, fldPath *field.Path) field.E
 	if name == nil || ptr.Equal(name, old) || *name != "" {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(fldPath, *name, "must be the name of an entry in spec.resources, or be left out for anonymous pulls")}
+	return field.ErrorList{field.Invalid(fldPath, *name, "must be the name of an entry in spec.resources; leave it unset for anonymous pulls")}
 }
 
 func validateServiceNameSuffix(suffix, old *string, fldPath *field.Path) field.ErrorList {

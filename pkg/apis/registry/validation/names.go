@@ -14,13 +14,13 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// names are the names of a cache that no other cache may have.
+// names are the names of a cache, which must be unique.
 type names struct {
 	upstream string
-	// resource is the name of all objects but the Service.
+	// resource is the name of all objects except the Service.
 	resource string
 	service  string
-	// suffix is the serviceNameSuffix. Without one, the name of the Service is that of the other objects.
+	// suffix is the serviceNameSuffix. If nil, the Service has the same name as the other objects.
 	suffix *string
 }
 
@@ -38,8 +38,7 @@ func namesOf(caches []registry.RegistryCache) []names {
 	return result
 }
 
-// holders says which upstreams a configuration has, how often, and which of
-// them share the name of a Service.
+// holders counts the upstreams of a configuration and groups them by the name of their Service.
 type holders struct {
 	upstreams map[string]int
 	services  map[string]sets.Set[string]
@@ -57,9 +56,8 @@ func holdersOf(caches []names) holders {
 	return result
 }
 
-// validateNames refuses caches that would share an upstream, an object's name
-// or a Service's name, unless the old configuration has the same collision.
-// Each cache is compared with the first one that has the name.
+// validateNames refuses caches that would share an upstream, the name of an object or the name of a Service, unless the
+// old configuration has the same collision. It compares each cache with the first one that has the name.
 func validateNames(caches, oldCaches []names, fldPath *field.Path) field.ErrorList {
 	var (
 		allErrs   field.ErrorList
@@ -81,7 +79,7 @@ func validateNames(caches, oldCaches []names, fldPath *field.Path) field.ErrorLi
 			other := caches[first].upstream
 			if old.upstreams[cache.upstream] == 0 || old.upstreams[other] == 0 {
 				allErrs = append(allErrs, field.Invalid(upstreamPath, cache.upstream,
-					fmt.Sprintf("its objects would get the same name %q as those of the upstream %q; only one of the two can be cached", cache.resource, other)))
+					fmt.Sprintf("its objects would have the same name %q as those of the upstream %q; remove one of the two", cache.resource, other)))
 			}
 			continue
 		}
@@ -98,8 +96,8 @@ func validateNames(caches, oldCaches []names, fldPath *field.Path) field.ErrorLi
 	return allErrs
 }
 
-// serviceCollision returns the error for two caches with the same Service. At
-// least one of them has a suffix, which is to be changed.
+// serviceCollision returns the error for two caches with the same Service. It points to the suffix to change; at least
+// one of the caches has one.
 func serviceCollision(caches []names, first, second int, fldPath *field.Path) *field.Error {
 	suffixPath := func(i int) *field.Path { return fldPath.Index(i).Child("serviceNameSuffix") }
 	if caches[first].suffix != nil && caches[second].suffix != nil {
@@ -110,13 +108,12 @@ func serviceCollision(caches []names, first, second int, fldPath *field.Path) *f
 		wrong, other = first, second
 	}
 	return field.Invalid(suffixPath(wrong), *caches[wrong].suffix,
-		fmt.Sprintf("must not lead to the name %q, which is derived from the upstream %q; choose another suffix", caches[other].service, caches[other].upstream))
+		fmt.Sprintf("the Service would have the name %q, which is derived from the upstream %q; choose another suffix", caches[other].service, caches[other].upstream))
 }
 
-// validateNameHandover refuses to hand a name over from one upstream to another
-// in one update. The new cache would take over the volume of the removed one,
-// whatever its own settings say, and nodes that still know the old cache by its
-// Service's address would get the content of another registry.
+// validateNameHandover refuses updates that hand a name over from one upstream to another. The new cache would take
+// over the volume of the removed one regardless of its own settings, and nodes that still use the address of the old
+// Service would get the content of another registry.
 func validateNameHandover(caches, oldCaches []names, fldPath *field.Path) field.ErrorList {
 	var (
 		allErrs      field.ErrorList
@@ -134,11 +131,11 @@ func validateNameHandover(caches, oldCaches []names, fldPath *field.Path) field.
 		before := old[cache.upstream]
 		if before == nil {
 			if other, ok := find(oldResources[cache.resource], func(other names) bool {
-				// If both upstreams have the name now, that is a collision already.
+				// If the new configuration has both upstreams, validateNames reports the collision.
 				return kept[other.upstream] == nil
 			}); ok {
 				allErrs = append(allErrs, field.Invalid(fldPath.Index(i).Child("upstream"), cache.upstream,
-					fmt.Sprintf("the objects of the upstream %q that this update removes have the same name %q, so that the old volume would be used on; remove the other one first, and add this one once it is gone", other.upstream, other.resource)))
+					fmt.Sprintf("this update removes the upstream %q, whose objects have the same name %q, so that this cache would get the old volume; first remove that upstream, then add this one in another update once the old cache is gone", other.upstream, other.resource)))
 				continue
 			}
 		}
@@ -154,7 +151,7 @@ func validateNameHandover(caches, oldCaches []names, fldPath *field.Path) field.
 				child, value = "serviceNameSuffix", *cache.suffix
 			}
 			allErrs = append(allErrs, field.Invalid(fldPath.Index(i).Child(child), value,
-				fmt.Sprintf("the Service %q serves the upstream %q until this update; choose another serviceNameSuffix, or give the name up in one update and use it again in a later one", other.service, other.upstream)))
+				fmt.Sprintf("the Service %q serves the upstream %q until this update; choose another serviceNameSuffix, or release the name in one update and reuse it in a later one", other.service, other.upstream)))
 		}
 	}
 	return allErrs

@@ -18,10 +18,10 @@ import (
 // maxURLLength is the length of a scheme, a DNS name and a port.
 const maxURLLength = len("https://") + maxUpstreamLength
 
-// validateURL validates the URL of an upstream or a proxy if it has changed. The URL becomes part of configuration files
-// and of file names on nodes. Beyond the rule for all URLs it must therefore be canonical, and its host must have the
-// form of an upstream: no underscores, and no IPv6 address, which neither certificates nor image references of registries
-// have. The defaults of v1alpha3 have already removed a trailing slash.
+// validateURL validates the URL of an upstream or a proxy if it has changed. The URL becomes part of configuration
+// files and of file names on nodes. Beyond the rule for all URLs it must therefore be canonical, and its host must have
+// the form of an upstream: no underscores, and no IPv6 address, which neither certificates nor image references of
+// registries have. The defaults of v1alpha3 have already removed a trailing slash.
 func validateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	if value == nil || ptr.Equal(value, old) {
 		return nil

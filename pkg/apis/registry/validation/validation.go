@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package validation says what is wrong with a RegistryConfig. It is pure: what
-// needs other objects, such as the referenced Secrets, is checked at admission.
+// Package validation validates a RegistryConfig. It is pure: checks that need other objects, such as the referenced
+// Secrets, are part of admission.
 //
-// An update is only held responsible for what it changes, field by field: rules
-// may be newer than the configurations of running clusters.
+// The validation of an update covers only what the update changes, field by field: rules may be newer than the
+// configurations of running clusters.
 package validation
 
 import (
@@ -15,13 +15,12 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
-// MaxCaches is how many caches a configuration can have. The controller deploys
-// the objects of all caches by one ManagedResource, whose Secret can hold 1 MiB:
-// with everything that a cache can have, 150 of them need 0.9 MiB.
+// MaxCaches is the maximum number of caches in a configuration. The controller deploys the objects of all caches with
+// one ManagedResource, whose Secret can hold 1 MiB: 150 caches with every field set need 0.9 MiB.
 const MaxCaches = 150
 
-// ValidateCount returns an error if there are more caches than [MaxCaches] and
-// more than before. Check it first: all else takes time for each cache.
+// ValidateCount returns an error if there are more caches than [MaxCaches] and more than before. Call it first: all
+// other checks take time for each cache.
 func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	if count := len(newConfig.Caches); count > max(MaxCaches, len(oldConfig.Caches)) {
 		return field.ErrorList{field.TooMany(fldPath.Child("caches"), count, MaxCaches)}
@@ -29,15 +28,14 @@ func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field
 	return nil
 }
 
-// ValidateRegistryConfig returns everything that is wrong with a new configuration.
+// ValidateRegistryConfig validates a new configuration.
 func ValidateRegistryConfig(config *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	return ValidateRegistryConfigUpdate(config, &registry.RegistryConfig{}, fldPath)
 }
 
-// ValidateRegistryConfigUpdate returns everything that is wrong with the change
-// from the old to the new configuration. What did not change is not validated,
-// so that it is called alone, not together with ValidateRegistryConfig.
-// A cache is the same one as before if it has the same upstream.
+// ValidateRegistryConfigUpdate validates the changes from the old to the new configuration. It does not validate what
+// did not change, so call it instead of ValidateRegistryConfig, not in addition. Caches are identified by their
+// upstream.
 func ValidateRegistryConfigUpdate(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	if errs := ValidateCount(newConfig, oldConfig, fldPath); len(errs) > 0 {
 		return errs
@@ -47,7 +45,7 @@ func ValidateRegistryConfigUpdate(newConfig, oldConfig *registry.RegistryConfig,
 		cachesPath = fldPath.Child("caches")
 	)
 	if len(newConfig.Caches) == 0 {
-		allErrs = append(allErrs, field.Required(cachesPath, "at least one cache is needed; to have none, remove the extension from the Shoot"))
+		allErrs = append(allErrs, field.Required(cachesPath, "must have at least one cache; to run no caches, remove the extension from the Shoot"))
 	}
 
 	old := byUpstream(oldConfig.Caches, func(cache *registry.RegistryCache) string { return cache.Upstream })

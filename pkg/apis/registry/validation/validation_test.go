@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
@@ -29,14 +28,14 @@ type (
 
 var fldPath = field.NewPath("providerConfig")
 
-// newCache returns a cache as it is decoded, with its defaults, and then changed.
+// newCache returns a cache with defaults, as the decoder does, and applies the changes.
 func newCache(host string, changes ...change) cache {
 	result := cache{
 		Upstream:          host,
-		RemoteURL:         ptr.To(upstream.Upstream(host).DefaultRemoteURL()),
-		Volume:            &registry.Volume{Size: ptr.To(resource.MustParse("10Gi"))},
+		RemoteURL:         new(upstream.Upstream(host).DefaultRemoteURL()),
+		Volume:            &registry.Volume{Size: new(resource.MustParse("10Gi"))},
 		GarbageCollection: &registry.GarbageCollection{TTL: &metav1.Duration{Duration: 168 * time.Hour}},
-		HTTP:              &registry.HTTP{TLS: ptr.To(true)},
+		HTTP:              &registry.HTTP{TLS: new(true)},
 		HighAvailability:  &registry.HighAvailability{},
 	}
 	for _, change := range changes {
@@ -54,7 +53,7 @@ func remoteURL(value string) change {
 	return func(c *cache) { c.RemoteURL = &value }
 }
 func size(value string) change {
-	return func(c *cache) { c.Volume.Size = ptr.To(resource.MustParse(value)) }
+	return func(c *cache) { c.Volume.Size = new(resource.MustParse(value)) }
 }
 func storageClass(value string) change { return func(c *cache) { c.Volume.StorageClassName = &value } }
 func tagValidation(timeout time.Duration) change {
@@ -71,7 +70,7 @@ func proxy(httpProxy, httpsProxy *string) change {
 	return func(c *cache) { c.Proxy = &registry.Proxy{HTTPProxy: httpProxy, HTTPSProxy: httpsProxy} }
 }
 
-// an error of the given type for the given field below providerConfig, with a part of its text.
+// an matches an error of the given type for the given field below providerConfig, with a part of its text.
 func an(errorType field.ErrorType, path, detail string) gomegatypes.GomegaMatcher {
 	return And(
 		HaveField("Type", errorType),
@@ -89,25 +88,25 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		return validation.ValidateRegistryConfig(configOf(caches...), fldPath)
 	}
 
-	It("needs at least one cache", func() {
+	It("requires at least one cache", func() {
 		Expect(validate()).To(one(field.ErrorTypeRequired, "caches", "remove the extension"))
 	})
 
-	It("accepts a cache with everything", func() {
+	It("accepts a cache with all fields", func() {
 		Expect(validate(newCache("registry.example.com:5000",
 			remoteURL("http://10.0.0.1:5000"), size("1"), storageClass("premium.ssd"), ttl(0), secretReference("robot"),
-			proxy(ptr.To("http://proxy:3128"), ptr.To("https://10.0.0.2:3128")), suffix("example"),
+			proxy(new("http://proxy:3128"), new("https://10.0.0.2:3128")), suffix("example"),
 		))).To(BeEmpty())
 	})
 
-	It("does without defaults", func() {
+	It("accepts a cache without defaults", func() {
 		Expect(validate(cache{Upstream: "docker.io"})).To(BeEmpty())
 	})
 
 	It("reports all errors at once", func() {
 		Expect(validate(
 			newCache("https://docker.io", remoteURL("ftp://x/y"), size("0"), storageClass(""), ttl(-1), secretReference(""), suffix("")),
-			newCache("docker.io", proxy(ptr.To("proxy"), ptr.To(""))),
+			newCache("docker.io", proxy(new("proxy"), new(""))),
 		)).To(ContainElements(
 			an(field.ErrorTypeInvalid, "caches[0].upstream", "without a scheme"),
 			an(field.ErrorTypeInvalid, "caches[0].remoteURL", "https://"),
@@ -139,8 +138,8 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("path", "docker.io/library", one(field.ErrorTypeInvalid, "caches[0].upstream", "without a path")),
 		Entry("upper case", "Docker.io", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("white space", " docker.io", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
-		Entry("line end", "docker.io\n", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
-		Entry("parent folder", "..", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
+		Entry("line break", "docker.io\n", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
+		Entry("parent directory", "..", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("trailing dot", "docker.io.", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("underscore", "my_registry", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
 		Entry("wildcard", "*.docker.io", one(field.ErrorTypeInvalid, "caches[0].upstream", "lower case")),
@@ -176,11 +175,11 @@ var _ = Describe("ValidateRegistryConfig", func() {
 			))
 		},
 		Entry("another scheme", "ftp://docker.io", "must begin with https://"),
-		Entry("slash at the end that the defaults left", "https://docker.io/", "must be written as https://docker.io"),
+		Entry("trailing slash left by the defaults", "https://docker.io/", "must be written as https://docker.io"),
 		Entry("underscore", "https://my_registry:5000", "name a host"),
-		Entry("several slips", "https://docker.io/v2?a#b", "path, only a slash at the end; must not have a query, not even an empty one; must not have a fragment"),
+		Entry("several problems", "https://docker.io/v2?a#b", "path, only a slash at the end; must not have a query, not even an empty one; must not have a fragment"),
 		Entry("path", "https://docker.io/v2", "path"),
-		Entry("parent folder", "https://docker.io/../..", "path"),
+		Entry("parent directory", "https://docker.io/../..", "path"),
 		Entry("user", "https://john@docker.io", "user name"),
 		Entry("empty user", "https://@docker.io", "user name"),
 		Entry("query", "https://docker.io?a=b", "query"),
@@ -193,7 +192,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("quote", `https://docker.io"`, "name a host"),
 		Entry("quote in the middle", `https://docker'.io`, "name a host"),
 		Entry("backslash", `https://docker\.io`, "such as https://"),
-		Entry("line end", "https://docker.io\n", "such as https://"),
+		Entry("line break", "https://docker.io\n", "such as https://"),
 		Entry("space", "https://docker io", "such as https://"),
 		Entry("escape", "https://docker%2f.io", "such as https://"),
 		Entry("escaped letter", "https://docker%C3%A4.io", "name a host"),
@@ -210,18 +209,18 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("upper case scheme", "HTTPS://docker.io", "must be written as https://docker.io"),
 	)
 
-	DescribeTable("refuses URLs that are nothing like one",
+	DescribeTable("refuses values that are not URLs",
 		func(url string) {
 			Expect(validate(newCache("docker.io", remoteURL(url)))).To(one(field.ErrorTypeInvalid, "caches[0].remoteURL", "https://"))
 		},
 		Entry("empty", ""), Entry("host", "docker.io"), Entry("host and port", "docker.io:443"), Entry("no scheme", "//docker.io"), Entry("dots", ".."),
 	)
 
-	It("looks at no URL that is too long", func() {
+	It("does not parse a URL that is too long", func() {
 		Expect(validate(newCache("docker.io", remoteURL("https://"+strings.Repeat("A", 100_000))))).To(one(field.ErrorTypeTooLong, "caches[0].remoteURL", "267"))
 	})
 
-	It("does not repeat a password in a URL", func() {
+	It("does not quote a password in a URL", func() {
 		for _, url := range []string{"https://john:hunter2@docker.io", "https://john:hunter2@docker.io:x/%"} {
 			Expect(validate(newCache("docker.io", remoteURL(url))).ToAggregate()).To(MatchError(Not(ContainSubstring("hunter2"))))
 		}
@@ -232,7 +231,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		func(change change, expected gomegatypes.GomegaMatcher) {
 			Expect(validate(newCache("docker.io", change))).To(expected)
 		},
-		Entry("no size", size("0"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "greater than zero")),
+		Entry("size zero", size("0"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "greater than zero")),
 		Entry("negative size", size("-1Gi"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "greater than zero")),
 		Entry("largest size", size("1Pi"), BeEmpty()),
 		Entry("size beyond the largest", size("1025Ti"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "at most 1Pi")),
@@ -240,12 +239,12 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("size with a negative exponent", size("1e-3"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "without an exponent")),
 		Entry("size in exabytes", size("1E"), one(field.ErrorTypeInvalid, "caches[0].volume.size", "at most 1Pi")),
 		Entry("long storage class", storageClass(strings.Repeat("A", 254)), one(field.ErrorTypeTooLong, "caches[0].volume.storageClassName", "253")),
-		Entry("empty storage class", storageClass(""), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "left out")),
-		Entry("storage class that can't exist", storageClass("Fast!"), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "name of a StorageClass")),
-		Entry("negative timeout of the validation of tags", tagValidation(-time.Second), one(field.ErrorTypeInvalid, "caches[0].tagValidation.timeout", "must be from 0s to 30s")),
-		Entry("timeout of the validation of tags beyond what a cache waits", tagValidation(31*time.Second), one(field.ErrorTypeInvalid, "caches[0].tagValidation.timeout", "must be from 0s to 30s")),
-		Entry("no wait for the validation of tags", tagValidation(0), BeEmpty()),
-		Entry("the longest wait for the validation of tags", tagValidation(30*time.Second), BeEmpty()),
+		Entry("empty storage class", storageClass(""), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "leave it unset")),
+		Entry("invalid storage class", storageClass("Fast!"), one(field.ErrorTypeInvalid, "caches[0].volume.storageClassName", "name of a StorageClass")),
+		Entry("negative timeout for tag validation", tagValidation(-time.Second), one(field.ErrorTypeInvalid, "caches[0].tagValidation.timeout", "must be from 0s to 30s")),
+		Entry("timeout for tag validation beyond the maximum", tagValidation(31*time.Second), one(field.ErrorTypeInvalid, "caches[0].tagValidation.timeout", "must be from 0s to 30s")),
+		Entry("timeout zero for tag validation", tagValidation(0), BeEmpty()),
+		Entry("longest timeout for tag validation", tagValidation(30*time.Second), BeEmpty()),
 		Entry("negative TTL", ttl(-time.Second), one(field.ErrorTypeInvalid, "caches[0].garbageCollection.ttl", "must not be negative")),
 		Entry("empty secret reference", secretReference(""), one(field.ErrorTypeInvalid, "caches[0].secretReferenceName", "spec.resources")),
 		Entry("empty suffix", suffix(""), one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", "lower case")),
@@ -254,7 +253,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		Entry("suffix too long", suffix(strings.Repeat("a", 55)), one(field.ErrorTypeTooLong, "caches[0].serviceNameSuffix", "54")),
 		Entry("suffix much too long", suffix(strings.Repeat("a", 64)), one(field.ErrorTypeTooLong, "caches[0].serviceNameSuffix", "54")),
 		Entry("longest suffix", suffix(strings.Repeat("a", 54)), BeEmpty()),
-		Entry("its own derived suffix", suffix("docker-io"), BeEmpty()),
+		Entry("suffix like its own derived name", suffix("docker-io"), BeEmpty()),
 		Entry("TTL switched off", ttl(0), BeEmpty()),
 	)
 
@@ -279,7 +278,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 			newCache("quay.io"), newCache("docker.io", suffix("quay-io"))),
 		Entry("suffix like the derived name of a cache that has another Service", BeEmpty(),
 			newCache("docker.io", suffix("quay-io")), newCache("quay.io", suffix("x"))),
-		Entry("crosswise", BeEmpty(),
+		Entry("swapped suffixes", BeEmpty(),
 			newCache("docker.io", suffix("quay-io")), newCache("quay.io", suffix("docker-io"))),
 		Entry("one name for three caches", ConsistOf(
 			an(field.ErrorTypeInvalid, "caches[1].upstream", `"r.io.x"`), an(field.ErrorTypeInvalid, "caches[2].upstream", `"r.io.x"`),
@@ -296,13 +295,13 @@ var _ = Describe("ValidateRegistryConfig", func() {
 		}
 		tooMany := one(field.ErrorTypeTooMany, "caches", "must have at most 150 items")
 
-		It("has a maximum, which is checked before all else", func() {
+		It("has a maximum that is checked first", func() {
 			Expect(validate(caches(150)...)).To(BeEmpty())
 			Expect(validate(caches(151, remoteURL("x"))...)).To(tooMany)
 			Expect(validate(caches(4000)...)).To(tooMany)
 		})
 
-		It("may be above it where it was, but not grow", func() {
+		It("may stay above the maximum, but not grow", func() {
 			update := func(newCaches, oldCaches []cache) field.ErrorList {
 				return validation.ValidateRegistryConfigUpdate(configOf(newCaches...), configOf(oldCaches...), fldPath)
 			}
@@ -311,7 +310,7 @@ var _ = Describe("ValidateRegistryConfig", func() {
 			Expect(update(caches(201), caches(200))).To(tooMany)
 		})
 
-		It("gives one error for each cache, not for each pair", func() {
+		It("returns one error for each cache, not for each pair", func() {
 			equal := make([]cache, 100)
 			for i := range equal {
 				equal[i] = newCache("docker.io")
@@ -329,58 +328,58 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 
 	DescribeTable("changes of a cache",
 		func(before, after cache, expected gomegatypes.GomegaMatcher) {
-			// It must not matter that the cache moves within the list.
+			// The position of the cache in the list must not matter.
 			Expect(validate(configOf(after, newCache("quay.io")), configOf(newCache("quay.io"), before))).To(expected)
 		},
 		Entry("none", newCache("docker.io"), newCache("docker.io"), BeEmpty()),
-		Entry("everything that may change", newCache("docker.io"), newCache("docker.io",
-			remoteURL("https://mirror"), size("20Gi"), ttl(time.Hour), secretReference("x"), suffix("x"), proxy(ptr.To("http://x"), nil),
-			func(c *cache) { c.HTTP.TLS = ptr.To(false); c.HighAvailability.Enabled = true },
+		Entry("all mutable fields", newCache("docker.io"), newCache("docker.io",
+			remoteURL("https://mirror"), size("20Gi"), ttl(time.Hour), secretReference("x"), suffix("x"), proxy(new("http://x"), nil),
+			func(c *cache) { c.HTTP.TLS = new(false); c.HighAvailability.Enabled = true },
 		), BeEmpty()),
-		Entry("a size that is no longer allowed stays", newCache("docker.io", size("10e18")), newCache("docker.io", size("10e18"), ttl(time.Hour)), BeEmpty()),
-		Entry("a size that is no longer allowed, written differently", newCache("docker.io", size("10e9")), newCache("docker.io", size("10G")), BeEmpty()),
-		Entry("a size that grows beyond the largest", newCache("docker.io", size("2Pi")), newCache("docker.io", size("3Pi")),
+		Entry("unchanged size that is no longer allowed", newCache("docker.io", size("10e18")), newCache("docker.io", size("10e18"), ttl(time.Hour)), BeEmpty()),
+		Entry("unchanged size that is no longer allowed, in another notation", newCache("docker.io", size("10e9")), newCache("docker.io", size("10G")), BeEmpty()),
+		Entry("size increased beyond the maximum", newCache("docker.io", size("2Pi")), newCache("docker.io", size("3Pi")),
 			one(field.ErrorTypeInvalid, "caches[0].volume.size", "at most 1Pi")),
-		Entry("same size, written differently", newCache("docker.io"), newCache("docker.io", size("10240Mi")), BeEmpty()),
+		Entry("same size in another notation", newCache("docker.io"), newCache("docker.io", size("10240Mi")), BeEmpty()),
 		Entry("smaller size", newCache("docker.io"), newCache("docker.io", size("9Gi")),
 			one(field.ErrorTypeForbidden, "caches[0].volume.size", "it is 10Gi now")),
-		Entry("smaller and impossible size", newCache("docker.io"), newCache("docker.io", size("0")), HaveLen(2)),
-		Entry("another storage class", newCache("docker.io", storageClass("a")), newCache("docker.io", storageClass("b")),
+		Entry("smaller and invalid size", newCache("docker.io"), newCache("docker.io", size("0")), HaveLen(2)),
+		Entry("different storage class", newCache("docker.io", storageClass("a")), newCache("docker.io", storageClass("b")),
 			one(field.ErrorTypeForbidden, "caches[0].volume.storageClassName", `it is "a" now`)),
-		Entry("no storage class any more", newCache("docker.io", storageClass("a")), newCache("docker.io"),
+		Entry("removed storage class", newCache("docker.io", storageClass("a")), newCache("docker.io"),
 			one(field.ErrorTypeForbidden, "caches[0].volume.storageClassName", `it is "a" now`)),
-		Entry("a storage class instead of the default", newCache("docker.io"), newCache("docker.io", storageClass("a")),
+		Entry("storage class instead of the default", newCache("docker.io"), newCache("docker.io", storageClass("a")),
 			one(field.ErrorTypeForbidden, "caches[0].volume.storageClassName", "the cluster's default now")),
-		Entry("garbage collection off", newCache("docker.io"), newCache("docker.io", ttl(0)), BeEmpty()),
-		Entry("garbage collection on", newCache("docker.io", ttl(0)), newCache("docker.io"),
-			one(field.ErrorTypeForbidden, "caches[0].garbageCollection.ttl", "remove this one")),
-		Entry("garbage collection stays off", newCache("docker.io", ttl(0)), newCache("docker.io", ttl(0), size("20Gi")), BeEmpty()),
+		Entry("garbage collection disabled", newCache("docker.io"), newCache("docker.io", ttl(0)), BeEmpty()),
+		Entry("garbage collection enabled", newCache("docker.io", ttl(0)), newCache("docker.io"),
+			one(field.ErrorTypeForbidden, "caches[0].garbageCollection.ttl", "remove this cache")),
+		Entry("garbage collection still disabled", newCache("docker.io", ttl(0)), newCache("docker.io", ttl(0), size("20Gi")), BeEmpty()),
 	)
 
-	Describe("what did not change", func() {
+	Describe("unchanged fields", func() {
 		bad := func(changes ...change) cache {
 			return newCache("https://docker.io", append([]change{
-				remoteURL("ftp://x/y"), size("0"), storageClass(""), ttl(-1), secretReference(""), suffix(""), proxy(ptr.To("x"), ptr.To("y")), tagValidation(-1),
+				remoteURL("ftp://x/y"), size("0"), storageClass(""), ttl(-1), secretReference(""), suffix(""), proxy(new("x"), new("y")), tagValidation(-1),
 			}, changes...)...)
 		}
 
-		It("is not held against the owner", func() {
+		It("are not validated", func() {
 			Expect(validation.ValidateRegistryConfig(configOf(bad()), fldPath)).NotTo(BeEmpty())
 			Expect(validate(configOf(bad()), configOf(bad()))).To(BeEmpty())
 			Expect(validate(configOf(newCache("quay.io"), bad()), configOf(bad()))).To(BeEmpty())
 		})
 
-		It("can be repaired one by one", func() {
+		It("can be repaired one at a time", func() {
 			Expect(validate(configOf(bad(remoteURL("https://x"))), configOf(bad()))).To(BeEmpty())
 			Expect(validate(configOf(bad(size("1Gi"))), configOf(bad()))).To(BeEmpty())
 			Expect(validate(configOf(bad(ttl(-2), suffix("x"))), configOf(bad()))).To(one(field.ErrorTypeInvalid, "caches[0].garbageCollection.ttl", "negative"))
 		})
 
-		It("is held against the owner of another cache", func() {
+		It("are validated if the upstream changes", func() {
 			Expect(validate(configOf(bad(func(c *cache) { c.Upstream = "quay.io" })), configOf(bad()))).To(ContainElement(an(field.ErrorTypeInvalid, "caches[0].remoteURL", "https://")))
 		})
 
-		It("may be removed", func() {
+		It("can be removed", func() {
 			Expect(validate(configOf(newCache("docker.io")), configOf(bad(), newCache("docker.io")))).To(BeEmpty())
 		})
 
@@ -388,48 +387,48 @@ var _ = Describe("ValidateRegistryConfigUpdate", func() {
 			func(expected gomegatypes.GomegaMatcher, before, after []cache) {
 				Expect(validate(configOf(after...), configOf(before...))).To(expected)
 			},
-			Entry("known ones stay", BeEmpty(),
+			Entry("existing ones", BeEmpty(),
 				[]cache{newCache("r.io"), newCache("r-io"), newCache("x"), newCache("x"), newCache("a", suffix("s")), newCache("b", suffix("s")), newCache("c", suffix("a"))},
 				[]cache{newCache("c", suffix("a")), newCache("r-io"), newCache("x"), newCache("x"), newCache("b", suffix("s")), newCache("a", suffix("s")), newCache("r.io"), newCache("new")},
 			),
-			Entry("one more", one(field.ErrorTypeInvalid, "caches[1].upstream", `"r.io"`),
+			Entry("new one", one(field.ErrorTypeInvalid, "caches[1].upstream", `"r.io"`),
 				[]cache{newCache("r.io")}, []cache{newCache("r.io"), newCache("r-io")}),
-			Entry("a suffix that collides", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `"quay.io"`),
+			Entry("suffix that collides", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `"quay.io"`),
 				[]cache{newCache("docker.io"), newCache("quay.io")}, []cache{newCache("docker.io", suffix("quay-io")), newCache("quay.io")}),
-			Entry("known ones stay when what they collided with first is removed", BeEmpty(),
+			Entry("existing ones after the removal of the first colliding cache", BeEmpty(),
 				[]cache{newCache("r.io.x"), newCache("r-io.x"), newCache("r-io-x"), newCache("a", suffix("s")), newCache("b", suffix("s")), newCache("c", suffix("s"))},
 				[]cache{newCache("r-io-x"), newCache("r-io.x"), newCache("c", suffix("s")), newCache("b", suffix("s"))}),
-			Entry("a known upstream once more", one(field.ErrorTypeDuplicate, "caches[2].upstream", ""),
+			Entry("another duplicate of an upstream", one(field.ErrorTypeDuplicate, "caches[2].upstream", ""),
 				[]cache{newCache("r.io"), newCache("r.io")}, []cache{newCache("r.io"), newCache("r.io"), newCache("r.io")}),
 		)
 	})
 
-	DescribeTable("names that are handed over",
+	DescribeTable("name handovers",
 		func(expected gomegatypes.GomegaMatcher, before, after []cache) {
 			Expect(validate(configOf(after...), configOf(before...))).To(expected)
 		},
-		Entry("another upstream", BeEmpty(), []cache{newCache("a")}, []cache{newCache("b")}),
-		Entry("an upstream with the same names", one(field.ErrorTypeInvalid, "caches[0].upstream", `"r.io:5000"`),
+		Entry("unrelated upstream", BeEmpty(), []cache{newCache("a")}, []cache{newCache("b")}),
+		Entry("upstream with the same names", one(field.ErrorTypeInvalid, "caches[0].upstream", `"r.io:5000"`),
 			[]cache{newCache("r.io:5000")}, []cache{newCache("r.io-5000")}),
-		Entry("an upstream with the same names, but for the Service", one(field.ErrorTypeInvalid, "caches[0].upstream", "old volume"),
+		Entry("upstream with the same names except for the Service", one(field.ErrorTypeInvalid, "caches[0].upstream", "old volume"),
 			[]cache{newCache("r.io:5000")}, []cache{newCache("r.io-5000", suffix("x"))}),
-		Entry("a suffix of a removed cache to a new one", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "a"`),
+		Entry("suffix of a removed cache to a new one", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "a"`),
 			[]cache{newCache("a", suffix("s"))}, []cache{newCache("b", suffix("s"))}),
-		Entry("a suffix of a removed cache to a kept one", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "a"`),
+		Entry("suffix of a removed cache to an existing one", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "a"`),
 			[]cache{newCache("a", suffix("s")), newCache("b")}, []cache{newCache("b", suffix("s"))}),
-		Entry("a suffix of a kept cache to a new one", one(field.ErrorTypeInvalid, "caches[1].serviceNameSuffix", `serves the upstream "a"`),
+		Entry("suffix of an existing cache to a new one", one(field.ErrorTypeInvalid, "caches[1].serviceNameSuffix", `serves the upstream "a"`),
 			[]cache{newCache("a", suffix("s"))}, []cache{newCache("a"), newCache("b", suffix("s"))}),
-		Entry("a derived Service name of a removed cache", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "a"`),
+		Entry("derived Service name of a removed cache", one(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "a"`),
 			[]cache{newCache("a")}, []cache{newCache("b", suffix("a"))}),
-		Entry("a suffix to a new cache's derived name", one(field.ErrorTypeInvalid, "caches[0].upstream", `serves the upstream "b"`),
+		Entry("suffix of a removed cache to a derived name", one(field.ErrorTypeInvalid, "caches[0].upstream", `serves the upstream "b"`),
 			[]cache{newCache("b", suffix("a"))}, []cache{newCache("a")}),
-		Entry("two suffixes that swap", ConsistOf(
+		Entry("two swapped suffixes", ConsistOf(
 			an(field.ErrorTypeInvalid, "caches[0].serviceNameSuffix", `serves the upstream "b"`),
 			an(field.ErrorTypeInvalid, "caches[1].serviceNameSuffix", `serves the upstream "a"`),
 		), []cache{newCache("a", suffix("s")), newCache("b", suffix("t"))}, []cache{newCache("a", suffix("t")), newCache("b", suffix("s"))}),
-		Entry("a collision that is repaired by removal", BeEmpty(),
+		Entry("collision repaired by a removal", BeEmpty(),
 			[]cache{newCache("r.io"), newCache("r-io")}, []cache{newCache("r-io")}),
-		Entry("a collision that is repaired by a suffix", BeEmpty(),
+		Entry("collision repaired by a suffix", BeEmpty(),
 			[]cache{newCache("a", suffix("s")), newCache("b", suffix("s"))}, []cache{newCache("a", suffix("s")), newCache("b")}),
 	)
 })

@@ -7,7 +7,7 @@ app.kubernetes.io/name: {{ include "registry-cache-admission.runtime.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- /* 90 % of the memory limit, for Go's runtime: the rest is for what it does not count. */}}
+{{- /* GOMEMLIMIT is 90 % of the memory limit. The rest is for memory that the Go runtime does not count. */}}
 {{- define "registry-cache-admission.runtime.goMemLimit" -}}
 {{- with dig "limits" "memory" "" (.Values.resources | default dict) }}
 {{- $mebibytes := mul (regexFind "^[0-9]+" . | int) (hasSuffix "Gi" . | ternary 1024 1) }}
