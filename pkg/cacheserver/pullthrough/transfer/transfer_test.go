@@ -24,16 +24,16 @@ import (
 
 const key = digest.Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
-// source is a producer that a test drives.
+// source is a producer that a test controls.
 type source struct {
 	path    string
 	content []byte
-	// steps lets the producer go on by so many bytes; closing it lets it go on to the end.
+	// steps lets the producer continue for that many bytes; closing it lets it continue to the end.
 	steps chan int
-	// verdict is the end.
+	// verdict is the result of the verification.
 	verdict chan error
 	pass    bool
-	fits    int // bytes that go to the file before the rest is passed, if any
+	fits    int // If not 0, the number of bytes that go to the file before the rest is passed.
 	unsized bool
 }
 
@@ -117,7 +117,7 @@ func (c *collector) Len() int {
 	return c.bytes.Len()
 }
 
-// openFiles are the files that this process holds open.
+// openFiles returns the files that this process has open.
 func openFiles() []string {
 	GinkgoHelper()
 	const dir = "/proc/self/fd"
@@ -156,7 +156,7 @@ var _ = Describe("Transfer", func() {
 		return r
 	}
 
-	It("serves early and late readers from one production", func(ctx context.Context) {
+	It("serves early and late readers from one transfer", func(ctx context.Context) {
 		s := newSource(3_000_000)
 		first := start(s)
 		var done sync.WaitGroup
@@ -180,14 +180,14 @@ var _ = Describe("Transfer", func() {
 		done.Wait()
 	})
 
-	DescribeTable("keeps what it brought for a reader that has joined, and no longer", func(ctx context.Context, fits int) {
+	DescribeTable("keeps its content for readers that have joined, and closes the file after the last one", func(ctx context.Context, fits int) {
 		s := newSource(400_000)
 		s.fits = fits
 		reader, idle := start(s), start(s)
 		close(s.steps)
 		s.verdict <- nil
 		Eventually(group.Active).WithArguments(key).Should(BeFalse())
-		Expect(os.Remove(s.path)).To(Succeed()) // as when it cannot be stored
+		Expect(os.Remove(s.path)).To(Succeed()) // As if it could not be stored.
 		content, err := read(ctx, reader, len(s.content))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(bytes.Equal(content, s.content)).To(BeTrue())
@@ -199,7 +199,7 @@ var _ = Describe("Transfer", func() {
 		Entry("in the file and the window", 100_000),
 	)
 
-	DescribeTable("holds back the last byte until the verdict, and for good if that is bad", func(ctx context.Context, pass, unsized bool) {
+	DescribeTable("holds back the last byte until the object is verified, and forever if it is corrupt", func(ctx context.Context, pass, unsized bool) {
 		s := newSource(200_000)
 		s.pass, s.unsized = pass, unsized
 		close(s.steps)
@@ -227,7 +227,7 @@ var _ = Describe("Transfer", func() {
 		Entry("of unknown size", false, true),
 	)
 
-	DescribeTable("delivers a part that ends before the last byte as soon as it is there", func(ctx context.Context, pass bool) {
+	DescribeTable("delivers a part that ends before the last byte as soon as it has arrived", func(ctx context.Context, pass bool) {
 		s := newSource(200_000)
 		s.pass = pass
 		close(s.steps)
@@ -240,7 +240,7 @@ var _ = Describe("Transfer", func() {
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 		_, err := r.Copy(short, &c, 199_999, 1)
-		Expect(err).To(MatchError(context.DeadlineExceeded), "the object's own last byte")
+		Expect(err).To(MatchError(context.DeadlineExceeded), "the last byte of the object")
 		s.verdict <- nil
 		Expect(r.Copy(ctx, &c, 199_999, 1)).To(BeEquivalentTo(1))
 	},
@@ -248,7 +248,7 @@ var _ = Describe("Transfer", func() {
 		Entry("from memory", true),
 	)
 
-	It("is not held up by a reader of a part when there is no disk", func(ctx context.Context) {
+	It("is not blocked by a reader of a part if there is no disk", func(ctx context.Context) {
 		s := newSource(3_000_000)
 		s.pass = true
 		part, whole := start(s), start(s)
@@ -261,7 +261,7 @@ var _ = Describe("Transfer", func() {
 		Expect(bytes.Equal(content, s.content)).To(BeTrue())
 	})
 
-	It("does not keep readers waiting for what happens after the verdict", func(ctx context.Context) {
+	It("does not make readers wait for the work after the verification", func(ctx context.Context) {
 		committed := make(chan struct{})
 		r, _, err := group.Start(key, "owner", func(context.Context, *transfer.Transfer) error { return nil })
 		Expect(err).NotTo(HaveOccurred())
@@ -280,14 +280,14 @@ var _ = Describe("Transfer", func() {
 		defer r.Close()
 		Expect(read(ctx, r, 10)).To(Equal(s.content))
 		late := group.Join(key)
-		Expect(late).NotTo(BeNil(), "whoever comes before the end joins")
+		Expect(late).NotTo(BeNil(), "readers can join until the end")
 		defer late.Close()
 		Expect(read(ctx, late, 10)).To(Equal(s.content))
 		close(committed)
 		Eventually(group.Active).WithArguments(key).Should(BeFalse())
 	})
 
-	It("is abandoned if its readers left before it began, and not joined then", func(ctx context.Context) {
+	It("is abandoned if its readers left before it began, and cannot be joined then", func(ctx context.Context) {
 		turn := make(chan struct{})
 		work := func(_ context.Context, f *transfer.Transfer) error {
 			<-turn
@@ -317,7 +317,7 @@ var _ = Describe("Transfer", func() {
 		Expect(r.Settled(ctx)).To(BeZero())
 	})
 
-	It("is not joined any more while it ends since nobody waits", func(ctx context.Context) {
+	It("cannot be joined while it ends for lack of readers", func(ctx context.Context) {
 		abandoned, end := make(chan struct{}), make(chan struct{})
 		defer close(end)
 		r, _, err := group.Start(key, "owner", func(ctx context.Context, _ *transfer.Transfer) error {
@@ -337,7 +337,7 @@ var _ = Describe("Transfer", func() {
 	})
 
 	Context("without a disk", func() {
-		It("streams more than fits into the window to readers of any pace", func(ctx context.Context) {
+		It("streams more than the window to readers of different speeds", func(ctx context.Context) {
 			s := newSource(3_000_000)
 			s.pass = true
 			readers := []*transfer.Reader{start(s), start(s), start(s)}
@@ -356,7 +356,7 @@ var _ = Describe("Transfer", func() {
 			done.Wait()
 		})
 
-		It("begins another transfer for who comes too late", func(ctx context.Context) {
+		It("starts a new transfer for a reader that joins after the window has moved on", func(ctx context.Context) {
 			s := newSource(1_500_000)
 			s.pass = true
 			r := start(s)
@@ -381,7 +381,7 @@ var _ = Describe("Transfer", func() {
 		})
 	})
 
-	It("ends with its group, and so do its readers", func(ctx context.Context) {
+	It("ends with its group and ends its readers", func(ctx context.Context) {
 		s := newSource(1000)
 		r := start(s)
 		failed := make(chan error, 1)
@@ -395,7 +395,7 @@ var _ = Describe("Transfer", func() {
 		Expect(err).To(MatchError(transfer.ErrClosed))
 	})
 
-	It("survives a panic of its producer", func(ctx context.Context) {
+	It("returns a panic of its producer as an error", func(ctx context.Context) {
 		r, _, err := group.Start(key, "owner", func(context.Context, *transfer.Transfer) error { panic("ouch") })
 		Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
