@@ -34,22 +34,22 @@ var _ = Describe("Group", func() {
 			<-begin
 			return int(worked.Add(1)), nil
 		}
-		var asked, answered sync.WaitGroup
+		var started, done sync.WaitGroup
 		for range 20 {
-			asked.Add(1)
-			answered.Go(func() {
+			started.Add(1)
+			done.Go(func() {
 				defer GinkgoRecover()
 				call, joined := group.Start("key", work)
 				if joined {
 					joins.Add(1)
 				}
-				asked.Done()
+				started.Done()
 				Expect(call.Wait(ctx)).To(Equal(1))
 			})
 		}
-		asked.Wait()
+		started.Wait()
 		close(begin)
-		answered.Wait()
+		done.Wait()
 		Expect(joins.Load()).To(BeEquivalentTo(19))
 
 		call, joined := group.Start("key", work)

@@ -2,16 +2,16 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package index stores what the store's files do not contain: when an object was last used, whether it has been verified,
-// which manifest needs which content, which repository links it, and when a tag was last validated upstream.
+// Package index stores what the store's files do not contain: when an object was last used, whether it has been
+// verified, which manifest needs which content, which repository links it, and when a tag was last validated upstream.
 //
-// The files are authoritative, the index is metadata about them. Losing the index loses only that metadata: objects count
-// as just used and as unverified, and the index is rebuilt from the files in the background. While the disk has no room for
-// an index, nothing is known.
+// The files are authoritative, the index is metadata about them. Losing the index loses only that metadata: objects
+// count as just used and as unverified, and the index is rebuilt from the files in the background. While the disk has
+// no room for an index, nothing is known.
 //
-// The index is a bbolt database: one file, crash-safe, opened in constant time. Uses are collected in memory and written in
-// batches, so a hit does not write. The use of a manifest is a use of everything that it needs, so no part of an image ever
-// looks older than the image.
+// The index is a bbolt database: one file, crash-safe, opened in constant time. Uses are collected in memory and
+// written in batches, so a hit does not write. The use of a manifest is a use of everything that it needs, so no part
+// of an image ever looks older than the image.
 package index
 
 import (
@@ -48,8 +48,8 @@ const (
 	lockTimeout = 5 * time.Second
 	// maxPending limits the number of uses that are collected before they are written.
 	maxPending = 4096
-	// maxNeeded limits the number of references that are followed from a used object. Images have hundreds, but manifests
-	// are untrusted.
+	// maxNeeded limits the number of references that are followed from a used object. Images have hundreds, but
+	// manifests are untrusted.
 	maxNeeded = 1 << 16
 )
 
@@ -63,7 +63,8 @@ type Index struct {
 
 	// db is nil while the file cannot be opened.
 	db atomic.Pointer[bolt.DB]
-	// writing serializes writers in place of bbolt's own lock, which a panic on a damaged file can leave locked forever.
+	// writing serializes writers in place of bbolt's own lock, which a panic on a damaged file can leave locked
+	// forever.
 	writing sync.Mutex
 	opening sync.Mutex
 
@@ -74,8 +75,8 @@ type Index struct {
 	complete atomic.Bool
 }
 
-// Open opens the index in a file, or creates an empty one. It renames a file that is not an index. If the disk is full or
-// broken, nothing is known until Reopen succeeds.
+// Open opens the index in a file, or creates an empty one. It renames a file that is not an index. If the disk is full
+// or broken, nothing is known until Reopen succeeds.
 func Open(path string, now func() time.Time) (*Index, error) {
 	x := &Index{path: path, now: now, pending: map[digest.Digest]time.Time{}}
 	if err := x.Reopen(); errors.Is(err, ErrLocked) {
@@ -114,8 +115,8 @@ func (x *Index) reopen() error {
 	return nil
 }
 
-// takeComplete reports whether the file is marked as complete, and removes the mark: after a crash, files may differ from
-// what the index knows of them.
+// takeComplete reports whether the file is marked as complete, and removes the mark: after a crash, files may differ
+// from what the index knows of them.
 func takeComplete(db *bolt.DB) (complete bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -143,8 +144,8 @@ func (x *Index) rename() error {
 	return nil
 }
 
-// damaged reports whether an error of open is about the content of the file. Errors of the operating system are not: the
-// index on a full disk may be intact.
+// damaged reports whether an error of open is about the content of the file. Errors of the operating system are not:
+// the index on a full disk may be intact.
 func damaged(err error) bool {
 	var system syscall.Errno
 	return err != nil && !errors.Is(err, ErrLocked) && !errors.As(err, &system)
@@ -230,8 +231,8 @@ func (x *Index) Close() error {
 	return err
 }
 
-// Complete reports whether the index has been reconciled with everything in the store, and has been closed properly ever
-// since.
+// Complete reports whether the index has been reconciled with everything in the store, and has been closed properly
+// ever since.
 func (x *Index) Complete() bool { return x.complete.Load() }
 
 // Learn must be called before a walk of the whole store, and the returned function after it; that marks the index as
@@ -264,8 +265,8 @@ func (x *Index) Measure() error {
 	return err
 }
 
-// release frees the memory of the mapped pages; they stay in the page cache. Otherwise, the process would grow by the size
-// of the whole index after a walk.
+// release frees the memory of the mapped pages; they stay in the page cache. Otherwise, the process would grow by the
+// size of the whole index after a walk.
 func (x *Index) release() {
 	_ = x.view(func(tx *bolt.Tx) error { // The mapping cannot change during a transaction.
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, tx.DB().Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)

@@ -154,7 +154,7 @@ var _ = Describe("Index", func() {
 		Expect(ok).To(BeFalse())
 		Expect(x.Links(image)).To(BeEmpty())
 		Expect(x.Parents(layer, func(digest.Digest) bool {
-			Fail("no manifest needs the layer any more")
+			Fail("the layer still has a parent")
 			return false
 		})).To(Succeed())
 		Expect(x.Total()).To(BeZero())

@@ -30,10 +30,10 @@ type Link struct {
 	// MediaType is the media type with which the upstream sent a manifest of the repository. It belongs to the link:
 	// content that does not name its type can have another one in another repository.
 	MediaType string
-	// Proof means that the upstream sent a manifest with the type that the manifest names, and so knows what it needs. A
-	// manifest that another server stored, or that was stored before the index was lost, is no proof: its media type at
-	// that time is unknown. Without a proof, each blob that the repository has not served yet costs one request to the
-	// upstream. Blobs that were served need none, since both Distribution's proxy and this engine link them.
+	// Proof means that the upstream sent a manifest with the type that the manifest names, and so knows what it needs.
+	// A manifest that another server stored, or that was stored before the index was lost, is no proof: its media type
+	// at that time is unknown. Without a proof, each blob that the repository has not served yet costs one request to
+	// the upstream. Blobs that were served need none, since both Distribution's proxy and this engine link them.
 	Proof bool
 }
 

@@ -111,7 +111,8 @@ func suffixes(bucket *bolt.Bucket, prefix []byte) [][]byte {
 	return out
 }
 
-// chunk is the number of records that Each reads in one transaction. A long transaction would prevent the reuse of pages.
+// chunk is the number of records that Each reads in one transaction. A long transaction would prevent the reuse of
+// pages.
 const chunk = 1024
 
 // Each visits all records, without pending uses. Visit may change the index.

@@ -20,8 +20,8 @@ type Record struct {
 	Used time.Time
 	// Verified is when the content last matched its digest; zero if it was never compared.
 	Verified time.Time
-	// Inode and Changed identify the state of the verified file: its inode number and the time of the last change of its
-	// content or attributes, which programs cannot set.
+	// Inode and Changed identify the state of the verified file: its inode number and the time of the last change of
+	// its content or attributes, which programs cannot set.
 	Inode   uint64
 	Changed int64
 	// Manifest marks manifests.

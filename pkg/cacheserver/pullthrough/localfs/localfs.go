@@ -4,9 +4,10 @@
 
 // Package localfs is the storage driver with which Distribution accesses the files of the engine.
 //
-// The engine reads and writes content itself. Distribution only lists repositories, checks the disk, and removes unfinished
-// uploads of a stock registry, so the driver reads and deletes but does not write. Distribution's own driver would link
-// exporters for traces and metrics, including gRPC, which the server does not use and which took a fifth of its compile time.
+// The engine reads and writes content itself. Distribution only lists repositories, checks the disk, and removes
+// unfinished uploads of a stock registry, so the driver reads and deletes but does not write. Distribution's own driver
+// would link exporters for traces and metrics, including gRPC, which the server does not use and which took a fifth of
+// its compile time.
 package localfs
 
 import (
@@ -29,8 +30,8 @@ import (
 // Name is the name of Distribution's driver, whose file layout this driver shares.
 const Name = "filesystem"
 
-// The default and the minimum of the parameter maxthreads, which limits concurrent file system calls, as in Distribution's
-// driver.
+// The default and the minimum of the parameter maxthreads, which limits concurrent file system calls, as in
+// Distribution's driver.
 const (
 	defaultThreads = 100
 	minThreads     = 25

@@ -4,9 +4,9 @@
 
 // Package manifest extracts what a cache has to know of a manifest: its media type and the objects that it needs.
 //
-// Manifests are untrusted, and a cache serves their bytes unchanged, whatever their type. So parsing ignores what it does
-// not know, but accepts only valid digests in a document of limited size, depth and number of values. A parser needs many
-// times the memory of small values, so they are counted before the document is parsed.
+// Manifests are untrusted, and a cache serves their bytes unchanged, whatever their type. So parsing ignores what it
+// does not know, but accepts only valid digests in a document of limited size, depth and number of values. A parser
+// needs many times the memory of small values, so they are counted before the document is parsed.
 package manifest
 
 import (
@@ -100,8 +100,8 @@ func (d descriptor) elsewhere() bool {
 }
 
 // Parse parses a manifest. Its media type is the one in the document, or else the one that it was sent with, or else a
-// guess. Names are case-sensitive, unlike in encoding/json. A manifest of an unknown type is opaque, so the limits of values
-// and depth do not apply to it.
+// guess. Names are case-sensitive, unlike in encoding/json. A manifest of an unknown type is opaque, so the limits of
+// values and depth do not apply to it.
 func Parse(content []byte, sentAs string) (Info, error) {
 	if err := CheckBounds(content); err != nil {
 		if isOpaque(sentAs) {
@@ -256,8 +256,8 @@ func hasVariants(content []byte) bool {
 	}
 }
 
-// isVariant reports whether a name at a depth differs only in case from one that we decode. The configuration's descriptor
-// is at depth 2, those in lists are at depth 3.
+// isVariant reports whether a name at a depth differs only in case from one that we decode. The configuration's
+// descriptor is at depth 2, those in lists are at depth 3.
 func isVariant(name string, depth int) bool {
 	names := documentNames
 	switch {

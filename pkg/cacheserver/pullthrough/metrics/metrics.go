@@ -4,8 +4,8 @@
 
 // Package metrics has the metrics of the cache.
 //
-// The first five have the names and labels of Distribution's own proxy, so existing dashboards keep working. That proxy is
-// linked into the server but never runs, and its metrics of the same names are unregistered.
+// The first five have the names and labels of Distribution's own proxy, so existing dashboards keep working. That proxy
+// is linked into the server but never runs, and its metrics of the same names are unregistered.
 package metrics
 
 import (
@@ -121,8 +121,8 @@ func (f factory) counters(name, help string, labels ...string) *prometheus.Count
 	}, labels))
 }
 
-// distributionHelp returns the help texts of Distribution's proxy by name. A registry accepts only one text for a name, even
-// after the first metric of that name was unregistered.
+// distributionHelp returns the help texts of Distribution's proxy by name. A registry accepts only one text for a name,
+// even after the first metric of that name was unregistered.
 var distributionHelp = sync.OnceValue(func() map[string]string {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(distribution.ProxyNamespace)
@@ -156,8 +156,8 @@ func (f factory) histograms(name, help string, labels ...string) *prometheus.His
 	}, labels))
 }
 
-// register registers a collector, or returns the one that is already registered. The metrics of a collector that cannot be
-// registered are not exposed; the tests of this package would fail.
+// register registers a collector, or returns the one that is already registered. The metrics of a collector that cannot
+// be registered are not exposed; the tests of this package would fail.
 func register[C prometheus.Collector](registerer prometheus.Registerer, collector C) C {
 	err := registerer.Register(collector)
 	if registered, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
@@ -201,8 +201,8 @@ func (u Upstream) Budget(scope string, limit, remaining int64) {
 	u.metrics.RateLimitLeft.WithLabelValues(u.host, scope).Set(float64(remaining))
 }
 
-// Credentials records whether the upstream rejects the configured credentials, and when it accepted the active ones; the
-// zero time means that it has not.
+// Credentials records whether the upstream rejects the configured credentials, and when it accepted the active ones;
+// the zero time means that it has not.
 func (u Upstream) Credentials(rejected bool, activeSince time.Time) {
 	value, since := 0.0, 0.0
 	if rejected {

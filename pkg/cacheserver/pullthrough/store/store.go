@@ -4,9 +4,10 @@
 
 // Package store reads and writes Distribution's file system layout, version 2, below a root directory.
 //
-// The layout is a contract: a stock registry can serve the files of this package, and vice versa. The package accesses the
-// directory directly instead of through Distribution's storage driver, because readers follow a blob while it grows, which
-// needs a real file with several descriptors, and because the kernel sends a hit from the file to the socket.
+// The layout is a contract: a stock registry can serve the files of this package, and vice versa. The package accesses
+// the directory directly instead of through Distribution's storage driver, because readers follow a blob while it
+// grows, which needs a real file with several descriptors, and because the kernel sends a hit from the file to the
+// socket.
 //
 //	<root>/docker/registry/v2/blobs/<algorithm>/<first two>/<hex>/data
 //	<root>/docker/registry/v2/repositories/<name>/_layers/<algorithm>/<hex>/link
@@ -51,8 +52,8 @@ var lockSeed = maphash.MakeSeed()
 type Store struct {
 	root string
 	disk Disk
-	// contents serialize commits and removals of the same digest, tags moves and removals of the same tag. A holder of a
-	// lock of contents may acquire one of tags, but not vice versa.
+	// contents serialize commits and removals of the same digest, tags moves and removals of the same tag. A holder of
+	// a lock of contents may acquire one of tags, but not vice versa.
 	contents, tags Locks
 	// tree protects a new directory from being pruned before its first file is created.
 	tree sync.RWMutex

@@ -16,8 +16,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Upload is content on its way into the store. It is in the directory of Distribution's uploads, so that Distribution can
-// purge it if this server does not run again.
+// Upload is content on its way into the store. It is in the directory of Distribution's uploads, so that Distribution
+// can purge it if this server does not run again.
 type Upload struct {
 	store *Store
 	dir   string

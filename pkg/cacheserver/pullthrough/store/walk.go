@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// batch is the number of directory entries that are read at a time, which bounds the memory of a walk.
+// batch is the number of directory entries that are read at a time, which limits the memory of a walk.
 const batch = 256
 
 // WalkBlobs calls visit for each blob and manifest in the store, in no particular order.

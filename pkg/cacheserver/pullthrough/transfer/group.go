@@ -30,8 +30,9 @@ type Group struct {
 	work      sync.WaitGroup
 }
 
-// Work produces an object for a transfer: it calls Begin, then Advance or Pass for all bytes, then Verified. Readers do not
-// wait for what it does afterwards, such as committing the object, but new readers join the transfer until it returns.
+// Work produces an object for a transfer: it calls Begin, then Advance or Pass for all bytes, then Verified. Readers do
+// not wait for what it does afterwards, such as committing the object, but new readers join the transfer until it
+// returns.
 type Work func(ctx context.Context, t *Transfer) error
 
 // NewGroup returns a group without transfers. Grace is how long a transfer without readers continues.
@@ -40,8 +41,8 @@ func NewGroup(grace time.Duration) *Group {
 	return &Group{grace: grace, stall: defaultStall, ctx: ctx, cancel: cancel, transfers: map[digest.Digest]*Transfer{}}
 }
 
-// Start returns a reader of the running transfer for a digest, or of a new one that runs work for an owner, which Reader.Owner
-// returns. Joined reports whether the transfer was already running.
+// Start returns a reader of the running transfer for a digest, or of a new one that runs work for an owner, which
+// Reader.Owner returns. Joined reports whether the transfer was already running.
 func (g *Group) Start(d digest.Digest, owner string, work Work) (reader *Reader, joined bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -20,8 +20,8 @@ const unmarked int64 = -1
 type Reader struct {
 	transfer *Transfer
 	file     *os.File
-	// position is the next byte that this reader wants, marked its position at the last call of mark, dropped means that
-	// it must not continue, delivered that it got what it wanted; guarded by the transfer's mu.
+	// position is the next byte that this reader wants, marked its position at the last call of mark, dropped means
+	// that it must not continue, delivered that it got what it wanted; guarded by the transfer's mu.
 	position, marked   int64
 	dropped, delivered bool
 	buffer             *[]byte
@@ -50,9 +50,9 @@ func (r *Reader) Settled(ctx context.Context) (int64, error) {
 	return size, err
 }
 
-// Copy writes n bytes from offset to w, as they arrive; with n Unknown, all bytes to the end. It returns an error if not all
-// of them arrive, or if the object turns out to be corrupt before they have. It writes the last byte of the object only after
-// the object is verified. The bytes before that are not verified when they are written.
+// Copy writes n bytes from offset to w, as they arrive; with n Unknown, all bytes to the end. It returns an error if
+// not all of them arrive, or if the object turns out to be corrupt before they have. It writes the last byte of the
+// object only after the object is verified. The bytes before that are not verified when they are written.
 //
 // It passes an *os.File in an io.LimitedReader to w's ReadFrom, which net/http needs for sendfile.
 func (r *Reader) Copy(ctx context.Context, w io.Writer, offset, n int64) (written int64, err error) {
@@ -144,7 +144,8 @@ func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	return io.Copy(w, &io.LimitedReader{R: r.file, N: n})
 }
 
-// wait waits until ready returns true, or returns the error of ctx or the transfer. Ready is called with the transfer locked.
+// wait waits until ready returns true, or returns the error of ctx or the transfer. Ready is called with the transfer
+// locked.
 func (r *Reader) wait(ctx context.Context, ready func(*Transfer) bool) error {
 	t := r.transfer
 	for {

@@ -20,8 +20,8 @@ const (
 	stall = time.Second
 )
 
-// bubble is a group of transfers in a bubble of package synctest. Its clock advances only when all goroutines are blocked, so
-// the tests do not depend on the speed of the machine.
+// bubble is a group of transfers in a bubble of package synctest. Its clock advances only when all goroutines are
+// blocked, so the tests do not depend on the speed of the machine.
 type bubble struct {
 	Gomega
 	t     *testing.T
@@ -73,7 +73,7 @@ func TestTransfersWithoutReadersContinueIfHalfIsDone(t *testing.T) {
 		time.Sleep(10 * grace)
 		b.expectActive(true)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		b.expectActive(false)
 	})
 }
@@ -88,7 +88,7 @@ func TestTransfersContinueIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
 		b.Expect(second).NotTo(BeNil())
 		time.Sleep(10 * grace)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		b.Expect(read(b.t.Context(), second, 1000)).To(Equal(s.content))
 		b.Expect(second.Close()).To(Succeed())
 	})
@@ -100,7 +100,7 @@ func TestReadersThatReadNothingAreDroppedAndBlockTheOthersOnce(t *testing.T) {
 		s.pass = true
 		lazy, eager := b.start(s), b.start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		begin := time.Now()
 		content, err := read(b.t.Context(), eager, len(s.content))
 		b.Expect(err).NotTo(HaveOccurred())
@@ -119,7 +119,7 @@ func TestReadersThatAreStillReadingTheFileAreNotDropped(t *testing.T) {
 		s.fits = 8_000_000
 		r := b.start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		c := collector{delay: stall / 100} // For each 32 KiB, so longer than the stall in total.
 		_, err := r.Copy(b.t.Context(), &c, 0, int64(len(s.content)))
 		b.Expect(err).NotTo(HaveOccurred())
@@ -138,7 +138,7 @@ func TestTransfersContinueIfAReaderHasLeftWithAPart(t *testing.T) {
 		time.Sleep(10 * grace)
 		b.expectActive(true)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		b.expectActive(false)
 	})
 }
@@ -162,7 +162,7 @@ func TestSlowReadersThatBlockOthersAreDropped(t *testing.T) {
 		s.pass = true
 		slow, eager := b.start(s), b.start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		dropped := make(chan error, 1)
 		go func() {
 			_, err := slow.Copy(b.t.Context(), &collector{delay: stall / 3}, 0, int64(len(s.content))) // 96 KiB/s
@@ -187,7 +187,7 @@ func TestSlowReadersThatBlockNoOthersAreNotDropped(t *testing.T) {
 				all = append(all, b.start(s))
 			}
 			close(s.steps)
-			s.verdict <- nil
+			s.verified <- nil
 			c := collector{delay: stall / 2} // For each 32 KiB.
 			for offset := 0; offset < len(s.content); offset += 100_000 {
 				for _, r := range all {

@@ -4,19 +4,20 @@
 
 // Package transfer streams an object to any number of readers while it arrives.
 //
-// A transfer makes an object available: by a fetch into the store, or by the verification of a file on disk. It does not
-// belong to any reader: readers join and leave, each with its own pace, and each gets all bytes from the first one. The bytes
-// are in a growing file. Each reader has its own descriptor, so the kernel can send from the file and memory does not depend
-// on the number of readers. The transfer keeps a descriptor while it has readers, for those that have not opened the file
-// before it is removed because it could not be stored.
+// A transfer makes an object available: by a fetch into the store, or by the verification of a file on disk. It does
+// not belong to any reader: readers join and leave, each with its own pace, and each gets all bytes from the first one.
+// The bytes are in a growing file. Each reader has its own descriptor, so the kernel can send from the file and memory
+// does not depend on the number of readers. The transfer keeps a descriptor while it has readers, for those that have
+// not opened the file before it is removed because it could not be stored.
 //
-// The last byte of the object is held back until the object is verified. So a reader of a corrupt object gets a response that
-// is visibly incomplete. A part that ends before the last byte is delivered as soon as it arrives: holding back the end of a
-// part would block all other readers of a transfer without a disk, since its verification needs room in the window that this
-// reader does not free.
+// The last byte of the object is held back until the object is verified. So a reader of a corrupt object gets a
+// response that is visibly incomplete. A part that ends before the last byte is delivered as soon as it arrives:
+// holding back the end of a part would block all other readers of a transfer without a disk, since its verification
+// needs room in the window that this reader does not free.
 //
-// When the disk is full, a transfer continues without it: the bytes pass through a small window in memory, and the producer
-// waits for the slowest reader (see window). A reader that joins after the window has moved on starts a new transfer.
+// When the disk is full, a transfer continues without it: the bytes pass through a small window in memory, and the
+// producer waits for the slowest reader (see window). A reader that joins after the window has moved on starts a new
+// transfer.
 package transfer
 
 import (
@@ -31,7 +32,8 @@ import (
 const Unknown int64 = -1
 
 const (
-	// announceBytes and announceDelay limit how often readers are woken: after that many new bytes, or after that delay.
+	// announceBytes and announceDelay limit how often readers are woken: after that many new bytes, or after that
+	// delay.
 	announceBytes = 1 << 20
 	announceDelay = 5 * time.Millisecond
 )
@@ -42,8 +44,8 @@ var ErrAbandoned = errors.New("abandoned because it has no readers")
 // ErrTooSlow ends a reader that blocked the other readers of a transfer without a disk for too long.
 var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be stored and has other readers")
 
-// Transfer is one object on its way into the cache. The producer calls Begin, then Advance or Pass, then Verified; a Reader
-// follows it.
+// Transfer is one object on its way into the cache. The producer calls Begin, then Advance or Pass, then Verified; a
+// Reader follows it.
 type Transfer struct {
 	owner string
 
@@ -87,8 +89,8 @@ func newTransfer(owner string, grace, stall time.Duration, cancel context.Cancel
 	}
 }
 
-// Begin announces the size of the object, or Unknown, and how a reader opens the file. Open is nil if there is no file; then
-// all bytes go through Pass.
+// Begin announces the size of the object, or Unknown, and how a reader opens the file. Open is nil if there is no file;
+// then all bytes go through Pass.
 func (t *Transfer) Begin(size int64, open func() (*os.File, error)) {
 	var kept *os.File
 	if open != nil {
@@ -124,8 +126,8 @@ func (t *Transfer) Verified(size int64) {
 	t.announce()
 }
 
-// Wanted reports whether there are readers. If not, the transfer is abandoned. A producer calls it after it has waited for its
-// turn.
+// Wanted reports whether there are readers. If not, the transfer is abandoned. A producer calls it after it has waited
+// for its turn.
 func (t *Transfer) Wanted() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -194,7 +196,8 @@ func (t *Transfer) wake() {
 	t.changed = make(chan struct{})
 }
 
-// join adds a reader, unless the transfer has ended or is abandoned, or the window has dropped the bytes after the file.
+// join adds a reader, unless the transfer has ended or is abandoned, or the window has dropped the bytes after the
+// file.
 func (t *Transfer) join() (*Reader, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -225,9 +228,9 @@ func (t *Transfer) leave(r *Reader) {
 	}
 }
 
-// abandon cancels a transfer without readers, unless it has a file and is worth finishing: at least half of the object has
-// arrived, or a reader has left with a part. Readers of parts come back for the next part, and a new transfer for each of
-// them would fetch the beginning of the object again.
+// abandon cancels a transfer without readers, unless it has a file and is worth finishing: at least half of the object
+// has arrived, or a reader has left with a part. Readers of parts come back for the next part, and a new transfer for
+// each of them would fetch the beginning of the object again.
 func (t *Transfer) abandon() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -30,21 +30,21 @@ type source struct {
 	content []byte
 	// steps lets the producer continue for that many bytes; closing it lets it continue to the end.
 	steps chan int
-	// verdict is the result of the verification.
-	verdict chan error
-	pass    bool
-	fits    int // If not 0, the number of bytes that go to the file before the rest is passed.
-	unsized bool
+	// verified is the result of the verification.
+	verified chan error
+	pass     bool
+	fits     int // If not 0, the number of bytes that go to the file before the rest is passed.
+	unsized  bool
 }
 
 func newSource(size int) *source { return sourceIn(GinkgoT().TempDir(), size) }
 
 func sourceIn(dir string, size int) *source {
 	s := &source{
-		path:    filepath.Join(dir, "data"),
-		content: make([]byte, size),
-		steps:   make(chan int, 64),
-		verdict: make(chan error, 1),
+		path:     filepath.Join(dir, "data"),
+		content:  make([]byte, size),
+		steps:    make(chan int, 64),
+		verified: make(chan error, 1),
 	}
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(s.content)
@@ -87,7 +87,7 @@ func (s *source) work(ctx context.Context, f *transfer.Transfer) error {
 		f.Advance(n)
 	}
 	select {
-	case err := <-s.verdict:
+	case err := <-s.verified:
 		if err == nil {
 			f.Verified(int64(len(s.content)))
 		}
@@ -176,7 +176,7 @@ var _ = Describe("Transfer", func() {
 			}
 		}
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		done.Wait()
 	})
 
@@ -185,7 +185,7 @@ var _ = Describe("Transfer", func() {
 		s.fits = fits
 		reader, idle := start(s), start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		Eventually(group.Active).WithArguments(key).Should(BeFalse())
 		Expect(os.Remove(s.path)).To(Succeed()) // As if it could not be stored.
 		content, err := read(ctx, reader, len(s.content))
@@ -216,7 +216,7 @@ var _ = Describe("Transfer", func() {
 		}()
 		Eventually(c.Len).Should(BeNumerically(">=", len(s.content)-1))
 		wrong := errors.New("wrong")
-		s.verdict <- wrong
+		s.verified <- wrong
 		Expect(<-failed).To(MatchError(wrong))
 		if !unsized {
 			Expect(c.Len()).To(Equal(len(s.content) - 1))
@@ -241,7 +241,7 @@ var _ = Describe("Transfer", func() {
 		defer cancel()
 		_, err := r.Copy(short, &c, 199_999, 1)
 		Expect(err).To(MatchError(context.DeadlineExceeded), "the last byte of the object")
-		s.verdict <- nil
+		s.verified <- nil
 		Expect(r.Copy(ctx, &c, 199_999, 1)).To(BeEquivalentTo(1))
 	},
 		Entry("from the file", false),
@@ -253,7 +253,7 @@ var _ = Describe("Transfer", func() {
 		s.pass = true
 		part, whole := start(s), start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		Expect(part.Copy(ctx, &collector{}, 0, 100)).To(BeEquivalentTo(100))
 		Expect(part.Close()).To(Succeed())
 		content, err := read(ctx, whole, len(s.content))
@@ -271,7 +271,7 @@ var _ = Describe("Transfer", func() {
 
 		s := newSource(10)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		r, _, err = group.Start(key, "owner", func(ctx context.Context, f *transfer.Transfer) error {
 			defer func() { <-committed }()
 			return s.work(ctx, f)
@@ -332,7 +332,7 @@ var _ = Describe("Transfer", func() {
 		Expect(group.Join(key)).To(BeNil())
 		s := newSource(100)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		Expect(read(ctx, start(s), 100)).To(Equal(s.content))
 	})
 
@@ -342,7 +342,7 @@ var _ = Describe("Transfer", func() {
 			s.pass = true
 			readers := []*transfer.Reader{start(s), start(s), start(s)}
 			close(s.steps)
-			s.verdict <- nil
+			s.verified <- nil
 			var done sync.WaitGroup
 			for i, r := range readers {
 				done.Go(func() {
@@ -375,7 +375,7 @@ var _ = Describe("Transfer", func() {
 			Expect(group.Join(key)).To(BeNil())
 			other := newSource(100)
 			close(other.steps)
-			other.verdict <- nil
+			other.verified <- nil
 			late := start(other)
 			Expect(read(ctx, late, 100)).To(Equal(other.content))
 		})

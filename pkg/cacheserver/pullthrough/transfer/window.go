@@ -29,8 +29,8 @@ var buffers = sync.Pool{New: func() any {
 	return &buffer
 }}
 
-// window is the memory of a transfer that does not fit on the disk: a ring buffer with [start, end) of the object. The producer
-// waits until every reader has read the bytes that it overwrites.
+// window is the memory of a transfer that does not fit on the disk: a ring buffer with [start, end) of the object. The
+// producer waits until every reader has read the bytes that it overwrites.
 type window struct {
 	ring  []byte
 	start int64
@@ -42,9 +42,9 @@ type window struct {
 	marked time.Time
 }
 
-// Pass passes bytes to the readers without storing them. It waits until the window has room, which depends on the slowest
-// reader. A reader that is slower than sharedRate while others wait for it is dropped. A reader that blocks no others may be
-// slow: timeouts for clients are up to the server.
+// Pass passes bytes to the readers without storing them. It waits until the window has room, which depends on the
+// slowest reader. A reader that is slower than sharedRate while others wait for it is dropped. A reader that blocks no
+// others may be slow: timeouts for clients are up to the server.
 func (t *Transfer) Pass(ctx context.Context, p []byte) error {
 	t.mu.Lock()
 	if t.window == nil {
@@ -93,7 +93,8 @@ func (t *Transfer) room(ctx context.Context, w *window) (int, error) {
 	}
 }
 
-// awaitRoom waits until a reader has moved on. Held means that others wait for the slowest reader, whose time is limited.
+// awaitRoom waits until a reader has moved on. Held means that others wait for the slowest reader, whose time is
+// limited.
 func (t *Transfer) awaitRoom(ctx context.Context, w *window, held bool) error {
 	var stalled <-chan time.Time
 	begun := time.Now()
