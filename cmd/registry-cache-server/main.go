@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command registry-cache-server is a pull-through cache of one upstream registry. It reads the configuration file of a stock
-// Distribution registry in proxy mode and can replace it. The subcommand pull-through needs no file.
+// Command registry-cache-server is a pull-through cache of one upstream registry. It reads the configuration file of a
+// stock Distribution registry in proxy mode and can replace it. The subcommand pull-through needs no file.
 package main
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver"
 )
 
-// gcPercent replaces Go's default of 100. The live heap is usually a few MiB, and by default the garbage collector would
-// run each time that it has doubled.
+// gcPercent replaces Go's default of 100. The live heap is usually a few MiB, and by default the garbage collector
+// would run each time that it has doubled.
 const gcPercent = 250
 
 func main() {

@@ -40,8 +40,8 @@ func defaultOptions() *options {
 	return o
 }
 
-// describe returns the configuration of the cache of a registry, and the cache as clients see it. The latter still lacks
-// the address, which is known only when the server listens.
+// describe returns the configuration of the cache of a registry, and the cache as clients see it. The latter still
+// lacks the address, which is known only when the server listens.
 func (o options) describe(registry string) (config.Config, clients.Cache, error) {
 	parsed, remoteURL, err := upstream.Parse(registry)
 	if err == nil {

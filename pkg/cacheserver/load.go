@@ -77,8 +77,8 @@ func parse(content []byte) (config *configuration.Configuration, err error) {
 	return config, nil
 }
 
-// parseAlone parses without overrides from the environment. Variables with the same prefix can belong to other programs:
-// REGISTRY_AUTH_FILE is Podman's.
+// parseAlone parses without overrides from the environment. Variables with the same prefix can belong to other
+// programs: REGISTRY_AUTH_FILE is Podman's.
 func parseAlone(content []byte) (*configuration.Configuration, error) {
 	for _, variable := range os.Environ() {
 		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, environmentPrefix) {

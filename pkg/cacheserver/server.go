@@ -92,7 +92,7 @@ type Server struct {
 type endpoint struct {
 	*http.Server
 	listener net.Listener
-	// secure makes the server serve TLS. TLSConfig does not tell: a server that serves plain HTTP sets one, too.
+	// secure makes the server serve TLS. TLSConfig is no indicator: serving plain HTTP also sets one.
 	secure bool
 }
 

@@ -84,9 +84,9 @@ func readBundles(paths []string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificateFile is a certificate and its key in files that are replaced when the certificate is renewed. Each handshake
-// checks whether they were: two calls of stat cost nothing compared to the handshake's arithmetic, and a watch could miss
-// the symlinks with which Kubernetes swaps a mounted Secret.
+// certificateFile is a certificate and its key in files that are replaced when the certificate is renewed. Each
+// handshake checks whether they were: two calls of stat cost nothing compared to the handshake's arithmetic, and a
+// watch could miss the symlinks with which Kubernetes swaps a mounted Secret.
 type certificateFile struct {
 	certificatePath string
 	keyPath         string
@@ -110,8 +110,8 @@ func sameFile(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
-// get implements tls.Config.GetCertificate. If a renewed certificate is unusable, it returns the previous one: clients see
-// when that expires, and the log has the reason.
+// get implements tls.Config.GetCertificate. If a renewed certificate is unusable, it returns the previous one: clients
+// see when that expires, and the log has the reason.
 func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

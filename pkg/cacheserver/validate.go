@@ -19,7 +19,8 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// storageDriver is the only driver that the engine supports: it passes files to the kernel and reads them while they grow.
+// storageDriver is the only driver that the engine supports: it passes files to the kernel and reads them while they
+// grow.
 const storageDriver = "filesystem"
 
 // The modules of Distribution that are linked, and the settings of its storage section that are not drivers.

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package clients renders the settings with which container runtimes pull through a cache that serves plain HTTP.
+// Package clients renders the settings of container runtimes for a cache that serves plain HTTP.
 package clients
 
 import (
@@ -18,19 +18,19 @@ import (
 // Cache is a cache as its clients know it.
 type Cache struct {
 	Upstream upstream.Upstream
-	// RemoteURL is where clients reach the upstream itself when the cache does not answer.
+	// RemoteURL is the upstream's URL, to which clients fall back when the cache does not respond.
 	RemoteURL string
-	// Address is where clients reach the cache.
+	// Address is the address of the cache.
 	Address netip.AddrPort
 }
 
-// File is a configuration file of a client. It is the zero value if the client needs none.
+// File is a configuration file of a client. The zero value means that the client needs none.
 type File struct {
 	Path    string
 	Content string
 }
 
-// ContainerdHosts returns the hosts.toml with which containerd asks the cache before the upstream.
+// ContainerdHosts returns the hosts.toml that makes containerd try the cache before the upstream.
 func (c Cache) ContainerdHosts() File {
 	return File{
 		Path: "/etc/containerd/certs.d/" + string(c.Upstream) + "/hosts.toml",
@@ -42,9 +42,9 @@ func (c Cache) ContainerdHosts() File {
 	}
 }
 
-// DockerDaemon returns the daemon.json with which Docker asks the cache before Docker Hub. Docker cannot mirror other
-// registries; their images are pulled by the address of the cache. Without TLS, Docker accepts loopback addresses and the
-// addresses in that file only.
+// DockerDaemon returns the daemon.json that makes Docker try the cache before Docker Hub. Docker cannot mirror other
+// registries; their images are pulled by the address of the cache. Without TLS, Docker accepts only loopback addresses
+// and those in that file.
 func (c Cache) DockerDaemon() File {
 	settings := map[string][]string{}
 	switch {
@@ -57,12 +57,12 @@ func (c Cache) DockerDaemon() File {
 	}
 	content, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
-		panic(err) // Strings can always be marshalled.
+		panic(err) // Strings can always be marshaled.
 	}
 	return File{Path: "/etc/docker/daemon.json", Content: string(content) + "\n"}
 }
 
-// PodmanRegistries returns the part of registries.conf with which Podman, Buildah and CRI-O ask the cache before the
+// PodmanRegistries returns the part of registries.conf that makes Podman, Buildah and CRI-O try the cache before the
 // upstream.
 func (c Cache) PodmanRegistries() File {
 	insecure := ""
@@ -81,7 +81,7 @@ insecure = true
 	}
 }
 
-// ManifestURL returns the URL of a manifest, for Docker Hub that of an image that exists.
+// ManifestURL returns the URL of a manifest. For Docker Hub, it is one that exists; for others, it has placeholders.
 func (c Cache) ManifestURL() string {
 	repository, tag := "REPOSITORY", "TAG"
 	if c.Upstream.IsDockerHub() {
@@ -90,7 +90,7 @@ func (c Cache) ManifestURL() string {
 	return c.url() + "/v2/" + repository + "/manifests/" + tag
 }
 
-// Guide renders all settings for a person, each with its place, and a command to try the cache.
+// Guide renders all settings for the user, each with the path of its file, and a command to try the cache.
 func (c Cache) Guide() string {
 	var out strings.Builder
 	write := func(comment, content string) {

@@ -19,7 +19,7 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// hostsFile is the part of a hosts.toml that a cache needs.
+// hostsFile has the fields of hosts.toml that a cache needs.
 type hostsFile struct {
 	Server string              `toml:"server"`
 	Host   map[string]hostFile `toml:"host"`
@@ -29,7 +29,7 @@ type hostFile struct {
 	Capabilities []string `toml:"capabilities"`
 }
 
-// registriesFile is the part of a registries.conf, version 2, that a cache needs.
+// registriesFile has the fields of registries.conf, version 2, that a cache needs.
 type registriesFile struct {
 	Registry []registryFile `toml:"registry"`
 }
@@ -53,7 +53,7 @@ var _ = Describe("Cache", func() {
 		return clients.Cache{Upstream: parsed, RemoteURL: remoteURL, Address: netip.MustParseAddrPort(address)}
 	}
 
-	DescribeTable("guides to a cache of", func(golden, registry, address string) {
+	DescribeTable("renders a guide for a cache of", func(golden, registry, address string) {
 		guide := cache(registry, address).Guide()
 		golden = filepath.Join("testdata", golden+".txt")
 		if os.Getenv("UPDATE_GOLDEN") != "" {
@@ -71,7 +71,7 @@ var _ = Describe("Cache", func() {
 		Entry("a registry with a port and plain HTTP, by IPv6", "plain-http", "http://registry.example.com:5000", "[::1]:5000"),
 	)
 
-	DescribeTable("writes files that clients can read", func(registry, address, host, remoteURL string, daemon map[string][]string) {
+	DescribeTable("renders files that clients can parse", func(registry, address, host, remoteURL string, daemon map[string][]string) {
 		c := cache(registry, address)
 		plainHTTP := strings.HasPrefix(remoteURL, "http://")
 
@@ -114,7 +114,7 @@ var _ = Describe("Cache", func() {
 	)
 })
 
-// decode reads TOML that has no other fields than its target.
+// decode decodes TOML strictly.
 func decode(content string, target any) {
 	GinkgoHelper()
 	decoded, err := toml.Decode(content, target)

@@ -4,11 +4,11 @@
 
 // Package config renders the configuration file of the cache server.
 //
-// The file has the format of Distribution's config.yml, so a stock registry can read it, too. It is marshalled from typed
-// structs and contains no credential: a credential consists of arbitrary bytes, and no quote, line break or YAML keyword
-// in it may change the meaning of the file. For the same reason, credentials are never passed in the environment, where
-// Distribution parses REGISTRY_* values as YAML. They are in separate files (see credentials.Files), which may change
-// while the server runs.
+// The file has the format of Distribution's config.yml, so a stock registry can also read it. It is marshalled from
+// typed structs and contains no credential: a credential consists of arbitrary bytes, and no quote, line break or YAML
+// keyword in it may change the meaning of the file. For the same reason, credentials are never passed in the
+// environment, where Distribution parses REGISTRY_* values as YAML. They are in separate files (see credentials.Files),
+// which may change while the server runs.
 //
 // The package does not import Distribution, so components that deploy a cache do not link it.
 package config
@@ -33,8 +33,8 @@ const (
 	DebugPort = 5001
 	// CredentialsPath serves, at DebugPort, the state of the server's credentials as a credentials.Report.
 	CredentialsPath = "/debug/credentials"
-	// StorageRoot is the directory of the cached content, which has the layout of Distribution's filesystem driver. It is
-	// that driver's default.
+	// StorageRoot is the directory of the cached content, which has the layout of Distribution's filesystem driver. It
+	// is that driver's default.
 	StorageRoot = "/var/lib/registry"
 	// DrainTimeout is how long a stopping server waits for running downloads. It fits into a pod's default termination
 	// grace period of 30 seconds.
@@ -49,8 +49,8 @@ type Config struct {
 	CredentialsDirectory string
 	// TTL is how long content is kept after its last use. 0 keeps it forever.
 	TTL time.Duration
-	// TagValidation is how long a pull of a cached tag waits for its validation, however fast the upstream usually is. Nil
-	// selects the server's defaults.
+	// TagValidation is how long a pull of a cached tag waits for its validation, however fast the upstream usually is.
+	// Nil selects the server's defaults.
 	TagValidation *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
@@ -89,8 +89,8 @@ func (c Config) Marshal() ([]byte, error) {
 			AccessLog: accessLog{Disabled: true},
 		},
 		Storage: storage{
-			// A cache of blob descriptors would only save a stat of a local file, and would keep descriptors of
-			// blobs that are no longer on disk.
+			// A cache of blob descriptors would only save a stat of a local file, and would keep descriptors of blobs
+			// that are no longer on disk.
 			Filesystem: filesystem{RootDirectory: StorageRoot},
 		},
 		HTTP: http{

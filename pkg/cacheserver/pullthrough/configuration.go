@@ -96,8 +96,8 @@ func FromConfiguration(config *configuration.Configuration, file string) (*Engin
 	return engine, nil
 }
 
-// takeMiddleware removes the engine's entry from the configuration and returns its options, if there is one. It removes
-// all disabled entries, too, which Distribution would run.
+// takeMiddleware removes the engine's entry from the configuration and returns its options, if there is one. It also
+// removes all disabled entries, which Distribution would run.
 func takeMiddleware(config *configuration.Configuration) (options configuration.Parameters, found bool, err error) {
 	middlewares := make(map[string][]configuration.Middleware, len(config.Middleware))
 	for kind, entries := range config.Middleware {

@@ -27,37 +27,37 @@ var _ = Describe("Group", func() {
 		DeferCleanup(func() { group.Close() })
 	})
 
-	It("does the work once for all who ask at the same time", func(ctx context.Context) {
+	It("does the work once for concurrent callers", func(ctx context.Context) {
 		var worked, joins atomic.Int32
 		begin := make(chan struct{})
 		work := func(context.Context) (int, error) {
 			<-begin
 			return int(worked.Add(1)), nil
 		}
-		var asked, answered sync.WaitGroup
+		var started, done sync.WaitGroup
 		for range 20 {
-			asked.Add(1)
-			answered.Go(func() {
+			started.Add(1)
+			done.Go(func() {
 				defer GinkgoRecover()
 				call, joined := group.Start("key", work)
 				if joined {
 					joins.Add(1)
 				}
-				asked.Done()
+				started.Done()
 				Expect(call.Wait(ctx)).To(Equal(1))
 			})
 		}
-		asked.Wait()
+		started.Wait()
 		close(begin)
-		answered.Wait()
+		done.Wait()
 		Expect(joins.Load()).To(BeEquivalentTo(19))
 
 		call, joined := group.Start("key", work)
-		Expect(joined).To(BeFalse(), "an answer is for those who asked before it came")
+		Expect(joined).To(BeFalse(), "the result is for callers that came before it")
 		Expect(call.Wait(ctx)).To(Equal(2))
 	})
 
-	It("goes on for the others when a caller has gone", func(ctx context.Context) {
+	It("continues for the others when a caller has left", func(ctx context.Context) {
 		begin := make(chan struct{})
 		work := func(ctx context.Context) (int, error) {
 			<-begin
@@ -74,7 +74,7 @@ var _ = Describe("Group", func() {
 		Expect(other.Wait(ctx)).To(Equal(7))
 	})
 
-	It("cancels work when its last caller has gone, and begins other work for the next one", func(ctx context.Context) {
+	It("cancels work when its last caller has left, and begins other work for the next one", func(ctx context.Context) {
 		ended, end := make(chan struct{}), make(chan struct{})
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
@@ -93,7 +93,7 @@ var _ = Describe("Group", func() {
 		Expect(call.Wait(ctx)).To(Equal(7))
 	})
 
-	DescribeTable("goes on", func(ctx context.Context, start func(*coalesce.Call[int])) {
+	DescribeTable("continues", func(ctx context.Context, start func(*coalesce.Call[int])) {
 		begin, ended := make(chan struct{}), make(chan error, 1)
 		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
 			<-begin
@@ -110,7 +110,7 @@ var _ = Describe("Group", func() {
 		Eventually(ctx, ended).Should(Receive(BeNil()))
 	},
 		Entry("for a caller that never waited", func(*coalesce.Call[int]) {}),
-		Entry("for a caller whose patience has ended", func(call *coalesce.Call[int]) {
+		Entry("for a caller whose deadline has passed", func(call *coalesce.Call[int]) {
 			_, err := call.WaitUntil(context.Background(), time.Now())
 			Expect(err).To(MatchError(context.DeadlineExceeded))
 		}),
@@ -122,7 +122,7 @@ var _ = Describe("Group", func() {
 		Expect(err).To(MatchError("internal error: ouch"))
 	})
 
-	It("cancels work when it is closed, and takes no more", func(ctx context.Context) {
+	It("cancels work when it is closed, and starts no more", func(ctx context.Context) {
 		call, _ := group.Start("key", func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()

@@ -2,16 +2,16 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package index remembers what the store's files do not tell: when an object was last used, that it has been verified,
-// which manifest needs which content, which repository links it, and when a tag was last validated upstream.
+// Package index stores what the store's files do not contain: when an object was last used, whether it has been
+// verified, which manifest needs which content, which repository links it, and when a tag was last validated upstream.
 //
-// The files are the truth, the index is knowledge about them. A missing or broken index costs nothing but that
-// knowledge: objects count as just used and as unverified, and the index is rebuilt from the files in the background.
-// As long as the disk takes no index, nothing is known.
+// The files are authoritative, the index is metadata about them. Losing the index loses only that metadata: objects
+// count as just used and as unverified, and the index is rebuilt from the files in the background. While the disk has
+// no room for an index, nothing is known.
 //
-// It is a bbolt database: one file, crash-safe, opened in constant time. Uses are collected in memory and written in
-// batches, so that a hit writes nothing. The use of a manifest is a use of all that it needs, so that nothing which an
-// image needs ever looks older than the image.
+// The index is a bbolt database: one file, crash-safe, opened in constant time. Uses are collected in memory and
+// written in batches, so a hit does not write. The use of a manifest is a use of everything that it needs, so no part
+// of an image ever looks older than the image.
 package index
 
 import (
@@ -33,9 +33,9 @@ import (
 
 var (
 	bucketObjects   = []byte("objects")   // digest -> Record
-	bucketChildren  = []byte("children")  // manifest, child -> nothing
-	bucketParents   = []byte("parents")   // child, manifest -> nothing
-	bucketLinks     = []byte("links")     // digest, kind, repository -> nothing, or flags and a media type
+	bucketChildren  = []byte("children")  // manifest, child -> empty
+	bucketParents   = []byte("parents")   // child, manifest -> empty
+	bucketLinks     = []byte("links")     // digest, kind, repository -> empty, or flags and a media type
 	bucketTags      = []byte("tags")      // repository, tag -> validation
 	bucketReferrers = []byte("referrers") // digest, repository -> list
 	bucketMeta      = []byte("meta")
@@ -44,26 +44,27 @@ var (
 )
 
 const (
-	// lockTimeout is how long to wait for another process to let go of the database.
+	// lockTimeout is how long to wait until another process closes the database.
 	lockTimeout = 5 * time.Second
-	// maxPending is how many uses are collected at most before they are written.
+	// maxPending limits the number of uses that are collected before they are written.
 	maxPending = 4096
-	// maxNeeded is how many references are followed from an object in use. Images have hundreds; but what an image needs
-	// is what a stranger says.
+	// maxNeeded limits the number of references that are followed from a used object. Images have hundreds, but
+	// manifests are untrusted.
 	maxNeeded = 1 << 16
 )
 
-// ErrLocked says that another process uses the same storage.
+// ErrLocked means that another process uses the same storage.
 var ErrLocked = errors.New("the storage is in use by another process")
 
-// Index is open until Close.
+// Index is the index of one store.
 type Index struct {
 	path string
 	now  func() time.Time
 
 	// db is nil while the file cannot be opened.
 	db atomic.Pointer[bolt.DB]
-	// writing is held instead of bbolt's own lock for writers, which a damaged file may leave locked for ever.
+	// writing serializes writers in place of bbolt's own lock, which a panic on a damaged file can leave locked
+	// forever.
 	writing sync.Mutex
 	opening sync.Mutex
 
@@ -74,8 +75,8 @@ type Index struct {
 	complete atomic.Bool
 }
 
-// Open opens the index in a file, or begins an empty one there. A file that is no index is put aside. Should the disk be
-// full or broken, nothing is known until Reopen succeeds.
+// Open opens the index in a file, or creates an empty one. It renames a file that is not an index. If the disk is full
+// or broken, nothing is known until Reopen succeeds.
 func Open(path string, now func() time.Time) (*Index, error) {
 	x := &Index{path: path, now: now, pending: map[digest.Digest]time.Time{}}
 	if err := x.Reopen(); errors.Is(err, ErrLocked) {
@@ -84,7 +85,7 @@ func Open(path string, now func() time.Time) (*Index, error) {
 	return x, nil
 }
 
-// Reopen opens the file of an index that is not Ready.
+// Reopen opens the file if the index is not Ready.
 func (x *Index) Reopen() error {
 	x.opening.Lock()
 	defer x.opening.Unlock()
@@ -96,11 +97,11 @@ func (x *Index) Reopen() error {
 
 func (x *Index) reopen() error {
 	if err := os.MkdirAll(filepath.Dir(x.path), 0o750); err != nil {
-		return fmt.Errorf("creating the directory of the index: %w", err)
+		return fmt.Errorf("create directory of the index: %w", err)
 	}
 	db, err := open(x.path)
-	if spoiled(err) {
-		if err := x.putAside(); err != nil {
+	if damaged(err) {
+		if err := x.rename(); err != nil {
 			return err
 		}
 		db, err = open(x.path)
@@ -114,38 +115,38 @@ func (x *Index) reopen() error {
 	return nil
 }
 
-// takeComplete reports whether the file says that it is complete, and has it say so no longer: a crash may leave files
-// behind that the index knows as others.
+// takeComplete reports whether the file is marked as complete, and removes the mark: after a crash, files may differ
+// from what the index knows of them.
 func takeComplete(db *bolt.DB) (complete bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if recover() != nil {
-			complete = false // The damage shows when the file is used.
+			complete = false // The damage is handled when the file is used.
 		}
 	}()
 	_ = db.View(func(tx *bolt.Tx) error {
 		complete = tx.Bucket(bucketMeta).Get(keyComplete) != nil
 		return nil
 	})
-	if complete { // Else there is nothing to write. On a full disk it goes on saying so.
+	if complete { // Otherwise, there is nothing to write. On a full disk, the mark stays.
 		_ = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyComplete) })
 	}
 	return complete
 }
 
-// Ready reports whether the index is open. Until it is, all calls fail.
+// Ready reports whether the index is open. All other calls fail until it is.
 func (x *Index) Ready() bool { return x.db.Load() != nil }
 
-func (x *Index) putAside() error {
+func (x *Index) rename() error {
 	if err := os.Rename(x.path, x.path+".broken"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("putting the index aside: %w", err)
+		return fmt.Errorf("rename damaged index: %w", err)
 	}
 	return nil
 }
 
-// spoiled reports whether an error of open is about what is in the file. One of the operating system says nothing about
-// that: the index on a disk that is full may be a good one.
-func spoiled(err error) bool {
+// damaged reports whether an error of open is about the content of the file. Errors of the operating system are not:
+// the index on a full disk may be intact.
+func damaged(err error) bool {
 	var system syscall.Errno
 	return err != nil && !errors.Is(err, ErrLocked) && !errors.As(err, &system)
 }
@@ -158,16 +159,16 @@ func open(path string) (db *bolt.DB, err error) {
 		return nil, ErrLocked
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the index: %w", err)
+		return nil, fmt.Errorf("open index: %w", err)
 	}
 	if err := prepare(db); err != nil {
 		_ = db.Close()
-		return nil, fmt.Errorf("preparing the index: %w", err)
+		return nil, fmt.Errorf("prepare index: %w", err)
 	}
 	return db, nil
 }
 
-// prepare makes an index of a database that has just been opened.
+// prepare checks a database that has just been opened, and creates missing buckets.
 func prepare(db *bolt.DB) error {
 	if err := checkLength(db); err != nil {
 		return err
@@ -175,9 +176,10 @@ func prepare(db *bolt.DB) error {
 	return createBuckets(db)
 }
 
-var errTruncated = errors.New("the index is cut short")
+var errTruncated = errors.New("the index is truncated")
 
-// checkLength refuses a file that is shorter than it says. The map of its pages would lead beyond what is mapped.
+// checkLength returns an error for a file that is shorter than its header says. Its page numbers would point beyond the
+// mapped memory.
 func checkLength(db *bolt.DB) error {
 	info, err := os.Stat(db.Path())
 	if err != nil {
@@ -191,7 +193,7 @@ func checkLength(db *bolt.DB) error {
 	})
 }
 
-// createBuckets writes only where one is missing: an index that is there can be read when the disk is full.
+// createBuckets writes only if a bucket is missing, so an existing index can be read while the disk is full.
 func createBuckets(db *bolt.DB) error {
 	buckets := [][]byte{bucketObjects, bucketChildren, bucketParents, bucketLinks, bucketTags, bucketReferrers, bucketMeta}
 	complete := true
@@ -214,7 +216,7 @@ func createBuckets(db *bolt.DB) error {
 	})
 }
 
-// Close writes what is pending and closes the index.
+// Close writes pending uses and closes the index.
 func (x *Index) Close() error {
 	if !x.Ready() {
 		return nil
@@ -229,12 +231,12 @@ func (x *Index) Close() error {
 	return err
 }
 
-// Complete reports whether the index has seen everything that was in the store, and has been closed whenever it was open
-// since.
+// Complete reports whether the index has been reconciled with everything in the store, and has been closed properly
+// ever since.
 func (x *Index) Complete() bool { return x.complete.Load() }
 
-// Learn is called before looking at everything that is in the store, and its result after that. If the index was begun
-// anew meanwhile, it has not seen what was found before.
+// Learn must be called before a walk of the whole store, and the returned function after it; that marks the index as
+// complete, unless it was replaced by an empty one in between.
 func (x *Index) Learn() (complete func()) {
 	before := x.db.Load()
 	return func() {
@@ -246,10 +248,10 @@ func (x *Index) Learn() (complete func()) {
 	}
 }
 
-// Total is the size of all known objects, in bytes, once Measure has run.
+// Total returns the size of all known objects, in bytes. It is valid after Measure.
 func (x *Index) Total() int64 { return x.total.Load() }
 
-// Measure sums up the sizes of all known objects, for Total.
+// Measure computes the size of all known objects for Total.
 func (x *Index) Measure() error {
 	before := x.total.Load()
 	var sum int64
@@ -263,10 +265,10 @@ func (x *Index) Measure() error {
 	return err
 }
 
-// release gives the memory back that the pages of the file take which were looked at; they stay in the page cache. After
-// work on the whole index the process would else be larger by all of it.
+// release frees the memory of the mapped pages; they stay in the page cache. Otherwise, the process would grow by the
+// size of the whole index after a walk.
 func (x *Index) release() {
-	_ = x.view(func(tx *bolt.Tx) error { // Nobody maps the file anew meanwhile.
+	_ = x.view(func(tx *bolt.Tx) error { // The mapping cannot change during a transaction.
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, tx.DB().Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)
 		return nil
 	})
@@ -274,7 +276,7 @@ func (x *Index) release() {
 
 var (
 	errDamaged  = errors.New("the index is damaged")
-	errNotReady = errors.New("the index could not be opened yet")
+	errNotReady = errors.New("the index is not open yet")
 )
 
 func (x *Index) view(do func(tx *bolt.Tx) error) error {
@@ -287,8 +289,8 @@ func (x *Index) update(do func(tx *bolt.Tx) error) error {
 	return x.guarded(func(db *bolt.DB) error { return db.Update(do) })
 }
 
-// guarded turns a panic, which is how bbolt and the memory map meet a damaged file, into an error, and puts an empty
-// index in the place of the damaged one.
+// guarded converts a panic to an error and replaces the damaged index with an empty one: bbolt and the memory map panic
+// on a damaged file.
 func (x *Index) guarded(do func(*bolt.DB) error) (err error) {
 	db := x.db.Load()
 	if db == nil {
@@ -303,14 +305,14 @@ func (x *Index) guarded(do func(*bolt.DB) error) (err error) {
 	return do(db)
 }
 
-// replace begins anew. The damaged database stays open, since it may hold locks that its Close would wait for.
-func (x *Index) replace(damaged *bolt.DB) error {
+// replace opens an empty index in place of a damaged one, which stays open: Close could wait for locks that it holds.
+func (x *Index) replace(broken *bolt.DB) error {
 	x.opening.Lock()
 	defer x.opening.Unlock()
-	if !x.db.CompareAndSwap(damaged, nil) {
+	if !x.db.CompareAndSwap(broken, nil) {
 		return nil
 	}
-	if err := x.putAside(); err != nil {
+	if err := x.rename(); err != nil {
 		return err
 	}
 	return x.reopen()

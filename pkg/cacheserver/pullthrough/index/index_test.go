@@ -60,7 +60,7 @@ var _ = Describe("Index", func() {
 		DeferCleanup(func() { _ = x.Close() })
 	})
 
-	It("remembers across restarts", func() {
+	It("keeps its records across restarts", func() {
 		record := index.Record{Size: 42, Verified: now, Inode: 7, Changed: -3, Manifest: true, MediaType: "a/b"}
 		Expect(x.Put(image, record)).To(Succeed())
 		Expect(x.AddLink(image, index.Link{Kind: index.Manifest, Repository: "library/app"})).To(Succeed())
@@ -79,7 +79,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Total()).To(BeEquivalentTo(42))
 	})
 
-	It("takes the use of an image for a use of all that it needs", func() {
+	It("counts the use of an image as a use of everything it needs", func() {
 		Expect(x.Put(list, index.Record{Manifest: true})).To(Succeed())
 		Expect(x.Put(image, index.Record{Manifest: true})).To(Succeed())
 		Expect(x.Put(layer, index.Record{})).To(Succeed())
@@ -97,7 +97,7 @@ var _ = Describe("Index", func() {
 		Expect(used(other)).To(BeTemporally("==", begin))
 	})
 
-	It("survives an image that needs itself", func() {
+	It("handles an image that needs itself", func() {
 		Expect(x.Put(image, index.Record{Manifest: true})).To(Succeed())
 		Expect(x.SetChildren(image, []digest.Digest{image})).To(Succeed())
 		now = now.Add(time.Hour)
@@ -106,7 +106,7 @@ var _ = Describe("Index", func() {
 		Expect(used(image)).To(BeTemporally("==", now))
 	})
 
-	It("writes a use once for each object, however many ways lead there", func() {
+	It("writes a use once per object, even with many paths to it", func() {
 		all := []index.Seen{{Digest: list, Record: index.Record{Manifest: true}}}
 		above := []digest.Digest{list}
 		for level, width := range []int{30, 30, 30, 2000} {
@@ -145,7 +145,7 @@ var _ = Describe("Index", func() {
 		}
 	})
 
-	It("forgets all about an object", func() {
+	It("forgets everything about an object", func() {
 		Expect(x.Put(image, index.Record{Manifest: true, Size: 5})).To(Succeed())
 		Expect(x.SetChildren(image, []digest.Digest{layer})).To(Succeed())
 		Expect(x.AddLink(image, index.Link{Kind: index.Manifest, Repository: "a"})).To(Succeed())
@@ -154,13 +154,13 @@ var _ = Describe("Index", func() {
 		Expect(ok).To(BeFalse())
 		Expect(x.Links(image)).To(BeEmpty())
 		Expect(x.Parents(layer, func(digest.Digest) bool {
-			Fail("nothing needs the layer any more")
+			Fail("the layer still has a parent")
 			return false
 		})).To(Succeed())
 		Expect(x.Total()).To(BeZero())
 	})
 
-	It("keeps what a manifest is in each repository, as long as it is known", func() {
+	It("keeps the media type and proof of a manifest per repository, until it is forgotten", func() {
 		proof := index.Link{Kind: index.Manifest, Repository: "a", MediaType: "a/image", Proof: true}
 		found := index.Link{Kind: index.Manifest, Repository: "a"}
 		other := index.Link{Kind: index.Manifest, Repository: "b", MediaType: "a/b"}
@@ -176,7 +176,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Manifest("a", image)).To(Equal(found))
 	})
 
-	It("adds what was found, and keeps what it knows", func() {
+	It("adds unknown objects and keeps known ones", func() {
 		Expect(x.Put(image, index.Record{Size: 1, MediaType: "known"})).To(Succeed())
 		Expect(x.Add([]index.Seen{{Digest: image, Record: index.Record{Size: 2}}, {Digest: layer, Record: index.Record{Size: 3}}})).To(Succeed())
 		record, _ := x.Get(image)
@@ -184,7 +184,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Total()).To(BeEquivalentTo(4))
 	})
 
-	It("visits all records, however many, while they change", func() {
+	It("visits all records while they change", func() {
 		var found []index.Seen
 		for i := range 1100 {
 			found = append(found, index.Seen{Digest: digest.FromBytes([]byte{byte(i), byte(i >> 8)})})
@@ -198,7 +198,7 @@ var _ = Describe("Index", func() {
 		Expect(seen).To(HaveLen(1100))
 	})
 
-	It("does not know whether it is complete after a crash", func() {
+	It("is not complete after a crash", func() {
 		x.Learn()()
 		reopen()
 		Expect(x.Complete()).To(BeTrue())
@@ -212,7 +212,7 @@ var _ = Describe("Index", func() {
 		Expect(left.Close()).To(Succeed())
 	})
 
-	It("puts a broken file aside and begins anew", func() {
+	It("renames a broken file and starts with an empty one", func() {
 		Expect(x.Close()).To(Succeed())
 		Expect(os.WriteFile(path, bytes.Repeat([]byte("broken"), 10_000), 0o600)).To(Succeed())
 		open()
@@ -220,12 +220,12 @@ var _ = Describe("Index", func() {
 		Expect(path + ".broken").To(BeARegularFile())
 	})
 
-	It("knows nothing while the disk is at fault, and remembers afterwards", func() {
+	It("knows nothing while the disk fails, and has its records afterwards", func() {
 		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
 		Expect(x.Close()).To(Succeed())
 		dir := filepath.Dir(path)
 		Expect(os.Rename(dir, dir+".kept")).To(Succeed())
-		Expect(os.WriteFile(dir, nil, 0o600)).To(Succeed()) // in the way: ENOTDIR
+		Expect(os.WriteFile(dir, nil, 0o600)).To(Succeed()) // ENOTDIR
 		open()
 		Expect(x.Ready()).To(BeFalse())
 		_, ok := x.Get(image)
@@ -241,7 +241,7 @@ var _ = Describe("Index", func() {
 		Expect(ok).To(BeTrue())
 	})
 
-	It("keeps a good file that the system does not open, and puts aside what a full disk took of a new one", func() {
+	It("keeps a file that the system cannot open, and replaces one that a full disk left incomplete", func() {
 		Expect(x.Close()).To(Succeed())
 		Expect(os.Remove(path)).To(Succeed())
 		Expect(os.Symlink(path, path)).To(Succeed()) // ELOOP
@@ -249,7 +249,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Ready()).To(BeFalse())
 		Expect(path + ".broken").NotTo(BeAnExistingFile())
 		x.Touch(image)
-		Expect(x.Close()).To(Succeed(), "there is nothing to write to")
+		Expect(x.Close()).To(Succeed(), "no file to write to")
 
 		Expect(os.Remove(path)).To(Succeed())
 		Expect(os.WriteFile(path, make([]byte, os.Getpagesize()), 0o600)).To(Succeed())
@@ -257,7 +257,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Put(image, index.Record{})).To(Succeed())
 	})
 
-	It("survives a file that lost its end", func() {
+	It("opens a truncated file", func() {
 		for i := range 200 {
 			Expect(x.Put(digest.FromBytes([]byte{byte(i)}), index.Record{MediaType: string(bytes.Repeat([]byte("x"), 200))})).To(Succeed())
 		}
@@ -275,7 +275,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
 	})
 
-	It("puts a file aside that is shorter than it says", func() {
+	It("renames a file that is shorter than its header says", func() {
 		found := make([]index.Seen, 2000)
 		for i := range found {
 			found[i] = index.Seen{Digest: digest.FromString(fmt.Sprint(i)), Record: index.Record{MediaType: strings.Repeat("x", 200)}}
@@ -296,7 +296,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Put(image, index.Record{})).To(Succeed())
 	})
 
-	It("begins anew when its file loses its end under it", func() {
+	It("starts with an empty file if its file is truncated while open", func() {
 		complete := x.Learn()
 		Expect(x.Put(image, index.Record{Size: 1})).To(Succeed())
 		Expect(os.Truncate(path, 1)).To(Succeed())
@@ -304,19 +304,19 @@ var _ = Describe("Index", func() {
 		Expect(ok).To(BeFalse())
 		Expect(x.Put(image, index.Record{Size: 2})).To(Succeed())
 		complete()
-		Expect(x.Complete()).To(BeFalse(), "what was seen before was seen by another one")
+		Expect(x.Complete()).To(BeFalse(), "the walk began with another index")
 		reopen()
 		record, ok := x.Get(image)
 		Expect(ok).To(BeTrue())
 		Expect(record.Size).To(BeEquivalentTo(2))
 	})
 
-	It("refuses to share its file with another process", func() {
+	It("does not share its file with another process", func() {
 		_, err := index.Open(path, time.Now)
 		Expect(err).To(MatchError(index.ErrLocked))
 	})
 
-	It("takes no more memory after work on all of it", func() {
+	It("frees its memory after a walk", func() {
 		var found []index.Seen
 		var objects []digest.Digest
 		for i := range 5000 {
@@ -336,7 +336,7 @@ var _ = Describe("Index", func() {
 		Expect(x.Add(found)).To(Succeed())
 		info, err := os.Stat(path)
 		Expect(err).NotTo(HaveOccurred())
-		few := int(info.Size()>>10) / 4 // KiB, whatever size the pages of this machine have
+		few := int(info.Size()>>10) / 4 // in KiB; independent of the page size
 		Expect(ofFile()).To(BeNumerically("<", few))
 		Expect(x.AddLinks(index.Link{Kind: index.Layer, Repository: "library/app"}, objects)).To(Succeed())
 		Expect(ofFile()).To(BeNumerically("<", few))

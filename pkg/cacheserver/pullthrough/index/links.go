@@ -27,25 +27,25 @@ const (
 type Link struct {
 	Kind       Kind
 	Repository string
-	// MediaType is what the upstream sent a manifest of the repository as. It belongs to the link, since the same content
-	// may be something else in another repository, if it does not say itself what it is.
+	// MediaType is the media type with which the upstream sent a manifest of the repository. It belongs to the link:
+	// content that does not name its type can have another one in another repository.
 	MediaType string
-	// Proof says that the upstream sent a manifest as what it says that it is, and so knows what it needs. A manifest that
-	// another server stored, or that was stored before the index was lost, is no proof: nothing tells how it was sent.
-	// That costs one question for each blob that its repository has not served yet, and nothing of what can be served
-	// without the upstream, since what was served is linked, by Distribution's proxy as by this one.
+	// Proof means that the upstream sent a manifest with the type that the manifest names, and so knows what it needs.
+	// A manifest that another server stored, or that was stored before the index was lost, is no proof: its media type
+	// at that time is unknown. Without a proof, each blob that the repository has not served yet costs one request to
+	// the upstream. Blobs that were served need none, since both Distribution's proxy and this engine link them.
 	Proof bool
 }
 
-// flagProof is in the first byte of a link's value. The media type follows.
+// flagProof is a flag in the first byte of a link's value, which is followed by the media type.
 const flagProof = 1
 
-// AddLink notes that a repository refers to an object.
+// AddLink records a repository's reference to an object.
 func (x *Index) AddLink(d digest.Digest, link Link) error {
 	return x.update(func(tx *bolt.Tx) error { return putLink(tx, d, link) })
 }
 
-// putLink keeps what is known of a manifest if the link tells nothing.
+// putLink keeps an existing media type and proof if the link has none.
 func putLink(tx *bolt.Tx, d digest.Digest, link Link) error {
 	links, k := tx.Bucket(bucketLinks), linkKey(d, link)
 	if link.MediaType == "" {
@@ -73,7 +73,7 @@ func (x *Index) Manifest(repository string, d digest.Digest) Link {
 	return link
 }
 
-// Links returns the repositories that refer to an object, without what is known of manifests.
+// Links returns the references to an object, without media types and proofs.
 func (x *Index) Links(d digest.Digest) ([]Link, error) {
 	var links []Link
 	err := x.view(func(tx *bolt.Tx) error {
@@ -87,7 +87,7 @@ func (x *Index) Links(d digest.Digest) ([]Link, error) {
 	return links, err
 }
 
-// SetChildren notes what a manifest needs.
+// SetChildren records what a manifest needs.
 func (x *Index) SetChildren(manifest digest.Digest, children []digest.Digest) error {
 	return x.update(func(tx *bolt.Tx) error { return putChildren(tx, manifest, children) })
 }
@@ -105,7 +105,7 @@ func putChildren(tx *bolt.Tx, manifest digest.Digest, children []digest.Digest) 
 	return nil
 }
 
-// Introduce is Put, SetChildren and AddLink at once, and so costs one sync of the disk.
+// Introduce combines Put, SetChildren and AddLink in one transaction, which syncs the disk once.
 func (x *Index) Introduce(d digest.Digest, record Record, children []digest.Digest, link Link) error {
 	record.Used = x.now()
 	var before Record
@@ -143,7 +143,7 @@ func (x *Index) Parents(child digest.Digest, visit func(manifest digest.Digest) 
 	})
 }
 
-// Validated returns when the upstream last said that a tag leads to the given manifest; zero if never.
+// Validated returns when the upstream last confirmed that a tag leads to the given manifest; zero if never.
 func (x *Index) Validated(repository, tag string, d digest.Digest) time.Time {
 	var at time.Time
 	_ = x.view(func(tx *bolt.Tx) error {
@@ -156,7 +156,7 @@ func (x *Index) Validated(repository, tag string, d digest.Digest) time.Time {
 	return at
 }
 
-// SetValidated notes that the upstream has just said that a tag leads to a manifest.
+// SetValidated records that the upstream has just confirmed that a tag leads to a manifest.
 func (x *Index) SetValidated(repository, tag string, d digest.Digest) error {
 	value := binary.BigEndian.AppendUint64(nil, milliseconds(x.now()))
 	return x.update(func(tx *bolt.Tx) error {
@@ -171,7 +171,7 @@ func (x *Index) ForgetTag(repository, tag string) error {
 	})
 }
 
-// Referrers returns what SetReferrers was given.
+// Referrers returns the list that SetReferrers stored.
 func (x *Index) Referrers(repository string, d digest.Digest) (list []byte, ok bool) {
 	_ = x.view(func(tx *bolt.Tx) error {
 		list = bytes.Clone(tx.Bucket(bucketReferrers).Get(append(key(d), repository...)))
@@ -180,11 +180,10 @@ func (x *Index) Referrers(repository string, d digest.Digest) (list []byte, ok b
 	return list, list != nil
 }
 
-// SetReferrers notes the list of what refers to a manifest in a repository, if the manifest is known, and until it is
-// forgotten.
+// SetReferrers stores the list of referrers of a manifest in a repository, if the manifest is known. Forget removes it.
 func (x *Index) SetReferrers(repository string, d digest.Digest, list []byte) error {
 	if before, ok := x.Referrers(repository, d); ok && bytes.Equal(before, list) {
-		return nil // The usual case costs no sync of the disk.
+		return nil // The usual case does not sync the disk.
 	}
 	return x.update(func(tx *bolt.Tx) error {
 		if tx.Bucket(bucketObjects).Get(key(d)) == nil {
@@ -198,13 +197,13 @@ func tagKey(repository, tag string) []byte {
 	return append(append([]byte(repository), 0), tag...)
 }
 
-// Seen is one object found in the store, for Add.
+// Seen is an object that was found in the store, for Add.
 type Seen struct {
 	Digest digest.Digest
 	Record Record
 }
 
-// Add notes objects that were found in the store and are not known yet.
+// Add records objects that were found in the store, unless they are already known.
 func (x *Index) Add(found []Seen) error {
 	var added int64
 	err := x.update(func(tx *bolt.Tx) error {

@@ -14,7 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Get returns what is known of an object.
+// Get returns the record of an object.
 func (x *Index) Get(d digest.Digest) (Record, bool) {
 	var record Record
 	var ok bool
@@ -28,7 +28,7 @@ func (x *Index) Get(d digest.Digest) (Record, bool) {
 	return record, ok
 }
 
-// Put sets what is known of an object, with the present as its last use.
+// Put stores the record of an object, with the current time as its last use.
 func (x *Index) Put(d digest.Digest, record Record) error {
 	record.Used = x.now()
 	var before Record
@@ -43,7 +43,7 @@ func (x *Index) Put(d digest.Digest, record Record) error {
 	return err
 }
 
-// Change applies a change to what is known of an object, if it is known.
+// Change modifies the record of an object, if there is one.
 func (x *Index) Change(d digest.Digest, change func(*Record)) error {
 	return x.update(func(tx *bolt.Tx) error {
 		objects := tx.Bucket(bucketObjects)
@@ -56,7 +56,7 @@ func (x *Index) Change(d digest.Digest, change func(*Record)) error {
 	})
 }
 
-// Forget removes everything that is known of an object.
+// Forget removes all records of an object.
 func (x *Index) Forget(d digest.Digest) error {
 	x.mu.Lock()
 	delete(x.pending, d)
@@ -101,7 +101,7 @@ func deletePrefix(bucket *bolt.Bucket, prefix []byte) error {
 	return nil
 }
 
-// suffixes returns what follows prefix in the keys that begin with it.
+// suffixes returns the keys with a prefix, without the prefix.
 func suffixes(bucket *bolt.Bucket, prefix []byte) [][]byte {
 	var out [][]byte
 	cursor := bucket.Cursor()
@@ -111,10 +111,11 @@ func suffixes(bucket *bolt.Bucket, prefix []byte) [][]byte {
 	return out
 }
 
-// chunk is how many records Each reads in one transaction: a long one would keep the file from reusing its pages.
+// chunk is the number of records that Each reads in one transaction. A long transaction would prevent the reuse of
+// pages.
 const chunk = 1024
 
-// Each visits all records, without those uses that are still pending. Visit may change the index.
+// Each visits all records, without pending uses. Visit may change the index.
 func (x *Index) Each(visit func(d digest.Digest, record Record) error) error {
 	type entry struct {
 		digest digest.Digest
@@ -152,7 +153,7 @@ func (x *Index) Each(visit func(d digest.Digest, record Record) error) error {
 	}
 }
 
-// Touch notes that an object was used. It costs no I/O.
+// Touch records a use of an object in memory. It only writes when many uses are pending.
 func (x *Index) Touch(d digest.Digest) {
 	x.mu.Lock()
 	x.pending[d] = x.now()
@@ -170,8 +171,8 @@ func (x *Index) pendingUse(d digest.Digest) (time.Time, bool) {
 	return used, ok
 }
 
-// Flush writes the uses that Touch has collected: of the objects and of all that these need. What cannot be written
-// stays pending.
+// Flush writes the uses that Touch has collected, of the objects and of everything that they need. Uses stay pending if
+// writing fails.
 func (x *Index) Flush() error {
 	x.mu.Lock()
 	pending := x.pending
@@ -211,8 +212,8 @@ func (x *Index) restore(uses map[digest.Digest]time.Time) {
 	}
 }
 
-// use writes the use of an object and of all that it needs, except for what the manifests need that an equal or later
-// use has seen: many ways may lead to one, and their number can be beyond all bounds.
+// use writes the use of an object and of everything that it needs. It does not descend into manifests that an equal or
+// later use has visited: the number of paths to a manifest can be exponential.
 func use(tx *bolt.Tx, object []byte, used time.Time, seen map[string]bool) error {
 	objects, children := tx.Bucket(bucketObjects), tx.Bucket(bucketChildren)
 	budget := maxNeeded

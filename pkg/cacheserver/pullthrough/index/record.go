@@ -12,21 +12,21 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Record is what is known of one object.
+// Record describes one object.
 type Record struct {
 	// Size in bytes.
 	Size int64
-	// Used is when the object, or something that needs it, was last asked for.
+	// Used is when the object, or something that needs it, was last requested.
 	Used time.Time
-	// Verified is when the content was last found to match the digest; zero if never.
+	// Verified is when the content last matched its digest; zero if it was never compared.
 	Verified time.Time
-	// Inode and Changed identify the state of the file that was verified: its number and the time of its last change,
-	// of content or of attributes, which no program can set back.
+	// Inode and Changed identify the state of the verified file: its inode number and the time of the last change of
+	// its content or attributes, which programs cannot set.
 	Inode   uint64
 	Changed int64
-	// Manifest says that the object is a manifest.
+	// Manifest marks manifests.
 	Manifest bool
-	// MediaType of a manifest, as the upstream told.
+	// MediaType is that of a manifest, as sent by the upstream.
 	MediaType string
 }
 
@@ -81,7 +81,8 @@ func fromMilliseconds(n uint64) time.Time {
 
 var algorithms = map[digest.Algorithm]byte{digest.SHA256: 1, digest.SHA384: 2, digest.SHA512: 3}
 
-// key is a byte for the algorithm and the raw digest. Its length follows from its first byte, so keys can be joined.
+// key returns a byte for the algorithm and the raw digest. The first byte determines the length, so keys can be
+// concatenated.
 func key(d digest.Digest) []byte {
 	code := algorithms[d.Algorithm()]
 	encoded := d.Encoded()
@@ -91,7 +92,7 @@ func key(d digest.Digest) []byte {
 	return out
 }
 
-// parseKey reads the key at the beginning of in.
+// parseKey parses the key at the beginning of in.
 func parseKey(in []byte) (d digest.Digest, ok bool) {
 	if len(in) == 0 {
 		return "", false

@@ -2,12 +2,12 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package localfs is the storage driver through which Distribution sees the files that the engine stores.
+// Package localfs is the storage driver with which Distribution accesses the files of the engine.
 //
-// The engine reads and writes content by itself. Distribution only lists repositories, checks that the disk is there, and
-// removes uploads that a stock registry left unfinished, so the driver reads and deletes but never writes. Distribution's
-// own driver would link exporters for traces and metrics, gRPC among them, that the server never uses and that took a
-// fifth of its time to compile.
+// The engine reads and writes content itself. Distribution only lists repositories, checks the disk, and removes
+// unfinished uploads of a stock registry, so the driver reads and deletes but does not write. Distribution's own driver
+// would link exporters for traces and metrics, including gRPC, which the server does not use and which took a fifth of
+// its compile time.
 package localfs
 
 import (
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"os"
 	"path"
@@ -26,10 +27,11 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 )
 
-// Name is that of Distribution's driver, whose layout of files this one has.
+// Name is the name of Distribution's driver, whose file layout this driver shares.
 const Name = "filesystem"
 
-// The number of file system calls at a time that the parameter maxthreads sets, as in Distribution's driver.
+// The default and the minimum of the parameter maxthreads, which limits concurrent file system calls, as in
+// Distribution's driver.
 const (
 	defaultThreads = 100
 	minThreads     = 25
@@ -38,7 +40,7 @@ const (
 // Driver reads and deletes the files below a root directory. It implements driver.StorageDriver.
 type Driver struct {
 	root string
-	// calls bounds the threads that wait for the disk.
+	// calls limits the threads that wait for the disk.
 	calls chan struct{}
 }
 
@@ -55,7 +57,7 @@ func (Factory) Create(_ context.Context, parameters map[string]any) (driver.Stor
 	if value, ok := parameters["maxthreads"]; ok {
 		var err error
 		if threads, err = strconv.ParseUint(fmt.Sprint(value), 10, 16); err != nil {
-			return nil, fmt.Errorf("maxthreads: %v is not a number up to %d", value, 1<<16-1)
+			return nil, fmt.Errorf("storage.filesystem.maxthreads: %v is not a number from 0 to %d", value, math.MaxUint16)
 		}
 	}
 	return &Driver{root: fmt.Sprint(root), calls: make(chan struct{}, max(threads, minThreads))}, nil
@@ -154,7 +156,7 @@ func (d *Driver) Delete(_ context.Context, subpath string) error {
 	return classified(subpath, os.RemoveAll(file))
 }
 
-// RedirectURL implements driver.StorageDriver. Content is served from here.
+// RedirectURL implements driver.StorageDriver. There is no other place to redirect clients to.
 func (*Driver) RedirectURL(*http.Request, string) (string, error) { return "", nil }
 
 // PutContent implements driver.StorageDriver.
@@ -170,13 +172,13 @@ func (*Driver) Move(context.Context, string, string) error { return errReadOnly 
 
 var errReadOnly = driver.ErrUnsupportedMethod{DriverName: Name}
 
-// enter waits for a turn and returns the function that ends it.
+// enter acquires a slot of calls and returns the function that releases it.
 func (d *Driver) enter() (leave func()) {
 	d.calls <- struct{}{}
 	return func() { <-d.calls }
 }
 
-// entry returns the file of a path, or the root.
+// entry returns the file for a path, which can be the root.
 func (d *Driver) entry(subpath string) (string, error) {
 	if subpath == "/" {
 		return d.root, nil
@@ -184,7 +186,7 @@ func (d *Driver) entry(subpath string) (string, error) {
 	return d.file(subpath)
 }
 
-// file returns the file of a path, which always lies below the root.
+// file returns the file for a path. It is always below the root.
 func (d *Driver) file(subpath string) (string, error) {
 	relative, absolute := strings.CutPrefix(subpath, "/")
 	if !absolute || !filepath.IsLocal(relative) || !driver.PathRegexp.MatchString(subpath) {

@@ -41,7 +41,7 @@ var _ = Describe("Driver", func() {
 		Expect(os.WriteFile(filepath.Join(root, "..", "outside"), []byte("outside"), 0o600)).To(Succeed())
 	})
 
-	// seen renders everything that a driver shows of a path, errors included.
+	// seen renders everything that a driver returns for a path, including errors.
 	seen := func(d driver.StorageDriver, path string) string {
 		info, err := d.Stat(ctx, path)
 		out := fmt.Sprintf("stat: %v %T\n", err, err)
@@ -74,9 +74,9 @@ var _ = Describe("Driver", func() {
 		Entry("a file in a hidden directory", "/.dot/link"),
 		Entry("a path that does not exist", "/a/nothing"),
 		Entry("a path below a file", "/a/b/link/below"),
-		Entry("a path that is relative", "a/b"),
-		Entry("a path with an empty part", "/a//b"),
-		Entry("a path with other characters", "/a/b c"),
+		Entry("a relative path", "a/b"),
+		Entry("a path with an empty element", "/a//b"),
+		Entry("a path with invalid characters", "/a/b c"),
 	)
 
 	DescribeTable("walks like Distribution's driver", func(from string, visit driver.WalkFn, options ...func(*driver.WalkOptions)) {
@@ -90,15 +90,15 @@ var _ = Describe("Driver", func() {
 		Expect(walk(ours)).To(Equal(walk(stock)))
 		Expect(walk(ours)).NotTo(HaveLen(1))
 	},
-		Entry("through everything", "/", everything),
-		Entry("from a hint", "/", everything, driver.WithStartAfterHint("/a/b")),
-		Entry("past a directory that is skipped", "/", func(info driver.FileInfo) error {
+		Entry("all files", "/", everything),
+		Entry("after a hint", "/", everything, driver.WithStartAfterHint("/a/b")),
+		Entry("past a skipped directory", "/", func(info driver.FileInfo) error {
 			if info.Path() == "/a/b" {
 				return driver.ErrSkipDir
 			}
 			return nil
 		}),
-		Entry("up to the end of a buffer", "/a", func(info driver.FileInfo) error {
+		Entry("until a buffer is full", "/a", func(info driver.FileInfo) error {
 			if info.Path() == "/a/b/link" {
 				return driver.ErrFilledBuffer
 			}
@@ -106,7 +106,7 @@ var _ = Describe("Driver", func() {
 		}),
 	)
 
-	It("deletes a directory, and finds it no longer", func() {
+	It("deletes a directory", func() {
 		Expect(ours.Delete(ctx, "/a/_uploads")).To(Succeed())
 		Expect(filepath.Join(root, "a", "_uploads")).NotTo(BeADirectory())
 		Expect(filepath.Join(root, "a", "b", "link")).To(BeARegularFile())
@@ -136,7 +136,7 @@ var _ = Describe("Driver", func() {
 		Expect(err).To(MatchError(ContainSubstring(message)))
 	},
 		Entry("no root directory", map[string]any{}, "rootdirectory is missing"),
-		Entry("threads that are no number", map[string]any{"rootdirectory": "/", "maxthreads": "many"}, "maxthreads: many"),
+		Entry("a number of threads that is a word", map[string]any{"rootdirectory": "/", "maxthreads": "many"}, "maxthreads: many"),
 		Entry("a negative number of threads", map[string]any{"rootdirectory": "/", "maxthreads": -1}, "maxthreads: -1"),
 	)
 })

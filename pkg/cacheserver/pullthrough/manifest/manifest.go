@@ -2,12 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package manifest reads from a manifest what a cache has to know: its media type and what it needs.
+// Package manifest extracts what a cache has to know of a manifest: its media type and the objects that it needs.
 //
-// A manifest is data from a stranger, and it is served as the bytes that it is, whatever its type. So reading is
-// tolerant of what it does not know, and strict in what it takes: digests that are valid, in a document of bounded
-// size, depth and number of values. A parser takes many times the bytes of small values, so their number is counted before
-// it sees them.
+// Manifests are untrusted, and a cache serves their bytes unchanged, whatever their type. So parsing ignores what it
+// does not know, but accepts only valid digests in a document of limited size, depth and number of values. A parser
+// needs many times the memory of small values, so they are counted before the document is parsed.
 package manifest
 
 import (
@@ -22,43 +21,43 @@ import (
 )
 
 const (
-	// MaxBytes is the size of the largest manifest, as for Distribution.
+	// MaxBytes limits the size of a manifest, as in Distribution.
 	MaxBytes = 4 << 20
-	// maxDepth is how deep a manifest may nest. Real ones need about 6.
+	// maxDepth limits the nesting of a manifest. Real ones need about 6 levels.
 	maxDepth = 64
-	// maxChildren bounds what one manifest may need.
+	// maxChildren limits the number of objects that a manifest needs.
 	maxChildren = 10_000
-	// maxValues bounds how many values a document has: more than maxChildren descriptors have with all their fields, and
-	// about what MaxBytes hold of descriptors such as real ones.
+	// maxValues limits the number of values of a document. It is more than maxChildren descriptors have in all their
+	// fields, and about as many as real descriptors in MaxBytes have.
 	maxValues = 100_000
 )
 
-// Media types that manifests are told apart by.
+// Media types of manifests.
 const (
 	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	OCIManifest    = "application/vnd.oci.image.manifest.v1+json"
 	OCIIndex       = "application/vnd.oci.image.index.v1+json"
-	// ociArtifact is of a draft of the specification, and was used.
+	// ociArtifact is from a draft of the specification that was in use.
 	ociArtifact = "application/vnd.oci.artifact.manifest.v1+json"
-	// dockerSchema1 is what registries served before there were digests. It has no canonical bytes.
+	// dockerSchema1 is the prefix of the types from the time before digests. Such manifests have no canonical bytes.
 	dockerSchema1 = "application/vnd.docker.distribution.manifest.v1+"
 
 	dockerForeignLayer = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-	ociForeignLayer    = "application/vnd.oci.image.layer.nondistributable.v1.tar" // and its compressed kinds
+	ociForeignLayer    = "application/vnd.oci.image.layer.nondistributable.v1.tar" // Also the prefix of its compressed variants.
 )
 
-// IsIndex says whether what a manifest of this type needs are manifests.
+// IsIndex reports whether manifests of a type refer to other manifests.
 func IsIndex(mediaType string) bool { return mediaType == OCIIndex || mediaType == DockerList }
 
-// Info is what a manifest tells.
+// Info describes a manifest.
 type Info struct {
 	MediaType string
-	// Explicit says that the document names its type, and that all who read it find the same in it.
+	// Explicit means that the document names its type, and that all parsers find the same in it.
 	Explicit bool
-	// Children are the manifests, configuration and layers that it needs, without duplicates. What it only refers to
-	// (its subject, or layers that are to be had elsewhere) is not among them, and neither is what its type has no place
-	// for: registries check what a manifest needs, but of its type only.
+	// Children are the manifests, configuration and layers that the manifest needs, without duplicates. They do not
+	// include its subject, layers that other servers provide, or fields that its type does not define: registries check
+	// only the fields of the type.
 	Children []Child
 }
 
@@ -71,7 +70,7 @@ func (i Info) Digests() []digest.Digest {
 	return digests
 }
 
-// Child is something that a manifest needs.
+// Child is an object that a manifest needs.
 type Child struct {
 	Digest    digest.Digest
 	Size      int64
@@ -79,12 +78,12 @@ type Child struct {
 }
 
 var (
-	errDeep  = errors.New("manifest nests too deeply")
+	errDeep  = errors.New("manifest is nested too deeply")
 	errLarge = errors.New("manifest needs too many objects")
 	errMany  = errors.New("manifest has too many values")
-	errJSON  = errors.New("manifest is not the JSON of one")
-	// ErrSchema1 says that a manifest has a form that clients of today refuse.
-	ErrSchema1 = errors.New("manifest is of Docker's schema 1, which is not served; push the image again with a current client")
+	errJSON  = errors.New("manifest is not valid JSON of its type")
+	// ErrSchema1 means that a manifest has a format that current clients refuse.
+	ErrSchema1 = errors.New("manifest has Docker's schema 1, which is not served; push the image again with a current client")
 )
 
 type descriptor struct {
@@ -94,7 +93,7 @@ type descriptor struct {
 	URLs      []string      `json:"urls"`
 }
 
-// fields are those of all types of manifests. Which of them are looked into depends on the type.
+// fields has the fields of all types of manifests. The type determines which of them are parsed.
 type fields struct {
 	SchemaVersion encodingjson.RawMessage `json:"schemaVersion"`
 	MediaType     string                  `json:"mediaType"`
@@ -104,17 +103,17 @@ type fields struct {
 	Manifests     encodingjson.RawMessage `json:"manifests"`
 }
 
-// elsewhere says that a layer is to be had elsewhere, so that registries do not ask for it when they take its manifest.
+// elsewhere reports whether other servers provide a layer, so that registries accept a manifest without it.
 func (d descriptor) elsewhere() bool {
 	return len(d.URLs) > 0 || d.MediaType == dockerForeignLayer || strings.HasPrefix(d.MediaType, ociForeignLayer)
 }
 
-// Parse reads a manifest. The media type is the one in the document, else the one that it was sent with, else a guess.
-// Names are what they are to the letter, which encoding/json would not insist on. A manifest of an unknown type is bytes,
-// however many of them look like values.
+// Parse parses a manifest. Its media type is the one in the document, or else the one that it was sent with, or else a
+// guess. Names are case-sensitive, unlike in encoding/json. A manifest of an unknown type is opaque, so the limits of
+// values and depth do not apply to it.
 func Parse(content []byte, sentAs string) (Info, error) {
 	if err := CheckBounds(content); err != nil {
-		if isBytes(sentAs) {
+		if isOpaque(sentAs) {
 			return Info{MediaType: sentAs}, nil
 		}
 		return Info{}, err
@@ -138,7 +137,7 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	// Registries in Go, Distribution among them, take layers and LAYERS for the same.
+	// Registries written in Go, such as Distribution, do not distinguish layers and LAYERS.
 	info.Explicit = document.MediaType != "" && !ambiguous && !ambiguousNeeds && !hasVariants(content)
 	if info.Children, err = children(needed); err != nil {
 		return Info{}, err
@@ -146,7 +145,7 @@ func Parse(content []byte, sentAs string) (Info, error) {
 	return info, nil
 }
 
-// decode decodes JSON, and reports whether it names something twice.
+// decode decodes JSON, and reports whether it has duplicate names.
 func decode(content []byte, into any) (ambiguous bool, err error) {
 	ambiguities, err := json.UnmarshalStrict(content, into, json.DisallowDuplicateFields)
 	if err != nil {
@@ -155,7 +154,7 @@ func decode(content []byte, into any) (ambiguous bool, err error) {
 	return len(ambiguities) > 0, nil
 }
 
-// needs returns the descriptors of what a manifest of a type needs.
+// needs returns the descriptors of the objects that a manifest of a type needs.
 func (f fields) needs(mediaType string) (needed []descriptor, ambiguous bool, err error) {
 	read := func(field encodingjson.RawMessage, into any) {
 		if len(field) == 0 || err != nil {
@@ -180,7 +179,7 @@ func (f fields) needs(mediaType string) (needed []descriptor, ambiguous bool, er
 	return needed, ambiguous, err
 }
 
-// children returns what descriptors lead to, without duplicates, and without what is to be had elsewhere.
+// children returns the objects of descriptors, without duplicates and without those that other servers provide.
 func children(needed []descriptor) ([]Child, error) {
 	var children []Child
 	seen := map[digest.Digest]bool{}
@@ -197,7 +196,7 @@ func children(needed []descriptor) ([]Child, error) {
 	return children, nil
 }
 
-// unknownType returns the type of what has not the fields of a manifest. It is an error if it should have them.
+// unknownType returns the type of a document that cannot be decoded as a manifest, or an error if its type is known.
 func unknownType(content []byte, sentAs string) (string, error) {
 	var document struct {
 		MediaType any `json:"mediaType"`
@@ -210,14 +209,14 @@ func unknownType(content []byte, sentAs string) (string, error) {
 	switch {
 	case isSchema1(mediaType):
 		return "", ErrSchema1
-	case !isBytes(mediaType):
+	case !isOpaque(mediaType):
 		return "", errJSON
 	}
 	return mediaType, nil
 }
 
-// isBytes reports whether manifests of a type are only bytes to a cache, as those of types that it does not know.
-func isBytes(mediaType string) bool {
+// isOpaque reports whether a cache does not parse manifests of a type, because it does not know the type.
+func isOpaque(mediaType string) bool {
 	switch mediaType {
 	case OCIManifest, OCIIndex, DockerManifest, DockerList, ociArtifact:
 		return false
@@ -227,7 +226,7 @@ func isBytes(mediaType string) bool {
 
 func isSchema1(mediaType string) bool { return strings.HasPrefix(mediaType, dockerSchema1) }
 
-// isGeneric reports whether a media type tells nothing.
+// isGeneric reports whether a media type does not identify a manifest.
 func isGeneric(mediaType string) bool {
 	return mediaType == "" || mediaType == "application/json" || mediaType == "application/octet-stream" || mediaType == "text/plain"
 }
@@ -237,11 +236,11 @@ var (
 	descriptorNames = []string{"mediaType", "digest", "size", "urls"}
 )
 
-// hasVariants reports whether a document has a name that some readers take for one of ours, though it is not that to the
-// letter. The document is valid.
+// hasVariants reports whether a valid document has a name that differs only in case from one that we decode, so that
+// case-insensitive parsers confuse them.
 func hasVariants(content []byte) bool {
 	decoder := encodingjson.NewDecoder(bytes.NewReader(content))
-	var open []bool // for each value that is open, whether it is an object
+	var open []bool // For each enclosing value, whether it is an object.
 	isName := false
 	for {
 		token, err := decoder.Token()
@@ -266,7 +265,7 @@ func hasVariants(content []byte) bool {
 	}
 }
 
-// isVariant reports whether a name at a depth is one of ours, but for the case of its letters. The configuration's
+// isVariant reports whether a name at a depth differs only in case from one that we decode. The configuration's
 // descriptor is at depth 2, those in lists are at depth 3.
 func isVariant(name string, depth int) bool {
 	names := documentNames
@@ -279,7 +278,7 @@ func isVariant(name string, depth int) bool {
 	return slices.ContainsFunc(names, func(ours string) bool { return name != ours && strings.EqualFold(name, ours) })
 }
 
-// guess returns the type of a document that does not name it, or none: an error that was sent as JSON is no manifest.
+// guess returns the type of a document that does not name it, or an empty string, for example for an error in JSON.
 func guess(sentAs string, document fields) string {
 	switch {
 	case string(document.SchemaVersion) == "1":
@@ -294,7 +293,7 @@ func guess(sentAs string, document fields) string {
 	return OCIManifest
 }
 
-// CheckBounds counts the values and the depth of a document before it is parsed.
+// CheckBounds limits the depth and the number of values of a document before it is parsed.
 func CheckBounds(content []byte) error {
 	depth, values, inString, escaped := 0, 0, false, false
 	for _, c := range content {

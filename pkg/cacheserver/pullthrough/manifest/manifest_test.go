@@ -20,11 +20,11 @@ func descriptor(content, more string) string {
 	return `{"digest":"` + digest.FromString(content).String() + `","size":3` + more + `}`
 }
 
-// image is the beginning of an image's manifest.
+// image is the beginning of an image manifest.
 const image = `{"mediaType":"` + manifest.OCIManifest + `",`
 
 var _ = Describe("Parse", func() {
-	DescribeTable("finds what a manifest needs", func(content, sentAs, mediaType string, children ...string) {
+	DescribeTable("finds the type and the children of", func(content, sentAs, mediaType string, children ...string) {
 		info, err := manifest.Parse([]byte(content), sentAs)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(info.MediaType).To(Equal(mediaType))
@@ -41,28 +41,28 @@ var _ = Describe("Parse", func() {
 		Entry("an image", image+`"config":`+descriptor("c", "")+`,"layers":[`+descriptor("l", "")+`]}`, "", manifest.OCIManifest, "c", "l"),
 		Entry("an image of Docker", `{"mediaType":"`+manifest.DockerManifest+`","config":`+descriptor("c", "")+`,"layers":[`+descriptor("l", "")+`]}`, "",
 			manifest.DockerManifest, "c", "l"),
-		Entry("the same layer twice", image+`"layers":[`+descriptor("l", "")+`,`+descriptor("l", "")+`]}`, "", manifest.OCIManifest, "l"),
+		Entry("an image with the same layer twice", image+`"layers":[`+descriptor("l", "")+`,`+descriptor("l", "")+`]}`, "", manifest.OCIManifest, "l"),
 		Entry("an artifact", `{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[`+descriptor("b", "")+`]}`, "",
 			"application/vnd.oci.artifact.manifest.v1+json", "b"),
-		Entry("nothing that its type has no place for, an image", image+`"blobs":[`+descriptor("b", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", manifest.OCIManifest),
-		Entry("nothing that its type has no place for, an index", `{"mediaType":"`+manifest.OCIIndex+`","blobs":[`+descriptor("b", "")+`],"layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`,
+		Entry("an image with fields of an index, which do not count", image+`"blobs":[`+descriptor("b", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", manifest.OCIManifest),
+		Entry("an index with fields of an image, which do not count", `{"mediaType":"`+manifest.OCIIndex+`","blobs":[`+descriptor("b", "")+`],"layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`,
 			"", manifest.OCIIndex, "m"),
-		Entry("nothing of a type that nobody knows", `{"mediaType":"a/b","layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", "a/b"),
-		Entry("nothing of what an unknown type means by the same names", `{"mediaType":"a/b","config":"c","layers":{"l":1},"schemaVersion":"x"}`, "", "a/b"),
-		Entry("nothing of bytes", "\x00\x01", "application/vnd.other", "application/vnd.other"),
-		Entry("nothing of bytes with more commas than a manifest has values", strings.Repeat(",", 100_001), "application/vnd.other", "application/vnd.other"),
-		Entry("nothing of bytes with more brackets than a manifest nests", strings.Repeat("[", 65), "application/vnd.other", "application/vnd.other"),
+		Entry("a manifest of an unknown type, which has none", `{"mediaType":"a/b","layers":[`+descriptor("l", "")+`],"manifests":[`+descriptor("m", "")+`]}`, "", "a/b"),
+		Entry("a manifest of an unknown type with fields of other types", `{"mediaType":"a/b","config":"c","layers":{"l":1},"schemaVersion":"x"}`, "", "a/b"),
+		Entry("a manifest that is not JSON", "\x00\x01", "application/vnd.other", "application/vnd.other"),
+		Entry("a manifest that is not JSON, with many commas", strings.Repeat(",", 100_001), "application/vnd.other", "application/vnd.other"),
+		Entry("a manifest that is not JSON, with many brackets", strings.Repeat("[", 65), "application/vnd.other", "application/vnd.other"),
 		Entry("an index without a type", `{"schemaVersion":2,"manifests":[`+descriptor("m", "")+`]}`, "application/json", manifest.OCIIndex, "m"),
 		Entry("an image without a type", `{"schemaVersion":2,"layers":[]}`, "", manifest.OCIManifest),
-		Entry("the type that it was sent with", `{}`, "application/vnd.other", "application/vnd.other"),
-		Entry("its own type before that", `{"mediaType":"a/own"}`, "application/vnd.other", "a/own"),
-		Entry("layers that are elsewhere", image+`"layers":[`+descriptor("l", `,"urls":["https://example.com"]`)+`]}`, "", manifest.OCIManifest),
-		Entry("a subject", image+`"subject":`+descriptor("s", "")+`}`, "", manifest.OCIManifest),
-		Entry("names to the letter", image+`"Layers":[`+descriptor("l", "")+`]}`, "", manifest.OCIManifest),
-		Entry("digests that are none", image+`"layers":[{"digest":"sha256:12"},{"digest":"../../etc"}]}`, "", manifest.OCIManifest),
+		Entry("an object without a type, which has the type that it was sent with", `{}`, "application/vnd.other", "application/vnd.other"),
+		Entry("an object with a type, which takes precedence", `{"mediaType":"a/own"}`, "application/vnd.other", "a/own"),
+		Entry("an image with layers on other servers, which do not count", image+`"layers":[`+descriptor("l", `,"urls":["https://example.com"]`)+`]}`, "", manifest.OCIManifest),
+		Entry("an image with a subject, which does not count", image+`"subject":`+descriptor("s", "")+`}`, "", manifest.OCIManifest),
+		Entry("an image with names in the wrong case, which do not count", image+`"Layers":[`+descriptor("l", "")+`]}`, "", manifest.OCIManifest),
+		Entry("an image with invalid digests, which do not count", image+`"layers":[{"digest":"sha256:12"},{"digest":"../../etc"}]}`, "", manifest.OCIManifest),
 	)
 
-	DescribeTable("tells what all who read a manifest find in it", func(content string, explicit bool) {
+	DescribeTable("reports whether all parsers find the same in a manifest with", func(content string, explicit bool) {
 		info, err := manifest.Parse([]byte(content), manifest.OCIManifest)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(info.Explicit).To(Equal(explicit))
@@ -72,14 +72,14 @@ var _ = Describe("Parse", func() {
 		Entry("two types", image+`"mediaType":"a/b"}`, false),
 		Entry("two lists of layers", image+`"layers":[],"layers":[]}`, false),
 		Entry("a layer of two digests", image+`"layers":[{"digest":"a","digest":"b"}]}`, false),
-		Entry("layers that only some take for those", image+`"Layers":[`+descriptor("l", "")+`]}`, false),
-		Entry("layers that only some take others for", image+`"layers":[`+descriptor("l", "")+`],"Layers":[]}`, false),
-		Entry("a letter that only some take for another", image+`"layers":[`+descriptor("l", "")+`],"layer\u017f":[]}`, false),
-		Entry("a layer of which only some take another digest", image+`"layers":[`+descriptor("l", `,"Digest":"b"`)+`]}`, false),
-		Entry("a type that only some take another for", image+`"MediaType":"a/b"}`, false),
-		Entry("a configuration of which only some take another digest", image+`"config":{"DIGEST":"b"}}`, false),
-		Entry("a name that is ours, as a value", image+`"annotations":{"a":{"b":"Layers"}},"x":"LAYERS"}`, true),
-		Entry("what nobody reads, twice", image+`"annotations":{"a":"b","a":"c"}}`, true),
+		Entry("layers for case-insensitive parsers only", image+`"Layers":[`+descriptor("l", "")+`]}`, false),
+		Entry("other layers for case-insensitive parsers", image+`"layers":[`+descriptor("l", "")+`],"Layers":[]}`, false),
+		Entry("other layers for parsers that fold Unicode", image+`"layers":[`+descriptor("l", "")+`],"layer\u017f":[]}`, false),
+		Entry("another digest of a layer for case-insensitive parsers", image+`"layers":[`+descriptor("l", `,"Digest":"b"`)+`]}`, false),
+		Entry("another type for case-insensitive parsers", image+`"MediaType":"a/b"}`, false),
+		Entry("another configuration for case-insensitive parsers", image+`"config":{"DIGEST":"b"}}`, false),
+		Entry("known names in values and annotations", image+`"annotations":{"a":{"b":"Layers"}},"x":"LAYERS"}`, true),
+		Entry("duplicate names in annotations", image+`"annotations":{"a":"b","a":"c"}}`, true),
 	)
 
 	DescribeTable("refuses Docker's schema 1", func(content, sentAs string) {
@@ -96,27 +96,27 @@ var _ = Describe("Parse", func() {
 		Expect(err).To(HaveOccurred())
 	},
 		Entry("a web page", `<html>`, "text/html"),
-		Entry("an image with the fields of none", `{"mediaType":"`+manifest.OCIManifest+`","layers":1}`, "a/b"),
-		Entry("what is sent as an image, with the fields of none", `{"layers":1}`, manifest.OCIManifest),
-		Entry("what is not JSON", `<html>`),
-		Entry("what is not an object", `[]`),
+		Entry("an image with invalid layers", `{"mediaType":"`+manifest.OCIManifest+`","layers":1}`, "a/b"),
+		Entry("a document that was sent as an image, with invalid layers", `{"layers":1}`, manifest.OCIManifest),
+		Entry("a document that is not JSON", `<html>`),
+		Entry("a document that is not an object", `[]`),
 		Entry("an error", `{"errors":[{"code":"UNKNOWN"}]}`, "application/json"),
 		Entry("an empty object of no type", `{"schemaVersion":2}`),
-		Entry("too many values, of any kind", `{"layers":[],"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`),
-		Entry("too many values, of an image by its type", `{"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`, manifest.OCIManifest),
-		Entry("too many values, of a page", strings.Repeat(",", 100_001), "text/html"),
-		Entry("too many values, of schema 1", strings.Repeat(",", 100_001), "application/vnd.docker.distribution.manifest.v1+json"),
+		Entry("too many values", `{"layers":[],"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`),
+		Entry("too many values in a document that was sent as an image", `{"annotations":[0`+strings.Repeat(",0", 100_000)+`]}`, manifest.OCIManifest),
+		Entry("too many values in a web page", strings.Repeat(",", 100_001), "text/html"),
+		Entry("too many values in a manifest of schema 1", strings.Repeat(",", 100_001), "application/vnd.docker.distribution.manifest.v1+json"),
 		Entry("too many descriptors", image+`"blobs":[{}`+strings.Repeat(",{}", 50_000)+`]}`),
-		Entry("layers that are none", image+`"layers":[1]}`),
-		Entry("endless nesting", `{"layers":[],"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),
+		Entry("layers that are not descriptors", image+`"layers":[1]}`),
+		Entry("deep nesting", `{"layers":[],"a":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`),
 	)
 
-	It("does not take brackets and commas in strings for nesting and values", func() {
+	It("does not count brackets and commas in strings", func() {
 		_, err := manifest.Parse([]byte(`{"layers":[],"annotations":{"a":"`+strings.Repeat(`[\",{`, 200_000)+`"}}`), "")
 		Expect(err).NotTo(HaveOccurred())
 	})
 
-	It("takes as many layers as a manifest may need, with all that real ones say", func() {
+	It("accepts the maximum number of layers, with annotations", func() {
 		var layers strings.Builder
 		for i := range 10_000 {
 			if i > 0 {

@@ -2,21 +2,20 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics counts what the cache does.
+// Package metrics has the metrics of the cache.
 //
-// The first five names are those of Distribution's own proxy, with its labels, so that dashboards go on working. That
-// proxy is linked into the server but never runs, and what it registered under the same names is taken out.
+// The first five have the names and labels of Distribution's own proxy, so existing dashboards keep working. That proxy
+// is linked into the server but never runs, and its metrics of the same names are unregistered.
 package metrics
 
 import (
 	"errors"
-	"regexp"
 	"strconv"
 	"sync"
 	"time"
 
 	distribution "github.com/distribution/distribution/v3/metrics"
-	// Its registration has to come before it is taken out.
+	// Its init function registers the metrics that Process unregisters.
 	_ "github.com/distribution/distribution/v3/registry/proxy"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -27,7 +26,7 @@ const (
 	Manifest = "manifest"
 )
 
-// Metrics are the metrics of a process. All its engines share them.
+// Metrics has the metrics of a process, which all its engines share.
 type Metrics struct {
 	Requests    *prometheus.CounterVec // type
 	Hits        *prometheus.CounterVec // type
@@ -56,53 +55,45 @@ type Metrics struct {
 	VolumeBytes      *prometheus.GaugeVec // state
 }
 
-var (
-	processOnce sync.Once
-	process     *Metrics
-)
+// Process returns the metrics in the default registry, which the debug server exposes.
+var Process = sync.OnceValue(func() *Metrics {
+	prometheus.Unregister(distribution.ProxyNamespace)
+	return New(prometheus.DefaultRegisterer)
+})
 
-// Process returns the metrics in the default registry, which Distribution's debug server exposes.
-func Process() *Metrics {
-	processOnce.Do(func() {
-		prometheus.Unregister(distribution.ProxyNamespace)
-		process = New(prometheus.DefaultRegisterer)
-	})
-	return process
-}
-
-// New returns metrics in a registry of their own.
+// New returns metrics in the given registry.
 func New(registerer prometheus.Registerer) *Metrics {
 	f := factory{registerer}
 	m := &Metrics{
 		Requests:    f.counters("requests_total", "Requests of clients for content.", "type"),
-		Hits:        f.counters("hits_total", "Requests that were served from the cache.", "type"),
-		Misses:      f.counters("misses_total", "Requests for which the upstream had to be asked for content.", "type"),
+		Hits:        f.counters("hits_total", "Requests served from the cache.", "type"),
+		Misses:      f.counters("misses_total", "Requests for which content had to be fetched from the upstream.", "type"),
 		PulledBytes: f.counters("pulled_bytes_total", "Bytes of content fetched from the upstream.", "type"),
 		PushedBytes: f.counters("pushed_bytes_total", "Bytes of content sent to clients.", "type"),
 
-		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 is no answer.", "upstream", "kind", "code"),
-		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's answer.", "upstream", "kind"),
-		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream has answered lately.", "upstream"),
-		RateLimit:        f.gauges("upstream_rate_limit", "Requests that the upstream allows the credential for a scope of repositories in its time window, as it told; the scope is empty for the credential for all others.", "upstream", "scope"),
-		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Requests that are left of these in the upstream's time window, as it told.", "upstream", "scope"),
-		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credentials that should be used.", "upstream"),
-		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time since which the credentials in use have been accepted; 0 if they are not.", "upstream"),
-		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a fetch which was running already.", "type"),
-		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients that did not have to be fetched for them.", "type"),
-		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache because the upstream could not be asked, by reason.", "reason"),
+		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 means no response.", "upstream", "kind", "code"),
+		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's response.", "upstream", "kind"),
+		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream responds.", "upstream"),
+		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
+		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream.", "upstream", "scope"),
+		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the configured credentials.", "upstream"),
+		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credentials; 0 if it has not.", "upstream"),
+		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a running fetch.", "type"),
+		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients without fetching them again.", "type"),
+		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache without validation, by reason.", "reason"),
 		FillErrors:       f.counters("fill_errors_total", "Fetches that failed, by reason.", "reason"),
 		Removed:          f.counters("removed_total", "Objects removed from the cache, by reason.", "type", "reason"),
 		RemovedBytes:     f.counters("removed_bytes_total", "Bytes removed from the cache, by reason.", "reason"),
-		VolumeBytes:      f.gauges("volume_bytes", "Size of the volume, and what is free of it.", "state"),
+		VolumeBytes:      f.gauges("volume_bytes", "Size of the volume and its free space.", "state"),
 	}
 	m.FillDuration = register(registerer, prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "fill_duration_seconds",
-		Help:    "Time from the beginning of a fetch of a blob until it was stored.",
+		Help:    "Duration of fetches of blobs, until the blob is stored.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 4, 9),
 	}))
-	m.Resumed = f.counter("resumed_total", "Fetches that were resumed after the upstream broke off.")
-	m.Unstored = f.counter("unstored_total", "Fetches that could not be stored for lack of space.")
-	m.Corrupt = f.counter("corrupt_total", "Objects in the cache that did not match their digest, and were dropped.")
+	m.Resumed = f.counter("resumed_total", "Fetches that were resumed after an interruption.")
+	m.Unstored = f.counter("unstored_total", "Fetches that were not stored for lack of space.")
+	m.Corrupt = f.counter("corrupt_total", "Cached objects that did not match their digest and were dropped.")
 	m.StorageUsed = register(registerer, prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "storage_used_bytes", Help: "Bytes of content in the cache.",
 	}))
@@ -130,21 +121,18 @@ func (f factory) counters(name, help string, labels ...string) *prometheus.Count
 	}, labels))
 }
 
-var descriptor = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: "([^"]*)"`)
-
-// distributionHelp returns the help texts of Distribution's proxy by name. A registry insists on one text for a name,
-// even when what had it before is taken out.
+// distributionHelp returns the help texts of Distribution's proxy by name. A registry accepts only one text for a name,
+// even after the first metric of that name was unregistered.
 var distributionHelp = sync.OnceValue(func() map[string]string {
-	descriptors := make(chan *prometheus.Desc)
-	go func() {
-		defer close(descriptors)
-		distribution.ProxyNamespace.Describe(descriptors)
-	}()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(distribution.ProxyNamespace)
+	families, err := registry.Gather()
+	if err != nil {
+		return nil // The tests of this package would fail.
+	}
 	texts := map[string]string{}
-	for d := range descriptors {
-		if match := descriptor.FindStringSubmatch(d.String()); match != nil {
-			texts[match[1]] = match[2]
-		}
+	for _, family := range families {
+		texts[family.GetName()] = family.GetHelp()
 	}
 	return texts
 })
@@ -168,20 +156,19 @@ func (f factory) histograms(name, help string, labels ...string) *prometheus.His
 	}, labels))
 }
 
-// register returns the collector that is registered in the end: what was registered before, or this one. One that
-// cannot be registered would count in vain, which is a fault of this package that its tests find.
+// register registers a collector, or returns the one that is already registered. The metrics of a collector that cannot
+// be registered are not exposed; the tests of this package would fail.
 func register[C prometheus.Collector](registerer prometheus.Registerer, collector C) C {
 	err := registerer.Register(collector)
-	var before prometheus.AlreadyRegisteredError
-	if errors.As(err, &before) {
-		if existing, ok := before.ExistingCollector.(C); ok {
+	if registered, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if existing, ok := registered.ExistingCollector.(C); ok {
 			return existing
 		}
 	}
 	return collector
 }
 
-// Upstream observes the requests to one upstream. It is an upstream.Observer.
+// Upstream observes the requests to one upstream. It implements remote.Observer.
 type Upstream struct {
 	metrics *Metrics
 	host    string
@@ -199,7 +186,7 @@ func (u Upstream) Request(kind string, status int, duration time.Duration) {
 	u.metrics.UpstreamDuration.WithLabelValues(u.host, kind).Observe(duration.Seconds())
 }
 
-// Health notes whether the upstream answers.
+// Health records whether the upstream responds.
 func (u Upstream) Health(up bool) {
 	value := 0.0
 	if up {
@@ -208,14 +195,14 @@ func (u Upstream) Health(up bool) {
 	u.metrics.UpstreamUp.WithLabelValues(u.host).Set(value)
 }
 
-// Budget notes what the upstream allows the credential for a scope of repositories.
+// Budget records the upstream's rate limit for the credential of a scope of repositories.
 func (u Upstream) Budget(scope string, limit, remaining int64) {
 	u.metrics.RateLimit.WithLabelValues(u.host, scope).Set(float64(limit))
 	u.metrics.RateLimitLeft.WithLabelValues(u.host, scope).Set(float64(remaining))
 }
 
-// Credentials notes whether the upstream rejects the credentials, and since when it has accepted those in use; the zero
-// time means that it has not.
+// Credentials records whether the upstream rejects the configured credentials, and when it accepted the active ones;
+// the zero time means that it has not.
 func (u Upstream) Credentials(rejected bool, activeSince time.Time) {
 	value, since := 0.0, 0.0
 	if rejected {

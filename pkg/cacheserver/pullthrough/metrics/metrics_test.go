@@ -26,7 +26,7 @@ func names(gatherer prometheus.Gatherer) (names []string) {
 }
 
 var _ = Describe("Metrics", func() {
-	It("takes the place of those of Distribution's proxy, in the same registry", func() {
+	It("replaces the metrics of Distribution's proxy in the same registry", func() {
 		m := metrics.Process()
 		Expect(metrics.Process()).To(BeIdenticalTo(m))
 		m.Hits.WithLabelValues(metrics.Blob).Inc()
@@ -61,7 +61,7 @@ var _ = Describe("Metrics", func() {
 		))
 	})
 
-	It("can be registered twice, as by two engines", func() {
+	It("can be registered by two engines", func() {
 		registry := prometheus.NewRegistry()
 		metrics.New(registry).Hits.WithLabelValues(metrics.Blob).Inc()
 		metrics.New(registry).Hits.WithLabelValues(metrics.Blob).Inc()

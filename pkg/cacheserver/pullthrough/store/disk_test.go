@@ -10,7 +10,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
-// fullDisk takes nothing.
+// fullDisk is a Disk without free space.
 type fullDisk struct{}
 
 func (fullDisk) Create(string) (store.File, error) { return nil, unix.ENOSPC }

@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// maxLink bounds what is read of a link file: a digest of the longest algorithm fits.
+// maxLink limits how much of a link file is read. It fits a digest of the longest algorithm.
 const maxLink = 256
 
 // HasLayer reports whether a repository links a blob. The blob itself may be missing.
@@ -23,12 +23,12 @@ func (s *Store) HasLayer(repository string, d digest.Digest) bool {
 	return err == nil
 }
 
-// LinkLayer makes a blob part of a repository.
+// LinkLayer adds a blob to a repository.
 func (s *Store) LinkLayer(repository string, d digest.Digest) error {
 	return s.link(s.layerLink(repository, d), d)
 }
 
-// UnlinkLayer takes a blob out of a repository.
+// UnlinkLayer removes a blob from a repository.
 func (s *Store) UnlinkLayer(repository string, d digest.Digest) error {
 	return s.unlink(filepath.Dir(s.layerLink(repository, d)))
 }
@@ -39,12 +39,12 @@ func (s *Store) HasManifest(repository string, d digest.Digest) bool {
 	return err == nil
 }
 
-// LinkManifest makes a manifest part of a repository.
+// LinkManifest adds a manifest to a repository.
 func (s *Store) LinkManifest(repository string, d digest.Digest) error {
 	return s.link(s.manifestLink(repository, d), d)
 }
 
-// UnlinkManifest takes a manifest out of a repository, and with it the tags that lead to it, which it returns.
+// UnlinkManifest removes a manifest and the tags that lead to it from a repository. It returns the tags.
 func (s *Store) UnlinkManifest(repository string, d digest.Digest) (tags []string, err error) {
 	dir := s.path("repositories", repository, "_manifests", "tags")
 	err = eachDirectory(dir, func(tag string) error {
@@ -56,12 +56,12 @@ func (s *Store) UnlinkManifest(repository string, d digest.Digest) (tags []strin
 		return s.unlink(filepath.Dir(s.tagIndexLink(repository, tag, d)))
 	})
 	if err != nil {
-		return tags, fmt.Errorf("removing the tags of %s in %s: %w", d, repository, err)
+		return tags, fmt.Errorf("remove tags of %s in %s: %w", d, repository, err)
 	}
 	return tags, s.unlink(filepath.Dir(s.manifestLink(repository, d)))
 }
 
-// RemoveDeadTags removes the tags that lead to no manifest of a repository, and returns them.
+// RemoveDeadTags removes the tags of a repository that do not lead to a manifest, and returns them.
 func (s *Store) RemoveDeadTags(repository string) (tags []string, err error) {
 	dir := s.path("repositories", repository, "_manifests", "tags")
 	err = eachDirectory(dir, func(tag string) error {
@@ -74,7 +74,7 @@ func (s *Store) RemoveDeadTags(repository string) (tags []string, err error) {
 		return s.unlink(filepath.Join(dir, tag))
 	})
 	if err != nil {
-		return tags, fmt.Errorf("removing dead tags of %s: %w", repository, err)
+		return tags, fmt.Errorf("remove dead tags of %s: %w", repository, err)
 	}
 	return tags, nil
 }
@@ -89,17 +89,17 @@ func (s *Store) Tag(repository, tag string) (digest.Digest, error) {
 	var buffer [maxLink]byte
 	n, err := io.ReadFull(file, buffer[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("reading tag %s of %s: %w", tag, repository, err)
+		return "", fmt.Errorf("read tag %s of %s: %w", tag, repository, err)
 	}
 	d, err := digest.Parse(string(buffer[:n]))
 	if err != nil {
-		// A link that a crash or a bad disk spoiled is a tag that has to be resolved again.
+		// A link that was damaged by a crash or a bad disk counts as a missing tag, which is resolved again.
 		return "", ErrNotFound
 	}
 	return d, nil
 }
 
-// SetTag makes a tag lead to a manifest.
+// SetTag points a tag to a manifest.
 func (s *Store) SetTag(repository, tag string, d digest.Digest) error {
 	if current, err := s.Tag(repository, tag); err == nil && current == d {
 		return nil
@@ -111,27 +111,21 @@ func (s *Store) SetTag(repository, tag string, d digest.Digest) error {
 	return s.link(s.tagLink(repository, tag), d)
 }
 
-// RemoveTag makes a tag unknown. The manifest that it led to stays.
-func (s *Store) RemoveTag(repository, tag string) error {
-	defer s.lockTag(repository, tag)()
-	return s.unlink(s.path("repositories", repository, "_manifests", "tags", tag))
-}
-
 func (s *Store) lockTag(repository, tag string) (unlock func()) {
 	return s.tags.Lock(repository + ":" + tag)
 }
 
 func (s *Store) link(path string, d digest.Digest) error {
 	if err := s.writeFile(path, []byte(d)); err != nil {
-		return fmt.Errorf("linking %s: %w", d, err)
+		return fmt.Errorf("link %s: %w", d, err)
 	}
 	return nil
 }
 
-// unlink removes the directory of a link and the directories that this leaves empty.
+// unlink removes the directory of a link, and parent directories that are empty then.
 func (s *Store) unlink(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing a link: %w", err)
+		return fmt.Errorf("remove link: %w", err)
 	}
 	s.prune(dir, s.path("repositories"))
 	return nil

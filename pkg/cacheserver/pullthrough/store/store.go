@@ -2,12 +2,12 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store reads and writes Distribution's file system layout, version 2, below one root directory.
+// Package store reads and writes Distribution's file system layout, version 2, below a root directory.
 //
-// The layout is the contract: what this package writes, a stock registry serves, and the other way round. It works on
-// the directory itself and not through Distribution's storage driver, because a blob that is still growing is read by
-// others (which needs a real file with several descriptors), and because a hit is sent by the kernel from the file to
-// the socket.
+// The layout is a contract: a stock registry can serve the files of this package, and vice versa. The package accesses
+// the directory directly instead of through Distribution's storage driver, because readers follow a blob while it
+// grows, which needs a real file with several descriptors, and because the kernel sends a hit from the file to the
+// socket.
 //
 //	<root>/docker/registry/v2/blobs/<algorithm>/<first two>/<hex>/data
 //	<root>/docker/registry/v2/repositories/<name>/_layers/<algorithm>/<hex>/link
@@ -15,8 +15,8 @@
 //	<root>/docker/registry/v2/repositories/<name>/_manifests/tags/<tag>/{current,index/<algorithm>/<hex>}/link
 //	<root>/docker/registry/v2/repositories/<name>/_uploads/<id>/{data,startedat}
 //
-// A file appears under its final name complete and synced, or not at all. Content comes last: a crash leaves a link
-// that leads nowhere, which reads as a miss, but no content that nobody knows.
+// A file appears under its final name complete and synced, or not at all. Links are written before content: a crash can
+// leave a dangling link, which counts as a miss, but no unreferenced content.
 package store
 
 import (
@@ -36,7 +36,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotFound says that the store does not hold what was asked for.
+// ErrNotFound means that the store does not have the object or tag.
 var ErrNotFound = errors.New("not in the store")
 
 // ErrMismatch means that content differs from what its digest promises.
@@ -44,7 +44,7 @@ var ErrMismatch = errors.New("the content does not match its digest")
 
 const (
 	layoutRoot = "docker/registry/v2"
-	dirMode    = 0o777 // as Distribution; the umask decides
+	dirMode    = 0o777 // As in Distribution; the umask applies.
 	fileMode   = 0o666
 	lockCount  = 64
 )
@@ -55,20 +55,20 @@ var lockSeed = maphash.MakeSeed()
 type Store struct {
 	root string
 	disk Disk
-	// contents keep the commit and the removal of the same digest apart, tags the moves and the removal of the same tag.
-	// Who holds a lock of contents may take one of tags.
+	// contents serialize commits and removals of the same digest, tags moves and removals of the same tag. A holder of
+	// a lock of contents may acquire one of tags, but not vice versa.
 	contents, tags Locks
-	// tree keeps the creation of a directory together with its first use apart from the removal of empty ones.
+	// tree protects a new directory from being pruned before its first file is created.
 	tree sync.RWMutex
-	// uploads are the directories of those that are going on.
+	// uploads has the directories of running uploads as keys.
 	uploads sync.Map
 }
 
-// Disk is the part of the operating system that tests replace to make a disk full or broken.
+// Disk is an interface to the operating system. Tests implement it to simulate a full or broken disk.
 type Disk interface {
 	// Create opens a new file for writing.
 	Create(path string) (File, error)
-	// Space reports on the volume that holds path.
+	// Space returns the space of the volume that contains path.
 	Space(path string) (Space, error)
 }
 
@@ -82,43 +82,43 @@ type File interface {
 // Space describes a volume, in bytes.
 type Space struct {
 	Total uint64
-	// Free is what an unprivileged process may still use.
+	// Free is available to unprivileged processes.
 	Free uint64
 }
 
-// Open returns the store below root, which is created if it is missing. A nil disk is the machine's own.
+// Open returns the store below root, which is created if it is missing. A nil disk selects the machine's.
 func Open(root string, disk Disk) (*Store, error) {
 	if disk == nil {
 		disk = machine{}
 	}
 	if err := os.MkdirAll(root, dirMode); err != nil {
-		return nil, fmt.Errorf("creating the storage directory: %w", err)
+		return nil, fmt.Errorf("create storage directory: %w", err)
 	}
 	return &Store{root: root, disk: disk}, nil
 }
 
-// Root is the directory that holds the store.
+// Root returns the root directory of the store.
 func (s *Store) Root() string { return s.root }
 
-// Space reports on the volume of the store.
+// Space returns the space of the store's volume.
 func (s *Store) Space() (Space, error) { return s.disk.Space(s.root) }
 
-// Lock keeps everybody else from committing or removing the content of a digest until the result is called.
+// Lock serializes commits and removals of the content of a digest.
 func (s *Store) Lock(d digest.Digest) (unlock func()) {
 	return s.contents.Lock(d.Encoded())
 }
 
-// Locks are as good as one for each key.
+// Locks is a striped mutex.
 type Locks [lockCount]sync.Mutex
 
-// Lock keeps everybody else from locking the key until the result is called.
+// Lock locks a key. Keys can share a lock.
 func (l *Locks) Lock(key string) (unlock func()) {
 	lock := &l[maphash.String(lockSeed, key)%lockCount]
 	lock.Lock()
 	return lock.Unlock
 }
 
-// OpenBlob opens the content of a digest. Its size is what is on disk, and nothing has been verified.
+// OpenBlob opens the content of a digest. It verifies neither content nor size.
 func (s *Store) OpenBlob(d digest.Digest) (*os.File, fs.FileInfo, error) {
 	file, err := os.Open(s.blobData(d))
 	if err != nil {
@@ -135,13 +135,13 @@ func (s *Store) OpenBlob(d digest.Digest) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
-// StatBlob describes the content of a digest without opening it.
+// StatBlob returns the file information of the content of a digest.
 func (s *Store) StatBlob(d digest.Digest) (fs.FileInfo, error) {
 	info, err := os.Stat(s.blobData(d))
 	return info, notFound(err)
 }
 
-// ReadBlob reads content of at most limit bytes. It verifies nothing.
+// ReadBlob reads content of at most limit bytes, without verifying it.
 func (s *Store) ReadBlob(d digest.Digest, limit int64) ([]byte, error) {
 	file, info, err := s.OpenBlob(d)
 	if err != nil {
@@ -153,16 +153,16 @@ func (s *Store) ReadBlob(d digest.Digest, limit int64) ([]byte, error) {
 	}
 	content := make([]byte, info.Size())
 	if _, err := io.ReadFull(file, content); err != nil {
-		return nil, fmt.Errorf("reading the content of %s: %w", d, err)
+		return nil, fmt.Errorf("read content of %s: %w", d, err)
 	}
 	return content, nil
 }
 
-// RemoveBlob removes the content of a digest and gives its space back. The caller holds its Lock.
+// RemoveBlob removes the content of a digest. The caller holds its Lock.
 func (s *Store) RemoveBlob(d digest.Digest) error {
 	dir := filepath.Dir(s.blobData(d))
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing the content of %s: %w", d, err)
+		return fmt.Errorf("remove content of %s: %w", d, err)
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (s *Store) blobData(d digest.Digest) string {
 	return s.path("blobs", d.Algorithm().String(), encoded[:2], encoded, "data")
 }
 
-// writeFile makes content appear under path as a whole.
+// writeFile writes a file atomically.
 func (s *Store) writeFile(path string, content []byte) error {
 	temporary := path + "." + uuid.NewString() + ".tmp"
 	var file File
@@ -203,8 +203,8 @@ func (s *Store) writeFile(path string, content []byte) error {
 	return err
 }
 
-// withDirectory runs do, and once more with the directory of path in place if that was missing. Nothing is pruned
-// meanwhile.
+// withDirectory runs do. If the directory of path is missing, it creates the directory and runs do again. It prevents
+// pruning until it returns.
 func (s *Store) withDirectory(path string, do func() error) error {
 	s.tree.RLock()
 	defer s.tree.RUnlock()
@@ -218,7 +218,7 @@ func (s *Store) withDirectory(path string, do func() error) error {
 	return do()
 }
 
-// prune removes path's empty parents, up to and without the directory stop.
+// prune removes empty parents of path below the directory stop.
 func (s *Store) prune(path, stop string) {
 	s.tree.Lock()
 	defer s.tree.Unlock()
@@ -245,12 +245,12 @@ func syncDirectory(dir string) error {
 	return file.Sync()
 }
 
-// IsFull reports whether err says that there is no space left, for whatever reason.
+// IsFull reports whether an error means that the volume or the quota has no space left.
 func IsFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// machine is the Disk of the machine.
+// machine implements Disk with the operating system.
 type machine struct{}
 
 func (machine) Create(path string) (File, error) {
@@ -260,14 +260,14 @@ func (machine) Create(path string) (File, error) {
 func (machine) Space(path string) (Space, error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(path, &stat); err != nil {
-		return Space{}, fmt.Errorf("measuring the volume: %w", err)
+		return Space{}, fmt.Errorf("get space of the volume: %w", err)
 	}
 	block := uint64(stat.Bsize)
 	return Space{Total: stat.Blocks * block, Free: stat.Bavail * block}, nil
 }
 
-// Identity tells states of a file apart: its number, and the time of the last change of its content or attributes,
-// which no program can set back.
+// Identity identifies the state of a file by its inode number and the time of the last change of its content or
+// attributes, which programs cannot set.
 func Identity(info fs.FileInfo) (inode uint64, changed int64) {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return stat.Ino, stat.Ctim.Nano()

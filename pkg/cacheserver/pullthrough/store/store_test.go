@@ -28,7 +28,7 @@ import (
 
 const repository = "library/app"
 
-// manifestOf returns the smallest image manifest with a configuration.
+// manifestOf returns a minimal image manifest with a configuration.
 func manifestOf(config digest.Digest) []byte {
 	return []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":` +
 		`"application/vnd.oci.image.config.v1+json","digest":"` + config.String() + `","size":2},"layers":[]}`)
@@ -65,7 +65,7 @@ var _ = Describe("Store", func() {
 		return paths
 	}
 
-	It("begins uploads while others of the repository end and take the empty area away", func() {
+	It("begins uploads while others remove the empty directory", func() {
 		var workers sync.WaitGroup
 		for range 8 {
 			workers.Go(func() {
@@ -80,7 +80,7 @@ var _ = Describe("Store", func() {
 		workers.Wait()
 	})
 
-	It("writes what Distribution reads", func(ctx context.Context) {
+	It("writes files that Distribution can read", func(ctx context.Context) {
 		config := []byte("{}")
 		configDigest := digest.FromBytes(config)
 		Expect(s.PutBlob(repository, configDigest, config)).To(Succeed())
@@ -104,7 +104,7 @@ var _ = Describe("Store", func() {
 		Expect(payload).To(Equal(manifest))
 	})
 
-	It("reads what Distribution writes", func(ctx context.Context) {
+	It("reads files that Distribution has written", func(ctx context.Context) {
 		descriptor, err := stock.Blobs(ctx).Put(ctx, "application/octet-stream", []byte("{}"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(s.HasLayer(repository, descriptor.Digest)).To(BeTrue())
@@ -133,7 +133,7 @@ var _ = Describe("Store", func() {
 		Expect(blobs).To(HaveLen(2))
 	})
 
-	It("removes without a trace", func() {
+	It("removes objects without leftovers", func() {
 		content := []byte("content")
 		d := digest.FromBytes(content)
 		Expect(s.PutBlob(repository, d, content)).To(Succeed())
@@ -156,7 +156,7 @@ var _ = Describe("Store", func() {
 		}
 	})
 
-	It("keeps a tag that moves away from a manifest while that is removed", func() {
+	It("keeps a tag that moves to another manifest while its old one is removed", func() {
 		for i := range 20 {
 			old, current := digest.FromString(fmt.Sprint("old", i)), digest.FromString(fmt.Sprint("new", i))
 			Expect(s.LinkManifest(repository, old)).To(Succeed())
@@ -173,7 +173,7 @@ var _ = Describe("Store", func() {
 		}
 	})
 
-	It("takes a spoiled tag for an unknown one", func() {
+	It("treats a damaged tag as missing", func() {
 		Expect(s.SetTag(repository, "v1", digest.FromString("x"))).To(Succeed())
 		path := filepath.Join(root, "docker/registry/v2/repositories", repository, "_manifests/tags/v1/current/link")
 		Expect(os.WriteFile(path, []byte("sha256:12"), 0o600)).To(Succeed())
@@ -182,7 +182,7 @@ var _ = Describe("Store", func() {
 	})
 
 	Context("uploads", func() {
-		It("can be read while they grow, and after they were committed", func() {
+		It("can be read while they grow and after they were committed", func() {
 			u, err := s.NewUpload(repository)
 			Expect(err).NotTo(HaveOccurred())
 			_, err = u.Write([]byte("one "))
@@ -200,7 +200,7 @@ var _ = Describe("Store", func() {
 			Expect(err).To(HaveOccurred())
 		})
 
-		It("leave nothing behind when they are discarded, or orphaned", func() {
+		It("leave no files when they are discarded or orphaned", func() {
 			orphan, err := s.NewUpload(repository)
 			Expect(err).NotTo(HaveOccurred())
 			_, _ = orphan.Write([]byte("x"))
@@ -216,7 +216,7 @@ var _ = Describe("Store", func() {
 			}
 		})
 
-		It("are orphans or not whatever the clock says", func() {
+		It("are recognized as orphans independent of the clock", func() {
 			future, past := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
 			orphan := filepath.Join(root, "docker/registry/v2/repositories", repository, "_uploads/orphan")
 			Expect(os.MkdirAll(orphan, 0o700)).To(Succeed())
@@ -234,7 +234,7 @@ var _ = Describe("Store", func() {
 		})
 	})
 
-	It("says when a disk is full", func() {
+	It("recognizes a full disk", func() {
 		s, err := store.Open(root, fullDisk{})
 		Expect(err).NotTo(HaveOccurred())
 		_, err = s.NewUpload(repository)

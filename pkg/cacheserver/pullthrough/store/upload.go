@@ -16,17 +16,17 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Upload is content on its way into the store. It lies where Distribution puts uploads, so that Distribution's own
-// purger finds it, too, should this server never come back.
+// Upload is content on its way into the store. It is in the directory of Distribution's uploads, so that Distribution
+// can purge it if this server does not run again.
 type Upload struct {
 	store *Store
 	dir   string
 	file  File
-	// closed is set when the file no longer takes bytes.
+	// closed means that the file is closed.
 	closed bool
 }
 
-// NewUpload begins an upload in the area of a repository.
+// NewUpload begins an upload to a repository.
 func (s *Store) NewUpload(repository string) (*Upload, error) {
 	u := &Upload{store: s, dir: s.path("repositories", repository, "_uploads", uuid.NewString())}
 	s.uploads.Store(u.dir, nil)
@@ -39,12 +39,12 @@ func (s *Store) NewUpload(repository string) (*Upload, error) {
 	}
 	if err != nil {
 		u.Discard()
-		return nil, fmt.Errorf("beginning an upload: %w", err)
+		return nil, fmt.Errorf("begin upload: %w", err)
 	}
 	return u, nil
 }
 
-// writeStartedAt tells Distribution's purger the age of an upload. Whether that survives a crash does not matter.
+// writeStartedAt writes the time for Distribution's purger. The file is not synced, since losing it does no harm.
 func (s *Store) writeStartedAt(dir string) error {
 	file, err := s.disk.Create(filepath.Join(dir, "startedat"))
 	if err != nil {
@@ -60,27 +60,26 @@ func (s *Store) writeStartedAt(dir string) error {
 // Write appends to the upload.
 func (u *Upload) Write(p []byte) (int, error) { return u.file.Write(p) }
 
-// OpenReader opens the growing file for a reader of its own. What has been opened stays readable after Commit and
-// after Discard.
+// OpenReader opens the growing file for one reader. The file stays readable after Commit and Discard.
 func (u *Upload) OpenReader() (*os.File, error) { return os.Open(u.path()) }
 
 // Commit makes the upload the content of a digest. The caller has verified it and holds the digest's Lock.
 func (u *Upload) Commit(d digest.Digest) error {
 	defer u.Discard()
 	if err := u.file.Sync(); err != nil {
-		return fmt.Errorf("syncing an upload: %w", err)
+		return fmt.Errorf("sync upload: %w", err)
 	}
 	if err := u.close(); err != nil {
-		return fmt.Errorf("closing an upload: %w", err)
+		return fmt.Errorf("close upload: %w", err)
 	}
 	target := u.store.blobData(d)
 	if err := u.store.withDirectory(target, func() error { return os.Rename(u.path(), target) }); err != nil {
-		return fmt.Errorf("committing %s: %w", d, err)
+		return fmt.Errorf("commit %s: %w", d, err)
 	}
 	return syncDirectory(filepath.Dir(target))
 }
 
-// Discard drops the upload, if it was not committed, and gives its space back. Calling it again does no harm.
+// Discard removes the upload unless it was committed. It can be called again.
 func (u *Upload) Discard() {
 	_ = u.close()
 	_ = os.RemoveAll(u.dir)
@@ -98,7 +97,7 @@ func (u *Upload) close() error {
 
 func (u *Upload) path() string { return filepath.Join(u.dir, "data") }
 
-// PutBlob stores small content by way of an upload. The caller has verified it and holds the digest's Lock.
+// PutBlob stores small content. The caller has verified it and holds the digest's Lock.
 func (s *Store) PutBlob(repository string, d digest.Digest, content []byte) error {
 	u, err := s.NewUpload(repository)
 	if err != nil {
@@ -106,12 +105,12 @@ func (s *Store) PutBlob(repository string, d digest.Digest, content []byte) erro
 	}
 	if _, err := u.Write(content); err != nil {
 		u.Discard()
-		return fmt.Errorf("writing %s: %w", d, err)
+		return fmt.Errorf("write %s: %w", d, err)
 	}
 	return u.Commit(d)
 }
 
-// RemoveOrphans removes the uploads that nobody in this process goes on with, and returns how many those were.
+// RemoveOrphans removes the uploads that do not belong to this Store, and returns their number.
 func (s *Store) RemoveOrphans() (removed int, err error) {
 	err = s.WalkRepositories(func(repository string) error {
 		uploads := s.path("repositories", repository, "_uploads")
@@ -121,11 +120,11 @@ func (s *Store) RemoveOrphans() (removed int, err error) {
 		}
 		for _, entry := range entries {
 			dir := filepath.Join(uploads, entry.Name())
-			if _, going := s.uploads.Load(dir); going {
+			if _, running := s.uploads.Load(dir); running {
 				continue
 			}
 			if err := os.RemoveAll(dir); err != nil {
-				return fmt.Errorf("removing an orphaned upload: %w", err)
+				return fmt.Errorf("remove orphaned upload: %w", err)
 			}
 			s.prune(dir, s.path("repositories"))
 			removed++

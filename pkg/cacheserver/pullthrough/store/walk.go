@@ -15,10 +15,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// batch is how many directory entries are read at a time, so that a walk needs the same memory whatever it finds.
+// batch is the number of directory entries that are read at a time, which limits the memory of a walk.
 const batch = 256
 
-// WalkBlobs calls visit for each content in the store, in no particular order.
+// WalkBlobs calls visit for each blob and manifest in the store, in no particular order.
 func (s *Store) WalkBlobs(visit func(d digest.Digest, info fs.FileInfo) error) error {
 	return eachDirectory(s.path("blobs"), func(algorithm string) error {
 		return eachDirectory(s.path("blobs", algorithm), func(shard string) error {
@@ -29,7 +29,7 @@ func (s *Store) WalkBlobs(visit func(d digest.Digest, info fs.FileInfo) error) e
 				}
 				info, err := s.StatBlob(d)
 				if err != nil {
-					return nil //nolint:nilerr // Gone since the directory was read, or never complete.
+					return nil //nolint:nilerr // Removed since the directory was read, or never complete.
 				}
 				return visit(d, info)
 			})
@@ -79,7 +79,7 @@ func walkLinks(dir string, visit func(d digest.Digest) error) error {
 	})
 }
 
-// eachDirectory visits the directories in dir, which may be missing.
+// eachDirectory visits the subdirectories of dir, which may be missing.
 func eachDirectory(dir string, visit func(name string) error) error {
 	file, err := os.Open(dir)
 	if err != nil {

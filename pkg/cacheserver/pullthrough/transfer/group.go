@@ -14,10 +14,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ErrClosed is the end of every transfer of a closed group.
+// ErrClosed ends the transfers of a closed group.
 var ErrClosed = errors.New("shutting down")
 
-// Group holds the transfers of one store, at most one of each object that can be joined.
+// Group has the transfers of one store. At most one transfer of each object can be joined.
 type Group struct {
 	grace  time.Duration
 	stall  time.Duration
@@ -30,35 +30,24 @@ type Group struct {
 	work      sync.WaitGroup
 }
 
-// Work produces an object for a transfer: it calls Begin, then Advance or Pass for all bytes, then Verified. What it
-// does after Verified, such as committing, no reader waits for, but whoever comes meanwhile still joins this transfer.
-type Work func(ctx context.Context, f *Transfer) error
+// Work produces an object for a transfer: it calls Begin, then Advance or Pass for all bytes, then Verified. Readers do
+// not wait for what it does afterwards, such as committing the object, but new readers join the transfer until it
+// returns.
+type Work func(ctx context.Context, t *Transfer) error
 
-// NewGroup returns a group without transfers. Grace is how long a transfer that nobody waits for goes on.
+// NewGroup returns a group without transfers. Grace is how long a transfer without readers continues.
 func NewGroup(grace time.Duration) *Group {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Group{grace: grace, stall: defaultStall, ctx: ctx, cancel: cancel, transfers: map[digest.Digest]*Transfer{}}
 }
 
-// Join returns a reader of the running transfer for a digest, or nil.
-func (g *Group) Join(d digest.Digest) *Reader {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if f, ok := g.transfers[d]; ok {
-		if r, ok := f.join(); ok {
-			return r
-		}
-	}
-	return nil
-}
-
-// Start returns a reader of the running transfer for a digest, or of a new one that does the work, on behalf of an owner
-// that Reader.Owner tells. Joined says that it was running already.
+// Start returns a reader of the running transfer for a digest, or of a new one that runs work for an owner, which
+// Reader.Owner returns. Joined reports whether the transfer was already running.
 func (g *Group) Start(d digest.Digest, owner string, work Work) (reader *Reader, joined bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f, ok := g.transfers[d]; ok {
-		if r, ok := f.join(); ok {
+	if t, ok := g.transfers[d]; ok {
+		if r, ok := t.join(); ok {
 			return r, true, nil
 		}
 	}
@@ -66,11 +55,11 @@ func (g *Group) Start(d digest.Digest, owner string, work Work) (reader *Reader,
 		return nil, false, ErrClosed
 	}
 	ctx, cancel := context.WithCancelCause(g.ctx)
-	f := newTransfer(owner, g.grace, g.stall, cancel)
-	reader, _ = f.join()
-	g.transfers[d] = f
+	t := newTransfer(owner, g.grace, g.stall, cancel)
+	reader, _ = t.join()
+	g.transfers[d] = t
 	g.work.Add(1)
-	go g.run(ctx, d, f, work)
+	go g.run(ctx, d, t, work)
 	return reader, false, nil
 }
 
@@ -82,29 +71,29 @@ func (g *Group) Active(d digest.Digest) bool {
 	return ok
 }
 
-func (g *Group) run(ctx context.Context, d digest.Digest, f *Transfer, work Work) {
+func (g *Group) run(ctx context.Context, d digest.Digest, t *Transfer, work Work) {
 	defer g.work.Done()
-	err := guarded(ctx, f, work)
+	err := guarded(ctx, t, work)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
 	g.mu.Lock()
-	if g.transfers[d] == f {
+	if g.transfers[d] == t {
 		delete(g.transfers, d)
 	}
 	g.mu.Unlock()
-	f.finish(err)
-	f.cancel(nil)
+	t.finish(err)
+	t.cancel(nil)
 }
 
-// guarded turns a panic into an error: here it would take the whole server down.
-func guarded(ctx context.Context, f *Transfer, work Work) (err error) {
+// guarded converts a panic to an error, since it would crash the server in this goroutine.
+func guarded(ctx context.Context, t *Transfer, work Work) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("internal error: %v", reason)
 		}
 	}()
-	return work(ctx, f)
+	return work(ctx, t)
 }
 
 // Close cancels all transfers and waits for their end.

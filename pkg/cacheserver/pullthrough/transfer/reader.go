@@ -10,32 +10,32 @@ import (
 	"os"
 )
 
-// pieceBytes is after how many bytes of a file the position of a reader is known again.
+// pieceBytes limits the bytes of a file that a reader copies before it updates its position.
 const pieceBytes = 1 << 20
 
-// unmarked is where a reader is marked that has joined after the others were.
+// unmarked is the mark of a reader that has joined after the last call of mark.
 const unmarked int64 = -1
 
-// Reader follows one transfer. It is used by one goroutine.
+// Reader follows a transfer. It must not be used concurrently.
 type Reader struct {
 	transfer *Transfer
 	file     *os.File
-	// position is the next byte that this reader wants, marked where it was some time ago, dropped that it may not go on,
-	// delivered that it got what it asked for; guarded by the transfer's mu.
+	// position is the next byte that this reader wants, marked its position at the last call of mark, dropped means
+	// that it must not continue, delivered that it got what it wanted; guarded by the transfer's mu.
 	position, marked   int64
 	dropped, delivered bool
 	buffer             *[]byte
 }
 
-// Owner is on whose behalf the transfer was started.
+// Owner returns the owner that the transfer was started with.
 func (r *Reader) Owner() string { return r.transfer.owner }
 
-// Size waits until the object's size is told, which may be Unknown, or until the transfer has failed.
+// Size waits for Begin and returns the object's size, which may be Unknown, or the error of the transfer.
 func (r *Reader) Size(ctx context.Context) (int64, error) {
 	var size int64
-	err := r.wait(ctx, func(f *Transfer) bool {
-		size = f.size
-		return f.begun
+	err := r.wait(ctx, func(t *Transfer) bool {
+		size = t.size
+		return t.begun
 	})
 	return size, err
 }
@@ -43,18 +43,18 @@ func (r *Reader) Size(ctx context.Context) (int64, error) {
 // Settled waits until the object is verified and returns its size.
 func (r *Reader) Settled(ctx context.Context) (int64, error) {
 	var size int64
-	err := r.wait(ctx, func(f *Transfer) bool {
-		size = f.size
-		return f.verified
+	err := r.wait(ctx, func(t *Transfer) bool {
+		size = t.size
+		return t.verified
 	})
 	return size, err
 }
 
-// Copy writes the n bytes from offset to w, as they arrive; with n Unknown all to the end. It returns an error if
-// they do not all arrive, or if the object turns out to be wrong before they have; the object's last byte is written only
-// if the object is right. Bytes before that one have not been verified when they are written.
+// Copy writes n bytes from offset to w, as they arrive; with n Unknown, all bytes to the end. It returns an error if
+// not all of them arrive, or if the object turns out to be corrupt before they have. It writes the last byte of the
+// object only after the object is verified. The bytes before that are not verified when they are written.
 //
-// It hands w's ReadFrom an *os.File in an io.LimitedReader, which is what net/http needs for sendfile.
+// It passes an *os.File in an io.LimitedReader to w's ReadFrom, which net/http needs for sendfile.
 func (r *Reader) Copy(ctx context.Context, w io.Writer, offset, n int64) (written int64, err error) {
 	defer func() {
 		if err == nil {
@@ -91,23 +91,23 @@ func remaining(n, written int64) int64 {
 	return n - written
 }
 
-// available waits until at least one byte at offset may be read and returns how many, at most n. Zero means the end.
+// available waits until at least one byte at offset can be read, and returns how many, at most n. Zero means the end.
 func (r *Reader) available(ctx context.Context, offset, n int64) (int64, error) {
 	var part int64
-	err := r.wait(ctx, func(f *Transfer) bool {
+	err := r.wait(ctx, func(t *Transfer) bool {
 		if r.dropped {
 			return true
 		}
 		r.position = offset
-		end := f.arrived()
+		end := t.arrived()
 		if n != Unknown && end > offset+n {
 			end = offset + n
 		}
-		if !f.verified && end == f.size {
-			end-- // The last byte is the reader's proof, so it waits for ours.
+		if !t.verified && end == t.size {
+			end-- // The last byte is held back until the object is verified.
 		}
 		part = end - offset
-		return part > 0 || f.verified
+		return part > 0 || t.verified
 	})
 	if err == nil && r.dropped {
 		err = ErrTooSlow
@@ -118,7 +118,7 @@ func (r *Reader) available(ctx context.Context, offset, n int64) (int64, error) 
 	return part, err
 }
 
-// copyPart copies bytes that have arrived, from the file as far as that goes, else from the window.
+// copyPart copies bytes that have arrived, from the file or the window.
 func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	r.transfer.mu.Lock()
 	inFile, open, kept := r.transfer.inFile, r.transfer.open, r.transfer.kept
@@ -130,7 +130,7 @@ func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	if r.file == nil {
 		file, err := open()
 		if err != nil && kept != nil {
-			// All readers share its position, so the kernel cannot send from it.
+			// All readers share its offset, so the kernel cannot send from it.
 			return io.Copy(w, io.NewSectionReader(kept, offset, n))
 		}
 		if err != nil {
@@ -144,16 +144,17 @@ func (r *Reader) copyPart(w io.Writer, offset, n int64) (int64, error) {
 	return io.Copy(w, &io.LimitedReader{R: r.file, N: n})
 }
 
-// wait returns when ready says so, or when that can no longer be. Ready is called with the transfer locked.
+// wait waits until ready returns true, or returns the error of ctx or the transfer. Ready is called with the transfer
+// locked.
 func (r *Reader) wait(ctx context.Context, ready func(*Transfer) bool) error {
-	f := r.transfer
+	t := r.transfer
 	for {
-		f.mu.Lock()
-		ok, done, err, changed := ready(f), f.done, f.err, f.changed
-		if f.window != nil {
-			f.wakeProducer()
+		t.mu.Lock()
+		ok, done, err, changed := ready(t), t.done, t.err, t.changed
+		if t.window != nil {
+			t.wakeProducer()
 		}
-		f.mu.Unlock()
+		t.mu.Unlock()
 		switch {
 		case ok:
 			return nil
@@ -170,7 +171,7 @@ func (r *Reader) wait(ctx context.Context, ready func(*Transfer) bool) error {
 	}
 }
 
-// Close lets go of the transfer. The reader must not be used any more.
+// Close leaves the transfer. The reader must not be used afterwards.
 func (r *Reader) Close() error {
 	r.transfer.leave(r)
 	if r.buffer != nil {

@@ -20,8 +20,8 @@ const (
 	stall = time.Second
 )
 
-// bubble is a group of transfers in a bubble of package synctest, whose clock advances only when nothing else is left to do.
-// So what happens in it does not depend on the machine.
+// bubble is a group of transfers in a bubble of package synctest. Its clock advances only when all goroutines are
+// blocked, so the tests do not depend on the speed of the machine.
 type bubble struct {
 	Gomega
 	t     *testing.T
@@ -63,7 +63,7 @@ func TestTransfersWithoutReadersEndAfterTheGracePeriod(t *testing.T) {
 	})
 }
 
-func TestTransfersWithoutReadersGoOnIfHalfIsDone(t *testing.T) {
+func TestTransfersWithoutReadersContinueIfHalfIsDone(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(1000)
 		s.steps <- 600
@@ -73,12 +73,12 @@ func TestTransfersWithoutReadersGoOnIfHalfIsDone(t *testing.T) {
 		time.Sleep(10 * grace)
 		b.expectActive(true)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		b.expectActive(false)
 	})
 }
 
-func TestTransfersGoOnIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
+func TestTransfersContinueIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(1000)
 		s.steps <- 10
@@ -88,19 +88,19 @@ func TestTransfersGoOnIfAReaderJoinsWithinTheGracePeriod(t *testing.T) {
 		b.Expect(second).NotTo(BeNil())
 		time.Sleep(10 * grace)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		b.Expect(read(b.t.Context(), second, 1000)).To(Equal(s.content))
 		b.Expect(second.Close()).To(Succeed())
 	})
 }
 
-func TestReadersThatTakeNothingAreDroppedAndHoldUpTheOthersOnce(t *testing.T) {
+func TestReadersThatReadNothingAreDroppedAndBlockTheOthersOnce(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(6_000_000)
 		s.pass = true
 		lazy, eager := b.start(s), b.start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		begin := time.Now()
 		content, err := read(b.t.Context(), eager, len(s.content))
 		b.Expect(err).NotTo(HaveOccurred())
@@ -113,14 +113,14 @@ func TestReadersThatTakeNothingAreDroppedAndHoldUpTheOthersOnce(t *testing.T) {
 	})
 }
 
-func TestReadersThatGoOnThroughWhatTheDiskTookAreNotDropped(t *testing.T) {
+func TestReadersThatAreStillReadingTheFileAreNotDropped(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(9_000_000)
 		s.fits = 8_000_000
 		r := b.start(s)
 		close(s.steps)
-		s.verdict <- nil
-		c := collector{delay: stall / 100} // For each 32 KiB, so longer than the stall altogether.
+		s.verified <- nil
+		c := collector{delay: stall / 100} // For each 32 KiB, so longer than the stall in total.
 		_, err := r.Copy(b.t.Context(), &c, 0, int64(len(s.content)))
 		b.Expect(err).NotTo(HaveOccurred())
 		b.Expect(bytes.Equal(c.bytes.Bytes(), s.content)).To(BeTrue())
@@ -128,7 +128,7 @@ func TestReadersThatGoOnThroughWhatTheDiskTookAreNotDropped(t *testing.T) {
 	})
 }
 
-func TestTransfersGoOnIfAReaderHasLeftWithThePartThatItWanted(t *testing.T) {
+func TestTransfersContinueIfAReaderHasLeftWithAPart(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(1000)
 		s.steps <- 100
@@ -138,12 +138,12 @@ func TestTransfersGoOnIfAReaderHasLeftWithThePartThatItWanted(t *testing.T) {
 		time.Sleep(10 * grace)
 		b.expectActive(true)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		b.expectActive(false)
 	})
 }
 
-func TestTransfersWithoutADiskEndWhateverAReaderHasLeftWith(t *testing.T) {
+func TestTransfersWithoutADiskEndEvenIfAReaderHasLeftWithAPart(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(1000)
 		s.pass = true
@@ -156,13 +156,13 @@ func TestTransfersWithoutADiskEndWhateverAReaderHasLeftWith(t *testing.T) {
 	})
 }
 
-func TestReadersThatTakeLittleAtATimeAreDropped(t *testing.T) {
+func TestSlowReadersThatBlockOthersAreDropped(t *testing.T) {
 	inBubble(t, func(b bubble) {
 		s := b.source(6_000_000)
 		s.pass = true
 		slow, eager := b.start(s), b.start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		dropped := make(chan error, 1)
 		go func() {
 			_, err := slow.Copy(b.t.Context(), &collector{delay: stall / 3}, 0, int64(len(s.content))) // 96 KiB/s
@@ -177,7 +177,7 @@ func TestReadersThatTakeLittleAtATimeAreDropped(t *testing.T) {
 	})
 }
 
-func TestSlowReadersThatHoldUpNoOthersAreNotDropped(t *testing.T) {
+func TestSlowReadersThatBlockNoOthersAreNotDropped(t *testing.T) {
 	for _, readers := range []int{1, 2} {
 		inBubble(t, func(b bubble) {
 			s := b.source(1_000_000)
@@ -187,7 +187,7 @@ func TestSlowReadersThatHoldUpNoOthersAreNotDropped(t *testing.T) {
 				all = append(all, b.start(s))
 			}
 			close(s.steps)
-			s.verdict <- nil
+			s.verified <- nil
 			c := collector{delay: stall / 2} // For each 32 KiB.
 			for offset := 0; offset < len(s.content); offset += 100_000 {
 				for _, r := range all {

@@ -2,61 +2,62 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transfer streams one object to any number of readers while it arrives.
+// Package transfer streams an object to any number of readers while it arrives.
 //
-// A transfer is the work that makes an object available: a download into the store, or the verification of a file that
-// is on disk already. It belongs to nobody: readers come and go, each at its own pace, and each gets every byte from
-// the first, however late it came. The bytes are in a file that grows, of which each reader holds a descriptor of its
-// own, so that the kernel can send from it and memory does not depend on the number of readers. The transfer holds one as
-// long as it has readers, for those that have not opened theirs when the file is removed, since it could not be stored.
+// A transfer makes an object available: by a fetch into the store, or by the verification of a file on disk. It does
+// not belong to any reader: readers join and leave, each with its own pace, and each gets all bytes from the first one.
+// The bytes are in a growing file. Each reader has its own descriptor, so the kernel can send from the file and memory
+// does not depend on the number of readers. The transfer keeps a descriptor while it has readers, for those that have
+// not opened the file before it is removed because it could not be stored.
 //
-// The last byte of the object is held back until all of it has been verified. So a reader of a wrong object is left with
-// an answer that is visibly incomplete. A part that ends before the last byte is delivered as soon as it has arrived:
-// holding back the end of a part would hold up all other readers of a transfer without a disk, whose verification needs
-// room in the window that this reader does not make.
+// The last byte of the object is held back until the object is verified. So a reader of a corrupt object gets a
+// response that is visibly incomplete. A part that ends before the last byte is delivered as soon as it arrives:
+// holding back the end of a part would block all other readers of a transfer without a disk, since its verification
+// needs room in the window that this reader does not free.
 //
-// When the disk takes no more bytes, a transfer goes on without it: the bytes pass through a small window in memory,
-// and the producer waits for the slowest of its readers (see window). A reader that joins after the window has moved on
-// starts a transfer of its own.
+// When the disk is full, a transfer continues without it: the bytes pass through a small window in memory, and the
+// producer waits for the slowest reader (see window). A reader that joins after the window has moved on starts a new
+// transfer.
 package transfer
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
 )
 
-// Unknown is the size of an object whose size nobody has told yet.
+// Unknown is the size of an object whose size is not known yet.
 const Unknown int64 = -1
 
 const (
-	// announceBytes and announceDelay bound how often readers are woken: by so many new bytes, or after so long.
+	// announceBytes and announceDelay limit how often readers are woken: after that many new bytes, or after that
+	// delay.
 	announceBytes = 1 << 20
 	announceDelay = 5 * time.Millisecond
 )
 
-// ErrAbandoned ends a transfer that nobody waits for.
-var ErrAbandoned = errors.New("abandoned, since nobody waits for it")
+// ErrAbandoned ends a transfer without readers.
+var ErrAbandoned = errors.New("abandoned because it has no readers")
 
-// ErrTooSlow ends a reader that held up the other readers of a transfer without a disk for too long.
+// ErrTooSlow ends a reader that blocked the other readers of a transfer without a disk for too long.
 var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be stored and has other readers")
 
-// Transfer is one object on its way. The producer calls Begin, Advance or Pass, Verified; readers see a Reader.
+// Transfer is one object on its way into the cache. The producer calls Begin, then Advance or Pass, then Verified; a
+// Reader follows it.
 type Transfer struct {
 	owner string
 
 	mu sync.Mutex
-	// changed is closed and replaced whenever readers should look again.
+	// changed is closed and replaced to wake readers.
 	changed chan struct{}
 
 	begun    bool
 	size     int64
 	open     func() (*os.File, error)
-	kept     *os.File // for readers that cannot open the file any more
-	inFile   int64    // bytes that the file holds
+	kept     *os.File // For readers that can no longer open the file.
+	inFile   int64    // The number of bytes in the file.
 	window   *window
 	verified bool
 	done     bool
@@ -70,9 +71,9 @@ type Transfer struct {
 	stall   time.Duration
 	cancel  context.CancelCauseFunc
 	expirer *time.Timer
-	// abandoned transfers are cancelled, but may take a while to end.
+	// abandoned transfers are canceled, but may not have ended yet.
 	abandoned bool
-	// delivered says that a reader has left with the part that it asked for, and may come back for others.
+	// delivered means that a reader has left with the part that it wanted, and may come back for others.
 	delivered bool
 }
 
@@ -88,163 +89,157 @@ func newTransfer(owner string, grace, stall time.Duration, cancel context.Cancel
 	}
 }
 
-// Begin announces the size of the object, or Unknown, and how a reader opens the file that holds it. Open may be nil
-// if there is no file; then all bytes go by Pass.
-func (f *Transfer) Begin(size int64, open func() (*os.File, error)) {
+// Begin announces the size of the object, or Unknown, and how a reader opens the file. Open is nil if there is no file;
+// then all bytes go through Pass.
+func (t *Transfer) Begin(size int64, open func() (*os.File, error)) {
 	var kept *os.File
 	if open != nil {
-		kept, _ = open() // Readers will meet the error, too, if it lasts.
+		kept, _ = open() // If the error persists, readers return it.
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.begun, f.size, f.open, f.kept = true, size, open, kept
-	f.wake()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.begun, t.size, t.open, t.kept = true, size, open, kept
+	t.wake()
 }
 
-// Advance announces that the file holds n more good bytes.
-func (f *Transfer) Advance(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	first := f.inFile == 0
-	f.inFile += int64(n)
-	// After the last bytes Verified follows at once, and saves the readers a wake-up.
-	if f.inFile != f.size && (first || f.inFile-f.announced >= announceBytes) {
-		f.announce()
+// Advance announces n more bytes in the file.
+func (t *Transfer) Advance(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.inFile == 0
+	t.inFile += int64(n)
+	// Verified follows the last bytes immediately and wakes the readers.
+	if t.inFile != t.size && (first || t.inFile-t.announced >= announceBytes) {
+		t.announce()
 		return
 	}
-	if f.alarm == nil {
-		f.alarm = time.AfterFunc(announceDelay, f.announceLate)
+	if t.alarm == nil {
+		t.alarm = time.AfterFunc(announceDelay, t.announceLate)
 	}
 }
 
-// Verified announces that the object is complete and is what it should be, and how large it is.
-func (f *Transfer) Verified(size int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.verified, f.size = true, size
-	f.announce()
+// Verified announces that the object is complete and verified, and its size.
+func (t *Transfer) Verified(size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.verified, t.size = true, size
+	t.announce()
 }
 
-// Wanted reports whether there are readers. If not, the transfer is abandoned: a producer that has waited for its turn asks
-// before it begins.
-func (f *Transfer) Wanted() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.abandoned = f.abandoned || len(f.readers) == 0
-	return !f.abandoned
+// Wanted reports whether there are readers. If not, the transfer is abandoned. A producer calls it after it has waited
+// for its turn.
+func (t *Transfer) Wanted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.abandoned = t.abandoned || len(t.readers) == 0
+	return !t.abandoned
 }
 
-// Progress returns how many bytes have arrived and the object's size.
-func (f *Transfer) Progress() (arrived, size int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.arrived(), f.size
-}
-
-func (f *Transfer) arrived() int64 {
-	if f.window != nil {
-		return f.window.end
+func (t *Transfer) arrived() int64 {
+	if t.window != nil {
+		return t.window.end
 	}
-	return f.inFile
+	return t.inFile
 }
 
-// finish ends the transfer. Readers of a verified transfer lose nothing by an error that comes after.
-func (f *Transfer) finish(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err == nil && !f.verified {
-		err = fmt.Errorf("ended unverified")
+// finish ends the transfer. An error after the verification does not affect readers.
+func (t *Transfer) finish(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil && !t.verified {
+		err = errors.New("ended unverified")
 	}
-	f.done, f.err = true, err
-	f.stopTimers()
-	f.letGo()
-	f.wake()
+	t.done, t.err = true, err
+	t.stopTimers()
+	t.closeKept()
+	t.wake()
 }
 
-// letGo closes the file when nobody can need it any more. The caller holds mu.
-func (f *Transfer) letGo() {
-	if f.kept != nil && f.done && len(f.readers) == 0 {
-		_ = f.kept.Close() // It was only read.
-		f.kept = nil
+// closeKept closes the file when the transfer has ended and has no readers. The caller holds mu.
+func (t *Transfer) closeKept() {
+	if t.kept != nil && t.done && len(t.readers) == 0 {
+		_ = t.kept.Close() // It is read-only.
+		t.kept = nil
 	}
 }
 
-func (f *Transfer) stopTimers() {
-	for _, timer := range []*time.Timer{f.alarm, f.expirer} {
+func (t *Transfer) stopTimers() {
+	for _, timer := range []*time.Timer{t.alarm, t.expirer} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
-	f.alarm, f.expirer = nil, nil
+	t.alarm, t.expirer = nil, nil
 }
 
-func (f *Transfer) announce() {
-	if f.alarm != nil {
-		f.alarm.Stop()
-		f.alarm = nil
+func (t *Transfer) announce() {
+	if t.alarm != nil {
+		t.alarm.Stop()
+		t.alarm = nil
 	}
-	f.announced = f.inFile
-	f.wake()
+	t.announced = t.inFile
+	t.wake()
 }
 
-func (f *Transfer) announceLate() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.alarm = nil
-	if !f.done && f.announced < f.inFile {
-		f.announce()
+func (t *Transfer) announceLate() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.alarm = nil
+	if !t.done && t.announced < t.inFile {
+		t.announce()
 	}
 }
 
-// wake tells all who wait to look again. The caller holds mu.
-func (f *Transfer) wake() {
-	close(f.changed)
-	f.changed = make(chan struct{})
+// wake wakes all readers. The caller holds mu.
+func (t *Transfer) wake() {
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
-// join adds a reader, unless the transfer has no future or the bytes that it would need first are gone.
-func (f *Transfer) join() (*Reader, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.done || f.abandoned || f.window != nil && f.window.start > f.inFile {
+// join adds a reader, unless the transfer has ended or is abandoned, or the window has dropped the bytes after the
+// file.
+func (t *Transfer) join() (*Reader, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done || t.abandoned || t.window != nil && t.window.start > t.inFile {
 		return nil, false
 	}
-	r := &Reader{transfer: f, marked: unmarked}
-	f.readers[r] = struct{}{}
-	if f.expirer != nil {
-		f.expirer.Stop()
-		f.expirer = nil
+	r := &Reader{transfer: t, marked: unmarked}
+	t.readers[r] = struct{}{}
+	if t.expirer != nil {
+		t.expirer.Stop()
+		t.expirer = nil
 	}
 	return r, true
 }
 
 // leave removes a reader. The last one starts the grace period.
-func (f *Transfer) leave(r *Reader) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.readers, r)
-	f.delivered = f.delivered || r.delivered
-	f.letGo()
-	if f.window != nil {
-		f.wake()
+func (t *Transfer) leave(r *Reader) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.readers, r)
+	t.delivered = t.delivered || r.delivered
+	t.closeKept()
+	if t.window != nil {
+		t.wake()
 	}
-	if len(f.readers) == 0 && !f.done && f.expirer == nil {
-		f.expirer = time.AfterFunc(f.grace, f.abandon)
+	if len(t.readers) == 0 && !t.done && t.expirer == nil {
+		t.expirer = time.AfterFunc(t.grace, t.abandon)
 	}
 }
 
-// abandon cancels a transfer without readers, unless what it has brought is kept and worth more than a new start: at least
-// half of the object, or a part that a reader has left with. Readers of parts come back for the next one, and starting
-// again for each of them would fetch the beginning as often.
-func (f *Transfer) abandon() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.readers) > 0 || f.done {
+// abandon cancels a transfer without readers, unless it has a file and is worth finishing: at least half of the object
+// has arrived, or a reader has left with a part. Readers of parts come back for the next part, and a new transfer for
+// each of them would fetch the beginning of the object again.
+func (t *Transfer) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.readers) > 0 || t.done {
 		return
 	}
-	if f.window == nil && f.size > 0 && (f.delivered || f.inFile >= f.size/2) {
+	if t.window == nil && t.size > 0 && (t.delivered || t.inFile >= t.size/2) {
 		return
 	}
-	f.abandoned = true
-	f.cancel(ErrAbandoned)
+	t.abandoned = true
+	t.cancel(ErrAbandoned)
 }

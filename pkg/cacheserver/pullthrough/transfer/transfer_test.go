@@ -24,27 +24,27 @@ import (
 
 const key = digest.Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
-// source is a producer that a test drives.
+// source is a producer that a test controls.
 type source struct {
 	path    string
 	content []byte
-	// steps lets the producer go on by so many bytes; closing it lets it go on to the end.
+	// steps lets the producer continue for that many bytes; closing it lets it continue to the end.
 	steps chan int
-	// verdict is the end.
-	verdict chan error
-	pass    bool
-	fits    int // bytes that go to the file before the rest is passed, if any
-	unsized bool
+	// verified is the result of the verification.
+	verified chan error
+	pass     bool
+	fits     int // If not 0, the number of bytes that go to the file before the rest is passed.
+	unsized  bool
 }
 
 func newSource(size int) *source { return sourceIn(GinkgoT().TempDir(), size) }
 
 func sourceIn(dir string, size int) *source {
 	s := &source{
-		path:    filepath.Join(dir, "data"),
-		content: make([]byte, size),
-		steps:   make(chan int, 64),
-		verdict: make(chan error, 1),
+		path:     filepath.Join(dir, "data"),
+		content:  make([]byte, size),
+		steps:    make(chan int, 64),
+		verified: make(chan error, 1),
 	}
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(s.content)
@@ -87,7 +87,7 @@ func (s *source) work(ctx context.Context, f *transfer.Transfer) error {
 		f.Advance(n)
 	}
 	select {
-	case err := <-s.verdict:
+	case err := <-s.verified:
 		if err == nil {
 			f.Verified(int64(len(s.content)))
 		}
@@ -117,7 +117,7 @@ func (c *collector) Len() int {
 	return c.bytes.Len()
 }
 
-// openFiles are the files that this process holds open.
+// openFiles returns the files that this process has open.
 func openFiles() []string {
 	GinkgoHelper()
 	const dir = "/proc/self/fd"
@@ -156,7 +156,7 @@ var _ = Describe("Transfer", func() {
 		return r
 	}
 
-	It("serves early and late readers from one production", func(ctx context.Context) {
+	It("serves early and late readers from one transfer", func(ctx context.Context) {
 		s := newSource(3_000_000)
 		first := start(s)
 		var done sync.WaitGroup
@@ -176,18 +176,18 @@ var _ = Describe("Transfer", func() {
 			}
 		}
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		done.Wait()
 	})
 
-	DescribeTable("keeps what it brought for a reader that has joined, and no longer", func(ctx context.Context, fits int) {
+	DescribeTable("keeps its content for readers that have joined, and closes the file after the last one", func(ctx context.Context, fits int) {
 		s := newSource(400_000)
 		s.fits = fits
 		reader, idle := start(s), start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		Eventually(group.Active).WithArguments(key).Should(BeFalse())
-		Expect(os.Remove(s.path)).To(Succeed()) // as when it cannot be stored
+		Expect(os.Remove(s.path)).To(Succeed()) // As if it could not be stored.
 		content, err := read(ctx, reader, len(s.content))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(bytes.Equal(content, s.content)).To(BeTrue())
@@ -199,7 +199,7 @@ var _ = Describe("Transfer", func() {
 		Entry("in the file and the window", 100_000),
 	)
 
-	DescribeTable("holds back the last byte until the verdict, and for good if that is bad", func(ctx context.Context, pass, unsized bool) {
+	DescribeTable("holds back the last byte until the object is verified, and forever if it is corrupt", func(ctx context.Context, pass, unsized bool) {
 		s := newSource(200_000)
 		s.pass, s.unsized = pass, unsized
 		close(s.steps)
@@ -216,7 +216,7 @@ var _ = Describe("Transfer", func() {
 		}()
 		Eventually(c.Len).Should(BeNumerically(">=", len(s.content)-1))
 		wrong := errors.New("wrong")
-		s.verdict <- wrong
+		s.verified <- wrong
 		Expect(<-failed).To(MatchError(wrong))
 		if !unsized {
 			Expect(c.Len()).To(Equal(len(s.content) - 1))
@@ -227,7 +227,7 @@ var _ = Describe("Transfer", func() {
 		Entry("of unknown size", false, true),
 	)
 
-	DescribeTable("delivers a part that ends before the last byte as soon as it is there", func(ctx context.Context, pass bool) {
+	DescribeTable("delivers a part that ends before the last byte as soon as it has arrived", func(ctx context.Context, pass bool) {
 		s := newSource(200_000)
 		s.pass = pass
 		close(s.steps)
@@ -240,20 +240,20 @@ var _ = Describe("Transfer", func() {
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 		_, err := r.Copy(short, &c, 199_999, 1)
-		Expect(err).To(MatchError(context.DeadlineExceeded), "the object's own last byte")
-		s.verdict <- nil
+		Expect(err).To(MatchError(context.DeadlineExceeded), "the last byte of the object")
+		s.verified <- nil
 		Expect(r.Copy(ctx, &c, 199_999, 1)).To(BeEquivalentTo(1))
 	},
 		Entry("from the file", false),
 		Entry("from memory", true),
 	)
 
-	It("is not held up by a reader of a part when there is no disk", func(ctx context.Context) {
+	It("is not blocked by a reader of a part if there is no disk", func(ctx context.Context) {
 		s := newSource(3_000_000)
 		s.pass = true
 		part, whole := start(s), start(s)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		Expect(part.Copy(ctx, &collector{}, 0, 100)).To(BeEquivalentTo(100))
 		Expect(part.Close()).To(Succeed())
 		content, err := read(ctx, whole, len(s.content))
@@ -261,7 +261,7 @@ var _ = Describe("Transfer", func() {
 		Expect(bytes.Equal(content, s.content)).To(BeTrue())
 	})
 
-	It("does not keep readers waiting for what happens after the verdict", func(ctx context.Context) {
+	It("does not make readers wait for the work after the verification", func(ctx context.Context) {
 		committed := make(chan struct{})
 		r, _, err := group.Start(key, "owner", func(context.Context, *transfer.Transfer) error { return nil })
 		Expect(err).NotTo(HaveOccurred())
@@ -271,7 +271,7 @@ var _ = Describe("Transfer", func() {
 
 		s := newSource(10)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		r, _, err = group.Start(key, "owner", func(ctx context.Context, f *transfer.Transfer) error {
 			defer func() { <-committed }()
 			return s.work(ctx, f)
@@ -280,14 +280,14 @@ var _ = Describe("Transfer", func() {
 		defer r.Close()
 		Expect(read(ctx, r, 10)).To(Equal(s.content))
 		late := group.Join(key)
-		Expect(late).NotTo(BeNil(), "whoever comes before the end joins")
+		Expect(late).NotTo(BeNil(), "readers can join until the end")
 		defer late.Close()
 		Expect(read(ctx, late, 10)).To(Equal(s.content))
 		close(committed)
 		Eventually(group.Active).WithArguments(key).Should(BeFalse())
 	})
 
-	It("is abandoned if its readers left before it began, and not joined then", func(ctx context.Context) {
+	It("is abandoned if its readers left before it began, and cannot be joined then", func(ctx context.Context) {
 		turn := make(chan struct{})
 		work := func(_ context.Context, f *transfer.Transfer) error {
 			<-turn
@@ -317,7 +317,7 @@ var _ = Describe("Transfer", func() {
 		Expect(r.Settled(ctx)).To(BeZero())
 	})
 
-	It("is not joined any more while it ends since nobody waits", func(ctx context.Context) {
+	It("cannot be joined while it ends for lack of readers", func(ctx context.Context) {
 		abandoned, end := make(chan struct{}), make(chan struct{})
 		defer close(end)
 		r, _, err := group.Start(key, "owner", func(ctx context.Context, _ *transfer.Transfer) error {
@@ -332,17 +332,17 @@ var _ = Describe("Transfer", func() {
 		Expect(group.Join(key)).To(BeNil())
 		s := newSource(100)
 		close(s.steps)
-		s.verdict <- nil
+		s.verified <- nil
 		Expect(read(ctx, start(s), 100)).To(Equal(s.content))
 	})
 
 	Context("without a disk", func() {
-		It("streams more than fits into the window to readers of any pace", func(ctx context.Context) {
+		It("streams more than the window to readers of different speeds", func(ctx context.Context) {
 			s := newSource(3_000_000)
 			s.pass = true
 			readers := []*transfer.Reader{start(s), start(s), start(s)}
 			close(s.steps)
-			s.verdict <- nil
+			s.verified <- nil
 			var done sync.WaitGroup
 			for i, r := range readers {
 				done.Go(func() {
@@ -356,7 +356,7 @@ var _ = Describe("Transfer", func() {
 			done.Wait()
 		})
 
-		It("begins another transfer for who comes too late", func(ctx context.Context) {
+		It("starts a new transfer for a reader that joins after the window has moved on", func(ctx context.Context) {
 			s := newSource(1_500_000)
 			s.pass = true
 			r := start(s)
@@ -375,13 +375,13 @@ var _ = Describe("Transfer", func() {
 			Expect(group.Join(key)).To(BeNil())
 			other := newSource(100)
 			close(other.steps)
-			other.verdict <- nil
+			other.verified <- nil
 			late := start(other)
 			Expect(read(ctx, late, 100)).To(Equal(other.content))
 		})
 	})
 
-	It("ends with its group, and so do its readers", func(ctx context.Context) {
+	It("ends with its group and ends its readers", func(ctx context.Context) {
 		s := newSource(1000)
 		r := start(s)
 		failed := make(chan error, 1)
@@ -395,7 +395,7 @@ var _ = Describe("Transfer", func() {
 		Expect(err).To(MatchError(transfer.ErrClosed))
 	})
 
-	It("survives a panic of its producer", func(ctx context.Context) {
+	It("returns a panic of its producer as an error", func(ctx context.Context) {
 		r, _, err := group.Start(key, "owner", func(context.Context, *transfer.Transfer) error { panic("ouch") })
 		Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
