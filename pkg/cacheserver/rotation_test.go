@@ -18,7 +18,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/upstream"
 )
 
-var _ = Describe("the rotation of credentials", func() {
+var _ = Describe("credential rotation", func() {
 	var (
 		w     *world
 		cache *cache
@@ -56,7 +56,7 @@ var _ = Describe("the rotation of credentials", func() {
 	BeforeEach(func() { begun = time.Now() })
 
 	for _, server := range []string{upstream.Private, upstream.Basic} {
-		Describe("at a registry like "+server, func() {
+		Describe("with a registry like "+server, func() {
 			BeforeEach(func() {
 				w = newWorld()
 				c := w.config(server)
@@ -67,19 +67,19 @@ var _ = Describe("the rotation of credentials", func() {
 			})
 
 			AfterEach(func() {
-				Expect(cache.ExitCode()).To(Equal(-1), "it still runs")
+				Expect(cache.ExitCode()).To(Equal(-1), "the server must not exit")
 				_, metrics := cache.debug("/metrics")
 				_, state := cache.debug("/debug/credentials")
 				cache.stop()
 				for _, output := range []string{string(cache.Err.Contents()), string(cache.Out.Contents()), metrics, state} {
 					for _, account := range []upstream.Account{first, later} {
 						Expect(output).NotTo(ContainSubstring(account.Password))
-						Expect(output).NotTo(ContainSubstring(account.Username), "only Secrets are named")
+						Expect(output).NotTo(ContainSubstring(account.Username), "only the names of Secrets may show")
 					}
 				}
 			})
 
-			It("takes over v2 while clients pull, and has no use for v1 then", func() {
+			It("activates v2 while clients pull, and no longer uses v1", func() {
 				const pulls = 40
 				for i := range pulls {
 					w.push(server, fmt.Sprintf("team/app:v%d", i), 16<<10)
@@ -104,7 +104,7 @@ var _ = Describe("the rotation of credentials", func() {
 						w.writeCredential(v2, &v1)
 						Eventually(report).Should(And(
 							HaveField("SecretName", "robot-v2"), HaveField("PendingSecretName", ""), HaveField("State", credentials.StateActive)))
-						group.Wait() // What began with v1 ends with it.
+						group.Wait() // Requests in flight end with v1.
 						Expect(upstream.WritePullers(w.pullersFile(), later)).To(Succeed())
 					case pulls / 2:
 						w.writeCredential(v2, nil)
@@ -115,7 +115,7 @@ var _ = Describe("the rotation of credentials", func() {
 				Expect(usersOf(content...)).To(And(HaveKey(first.Username), HaveKey(later.Username)))
 				Expect(metric("credentials_rejected")).To(Equal("0"))
 
-				By("asking for nothing with v1 any more")
+				By("making no more requests with v1")
 				w.requests.Reset()
 				w.push(server, "team/app:after", 1024)
 				_, err := cache.pull("team/app:after")
@@ -123,7 +123,7 @@ var _ = Describe("the rotation of credentials", func() {
 				Expect(usersOf(content...)).To(And(HaveKey(later.Username), Not(HaveKey(first.Username))))
 			})
 
-			It("goes on with v1 while v2 is wrong, until v3 is right", func() {
+			It("keeps v1 active while v2 is wrong, and activates a valid v3", func() {
 				w.push(server, "team/app:v1", 1024)
 				_, err := cache.pull("team/app:v1")
 				Expect(err).NotTo(HaveOccurred())
@@ -146,7 +146,7 @@ var _ = Describe("the rotation of credentials", func() {
 				Expect(metric("credentials_rejected")).To(Equal("0"))
 			})
 
-			It("is in the middle of it after a restart", func() {
+			It("continues a rotation after a restart", func() {
 				w.writeCredential(named("robot-v2", upstream.Account{Username: later.Username, Password: "mistyped"}), &v1)
 				cache.stop()
 				c := w.config(server)
@@ -160,7 +160,7 @@ var _ = Describe("the rotation of credentials", func() {
 		})
 	}
 
-	It("says that the only credential is rejected, or that there is no credential to tell of", func() {
+	It("reports that the only credential is rejected, and nothing without a credential", func() {
 		w = newWorld()
 		c := w.config(upstream.Private)
 		w.writeCredential(named("robot-v1", upstream.Account{Username: robot.Username, Password: "mistyped"}), nil)

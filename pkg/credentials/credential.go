@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credentials has the credential that a cache presents to its upstream,
-// the files in which a cache server is given it, and the server's report about
-// it. Which Secrets make a credential is decided in package ownersecret.
+// Package credentials defines the credential that a cache presents to its upstream, the files that a cache server reads
+// it from, and the server's report about it. Package ownersecret validates the Secrets that contain credentials.
 package credentials
 
 import (
@@ -16,16 +15,15 @@ import (
 	"strings"
 )
 
-// Credential is what a cache authenticates with at its upstream, byte for byte
-// as in the Secret. However it is printed, logged or encoded, the password
-// does not show; whoever needs it reads the field.
+// Credential is a user name and a password for an upstream, byte for byte as in the Secret. Printing, logging or
+// encoding it never shows the password; only the field does.
 type Credential struct {
 	Username string
 	Password string
 }
 
-// Validate reports why HTTP basic authentication (RFC 7617) cannot carry the
-// credential. The error reveals nothing of it.
+// Validate returns an error if HTTP basic authentication (RFC 7617) cannot carry the credential. The error does not
+// quote it.
 func (c Credential) Validate() error {
 	if c.Username == "" || c.Password == "" {
 		return errors.New("a credential needs a user name and a password")
@@ -33,8 +31,8 @@ func (c Credential) Validate() error {
 	return ValidateUsername(c.Username)
 }
 
-// ValidateUsername reports why HTTP basic authentication cannot carry a user
-// name. The error does not show it, since it may hold a password as well.
+// ValidateUsername returns an error if HTTP basic authentication cannot carry a user name. The error does not quote it,
+// since it may contain a password by mistake.
 func ValidateUsername(name string) error {
 	if strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }) {
 		return errors.New("a user name must not have colons or control characters")
@@ -42,12 +40,12 @@ func ValidateUsername(name string) error {
 	return nil
 }
 
-// String says whose credential it is.
+// String returns a text with the user name only.
 func (c Credential) String() string {
 	return fmt.Sprintf("credential of user %q", c.Username)
 }
 
-// GoString is String.
+// GoString returns String.
 func (c Credential) GoString() string {
 	return c.String()
 }
@@ -57,7 +55,7 @@ func (c Credential) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, c.String())
 }
 
-// MarshalText encodes String. YAML encoders use it, too.
+// MarshalText implements encoding.TextMarshaler, which YAML encoders use. It encodes String.
 func (c Credential) MarshalText() ([]byte, error) {
 	return []byte(c.String()), nil
 }

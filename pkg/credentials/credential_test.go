@@ -20,7 +20,7 @@ import (
 var _ = Describe("Credential", func() {
 	credential := credentials.Credential{Username: "john", Password: "hunter2"}
 
-	DescribeTable("shows the user, but not the password",
+	DescribeTable("shows the user name, but not the password",
 		func(show func() (string, error)) {
 			Expect(show()).To(And(
 				ContainSubstring("john"),

@@ -6,28 +6,26 @@ package credentials
 
 import "maps"
 
-// Named is a credential with the name of the Secret that it came from.
+// Named is a credential with the name of its Secret.
 type Named struct {
 	Name string
 	Credential
 }
 
-// A cache server reads its credential from a directory, one file for each key
-// of a Secret. Beside the credential that it should use there may be the one
-// that it has used so far, which remains until the upstream accepts the other.
+// A cache server reads its credential from a directory, one file for each key of a Secret. Beside the wanted
+// credential, the directory may hold the previous one, which the server uses until the upstream accepts the wanted one.
 const (
 	// UsernameKey is the key of the user name in a Secret.
 	UsernameKey = "username"
 	// PasswordKey is the key of the password in a Secret.
 	PasswordKey = "password"
-	// NameKey is the key of the name of the Secret that a credential came from.
+	// NameKey is the key of the name of a credential's Secret.
 	NameKey = "name"
-	// PreviousPrefix comes before the keys of the previous credential.
+	// PreviousPrefix is the prefix of the keys of the previous credential.
 	PreviousPrefix = "previous."
 )
 
-// Files returns the files from which a cache server reads its credential, by
-// name. Previous may be nil.
+// Files returns the files that a cache server reads its credential from, by name. Previous may be nil.
 func Files(wanted Named, previous *Named) map[string][]byte {
 	files := wanted.files("")
 	if previous != nil {
@@ -44,7 +42,7 @@ func (n Named) files(prefix string) map[string][]byte {
 	}
 }
 
-// FromFiles is the inverse of Files. It returns nil for what is not complete.
+// FromFiles is the inverse of Files. It returns nil for an incomplete credential.
 func FromFiles(files map[string][]byte) (wanted, previous *Named) {
 	return named(files, ""), named(files, PreviousPrefix)
 }

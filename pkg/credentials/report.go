@@ -6,33 +6,33 @@ package credentials
 
 import "time"
 
-// State is how a credential gets along with its upstream.
+// State is the result of checking a credential against its upstream.
 type State string
 
 const (
 	// StateActive means that the upstream accepted the credential.
 	StateActive State = "Active"
-	// StatePending means that the upstream has not been asked yet, or gave no verdict.
+	// StatePending means that the result is unknown: the upstream has not been asked yet, or gave no result.
 	StatePending State = "Pending"
-	// StateRejected means that the upstream refused the credential.
+	// StateRejected means that the upstream rejected the credential.
 	StateRejected State = "Rejected"
-	// StateMissing means that there is no credential where one should be.
+	// StateMissing means that the credential cannot be read.
 	StateMissing State = "Missing"
 )
 
-// Report is what a cache server tells about its credential, and nothing of it.
-// While one credential takes the place of another, all but SecretName is about
-// the new one: the old one stays in use until the upstream accepts its successor.
+// Report is a cache server's report about its credential, which does not contain the credential. During a rotation, all
+// fields but SecretName are about the candidate: the old credential stays active until the upstream accepts the
+// candidate.
 type Report struct {
-	// SecretName is the name of the Secret whose credential is in use.
+	// SecretName is the name of the Secret whose credential is active.
 	SecretName string `json:"secretName,omitempty"`
-	// PendingSecretName is the name of the Secret whose credential is to take its place.
+	// PendingSecretName is the name of the Secret whose credential is the candidate.
 	PendingSecretName string `json:"pendingSecretName,omitempty"`
 	State             State  `json:"state"`
-	// Since is when the state began.
+	// Since is when the state started.
 	Since time.Time `json:"since"`
-	// UpstreamStatusCode is the HTTP status that the upstream refused the credential with, if it answered.
+	// UpstreamStatusCode is the HTTP status of the upstream's rejection, if it sent one.
 	UpstreamStatusCode int `json:"upstreamStatusCode,omitempty"`
-	// Message says what the upstream has against the credential.
+	// Message is the reason of the state.
 	Message string `json:"message,omitempty"`
 }

@@ -57,7 +57,6 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -100,9 +99,9 @@ type Engine struct {
 	keeper   *retention.Keeper
 	metrics  *metrics.Metrics
 	upstream *bounded
-	// credentials are nil if the upstream gets them from elsewhere; judge tries them.
-	credentials *staging.Keyring
-	judge       staging.Upstream
+	// credentials are nil if the upstream gets them from elsewhere; checker checks them.
+	credentials *keyring.Keyring
+	checker     keyring.Checker
 
 	blobs     *transfer.Group
 	resolves  *coalesce.Group[string, digest.Digest]
@@ -209,7 +208,7 @@ func (e *Engine) keep() {
 	e.cancel = cancel
 	e.background.Go(func() { e.keeper.Run(ctx) })
 	if e.credentials != nil {
-		e.background.Go(func() { e.credentials.Run(ctx, e.judge) })
+		e.background.Go(func() { e.credentials.Run(ctx, e.checker) })
 	}
 }
 
@@ -224,19 +223,19 @@ func (e *Engine) connect(base *url.URL) (remote.Registry, error) {
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// A command's credentials are short-lived, and each of them as good as the one before.
 		options.Credentials = &keyring.Exec{
-			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Timeout: keyring.DefaultExecTimeout, Log: e.log,
+			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
 	} else {
-		e.credentials = staging.New(o.credentials(base.Host), clock.RealClock{}, e.log, func(s staging.Snapshot) {
+		e.credentials = keyring.New(o.credentials(base.Host), clock.RealClock{}, e.log, func(s keyring.Snapshot) {
 			observer.Credentials(s.Rejected, s.ActiveSince)
 		})
-		options.Credentials, options.Refused = e.credentials, e.credentials.Refused
+		options.Credentials, options.Rejected = e.credentials, e.credentials.Rejected
 	}
 	client, err := remote.New(options)
 	if err != nil {
 		return nil, err
 	}
-	e.judge = client
+	e.checker = client
 	return client, nil
 }
 

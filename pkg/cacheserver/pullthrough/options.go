@@ -14,7 +14,6 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/staging"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -135,7 +134,7 @@ func (o Options) validate() error {
 }
 
 // credentials returns where credentials come from, which may have others to follow them at any time.
-func (o Options) credentials(host string) staging.Source {
+func (o Options) credentials(host string) keyring.Source {
 	switch {
 	case o.CredentialsDirectory != "":
 		return keyring.Directory(o.CredentialsDirectory, host)

@@ -8,7 +8,6 @@ package cache
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -57,9 +56,6 @@ type Values struct {
 	PreviousCredential *credentials.Named
 	// Certificate is the server certificate. It is required if and only if the cache serves TLS.
 	Certificate *Certificate
-	// Kept are the objects of a cache, apart from the Service, that stays as it was deployed. Only its certificate is
-	// renewed. Nil means that it is built anew.
-	Kept []client.Object
 	// KubernetesVersion is the version of the Shoot.
 	KubernetesVersion *semver.Version
 	// VerticalPodAutoscaler reports whether vertical pod autoscaling is enabled in the Shoot.
@@ -77,9 +73,6 @@ type Certificate struct {
 func Objects(values Values) ([]client.Object, error) {
 	if values.ServesTLS() != (values.Certificate != nil) {
 		return nil, fmt.Errorf("cache %s: a certificate is required if and only if the cache serves TLS", values.Cache.Upstream)
-	}
-	if values.Kept != nil {
-		return keptObjects(values), nil
 	}
 	configSecret, err := ConfigSecret(values)
 	if err != nil {
@@ -118,17 +111,6 @@ func (v Values) secretNameInUse() string {
 	return ""
 }
 
-func keptObjects(values Values) []client.Object {
-	objects := make([]client.Object, 0, len(values.Kept))
-	for _, object := range values.Kept {
-		if secret, ok := object.(*corev1.Secret); ok && secret.Name == values.tlsSecretName() {
-			object = TLSSecret(values)
-		}
-		objects = append(objects, object)
-	}
-	return objects
-}
-
 // Labels returns the labels of all objects of a cache. They select its pods and claims.
 func Labels(host upstream.Upstream) map[string]string {
 	return map[string]string{
@@ -154,9 +136,6 @@ func (v Values) ServiceName() string {
 
 // ServesTLS reports whether the cache serves HTTPS.
 func (v Values) ServesTLS() bool {
-	if v.Kept != nil {
-		return slices.ContainsFunc(v.Kept, isTLSSecret)
-	}
 	return *v.Cache.HTTP.TLS
 }
 

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -169,30 +168,6 @@ var _ = Describe("Cache", func() {
 		Expect(container.ReadinessProbe.HTTPGet.Path).To(Equal("/debug/health"))
 		Expect(container.LivenessProbe.HTTPGet.Scheme).To(Equal(corev1.URISchemeHTTPS))
 		Expect(statefulSet(plain()).Spec.Template.Spec.Containers[0].LivenessProbe.HTTPGet.Scheme).To(Equal(corev1.URISchemeHTTP))
-	})
-
-	It("keeps the objects of a cache that stays as it is, but for the certificate", func() {
-		kept, err := cache.Objects(privateHA())
-		Expect(err).NotTo(HaveOccurred())
-		values := plain()
-		values.Cache.Upstream = "private.example.com:5443"
-		values.Kept = kept
-		values.Certificate = &cache.Certificate{Certificate: []byte("renewed certificate"), Key: []byte("renewed key")}
-		Expect(values.ServesTLS()).To(BeTrue(), "whatever its owner wants now")
-
-		objects, err := cache.Objects(values)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(objects).To(HaveLen(len(kept)))
-		for i, object := range objects {
-			if object.GetName() == "registry-private-example-com-5443-tls" {
-				Expect(object.(*corev1.Secret).Data).To(HaveKeyWithValue("tls.crt", []byte("renewed certificate")))
-			} else {
-				Expect(object).To(Equal(kept[i]))
-			}
-		}
-
-		values.Kept = slices.DeleteFunc(kept, func(object client.Object) bool { return object.GetName() == "registry-private-example-com-5443-tls" })
-		Expect(values.ServesTLS()).To(BeFalse())
 	})
 
 	It("refuses TLS without a certificate, and a certificate without TLS", func() {

@@ -21,7 +21,8 @@ func TLSSecret(values Values) *corev1.Secret {
 	}
 }
 
-func isTLSSecret(object client.Object) bool {
+// IsTLSSecret reports whether an object of a cache is its TLSSecret.
+func IsTLSSecret(object client.Object) bool {
 	secret, ok := object.(*corev1.Secret)
 	return ok && secret.Type == corev1.SecretTypeTLS
 }

@@ -25,26 +25,24 @@ import (
 	"github.com/larder-project/larder/pkg/controller/shoot"
 )
 
-// Actuator does what an Extension of type registry-cache asks for.
+// Actuator reconciles Extensions of type registry-cache.
 type Actuator struct {
-	// Client is a client for the seed. It has no cache: an Extension is
-	// reconciled rarely, and then on the strength of what there is.
+	// Client is an uncached client for the seed: reconciliations are rare, and must not act on stale objects.
 	Client client.Client
 	// Codec decodes the provider configuration and encodes the provider status.
 	Codec *codec.Codec
-	// Images names the image of the cache server.
+	// Images contains the image of the cache server.
 	Images gardenerimagevector.ImageVector
-	// Clock tells which certificates have to be renewed.
+	// Clock decides which certificates are due for renewal.
 	Clock clock.Clock
-	// CopyTimeout is how long the Secrets that a Shoot refers to may take to be copied to the seed.
+	// CopyTimeout bounds the wait until the Secrets that a Shoot references are copied to the seed.
 	CopyTimeout time.Duration
-	// RetryTimeout is how long an Extension whose last reconciliation failed may take.
+	// RetryTimeout bounds the reconciliation of an Extension whose last one failed.
 	RetryTimeout time.Duration
 }
 
-// Reconcile deploys the caches. It does not wait until they run: a Shoot that
-// is being created has no nodes before this is done. What is wrong with one cache
-// is no reason to neglect the others: it is reported in the end.
+// Reconcile deploys the caches. It does not wait until they run: a Shoot that is being created has no nodes before this
+// is done. A problem of one cache does not stop the others; it is returned at the end.
 func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
@@ -54,10 +52,10 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
-		return fmt.Errorf("could not read the Cluster: %w", err)
+		return fmt.Errorf("read Cluster: %w", err)
 	}
 	if extensionscontroller.IsHibernationEnabled(cluster) {
-		log.Info("Shoot is hibernated, its caches stay as they are until it wakes up")
+		log.Info("Skipping the caches of a hibernated Shoot until it wakes up")
 		return nil
 	}
 	caches, problems, err := a.readCaches(ctx, ex, cluster)
@@ -72,35 +70,30 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
-	addresses, err := serviceAddresses(ctx, access, caches)
+	found, err := a.observe(ctx, access, ex, caches)
 	if err != nil {
 		return err
 	}
-	if caches, err = a.stageCredentials(ctx, access, ex, caches); err != nil {
-		return err
-	}
-	request := certificateRequest{cluster: cluster, caches: caches, addresses: addresses}
+	request := certificateRequest{cluster: cluster, caches: caches, addresses: found.addresses}
 	certificates, err := a.issueCertificates(ctx, log, request)
 	if err != nil {
 		return err
 	}
-	caches, refusals, err := expandClaims(ctx, log, access, caches)
-	if err != nil {
-		return err
-	}
-	if err := a.deployCaches(ctx, ex.Namespace, certificates.addTo(caches)); err != nil {
+	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
+	caches = complete(caches, found, stuck, certificates)
+	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
-	if err := deleteSurplusClaims(ctx, log, access, caches); err != nil {
+	if err := deleteSurplusClaims(ctx, log, access, caches, found.claims); err != nil {
 		return err
 	}
 	if certificates, err = a.dropOldCA(ctx, log, request, certificates); err != nil {
 		return err
 	}
-	if err := a.updateStatus(ctx, ex, caches, addresses, certificates.caBundleName); err != nil {
+	if err := a.updateStatus(ctx, ex, caches, found.addresses, certificates.caBundleName); err != nil {
 		return err
 	}
 	if err := certificates.deleteUnused(ctx); err != nil {
@@ -109,8 +102,8 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	return joined(append(problems, refusals...))
 }
 
-// limited limits the time for an Extension that was waited for in vain before,
-// lest a few such Extensions keep all others waiting. It is tried again all the same.
+// limited bounds a reconciliation after a failed one, which is retried in any case; a few such Extensions would starve
+// the rest.
 func (a *Actuator) limited(ctx context.Context, ex *extensionsv1alpha1.Extension) (context.Context, context.CancelFunc) {
 	if ex.Status.LastError == nil {
 		return context.WithCancel(ctx)
@@ -118,14 +111,13 @@ func (a *Actuator) limited(ctx context.Context, ex *extensionsv1alpha1.Extension
 	return context.WithTimeout(ctx, a.RetryTimeout)
 }
 
-// Restore is Reconcile: all that has to survive a change of seed is the CA, and gardenlet carries that.
+// Restore is Reconcile: a change of seed only has to preserve the CA, which gardenlet does.
 func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	return a.Reconcile(ctx, log, ex)
 }
 
-// Delete removes the caches with everything that belongs to them, apart from
-// Services that nodes may still ask. While the Shoot is hibernated there is
-// nobody who could: then gardener-resource-manager does it on waking up.
+// Delete removes the caches with all their objects, apart from Services that nodes may still use. In a hibernated
+// Shoot, gardener-resource-manager removes them on wake-up.
 func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
@@ -135,13 +127,13 @@ func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
-		return fmt.Errorf("could not read the Cluster: %w", err)
+		return fmt.Errorf("read Cluster: %w", err)
 	}
 	leaves := cluster.Shoot.DeletionTimestamp != nil
 	hibernated := extensionscontroller.IsHibernated(cluster) && !leaves
 	switch {
 	case hibernated:
-		log.Info("Shoot is hibernated, its caches are removed when it wakes up")
+		log.Info("Removing the caches of a hibernated Shoot when it wakes up")
 		err = a.removeManagedResources(ctx, ex.Namespace, false)
 	case leaves:
 		err = a.removeManagedResources(ctx, ex.Namespace, true)
@@ -156,12 +148,12 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	return a.deleteCertificates(ctx, log, cluster)
 }
 
-// ForceDelete asks for the removal of the caches and waits for nothing: the
-// Shoot's control plane may be gone for good.
+// ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
+// good.
 func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
-		return fmt.Errorf("could not read the Cluster: %w", err)
+		return fmt.Errorf("read Cluster: %w", err)
 	}
 	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
@@ -169,9 +161,8 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	return a.deleteCertificates(ctx, log, cluster)
 }
 
-// Migrate lets go of the caches and leaves them running. The certificates stay:
-// gardenlet still has to carry the CA to the other seed. Services that have
-// retired go: the other seed does not know of them.
+// Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
+// CA to the other seed, and removes retired Services, which the other seed does not know.
 func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	if err := a.dropRetired(ctx, ex.Namespace); err != nil {
 		return err
@@ -182,26 +173,25 @@ func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1a
 	return a.removeManagedResources(ctx, ex.Namespace, true)
 }
 
-// configurationProblem is an error that stays until the owner changes the Shoot:
-// gardenlet lets the Shoot fail and waits for that.
+// configurationProblem returns an error that persists until the owner changes the Shoot. With it, gardenlet marks the
+// Shoot as failed and does not retry.
 func configurationProblem(err error) error {
 	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorConfigurationProblem)
 }
 
-// retryableProblem is an error that is mended elsewhere than in the Shoot, so
-// that it is tried again.
+// retryableProblem returns an error whose cause is outside the Shoot, so that it is retried.
 func retryableProblem(err error) error {
 	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorRetryableConfigurationProblem)
 }
 
 const (
-	// maxError is how long the error of an Extension can be, and maxProblem what is said about one cache in it. Both can
-	// have text in them that the Shoot's admission webhooks write.
+	// maxError bounds the error of an Extension, and maxProblem that of one cache in it. Both may contain text of the
+	// Shoot's admission webhooks.
 	maxError   = 16 << 10
 	maxProblem = 1 << 10
 )
 
-// joined is one error of many, with the codes of all: Gardener takes those of one error only.
+// joined returns one error for all problems, with all their codes: Gardener evaluates the codes of one error only.
 func joined(problems []error) error {
 	if len(problems) == 0 {
 		return nil

@@ -35,27 +35,27 @@ const (
 	// finalizerSuffix is part of the finalizer on Extensions.
 	finalizerSuffix = "registry-cache"
 
-	// copyTimeout ends below the 30 s that gardenlet puts up with an error.
+	// copyTimeout is shorter than the 30 s for which gardenlet tolerates an error.
 	copyTimeout = 20 * time.Second
-	// retryTimeout has time for that, and for gardener-resource-manager's next turn.
+	// retryTimeout suffices for that and for the next resync of gardener-resource-manager.
 	retryTimeout = 45 * time.Second
 
 	minBackOff = 100 * time.Millisecond
 	maxBackOff = 15 * time.Second
 )
 
-// Options say how the controllers run.
+// Options configure the controllers.
 type Options struct {
 	// Controller are the options of the controller.
 	Controller controller.Options
 	// HealthCheckController are the options of the health check controller.
 	HealthCheckController controller.Options
-	// HealthCheck says how health is checked.
+	// HealthCheck configures the health checks.
 	HealthCheck extensionsconfigv1alpha1.HealthCheckConfig
-	// IgnoreOperationAnnotation makes the controller reconcile whenever an
-	// Extension changes, not only when gardenlet asks for it.
+	// IgnoreOperationAnnotation makes the controller reconcile on every change of an Extension, not only on gardenlet's
+	// request.
 	IgnoreOperationAnnotation bool
-	// ExtensionClasses are the classes of Extensions to care about.
+	// ExtensionClasses are the classes of Extensions to reconcile.
 	ExtensionClasses []extensionsv1alpha1.ExtensionClass
 }
 
@@ -76,41 +76,40 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		IgnoreOperationAnnotation: options.IgnoreOperationAnnotation,
 		ExtensionClasses:          options.ExtensionClasses,
 	}); err != nil {
-		return fmt.Errorf("could not add the controller %s: %w", ControllerName, err)
+		return fmt.Errorf("add controller %s: %w", ControllerName, err)
 	}
-	options.Controller.RateLimiter = backOff() // One of its own.
+	options.Controller.RateLimiter = backOff() // Controllers must not share a rate limiter.
 	if err := rotation.AddToManager(mgr, rotation.Options{
 		Controller:       options.Controller,
 		Client:           actuator.Client,
 		ExtensionClasses: options.ExtensionClasses,
 	}); err != nil {
-		return fmt.Errorf("could not add the controller %s: %w", rotation.ControllerName, err)
+		return fmt.Errorf("add controller %s: %w", rotation.ControllerName, err)
 	}
 	if err := mgr.Add(&Janitor{Client: actuator.Client, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
-		return fmt.Errorf("could not add the janitor of %s: %w", ControllerName, err)
+		return fmt.Errorf("add janitor of %s: %w", ControllerName, err)
 	}
 	if err := addHealthCheck(mgr, actuator.Codec, options); err != nil {
-		return fmt.Errorf("could not add the health check of %s: %w", ControllerName, err)
+		return fmt.Errorf("add health check of %s: %w", ControllerName, err)
 	}
 	return nil
 }
 
-// predicates let pass what gardenlet asks for, and, if the annotation is to be ignored, what changes as well. Package
-// rotation asks by the annotation in any case.
+// predicates admit requests by annotation, and other changes if the annotation is to be ignored. Package rotation
+// requests reconciliations by the annotation in any case.
 func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotation bool) []predicate.Predicate {
-	asked := extension.DefaultPredicates(ctx, mgr, false)
+	requested := extension.DefaultPredicates(ctx, mgr, false)
 	if !ignoreOperationAnnotation {
-		return asked
+		return requested
 	}
 	changed := extension.DefaultPredicates(ctx, mgr, true)
-	return []predicate.Predicate{predicate.Or(predicate.And(asked...), predicate.And(changed...))}
+	return []predicate.Predicate{predicate.Or(predicate.And(requested...), predicate.And(changed...))}
 }
 
-// backOff returns the waits between attempts at one Extension, which end below
-// the 30 s that gardenlet puts up with an error. When a Shoot refers to another
-// Secret, gardener-resource-manager brings its copy only after it has removed the
-// old one, seconds after the Extension is reconciled. A longer wait, grown from
-// earlier errors, would fail a Shoot that its owner has just mended.
+// backOff returns a rate limiter whose delays stay below the 30 s for which gardenlet tolerates an error. When a Shoot
+// references another Secret, gardener-resource-manager copies it only after it has removed the old copy, seconds after
+// the reconciliation of the Extension. A longer delay after earlier errors would fail a Shoot that its owner has just
+// repaired.
 func backOff() workqueue.TypedRateLimiter[reconcile.Request] {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, maxBackOff)
 }
@@ -122,7 +121,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 		Mapper:     mgr.GetRESTMapper(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("could not create a client for the seed: %w", err)
+		return nil, fmt.Errorf("create client for the seed: %w", err)
 	}
 	codec, err := codec.New()
 	if err != nil {
@@ -135,7 +134,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 	return &Actuator{Client: uncached, Codec: codec, Images: images, Clock: clock.RealClock{}, CopyTimeout: copyTimeout, RetryTimeout: retryTimeout}, nil
 }
 
-// addHealthCheck lets the health of the caches count as health of the Shoot's system components.
+// addHealthCheck makes the health of the caches part of the health of the Shoot's system components.
 func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) error {
 	names := managedResourceNames()
 	checks := make([]healthcheck.ConditionTypeToHealthCheck, 0, len(names)+1)
@@ -154,7 +153,7 @@ func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) er
 	kind := extensionsv1alpha1.SchemeGroupVersion.WithKind(extensionsv1alpha1.ExtensionResource)
 	args := healthcheck.AddArgs{
 		ControllerOptions: options.HealthCheckController,
-		// An owner who rotates credentials does not have to wait for the next turn to see how they get along.
+		// Check on status changes, so that the owner sees the result of a credential rotation at once.
 		Predicates:              []predicate.Predicate{predicate.Or(predicate.GenerationChangedPredicate{}, rotation.StatusChanged())},
 		Type:                    registry.ExtensionType,
 		ExtensionClasses:        options.ExtensionClasses,

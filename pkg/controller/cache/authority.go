@@ -23,27 +23,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// A CA is followed by another one when the Shoot's CAs rotate, and before it
-// expires. That takes three steps, each at least a reconciliation after the one
-// before, so that nodes and caches trust each other all the time:
+// A CA is replaced when the Shoot's CAs are rotated, and before it expires. That takes three steps, each at least one
+// reconciliation after the one before, so that nodes always trust the caches:
 //
-//  1. The new CA joins the old one in the bundle that the nodes get. The caches keep certificates of the old one.
-//  2. When all nodes know the new CA, the caches get certificates of it. The nodes go on trusting both.
-//  3. When the caches have had the time to take these over, the old CA leaves the bundle.
+//  1. The new CA joins the old one in the bundle on the nodes. The caches keep certificates of the old one.
+//  2. When all nodes trust the new CA, the caches get certificates of it. The nodes still trust both.
+//  3. When the caches have had the time to serve these certificates, the old CA is removed from the bundle.
 //
-// There are two CAs at a time. A rotation that begins before an earlier one has
-// come that far takes effect when it has.
+// There are at most two CAs. A rotation that starts before an earlier one is complete takes effect afterwards.
 
 const (
 	secretsManagerIdentity = "extension-registry-cache"
 	caName                 = "ca-extension-registry-cache"
 
 	caValidity = 730 * 24 * time.Hour
-	// caOverlap is the time after which all nodes know a renewed CA: a Shoot is reconciled every day.
+	// caOverlap is the time after which all nodes trust a renewed CA: a Shoot is reconciled every day.
 	caOverlap = 7 * 24 * time.Hour
-	// takeOver is the time after which all replicas serve a certificate that has been deployed. It takes
-	// gardener-resource-manager seconds and kubelets up to two minutes to bring it to them.
-	takeOver = 5 * time.Minute
+	// certificatePropagation is the time after which all replicas serve a deployed certificate.
+	// gardener-resource-manager takes seconds to apply it, and kubelets up to two minutes to update its files.
+	certificatePropagation = 5 * time.Minute
 )
 
 func certificateAuthority() *secretsutils.CertificateSecretConfig {
@@ -55,11 +53,10 @@ func certificateAuthority() *secretsutils.CertificateSecretConfig {
 	}
 }
 
-// nodesKnow reports whether all nodes know a CA that was created at the given
-// time. They do when a rotation of the Shoot's CAs, or its preparation, has ended
-// since, and else after a while. While a rotation is being prepared, not all of
-// them are updated, however long that takes.
-func nodesKnow(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
+// nodesTrust reports whether all nodes trust a CA that was created at the given time: once a rotation of the Shoot's
+// CAs, or its preparation, has ended since, or after caOverlap. While a rotation is being prepared, some nodes are not
+// updated, for however long that takes.
+func nodesTrust(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
 	if credentials := shoot.Status.Credentials; credentials != nil && credentials.Rotation != nil && credentials.Rotation.CertificateAuthorities != nil {
 		rotation := credentials.Rotation.CertificateAuthorities
 		for _, end := range []*metav1.Time{rotation.LastInitiationFinishedTime, rotation.LastCompletionTime} {
@@ -75,8 +72,8 @@ func nodesKnow(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
 	return now.Sub(created) >= caOverlap
 }
 
-// mayDropOld reports whether the Shoot's owner has nothing against an old CA leaving the bundle: one that prepared a
-// rotation says when it is to be completed.
+// mayDropOld reports whether an old CA may be removed from the bundle: an owner who prepared a rotation decides when to
+// complete it.
 func mayDropOld(shoot *gardencorev1beta1.Shoot) bool {
 	switch v1beta1helper.GetShootCARotationPhase(shoot.Status.Credentials) {
 	case "", gardencorev1beta1.RotationCompleting, gardencorev1beta1.RotationCompleted:
@@ -85,21 +82,21 @@ func mayDropOld(shoot *gardencorev1beta1.Shoot) bool {
 	return false
 }
 
-// signingCA returns the option to sign with the new CA if all nodes know it, or if the old one has expired, and else with
-// the old one, if there is one.
+// signingCA returns the option to sign with the new CA if all nodes trust it or the old one has expired, and otherwise
+// with the old one, if there is one.
 func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencorev1beta1.Shoot) (secretsmanager.GenerateOption, error) {
 	withCurrent := secretsmanager.SignedByCA(caName, secretsmanager.UseCurrentCA)
 	current, found := manager.Get(caName, secretsmanager.Current)
 	if !found {
-		return nil, errors.New("find the current CA: there is none")
+		return nil, errors.New("current CA does not exist")
 	}
-	if nodesKnow(shoot, current.CreationTimestamp.Time, a.Clock.Now()) {
+	if nodesTrust(shoot, current.CreationTimestamp.Time, a.Clock.Now()) {
 		return withCurrent, nil
 	}
 	if old, found := manager.Get(caName, secretsmanager.Old); found {
 		certificate, err := utils.DecodeCertificate(old.Data[secretsutils.DataKeyCertificateCA])
 		if err != nil {
-			return nil, fmt.Errorf("parse the old CA certificate: %w", err)
+			return nil, fmt.Errorf("parse old CA certificate: %w", err)
 		}
 		if !a.Clock.Now().Before(certificate.NotAfter) {
 			return withCurrent, nil
@@ -108,8 +105,8 @@ func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencore
 	return secretsmanager.SignedByCA(caName), nil
 }
 
-// secretsManager returns a manager that renews what is about to expire, the CA
-// included, and carries out the given rotations.
+// secretsManager returns a manager that renews certificates, including that of the CA, before they expire, and performs
+// the given rotations.
 func (a *Actuator) secretsManager(ctx context.Context, log logr.Logger, namespace string, rotations map[string]time.Time) (secretsmanager.Interface, error) {
 	manager, err := secretsmanager.New(ctx, log, a.Clock, a.Client, secretsManagerIdentity,
 		secretsmanager.WithNamespaces(namespace),
@@ -117,15 +114,14 @@ func (a *Actuator) secretsManager(ctx context.Context, log logr.Logger, namespac
 		secretsmanager.WithSecretNamesToTimes(rotations),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("set up the secrets manager: %w", err)
+		return nil, fmt.Errorf("create secrets manager: %w", err)
 	}
 	return manager, nil
 }
 
-// dueRotation returns the rotation of the CA if it has not followed that of the
-// Shoot's CAs yet, and whether there is an old CA. A time that is given to the
-// secrets manager outweighs what it finds out itself: the rotation of years ago
-// would keep a CA from being renewed.
+// dueRotation returns the rotation of the CA if it has not followed that of the Shoot's CAs yet, and whether there is
+// an old CA. The secrets manager prefers a given rotation time to its own, so that a rotation of years ago would
+// prevent the renewal of a CA.
 func (a *Actuator) dueRotation(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot) (due map[string]time.Time, hasOld bool, err error) {
 	authorities := &metav1.PartialObjectMetadataList{}
 	authorities.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
@@ -134,7 +130,7 @@ func (a *Actuator) dueRotation(ctx context.Context, namespace string, shoot *gar
 		secretsmanager.LabelKeyManagerIdentity: secretsManagerIdentity,
 		secretsmanager.LabelKeyName:            caName,
 	}); err != nil {
-		return nil, false, fmt.Errorf("list the CAs: %w", err)
+		return nil, false, fmt.Errorf("list CAs: %w", err)
 	}
 	hasOld = len(authorities.Items) > 1
 	credentials := shoot.Status.Credentials
@@ -150,12 +146,11 @@ func (a *Actuator) dueRotation(ctx context.Context, namespace string, shoot *gar
 	return map[string]time.Time{caName: initiated}, hasOld, nil
 }
 
-// lastRotation returns when the rotation was initiated that brought the newest
-// CA, or the zero time if none did.
+// lastRotation returns the initiation time of the rotation that created the newest CA, the zero time if none did.
 func lastRotation(authorities []metav1.PartialObjectMetadata) (time.Time, error) {
 	var newest *metav1.PartialObjectMetadata
 	for i := range authorities {
-		// Of two that came in the same second, as after a restore, the manager takes the first, too.
+		// Like the manager, use the first of two CAs of the same second, as after a restore.
 		if newest == nil || newest.CreationTimestamp.Time.Before(authorities[i].CreationTimestamp.Time) {
 			newest = &authorities[i]
 		}
@@ -165,7 +160,7 @@ func lastRotation(authorities []metav1.PartialObjectMetadata) (time.Time, error)
 	}
 	seconds, err := strconv.ParseInt(newest.Labels[secretsmanager.LabelKeyLastRotationInitiationTime], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("parse the time of the last rotation of %s: %w", newest.Name, err)
+		return time.Time{}, fmt.Errorf("parse last rotation time of %s: %w", newest.Name, err)
 	}
 	return time.Unix(seconds, 0), nil
 }

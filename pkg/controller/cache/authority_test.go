@@ -40,11 +40,11 @@ var _ = Describe("CA", func() {
 		clock    *testclock.FakeClock
 		actuator *Actuator
 		cluster  *extensionscontroller.Cluster
-		// applies says that gardener-resource-manager applies what is deployed.
+		// applies means that gardener-resource-manager applies deployed objects.
 		applies bool
-		// before is what nodes and caches had until the present reconciliation.
+		// before is the state before the current reconciliation.
 		before *state
-		caches = []component.Values{{Cache: registry.RegistryCache{Upstream: "docker.io", HTTP: &registry.HTTP{TLS: new(true)}}}}
+		caches = []deployment{{Values: component.Values{Cache: registry.RegistryCache{Upstream: "docker.io", HTTP: &registry.HTTP{TLS: new(true)}}}}}
 	)
 
 	BeforeEach(func() {
@@ -52,9 +52,9 @@ var _ = Describe("CA", func() {
 		realClock, realKey := secretsutils.Clock, secretsutils.GenerateKey
 		DeferCleanup(func() { secretsutils.Clock, secretsutils.GenerateKey = realClock, realKey })
 		secretsutils.Clock = clock
-		// Shorter keys are made more quickly.
+		// Shorter keys are faster to generate.
 		secretsutils.GenerateKey = func(random io.Reader, _ int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(random, 2048) }
-		// The manager tells old from new by when they were created, which an API server says.
+		// The secrets manager compares creation times, which an API server sets.
 		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.CreateOption) error {
 				object.SetCreationTimestamp(metav1.NewTime(clock.Now()))
@@ -69,7 +69,7 @@ var _ = Describe("CA", func() {
 		applies, before = true, nil
 	})
 
-	// rotation puts the Shoot into a phase of a rotation that was initiated at the given time, with all that gardenlet notes.
+	// rotation sets the Shoot's status as gardenlet does in a phase of a rotation that was initiated at the given time.
 	rotation := func(phase gardencorev1beta1.CredentialsRotationPhase, initiated time.Time) {
 		status := &gardencorev1beta1.CARotation{Phase: phase, LastInitiationTime: new(metav1.NewTime(initiated))}
 		if credentials := cluster.Shoot.Status.Credentials; credentials != nil {
@@ -101,8 +101,8 @@ var _ = Describe("CA", func() {
 	deploy := func(ctx context.Context, issued certificates) {
 		GinkgoHelper()
 		var objects []client.Object
-		for _, cache := range issued.addTo(caches) {
-			objects = append(objects, component.TLSSecret(cache))
+		for _, cache := range complete(caches, observed{}, nil, issued) {
+			objects = append(objects, component.TLSSecret(cache.Values))
 		}
 		Expect(actuator.deploy(ctx, cluster.ObjectMeta.Name, ManagedResource, objects, nil)).To(Succeed())
 		managedResource := newManagedResource(cluster.ObjectMeta.Name, ManagedResource)
@@ -115,8 +115,8 @@ var _ = Describe("CA", func() {
 		Expect(actuator.Client.Update(ctx, managedResource)).To(Succeed())
 	}
 
-	// issue does with the certificates what a reconciliation does. Whatever it is about, nodes that have not got the new
-	// bundle yet have to trust the new server, and those that have, a server that has not got its new certificate yet.
+	// issue handles the certificates as a reconciliation does. In any case, nodes without the new bundle have to trust
+	// the new certificate of a server, and nodes with it the old certificate.
 	issue := func(ctx context.Context) (bundle []*x509.Certificate, server *x509.Certificate) {
 		GinkgoHelper()
 		request := certificateRequest{cluster: cluster, caches: caches, addresses: map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}}
@@ -139,14 +139,14 @@ var _ = Describe("CA", func() {
 		_, err = server.Verify(x509.VerifyOptions{Roots: roots, DNSName: "10.0.0.1", CurrentTime: clock.Now()})
 		Expect(err).NotTo(HaveOccurred())
 		if before != nil && clock.Now().Before(before.server.NotAfter) {
-			Expect(trusts(before.bundle, server)).To(BeTrue(), "nodes with the bundle from before trust the server")
-			Expect(trusts(bundle, before.server)).To(BeTrue(), "nodes trust the server as it was before")
+			Expect(trusts(before.bundle, server)).To(BeTrue(), "nodes with the previous bundle trust the server")
+			Expect(trusts(bundle, before.server)).To(BeTrue(), "nodes trust the previous certificate of the server")
 		}
 		before = &state{bundle: bundle, server: server}
 		return bundle, server
 	}
 
-	It("stays as it is from one day to the next", func(ctx SpecContext) {
+	It("does not change from one day to the next", func(ctx SpecContext) {
 		first, _ := issue(ctx)
 		Expect(first).To(HaveLen(1))
 		Expect(first[0].NotAfter).To(Equal(clock.Now().Add(730 * day)))
@@ -155,7 +155,7 @@ var _ = Describe("CA", func() {
 		Expect(later).To(Equal(first))
 	})
 
-	DescribeTable("is renewed after 80 % of its validity, and nodes trust the caches all the time", func(ctx SpecContext, rotatedAfter time.Duration) {
+	DescribeTable("is renewed after 80 % of its validity, and nodes always trust the caches", func(ctx SpecContext, rotatedAfter time.Duration) {
 		if rotatedAfter != 0 {
 			issue(ctx)
 			clock.Step(rotatedAfter)
@@ -184,7 +184,7 @@ var _ = Describe("CA", func() {
 
 		clock.Step(2 * day)
 		again, server = issue(ctx)
-		Expect(again).To(Equal(both), "the caches still have to take over the certificate")
+		Expect(again).To(Equal(both), "the caches do not serve the certificate yet")
 		Expect(trusts(first, server)).To(BeFalse())
 
 		clock.Step(day)
@@ -193,14 +193,14 @@ var _ = Describe("CA", func() {
 		Expect(renewed).NotTo(ContainElement(first[0]))
 		Expect(same).To(Equal(server))
 	},
-		Entry("in a Shoot whose CAs never rotated", time.Duration(0)),
-		Entry("in a Shoot whose CAs rotated long ago", 100*day),
+		Entry("in a Shoot whose CAs were never rotated", time.Duration(0)),
+		Entry("in a Shoot whose CAs were rotated long ago", 100*day),
 	)
 
-	It("is renewed when it has expired, as after a long hibernation", func(ctx SpecContext) {
+	It("is renewed after its expiry, as after a long hibernation", func(ctx SpecContext) {
 		first, _ := issue(ctx)
 		clock.Step(1000 * day)
-		before = nil // Nodes and caches start from nothing.
+		before = nil // Nodes and caches have no earlier state.
 		renewed, _ := issue(ctx)
 		Expect(renewed).To(HaveLen(1))
 		Expect(renewed).NotTo(Equal(first))
@@ -219,27 +219,27 @@ var _ = Describe("CA", func() {
 			Expect(trusts(first, server)).To(BeTrue())
 		})
 
-		DescribeTable("keeping certificates of the old one while not all nodes know the new one", func(ctx SpecContext, phase gardencorev1beta1.CredentialsRotationPhase) {
+		DescribeTable("keeping certificates of the old one until all nodes trust the new one", func(ctx SpecContext, phase gardencorev1beta1.CredentialsRotationPhase) {
 			clock.Step(60 * day)
 			rotation(phase, clock.Now().Add(-60*day))
 			again, server := issue(ctx)
 			Expect(again).To(Equal(both))
 			Expect(trusts(first, server)).To(BeTrue())
 		},
-			Entry("as nodes are being updated", gardencorev1beta1.RotationPreparing),
-			Entry("as the owner does not want them to roll", gardencorev1beta1.RotationPreparingWithoutWorkersRollout),
-			Entry("as the owner has to roll them", gardencorev1beta1.RotationWaitingForWorkersRollout),
+			Entry("while nodes are being updated", gardencorev1beta1.RotationPreparing),
+			Entry("while the owner does not want nodes to be rolled", gardencorev1beta1.RotationPreparingWithoutWorkersRollout),
+			Entry("while the owner has to roll nodes", gardencorev1beta1.RotationWaitingForWorkersRollout),
 		)
 
-		It("with all caches on the new one long before the owner completes that", func(ctx SpecContext) {
+		It("with certificates of the new one for all caches long before the owner completes the rotation", func(ctx SpecContext) {
 			initiated := clock.Now()
 			rotation(gardencorev1beta1.RotationPrepared, initiated)
 			again, server := issue(ctx)
 			Expect(again).To(Equal(both))
-			Expect(trusts(first, server)).To(BeFalse(), "the caches go on with certificates of the new one")
+			Expect(trusts(first, server)).To(BeFalse(), "the caches keep certificates of the new one")
 			clock.Step(60 * day)
 			again, same := issue(ctx)
-			Expect(again).To(Equal(both), "it is the owner who completes it")
+			Expect(again).To(Equal(both), "only the owner completes a rotation")
 			Expect(same).To(Equal(server))
 
 			rotation(gardencorev1beta1.RotationCompleting, initiated)
@@ -249,7 +249,7 @@ var _ = Describe("CA", func() {
 			Expect(same).To(Equal(server))
 		})
 
-		It("with the old one a reconciliation longer in the bundle, when the owner completes that at once", func(ctx SpecContext) {
+		It("with the old one in the bundle for one more reconciliation if the owner completes the rotation at once", func(ctx SpecContext) {
 			initiated := clock.Now()
 			rotation(gardencorev1beta1.RotationPrepared, initiated)
 			rotation(gardencorev1beta1.RotationCompleting, initiated)
@@ -258,7 +258,7 @@ var _ = Describe("CA", func() {
 			Expect(trusts(first, server)).To(BeFalse())
 			rotation(gardencorev1beta1.RotationCompleted, initiated)
 			again, _ = issue(ctx)
-			Expect(again).To(Equal(both), "replicas may not have got their certificates in a minute")
+			Expect(again).To(Equal(both), "replicas may not have their certificates after a minute")
 
 			clock.Step(time.Hour)
 			second, same := issue(ctx)
@@ -267,7 +267,7 @@ var _ = Describe("CA", func() {
 			Expect(same).To(Equal(server))
 		})
 
-		It("with the old one in the bundle for as long as the certificates of the new one are not applied", func(ctx SpecContext) {
+		It("with the old one in the bundle until the certificates of the new one are applied", func(ctx SpecContext) {
 			initiated := clock.Now()
 			rotation(gardencorev1beta1.RotationPrepared, initiated)
 			applies = false
@@ -281,7 +281,7 @@ var _ = Describe("CA", func() {
 			Expect(second).To(HaveLen(1))
 		})
 
-		It("not relying on nodes that cannot know a CA that came after the preparation", func(ctx SpecContext) {
+		It("without relying on nodes that cannot trust a CA created after the preparation", func(ctx SpecContext) {
 			rotation(gardencorev1beta1.RotationPrepared, clock.Now())
 			issue(ctx)
 			clock.Step(585 * day)
@@ -291,7 +291,7 @@ var _ = Describe("CA", func() {
 		})
 	})
 
-	DescribeTable("rotates with the CAs of the Shoot soon after it changed, too, if only when there is room", func(ctx SpecContext, change func(context.Context), after time.Duration) {
+	DescribeTable("rotates with the CAs of the Shoot soon after a change, once there is room in the bundle", func(ctx SpecContext, change func(context.Context), after time.Duration) {
 		issue(ctx)
 		change(ctx)
 		renewed := before.bundle[0]
@@ -328,7 +328,7 @@ var _ = Describe("CA", func() {
 	)
 })
 
-// state is what nodes trust, and what a cache serves.
+// state is the bundle that nodes trust and the certificate that a cache serves.
 type state struct {
 	bundle []*x509.Certificate
 	server *x509.Certificate

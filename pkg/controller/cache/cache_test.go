@@ -22,11 +22,11 @@ import (
 )
 
 var _ = Describe("Decisions", func() {
-	newCache := func(upstream string, tls bool) component.Values {
-		return component.Values{Cache: registry.RegistryCache{
+	newCache := func(upstream string, tls bool) deployment {
+		return deployment{Values: component.Values{Cache: registry.RegistryCache{
 			Upstream: upstream,
 			HTTP:     &registry.HTTP{TLS: new(tls)},
-		}}
+		}}}
 	}
 
 	DescribeTable("endpoint", func(tls bool, address, expected string) {
@@ -42,7 +42,7 @@ var _ = Describe("Decisions", func() {
 			quay := newCache("quay.io", true)
 			quay.Cache.ServiceNameSuffix = new("red")
 			servers := serverCertificates(
-				[]component.Values{newCache("docker.io", false), quay},
+				[]deployment{newCache("docker.io", false), quay},
 				map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1"), "registry-red": net.ParseIP("10.0.0.2")},
 			)
 			Expect(servers).To(HaveLen(1))
@@ -68,11 +68,11 @@ var _ = Describe("Decisions", func() {
 		Entry("the same size", "10Gi", "10Gi", false),
 		Entry("the same size in other words", "1Gi", "1024Mi", false),
 		Entry("more", "10Gi", "20Gi", true),
-		Entry("less, as somebody expanded it by hand", "20Gi", "10Gi", false),
+		Entry("less, since the volume was expanded manually", "20Gi", "10Gi", false),
 	)
 })
 
-var _ = It("tries again before gardenlet gives up on an Extension, however often it failed", func() {
+var _ = It("retries a failed Extension before gardenlet gives up on it", func() {
 	limiter, request := backOff(), reconcile.Request{}
 	for range 100 {
 		Expect(limiter.When(request)).To(BeNumerically("<=", extension.DefaultSevereThreshold/2))

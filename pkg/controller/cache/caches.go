@@ -32,43 +32,41 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// readCaches returns what the caches are deployed with, as far as it does not
-// depend on the Shoot's API server, and a problem for each that cannot be
-// deployed as its owner wants. Such a cache stays as it is deployed; if it never
-// was, it is left out.
-func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]component.Values, []error, error) {
+// readCaches returns the caches as far as they do not depend on the Shoot's API server, and a problem for each that
+// cannot be deployed as its owner wants. Such a cache stays as it is deployed; if it never was, it is omitted.
+func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]deployment, []error, error) {
 	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
-		return nil, nil, configurationProblem(fmt.Errorf("could not decode the providerConfig of extension %s: %w", ex.Spec.Type, err))
+		return nil, nil, configurationProblem(fmt.Errorf("decode providerConfig of extension %s: %w", ex.Spec.Type, err))
 	}
 	version, err := semver.NewVersion(cluster.Shoot.Spec.Kubernetes.Version)
 	if err != nil {
-		return nil, nil, fmt.Errorf("could not parse the Kubernetes version %q of the Shoot: %w", cluster.Shoot.Spec.Kubernetes.Version, err)
+		return nil, nil, fmt.Errorf("parse Kubernetes version %q of the Shoot: %w", cluster.Shoot.Spec.Kubernetes.Version, err)
 	}
 	image, err := a.Images.FindImage(imagevector.RegistryCacheServer, gardenerimagevector.TargetVersion(version.String()))
 	if err != nil {
-		return nil, nil, fmt.Errorf("could not find the image of the cache server: %w", err)
+		return nil, nil, fmt.Errorf("find image of the cache server: %w", err)
 	}
 
-	// Who has waited in vain before does not wait again, lest a few such Extensions keep all others waiting.
+	// Do not wait again after a failed wait; a few such Extensions would starve the rest.
 	if ex.Status.LastError == nil {
 		if err := a.awaitCopies(ctx, ex.Namespace, cluster.Shoot, config.Caches); err != nil {
 			return nil, nil, err
 		}
 	}
 	var (
-		caches   []component.Values
+		caches   []deployment
 		problems []error
 		reader   = credentialReader{client: a.Client, namespace: ex.Namespace, shoot: cluster.Shoot, read: map[string]credentialResult{}}
 		deployed = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
 	)
 	for _, cache := range config.Caches {
-		values := component.Values{
+		values := deployment{Values: component.Values{
 			Cache:                 cache,
 			Image:                 image.String(),
 			KubernetesVersion:     version,
 			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
-		}
+		}}
 		if reference := cache.SecretReferenceName; reference != nil {
 			values.Credential, err = reader.get(ctx, *reference)
 			if err != nil {
@@ -77,7 +75,7 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 				if err != nil {
 					return nil, nil, err
 				}
-				if values.Kept = objects[values.Name()]; values.Kept == nil {
+				if values.Deployed = objects[values.Name()]; values.Deployed == nil {
 					continue
 				}
 			}
@@ -87,9 +85,9 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 	return caches, problems, nil
 }
 
-// awaitCopies waits until the Secrets that caches refer to are in the seed, or
-// have had the time to get there: gardener-resource-manager copies them while
-// gardenlet goes on to the Extension. What is missing then is for the reader to say.
+// awaitCopies waits until the Secrets that caches reference are in the seed, but for no longer than CopyTimeout:
+// gardener-resource-manager copies them while gardenlet proceeds to the Extension. The credentialReader reports those
+// that are still missing.
 func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gardencorev1beta1.Shoot, caches []registry.RegistryCache) error {
 	missing := sets.New[string]()
 	for _, cache := range caches {
@@ -106,7 +104,7 @@ func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gar
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			} else if err != nil {
-				return false, fmt.Errorf("look for the Secret %q that spec.resources refers to: %w", name, err)
+				return false, fmt.Errorf("look up Secret %q referenced in spec.resources: %w", name, err)
 			}
 			missing.Delete(name)
 		}
@@ -118,12 +116,12 @@ func (a *Actuator) awaitCopies(ctx context.Context, namespace string, shoot *gar
 	return err
 }
 
-// copyKey names gardenlet's copy of a Secret of the Shoot's project.
+// copyKey returns the key of gardenlet's copy of a Secret in the Shoot's project.
 func copyKey(namespace, name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: namespace, Name: v1beta1constants.ReferencedResourcesPrefix + name}
 }
 
-// credentialReader reads the credentials that entries of spec.resources refer to, each once.
+// credentialReader reads the credentials that entries of spec.resources reference, each once.
 type credentialReader struct {
 	client    client.Client
 	namespace string
@@ -146,35 +144,34 @@ func (r credentialReader) get(ctx context.Context, entry string) (*credentials.N
 	return result.credential, result.err
 }
 
-// readCredential reads gardenlet's copy of the Secret that the entry of
-// spec.resources refers to. A credential that is asked for and cannot be used
-// is an error, never an anonymous cache.
+// readCredential reads gardenlet's copy of the Secret that an entry of spec.resources references. An unusable
+// credential is an error; it never makes a cache anonymous.
 func (r credentialReader) readCredential(ctx context.Context, entry string) (*credentials.Named, error) {
 	resource := v1beta1helper.GetResourceByName(r.shoot.Spec.Resources, entry)
 	if resource == nil {
-		return nil, configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources, add one that refers to a Secret", entry))
+		return nil, configurationProblem(fmt.Errorf("secretReferenceName %q does not name an entry of the Shoot's spec.resources; add an entry that references a Secret", entry))
 	}
 	reference := resource.ResourceRef
 	if reference.Kind != "Secret" || reference.APIVersion != "v1" {
-		return nil, configurationProblem(fmt.Errorf("spec.resources entry %q refers to the %s %q (%s), it must refer to a Secret (v1)", entry, reference.Kind, reference.Name, reference.APIVersion))
+		return nil, configurationProblem(fmt.Errorf("spec.resources entry %q references the %s %q (%s); it must reference a Secret (v1)", entry, reference.Kind, reference.Name, reference.APIVersion))
 	}
 
 	secret := &corev1.Secret{}
 	if err := r.client.Get(ctx, copyKey(r.namespace, reference.Name), secret); apierrors.IsNotFound(err) {
-		return nil, retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q refers to has not been copied to the seed yet, which is tried again: see to it that it exists in the namespace of the Shoot, or refer to another one", reference.Name, entry))
+		return nil, retryableProblem(fmt.Errorf("the Secret %q that spec.resources entry %q references has not been copied to the seed yet; make sure that it exists in the namespace of the Shoot, or reference another one; this is retried", reference.Name, entry))
 	} else if err != nil {
-		return nil, fmt.Errorf("read the Secret %q that spec.resources entry %q refers to: %w", reference.Name, entry, err)
+		return nil, fmt.Errorf("read Secret %q referenced by spec.resources entry %q: %w", reference.Name, entry, err)
 	}
-	// Hundreds of caches with as many Secrets of 1 MiB each would otherwise be kept in memory at once.
+	// Without a limit, hundreds of caches with Secrets of 1 MiB each would be in memory at once.
 	if size := len(secret.Data[credentials.UsernameKey]) + len(secret.Data[credentials.PasswordKey]); size > maxCredential {
-		return nil, configurationProblem(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the %d that a credential can have: create a new one and let spec.resources entry %q refer to that", reference.Name, size, maxCredential, entry))
+		return nil, configurationProblem(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", reference.Name, size, maxCredential, entry))
 	}
 
-	// What is reported is about the owner's Secret, not about the copy.
+	// Errors are about the owner's Secret, not about the copy.
 	secret.Namespace, secret.Name = r.shoot.Namespace, reference.Name
 	credential, errs := ownersecret.Credential(secret, field.NewPath("spec", "resources").Key(entry).Child("resourceRef", "name"))
 	if len(errs) > 0 {
-		return nil, configurationProblem(fmt.Errorf("the Secret %q cannot be used, create a new one and let spec.resources entry %q refer to that: %w", reference.Name, entry, errs.ToAggregate()))
+		return nil, configurationProblem(fmt.Errorf("the Secret %q is invalid; create a new one and reference it in spec.resources entry %q: %w", reference.Name, entry, errs.ToAggregate()))
 	}
 	return &credentials.Named{Name: reference.Name, Credential: credential}, nil
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-var _ = Describe("A referenced Secret that is not in the seed yet", func() {
+var _ = Describe("A referenced Secret without a copy in the seed", func() {
 	var (
 		actuator *Actuator
 		copied   *corev1.Secret
@@ -62,7 +62,7 @@ var _ = Describe("A referenced Secret that is not in the seed yet", func() {
 		}
 	})
 
-	It("is waited for", func(ctx SpecContext) {
+	It("is awaited", func(ctx SpecContext) {
 		missed := false
 		actuator.Client = fakeclient.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -80,7 +80,7 @@ var _ = Describe("A referenced Secret that is not in the seed yet", func() {
 		Expect(caches).To(ConsistOf(HaveField("Credential.Username", "user")))
 	})
 
-	It("is an error that is tried again when it does not come", func(ctx SpecContext) {
+	It("is a retryable problem after a timeout", func(ctx SpecContext) {
 		actuator.Client, actuator.CopyTimeout = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).Build(), time.Millisecond
 		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
 		Expect(err).NotTo(HaveOccurred())
@@ -91,7 +91,7 @@ var _ = Describe("A referenced Secret that is not in the seed yet", func() {
 		Expect(v1beta1helper.ExtractErrorCodes(problems[0])).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
 	})
 
-	It("is not waited for by a reconciliation that ends", func(ctx SpecContext) {
+	It("is no longer awaited once the reconciliation is cancelled", func(ctx SpecContext) {
 		ended, end := context.WithCancel(ctx)
 		actuator.Client = fakeclient.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {

@@ -22,30 +22,29 @@ import (
 
 const serverValidity = 90 * 24 * time.Hour
 
-// certificates are what the caches that serve TLS need.
+// certificates are the server certificates of the caches that serve TLS.
 type certificates struct {
 	// caBundleName is the name of the Secret with the bundle of CA certificates. It is nil if no cache serves TLS.
 	caBundleName *string
-	// oldMayGo says that all certificates are signed by the current CA, and that there is an old one besides which goes
-	// when the caches have taken them over.
+	// oldMayGo means that all certificates are signed by the current CA, and that there is an old CA to remove once the
+	// caches serve them.
 	oldMayGo bool
 
 	secrets map[string]*corev1.Secret
 	manager secretsmanager.Interface
 }
 
-// certificateRequest is what certificates depend on.
+// certificateRequest contains the inputs for certificates.
 type certificateRequest struct {
 	cluster *extensionscontroller.Cluster
 	// caches get certificates for the addresses of their Services.
-	caches    []component.Values
+	caches    []deployment
 	addresses map[string]net.IP
-	// withoutOld says that the old CA, if there is one, is no longer needed.
+	// withoutOld means that an old CA is no longer needed.
 	withoutOld bool
 }
 
-// issueCertificates issues a server certificate to each cache that serves TLS,
-// or renews it when it is about to expire.
+// issueCertificates issues a server certificate to each cache that serves TLS, or renews one that is about to expire.
 func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, request certificateRequest) (certificates, error) {
 	namespace, shoot := request.cluster.ObjectMeta.Name, request.cluster.Shoot
 	due, hasOld, err := a.dueRotation(ctx, namespace, shoot)
@@ -54,7 +53,7 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 	}
 	rotations := due
 	if hasOld && !request.withoutOld {
-		rotations = nil // It would leave no room for the old CA.
+		rotations = nil // Only two CAs fit into the bundle.
 	}
 	manager, err := a.secretsManager(ctx, log, namespace, rotations)
 	if err != nil {
@@ -72,7 +71,7 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 	}
 	current, err := manager.Generate(ctx, certificateAuthority(), options...)
 	if err != nil {
-		return certificates{}, fmt.Errorf("issue the CA certificate: %w", err)
+		return certificates{}, fmt.Errorf("issue CA certificate: %w", err)
 	}
 	signingCA, err := a.signingCA(manager, shoot)
 	if err != nil {
@@ -80,21 +79,21 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 	}
 	for _, server := range servers {
 		if issued.secrets[server.Name], err = manager.Generate(ctx, server, signingCA); err != nil {
-			return certificates{}, fmt.Errorf("issue the certificate %s: %w", server.Name, err)
+			return certificates{}, fmt.Errorf("issue certificate %s: %w", server.Name, err)
 		}
 	}
 	bundle, found := manager.Get(caName)
 	if !found {
-		return certificates{}, fmt.Errorf("find the bundle of %s: there is none", caName)
+		return certificates{}, fmt.Errorf("CA bundle %s does not exist", caName)
 	}
 	issued.caBundleName = &bundle.Name
-	issued.oldMayGo = hasOld && (mayDropOld(shoot) || len(due) > 0) && nodesKnow(shoot, current.CreationTimestamp.Time, a.Clock.Now())
+	issued.oldMayGo = hasOld && (mayDropOld(shoot) || len(due) > 0) && nodesTrust(shoot, current.CreationTimestamp.Time, a.Clock.Now())
 	return issued, nil
 }
 
-// dropOldCA returns the certificates without the old CA, or with the next one in
-// its place, if the caches have had the time to take over those of the current
-// one: what has just been deployed is what was deployed before, and long enough.
+// dropOldCA returns the certificates without the old CA, or with the next one in its place, if the caches have had the
+// time to serve certificates of the current one: the deployment did not change them, and they were deployed long enough
+// ago.
 func (a *Actuator) dropOldCA(ctx context.Context, log logr.Logger, request certificateRequest, issued certificates) (certificates, error) {
 	if !issued.oldMayGo {
 		return issued, nil
@@ -103,8 +102,8 @@ func (a *Actuator) dropOldCA(ctx context.Context, log logr.Logger, request certi
 	if err != nil {
 		return certificates{}, err
 	}
-	if since.IsZero() || a.Clock.Since(since) < takeOver {
-		log.Info("Old CA stays in the bundle until the caches have taken over certificates of the new one")
+	if since.IsZero() || a.Clock.Since(since) < certificatePropagation {
+		log.Info("Keeping old CA in the bundle until the caches serve certificates of the new one")
 		return issued, nil
 	}
 	request.withoutOld = true
@@ -123,28 +122,25 @@ func (a *Actuator) deleteCertificates(ctx context.Context, log logr.Logger, clus
 // deleteUnused deletes the certificates that are no longer in use.
 func (c certificates) deleteUnused(ctx context.Context) error {
 	if err := c.manager.Cleanup(ctx); err != nil {
-		return fmt.Errorf("could not delete unused certificates: %w", err)
+		return fmt.Errorf("delete unused certificates: %w", err)
 	}
 	return nil
 }
 
-// addTo returns the caches with their certificates.
-func (c certificates) addTo(caches []component.Values) []component.Values {
-	out := make([]component.Values, 0, len(caches))
-	for _, cache := range caches {
-		if secret, ok := c.secrets[certificateName(cache)]; ok {
-			cache.Certificate = &component.Certificate{
-				Certificate: secret.Data[secretsutils.DataKeyCertificate],
-				Key:         secret.Data[secretsutils.DataKeyPrivateKey],
-			}
-		}
-		out = append(out, cache)
+// of returns the certificate of a cache, nil if it has none.
+func (c certificates) of(cache deployment) *component.Certificate {
+	secret, ok := c.secrets[certificateName(cache)]
+	if !ok {
+		return nil
 	}
-	return out
+	return &component.Certificate{
+		Certificate: secret.Data[secretsutils.DataKeyCertificate],
+		Key:         secret.Data[secretsutils.DataKeyPrivateKey],
+	}
 }
 
-// serverCertificates are for the Services of the caches that serve TLS.
-func serverCertificates(caches []component.Values, addresses map[string]net.IP) []*secretsutils.CertificateSecretConfig {
+// serverCertificates returns the certificates to issue: one for the Service of each cache that serves TLS.
+func serverCertificates(caches []deployment, addresses map[string]net.IP) []*secretsutils.CertificateSecretConfig {
 	var servers []*secretsutils.CertificateSecretConfig
 	for _, cache := range caches {
 		if !cache.ServesTLS() {
@@ -164,6 +160,6 @@ func serverCertificates(caches []component.Values, addresses map[string]net.IP) 
 	return servers
 }
 
-func certificateName(cache component.Values) string {
+func certificateName(cache deployment) string {
 	return cache.Name() + "-tls"
 }

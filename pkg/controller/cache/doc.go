@@ -2,8 +2,6 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cache is the controller of Extensions of type registry-cache: it
-// deploys the caches that an Extension asks for into the Shoot, by
-// ManagedResources, and says in the Extension's provider status where they are
-// reached.
+// Package cache is the controller of Extensions of type registry-cache: it deploys the caches of an Extension into the
+// Shoot by ManagedResources, and writes their endpoints into the Extension's provider status.
 package cache

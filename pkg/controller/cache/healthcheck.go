@@ -14,8 +14,8 @@ import (
 	"github.com/larder-project/larder/pkg/controller/excerpt"
 )
 
-// managedResourceCheck checks the health of a ManagedResource. What it says can have text in it that the Shoot's
-// admission webhooks write, and goes into the conditions of Extension and Shoot.
+// managedResourceCheck checks the health of a ManagedResource. It bounds the details, which may contain text of the
+// Shoot's admission webhooks and become part of conditions of the Extension and the Shoot.
 type managedResourceCheck struct {
 	*general.ManagedResourceHealthChecker
 }

@@ -34,10 +34,11 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// An owner is the administrator of the Shoot, and decides what lies in it.
+// The owner is the administrator of the Shoot, and controls all its objects.
 var _ = Describe("A hostile owner", func() {
 	const namespace = "shoot--dev--example"
 
@@ -47,8 +48,8 @@ var _ = Describe("A hostile owner", func() {
 		Expect(err).NotTo(HaveOccurred())
 		return codec
 	}
-	newCache := func(host string) component.Values {
-		return component.Values{
+	newCache := func(host string) deployment {
+		return deployment{Values: component.Values{
 			Cache: registry.RegistryCache{
 				Upstream:         host,
 				HTTP:             &registry.HTTP{TLS: new(false)},
@@ -56,11 +57,11 @@ var _ = Describe("A hostile owner", func() {
 				HighAvailability: &registry.HighAvailability{},
 			},
 			Credential: &credentials.Named{Name: "v1", Credential: credentials.Credential{Username: "robot", Password: "example"}},
-		}
+		}}
 	}
 
-	It("cannot have more read than the caches have", func(ctx SpecContext) {
-		// counts are the objects that are read, by kind. All others bear the labels of caches, too.
+	It("cannot make the controller read more objects than the caches have", func(ctx SpecContext) {
+		// counts are the objects that are read, by kind. There are others with the labels of caches.
 		counts := map[string]int{}
 		builder := fakeclient.NewClientBuilder()
 		for i := range 300 {
@@ -94,24 +95,21 @@ var _ = Describe("A hostile owner", func() {
 		ex := &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-cache"}}
 		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(ex).Build()
 		actuator := &Actuator{Client: seed, Codec: newCodec()}
-		caches := []component.Values{newCache("docker.io")}
+		caches := []deployment{newCache("docker.io")}
 
-		_, err := serviceAddresses(ctx, shoot, caches)
+		found, err := actuator.observe(ctx, shoot, ex, caches)
 		Expect(err).NotTo(HaveOccurred())
-		_, err = actuator.stageCredentials(ctx, shoot, ex, caches)
-		Expect(err).NotTo(HaveOccurred())
-		_, problems, err := expandClaims(ctx, logr.Discard(), shoot, caches)
-		Expect(err).NotTo(HaveOccurred())
+		_, problems := expandClaims(ctx, logr.Discard(), shoot, caches, found.claims)
 		Expect(problems).To(BeEmpty())
 		Expect(actuator.replaceOutgrownStatefulSets(ctx, logr.Discard(), shoot, namespace, caches)).To(Succeed())
-		Expect(deleteSurplusClaims(ctx, logr.Discard(), shoot, caches)).To(Succeed())
+		Expect(deleteSurplusClaims(ctx, logr.Discard(), shoot, caches, found.claims)).To(Succeed())
 		Expect(counts).To(Equal(map[string]int{
 			"*v1.Service": 1, "*v1.Secret": 1, "*v1.StatefulSet": 1,
-			"*v1.PersistentVolumeClaim": 2 + 1, // To expand each that there can be, and to delete the surplus one.
+			"*v1.PersistentVolumeClaim": component.MaxReplicas,
 		}))
 	})
 
-	It("cannot have sizes compared that are beyond comparison", func(ctx SpecContext) {
+	It("cannot make the controller compare sizes that take hours to compare", func(ctx SpecContext) {
 		cache := newCache("docker.io")
 		cache.Cache.Volume.Size = new(resource.MustParse("1.5Gi"))
 		claim := &corev1.PersistentVolumeClaim{
@@ -122,22 +120,22 @@ var _ = Describe("A hostile owner", func() {
 			Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
 		}
 		shoot := fakeclient.NewClientBuilder().WithObjects(claim).Build()
-		_, problems, err := expandClaims(ctx, logr.Discard(), shoot, []component.Values{cache})
-		Expect(err).NotTo(HaveOccurred())
+		claims := map[string]*corev1.PersistentVolumeClaim{claim.Name: claim}
+		_, problems := expandClaims(ctx, logr.Discard(), shoot, []deployment{cache}, claims)
 		Expect(problems).To(BeEmpty())
 	}, SpecTimeout(time.Minute))
 
-	It("cannot have names and credentials taken over that were never deployed", func() {
+	It("cannot inject names and credentials that were never deployed", func() {
 		wanted := credentials.Named{Name: "v2", Credential: credentials.Credential{Username: "robot", Password: "example"}}
 		long, heavy := wanted, wanted
 		long.Name = strings.Repeat("x", 254)
 		heavy.Name, heavy.Password = "v1", strings.Repeat("x", 1<<20)
-		Expect(previousCredential(wanted, credentials.Files(long, nil), nil)).To(BeNil())
-		Expect(previousCredential(wanted, credentials.Files(heavy, nil), nil)).To(BeNil())
-		Expect(previousCredential(wanted, credentials.Files(wanted, &long), nil)).To(BeNil())
+		Expect(parseDeployed(credentials.Files(long, &wanted))).To(BeZero())
+		Expect(parseDeployed(credentials.Files(heavy, nil))).To(BeZero())
+		Expect(parseDeployed(credentials.Files(wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
 	})
 
-	It("cannot have an error grow without an end", func() {
+	It("cannot make an error grow without bound", func() {
 		var problems []error
 		for i := range 1000 {
 			problems = append(problems, retryableProblem(fmt.Errorf("cache %d: %s", i, strings.Repeat("denied by an admission webhook ", 10000))))
@@ -148,7 +146,7 @@ var _ = Describe("A hostile owner", func() {
 		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
 	})
 
-	It("cannot have a condition grow without an end", func(ctx SpecContext) {
+	It("cannot make a condition grow without bound", func(ctx SpecContext) {
 		managedResource := newManagedResource(namespace, ManagedResource)
 		managedResource.Status.Conditions = []gardencorev1beta1.Condition{{
 			Type: resourcesv1alpha1.ResourcesApplied, Status: gardencorev1beta1.ConditionFalse, Message: strings.Repeat("denied by an admission webhook ", 10000),
@@ -170,7 +168,7 @@ var _ = Describe("A hostile owner", func() {
 		)
 
 		BeforeEach(func() {
-			// There is nobody who makes a ManagedResource healthy.
+			// No ManagedResource ever becomes healthy here.
 			images, err := imagevector.ImageVector()
 			Expect(err).NotTo(HaveOccurred())
 			ex = &extensionsv1alpha1.Extension{
@@ -195,12 +193,12 @@ var _ = Describe("A hostile owner", func() {
 			}
 		})
 
-		// Each ends long before the two minutes that a first attempt waits.
-		It("cannot hold the controller for long when it is tried again", func(ctx SpecContext) {
+		// A first attempt waits for two minutes.
+		It("cannot block the controller for long when it is reconciled again", func(ctx SpecContext) {
 			Expect(actuator.Reconcile(ctx, logr.Discard(), ex)).To(MatchError(ContainSubstring("ManagedResource extension-registry-cache-services")))
 		}, SpecTimeout(time.Minute))
 
-		It("cannot hold the controller for long when it is deleted again", func(ctx SpecContext) {
+		It("cannot block the controller for long when it is deleted again", func(ctx SpecContext) {
 			Expect(actuator.Delete(ctx, logr.Discard(), ex)).To(MatchError(ContainSubstring("ManagedResource extension-registry-cache")))
 		}, SpecTimeout(time.Minute))
 	})
@@ -253,7 +251,7 @@ var _ = Describe("A hostile owner", func() {
 			}
 		}
 
-		It("has that read once", func(ctx SpecContext) {
+		It("makes the controller read it once", func(ctx SpecContext) {
 			setUp(newSecret("example"))
 			caches, problems, err := actuator.readCaches(ctx, ex, cluster)
 			Expect(err).NotTo(HaveOccurred())
@@ -262,25 +260,25 @@ var _ = Describe("A hostile owner", func() {
 			Expect(reads).To(Equal(map[string]int{"*v1.PartialObjectMetadata ref-v1": 1, "*v1.Secret ref-v1": 1}))
 		})
 
-		It("has what is deployed read once, when that cannot be used", func(ctx SpecContext) {
+		It("makes the controller read the deployed objects once if it is unusable", func(ctx SpecContext) {
 			setUp(newSecret(strings.Repeat("x", 1<<19)))
 			_, problems, err := actuator.readCaches(ctx, ex, cluster)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(problems).To(HaveLen(number))
-			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the 65536 that a credential can have"), ContainSubstring(`Secret "v1"`)))))
+			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 65536"), ContainSubstring(`Secret "v1"`)))))
 			Expect(reads).To(HaveKeyWithValue("*v1alpha1.ManagedResource extension-registry-cache", 1))
 			Expect(reads).To(HaveKeyWithValue("*v1.Secret ref-v1", 1))
 		})
 	})
 
-	It("is told what matters first in an error that is too long", func(ctx SpecContext) {
+	It("gets the start of an error that is too long", func(ctx SpecContext) {
 		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 				return errors.New(strings.Repeat("x", 1<<20))
 			},
 		}).Build()
 		err := (&Actuator{Client: seed}).Reconcile(ctx, logr.Discard(), &extensionsv1alpha1.Extension{})
-		Expect(err).To(MatchError(ContainSubstring("read the Cluster")))
+		Expect(err).To(MatchError(ContainSubstring("read Cluster")))
 		Expect(len(err.Error())).To(BeNumerically("<=", maxError))
 	})
 })

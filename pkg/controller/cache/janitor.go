@@ -27,27 +27,25 @@ import (
 )
 
 const (
-	// sweepInterval is how often the Janitor looks. What it reads is few objects, and their metadata.
+	// sweepInterval is the interval of sweeps, which read the metadata of few objects.
 	sweepInterval = 15 * time.Second
-	// sweepPage is how many ManagedResources it reads at a time.
+	// sweepPage is the page size of a list of ManagedResources.
 	sweepPage = 100
 )
 
-// Janitor has Services removed that have retired, once the nodes do without
-// them. It looks between two reconciliations of a Shoot, since only then the
-// Cluster says that the last one has ended well.
+// Janitor removes retired Services once no node uses them. It acts between two reconciliations of a Shoot, since only
+// then the Cluster shows that the last one succeeded.
 type Janitor struct {
-	// Client is a client for the seed, without a cache.
+	// Client is an uncached client for the seed.
 	Client client.Client
-	// Log tells what it does.
-	Log logr.Logger
+	Log    logr.Logger
 }
 
-// Start looks until the context ends. It implements manager.Runnable.
+// Start implements manager.Runnable. It sweeps until the context ends.
 func (j *Janitor) Start(ctx context.Context) error {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := j.sweep(ctx); err != nil && ctx.Err() == nil {
-			j.Log.Error(err, "Could not look after retired Services")
+			j.Log.Error(err, "Failed to remove retired Services")
 		}
 	}, sweepInterval)
 	return nil
@@ -56,7 +54,7 @@ func (j *Janitor) Start(ctx context.Context) error {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (*Janitor) NeedLeaderElection() bool { return true }
 
-// sweep looks once. What goes wrong with one Shoot is no reason not to look after the others.
+// sweep handles all Shoots once. An error of one Shoot does not stop the others.
 func (j *Janitor) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
@@ -72,22 +70,22 @@ func (j *Janitor) sweep(ctx context.Context) error {
 				continue
 			}
 			if err := j.release(ctx, &managedResource); err != nil {
-				errs = append(errs, fmt.Errorf("look after namespace %s: %w", managedResource.Namespace, err))
+				errs = append(errs, fmt.Errorf("sweep namespace %s: %w", managedResource.Namespace, err))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// release has the Services removed that nodes of a Shoot do without, either by the actuator or, if the Extension is gone,
-// by itself.
+// release removes the Services that no node of a Shoot uses: by a reconciliation of the Extension, or directly if that
+// is gone.
 func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialObjectMetadata) error {
 	namespace := managedResource.Namespace
 	cluster, err := extensionscontroller.GetCluster(ctx, j.Client, namespace)
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	// A Shoot that sleeps has no API server to remove anything from, one in deletion no nodes that ask.
+	// A hibernated Shoot has no API server to remove Services from, and one in deletion has no nodes that use them.
 	leaves := cluster.Shoot.DeletionTimestamp != nil
 	if extensionscontroller.IsHibernationEnabled(cluster) && !leaves {
 		return nil
@@ -109,31 +107,31 @@ func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialOb
 	if err := j.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: registry.ExtensionType}, ex); apierrors.IsNotFound(err) {
 		return j.remove(ctx, managedResource)
 	} else if err != nil {
-		return fmt.Errorf("read the Extension: %w", err)
+		return fmt.Errorf("read Extension: %w", err)
 	}
 	if leaves || !isIdle(ex) {
 		return nil
 	}
-	j.Log.Info("Having Services removed that nodes do without", "namespace", namespace)
+	j.Log.Info("Requesting removal of unused Services", "namespace", namespace)
 	patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	metav1.SetMetaDataAnnotation(&ex.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
 	if err := j.Client.Patch(ctx, ex, patch); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("have the Extension reconciled: %w", err)
+		return fmt.Errorf("request reconciliation of the Extension: %w", err)
 	}
 	return nil
 }
 
-// isIdle reports whether an Extension waits for nothing. One that failed is tried again anyway.
+// isIdle reports whether an Extension succeeded and no operation is requested. A failed one is retried anyway.
 func isIdle(ex *extensionsv1alpha1.Extension) bool {
 	_, busy := ex.Annotations[v1beta1constants.GardenerOperation]
 	last := ex.Status.LastOperation
 	return !busy && ex.DeletionTimestamp == nil && last != nil && last.State == gardencorev1beta1.LastOperationStateSucceeded
 }
 
-// remove deletes a ManagedResource with all Services, unless it has been changed meanwhile, as by an Extension that is
-// back. Its Secret is collected as garbage.
+// remove deletes a ManagedResource with all Services, unless it was changed meanwhile, as by a new Extension. Its
+// Secret is garbage-collected.
 func (j *Janitor) remove(ctx context.Context, managedResource *metav1.PartialObjectMetadata) error {
-	j.Log.Info("Removing Services that nodes do without", "namespace", managedResource.Namespace)
+	j.Log.Info("Removing unused Services", "namespace", managedResource.Namespace)
 	object := newManagedResource(managedResource.Namespace, managedResource.Name)
 	err := j.Client.Delete(ctx, object, client.Preconditions{UID: &managedResource.UID, ResourceVersion: &managedResource.ResourceVersion})
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {

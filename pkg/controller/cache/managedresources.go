@@ -31,16 +31,16 @@ const (
 	Origin = "registry-cache"
 
 	pollInterval = time.Second
-	// waitTimeout limits every wait. It fits into the library's limit for a
-	// reconciliation, so that the error says what was waited for.
+	// waitTimeout bounds every wait. It is shorter than the library's timeout of a reconciliation, so that the error
+	// names the object of the wait.
 	waitTimeout = 2 * time.Minute
 )
 
-// deployCaches deploys everything but the Services.
-func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []component.Values) error {
+// deployCaches deploys all objects of the caches but the Services.
+func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []deployment) error {
 	var objects []client.Object
 	for _, cache := range caches {
-		cacheObjects, err := component.Objects(cache)
+		cacheObjects, err := cache.objects()
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []
 	return a.deploy(ctx, namespace, ManagedResource, objects, nil)
 }
 
-// deployedObjects returns the objects of the caches as they were deployed last, by the names of the caches.
+// deployedObjects returns the objects of the caches as last deployed, by the names of the caches.
 func (a *Actuator) deployedObjects(ctx context.Context, namespace string) (map[string][]client.Object, error) {
 	objects, err := readObjects(ctx, a.Client, namespace, ManagedResource)
 	if err != nil {
@@ -63,7 +63,7 @@ func (a *Actuator) deployedObjects(ctx context.Context, namespace string) (map[s
 	return deployed, nil
 }
 
-// readObjects returns the objects of a ManagedResource, or nothing if it is being deleted or there is none.
+// readObjects returns the objects of a ManagedResource, none if it does not exist or is being deleted.
 func readObjects(ctx context.Context, seed client.Client, namespace, name string) ([]client.Object, error) {
 	managedResource := newManagedResource(namespace, name)
 	if err := seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
@@ -76,20 +76,20 @@ func readObjects(ctx context.Context, seed client.Client, namespace, name string
 	for _, reference := range managedResource.Spec.SecretRefs {
 		secret := &corev1.Secret{}
 		if err := seed.Get(ctx, client.ObjectKey{Namespace: namespace, Name: reference.Name}, secret); err != nil {
-			return nil, fmt.Errorf("read the Secret of ManagedResource %s: %w", name, err)
+			return nil, fmt.Errorf("read Secret of ManagedResource %s: %w", name, err)
 		}
 		objects, err := managedresources.ExtractObjectsFromSecret(kubernetes.ShootCodec.UniversalDeserializer(), secret)
 		if err != nil {
-			return nil, fmt.Errorf("decode the objects of ManagedResource %s: %w", name, err)
+			return nil, fmt.Errorf("decode objects of ManagedResource %s: %w", name, err)
 		}
 		all = append(all, objects...)
 	}
 	return all, nil
 }
 
-// deployedSince returns since when the caches have been deployed as they are now,
-// or the zero time if gardener-resource-manager has not applied all of that yet.
-// What is deployed is in a Secret that never changes.
+// deployedSince returns since when the caches have been deployed as they are, or the zero time if
+// gardener-resource-manager has not applied all of it yet. The Secrets of a ManagedResource are immutable, so their
+// creation is the deployment.
 func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Time, error) {
 	managedResource := newManagedResource(namespace, ManagedResource)
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); err != nil {
@@ -103,7 +103,7 @@ func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Ti
 		secret := &metav1.PartialObjectMetadata{}
 		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 		if err := a.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: reference.Name}, secret); err != nil {
-			return time.Time{}, fmt.Errorf("read the Secret of ManagedResource %s: %w", ManagedResource, err)
+			return time.Time{}, fmt.Errorf("read Secret of ManagedResource %s: %w", ManagedResource, err)
 		}
 		if secret.CreationTimestamp.After(since) {
 			since = secret.CreationTimestamp.Time
@@ -112,39 +112,37 @@ func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Ti
 	return since, nil
 }
 
-// deploy creates or updates a ManagedResource with labels of its own. With a
-// StatefulSet that is no longer part of it go the StatefulSet's claims.
+// deploy creates or updates a ManagedResource with additional labels. The claims of a StatefulSet are deleted with it.
 func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, labels map[string]string) error {
 	data, err := managedresources.
 		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
 		AddAllAndSerialize(objects...)
 	if err != nil {
-		return fmt.Errorf("could not serialize the objects of ManagedResource %s: %w", name, err)
+		return fmt.Errorf("serialize objects of ManagedResource %s: %w", name, err)
 	}
 	if err := a.waitUntilNotDeleting(ctx, namespace, name); err != nil {
 		return err
 	}
 	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
 	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
-		return fmt.Errorf("could not deploy the Secret of ManagedResource %s: %w", name, err)
+		return fmt.Errorf("deploy Secret of ManagedResource %s: %w", name, err)
 	}
 	if err := managedresources.NewForShoot(a.Client, namespace, name, Origin, false).
 		WithLabels(labels).
 		WithSecretRef(secretName).
 		DeletePersistentVolumeClaims(true).
 		Reconcile(ctx); err != nil {
-		return fmt.Errorf("could not deploy ManagedResource %s: %w", name, err)
+		return fmt.Errorf("deploy ManagedResource %s: %w", name, err)
 	}
 	return nil
 }
 
-// waitUntilNotDeleting waits until a ManagedResource that is being deleted, as
-// after the extension was switched off and on again, is gone: what is written to
-// it would go with it.
+// waitUntilNotDeleting waits until a ManagedResource that is being deleted is gone, as after the extension was disabled
+// and enabled again: changes to it would be lost.
 func (a *Actuator) waitUntilNotDeleting(ctx context.Context, namespace, name string) error {
 	managedResource := newManagedResource(namespace, name)
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("could not read ManagedResource %s: %w", name, err)
+		return fmt.Errorf("read ManagedResource %s: %w", name, err)
 	}
 	if managedResource.DeletionTimestamp == nil {
 		return nil
@@ -156,7 +154,7 @@ func (a *Actuator) waitUntilDeleted(ctx context.Context, namespace, name string)
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	if err := managedresources.WaitUntilDeleted(ctx, a.Client, namespace, name); err != nil {
-		return fmt.Errorf("could not wait until ManagedResource %s is deleted: %w", name, err)
+		return fmt.Errorf("wait for the deletion of ManagedResource %s: %w", name, err)
 	}
 	return nil
 }
@@ -174,18 +172,18 @@ func (a *Actuator) waitUntilHealthy(ctx context.Context, namespace, name string)
 		}
 		return retry.Ok()
 	}); err != nil {
-		return fmt.Errorf("could not wait until ManagedResource %s is healthy: %w", name, err)
+		return fmt.Errorf("wait for ManagedResource %s to become healthy: %w", name, err)
 	}
 	return nil
 }
 
-// applyAgain asks gardener-resource-manager to apply the caches without waiting for its next turn.
+// applyAgain makes gardener-resource-manager apply the caches at once, not with its next resync.
 func (a *Actuator) applyAgain(ctx context.Context, namespace string) error {
 	managedResource := newManagedResource(namespace, ManagedResource)
 	patch := client.MergeFrom(managedResource.DeepCopy())
 	metav1.SetMetaDataAnnotation(&managedResource.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
 	if err := a.Client.Patch(ctx, managedResource, patch); err != nil {
-		return fmt.Errorf("could not annotate ManagedResource %s: %w", ManagedResource, err)
+		return fmt.Errorf("annotate ManagedResource %s: %w", ManagedResource, err)
 	}
 	return nil
 }
@@ -199,7 +197,7 @@ func (a *Actuator) keepObjects(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// removeManagedResources deletes the ManagedResources, one after the other if it is to wait.
+// removeManagedResources deletes the ManagedResources; with wait, it waits for the deletion of each before the next.
 func (a *Actuator) removeManagedResources(ctx context.Context, namespace string, wait bool) error {
 	for _, name := range managedResourceNames() {
 		if err := a.removeManagedResource(ctx, namespace, name, wait); err != nil {
@@ -219,9 +217,8 @@ func (a *Actuator) removeManagedResource(ctx context.Context, namespace, name st
 	return a.waitUntilDeleted(ctx, namespace, name)
 }
 
-// managedResourceNames are in the order of deletion. The Services go last: a
-// node that still asks is refused at once by a Service without pods, while a
-// cluster IP that is nobody's lets it wait.
+// managedResourceNames returns the names in the order of deletion. The Services are deleted last: a Service without
+// pods rejects the connection of a node at once, while an unassigned cluster IP lets it time out.
 func managedResourceNames() []string {
 	return []string{ManagedResource, ManagedResourceServices}
 }

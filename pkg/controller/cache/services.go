@@ -25,28 +25,28 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// Nodes learn after the Extension is reconciled that a cache is gone, and ask its
-// cluster IP until then. If its Service went with the cache, whoever got that
-// address next would answer for the upstream. So the Service retires: it stays,
-// without pods, and its name and address are taken, until gardenlet has reported
-// a reconciliation of the Shoot that ended after that, which includes that all
-// nodes have applied their OperatingSystemConfigs. The [Janitor] then has it removed.
+// Nodes learn only after the reconciliation of the Extension that a cache is gone, and use its cluster IP until then.
+// If its Service were deleted with the cache, another Service could get that address and respond in place of the
+// upstream. So the Service retires: it stays without pods, and keeps its name and address, until gardenlet reports a
+// reconciliation of the Shoot that ended later, after which all nodes have applied their OperatingSystemConfigs. The
+// [Janitor] then removes it.
 
 const (
-	// upstreamAnnotation of a Service names the upstream that its cache stands in front of.
+	// upstreamAnnotation of a Service is the upstream of its cache.
 	upstreamAnnotation = "registry.extensions.gardener.cloud/upstream"
-	// retiredAnnotation of a Service says since when it has no cache any more.
+	// retiredAnnotation of a Service is the time since which it has no cache.
 	retiredAnnotation = "registry.extensions.gardener.cloud/retired-at"
-	// retiredLabel of a ManagedResource says whether Services have retired in it.
+	// retiredLabel of a ManagedResource is "true" if it contains retired Services.
 	retiredLabel = "registry.extensions.gardener.cloud/retired-services"
 
-	// maxRetired bounds what an owner leaves behind who replaces upstreams again and again while no reconciliation succeeds.
+	// maxRetired bounds the retired Services of an owner who keeps replacing upstreams while no reconciliation
+	// succeeds.
 	maxRetired = 200
 )
 
-// deployServices deploys the Services and waits until they exist. It returns the
-// caches that can be deployed now, with the names that their Services can have.
-func (a *Actuator) deployServices(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster, caches []component.Values) ([]component.Values, error) {
+// deployServices deploys the Services and waits until they exist. It returns the caches that can be deployed now, with
+// the names that their Services can have now.
+func (a *Actuator) deployServices(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster, caches []deployment) ([]deployment, error) {
 	namespace := cluster.ObjectMeta.Name
 	deployed, err := readServices(ctx, a.Client, namespace)
 	if err != nil {
@@ -54,7 +54,7 @@ func (a *Actuator) deployServices(ctx context.Context, log logr.Logger, cluster 
 	}
 	plan := planServices(deployed, caches, nodesUpdated(cluster.Shoot), a.Clock.Now())
 	for _, cache := range plan.waiting {
-		log.Info("Cache has to wait until the nodes have forgotten another one with the same names", "upstream", cache.Cache.Upstream, "name", cache.Name(), "service", cache.ServiceName())
+		log.Info("Delaying cache until the nodes no longer use another one with the same names", "upstream", cache.Cache.Upstream, "name", cache.Name(), "service", cache.ServiceName())
 	}
 	if err := a.writeServices(ctx, namespace, Origin, plan.services()); err != nil {
 		return nil, err
@@ -62,9 +62,9 @@ func (a *Actuator) deployServices(ctx context.Context, log logr.Logger, cluster 
 	return plan.caches, a.waitUntilHealthy(ctx, namespace, ManagedResourceServices)
 }
 
-// retireServices lets all Services retire, as when the extension leaves a Shoot
-// that goes on. Should this extension leave the seed before the [Janitor] has
-// removed them, they go with the Shoot: gardenlet deletes what has the origin gardener.
+// retireServices retires all Services when the extension is removed from a Shoot. If this extension is removed from the
+// seed before the [Janitor] has removed them, they are deleted with the Shoot: gardenlet deletes objects with the
+// origin gardener.
 func (a *Actuator) retireServices(ctx context.Context, cluster *extensionscontroller.Cluster) error {
 	namespace := cluster.ObjectMeta.Name
 	deployed, err := readServices(ctx, a.Client, namespace)
@@ -78,7 +78,7 @@ func (a *Actuator) retireServices(ctx context.Context, cluster *extensionscontro
 	return a.writeServices(ctx, namespace, managedresources.LabelValueGardener, plan.services())
 }
 
-// dropRetired removes the Services that have retired, and waits until they are gone.
+// dropRetired removes the retired Services, and waits until they are gone.
 func (a *Actuator) dropRetired(ctx context.Context, namespace string) error {
 	deployed, err := readServices(ctx, a.Client, namespace)
 	if err != nil {
@@ -105,8 +105,8 @@ func (a *Actuator) writeServices(ctx context.Context, namespace, origin string, 
 	})
 }
 
-// readServices returns the Services as they were deployed last, by name. If their
-// Secret is lost, they are deployed as if they had never been.
+// readServices returns the Services as last deployed, sorted by name. If their Secret is lost, it returns none, so that
+// they are deployed as at first.
 func readServices(ctx context.Context, seed client.Client, namespace string) ([]*corev1.Service, error) {
 	objects, err := readObjects(ctx, seed, namespace, ManagedResourceServices)
 	if client.IgnoreNotFound(err) != nil {
@@ -122,8 +122,8 @@ func readServices(ctx context.Context, seed client.Client, namespace string) ([]
 	return services, nil
 }
 
-// nodesUpdated returns when the last reconciliation of the Shoot ended well, as
-// far as the Cluster says so. While the next one runs, it does not.
+// nodesUpdated returns when the last reconciliation of the Shoot succeeded, or the zero time if the Cluster does not
+// say, as while the next one runs.
 func nodesUpdated(shoot *gardencorev1beta1.Shoot) time.Time {
 	last := shoot.Status.LastOperation
 	if last == nil || last.State != gardencorev1beta1.LastOperationStateSucceeded {
@@ -136,25 +136,25 @@ func nodesUpdated(shoot *gardencorev1beta1.Shoot) time.Time {
 	return time.Time{}
 }
 
-// servicePlan is which Services to deploy.
+// servicePlan decides which Services are deployed.
 type servicePlan struct {
 	// caches have Services.
-	caches []component.Values
-	// retired are Services that have no cache any more.
+	caches []deployment
+	// retired are Services without a cache.
 	retired []*corev1.Service
-	// waiting are caches that want names which others have not given up yet.
-	waiting []component.Values
+	// waiting are caches whose names belong to retired Services.
+	waiting []deployment
 }
 
-// planServices decides which Services stay, given those that are deployed, and when all nodes were updated last.
-func planServices(deployed []*corev1.Service, caches []component.Values, updated, now time.Time) servicePlan {
+// planServices plans the Services, given the deployed ones and the time of the last update of all nodes.
+func planServices(deployed []*corev1.Service, caches []deployment, updated, now time.Time) servicePlan {
 	var plan servicePlan
 	deployed = slices.DeleteFunc(slices.Clone(deployed), func(service *corev1.Service) bool {
 		return isReleased(service, updated, now)
 	})
 	caches = withPresentNames(deployed, caches)
 	for _, service := range deployed {
-		current := func(cache component.Values) bool {
+		current := func(cache deployment) bool {
 			return cache.ServiceName() == service.Name && belongsTo(service, cache)
 		}
 		if slices.ContainsFunc(caches, current) {
@@ -179,20 +179,20 @@ func planServices(deployed []*corev1.Service, caches []component.Values, updated
 	return plan
 }
 
-// services returns all Services to deploy.
+// services returns the Services to deploy.
 func (p servicePlan) services() []*corev1.Service {
 	services := slices.Clone(p.retired)
 	for _, cache := range p.caches {
-		service := component.Service(cache)
+		service := component.Service(cache.Values)
 		metav1.SetMetaDataAnnotation(&service.ObjectMeta, upstreamAnnotation, cache.Cache.Upstream)
 		services = append(services, service)
 	}
 	return services
 }
 
-// withPresentNames returns the caches, of which those that run go on under the
-// names that their Services have, as long as the new names belong to others.
-func withPresentNames(deployed []*corev1.Service, caches []component.Values) []component.Values {
+// withPresentNames returns the caches; a running cache keeps the present name of its Service as long as its new name
+// belongs to another cache.
+func withPresentNames(deployed []*corev1.Service, caches []deployment) []deployment {
 	out := slices.Clone(caches)
 	for i, cache := range out {
 		prefix := upstream.Upstream(cache.Cache.Upstream).ServiceName(new(""))
@@ -207,9 +207,9 @@ func withPresentNames(deployed []*corev1.Service, caches []component.Values) []c
 	return out
 }
 
-// belongsTo reports whether a Service is, or was, that of a cache. Those that were deployed before they had an annotation
-// are told apart by their labels, which are the same for very few upstreams.
-func belongsTo(service *corev1.Service, cache component.Values) bool {
+// belongsTo reports whether a Service is, or was, that of a cache. Services that were deployed without the annotation
+// are identified by their labels, which are the same for very few upstreams.
+func belongsTo(service *corev1.Service, cache deployment) bool {
 	if host, ok := service.Annotations[upstreamAnnotation]; ok {
 		return host == cache.Cache.Upstream
 	}
@@ -221,14 +221,15 @@ func isRetired(service *corev1.Service) bool {
 	return retired
 }
 
-// isReleased reports whether nodes do without a retired Service, as they were last updated at the given time. Both times
-// are in whole seconds, and a quick operation ends in the one in which the Service retired. One that ended before is not
-// mistaken for it: gardenlet replaces it in the Cluster before it changes an Extension.
+// isReleased reports whether no node uses a retired Service, given the time of the last update of all nodes. Both times
+// are in whole seconds, so equal times count: a quick operation ends in the second in which the Service retired. An
+// earlier operation is not mistaken for it, since gardenlet replaces that in the Cluster before it changes an
+// Extension.
 func isReleased(service *corev1.Service, updated, now time.Time) bool {
 	return isRetired(service) && !updated.Before(retiredAt(service, now))
 }
 
-// retiredAt returns since when a Service has had no cache, which is now if it had one until now.
+// retiredAt returns the time since which a Service has no cache: now if it had one until now.
 func retiredAt(service *corev1.Service, now time.Time) time.Time {
 	at, err := time.Parse(time.RFC3339, service.Annotations[retiredAnnotation])
 	if err != nil {
@@ -237,7 +238,7 @@ func retiredAt(service *corev1.Service, now time.Time) time.Time {
 	return at
 }
 
-// newest returns those of the retired Services that retired last, as many as are kept.
+// newest returns the maxRetired Services that retired last.
 func newest(services []*corev1.Service, now time.Time) []*corev1.Service {
 	if len(services) <= maxRetired {
 		return services

@@ -38,20 +38,20 @@ var _ = Describe("Services", func() {
 		start = time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC)
 		never time.Time
 	)
-	// newCache takes "upstream" or "upstream/suffix".
-	newCache := func(text string) component.Values {
+	// newCache parses "upstream" or "upstream/suffix".
+	newCache := func(text string) deployment {
 		host, suffix, ok := strings.Cut(text, "/")
-		values := component.Values{
+		values := deployment{Values: component.Values{
 			Cache:             registry.RegistryCache{Upstream: host, HTTP: &registry.HTTP{TLS: new(false)}},
 			KubernetesVersion: semver.MustParse("1.36.3"),
-		}
+		}}
 		if ok {
 			values.Cache.ServiceNameSuffix = &suffix
 		}
 		return values
 	}
-	newCaches := func(texts ...string) []component.Values {
-		var caches []component.Values
+	newCaches := func(texts ...string) []deployment {
+		var caches []deployment
 		for _, text := range texts {
 			caches = append(caches, newCache(text))
 		}
@@ -69,7 +69,7 @@ var _ = Describe("Services", func() {
 		return out
 	}
 
-	It("stay when their caches go, until all nodes have been updated", func() {
+	It("outlive their caches until all nodes are updated", func() {
 		before := planServices(nil, newCaches("docker.io", "quay.io"), never, start)
 		Expect(describe(before)).To(ConsistOf("registry-docker-io of docker.io", "registry-quay-io of quay.io"))
 
@@ -80,7 +80,7 @@ var _ = Describe("Services", func() {
 			services := plan.services()
 			return services[slices.IndexFunc(services, func(service *corev1.Service) bool { return service.Name == "registry-quay-io" })]
 		}
-		Expect(quay(removed).Spec).To(Equal(quay(before).Spec), "its address stays")
+		Expect(quay(removed).Spec).To(Equal(quay(before).Spec), "it keeps its address")
 
 		for _, updated := range []time.Time{never, start.Add(-time.Hour), start.Add(-time.Second)} {
 			again := planServices(removed.services(), newCaches("docker.io"), updated, start.Add(time.Hour))
@@ -92,20 +92,21 @@ var _ = Describe("Services", func() {
 		}
 	})
 
-	It("come back with their caches", func() {
+	It("are used again if their caches return", func() {
 		removed := planServices(planServices(nil, newCaches("docker.io"), never, start).services(), nil, never, start)
 		Expect(removed.retired).To(HaveLen(1))
 		Expect(describe(planServices(removed.services(), newCaches("docker.io"), never, start))).To(ConsistOf("registry-docker-io of docker.io"))
 	})
 
-	DescribeTable("do not pass from one upstream to another before the nodes have forgotten the first", func(present, wanted, expected []string) {
+	DescribeTable("are not reused for another upstream until all nodes are updated", func(present, wanted, expected []string) {
 		deployed := planServices(nil, newCaches(present...), never, start).services()
-		for range 2 { // The second time decides like the first.
+		for range 2 { // The second plan equals the first.
 			plan := planServices(deployed, newCaches(wanted...), never, start)
 			Expect(describe(plan)).To(ConsistOf(expected))
 			deployed = plan.services()
 		}
-		// Once the nodes have been updated, everything comes as its owner wants it, after another step for what retires then.
+		// Once the nodes are updated, the owner's wishes are fulfilled, after another step for Services that retire
+		// then.
 		at := start
 		for range 2 {
 			at = at.Add(time.Hour)
@@ -114,28 +115,28 @@ var _ = Describe("Services", func() {
 		last := planServices(deployed, newCaches(wanted...), at, at)
 		Expect(describe(last)).To(ConsistOf(describe(planServices(nil, newCaches(wanted...), never, at))))
 	},
-		Entry("whose name is derived to be the same", []string{"a.b"}, []string{"a-b"}, []string{"registry-a-b of a.b, retired"}),
+		Entry("with the same derived name", []string{"a.b"}, []string{"a-b"}, []string{"registry-a-b of a.b, retired"}),
 		Entry("even with the same labels", []string{"a:5000"}, []string{"a-5000"}, []string{"registry-a-5000 of a:5000, retired"}),
-		Entry("that gets the same objects with another Service", []string{"a.b"}, []string{"a-b/other"}, []string{"registry-a-b of a.b, retired"}),
-		Entry("that gets the suffix", []string{"a.b/red"}, []string{"c.d/red"}, []string{"registry-red of a.b, retired"}),
-		Entry("that runs and wants the name, and goes on with its own", []string{"a.b", "c.d"}, []string{"c.d/a-b"},
+		Entry("with the same objects but another Service", []string{"a.b"}, []string{"a-b/other"}, []string{"registry-a-b of a.b, retired"}),
+		Entry("with the same suffix", []string{"a.b/red"}, []string{"c.d/red"}, []string{"registry-red of a.b, retired"}),
+		Entry("that runs, wants the name, and keeps its own", []string{"a.b", "c.d"}, []string{"c.d/a-b"},
 			[]string{"registry-a-b of a.b, retired", "registry-c-d of c.d"}),
-		Entry("that takes over the name of one that goes on with another", []string{"a.b/red", "c.d/blue"}, []string{"a.b/blue", "c.d/green"},
+		Entry("that takes the name of one that moves to another", []string{"a.b/red", "c.d/blue"}, []string{"a.b/blue", "c.d/green"},
 			[]string{"registry-red of a.b", "registry-blue of c.d, retired", "registry-green of c.d"}),
 	)
 
-	It("go to no other upstream when two of them swap names", func() {
+	It("keep their upstreams when two of them swap names", func() {
 		deployed := planServices(nil, newCaches("a.b/red", "c.d/blue"), never, start).services()
 		Expect(describe(planServices(deployed, newCaches("a.b/blue", "c.d/red"), start.Add(-time.Hour), start))).
 			To(ConsistOf("registry-red of a.b", "registry-blue of c.d"))
 	})
 
-	It("are told apart by their labels if they come from an earlier version", func() {
-		deployed := []*corev1.Service{component.Service(newCache("docker.io")), component.Service(newCache("a.b"))}
+	It("are identified by their labels if they come from an earlier version", func() {
+		deployed := []*corev1.Service{component.Service(newCache("docker.io").Values), component.Service(newCache("a.b").Values)}
 		Expect(describe(planServices(deployed, newCaches("docker.io", "a-b"), never, start))).To(ConsistOf("registry-docker-io of docker.io", "registry-a-b of , retired"))
 	})
 
-	It("do not pile up without an end", func() {
+	It("do not accumulate without bound", func() {
 		var deployed []*corev1.Service
 		for i := range 3 * maxRetired {
 			deployed = planServices(deployed, newCaches(fmt.Sprintf("registry-%d.example.com", i)), never, start.Add(time.Duration(i)*time.Minute)).services()
@@ -155,7 +156,7 @@ var _ = Describe("Services", func() {
 			ex       *extensionsv1alpha1.Extension
 		)
 
-		// sync does what gardenlet does when an operation begins or has succeeded.
+		// sync updates the Cluster as gardenlet does when an operation starts or succeeds.
 		sync := func(ctx context.Context, state gardencorev1beta1.LastOperationState) *extensionscontroller.Cluster {
 			GinkgoHelper()
 			shoot.Status.LastOperation = &gardencorev1beta1.LastOperation{
@@ -202,14 +203,14 @@ var _ = Describe("Services", func() {
 			}
 		})
 
-		It("stay behind when the extension leaves the Shoot, and go when the nodes have been updated", func(ctx SpecContext) {
+		It("outlive the extension in a Shoot until all nodes are updated", func(ctx SpecContext) {
 			retire(ctx)
 			Expect(present(ctx)).To(ConsistOf(HaveField("Name", "registry-docker-io")))
 			managedResource := newManagedResource(namespace, ManagedResourceServices)
 			Expect(seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource)).To(Succeed())
-			Expect(managedResource.Labels).To(HaveKeyWithValue("origin", "gardener"), "gardenlet removes it with the Shoot if nobody else is left")
+			Expect(managedResource.Labels).To(HaveKeyWithValue("origin", "gardener"), "gardenlet then removes it with the Shoot")
 			Expect(janitor.sweep(ctx)).To(Succeed())
-			Expect(present(ctx)).To(HaveLen(1), "nodes may still ask")
+			Expect(present(ctx)).To(HaveLen(1), "nodes may still use them")
 
 			clock.Step(time.Minute)
 			sync(ctx, gardencorev1beta1.LastOperationStateSucceeded)
@@ -217,7 +218,7 @@ var _ = Describe("Services", func() {
 			Expect(apierrors.IsNotFound(seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource))).To(BeTrue())
 		})
 
-		It("are not removed without the Extension that is back", func(ctx SpecContext) {
+		It("are not removed if the Extension was created again", func(ctx SpecContext) {
 			retire(ctx)
 			Expect(seed.Create(ctx, ex)).To(Succeed())
 			Expect(janitor.sweep(ctx)).To(Succeed())
@@ -229,7 +230,7 @@ var _ = Describe("Services", func() {
 			Expect(isAsked(ctx)).To(BeTrue())
 			Expect(present(ctx)).To(HaveLen(1))
 			plan := planServices(present(ctx), nil, nodesUpdated(cluster.Shoot), clock.Now())
-			Expect(plan.retired).To(BeEmpty(), "the actuator decides like the janitor")
+			Expect(plan.retired).To(BeEmpty(), "the actuator and the janitor agree")
 		})
 
 		DescribeTable("are left to", func(ctx SpecContext, prepare func()) {
@@ -244,22 +245,22 @@ var _ = Describe("Services", func() {
 			Expect(ex.ResourceVersion).To(Equal(before))
 			Expect(present(ctx)).To(HaveLen(1))
 		},
-			Entry("the next attempt if the Extension fails", func() { ex.Status.LastOperation.State = gardencorev1beta1.LastOperationStateError }),
-			Entry("the operation that is to begin", func() {
+			Entry("the next attempt if the Extension failed", func() { ex.Status.LastOperation.State = gardencorev1beta1.LastOperationStateError }),
+			Entry("a requested operation", func() {
 				ex.Annotations = map[string]string{v1beta1constants.GardenerOperation: v1beta1constants.GardenerOperationRestore}
 			}),
-			Entry("the time when a hibernated Shoot wakes up", func() {
+			Entry("the wake-up of a hibernated Shoot", func() {
 				shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
 			}),
 		)
 
-		It("are deployed again when the Secret with them is lost", func(ctx SpecContext) {
+		It("are deployed again if their Secret is lost", func(ctx SpecContext) {
 			retire(ctx)
 			Expect(seed.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(namespace))).To(Succeed())
 			Expect(present(ctx)).To(BeEmpty())
 		})
 
-		It("go with a Shoot in deletion, which has no nodes", func(ctx SpecContext) {
+		It("are removed from a Shoot in deletion, which has no nodes", func(ctx SpecContext) {
 			retire(ctx)
 			shoot.DeletionTimestamp = new(metav1.Now())
 			sync(ctx, gardencorev1beta1.LastOperationStateProcessing)

@@ -30,8 +30,8 @@ import (
 )
 
 var _ = Describe("Volumes", func() {
-	newCache := func(host, size string) component.Values {
-		return component.Values{Cache: registry.RegistryCache{Upstream: host, Volume: &registry.Volume{Size: new(resource.MustParse(size))}}}
+	newCache := func(host, size string) deployment {
+		return deployment{Values: component.Values{Cache: registry.RegistryCache{Upstream: host, Volume: &registry.Volume{Size: new(resource.MustParse(size))}}}}
 	}
 	requests := func(size string) corev1.VolumeResourceRequirements {
 		return corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}}
@@ -49,7 +49,7 @@ var _ = Describe("Volumes", func() {
 		meta(statefulSet, host, upstream.Upstream(host).ResourceName())
 		return statefulSet
 	}
-	sizes := func(caches []component.Values) []string {
+	sizes := func(caches []deployment) []string {
 		out := make([]string, 0, len(caches))
 		for _, cache := range caches {
 			out = append(out, cache.Cache.Volume.Size.String())
@@ -57,7 +57,7 @@ var _ = Describe("Volumes", func() {
 		return out
 	}
 
-	It("stay as large as the smallest that cannot grow, for whatever reason, and the others grow", func(ctx SpecContext) {
+	It("keep the size of the smallest that cannot grow, whatever the reason, while others grow", func(ctx SpecContext) {
 		newClaim := func(host string, ordinal int, size string) *corev1.PersistentVolumeClaim {
 			claim := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{Resources: requests(size)}}
 			claim.Status.Phase = corev1.ClaimBound
@@ -80,11 +80,19 @@ var _ = Describe("Volumes", func() {
 			},
 		}).Build()
 
-		wanted := []component.Values{newCache("docker.io", "20Gi"), newCache("ghcr.io", "20Gi"), newCache("quay.io", "20Gi")}
-		caches, problems, err := expandClaims(ctx, logr.Discard(), shoot, wanted)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(sizes(caches)).To(Equal([]string{"10Gi", "10Gi", "20Gi"}))
-		Expect(sizes(wanted)).To(Equal([]string{"20Gi", "20Gi", "20Gi"}), "the configuration is not changed")
+		wanted := []deployment{newCache("docker.io", "20Gi"), newCache("ghcr.io", "20Gi"), newCache("quay.io", "20Gi")}
+		claims := map[string]*corev1.PersistentVolumeClaim{}
+		for _, cache := range wanted {
+			for ordinal := range component.MaxReplicas {
+				name := component.ClaimName(cache.Name(), ordinal)
+				var err error
+				claims[name], err = readClaim(ctx, shoot, name)
+				Expect(err).NotTo(HaveOccurred())
+			}
+		}
+		stuck, problems := expandClaims(ctx, logr.Discard(), shoot, wanted, claims)
+		Expect(sizes(complete(wanted, observed{}, stuck, certificates{}))).To(Equal([]string{"10Gi", "10Gi", "20Gi"}))
+		Expect(sizes(wanted)).To(Equal([]string{"20Gi", "20Gi", "20Gi"}), "the configuration does not change")
 		Expect(problems).To(HaveLen(3))
 		Expect(problems[0]).To(MatchError(And(ContainSubstring("cache docker.io: its volume cannot grow from 15Gi to 20Gi"), ContainSubstring("exceeded quota"))))
 		Expect(v1beta1helper.ExtractErrorCodes(problems[0])).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
@@ -94,7 +102,7 @@ var _ = Describe("Volumes", func() {
 		Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("20Gi"))
 	})
 
-	It("have every StatefulSet created again that was replaced, though another one could not be", func(ctx SpecContext) {
+	It("have replaced StatefulSets created again although another one could not be replaced", func(ctx SpecContext) {
 		replaced := newStatefulSet("docker.io")
 		shoot := fakeclient.NewClientBuilder().WithObjects(replaced, newStatefulSet("quay.io")).WithInterceptorFuncs(interceptor.Funcs{
 			Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {
@@ -108,14 +116,14 @@ var _ = Describe("Volumes", func() {
 		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(managedResource).Build()
 
 		err := (&Actuator{Client: seed}).replaceOutgrownStatefulSets(ctx, logr.Discard(), shoot, "shoot--dev--example",
-			[]component.Values{newCache("docker.io", "20Gi"), newCache("quay.io", "20Gi")})
+			[]deployment{newCache("docker.io", "20Gi"), newCache("quay.io", "20Gi")})
 		Expect(err).To(MatchError(And(ContainSubstring("registry-quay-io"), ContainSubstring("no connection"))))
 		Expect(apierrors.IsNotFound(shoot.Get(ctx, client.ObjectKeyFromObject(replaced), replaced))).To(BeTrue())
 		Expect(seed.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource)).To(Succeed())
 		Expect(managedResource.Annotations).To(HaveKeyWithValue(v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile))
 	})
 
-	It("do not wait for the StatefulSet that has already taken the place of the replaced one", func(ctx SpecContext) {
+	It("do not wait for the StatefulSet that has already replaced the deleted one", func(ctx SpecContext) {
 		replaced := newStatefulSet("docker.io")
 		replaced.UID = "old"
 		shoot := fakeclient.NewClientBuilder().WithObjects(replaced).WithInterceptorFuncs(interceptor.Funcs{
@@ -133,11 +141,11 @@ var _ = Describe("Volumes", func() {
 })
 
 var _ = Describe("Problems", func() {
-	It("are none, if there are none", func() {
+	It("are nil if there are none", func() {
 		Expect(joined(nil)).To(Succeed())
 	})
 
-	It("are one error, with the codes of all", func() {
+	It("become one error with the codes of all", func() {
 		err := joined([]error{retryableProblem(errors.New("late")), errors.New("odd"), configurationProblem(errors.New("wrong")), configurationProblem(errors.New("bad"))})
 		Expect(err).To(MatchError("late\nodd\nwrong\nbad"))
 		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem, gardencorev1beta1.ErrorConfigurationProblem))

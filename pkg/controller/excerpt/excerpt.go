@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package excerpt shortens text that the owner of a Shoot has a say in, such as
-// what a replica or an admission webhook of the Shoot answers, before it goes
-// into a status, a condition, an event or a log of the seed.
+// Package excerpt shortens text that the owner of a Shoot controls, such as the response of a replica or an admission
+// webhook of the Shoot, before it becomes part of a status, a condition, an event or a log of the seed.
 package excerpt
 
 import (
@@ -15,9 +14,10 @@ import (
 
 const ellipsis = "…"
 
-// Of returns as much of the text as fits into the limit, in bytes. The limit must have room for an ellipsis.
+// Of returns the start of a text, with an ellipsis if it is longer than limit bytes. The limit must have room for an
+// ellipsis.
 func Of(text string, limit int) string {
-	// Cut before anything looks at all of it.
+	// Cut first, so that the rest of the text costs no time.
 	shortened := len(text) > limit
 	if shortened {
 		end := limit - len(ellipsis)
@@ -43,7 +43,7 @@ func Line(text string, limit int) string {
 	}, Of(text, limit))
 }
 
-// Error returns an error whose text is shortened. What it wraps is still found by errors.Is and errors.As.
+// Error returns an error with a shortened text. errors.Is and errors.As still find the errors that it wraps.
 func Error(err error, limit int) error {
 	if err == nil || len(err.Error()) <= limit {
 		return err

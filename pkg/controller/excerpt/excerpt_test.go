@@ -26,10 +26,10 @@ var _ = DescribeTable("An excerpt", func(text, expected string) {
 	Expect(len(got)).To(BeNumerically("<=", 10))
 	Expect(utf8.ValidString(got)).To(BeTrue())
 },
-	Entry("of little is all of it", "0123456789", "0123456789"),
-	Entry("of more ends with an ellipsis", "0123456789a", "0123456…"),
+	Entry("of a short text is the text", "0123456789", "0123456789"),
+	Entry("of a longer text ends with an ellipsis", "0123456789a", "0123456…"),
 	Entry("does not split a character", "012345äbcd", "012345…"),
-	Entry("has no bytes that are no characters", "a\xffb", "a?b"),
+	Entry("has no invalid UTF-8", "a\xffb", "a?b"),
 )
 
 var _ = It("An excerpt on one line has no line breaks or other control characters", func() {
@@ -37,7 +37,7 @@ var _ = It("An excerpt on one line has no line breaks or other control character
 	Expect(Line(strings.Repeat("\n", 100), 10)).To(Equal("       …"))
 })
 
-var _ = It("A shortened error wraps what it shortens", func() {
+var _ = It("A shortened error wraps the original", func() {
 	cause := errors.New("cause")
 	err := Error(fmt.Errorf("%s: %w", strings.Repeat("x", 100), cause), 10)
 	Expect(err).To(MatchError("xxxxxxx…"))

@@ -30,13 +30,13 @@ const ControllerName = "registry-cache-credentials"
 
 const reconciliationTimeout = time.Minute
 
-// Options say how the controller runs.
+// Options configure the controller.
 type Options struct {
 	// Controller are the options of the controller.
 	Controller controller.Options
-	// Client is a client for the seed, without a cache.
+	// Client is an uncached client for the seed.
 	Client client.Client
-	// ExtensionClasses are the classes of Extensions to care about.
+	// ExtensionClasses are the classes of Extensions to reconcile.
 	ExtensionClasses []extensionsv1alpha1.ExtensionClass
 }
 
@@ -49,11 +49,11 @@ func AddToManager(mgr manager.Manager, options Options) error {
 	reconciler := &Reconciler{
 		Client:   options.Client,
 		Codec:    codec,
-		Shoots:   &Shoots{Client: options.Client, AnswerTimeout: answerTimeout},
+		Shoots:   &Shoots{Client: options.Client, Timeout: replicasTimeout},
 		Recorder: mgr.GetEventRecorder(ControllerName),
 		Clock:    clock.RealClock{},
 	}
-	// Shoots whose API servers do not answer must not keep the others waiting.
+	// Shoots whose API servers do not respond must not delay the others.
 	options.Controller.ReconciliationTimeout = reconciliationTimeout
 	return builder.ControllerManagedBy(mgr).
 		Named(ControllerName).
@@ -63,9 +63,9 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		Complete(reconciler)
 }
 
-// wantedChanged lets pass what changes which credentials are wanted, and not what this controller finds out about them:
-// a replica that says something else whenever it is asked would be asked without a pause, and the seed's API server
-// written to as often.
+// wantedChanged admits updates that change the wanted credentials, but not updates of their state, which this
+// controller makes: a replica with ever-changing reports would otherwise cause requests and status updates without a
+// pause.
 func wantedChanged(codec *codec.Codec) predicate.Predicate {
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool {
@@ -92,7 +92,7 @@ func wantedCredentials(codec *codec.Codec, raw []byte) map[string][3]string {
 	return wanted
 }
 
-// StatusChanged lets pass what changes the provider status.
+// StatusChanged admits updates of the provider status.
 func StatusChanged() predicate.Predicate {
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool {
@@ -111,8 +111,8 @@ func providerStatus(object client.Object) []byte {
 	return nil
 }
 
-// operationEnded lets pass the end of an operation, such as the one that wakes a Shoot up, be it good or bad: what is
-// wrong with one cache is no reason not to follow the others.
+// operationEnded admits the end of an operation, such as the wake-up of a Shoot, whether it succeeded or failed: a
+// problem of one cache must not stop this controller from following the others.
 func operationEnded() predicate.Predicate {
 	runs := func(object client.Object) bool {
 		ex, ok := object.(*extensionsv1alpha1.Extension)

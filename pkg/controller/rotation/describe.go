@@ -9,28 +9,29 @@ import (
 	"strings"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
 )
 
-// describe says in one sentence how the credentials of a cache get along, and
-// what their owner can do.
+// describe tells the owner of a cache the state of its credentials, and what to do about it.
 func describe(cache registry.RegistryCacheStatus) string {
 	status := cache.Credentials
-	stays := ""
+	wanted, cause := credentialstate.Wanted(status), strings.TrimSuffix(status.Message, ".")
+	fallback := ""
 	if status.PendingSecretName != "" && status.SecretName != "" {
-		stays = fmt.Sprintf(" Until then the cache uses the credentials of the Secret %q, which must stay valid.", status.SecretName)
+		fallback = fmt.Sprintf(" Until then, the cache uses the Secret %q, which must stay valid.", status.SecretName)
 	}
 	switch status.State {
 	case registry.CredentialsActive:
-		return fmt.Sprintf("The registry cache of %s uses the Secret %q, and its upstream accepts it.", cache.Upstream, status.SecretName)
+		return fmt.Sprintf("The registry cache for %s uses the Secret %q, which its upstream accepts.", cache.Upstream, status.SecretName)
 	case registry.CredentialsRejected:
-		answer := "rejects"
+		code := ""
 		if status.UpstreamStatusCode != nil {
-			answer = fmt.Sprintf("rejects with status %d", *status.UpstreamStatusCode)
+			code = fmt.Sprintf(" with status %d", *status.UpstreamStatusCode)
 		}
-		return fmt.Sprintf("The upstream %s %s the Secret %q of its registry cache (%s): create a new Secret and refer to that.%s",
-			cache.Upstream, answer, Wanted(status), strings.TrimSuffix(status.Message, "."), stays)
+		return fmt.Sprintf("The upstream %s rejects the Secret %q of its registry cache%s (%s). Create a new Secret and reference it in spec.resources.%s",
+			cache.Upstream, wanted, code, cause, fallback)
 	case registry.CredentialsMissing:
-		return fmt.Sprintf("The registry cache of %s lacks the credentials of the Secret %q (%s).", cache.Upstream, Wanted(status), status.Message)
+		return fmt.Sprintf("The registry cache for %s is missing the credential of the Secret %q (%s).", cache.Upstream, wanted, cause)
 	}
-	return fmt.Sprintf("The registry cache of %s is about to use the Secret %q (%s).%s", cache.Upstream, Wanted(status), status.Message, stays)
+	return fmt.Sprintf("The registry cache for %s does not use the Secret %q yet (%s).%s", cache.Upstream, wanted, cause, fallback)
 }

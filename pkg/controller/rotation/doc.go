@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rotation follows the credentials of the caches: it asks the replicas
-// which ones they use and what their upstream says, and tells the owner of the
-// Shoot, by the provider status, a health condition and events.
+// Package rotation follows the credentials of the caches: it asks the replicas which credential is active and whether
+// the upstream accepts it, and reports that to the owner of the Shoot in the provider status, a health condition and
+// events.
 //
-// The controller of the caches deploys new credentials beside the old ones and
-// says in the provider status that they are pending. This one says when all
-// replicas have taken them over, and has the old ones removed then.
+// Package cache deploys a new credential beside the active one and marks it as pending in the provider status. This
+// package marks it as active once all replicas have activated it, and then has the old one removed. Package
+// credentialstate decides for both.
 package rotation

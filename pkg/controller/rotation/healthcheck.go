@@ -22,14 +22,13 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-// patience is how long credentials may be pending until that is a fault.
-const patience = 10 * time.Minute
+// pendingThreshold is how long credentials may be pending before that is a failure.
+const pendingThreshold = 10 * time.Minute
 
-// maxDetails is of how many caches a condition says what is wrong with them.
+// maxDetails bounds the caches that a condition describes.
 const maxDetails = 10
 
-// HealthCheck turns the state of the credentials, as the provider status has
-// it, into health.
+// HealthCheck derives health from the states of the credentials in the provider status.
 type HealthCheck struct {
 	Reader client.Reader
 	Codec  *codec.Codec
@@ -44,19 +43,19 @@ func (*HealthCheck) SetLoggerSuffix(string, string) {}
 func (h *HealthCheck) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
 	ex := &extensionsv1alpha1.Extension{}
 	if err := h.Reader.Get(ctx, request, ex); err != nil {
-		return nil, fmt.Errorf("could not read the Extension: %w", err)
+		return nil, fmt.Errorf("read Extension: %w", err)
 	}
 	status, err := h.Codec.DecodeStatus(ex.Status.ProviderStatus)
 	if errors.Is(err, codec.ErrMissing) {
 		return &healthcheck.SingleCheckResult{Status: gardencorev1beta1.ConditionTrue}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("could not decode the provider status: %w", err)
+		return nil, fmt.Errorf("decode provider status: %w", err)
 	}
 	return health(status), nil
 }
 
-// health returns the worst of all caches, and what there is to say about those that are not well.
+// health returns the worst health of all caches, with a description of the unhealthy ones.
 func health(status *registry.RegistryStatus) *healthcheck.SingleCheckResult {
 	result := &healthcheck.SingleCheckResult{Status: gardencorev1beta1.ConditionTrue}
 	var details []string
@@ -73,7 +72,7 @@ func health(status *registry.RegistryStatus) *healthcheck.SingleCheckResult {
 			code = gardencorev1beta1.ErrorConfigurationProblem
 		default:
 			if result.Status == gardencorev1beta1.ConditionTrue {
-				result.Status, result.ProgressingThreshold = gardencorev1beta1.ConditionProgressing, new(patience)
+				result.Status, result.ProgressingThreshold = gardencorev1beta1.ConditionProgressing, new(pendingThreshold)
 			}
 			continue
 		}
@@ -86,12 +85,12 @@ func health(status *registry.RegistryStatus) *healthcheck.SingleCheckResult {
 	return result
 }
 
-// summary joins what is said about the caches. It is part of the conditions of Extension and Shoot, and both are written
-// whenever it changes.
+// summary joins the descriptions of caches. It is part of conditions of the Extension and the Shoot, which are both
+// updated whenever it changes.
 func summary(details []string) string {
 	left := len(details) - maxDetails
 	if left <= 0 {
 		return strings.Join(details, " ")
 	}
-	return fmt.Sprintf("%s And %d more, see the provider status of the Extension.", strings.Join(details[:maxDetails], " "), left)
+	return fmt.Sprintf("%s And %d more; see the provider status of the Extension.", strings.Join(details[:maxDetails], " "), left)
 }

@@ -26,41 +26,42 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/controller/excerpt"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
 const (
-	// soon is how long it takes to look again while somebody may be waiting, which is for the time of eager.
+	// soon is the interval of reconciliations while an owner may be waiting for a change, for eager after its start.
 	soon  = 2 * time.Second
 	eager = 5 * time.Minute
-	// later is how long it takes to look again otherwise.
+	// later is the interval otherwise.
 	later = time.Minute
 
-	// maxNote is how long the API server lets the note of an event be.
+	// maxNote is the length of the longest note of an event that the API server allows.
 	maxNote = 1024
 )
 
-// ReplicaReader asks the replicas of the caches with the given names in a Shoot, and returns them by these names.
+// ReplicaReader returns the replicas of the caches with the given names in a Shoot, by these names.
 type ReplicaReader interface {
-	Replicas(ctx context.Context, namespace string, caches []string) (map[string]Replicas, error)
+	Replicas(ctx context.Context, namespace string, caches []string) (map[string]credentialstate.Replicas, error)
 }
 
 // Reconciler follows the credentials of the caches of one Extension.
 type Reconciler struct {
-	// Client is a client for the seed, without a cache.
+	// Client is an uncached client for the seed.
 	Client client.Client
 	// Codec decodes and encodes the provider status.
 	Codec *codec.Codec
-	// Shoots ask the replicas.
+	// Shoots reads the replicas.
 	Shoots ReplicaReader
-	// Recorder tells what changes.
+	// Recorder records state changes.
 	Recorder events.EventRecorder
-	// Clock says since when.
+	// Clock dates state changes.
 	Clock clock.Clock
 }
 
-// Reconcile looks once.
+// Reconcile updates the state of the credentials once.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	ex := &extensionsv1alpha1.Extension{}
 	if err := r.Client.Get(ctx, request.NamespacedName, ex); err != nil {
@@ -74,7 +75,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("could not decode the provider status: %w", err)
+		return reconcile.Result{}, fmt.Errorf("decode provider status: %w", err)
 	}
 	caches := withCredentials(status)
 	if len(caches) == 0 {
@@ -82,7 +83,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	cluster, err := extensionscontroller.GetCluster(ctx, r.Client, ex.Namespace)
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("could not read the Cluster: %w", err)
+		return reconcile.Result{}, fmt.Errorf("read Cluster: %w", err)
 	}
 	if extensionscontroller.IsHibernationEnabled(cluster) {
 		return reconcile.Result{}, nil
@@ -97,10 +98,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	} else if err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: r.next(status)}, nil
+	return reconcile.Result{RequeueAfter: r.interval(status)}, nil
 }
 
-// migrates reports whether the Shoot is leaving this seed, or has left it.
+// migrates reports whether the Shoot is leaving or has left this seed.
 func migrates(ex *extensionsv1alpha1.Extension) bool {
 	return ex.Annotations[v1beta1constants.GardenerOperation] == v1beta1constants.GardenerOperationMigrate ||
 		ex.Status.LastOperation != nil && ex.Status.LastOperation.Type == gardencorev1beta1.LastOperationTypeMigrate
@@ -117,25 +118,20 @@ func withCredentials(status *registry.RegistryStatus) []string {
 	return names
 }
 
-// next says when to look again.
-func (r *Reconciler) next(status *registry.RegistryStatus) time.Duration {
+// interval returns the time until the next reconciliation.
+func (r *Reconciler) interval(status *registry.RegistryStatus) time.Duration {
 	for _, cache := range status.Caches {
-		if cache.Credentials != nil && unfinished(cache.Credentials) && r.Clock.Since(cache.Credentials.Since.Time) < eager {
+		if cache.Credentials != nil && credentialstate.InProgress(cache.Credentials) && r.Clock.Since(cache.Credentials.Since.Time) < eager {
 			return soon
 		}
 	}
 	return later
 }
 
-// unfinished reports whether there is something to wait for.
-func unfinished(status *registry.CredentialsStatus) bool {
-	return status.State != registry.CredentialsActive || status.PreviousSecretName != ""
-}
-
-// update brings the status up to date. The status may have been changed
-// meanwhile by the controller of the caches, which knows better what is wanted.
-func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, replicas map[string]Replicas) error {
-	var turned []registry.RegistryCacheStatus
+// update writes the states that follow from the replicas. It fails with a conflict if package cache has written the
+// status in the meantime, whose word on the wanted credentials counts.
+func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, replicas map[string]credentialstate.Replicas) error {
+	var transitions []registry.RegistryCacheStatus
 	changed, surplus := false, false
 	for i := range status.Caches {
 		cache := &status.Caches[i]
@@ -143,11 +139,11 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 			continue
 		}
 		before := *cache.Credentials
-		next := judge(before, replicas[upstream.Upstream(cache.Upstream).ResourceName()], metav1.NewTime(r.Clock.Now()))
+		next := credentialstate.Observe(before, replicas[upstream.Upstream(cache.Upstream).ResourceName()], metav1.NewTime(r.Clock.Now()))
 		cache.Credentials = &next
 		changed = changed || !equal(before, next)
 		if next.State != before.State {
-			turned = append(turned, *cache)
+			transitions = append(transitions, *cache)
 		}
 		surplus = surplus || next.PreviousSecretName != ""
 	}
@@ -155,12 +151,12 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 		if err := r.patchStatus(ctx, ex, status); err != nil {
 			return err
 		}
-		for _, cache := range turned {
-			r.tell(ctx, ex, cache)
+		for _, cache := range transitions {
+			r.record(ctx, ex, cache)
 		}
 	}
 	if surplus {
-		return r.dropPrevious(ctx, ex)
+		return r.requestRemoval(ctx, ex)
 	}
 	return nil
 }
@@ -173,7 +169,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, ex *extensionsv1alpha1.Ext
 	patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	ex.Status.ProviderStatus = encoded
 	if err := r.Client.Status().Patch(ctx, ex, patch); err != nil {
-		return fmt.Errorf("could not update the provider status: %w", err)
+		return fmt.Errorf("update provider status: %w", err)
 	}
 	return nil
 }
@@ -182,20 +178,20 @@ func equal(a, b registry.CredentialsStatus) bool {
 	return a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName && a.PreviousSecretName == b.PreviousSecretName && a.State == b.State && a.Message == b.Message
 }
 
-func (r *Reconciler) tell(ctx context.Context, ex *extensionsv1alpha1.Extension, cache registry.RegistryCacheStatus) {
+func (r *Reconciler) record(ctx context.Context, ex *extensionsv1alpha1.Extension, cache registry.RegistryCacheStatus) {
 	kind := corev1.EventTypeNormal
 	if state := cache.Credentials.State; state == registry.CredentialsRejected || state == registry.CredentialsMissing {
 		kind = corev1.EventTypeWarning
 	}
 	message := excerpt.Line(describe(cache), maxNote)
-	logf.FromContext(ctx).Info("State of credentials changed", "upstream", cache.Upstream, "state", cache.Credentials.State,
+	logf.FromContext(ctx).Info("Credentials state changed", "upstream", cache.Upstream, "state", cache.Credentials.State,
 		"secretName", cache.Credentials.SecretName, "pendingSecretName", cache.Credentials.PendingSecretName)
 	r.Recorder.Eventf(ex, nil, kind, "Credentials"+string(cache.Credentials.State), "CheckCredentials", "%s", message)
 }
 
-// dropPrevious has the controller of the caches take away the credentials that
-// nobody needs any more. It is asked again until the status says that they are gone.
-func (r *Reconciler) dropPrevious(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
+// requestRemoval has package cache remove the previous credentials. The request is repeated until the status no longer
+// names them.
+func (r *Reconciler) requestRemoval(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(ex), ex); err != nil {
 			return err
@@ -208,7 +204,7 @@ func (r *Reconciler) dropPrevious(ctx context.Context, ex *extensionsv1alpha1.Ex
 		return r.Client.Patch(ctx, ex, patch)
 	})
 	if err != nil {
-		return fmt.Errorf("could not have the previous credentials removed: %w", client.IgnoreNotFound(err))
+		return fmt.Errorf("request removal of previous credentials: %w", client.IgnoreNotFound(err))
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/controller/shoot/shoottest"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -36,16 +37,16 @@ var _ = Describe("Replicas", func() {
 	)
 
 	BeforeEach(func() {
-		api = &fakeAPI{replicas: 1, answer: func(w http.ResponseWriter, _ *http.Request) {
+		api = &fakeAPI{replicas: 1, respond: func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(credentials.Report{SecretName: "v1", State: credentials.StateActive, Message: "well"})
 		}}
 		server := httptest.NewTLSServer(api)
 		DeferCleanup(server.Close)
 		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(shoottest.Kubeconfig(server)).Build()
-		shoots = &Shoots{Client: seed, AnswerTimeout: 10 * time.Second}
+		shoots = &Shoots{Client: seed, Timeout: 10 * time.Second}
 	})
 
-	It("are asked", func(ctx SpecContext) {
+	It("come with their reports", func(ctx SpecContext) {
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(found).To(HaveKeyWithValue(cache, And(
@@ -55,16 +56,16 @@ var _ = Describe("Replicas", func() {
 		Expect(api.pods()).To(ConsistOf(cache + "-0"))
 	})
 
-	It("are no more than there should be, whatever else looks like one", func(ctx SpecContext) {
+	It("are found by name, not by labels", func(ctx SpecContext) {
 		api.replicas = 1000
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(found[cache].Wanted).To(Equal(int32(2)))
 		Expect(api.pods()).To(ConsistOf(cache+"-0", cache+"-1"))
-		Expect(api.others).To(BeEmpty(), "nothing is listed, where the owner decides how much there is")
+		Expect(api.others).To(BeEmpty(), "the owner controls the length of lists")
 	})
 
-	Describe("that never answer", func() {
+	Describe("that never respond", func() {
 		var caches []string
 
 		BeforeEach(func() {
@@ -75,9 +76,9 @@ var _ = Describe("Replicas", func() {
 			}
 		})
 
-		It("are not waited for", func(ctx SpecContext) {
-			shoots.AnswerTimeout = time.Millisecond
-			api.answer = func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }
+		It("do not block", func(ctx SpecContext) {
+			shoots.Timeout = time.Millisecond
+			api.respond = func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }
 			found, err := shoots.Replicas(ctx, shoottest.Namespace, caches)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(found).To(HaveLen(100))
@@ -87,10 +88,10 @@ var _ = Describe("Replicas", func() {
 			}
 		}, SpecTimeout(time.Minute))
 
-		It("are not asked all at a time", func(ctx SpecContext) {
+		It("are asked within the limit of concurrent requests", func(ctx SpecContext) {
 			ended, end := context.WithCancel(ctx)
-			shoots.AnswerTimeout = time.Minute
-			api.answer = func(_ http.ResponseWriter, request *http.Request) {
+			shoots.Timeout = time.Minute
+			api.respond = func(_ http.ResponseWriter, request *http.Request) {
 				if len(api.pods()) >= maxConcurrentReports {
 					end()
 				}
@@ -102,21 +103,21 @@ var _ = Describe("Replicas", func() {
 		}, SpecTimeout(time.Minute))
 	})
 
-	DescribeTable("say nothing with answers that are none", func(ctx SpecContext, answer http.HandlerFunc) {
-		api.answer = answer
+	DescribeTable("have no report if they return", func(ctx SpecContext, respond http.HandlerFunc) {
+		api.respond = respond
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(found[cache].Running).To(ConsistOf(Replica{Name: cache + "-0"}))
+		Expect(found[cache].Running).To(ConsistOf(credentialstate.Replica{Name: cache + "-0"}))
 	},
 		Entry("an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }),
-		Entry("no report", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }),
-		Entry("far too much", func(w http.ResponseWriter, _ *http.Request) {
+		Entry("something else", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }),
+		Entry("too long a report", func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(credentials.Report{Message: strings.Repeat("x", 1<<20)})
 		}),
 	)
 
-	It("say in a status what fits into one", func(ctx SpecContext) {
-		api.answer = func(w http.ResponseWriter, _ *http.Request) {
+	It("have messages that fit into a status", func(ctx SpecContext) {
+		api.respond = func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(credentials.Report{State: credentials.StateRejected, Message: strings.Repeat("line\n", 2000)})
 		}
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
@@ -127,10 +128,10 @@ var _ = Describe("Replicas", func() {
 	})
 })
 
-// fakeAPI is the API server of a Shoot in which every StatefulSet has the same number of replicas, and all run.
+// fakeAPI is the API server of a Shoot whose StatefulSets all have the same number of running replicas.
 type fakeAPI struct {
 	replicas int32
-	answer   http.HandlerFunc
+	respond  http.HandlerFunc
 
 	mu sync.Mutex
 	// asked are the pods that were asked, and others the requests for anything but one object.
@@ -144,7 +145,7 @@ func (f *fakeAPI) pods() []string {
 	return slices.Clone(f.asked)
 }
 
-// ServeHTTP serves objects, and forwards to pods.
+// ServeHTTP serves objects, and the proxy to pods.
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	const statefulSets, pods = "/apis/apps/v1/namespaces/kube-system/statefulsets/", "/api/v1/namespaces/kube-system/pods/"
 	path := request.URL.Path
@@ -153,7 +154,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		f.mu.Lock()
 		f.asked = append(f.asked, strings.Split(path, ":")[1])
 		f.mu.Unlock()
-		f.answer(w, request)
+		f.respond(w, request)
 	case strings.HasPrefix(path, statefulSets):
 		reply(w, &appsv1.StatefulSet{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},

@@ -2,12 +2,10 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shoot reaches the API server of a Shoot. What it answers is in the
-// hands of the Shoot's owner, who may have filled the Shoot with objects, run
-// admission webhooks that never return, or put pods of their own in the place
-// of replicas. So every request has a time limit, every answer a size limit, and
-// no redirect is followed. Nothing is discovered, listed or watched: objects are
-// read by their names.
+// Package shoot is a client for the API server of a Shoot. The owner of the Shoot controls its responses: the Shoot may
+// be full of objects, have admission webhooks that never return, or pods that pose as replicas. So every request has a
+// timeout, every response a size limit, and no redirect is followed. Nothing is discovered, listed or watched: objects
+// are read by name.
 package shoot
 
 import (
@@ -31,15 +29,15 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request with its answer.
+	// requestTimeout bounds a request and its response.
 	requestTimeout = 10 * time.Second
-	// maxResponse is twice what an API server stores of one object, in JSON with Base64.
+	// maxResponse is twice the size of the largest object that an API server stores, in JSON with Base64.
 	maxResponse = 4 << 20
-	// maxAnswer is more than any report of a replica has.
-	maxAnswer = 16 << 10
+	// maxReport is larger than any report of a replica.
+	maxReport = 16 << 10
 )
 
-// Shoot is a client for a Shoot, and a way to its pods.
+// Shoot is a client for a Shoot and its pods.
 type Shoot struct {
 	client.Client
 
@@ -47,36 +45,36 @@ type Shoot struct {
 	pods   *http.Client
 }
 
-// Connect returns the Shoot whose kubeconfig lies in a namespace of the seed.
+// Connect returns the Shoot whose kubeconfig is in a namespace of the seed.
 func Connect(ctx context.Context, seed client.Client, namespace string) (*Shoot, error) {
 	options := client.Options{Scheme: kubernetes.ShootScheme, Mapper: newMapper()}
 	config, _, err := util.NewClientForShoot(ctx, seed, namespace, options, extensionsconfigv1alpha1.RESTOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig of the Shoot: %w", err)
+		return nil, fmt.Errorf("read kubeconfig of the Shoot: %w", err)
 	}
-	config.QPS = -1 // The API server is fair by itself, and waiting here would count as a replica's silence.
+	config.QPS = -1 // The API server has its own fairness, and a wait here would look like an unresponsive replica.
 	config.Timeout = requestTimeout
 	config.WarningHandler = rest.NoWarnings{} // Admission webhooks of the Shoot write them.
 
 	shoot := &Shoot{}
 	if shoot.server, _, err = rest.DefaultServerUrlFor(config); err != nil {
-		return nil, fmt.Errorf("read the address of the Shoot's API server: %w", err)
+		return nil, fmt.Errorf("read address of the Shoot's API server: %w", err)
 	}
-	// With HTTP/2 a pod could fill a window of megabytes before the first byte of its answer is looked at.
+	// With HTTP/2, a pod could fill a window of megabytes before the first byte of its response is read.
 	toPods := rest.CopyConfig(config)
 	toPods.NextProtos = []string{"http/1.1"}
-	toPods.Wrap(guarded(maxAnswer))
+	toPods.Wrap(guarded(maxReport))
 	if shoot.pods, err = rest.HTTPClientFor(toPods); err != nil {
-		return nil, fmt.Errorf("create a client for pods of the Shoot: %w", err)
+		return nil, fmt.Errorf("create client for pods of the Shoot: %w", err)
 	}
 	config.Wrap(guarded(maxResponse))
 	if shoot.Client, err = client.New(config, options); err != nil {
-		return nil, fmt.Errorf("create a client for the Shoot: %w", err)
+		return nil, fmt.Errorf("create client for the Shoot: %w", err)
 	}
 	return shoot, nil
 }
 
-// newMapper knows the kinds that are read and written, so that no API server has to be asked for all that its owner defined.
+// newMapper maps the kinds that are read and written, to avoid the discovery of all kinds that the owner defined.
 func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion})
 	for _, kind := range []string{"Service", "Secret", "PersistentVolumeClaim", "Pod"} {
@@ -86,29 +84,29 @@ func newMapper() meta.RESTMapper {
 	return mapper
 }
 
-// Ask returns what a pod answers to a GET request that the API server forwards.
-func (s *Shoot) Ask(ctx context.Context, pod client.ObjectKey, port int32, path string) ([]byte, error) {
+// GetFromPod returns the response of a pod to a GET request, through the proxy of the API server.
+func (s *Shoot) GetFromPod(ctx context.Context, pod client.ObjectKey, port int32, path string) ([]byte, error) {
 	location := s.server.JoinPath("api/v1/namespaces", pod.Namespace, "pods", fmt.Sprintf("http:%s:%d", pod.Name, port), "proxy", path)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask pod %s: %w", pod.Name, err)
+		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, err)
 	}
 	response, err := s.pods.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("ask pod %s: %w", pod.Name, err)
+		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask pod %s: it answers with status %d", pod.Name, response.StatusCode)
+		return nil, fmt.Errorf("get %s from pod %s: status %d", path, pod.Name, response.StatusCode)
 	}
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of pod %s: %w", pod.Name, err)
+		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, err)
 	}
-	return answer, nil
+	return content, nil
 }
 
-// guarded wraps a transport so that answers have an end.
+// guarded wraps a transport to limit the size of responses.
 func guarded(limit int64) func(http.RoundTripper) http.RoundTripper {
 	return func(next http.RoundTripper) http.RoundTripper { return guard{next: next, limit: limit} }
 }
@@ -119,12 +117,12 @@ type guard struct {
 }
 
 var (
-	errRedirect = errors.New("the answer is a redirect, which is not followed")
-	errTooLong  = errors.New("the answer is longer than any that is expected")
+	errRedirect = errors.New("response is a redirect, which is not followed")
+	errTooLong  = errors.New("response is too long")
 )
 
-// RoundTrip implements http.RoundTripper. A pod decides where it redirects to, the API server passes that on, and a
-// client that followed would go there from the seed's network, with its credentials for the Shoot.
+// RoundTrip implements http.RoundTripper. The API server forwards redirects of pods; a client that followed one would
+// make a request from the seed's network to a host of the pod's choice, with its credentials for the Shoot.
 func (g guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := g.next.RoundTrip(request)
 	if err != nil {
@@ -142,7 +140,7 @@ func (g guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// limitedBody is a body that ends with an error where it becomes too long.
+// limitedBody is a body that fails once it is too long.
 type limitedBody struct {
 	io.ReadCloser
 
@@ -150,7 +148,7 @@ type limitedBody struct {
 }
 
 func (b *limitedBody) Read(p []byte) (int, error) {
-	// One byte more tells a body that has just the limit from one that has more.
+	// One more byte distinguishes a body of exactly the limit from a longer one.
 	if int64(len(p)) > b.left+1 {
 		p = p[:b.left+1]
 	}

@@ -49,7 +49,7 @@ var _ = Describe("Shoot", func() {
 		return slices.Clone(paths)
 	}
 
-	// endless writes until nobody takes it any more, or more than any client should.
+	// endless writes until the client stops reading, or more than any client should read.
 	endless := func(w http.ResponseWriter, status int) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -79,7 +79,7 @@ var _ = Describe("Shoot", func() {
 		Expect(err).NotTo(HaveOccurred())
 	})
 
-	It("is asked for an object by its name, and for nothing else", func(ctx SpecContext) {
+	It("gets requests for objects by name, and no others", func(ctx SpecContext) {
 		handler = func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(&corev1.Secret{
@@ -94,33 +94,33 @@ var _ = Describe("Shoot", func() {
 		Expect(asked()).To(Equal([]string{"/api/v1/namespaces/kube-system/secrets/example"}))
 	})
 
-	DescribeTable("is read only as far as an object can be long", func(ctx SpecContext, status int) {
+	DescribeTable("is read up to the size of the largest object", func(ctx SpecContext, status int) {
 		handler = func(w http.ResponseWriter, _ *http.Request) { endless(w, status) }
 		Expect(shoot.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "example"}, &corev1.Secret{})).NotTo(Succeed())
 		Expect(written.Load()).To(BeNumerically("<", 64<<20))
 	},
-		Entry("when it answers", http.StatusOK),
-		Entry("when it refuses", http.StatusForbidden),
+		Entry("on success", http.StatusOK),
+		Entry("on failure", http.StatusForbidden),
 	)
 
-	It("passes on what pods answer", func(ctx SpecContext) {
+	It("forwards responses of pods", func(ctx SpecContext) {
 		handler = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "well") }
-		Expect(shoot.Ask(ctx, pod, 5001, "/debug/credentials")).To(Equal([]byte("well")))
+		Expect(shoot.GetFromPod(ctx, pod, 5001, "/debug/credentials")).To(Equal([]byte("well")))
 		Expect(asked()).To(Equal([]string{"/api/v1/namespaces/kube-system/pods/http:registry-docker-io-0:5001/proxy/debug/credentials"}))
 	})
 
-	DescribeTable("passes on nothing of what pods answer without an end", func(ctx SpecContext, status int) {
+	DescribeTable("does not forward endless responses of pods", func(ctx SpecContext, status int) {
 		handler = func(w http.ResponseWriter, _ *http.Request) { endless(w, status) }
-		answer, err := shoot.Ask(ctx, pod, 5001, "/debug/credentials")
+		content, err := shoot.GetFromPod(ctx, pod, 5001, "/debug/credentials")
 		Expect(err).To(HaveOccurred())
-		Expect(answer).To(BeNil())
+		Expect(content).To(BeNil())
 		Expect(written.Load()).To(BeNumerically("<", 32<<20))
 	},
-		Entry("when they agree", http.StatusOK),
-		Entry("when they fail", http.StatusInternalServerError),
+		Entry("on success", http.StatusOK),
+		Entry("on failure", http.StatusInternalServerError),
 	)
 
-	DescribeTable("follows nobody's redirects", func(ctx SpecContext, get func(context.Context) error) {
+	DescribeTable("does not follow redirects", func(ctx SpecContext, get func(context.Context) error) {
 		var followed atomic.Int32
 		elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
 		DeferCleanup(elsewhere.Close)
@@ -130,18 +130,18 @@ var _ = Describe("Shoot", func() {
 		Expect(get(ctx)).To(MatchError(errRedirect))
 		Expect(followed.Load()).To(BeZero())
 	},
-		Entry("of pods", func(ctx context.Context) error { _, err := shoot.Ask(ctx, pod, 5001, "/"); return err }),
+		Entry("of pods", func(ctx context.Context) error { _, err := shoot.GetFromPod(ctx, pod, 5001, "/"); return err }),
 		Entry("of the API server", func(ctx context.Context) error { return shoot.Get(ctx, pod, &corev1.Pod{}) }),
 	)
 
-	It("is not waited for without an end", func(ctx SpecContext) {
+	It("has a timeout, and stops with the context", func(ctx SpecContext) {
 		Expect(shoot.pods.Timeout).To(And(BeNumerically(">", 0), BeNumerically("<=", time.Minute)))
 		ended, end := context.WithCancel(ctx)
 		handler = func(_ http.ResponseWriter, request *http.Request) {
 			end()
 			<-request.Context().Done()
 		}
-		_, err := shoot.Ask(ended, pod, 5001, "/")
+		_, err := shoot.GetFromPod(ended, pod, 5001, "/")
 		Expect(err).To(MatchError(context.Canceled))
 	})
 })

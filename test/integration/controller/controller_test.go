@@ -143,7 +143,7 @@ var _ = Describe("Extension", func() {
 
 		It("deploys the other caches, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
 			s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot"})
-			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "cannot be used")
+			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "is invalid")
 			extension := s.extension()
 			Expect(get(extension)(ctx)).To(Succeed())
 			Expect(statusOf(extension).Caches).To(ConsistOf(HaveField("Upstream", "docker.io")))

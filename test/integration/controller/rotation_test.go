@@ -42,7 +42,7 @@ var _ = Describe("Credentials", func() {
 		return map[string]string{"username": "robot", "password": "password of " + version}
 	}
 
-	It("are staged until the replicas use them, and told about, without a new pod", func(ctx SpecContext) {
+	It("are replaced once the replicas have activated them, without a new pod", func(ctx SpecContext) {
 		s := newShoot(ctx)
 		credentialsOf := func(extension *extensionsv1alpha1.Extension) registry.CredentialsStatus {
 			GinkgoHelper()
@@ -96,7 +96,7 @@ var _ = Describe("Credentials", func() {
 		expectDeployed("v2", "v1")
 		replica.say(credentials.Report{
 			SecretName: "v1", PendingSecretName: "v2", State: credentials.StateRejected, UpstreamStatusCode: http.StatusUnauthorized,
-			Message: "upstream rotated.example.com: it answered 401",
+			Message: "upstream rotated.example.com: status 401",
 		})
 		Eventually(ctx, func() registry.CredentialsStatus { return credentialsOf(extension) }).Should(And(
 			HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v2"), HaveField("State", registry.CredentialsRejected),
@@ -107,7 +107,7 @@ var _ = Describe("Credentials", func() {
 				HaveField("Type", gardencorev1beta1.ShootSystemComponentsHealthy),
 				HaveField("Status", gardencorev1beta1.ConditionFalse),
 				HaveField("Codes", ContainElement(gardencorev1beta1.ErrorInfraUnauthorized)),
-				HaveField("Message", ContainSubstring(`The upstream rotated.example.com rejects with status 401 the Secret "v2"`)),
+				HaveField("Message", ContainSubstring(`The upstream rotated.example.com rejects the Secret "v2" of its registry cache with status 401`)),
 			)))
 			events := &eventsv1.EventList{}
 			g.Expect(testClient.List(ctx, events, client.InNamespace(s.namespace))).To(Succeed())

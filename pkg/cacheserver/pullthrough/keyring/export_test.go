@@ -4,5 +4,5 @@
 
 package keyring
 
-// Signature is what tells states of the files apart.
-func (f *Files) Signature() string { return f.signature() }
+// Signature identifies the state of the files of a Source.
+func Signature(source Source) string { return source.(*files).signature() }

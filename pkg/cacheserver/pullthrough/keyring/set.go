@@ -13,20 +13,20 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// Set is a set of credentials that came together and are replaced together. The zero value means anonymous access.
+// Set is a set of credentials that are replaced together. The zero value means anonymous access.
 type Set struct {
-	// Name is what the set is called in public, such as the name of a Secret. It may be empty.
+	// Name is the public name of the set, such as that of a Secret. It may be empty.
 	Name string
-	// scopes are the credentials by path of repositories; "" is for all others.
+	// scopes are the credentials by repository path; "" is for all other repositories.
 	scopes map[string]credentials.Credential
 }
 
-// NewSet returns a set of one credential for everything.
+// NewSet returns a set of one credential for all repositories.
 func NewSet(name string, c credentials.Credential) Set {
 	return Set{Name: name, scopes: map[string]credentials.Credential{"": c}}
 }
 
-// For returns the credential with the longest path that holds the repository. It implements upstream.Credentials.
+// For implements remote.Credentials. It returns the credential with the longest path that contains the repository.
 func (s Set) For(_ context.Context, repository string) (string, credentials.Credential, error) {
 	for scope := repository; scope != ""; {
 		if c, ok := s.scopes[scope]; ok {
@@ -38,7 +38,7 @@ func (s Set) For(_ context.Context, repository string) (string, credentials.Cred
 	return "", s.scopes[""], nil
 }
 
-// All returns the credentials of the set, each once, in a fixed order.
+// All implements remote.CredentialSet. The order is fixed.
 func (s Set) All() []credentials.Credential {
 	var all []credentials.Credential
 	for _, scope := range slices.Sorted(maps.Keys(s.scopes)) {
@@ -49,7 +49,7 @@ func (s Set) All() []credentials.Credential {
 	return all
 }
 
-// Same says whether two sets hold the same credentials, whatever they are called.
-func (s Set) Same(other Set) bool {
+// sameCredentials reports whether two sets hold the same credentials, whatever their names.
+func (s Set) sameCredentials(other Set) bool {
 	return maps.Equal(s.scopes, other.scopes)
 }

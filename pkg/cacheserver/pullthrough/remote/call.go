@@ -32,10 +32,10 @@ type call struct {
 
 const apiRoot = "/v2/"
 
-// Paths of a repository begin with these.
+// manifests and blobs are prefixes of paths below a repository.
 const manifests, blobs = "manifests/", "blobs/"
 
-// Kinds of requests. Those by HEAD have the suffix.
+// These are the kinds of requests, which HEAD requests add the suffix to.
 const (
 	kindPing, kindList     = "ping", "list"
 	kindManifest, kindBlob = "manifest", "blob"
@@ -56,8 +56,8 @@ func (c *Client) url(path string, query url.Values) string {
 	return target.String()
 }
 
-// do makes a request with the credentials for its repository, the new one first, and returns an answer with a status
-// of success. The caller closes its body.
+// do makes a call with the credential for its repository, and returns a successful response. The caller closes its
+// body.
 func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 	resp, err := c.attempt(ctx, call)
 	switch {
@@ -70,48 +70,46 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
 			c.denied.note(call)
 		}
-		if c.refused != nil {
-			c.refused()
+		if c.rejected != nil {
+			c.rejected()
 		}
 	}
 	return resp, err
 }
 
+// attempt makes a call with the credential for its repository, and as long as the upstream rejects that, with others.
 func (c *Client) attempt(ctx context.Context, call call) (*http.Response, error) {
-	name, credential, err := c.credentialFor(ctx, call.repository)
+	scope, credential, err := c.credentialFor(ctx, call.repository)
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, c.fail(Unauthorized, 0, "the credential cannot be read")
+		return nil, c.fail(Unauthorized, 0, "cannot read the credential")
 	}
-	resp, err := c.inTurn(ctx, call, name, credential)
-	if renewer, ok := c.credentials.(Renewer); ok && Is(err, Unauthorized) {
-		if renewed, ok := renewer.Renew(ctx, credential); ok {
-			return c.inTurn(ctx, call, name, renewed)
+	s := c.sessions.get(scope, credential)
+	resp, err := c.try(ctx, call, s)
+	renewer, ok := c.credentials.(Renewer)
+	if !ok {
+		return resp, err
+	}
+	var rejected []credentials.Credential
+	for Is(err, Unauthorized) && len(rejected) < maxRejected {
+		rejected = append(rejected, s.credential)
+		other, ok := renewer.Renew(ctx, rejected)
+		if !ok {
+			return resp, err
 		}
+		s = c.sessions.get(scope, other)
+		resp, err = c.try(ctx, call, s)
+	}
+	if err == nil && (s.accepted.CompareAndSwap(false, true) || len(rejected) > 0) {
+		renewer.Accepted(s.credential, rejected)
 	}
 	return resp, err
 }
 
-// inTurn makes a call with a credential and, as long as that has not been accepted, with the one before.
-func (c *Client) inTurn(ctx context.Context, call call, name string, credential credentials.Credential) (*http.Response, error) {
-	choices := c.sessions.choose(name, credential)
-	for _, s := range choices[:len(choices)-1] {
-		resp, err := c.try(ctx, call, s)
-		if !Is(err, Unauthorized) {
-			if err == nil || Is(err, NotFound) {
-				c.sessions.accepted(name, s)
-			}
-			return resp, err
-		}
-	}
-	resp, err := c.try(ctx, call, choices[len(choices)-1])
-	if err == nil && len(choices) > 1 {
-		c.sessions.refused(name, choices[0])
-	}
-	return resp, err
-}
+// maxRejected bounds the credentials that one call is made with: those in use before, now and next, and one to spare.
+const maxRejected = 4
 
 func (c *Client) credentialFor(ctx context.Context, repository string) (string, credentials.Credential, error) {
 	if c.credentials == nil {
@@ -120,7 +118,7 @@ func (c *Client) credentialFor(ctx context.Context, repository string) (string, 
 	return c.credentials.For(ctx, repository)
 }
 
-// try makes a call with the credential of a session. Where the upstream refuses HEAD, it makes it by GET.
+// try makes a call within a session. If the upstream refuses HEAD, it uses GET.
 func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response, error) {
 	if call.method != http.MethodHead {
 		return c.send(ctx, call, s)
@@ -140,7 +138,7 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 	resp, err = c.send(ctx, call.asGet(), s)
 	switch {
 	case err != nil:
-	case isPassing(refusal):
+	case isTransient(refusal):
 		c.headless.suspect(call.kind, c.now())
 	default:
 		c.headless.note(call.kind, c.now())
@@ -148,16 +146,16 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 	return resp, err
 }
 
-// send makes one request, with all that it takes: tokens, redirects.
+// send makes one request, including tokens and redirects.
 func (c *Client) send(ctx context.Context, call call, s *session) (*http.Response, error) {
 	info := requestInfo{kind: call.kind, repository: call.repository, session: s}
-	if left := c.limiter.wait(info); left > 0 {
+	if left := s.limiter.wait(info); left > 0 {
 		return nil, c.rateLimited(left)
 	}
 	ctx = context.WithValue(ctx, requestKey{}, info)
 	req, err := http.NewRequestWithContext(ctx, call.method, c.url(call.target(), call.query), nil)
 	if err != nil {
-		return nil, c.fail(Invalid, 0, "the request has no valid form")
+		return nil, c.fail(Invalid, 0, "invalid request")
 	}
 	for name, values := range call.header {
 		req.Header[name] = values
@@ -173,7 +171,8 @@ func (c *Client) send(ctx context.Context, call call, s *session) (*http.Respons
 	return nil, c.refusal(resp, s)
 }
 
-// explain turns the error of a request into one of ours. It must not quote the original, which can hold signed URLs.
+// explain turns the error of an HTTP client into an Error. It must not quote the original, which may contain signed
+// URLs.
 func (c *Client) explain(ctx context.Context, err error) error {
 	var explained *Error
 	switch {
@@ -196,7 +195,7 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	return explained
 }
 
-// causeOf names the cause of a request's error.
+// causeOf describes the error of an HTTP client.
 func causeOf(err error) string {
 	var timeout net.Error
 	var operation *net.OpError
@@ -210,18 +209,18 @@ func causeOf(err error) string {
 	case errors.Is(err, errAddress):
 		return errAddress.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return "it does not answer in time"
+		return "no response in time"
 	case errors.As(err, &certificate):
-		return fmt.Sprintf("its certificate is not trusted: %v", certificate.Err)
+		return fmt.Sprintf("untrusted certificate: %v", certificate.Err)
 	case errors.As(err, &name):
-		return "its name cannot be resolved"
+		return "cannot resolve the host name"
 	case errors.As(err, &operation):
 		return fmt.Sprintf("%s: %v", operation.Op, operation.Err)
 	}
-	return "the request failed: " + innermost(err)
+	return "request failed: " + innermost(err)
 }
 
-// innermost returns the text of the error at the bottom, below those that quote URLs.
+// innermost returns the text of the innermost error, below those that quote URLs.
 func innermost(err error) string {
 	for {
 		var outer *url.Error
@@ -239,10 +238,10 @@ func innermost(err error) string {
 
 const maxErrorBody = 8 << 10
 
-// refusal explains an answer that is no success.
+// refusal turns an unsuccessful response into an Error.
 func (c *Client) refusal(resp *http.Response, s *session) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	cause := fmt.Sprintf("it answered %d", resp.StatusCode)
+	cause := fmt.Sprintf("status %d", resp.StatusCode)
 	if code := parseErrorCode(decoded(resp, body, maxErrorBody)); code != "" {
 		cause += " " + code
 	}
@@ -254,9 +253,9 @@ func (c *Client) refusal(resp *http.Response, s *session) error {
 	case status == http.StatusTooManyRequests:
 		err = c.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), c.now()))
 	case elsewhere:
-		err = c.fail(Unavailable, status, cause) // It was not shown the credential.
+		err = c.fail(Unavailable, status, cause) // That server did not see the credential.
 	case status == http.StatusUnauthorized && s.credential == (credentials.Credential{}):
-		err = c.fail(Unauthorized, status, cause+": it asks for a credential, and none is configured")
+		err = c.fail(Unauthorized, status, cause+": it requires a credential, and none is configured")
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		err = c.fail(Unauthorized, status, cause)
 	default:
@@ -271,7 +270,7 @@ func (c *Client) refusal(resp *http.Response, s *session) error {
 func (c *Client) rateLimited(left time.Duration) *Error {
 	return &Error{
 		Reason: RateLimited, Status: http.StatusTooManyRequests, RetryAfter: left, Host: c.base.Host,
-		Cause: "it limits the rate of requests",
+		Cause: "rate limit exceeded",
 	}
 }
 

@@ -14,13 +14,13 @@ import (
 const schemeBearer, schemeBasic = "bearer", "basic"
 
 const (
-	// maxChallengeHeader is the length of the longest WWW-Authenticate header that is read.
+	// maxChallengeHeader bounds the length of a WWW-Authenticate header; longer ones are ignored.
 	maxChallengeHeader = 8 << 10
-	// maxChallenges bounds the challenges of one answer.
+	// maxChallenges bounds the challenges of a response.
 	maxChallenges = 16
 )
 
-// challenge is one of the ways to authenticate that an answer offers.
+// challenge is one of the ways to authenticate that a response offers.
 type challenge struct {
 	scheme                string // in lower case
 	realm, service, scope string
@@ -33,8 +33,8 @@ func (c challenge) sameRealm(other challenge) bool {
 	return c.scheme == other.scheme && c.realm == other.realm && c.service == other.service
 }
 
-// parseChallenges reads the challenges of WWW-Authenticate headers, each of which may hold several. It is tolerant of
-// what is between them, since one that cannot be read must not hide the others.
+// parseChallenges parses WWW-Authenticate headers, each of which may contain several challenges. It skips what it
+// cannot parse, since that must not hide the other challenges.
 func parseChallenges(headers []string) []challenge {
 	var all []challenge
 	for _, header := range headers {
@@ -55,7 +55,7 @@ func parseChallengeHeader(header string) []challenge {
 		rest = strings.TrimLeft(rest, " \t,;")
 		name, after := cutToken(rest)
 		if name == "" {
-			// A token68 or garbage: what follows the next comma may be a challenge.
+			// A token68 or garbage: there may be a challenge after the next comma.
 			_, next, more := strings.Cut(rest, ",")
 			if !more {
 				return found
@@ -75,7 +75,7 @@ func parseChallengeHeader(header string) []challenge {
 	}
 }
 
-// set takes a parameter. The first one of a name counts.
+// set sets a parameter. The first one of a name counts.
 func (c *challenge) set(name, value string) {
 	field := map[string]*string{"realm": &c.realm, "service": &c.service, "scope": &c.scope}[strings.ToLower(name)]
 	if field != nil && *field == "" {
@@ -83,7 +83,7 @@ func (c *challenge) set(name, value string) {
 	}
 }
 
-// cutToken cuts off the token, as of RFC 9110, that a text begins with.
+// cutToken cuts a leading token of RFC 9110 off a text.
 func cutToken(s string) (token, rest string) {
 	end := strings.IndexFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
@@ -94,8 +94,8 @@ func cutToken(s string) (token, rest string) {
 	return s[:end], s[end:]
 }
 
-// cutValue cuts off the value of a parameter, if the text goes on with one. Values without quotes end at a blank or comma,
-// whatever they hold: servers forget the quotes around URLs.
+// cutValue cuts the leading value of a parameter off a text. Values without quotes end at a blank or comma: some
+// servers omit the quotes around URLs.
 func cutValue(s string) (value, rest string, ok bool) {
 	s, ok = strings.CutPrefix(strings.TrimLeft(s, " \t"), "=")
 	if !ok {
@@ -122,11 +122,11 @@ func cutValue(s string) (value, rest string, ok bool) {
 	return unquoted.String(), "", true
 }
 
-// maxScopes bounds the scopes of a challenge that are asked for.
+// maxScopes bounds the scopes of a token request.
 const maxScopes = 8
 
-// scopes returns what a token has to be good for: pulling from the repository, and what the challenge asks for. Those of
-// the same resource become one, as token services expect it.
+// scopes returns the scopes of a token: pulling from the repository, and those of the challenge. Those of the same
+// resource are merged, as token services expect it.
 func scopes(c challenge, repository string) []string {
 	wanted := strings.Fields(c.scope)
 	if repository != "" {

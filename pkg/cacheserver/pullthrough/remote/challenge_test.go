@@ -18,7 +18,7 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-var _ = DescribeTable("Challenges are read", func(expected []challenge, headers ...string) {
+var _ = DescribeTable("Challenges are parsed", func(expected []challenge, headers ...string) {
 	Expect(parseChallenges(headers)).To(Equal(expected))
 },
 	Entry("one", []challenge{{scheme: "bearer", realm: "https://a/token", service: "s", scope: "repository:a:pull"}},
@@ -27,16 +27,16 @@ var _ = DescribeTable("Challenges are read", func(expected []challenge, headers 
 	Entry("without quotes", []challenge{{scheme: "bearer", realm: "https://a/token?x=1", service: "s"}}, `Bearer realm=https://a/token?x=1,service=s`),
 	Entry("without commas", []challenge{{scheme: "bearer", realm: "r", service: "s"}}, `Bearer realm="r" service="s"`),
 	Entry("with escapes", []challenge{{scheme: "basic", realm: `a "b" \`}}, `Basic realm="a \"b\" \\"`),
-	Entry("with an end that is missing", []challenge{{scheme: "bearer", realm: "r"}}, `Bearer realm="r`),
+	Entry("with a missing closing quote", []challenge{{scheme: "bearer", realm: "r"}}, `Bearer realm="r`),
 	Entry("with a comma in a value", []challenge{{scheme: "bearer", scope: "repository:a:pull,push"}, {scheme: "basic", realm: "b"}},
 		`Bearer scope="repository:a:pull,push", Basic realm="b"`),
 	Entry("several in one header", []challenge{{scheme: "negotiate"}, {scheme: "basic", realm: "b"}, {scheme: "bearer", realm: "r"}},
 		`Negotiate, Basic realm="b", Bearer realm="r",error="x"`),
 	Entry("several headers", []challenge{{scheme: "negotiate"}, {scheme: "basic", realm: "b"}}, `Negotiate`, `Basic realm="b"`),
 	Entry("after a token68", []challenge{{scheme: "negotiate"}, {scheme: "basic", realm: "b"}}, `Negotiate YII==, Basic realm="b"`),
-	Entry("after an unfinished header", []challenge{{scheme: "digest", realm: "r"}, {scheme: "basic", realm: "b"}}, `Digest realm="r`, `Basic realm="b"`),
+	Entry("after a truncated header", []challenge{{scheme: "digest", realm: "r"}, {scheme: "basic", realm: "b"}}, `Digest realm="r`, `Basic realm="b"`),
 	Entry("nothing", nil, "", ` , "x" =`),
-	Entry("nothing that is too long", nil, `Bearer realm="`+strings.Repeat("r", maxChallengeHeader)+`"`),
+	Entry("none in a header that is too long", nil, `Bearer realm="`+strings.Repeat("r", maxChallengeHeader)+`"`),
 )
 
 var _ = DescribeTable("Scopes", func(hinted, repository string, expected ...string) {
@@ -45,7 +45,7 @@ var _ = DescribeTable("Scopes", func(hinted, repository string, expected ...stri
 	Entry("as hinted", "repository:a:pull", "a", "repository:a:pull"),
 	Entry("as needed", "", "a", "repository:a:pull"),
 	Entry("as one of the same resource", "repository:a:metadata_read,pull", "a", "repository:a:pull,metadata_read"),
-	Entry("of others too", "registry:catalog:* repository:b:pull", "a", "repository:a:pull", "registry:catalog:*", "repository:b:pull"),
+	Entry("with other resources", "registry:catalog:* repository:b:pull", "a", "repository:a:pull", "registry:catalog:*", "repository:b:pull"),
 	Entry("with a port in a name", "repository:host:5000/a:pull", "", "repository:host:5000/a:pull"),
 	Entry("none", "", ""),
 )
@@ -56,13 +56,13 @@ var _ = DescribeTable("A token", func(answer, value string, lifetime time.Durati
 	Expect(v).To(Equal(value))
 	Expect(l).To(Equal(lifetime))
 },
-	Entry("as registries call it", `{"token":"t","expires_in":300}`, "t", 5*time.Minute),
-	Entry("as OAuth 2 calls it", `{"access_token":"t"}`, "t", time.Duration(0)),
+	Entry("in the field of registries", `{"token":"t","expires_in":300}`, "t", 5*time.Minute),
+	Entry("in the field of OAuth 2", `{"access_token":"t"}`, "t", time.Duration(0)),
 	Entry("with a lifetime in quotes", `{"token":"t","expires_in":"90"}`, "t", 90*time.Second),
 	Entry("with a fraction of a second", `{"token":"t","expires_in":0.5}`, "t", time.Second/2),
-	Entry("with a lifetime that is none", `{"token":"t","expires_in":{"a":1}}`, "t", time.Duration(0)),
-	Entry("with a lifetime of nothing", `{"token":"t","expires_in":-1}`, "t", time.Duration(0)),
-	Entry("for ever", `{"token":"t","expires_in":1e300}`, "t", maxLifetime),
+	Entry("with an invalid lifetime", `{"token":"t","expires_in":{"a":1}}`, "t", time.Duration(0)),
+	Entry("with a negative lifetime", `{"token":"t","expires_in":-1}`, "t", time.Duration(0)),
+	Entry("with an endless lifetime", `{"token":"t","expires_in":1e300}`, "t", maxLifetime),
 	Entry("that breaks a header", `{"token":"t\r\nHost: x"}`, "", time.Duration(0)),
 	Entry("that is a web page", `<html>`, "", time.Duration(0)),
 	Entry("that is missing", `{}`, "", time.Duration(0)),
@@ -74,26 +74,26 @@ var _ = DescribeTable("An address", func(address string, expected bool) {
 	dialled := checkDial("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 443).String(), nil)
 	Expect(dialled != nil).To(Equal(expected))
 },
-	Entry("of anybody", "192.0.2.1", false),
+	Entry("of the internet", "192.0.2.1", false),
 	Entry("of a private network", "10.0.0.1", false),
 	Entry("of a private network, IPv6", "fd00::1", false),
-	Entry("of this machine", "127.0.0.1", false),
-	Entry("of this machine, IPv6", "::1", false),
-	Entry("of a carrier's network", "100.64.0.1", false),
+	Entry("of the loopback interface", "127.0.0.1", false),
+	Entry("of the loopback interface, IPv6", "::1", false),
+	Entry("of a carrier-grade NAT", "100.64.0.1", false),
 	Entry("of clouds' metadata", "169.254.169.254", true),
 	Entry("of clouds' metadata as IPv6", "::ffff:169.254.169.254", true),
-	Entry("of clouds' metadata by way of NAT64", "64:ff9b::a9fe:a9fe", true),
+	Entry("of clouds' metadata through NAT64", "64:ff9b::a9fe:a9fe", true),
 	Entry("of AWS's metadata, IPv6", "fd00:ec2::254", true),
 	Entry("of Google's metadata, IPv6", "fd20:ce::254", true),
 	Entry("of Alibaba's metadata", "100.100.100.200", true),
 	Entry("of Azure's metadata", "168.63.129.16", true),
-	Entry("of the link, IPv6", "fe80::1", true),
-	Entry("of the link, IPv6, with a zone", "fe80::1%eth0", true),
-	Entry("of nobody", "0.0.0.0", true),
-	Entry("of nobody, IPv6", "::", true),
-	Entry("of many", "224.0.0.1", true),
-	Entry("of many, IPv6", "ff02::1", true),
-	Entry("of all", "255.255.255.255", true),
+	Entry("link-local, IPv6", "fe80::1", true),
+	Entry("link-local, IPv6, with a zone", "fe80::1%eth0", true),
+	Entry("unspecified", "0.0.0.0", true),
+	Entry("unspecified, IPv6", "::", true),
+	Entry("multicast", "224.0.0.1", true),
+	Entry("multicast, IPv6", "ff02::1", true),
+	Entry("broadcast", "255.255.255.255", true),
 )
 
 func FuzzChallenge(f *testing.F) {

@@ -26,65 +26,62 @@ import (
 type Timeouts struct {
 	// Connect bounds a TCP connection, and its TLS handshake once more.
 	Connect time.Duration
-	// FirstByte bounds the wait for the header of an answer.
+	// FirstByte bounds the wait for the header of a response.
 	FirstByte time.Duration
 	// Idle bounds the wait for the next bytes of a body.
 	Idle time.Duration
-	// MinRate is how many bytes a second a body has to bring on the average of a minute, so that one that trickles is not
-	// waited for without an end; 0 is no minimum.
+	// MinRate is the least bytes per second of a body, averaged over a minute, so that a trickle ends; 0 is no minimum.
 	MinRate int64
 }
 
-// DefaultTimeouts are those of a server that gives way to others in seconds, not minutes.
+// DefaultTimeouts let clients fall back to another server within seconds, not minutes.
 var DefaultTimeouts = Timeouts{Connect: 3 * time.Second, FirstByte: 10 * time.Second, Idle: 30 * time.Second, MinRate: 1 << 10}
 
-// smallAnswer bounds the whole of a request whose answer is small, with its token and redirects.
-const smallAnswer = 30 * time.Second
+// smallTimeout bounds a request whose response is small, including its token and redirects.
+const smallTimeout = 30 * time.Second
 
 // Options describe an upstream.
 type Options struct {
 	// URL is http(s)://host[:port].
 	URL string
-	// Credentials to present; nil for none.
+	// Credentials hand out what to present; nil means anonymous access.
 	Credentials Credentials
-	// Refused is called when the upstream refuses a credential; may be nil. It must not block.
-	Refused func()
-	// CABundle is a file with further trusted certificates; may be empty.
+	// Rejected is called when the upstream rejects a credential; may be nil. It must not block.
+	Rejected func()
+	// CABundle is a file with additional trusted certificates; may be empty.
 	CABundle string
-	// AllowedRealms are hosts, with or without a port, where tokens may be asked for besides the usual places.
+	// AllowedRealms are additional hosts, with or without a port, of token services that may see the credential.
 	AllowedRealms []string
 	Timeouts      Timeouts
 	Observer      Observer
-	// UserAgent names the cache to the upstream.
+	// UserAgent identifies the cache to the upstream.
 	UserAgent string
-	// Now is the time; nil for the clock.
+	// Now returns the time; nil means time.Now.
 	Now func() time.Time
-	// Transport is the way to the network; nil for one with the timeouts and the CA bundle above. It does not see
-	// requests that the guard refuses.
+	// Transport sends the requests that pass the guard; nil means one with the timeouts and the CA bundle above.
 	Transport http.RoundTripper
 }
 
-// Client is a Registry at the other end of HTTP.
+// Client is a Registry that is reached by HTTP.
 type Client struct {
 	base        *url.URL
 	credentials Credentials
-	refused     func()
+	rejected    func()
 	timeouts    Timeouts
 	observer    Observer
 	now         func() time.Time
 	userAgent   string
 
 	guard *guard
-	// tokens asks token services.
+	// tokens sends requests to token services.
 	tokens   *http.Client
 	sessions *sessions
-	pulled   *evidence
-	denied   *evidence
-	health   *health
-	limiter  *limiter
-	// headless upstreams refuse HEAD. Mislabelling ones tell wrong digests in headers.
+	// pulled are requests that succeeded recently, denied those that were rejected.
+	pulled, denied *evidence
+	health         *health
+	// headless upstreams refuse HEAD. Mislabelling ones send wrong digests in headers.
 	headless, mislabels quirk
-	coded               misjudged
+	coded               *misjudged
 	memory              *semaphore.Weighted
 }
 
@@ -95,11 +92,11 @@ func New(o Options) (*Client, error) {
 	base, err := url.Parse(o.URL)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("remote URL is not a URL") // url.Parse quotes its input, which may hold a password.
+		return nil, errors.New("invalid remote URL") // url.Parse quotes its input, which may hold a password.
 	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil:
-		return nil, fmt.Errorf("remote URL must be http(s)://host[:port]")
+		return nil, errors.New("remote URL must be http(s)://host[:port]")
 	case strings.Trim(base.Path, "/") != "" || base.RawQuery != "" || base.Fragment != "":
-		return nil, fmt.Errorf("remote URL must be http(s)://host[:port] without a path; the API of a registry is at /v2/ of its host")
+		return nil, errors.New("remote URL must be http(s)://host[:port] without a path; the API of a registry is at /v2/ of its host")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -110,21 +107,21 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	c := &Client{
-		base: base, credentials: o.Credentials, refused: o.Refused, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
-		pulled:  &evidence{},
-		denied:  &evidence{},
-		health:  &health{now: o.Now, observer: o.Observer},
-		limiter: newLimiter(o.Now),
-		memory:  semaphore.NewWeighted(maxReading),
+		base: base, credentials: o.Credentials, rejected: o.Rejected, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
+		pulled: newEvidence(),
+		denied: newEvidence(),
+		health: &health{now: o.Now, observer: o.Observer},
+		coded:  newMisjudged(),
+		memory: semaphore.NewWeighted(maxReading),
 	}
 	c.guard = &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch}
 	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}
-	c.sessions = &sessions{open: c.openSession, drop: c.limiter.forget, now: o.Now, scopes: map[string]*scope{}}
+	c.sessions = &sessions{open: c.openSession, byScope: newLRU[string, *session](maxSessions)}
 	return c, nil
 }
 
-// newTransport returns a transport for HTTP/1.1: each fetch has a connection of its own, so that a slow or broken one
-// holds up no other.
+// newTransport returns a transport for HTTP/1.1: each fetch has its own connection, so that a slow or broken one does
+// not hold up others.
 func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
 	roots, err := trusted(caBundle)
 	if err != nil {
@@ -136,11 +133,11 @@ func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
 		TLSHandshakeTimeout: timeouts.Connect,
 		TLSClientConfig: &tls.Config{
 			RootCAs: roots, MinVersion: tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(0), // Each layer that is fetched may take a connection.
+			ClientSessionCache: tls.NewLRUClientSessionCache(0), // Each fetch of a layer may open a connection.
 		},
 		ResponseHeaderTimeout:  timeouts.FirstByte,
 		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true, // A digest is that of the bytes as they are.
+		DisableCompression:     true, // A digest is that of the uncompressed response.
 		MaxIdleConnsPerHost:    8,
 		IdleConnTimeout:        90 * time.Second,
 		ReadBufferSize:         32 << 10,
@@ -155,14 +152,14 @@ func trusted(caBundle string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(caBundle)
 	if err != nil {
-		return nil, fmt.Errorf("reading the CA bundle: %w", err)
+		return nil, fmt.Errorf("read CA bundle: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA bundle %s holds no certificate", caBundle)
+		return nil, fmt.Errorf("CA bundle %s contains no certificate", caBundle)
 	}
 	return roots, nil
 }
@@ -170,12 +167,12 @@ func trusted(caBundle string) (*x509.CertPool, error) {
 func (c *Client) openSession(scope string, credential credentials.Credential) *session {
 	a := newAuthenticator(c, credential)
 	return &session{
-		scope: scope, credential: credential, auth: a,
+		scope: scope, credential: credential, auth: a, limiter: newLimiter(c.now),
 		http: &http.Client{Transport: a, CheckRedirect: checkRedirect},
 	}
 }
 
-// introduce sets the headers of all requests.
+// introduce sets the headers that all requests have in common.
 func (c *Client) introduce(req *http.Request) *http.Request {
 	if c.userAgent != "" {
 		req.Header.Set("User-Agent", c.userAgent)
@@ -190,12 +187,12 @@ func (c *Client) Healthy() bool { return c.health.healthy() }
 // Probe implements Registry.
 func (c *Client) Probe() bool { return c.health.probe() }
 
-// Close lets go of idle connections.
+// Close closes idle connections.
 func (c *Client) Close() { c.tokens.CloseIdleConnections() }
 
 type requestKey struct{}
 
-// requestInfo goes along with a request in its context, through the client library.
+// requestInfo describes a request. It travels in the context, through the HTTP client.
 type requestInfo struct {
 	kind       string
 	repository string
@@ -207,7 +204,7 @@ func infoOf(ctx context.Context) requestInfo {
 	return info
 }
 
-// watch sees every single request: those to the API, for tokens, and those that redirects lead to.
+// watch observes every request: to the API, for tokens, and those that follow redirects.
 func (c *Client) watch(req *http.Request, resp *http.Response, err error, took time.Duration) {
 	info := infoOf(req.Context())
 	kind := info.kind
@@ -217,18 +214,19 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 	case req.Response != nil:
 		kind = "redirect"
 	}
-	// Storage and token services can be down without the API, and then say nothing about it.
+	// A failure of a storage or token service is none of the API.
 	api := kind == info.kind
 	if err != nil {
 		c.observer.Request(kind, 0, took)
-		// A caller that gives up says nothing about the upstream, unless its patience was at an end.
+		// A cancelled request proves nothing about the upstream, unlike one that timed out.
 		if api && !errors.Is(req.Context().Err(), context.Canceled) {
 			c.health.failure("")
 		}
 		return
 	}
 	c.observer.Request(kind, resp.StatusCode, took)
-	// What a redirect leads to elsewhere does not know the credential, and limits it no more than others.
+	// The target of a redirect to another host does not see the credential, so its rate limits are not those of the
+	// session.
 	if info.session != nil && (req.Response == nil || c.guard.own(req.URL)) {
 		c.noteLimits(info, resp, isTokenRequest(req.Context()))
 	}
@@ -241,16 +239,16 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 	}
 }
 
-// noteLimits takes into account what the upstream says about the rate limits of a credential.
+// noteLimits records the rate limits of a session.
 func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool) {
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:
-		c.limiter.block(info, resp)
+		info.session.limiter.block(info, resp)
 	case resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusUnauthorized && !ofToken:
-		c.limiter.passed(info) // A 404 or 403 shows as well that no limit holds.
+		info.session.limiter.passed(info) // A 404 or 403 met no limit, just like a success.
 	}
-	if info.session.trial {
-		return // What is left to a credential on trial is nothing of those in use.
+	if info.session.check {
+		return // The metrics are about the active credential.
 	}
 	limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit"))
 	remaining, known := parseLimit(resp.Header.Get("RateLimit-Remaining"))
@@ -259,8 +257,8 @@ func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool)
 	}
 }
 
-// isGatewayError reports whether a status is that of a proxy whose registry does not answer. Any other comes from a
-// registry that does, if only to tell of a fault.
+// isGatewayError reports whether a status is that of a proxy whose registry does not respond. Any other status comes
+// from the registry itself, even if it signals a fault.
 func isGatewayError(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,7 @@ const password = "an-obvious-test-password"
 
 var blob = digest.FromString("blob")
 
-// observer collects what it is told.
+// observer records its calls.
 type observer struct {
 	mu       sync.Mutex
 	requests map[string]int
@@ -60,7 +61,7 @@ func newObserver() *observer {
 	return &observer{requests: map[string]int{}, left: map[string]int64{}}
 }
 
-// credentialsFor gives one credential for all repositories, which a test may replace.
+// credentialsFor has one credential for all repositories, which a test may replace.
 type credentialsFor struct{ current atomic.Value }
 
 func (c *credentialsFor) For(context.Context, string) (string, credentials.Credential, error) {
@@ -73,6 +74,26 @@ func (c *credentialsFor) For(context.Context, string) (string, credentials.Crede
 
 func (c *credentialsFor) set(password string) {
 	c.current.Store(credentials.Credential{Username: "robot", Password: password})
+}
+
+// renewer has other credentials for rejected requests.
+type renewer struct {
+	*credentialsFor
+	others   []credentials.Credential
+	outcomes []string
+}
+
+func (r *renewer) Renew(_ context.Context, rejected []credentials.Credential) (credentials.Credential, bool) {
+	for _, c := range r.others {
+		if !slices.Contains(rejected, c) {
+			return c, true
+		}
+	}
+	return credentials.Credential{}, false
+}
+
+func (r *renewer) Accepted(c credentials.Credential, rejected []credentials.Credential) {
+	r.outcomes = append(r.outcomes, fmt.Sprint(c.Password, " after ", len(rejected)))
 }
 
 var _ = Describe("Client", func() {
@@ -104,7 +125,7 @@ var _ = Describe("Client", func() {
 		DeferCleanup(c.Close)
 		return c
 	}
-	// bearer serves tokens that are good for one password, and asks for them.
+	// bearer requires a token, and issues tokens for one password.
 	bearer := func(realm string, accepted *atomic.Value) (tokens *atomic.Int32) {
 		tokens = &atomic.Int32{}
 		mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
@@ -139,9 +160,9 @@ var _ = Describe("Client", func() {
 	}
 
 	Context("with tokens", func() {
-		It("asks for one per scope, however many want it", func(ctx context.Context) {
+		It("requests one token for concurrent requests", func(ctx context.Context) {
 			tokens := bearer(server.URL+"/token", accepting(password))
-			// The first token comes when another request wants one as well.
+			// The first token is issued once a second request needs one.
 			var wanted atomic.Int32
 			another := make(chan struct{})
 			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -165,19 +186,41 @@ var _ = Describe("Client", func() {
 			Expect(seen.requests).To(HaveKeyWithValue("token 200", 1))
 		})
 
-		It("takes over a new credential when it is accepted, and keeps the old one until then", func(ctx context.Context) {
+		It("drops the token of a credential that was replaced", func(ctx context.Context) {
 			accepted := accepting(password)
 			bearer(server.URL+"/token", accepted)
 			c := client()
 			Expect(get(ctx, c)).To(Succeed())
 			secrets.set("wrong")
-			Expect(get(ctx, c)).To(Succeed(), "the old one still works")
+			Expect(remote.Is(get(ctx, c), remote.Unauthorized)).To(BeTrue(), "its Credentials decide, not the client")
 			secrets.set("second-test-password")
 			accepted.Store("second-test-password")
 			Expect(get(ctx, c)).To(Succeed())
 		})
 
-		It("names a refused credential without showing it", func(ctx context.Context) {
+		It("asks for another credential while the upstream rejects one", func(ctx context.Context) {
+			accepted := accepting(password)
+			tokens := bearer(server.URL+"/token", accepted)
+			first := credentials.Credential{Username: "robot", Password: password}
+			wrong := credentials.Credential{Username: "robot", Password: "wrong"}
+			renewing := &renewer{credentialsFor: secrets, others: []credentials.Credential{wrong, first}}
+			options.Credentials = renewing
+			c := client()
+			Expect(get(ctx, c)).To(Succeed())
+			Expect(get(ctx, c)).To(Succeed())
+			Expect(renewing.outcomes).To(Equal([]string{password + " after 0"}), "only the first success is news")
+
+			secrets.set("new")
+			Expect(get(ctx, c)).To(Succeed())
+			Expect(renewing.outcomes).To(Equal([]string{password + " after 0", password + " after 2"}))
+			Expect(tokens.Load()).To(BeEquivalentTo(2))
+
+			By("giving up when there is no other")
+			accepted.Store("unknown")
+			Expect(remote.Is(get(ctx, c), remote.Unauthorized)).To(BeTrue())
+		})
+
+		It("reports a rejected credential without showing it", func(ctx context.Context) {
 			bearer(server.URL+"/token", accepting("another"))
 			err := get(ctx, client())
 			Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
@@ -186,7 +229,7 @@ var _ = Describe("Client", func() {
 			Expect(err.Error()).NotTo(ContainSubstring("token?"))
 		})
 
-		It("does not ask without a credential that there should be", func(ctx context.Context) {
+		It("makes no request if the credential cannot be read", func(ctx context.Context) {
 			secrets.current = atomic.Value{}
 			err := get(ctx, client())
 			Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
@@ -194,7 +237,7 @@ var _ = Describe("Client", func() {
 			Expect(seen.requests).To(BeEmpty())
 		})
 
-		It("goes to a realm on another host only if that is allowed", func(ctx context.Context) {
+		It("requests tokens from a realm on another host only if that is allowed", func(ctx context.Context) {
 			var shown atomic.Int32
 			foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				shown.Add(1)
@@ -213,7 +256,7 @@ var _ = Describe("Client", func() {
 		})
 	})
 
-	It("shows no credential to where it is redirected, and does not go everywhere", func(ctx context.Context) {
+	It("does not show the credential to the target of a redirect, and does not follow every redirect", func(ctx context.Context) {
 		target := ""
 		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("robot:"+password))
 		foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -225,7 +268,7 @@ var _ = Describe("Client", func() {
 			_, _ = w.Write([]byte("blob"))
 		}))
 		defer foreign.Close()
-		options.AllowedRealms = []string{strings.TrimPrefix(foreign.URL, "http://")} // Tokens may come from there, but that is all.
+		options.AllowedRealms = []string{strings.TrimPrefix(foreign.URL, "http://")} // This allows a token service there, nothing else.
 		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") != basic {
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -248,7 +291,7 @@ var _ = Describe("Client", func() {
 		Expect(get(ctx, c).Error()).NotTo(ContainSubstring("signature"))
 	})
 
-	It("waits as long as a rate limit says, for all who use the credential", func(ctx context.Context) {
+	It("obeys a rate limit for all requests with the credential", func(ctx context.Context) {
 		now := time.Now()
 		options.Now = func() time.Time { return now }
 		var asked atomic.Int32
@@ -274,7 +317,7 @@ var _ = Describe("Client", func() {
 		Expect(seen.left).To(HaveKeyWithValue("", BeZero()))
 	})
 
-	It("resumes where it is told", func(ctx context.Context) {
+	It("resumes at an offset", func(ctx context.Context) {
 		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
 			Expect(r.Header.Get("Range")).To(Equal("bytes=2-"))
 			Expect(r.Header.Get("If-Range")).To(Equal(`"e"`))
@@ -290,7 +333,7 @@ var _ = Describe("Client", func() {
 		Expect(b.Body.Close()).To(Succeed())
 	})
 
-	Context("of an upstream that says nothing more", func() {
+	Context("of an upstream that stops responding", func() {
 		var hanging chan struct{}
 
 		BeforeEach(func() {
@@ -331,14 +374,14 @@ var _ = Describe("Client", func() {
 
 	It("bounds and checks manifests", func(ctx context.Context) {
 		content := []byte(`{}`)
-		told := ""
+		declared := ""
 		mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, digest.FromBytes(content).String()) {
-				w.WriteHeader(http.StatusNotFound) // It is broken.
+				w.WriteHeader(http.StatusNotFound) // It does not confirm the digest of its content.
 				return
 			}
 			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json; charset=utf-8")
-			w.Header().Set("Docker-Content-Digest", told)
+			w.Header().Set("Docker-Content-Digest", declared)
 			_, _ = w.Write(content)
 		})
 		c := client()
@@ -346,7 +389,7 @@ var _ = Describe("Client", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(m.Digest).To(Equal(digest.FromBytes(content)))
 		Expect(m.MediaType).To(Equal("application/vnd.oci.image.manifest.v1+json"))
-		told = digest.FromString("other").String()
+		declared = digest.FromString("other").String()
 		_, err = c.FetchManifest(ctx, "a", "v1")
 		Expect(remote.Is(err, remote.Invalid)).To(BeTrue())
 		_, err = c.FetchManifest(ctx, "a", blob.String())
@@ -356,7 +399,7 @@ var _ = Describe("Client", func() {
 		Expect(err).To(MatchError(ContainSubstring("larger")))
 	})
 
-	DescribeTable("takes no URL but one of a registry", func(url string) {
+	DescribeTable("rejects a URL that is not one of a registry", func(url string) {
 		options.URL = url
 		_, err := remote.New(options)
 		Expect(err).To(HaveOccurred())

@@ -16,13 +16,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/opencontainers/go-digest"
 )
 
-// The cache asks for answers as they are. Proxies on the way compress them all the same, so what is not what was asked for is
-// decoded. Others declare the content's own compression, as object storage does for layers; the digest tells which is which.
+// The cache requests responses without a coding. Some proxies compress them regardless; those are decoded. Others
+// declare the content's own compression, as object storage does for layers; the digest shows which is the case.
 
-// codings returns the codings of an answer that can be undone, in the order in which they were put on.
+// codings returns the codings of a response that can be undone, in the order in which they were applied.
 func codings(header http.Header) []string {
 	var all []string
 	for value := range strings.SplitSeq(strings.Join(header.Values("Content-Encoding"), ","), ",") {
@@ -39,8 +40,8 @@ func codings(header http.Header) []string {
 
 const maxCodings = 2
 
-// decoded returns the content of an answer whose body has been read, without its codings: as it is, if there are none, or if
-// it is not what they say, or larger than limit.
+// decoded returns a body without the codings of its response. It returns the body unchanged if there are none, if
+// decoding fails, or if the content is larger than limit.
 func decoded(resp *http.Response, body []byte, limit int64) []byte {
 	all := codings(resp.Header)
 	if len(all) == 0 {
@@ -53,7 +54,7 @@ func decoded(resp *http.Response, body []byte, limit int64) []byte {
 	return content
 }
 
-// decoder undoes codings as it is read. Nothing is read before that.
+// decoder undoes codings lazily, starting with the first Read.
 type decoder struct {
 	source  io.Reader
 	codings []string
@@ -83,7 +84,7 @@ func decode(source io.Reader, coding string) (io.Reader, error) {
 	if coding == "gzip" {
 		return gzip.NewReader(source)
 	}
-	// Some servers take deflate at its word, and leave out the header that is meant to be around it.
+	// Some servers send raw deflate, without the zlib header that the coding requires.
 	buffered := bufio.NewReader(source)
 	header, err := buffered.Peek(2)
 	if err == nil && header[0]&0x0f == 8 && (int(header[0])<<8|int(header[1]))%31 == 0 {
@@ -92,40 +93,40 @@ func decode(source io.Reader, coding string) (io.Reader, error) {
 	return flate.NewReader(buffered), nil
 }
 
-// maxMisjudged bounds how many digests are remembered.
+// maxMisjudged bounds the digests that are remembered.
 const maxMisjudged = 256
 
-// misjudged are the blobs whose codings turned out to be the content's own, or not to be, against the first guess.
+// misjudged are the blobs for which the first guess, whether their codings are the content's own, was wrong.
 type misjudged struct {
 	mu      sync.Mutex
-	digests map[digest.Digest]bool
+	digests *simplelru.LRU[digest.Digest, struct{}]
+}
+
+func newMisjudged() *misjudged {
+	return &misjudged{digests: newLRU[digest.Digest, struct{}](maxMisjudged)}
 }
 
 func (m *misjudged) has(d digest.Digest) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.digests[d]
+	_, ok := m.digests.Get(d)
+	return ok
 }
 
 func (m *misjudged) toggle(d digest.Digest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.digests[d] {
-		delete(m.digests, d)
-		return
+	if !m.digests.Remove(d) {
+		m.digests.Add(d, struct{}{})
 	}
-	if m.digests == nil || len(m.digests) >= maxMisjudged {
-		m.digests = map[digest.Digest]bool{}
-	}
-	m.digests[d] = true
 }
 
-// judged compares a blob with its size and digest as it is read, to know for the next time whether its codings are to be undone.
-// A reader that knows the size stops there, and does not reach the end of what is larger.
+// judged verifies a blob with its size and digest as it is read, to decide for the next fetch whether to undo its
+// codings. A reader that knows the size stops there, and does not reach the end of larger content.
 type judged struct {
 	io.ReadCloser
 	content io.Reader
-	// size is that of the blob, 0 if it is not known.
+	// size is that of the blob, 0 if unknown.
 	size, read int64
 	verifier   digest.Verifier
 	wrong      func()
@@ -146,14 +147,14 @@ func (j *judged) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isCorrupt reports whether content is not coded as it was said to be.
+// isCorrupt reports whether content does not have its declared coding.
 func isCorrupt(err error) bool {
 	var corrupt flate.CorruptInputError
 	if errors.As(err, &corrupt) {
 		return true
 	}
-	for _, sign := range []error{gzip.ErrHeader, gzip.ErrChecksum, zlib.ErrHeader, zlib.ErrChecksum} {
-		if errors.Is(err, sign) {
+	for _, cause := range []error{gzip.ErrHeader, gzip.ErrChecksum, zlib.ErrHeader, zlib.ErrChecksum} {
+		if errors.Is(err, cause) {
 			return true
 		}
 	}

@@ -19,21 +19,21 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// errRedirect says that the upstream redirected to where the cache does not go.
+// errRedirect means that the guard refused to follow a redirect.
 var errRedirect = errors.New("redirect is not allowed")
 
-// errRealm says that a token was to be asked for where the credential must not be shown.
+// errRealm means that a token realm must not see the credential.
 var errRealm = errors.New("token realm on a foreign domain is not allowed")
 
-// errAddress says that a name or URL leads to an address where there is no registry.
-var errAddress = errors.New("the address is link-local, multicast, unspecified or a cloud's metadata service, where the cache does not go")
+// errAddress means that a host name or URL has a forbidden address.
+var errAddress = errors.New("address is link-local, multicast, unspecified or that of a cloud metadata service, which is not allowed")
 
-// guard is the only way out. It decides by the destination of each single request, whoever made it:
+// guard passes or refuses every outgoing request by its destination:
 //
 //   - the upstream and allowed token realms may see an Authorization header;
-//   - any other host is reached by way of a redirect, or to ask for an anonymous token, and sees such a token at most;
-//   - nothing is ever followed from https down to http;
-//   - nothing is sent to an address where clouds keep metadata, whatever name it has (see checkDial).
+//   - any other host may be the target of a redirect, or asked for an anonymous token, and sees at most such a token;
+//   - a redirect from https to http is never followed;
+//   - no request goes to the address of a cloud metadata service, whatever its host name (see checkDial).
 type guard struct {
 	base   *url.URL
 	realms []string
@@ -43,7 +43,7 @@ type guard struct {
 
 type withoutCredentialKey struct{}
 
-// withoutCredential marks a request that carries nothing of the credential, not even a token that was got with it.
+// withoutCredential marks a request that carries neither the credential nor a token obtained with it.
 func withoutCredential(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutCredentialKey{}, true)
 }
@@ -63,7 +63,7 @@ func (g *guard) CloseIdleConnections() {
 
 func (g *guard) pass(req *http.Request) (*http.Response, error) {
 	if address, err := netip.ParseAddr(req.URL.Hostname()); err == nil && forbidden(address) {
-		return nil, errAddress // A proxy would dial it.
+		return nil, errAddress // With a proxy, checkDial does not see it.
 	}
 	if g.own(req.URL) {
 		return g.next.RoundTrip(req)
@@ -82,15 +82,15 @@ func (g *guard) checkForeign(req *http.Request) error {
 	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || g.base.Scheme == "https") {
 		return errRedirect
 	}
-	// The client makes requests of its own to realms only; net/http marks those that follow a redirect.
+	// Without a redirect, which net/http marks, the client makes requests to realms only.
 	if req.Response == nil && req.Context().Value(withoutCredentialKey{}) == nil && !g.realmAllowed(req.URL) {
 		return fmt.Errorf("%w: %s", errRealm, req.URL.Host)
 	}
 	return nil
 }
 
-// mayCarry reports whether a request to another host may carry its Authorization. A realm sees the credential when it is
-// asked for a token, and not as the place that a redirect leads to.
+// mayCarry reports whether a request to another host may carry its Authorization header. A realm sees the credential
+// when it is asked for a token, but not as the target of a redirect.
 func (g *guard) mayCarry(req *http.Request) bool {
 	if req.Context().Value(withoutCredentialKey{}) != nil {
 		return strings.HasPrefix(req.Header.Get("Authorization"), "Bearer ")
@@ -98,16 +98,16 @@ func (g *guard) mayCarry(req *http.Request) bool {
 	return req.Response == nil && isTokenRequest(req.Context()) && g.realmAllowed(req.URL)
 }
 
-// own reports whether a URL is the upstream's. One that sends its clients from http to https is still itself.
+// own reports whether a URL is that of the upstream, which may redirect its clients from http to https.
 func (g *guard) own(u *url.URL) bool {
 	return sameOrigin(u, g.base) || g.base.Scheme == "http" && u.Scheme == "https" &&
 		strings.EqualFold(u.Hostname(), g.base.Hostname()) && strings.HasSuffix(canonicalHost(g.base), ":80") &&
 		strings.HasSuffix(canonicalHost(u), ":443")
 }
 
-// realmAllowed reports whether tokens may be asked for, and credentials shown, at a URL: on the upstream itself, on a
-// host with the same registrable domain (as of auth.docker.io for registry-1.docker.io), or on a host that the owner
-// named. Addresses and localhost have no domain; they have to be named unless they are the upstream.
+// realmAllowed reports whether a URL may see the credential to issue a token: if it is on the upstream itself, on a
+// host with the same registrable domain (such as auth.docker.io for registry-1.docker.io), or on a configured host.
+// Addresses and localhost have no domain; unless they are the upstream, they have to be configured.
 func (g *guard) realmAllowed(realm *url.URL) bool {
 	if strings.EqualFold(realm.Host, g.base.Host) {
 		return true
@@ -145,7 +145,7 @@ func canonicalHost(u *url.URL) string {
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// maxRedirects is how many redirects are followed: upstream to storage to its nearest edge, and a few to spare.
+// maxRedirects bounds the redirects of a request: from the upstream to storage to its nearest edge, and a few to spare.
 const maxRedirects = 5
 
 func checkRedirect(_ *http.Request, via []*http.Request) error {
@@ -155,7 +155,7 @@ func checkRedirect(_ *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// metadata are the addresses of clouds' metadata and credential services besides the link-local ones.
+// metadata are addresses of cloud metadata and credential services that are not link-local.
 var metadata = []netip.Addr{
 	netip.MustParseAddr("fd00:ec2::254"),   // AWS
 	netip.MustParseAddr("fd00:ec2::23"),    // AWS, credentials of pods
@@ -166,10 +166,10 @@ var metadata = []netip.Addr{
 	netip.MustParseAddr("192.0.0.192"),     // Oracle
 }
 
-// nat64 holds the IPv4 addresses that are reached by way of a translator.
+// nat64 contains the IPv4 addresses that are reached through a translator.
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// forbidden reports whether there is no registry at an address. In-house ones have private and loopback addresses.
+// forbidden reports whether no registry can have an address. In-house registries have private and loopback addresses.
 func forbidden(address netip.Addr) bool {
 	address = address.Unmap().WithZone("")
 	if nat64.Contains(address) {
@@ -187,7 +187,7 @@ func forbidden(address netip.Addr) bool {
 	return false
 }
 
-// checkDial is the Control of a net.Dialer. It sees what a name has been resolved to, each time that it is dialled.
+// checkDial is the Control of a net.Dialer. It sees the resolved address of each connection.
 func checkDial(_, address string, _ syscall.RawConn) error {
 	target, err := netip.ParseAddrPort(address)
 	if err != nil || forbidden(target.Addr()) {

@@ -28,7 +28,7 @@ func answer(req *http.Request, status int, header http.Header) *http.Response {
 var _ = Describe("Health", func() {
 	var (
 		now    time.Time
-		status map[string]int // by repository; 0 is no answer
+		status map[string]int // by repository; 0 means no response
 		seen   *observer
 		c      *remote.Client
 	)
@@ -65,9 +65,9 @@ var _ = Describe("Health", func() {
 		ask(ctx, strings.Fields(repositories)...)
 		Expect(c.Healthy()).To(Equal(healthy))
 	},
-		Entry("no answer once", map[string]int{}, "a", true),
-		Entry("no answer at all", map[string]int{}, "a a", false),
-		Entry("an answer in between", map[string]int{"b": 404}, "a b a", true),
+		Entry("no response once", map[string]int{}, "a", true),
+		Entry("no response twice", map[string]int{}, "a a", false),
+		Entry("a response in between", map[string]int{"b": 404}, "a b a", true),
 		Entry("a gateway without its registry", map[string]int{"a": 503, "b": 502}, "a b", false),
 		Entry("a repository without its backend", map[string]int{"a": 503}, "a a a a", true),
 		Entry("a registry with a fault", map[string]int{"a": 500, "b": 500}, "a b a b", true),
@@ -75,7 +75,7 @@ var _ = Describe("Health", func() {
 		Entry("storage that is down", map[string]int{"redirected": 0}, "redirected redirected redirected", true),
 	)
 
-	It("is probed after delays that double, however many requests fail meanwhile", func(ctx context.Context) {
+	It("is probed at intervals that double, however many requests fail meanwhile", func(ctx context.Context) {
 		ask(ctx, "a", "a")
 		Expect(c.Probe()).To(BeFalse())
 		for _, delay := range []int{1, 2, 4, 8, 16, 30, 30} {
@@ -88,13 +88,13 @@ var _ = Describe("Health", func() {
 		}
 		Expect(seen.up).To(Equal([]bool{false}))
 
-		By("coming back with any answer")
+		By("recovering with any response")
 		status["a"] = http.StatusOK
 		ask(ctx, "a")
 		Expect(c.Healthy()).To(BeTrue())
 		Expect(seen.up).To(Equal([]bool{false, true}))
 
-		By("beginning anew with the next outage")
+		By("starting over with the next outage")
 		delete(status, "a")
 		ask(ctx, "a", "a")
 		now = now.Add(time.Second)

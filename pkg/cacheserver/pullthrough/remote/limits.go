@@ -10,46 +10,47 @@ import (
 )
 
 const (
-	// failuresUntilDown is how many requests in a row fail until the upstream counts as down.
+	// failuresUntilDown is the number of consecutive failures after which the upstream counts as down.
 	failuresUntilDown = 2
-	// A down upstream is probed after delays that double.
+	// An upstream that is down is probed at intervals that double.
 	minProbe = time.Second
 	maxProbe = 30 * time.Second
 )
 
-// Observer is told about each request. It must not block.
+// Observer is notified of each request. It must not block.
 type Observer interface {
-	// Request is one HTTP request: what it was for, its status (0 without an answer) and how long its header took.
+	// Request is called after each HTTP request with its kind, its status (0 without a response) and the time to its
+	// header.
 	Request(kind string, status int, duration time.Duration)
-	// Health is told when the upstream goes down or comes back.
+	// Health is called when the upstream goes down or recovers.
 	Health(up bool)
-	// Budget is what the upstream says about the rate limit of the credential for a scope of repositories.
+	// Budget is called with the rate limit of the credential for a scope, and what remains of it.
 	Budget(scope string, limit, remaining int64)
 }
 
-// health is a circuit breaker: it keeps whoever has another answer from waiting for an upstream that does not answer
-// anyway. Those who have none make their requests all the same, and a success of any closes the circuit again.
+// health is a circuit breaker: callers with another source do not wait for an upstream that is down. Those without one
+// make their requests nevertheless, and the success of any of them closes the circuit.
 type health struct {
 	now      func() time.Time
 	observer Observer
 
 	mu       sync.Mutex
 	failures int
-	// failed is the repository of the last failure, if only that is known to be affected.
+	// failed is the repository of the last failure if that may affect only this repository.
 	failed string
 	delay  time.Duration
-	next   time.Time // when to probe
+	next   time.Time // of the next probe
 }
 
-// healthy reports whether a request is worth its wait.
+// healthy reports whether the upstream is up.
 func (h *health) healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.failures < failuresUntilDown
 }
 
-// probe reports whether the caller is to find out whether a down upstream has come back. The delays do not depend on how
-// many requests of others fail meanwhile.
+// probe reports whether the caller should probe an upstream that is down. Failures of other requests do not change the
+// intervals.
 func (h *health) probe() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,7 +72,7 @@ func (h *health) success() {
 	h.failures = 0
 }
 
-// failure notes that the upstream does not answer, or, with a repository, that it does not answer for that one.
+// failure records that the upstream does not respond, or, with a repository, that it does not respond for that one.
 func (h *health) failure(repository string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

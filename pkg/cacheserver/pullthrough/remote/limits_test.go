@@ -33,7 +33,7 @@ func (b byRepository) For(_ context.Context, repository string) (string, credent
 func (b byRepository) All() []credentials.Credential { return slices.Collect(maps.Values(b)) }
 
 var _ = Describe("Rate limits", func() {
-	It("are told for each credential in use", func(ctx context.Context) {
+	It("are reported for each active credential", func(ctx context.Context) {
 		present := byRepository{"a": {Username: "a", Password: password}, "b": {Username: "b", Password: password}}
 		candidates := byRepository{"a": {Username: "new", Password: password}, "b": present["b"]}
 		seen := newObserver()
@@ -53,11 +53,11 @@ var _ = Describe("Rate limits", func() {
 			_, err := c.Resolve(ctx, repository, "v1")
 			Expect(err).NotTo(HaveOccurred())
 		}
-		Expect(c.Try(ctx, candidates, present)).To(Succeed())
+		Expect(c.Check(ctx, candidates, present)).To(Succeed())
 		Expect(seen.left).To(Equal(map[string]int64{"a": 1, "b": 2}))
 	})
 
-	DescribeTable("of where a redirect leads to", func(ctx context.Context, location string, limitsAPI bool) {
+	DescribeTable("of the target of a redirect", func(ctx context.Context, location string, limitsAPI bool) {
 		seen := newObserver()
 		c, err := remote.New(remote.Options{
 			URL: "https://registry.example.com", Observer: seen, Timeouts: remote.DefaultTimeouts,
@@ -80,11 +80,11 @@ var _ = Describe("Rate limits", func() {
 		Expect(remote.Is(err, remote.RateLimited)).To(Equal(limitsAPI))
 		Expect(seen.left).To(HaveLen(map[bool]int{true: 1}[limitsAPI]))
 	},
-		Entry("are its own if it is another host", "https://storage.example.com/blob", false),
-		Entry("are the registry's if it is the same", "https://registry.example.com/storage/blob", true),
+		Entry("do not apply to the registry if it is another host", "https://storage.example.com/blob", false),
+		Entry("apply to the registry if it is the same host", "https://registry.example.com/storage/blob", true),
 	)
 
-	It("of the token service of another host are its own", func(ctx context.Context) {
+	It("of the token service of another host do not apply to the registry", func(ctx context.Context) {
 		seen := newObserver()
 		c, err := remote.New(remote.Options{
 			URL: "https://registry.example.com", Observer: seen, Timeouts: remote.DefaultTimeouts,
@@ -115,8 +115,8 @@ var _ = Describe("Rate limits", func() {
 	Context("of one kind of request", func() {
 		var (
 			now     time.Time
-			limited map[string]string // Retry-After by what is in the path
-			refused map[string]int    // status by what is in the path
+			limited map[string]string // Retry-After by a part of the path
+			refused map[string]int    // status by a part of the path
 			asked   []string
 			c       *remote.Client
 		)
@@ -151,7 +151,7 @@ var _ = Describe("Rate limits", func() {
 			_, err := c.List(ctx, repository, "tags/list", nil)
 			return err
 		}
-		told := func(err error) time.Duration {
+		retryAfter := func(err error) time.Duration {
 			GinkgoHelper()
 			var limit *remote.Error
 			Expect(errors.As(err, &limit)).To(BeTrue())
@@ -159,39 +159,39 @@ var _ = Describe("Rate limits", func() {
 			return limit.RetryAfter
 		}
 
-		It("hold for the lists of a repository, and nothing else", func(ctx context.Context) {
+		It("apply to the lists of a repository, and nothing else", func(ctx context.Context) {
 			limited["/tags/"] = "86400"
 			for range 3 {
-				Expect(told(list(ctx, "a"))).To(Equal(time.Hour))
+				Expect(retryAfter(list(ctx, "a"))).To(Equal(time.Hour))
 			}
 			Expect(asked).To(HaveLen(1))
 			Expect(resolve(ctx, "a")).To(Succeed())
 			Expect(resolve(ctx, "b")).To(Succeed())
 		})
 
-		It("hold for the manifests of a repository, and shortly for all others", func(ctx context.Context) {
+		It("apply to the manifests of a repository, and for a short time to all other requests", func(ctx context.Context) {
 			limited["/a/"] = "86400"
-			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour))
-			Expect(told(resolve(ctx, "b"))).To(Equal(5 * time.Second))
-			Expect(told(list(ctx, "b"))).To(Equal(5 * time.Second))
+			Expect(retryAfter(resolve(ctx, "a"))).To(Equal(time.Hour))
+			Expect(retryAfter(resolve(ctx, "b"))).To(Equal(5 * time.Second))
+			Expect(retryAfter(list(ctx, "b"))).To(Equal(5 * time.Second))
 			now = now.Add(5 * time.Second)
 			Expect(resolve(ctx, "b")).To(Succeed())
 			Expect(resolve(ctx, "c")).To(Succeed())
-			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour - 5*time.Second))
+			Expect(retryAfter(resolve(ctx, "a"))).To(Equal(time.Hour - 5*time.Second))
 			Expect(asked).To(HaveLen(3))
 		})
 
-		It("are probed by one request, which no list can be, after pauses that double", func(ctx context.Context) {
+		It("are probed by one request, which is not a list, after pauses that double", func(ctx context.Context) {
 			limited["/manifests/"] = "86400"
-			Expect(told(resolve(ctx, "first"))).To(Equal(time.Hour))
+			Expect(retryAfter(resolve(ctx, "first"))).To(Equal(time.Hour))
 			for i, seconds := range []int{5, 10, 20, 40, 60, 60} {
 				pause := time.Duration(seconds) * time.Second
-				Expect(told(resolve(ctx, "other"))).To(Equal(pause))
+				Expect(retryAfter(resolve(ctx, "other"))).To(Equal(pause))
 				now = now.Add(pause)
 				asked = nil
 				Expect(list(ctx, "other")).To(Succeed())
-				Expect(told(resolve(ctx, fmt.Sprint("probe", i)))).To(Equal(time.Hour))
-				Expect(told(resolve(ctx, "other"))).To(BeNumerically("<=", time.Minute))
+				Expect(retryAfter(resolve(ctx, fmt.Sprint("probe", i)))).To(Equal(time.Hour))
+				Expect(retryAfter(resolve(ctx, "other"))).To(BeNumerically("<=", time.Minute))
 				Expect(asked).To(HaveLen(2))
 			}
 			now = now.Add(time.Minute)
@@ -200,35 +200,35 @@ var _ = Describe("Rate limits", func() {
 			Expect(resolve(ctx, "another")).To(Succeed())
 		})
 
-		DescribeTable("are over for others when one of them is refused for another reason", func(ctx context.Context, status int, over bool) {
+		DescribeTable("end for other requests if one of them is refused for another reason", func(ctx context.Context, status int, over bool) {
 			limited["/a/"] = "86400"
-			Expect(told(resolve(ctx, "a"))).To(Equal(time.Hour))
+			Expect(retryAfter(resolve(ctx, "a"))).To(Equal(time.Hour))
 			now = now.Add(5 * time.Second)
 			refused["/b/"] = status
 			Expect(c.FetchManifest(ctx, "b", "v1")).Error().To(HaveOccurred())
 			if over {
 				Expect(resolve(ctx, "c")).To(Succeed())
 			} else {
-				Expect(told(resolve(ctx, "c"))).To(Equal(5 * time.Second))
+				Expect(retryAfter(resolve(ctx, "c"))).To(Equal(5 * time.Second))
 			}
 		},
-			Entry("because nothing is there", http.StatusNotFound, true),
+			Entry("because the object does not exist", http.StatusNotFound, true),
 			Entry("because it is forbidden", http.StatusForbidden, true),
-			Entry("but not because the credential is wanted", http.StatusUnauthorized, false),
+			Entry("but not because it requires the credential", http.StatusUnauthorized, false),
 			Entry("but not because of a fault", http.StatusServiceUnavailable, false),
 		)
 
-		It("are forgotten rather than kept without an end", func(ctx context.Context) {
+		It("are forgotten rather than kept without bound", func(ctx context.Context) {
 			limited["/tags/"] = "86400"
 			for i := range 3000 {
-				Expect(told(list(ctx, fmt.Sprint("r", i)))).To(Equal(time.Hour))
+				Expect(retryAfter(list(ctx, fmt.Sprint("r", i)))).To(Equal(time.Hour))
 			}
-			Expect(told(list(ctx, "r2999"))).To(Equal(time.Hour))
+			Expect(retryAfter(list(ctx, "r2999"))).To(Equal(time.Hour))
 			Expect(asked).To(HaveLen(3000))
 		})
 	})
 
-	It("last as long as the longest that was told", func(ctx context.Context) {
+	It("last as long as the longest Retry-After", func(ctx context.Context) {
 		now := time.Now()
 		late, release := make(chan struct{}), make(chan struct{})
 		c, err := remote.New(remote.Options{

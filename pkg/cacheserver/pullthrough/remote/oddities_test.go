@@ -27,12 +27,12 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// odd is a registry that a test makes odd. It notes what it is asked.
+// odd is a registry with configurable oddities. It records its requests.
 type odd struct {
 	*httptest.Server
-	// api answers requests to the API, with the token that they carry.
+	// api handles requests to the API, given the token that they carry.
 	api func(w http.ResponseWriter, r *http.Request, token string)
-	// token answers requests for tokens.
+	// token handles requests for tokens.
 	token http.HandlerFunc
 
 	mu     sync.Mutex
@@ -58,7 +58,7 @@ func (o *odd) next() string {
 	return fmt.Sprintf("t%d", o.issued)
 }
 
-// requests returns what was asked since the last time.
+// requests returns the requests since the last call.
 func (o *odd) requests() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -67,7 +67,7 @@ func (o *odd) requests() []string {
 	return asked
 }
 
-// ServeHTTP notes each request as its method, the kind of object, and what it carries.
+// ServeHTTP records each request as its method, the kind of object, and the token.
 func (o *odd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if _, _, ok := r.BasicAuth(); ok {
@@ -128,7 +128,7 @@ var _ = Describe("An odd upstream", func() {
 		_, err := c.FetchManifest(ctx, "app", "v1")
 		return err
 	}
-	// accepting serves manifests to a token, and refuses all others as it is told to.
+	// accepting serves manifests for one token, and calls refuse for others.
 	accepting := func(good *string, refuse func(w http.ResponseWriter, token string)) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, token string) {
 			if token == *good {
@@ -139,7 +139,7 @@ var _ = Describe("An odd upstream", func() {
 		}
 	}
 
-	It("costs nothing if it is not one", func(ctx context.Context) {
+	It("costs no request if it has no oddity", func(ctx context.Context) {
 		good := "t1"
 		accepting(&good, func(w http.ResponseWriter, _ string) { o.challenge(w, http.StatusUnauthorized) })
 		c := client()
@@ -154,7 +154,7 @@ var _ = Describe("An odd upstream", func() {
 		}))
 	})
 
-	It("is believed when it tells how long tokens last", func(ctx context.Context) {
+	It("decides on the lifetime of tokens", func(ctx context.Context) {
 		o.token = func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": o.next(), "expires_in": 300})
 		}
@@ -175,7 +175,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(o.requests()).To(Equal([]string{"GET manifests", "GET token basic", "GET manifests t2"}))
 	})
 
-	DescribeTable("ends tokens in its own way", func(ctx context.Context, status int, challenge string) {
+	DescribeTable("signals an expired token", func(ctx context.Context, status int, challenge string) {
 		good := "t1"
 		accepting(&good, func(w http.ResponseWriter, token string) {
 			switch {
@@ -202,7 +202,7 @@ var _ = Describe("An odd upstream", func() {
 		Entry("with 404 and a challenge", http.StatusNotFound, `Basic realm="x"`),
 	)
 
-	DescribeTable("is asked once more, and then believed for a while", func(ctx context.Context, status int, reason remote.Reason) {
+	DescribeTable("gets one request with a new token after a refusal, and none for a while after the second", func(ctx context.Context, status int, reason remote.Reason) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, token string) {
 			if token == "" {
 				o.challenge(w, http.StatusUnauthorized)
@@ -228,7 +228,7 @@ var _ = Describe("An odd upstream", func() {
 		Entry("by 400", http.StatusBadRequest, remote.Unavailable),
 	)
 
-	It("is asked once more for each way in which it refuses, also when they take turns", func(ctx context.Context) {
+	It("gets one request with a new token for each refusing status, even if they alternate", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			switch {
 			case token == "":
@@ -255,7 +255,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(asked).To(Equal(2))
 	})
 
-	DescribeTable("hides what it has", func(ctx context.Context, status int, login string) {
+	DescribeTable("hides its objects from anonymous clients", func(ctx context.Context, status int, login string) {
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			switch {
 			case r.URL.Path == "/v2/":
@@ -271,14 +271,14 @@ var _ = Describe("An odd upstream", func() {
 		Expect(o.requests()[:2]).To(Equal([]string{"GET manifests", "GET"}))
 		_, err := c.FetchManifest(ctx, "other", "v1")
 		Expect(err).NotTo(HaveOccurred())
-		Expect(o.requests()).NotTo(ContainElement("GET manifests"), "it is remembered")
+		Expect(o.requests()).NotTo(ContainElement("GET manifests"), "the quirk is remembered")
 	},
 		Entry("behind 404", http.StatusNotFound, `Bearer realm="URL/token",service="s"`),
 		Entry("behind 403", http.StatusForbidden, `Bearer realm="URL/token",service="s"`),
 		Entry("behind 404, and takes the credential", http.StatusNotFound, `Basic realm="x"`),
 	)
 
-	DescribeTable("hides what it has, and moves its token service", func(ctx context.Context, old http.HandlerFunc) {
+	DescribeTable("hides its objects from anonymous clients, and moves its token service", func(ctx context.Context, old http.HandlerFunc) {
 		realm := "/old"
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			switch {
@@ -304,12 +304,12 @@ var _ = Describe("An odd upstream", func() {
 		_, err := c.FetchManifest(ctx, "other", "v1")
 		Expect(err).NotTo(HaveOccurred())
 	},
-		Entry("from where there is nothing now", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
-		Entry("from where it is forbidden now", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
-		Entry("from where nothing answers", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+		Entry("from an address with 404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
+		Entry("from an address with 403", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
+		Entry("from an address without a response", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 	)
 
-	It("sends its clients to https, and hides what it has there", func(ctx context.Context) {
+	It("redirects its clients to https, and hides its objects there", func(ctx context.Context) {
 		options.URL = "http://registry.example.com"
 		options.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
 			switch {
@@ -327,7 +327,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(client().Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("")))
 	})
 
-	It("is asked for a login once, if it has none", func(ctx context.Context) {
+	It("gets one request for a login if it has none", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusNotFound) }
 		c := client()
 		for range 3 {
@@ -336,7 +336,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(o.requests()).To(Equal([]string{"GET manifests", "GET", "GET manifests", "GET manifests"}))
 	})
 
-	It("is not taken at its word that there is nothing when it refuses the credential", func(ctx context.Context) {
+	It("does not make an object missing if it rejects the credential", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
 			if r.URL.Path == "/v2/" {
 				o.challenge(w, http.StatusUnauthorized)
@@ -348,10 +348,10 @@ var _ = Describe("An odd upstream", func() {
 		err := fetch(ctx, client())
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
 		host := strings.TrimPrefix(o.URL, "http://")
-		Expect(err).To(MatchError("upstream " + host + ": token service " + host + ": it answered 401 to the credential"))
+		Expect(err).To(MatchError("upstream " + host + ": token service " + host + ": status 401 for the credential"))
 	})
 
-	DescribeTable("asks for the credential in its own words", func(ctx context.Context, carried string, challenges ...string) {
+	DescribeTable("sends a challenge", func(ctx context.Context, carried string, challenges ...string) {
 		for i := range challenges {
 			challenges[i] = strings.ReplaceAll(challenges[i], "URL", o.URL)
 		}
@@ -370,8 +370,8 @@ var _ = Describe("An odd upstream", func() {
 		Entry("after Basic in the same header", "t1", `Basic realm="x", Bearer realm="URL/token",service="s"`),
 		Entry("in lower case, without quotes or service", "t1", `bearer realm=URL/token`),
 		Entry("without a host", "t1", `Bearer realm="/token"`),
-		Entry("with a realm elsewhere besides", "t1", `Bearer realm="https://auth.example.com/token"`, `Bearer realm="URL/token"`),
-		Entry("with nothing but a realm elsewhere, and Basic", "basic", `Bearer realm="https://auth.example.com/token", Basic realm="x"`),
+		Entry("with another realm on a foreign domain", "t1", `Bearer realm="https://auth.example.com/token"`, `Bearer realm="URL/token"`),
+		Entry("with only a realm on a foreign domain, and Basic", "basic", `Bearer realm="https://auth.example.com/token", Basic realm="x"`),
 	)
 
 	It("may issue tokens by POST only", func(ctx context.Context) {
@@ -391,7 +391,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(fetch(ctx, client())).To(Succeed())
 	})
 
-	It("does not get the password to where its token service redirects", func(ctx context.Context) {
+	It("does not get the password to the target of a redirect of its token service", func(ctx context.Context) {
 		good := "t1"
 		accepting(&good, func(w http.ResponseWriter, _ string) { o.challenge(w, http.StatusUnauthorized) })
 		other := newOdd()
@@ -413,28 +413,28 @@ var _ = Describe("An odd upstream", func() {
 		}
 	})
 
-	DescribeTable("answers without a token", func(ctx context.Context, answer http.HandlerFunc, reason remote.Reason, cause string) {
+	DescribeTable("issues no token", func(ctx context.Context, respond http.HandlerFunc, reason remote.Reason, cause string) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) { o.challenge(w, http.StatusUnauthorized) }
-		o.token = answer
+		o.token = respond
 		err := fetch(ctx, client())
 		Expect(remote.Is(err, reason)).To(BeTrue(), "%v", err)
 		Expect(err).To(MatchError(And(ContainSubstring("token service "+strings.TrimPrefix(o.URL, "http://")), ContainSubstring(cause))))
 	},
-		Entry("but with a web page", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
-			remote.Invalid, "it answered without a token"),
-		Entry("but with 503", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
-			remote.Unavailable, "it answered 503"),
-		Entry("but with too much", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 200<<10)) },
+		Entry("but a web page", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
+			remote.Invalid, "no token in the response"),
+		Entry("but 503", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+			remote.Unavailable, "status 503"),
+		Entry("but too large a response", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 200<<10)) },
 			remote.Invalid, "larger than"),
-		Entry("and breaks off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		Entry("but closes the connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 			remote.Unavailable, ""),
 	)
 
-	It("gets nothing of the credential by way of another host", func(ctx context.Context) {
+	It("does not leak the credential to another host", func(ctx context.Context) {
 		other := newOdd()
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			if strings.Contains(r.URL.Path, "/private/") {
-				Expect(token).To(BeEmpty(), "another host must not choose what the credential is used for")
+				Expect(token).To(BeEmpty(), "another host must not choose the use of the credential")
 				o.challenge(w, http.StatusUnauthorized, `Basic realm="x"`)
 				return
 			}
@@ -445,7 +445,7 @@ var _ = Describe("An odd upstream", func() {
 		}
 		Expect(fetch(ctx, client())).NotTo(Succeed())
 
-		By("asking it for an anonymous token itself")
+		By("requesting an anonymous token from that host")
 		other.api = func(w http.ResponseWriter, _ *http.Request, token string) {
 			if token != "t1" {
 				other.challenge(w, http.StatusUnauthorized, `Basic realm="x"`, `Bearer realm="`+other.URL+`/token",scope="repository:moved:pull"`)
@@ -459,7 +459,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(fetch(ctx, c)).To(Succeed())
 		Expect(other.requests()).To(Equal([]string{"GET manifests", "GET token", "GET manifests t1", "GET manifests t1"}))
 
-		By("taking what it refuses for a refusal of its own")
+		By("attributing a refusal to that host")
 		other.token = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }
 		err := fetch(ctx, client())
 		Expect(remote.Is(err, remote.Unavailable)).To(BeTrue())
@@ -468,7 +468,7 @@ var _ = Describe("An odd upstream", func() {
 
 	DescribeTable("refuses HEAD", func(ctx context.Context, times int, refuse http.HandlerFunc) {
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
-			w.Header().Set("Connection", "close") // A request is repeated on a new connection if it breaks a used one.
+			w.Header().Set("Connection", "close") // net/http repeats a request that breaks a reused connection.
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/missing"):
 				w.WriteHeader(http.StatusNotFound)
@@ -488,12 +488,12 @@ var _ = Describe("An odd upstream", func() {
 		for range times {
 			Expect(ask()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD blobs", "GET blobs"}))
 		}
-		Expect(ask()).To(Equal([]string{"GET manifests", "GET blobs"}), "it is remembered")
+		Expect(ask()).To(Equal([]string{"GET manifests", "GET blobs"}), "the quirk is remembered")
 		_, err := c.Resolve(ctx, "app", "missing")
 		Expect(remote.Is(err, remote.NotFound)).To(BeTrue())
 		now = now.Add(time.Hour)
 		Expect(c.Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("{}")))
-		Expect(o.requests()).To(ContainElement("HEAD manifests"), "it may have learned it")
+		Expect(o.requests()).To(ContainElement("HEAD manifests"), "the quirk may be gone")
 		Expect(c.Healthy()).To(BeTrue())
 	},
 		Entry("with 400", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }),
@@ -502,10 +502,10 @@ var _ = Describe("An odd upstream", func() {
 		Entry("with 405", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }),
 		Entry("with 500", 2, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
 		Entry("with 501", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) }),
-		Entry("without an answer", 2, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+		Entry("without a response", 2, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 	)
 
-	DescribeTable("breaks at HEAD now and then, and goes on to be asked by HEAD", func(ctx context.Context, breaks http.HandlerFunc) {
+	DescribeTable("fails at HEAD at times, and still gets HEAD requests", func(ctx context.Context, breaks http.HandlerFunc) {
 		broken := false
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
 			w.Header().Set("Connection", "close")
@@ -526,10 +526,10 @@ var _ = Describe("An odd upstream", func() {
 		}
 	},
 		Entry("with 500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
-		Entry("without an answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+		Entry("without a response", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 	)
 
-	It("is asked by GET what a HEAD that works did not find, and goes on to be asked by HEAD", func(ctx context.Context) {
+	It("gets a GET request for an object that HEAD did not find, and still gets HEAD requests", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
 			if strings.HasSuffix(r.URL.Path, "/missing") {
 				w.WriteHeader(http.StatusNotFound)
@@ -546,7 +546,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(o.requests()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD manifests", "GET manifests"}))
 	})
 
-	It("may refuse HEAD to a credential on trial", func(ctx context.Context) {
+	It("may refuse HEAD requests that check a credential", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, r *http.Request, token string) {
 			switch {
 			case token != "basic":
@@ -560,10 +560,10 @@ var _ = Describe("An odd upstream", func() {
 		c := client()
 		Expect(fetch(ctx, c)).To(Succeed())
 		candidates := byRepository{"app": {Username: "robot", Password: "another"}}
-		Expect(c.Try(ctx, candidates, byRepository{"app": credentials.Credential{Username: "robot", Password: password}})).To(Succeed())
+		Expect(c.Check(ctx, candidates, byRepository{"app": credentials.Credential{Username: "robot", Password: password}})).To(Succeed())
 	})
 
-	DescribeTable("refuses to go on", func(ctx context.Context, refuse http.HandlerFunc) {
+	DescribeTable("refuses to resume", func(ctx context.Context, refuse http.HandlerFunc) {
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
 			if r.Header.Get("Range") != "" {
 				refuse(w, r)
@@ -590,14 +590,14 @@ var _ = Describe("An odd upstream", func() {
 			w.Header().Set("Content-Type", "multipart/byteranges; boundary=x")
 			w.WriteHeader(http.StatusPartialContent)
 		}),
-		Entry("with a part of what is compressed", func(w http.ResponseWriter, _ *http.Request) {
+		Entry("with a range of compressed content", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Header().Set("Content-Range", "bytes 2-3/*")
 			w.WriteHeader(http.StatusPartialContent)
 		}),
 	)
 
-	DescribeTable("puts a coding on", func(ctx context.Context, coding string, encode func(io.Writer) io.WriteCloser) {
+	DescribeTable("applies a coding", func(ctx context.Context, coding string, encode func(io.Writer) io.WriteCloser) {
 		encoded := func(content string) []byte {
 			var out bytes.Buffer
 			w := encode(&out)
@@ -642,18 +642,18 @@ var _ = Describe("An odd upstream", func() {
 			content, _ := io.ReadAll(b.Body)
 			return string(content), b.Size
 		}
-		By("undoing it where the size tells")
+		By("undoing it if the size decides that")
 		body, size := read(blob, 4)
 		Expect(body).To(Equal("blob"))
 		Expect(size).To(BeEquivalentTo(-1))
 
-		By("leaving what the digest is of")
+		By("keeping it if the digest is that of the compressed content")
 		raw := string(encoded("blob"))
 		body, size = read(digest.FromString(raw), int64(len(raw)))
 		Expect(body).To(Equal(raw))
 		Expect(size).To(BeEquivalentTo(len(raw)))
 
-		By("learning from the digest where nothing else tells")
+		By("learning from the digest if the size is unknown")
 		for _, chunked = range []bool{false, true} {
 			for _, wanted := range []string{"blob", raw} {
 				if body, _ = read(digest.FromString(wanted), 0); body != wanted {
@@ -672,7 +672,7 @@ var _ = Describe("An odd upstream", func() {
 		}),
 	)
 
-	It("may declare the compression of a layer whose size only its manifest tells", func(ctx context.Context) {
+	It("may declare the compression of a layer whose size only the manifest declares", func(ctx context.Context) {
 		var layer bytes.Buffer
 		w := gzip.NewWriter(&layer)
 		_, _ = w.Write(make([]byte, 64<<10))
@@ -692,13 +692,13 @@ var _ = Describe("An odd upstream", func() {
 			Expect(err).NotTo(HaveOccurred())
 			return content
 		}
-		Expect(read()).To(HaveLen(int(size)+1), "it is not known yet")
+		Expect(read()).To(HaveLen(int(size)+1), "the client does not know the coding yet")
 		for range 2 {
 			Expect(read()).To(Equal(layer.Bytes()))
 		}
 	})
 
-	It("may put a name to a coding that it did not put on", func(ctx context.Context) {
+	It("may declare a coding that it did not apply", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Content-Encoding", "gzip, aws-chunked")
 			manifestOf(w)
@@ -706,7 +706,7 @@ var _ = Describe("An odd upstream", func() {
 		Expect(fetch(ctx, client())).To(Succeed())
 	})
 
-	It("does not blow up what it compressed", func(ctx context.Context) {
+	It("cannot make the client decompress more than the limit", func(ctx context.Context) {
 		var bomb bytes.Buffer
 		w := gzip.NewWriter(&bomb)
 		content := make([]byte, 8<<20)
@@ -721,10 +721,10 @@ var _ = Describe("An odd upstream", func() {
 		Expect(err).To(MatchError(ContainSubstring("does not match its digest")))
 		m, err := c.FetchManifest(ctx, "app", digest.FromBytes(bomb.Bytes()).String())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(m.Content).To(HaveLen(bomb.Len()), "it is left as it is")
+		Expect(m.Content).To(HaveLen(bomb.Len()), "the content is not decompressed")
 	})
 
-	It("may tell a wrong digest in a header", func(ctx context.Context) {
+	It("may send a wrong digest in a header", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Docker-Content-Digest", digest.FromString("other").String())
 			manifestOf(w)
@@ -733,10 +733,10 @@ var _ = Describe("An odd upstream", func() {
 		m, err := c.FetchManifest(ctx, "app", "v1")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(m.Digest).To(Equal(digest.FromString("{}")))
-		Expect(c.Resolve(ctx, "app", "v1")).To(BeEmpty(), "its headers are not believed any more")
+		Expect(c.Resolve(ctx, "app", "v1")).To(BeEmpty(), "its headers are no longer trusted")
 	})
 
-	It("may have web pages and schema 1 in place of manifests", func(ctx context.Context) {
+	It("may send web pages and schema 1 instead of manifests", func(ctx context.Context) {
 		mediaType := "text/html"
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Content-Type", mediaType)
@@ -751,12 +751,12 @@ var _ = Describe("An odd upstream", func() {
 		Expect(err).To(MatchError(ContainSubstring("schema 1")))
 	})
 
-	It("may have pages of any type, and parts of manifests, in place of manifests", func(ctx context.Context) {
-		var mediaType, content, told string
+	It("may send pages of any type, and truncated manifests, instead of manifests", func(ctx context.Context) {
+		var mediaType, content, declared string
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) {
 			w.Header().Set("Content-Type", mediaType)
-			if told != "" {
-				w.Header().Set("Docker-Content-Digest", told)
+			if declared != "" {
+				w.Header().Set("Docker-Content-Digest", declared)
 			}
 			_, _ = io.WriteString(w, content)
 		}
@@ -766,19 +766,19 @@ var _ = Describe("An odd upstream", func() {
 			"application/vnd.oci.image.manifest.v1+json": `{"schemaVersion":2,`,
 		} {
 			_, err := c.FetchManifest(ctx, "app", "v1")
-			Expect(err).To(MatchError(ContainSubstring("something else than a manifest")), mediaType)
+			Expect(err).To(MatchError(ContainSubstring("something other than a manifest")), mediaType)
 			Expect(remote.Is(err, remote.Invalid)).To(BeTrue())
 		}
 		mediaType, content = "application/vnd.other", "\x00\x01"
-		told = digest.FromString(content).String()
-		for _, reference := range []string{"v1", told} {
+		declared = digest.FromString(content).String()
+		for _, reference := range []string{"v1", declared} {
 			m, err := c.FetchManifest(ctx, "app", reference)
-			Expect(err).NotTo(HaveOccurred(), "a digest says that it is what was asked for")
+			Expect(err).NotTo(HaveOccurred(), "the digest proves that it is the requested manifest")
 			Expect(string(m.Content)).To(Equal(content))
 		}
 	})
 
-	It("is not reached at an address of nobody", func(ctx context.Context) {
+	It("is not reached at an unspecified address", func(ctx context.Context) {
 		o.api = func(w http.ResponseWriter, _ *http.Request, _ string) { manifestOf(w) }
 		options.URL = "http://0.0.0.0" + o.URL[strings.LastIndexByte(o.URL, ':'):]
 		Expect(fetch(ctx, client())).To(MatchError(ContainSubstring("metadata service")))

@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// defaultRetryAfter is how long to leave an upstream alone that rate limits without saying for how long.
+	// defaultRetryAfter is the pause after a rate limit without a Retry-After header.
 	defaultRetryAfter = 5 * time.Second
-	// maxRetryAfter bounds what an upstream may ask for.
+	// maxRetryAfter bounds the pause that an upstream may request.
 	maxRetryAfter = time.Hour
-	// maxMediaType is the longest media type that RFC 6838 knows: two names of 127 characters and a slash.
+	// maxMediaType is the length of the longest media type of RFC 6838: two names of 127 characters and a slash.
 	maxMediaType = 255
 )
 
-// parseRetryAfter reads a Retry-After header, which is a number of seconds or a date. It is at least a second.
+// parseRetryAfter parses a Retry-After header, a number of seconds or a date. The result is at least a second.
 func parseRetryAfter(header string, now time.Time) time.Duration {
 	header = strings.TrimSpace(header)
 	wait := defaultRetryAfter
@@ -38,14 +38,14 @@ func parseRetryAfter(header string, now time.Time) time.Duration {
 	return min(max(wait, time.Second), maxRetryAfter)
 }
 
-// contentRange is a parsed Content-Range header; size is -1 if it was not told.
+// contentRange is a parsed Content-Range header; size is -1 if unknown.
 type contentRange struct {
 	first, last, size int64
 }
 
 var errContentRange = errors.New("malformed Content-Range")
 
-// parseContentRange reads "bytes first-last/size" or "bytes first-last/*".
+// parseContentRange parses "bytes first-last/size" or "bytes first-last/*".
 func parseContentRange(header string) (contentRange, error) {
 	unit, rest, ok := strings.Cut(strings.TrimSpace(header), " ")
 	if !ok || !strings.EqualFold(unit, "bytes") {
@@ -75,7 +75,7 @@ func parseContentRange(header string) (contentRange, error) {
 	return r, nil
 }
 
-// parseSize reads a length. One bit is left, so that sums of two lengths do not overflow.
+// parseSize parses a length. It leaves one bit, so that the sum of two lengths does not overflow.
 func parseSize(s string) (int64, error) {
 	if s == "" || s[0] == '+' || s[0] == '-' {
 		return 0, errContentRange
@@ -87,7 +87,7 @@ func parseSize(s string) (int64, error) {
 	return n, nil
 }
 
-// parseLimit reads the number at the beginning of a RateLimit-Limit or RateLimit-Remaining header, "100;w=21600".
+// parseLimit parses the leading number of a RateLimit-Limit or RateLimit-Remaining header, "100;w=21600".
 func parseLimit(header string) (int64, bool) {
 	number, _, _ := strings.Cut(header, ";")
 	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
@@ -103,11 +103,11 @@ func parseMediaType(header string) string {
 	return mediaType
 }
 
-// maxLink is the length of the longest Link header that is read.
+// maxLink bounds the length of a Link header; longer ones are ignored.
 const maxLink = 4 << 10
 
-// parseNext returns the query of the next page that Link headers name; nil if there is none. It does not matter where the
-// rest of the link leads: pages are asked for where the first one was.
+// parseNext returns the query of the next page in Link headers; nil if there is none. The rest of the link does not
+// matter: all pages are requested from the URL of the first one.
 func parseNext(headers []string) url.Values {
 	header := strings.Join(headers, ",")
 	if len(header) > maxLink {
@@ -133,20 +133,20 @@ var (
 
 var errorCode = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,39}$`)
 
-// parseErrorCode returns the first code of an error answer in the form of the distribution specification, or "".
+// parseErrorCode returns the first code of an error response in the format of the distribution specification, or "".
 func parseErrorCode(body []byte) string {
-	var answer struct {
+	var parsed struct {
 		Errors []struct {
 			Code string `json:"code"`
 		} `json:"errors"`
 	}
-	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 || !errorCode.MatchString(answer.Errors[0].Code) {
+	if json.Unmarshal(body, &parsed) != nil || len(parsed.Errors) == 0 || !errorCode.MatchString(parsed.Errors[0].Code) {
 		return ""
 	}
-	return answer.Errors[0].Code
+	return parsed.Errors[0].Code
 }
 
-// parseETag returns a validator that may be used with If-Range, which weak ones may not.
+// parseETag returns a validator for If-Range, or "" for a weak one, which If-Range does not allow.
 func parseETag(header string) string {
 	if len(header) < 2 || len(header) > 1024 || header[0] != '"' || header[len(header)-1] != '"' {
 		return ""

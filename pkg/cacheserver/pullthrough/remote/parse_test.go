@@ -24,7 +24,7 @@ var _ = DescribeTable("A realm is allowed", func(base, realm string, named []str
 	Entry("on the upstream", "https://ghcr.io", "https://ghcr.io/token", nil, true),
 	Entry("on the same domain", "https://registry-1.docker.io", "https://auth.docker.io/token", nil, true),
 	Entry("not on another domain", "https://registry-1.docker.io", "https://auth.example.com/token", nil, false),
-	Entry("on another domain that is named", "https://registry-1.docker.io", "https://auth.example.com/token", []string{"auth.example.com"}, true),
+	Entry("on another domain that is configured", "https://registry-1.docker.io", "https://auth.example.com/token", []string{"auth.example.com"}, true),
 	Entry("with its port", "https://a.example.com", "https://b.example.org:8443/token", []string{"b.example.org:8443"}, true),
 	Entry("not with another port", "https://a.example.com", "https://b.example.org:8443/token", []string{"b.example.org:443"}, false),
 	Entry("not on a public suffix that both share", "https://a.github.io", "https://b.github.io/token", nil, false),
@@ -40,11 +40,11 @@ var _ = DescribeTable("Retry-After", func(header string, expected time.Duration)
 },
 	Entry("seconds", "30", 30*time.Second),
 	Entry("a date", "Tue, 01 Jan 2030 00:00:10 GMT", 10*time.Second),
-	Entry("a date that is over", "Tue, 01 Jan 2020 00:00:10 GMT", time.Second),
+	Entry("a date in the past", "Tue, 01 Jan 2020 00:00:10 GMT", time.Second),
 	Entry("nothing", "", defaultRetryAfter),
 	Entry("zero", "0", time.Second),
-	Entry("for ever", "99999999999999", maxRetryAfter),
-	Entry("less than nothing", "-99999999999999", time.Second),
+	Entry("too long", "99999999999999", maxRetryAfter),
+	Entry("a negative number", "-99999999999999", time.Second),
 	Entry("garbage", "soon", defaultRetryAfter),
 )
 
@@ -52,7 +52,7 @@ var _ = DescribeTable("The next page", func(header, expected string) {
 	Expect(parseNext([]string{header}).Encode()).To(Equal(expected))
 },
 	Entry("relative", `</v2/app/tags/list?n=2&last=b>; rel="next"`, "last=b&n=2"),
-	Entry("absolute, whose host does not matter", `<https://example.com/v2/app/tags/list?token=x%3D>; rel=next`, "token=x%3D"),
+	Entry("absolute, with another host", `<https://example.com/v2/app/tags/list?token=x%3D>; rel=next`, "token=x%3D"),
 	Entry("with other parameters", `</list?last=b>; title="more"; REL = "next"; type="x"`, "last=b"),
 	Entry("after another one", `</list?last=a>; rel="prev"; title="a, b", </list?last=b>; rel="next"`, "last=b"),
 	Entry("before another one", `</list?last=b>; rel="next", </list?last=a>; rel="prev"`, "last=b"),

@@ -5,68 +5,62 @@
 package remote
 
 import (
-	"maps"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 const (
-	// shortPause is how long, at most, all requests with a credential wait after one of them met a rate limit. As long as the
-	// one request that goes out then meets it again, the pause doubles up to longPause.
+	// shortPause bounds how long all requests of a session pause after one of them met a rate limit. Each time the
+	// request that probes the limit meets it again, the pause doubles, up to longPause.
 	shortPause = 5 * time.Second
 	longPause  = time.Minute
-	// maxPauses bounds the pauses that are remembered.
+	// maxPauses bounds the pauses of a session.
 	maxPauses = 1024
 )
 
-// limiter honours the rate limits that the upstream tells, for each credential.
+// limiter obeys the rate limits that the upstream sets for a session.
 //
-// What an upstream says about one request holds for those of the same kind to the same repository: they wait as long as
-// they are told. All others wait a short time, since limits are often an account's or an address's, and then one of them
-// finds out. Lists make nobody else wait. They are not what a cache is for, and any client can ask for any number of them.
+// A limit met by one request applies in full to requests of the same kind for the same repository. All other requests
+// pause for a short time, since limits are often those of an account or an address, and then one of them probes. Lists
+// pause no other requests: they are not the purpose of a cache, and any client can ask for any number of them.
 type limiter struct {
 	now func() time.Time
 
 	mu     sync.Mutex
-	pauses map[pauseKey]time.Time
-	common map[*session]*commonPause
+	pauses *simplelru.LRU[pauseKey, time.Time]
+	common *commonPause
 }
 
-type pauseKey struct {
-	session          *session
-	kind, repository string
-}
+type pauseKey struct{ kind, repository string }
 
-// commonPause holds for all requests with one credential.
+// commonPause applies to all requests of a session.
 type commonPause struct {
 	until time.Time
 	delay time.Duration
-	// probing says that a request is out to find out whether the limit still holds.
+	// probing means that a request in flight probes whether the limit still applies.
 	probing bool
 }
 
 func newLimiter(now func() time.Time) *limiter {
-	return &limiter{now: now, pauses: map[pauseKey]time.Time{}, common: map[*session]*commonPause{}}
+	return &limiter{now: now, pauses: newLRU[pauseKey, time.Time](maxPauses)}
 }
 
 func (i requestInfo) pauseKey() pauseKey {
-	return pauseKey{session: i.session, kind: i.kind, repository: i.repository}
+	return pauseKey{kind: i.kind, repository: i.repository}
 }
 
-// wait returns how long a request has to wait, 0 if not. At the end of a common pause it lets one request go.
+// wait returns how long a request has to wait, 0 if not at all. At the end of a common pause it admits one request.
 func (l *limiter) wait(info requestInfo) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	left := l.pauses[info.pauseKey()].Sub(now)
-	if left <= 0 {
-		delete(l.pauses, info.pauseKey())
-		left = 0
-	}
-	pause, ok := l.common[info.session]
+	left := l.left(info, now)
+	pause := l.common
 	switch {
-	case !ok:
+	case pause == nil:
 	case now.Before(pause.until):
 		return max(left, pause.until.Sub(now))
 	case left == 0 && info.kind != kindList:
@@ -75,51 +69,50 @@ func (l *limiter) wait(info requestInfo) time.Duration {
 	return left
 }
 
-// block takes a rate limit into account. Answers overtake each other, so the longest wait counts.
+// left returns the rest of the pause of requests like the given one.
+func (l *limiter) left(info requestInfo, now time.Time) time.Duration {
+	until, ok := l.pauses.Get(info.pauseKey())
+	if !ok {
+		return 0
+	}
+	if left := until.Sub(now); left > 0 {
+		return left
+	}
+	l.pauses.Remove(info.pauseKey())
+	return 0
+}
+
+// block records a rate limit. Responses may arrive out of order, so the longest wait counts.
 func (l *limiter) block(info requestInfo, resp *http.Response) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	told := parseRetryAfter(resp.Header.Get("Retry-After"), now)
+	wait := parseRetryAfter(resp.Header.Get("Retry-After"), now)
 	key := info.pauseKey()
-	if _, known := l.pauses[key]; !known && len(l.pauses) >= maxPauses {
-		maps.DeleteFunc(l.pauses, func(_ pauseKey, until time.Time) bool { return !now.Before(until) })
-		if len(l.pauses) >= maxPauses {
-			clear(l.pauses) // Those requests are told again.
-		}
-	}
-	if until := now.Add(told); until.After(l.pauses[key]) {
-		l.pauses[key] = until
+	if known, _ := l.pauses.Get(key); now.Add(wait).After(known) {
+		l.pauses.Add(key, now.Add(wait))
 	}
 	if info.kind == kindList {
 		return
 	}
-	pause, ok := l.common[info.session]
 	switch {
-	case !ok:
-		pause = &commonPause{delay: shortPause}
-		l.common[info.session] = pause
-	case pause.probing:
-		pause.delay = min(2*pause.delay, longPause)
+	case l.common == nil:
+		l.common = &commonPause{delay: shortPause}
+	case l.common.probing:
+		l.common.delay = min(2*l.common.delay, longPause)
 	}
+	pause := l.common
 	pause.probing = false
-	if until := now.Add(min(told, pause.delay)); until.After(pause.until) || !now.Before(pause.until) {
+	if until := now.Add(min(wait, pause.delay)); until.After(pause.until) || !now.Before(pause.until) {
 		pause.until = until
 	}
 }
 
-// passed notes that a request met no rate limit. If it was made to find that out, the common pause is over.
+// passed records that a request met no rate limit, which ends the common pause if the request probed it.
 func (l *limiter) passed(info requestInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if pause, ok := l.common[info.session]; ok && pause.probing && info.kind != kindList {
-		delete(l.common, info.session)
+	if l.common != nil && l.common.probing && info.kind != kindList {
+		l.common = nil
 	}
-}
-
-func (l *limiter) forget(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.common, s)
-	maps.DeleteFunc(l.pauses, func(key pauseKey, _ time.Time) bool { return key.session == s })
 }

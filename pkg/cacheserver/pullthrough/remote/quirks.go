@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// quirkLasts is how long a quirk of the upstream is remembered before it is looked at again.
+// quirkLasts is how long a quirk is remembered before it is tested again.
 const quirkLasts = time.Hour
 
-// quirk is something that the upstream does not do as specified, for one or several kinds of requests.
+// quirk is a deviation of the upstream from the specification, for some kinds of requests.
 type quirk struct {
 	mu    sync.Mutex
 	until map[string]time.Time
-	// suspected are the kinds whose last request failed with what may be the quirk or a passing fault.
+	// suspected are the kinds whose last failure may be due to the quirk or to a transient fault.
 	suspected map[string]bool
 }
 
@@ -28,7 +28,7 @@ func (q *quirk) note(kind string, now time.Time) {
 	q.remember(kind, now)
 }
 
-// suspect notes a failure that may be a quirk or a passing fault. Two in a row are a quirk.
+// suspect records a failure that may be due to the quirk or to a transient fault. Two in a row confirm the quirk.
 func (q *quirk) suspect(kind string, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -42,14 +42,14 @@ func (q *quirk) suspect(kind string, now time.Time) {
 	q.suspected[kind] = true
 }
 
-// dismiss notes that a request did not meet the quirk.
+// dismiss records a request without the quirk.
 func (q *quirk) dismiss(kind string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.suspected, kind)
 }
 
-// remember notes a quirk. The caller holds the lock.
+// remember records the quirk. The caller holds the lock.
 func (q *quirk) remember(kind string, now time.Time) {
 	delete(q.suspected, kind)
 	if q.until == nil {
@@ -70,8 +70,8 @@ func (c call) asGet() call {
 	return c
 }
 
-// ofMethod reports whether an error may be about the method HEAD, and not about the object. Upstreams refuse it with many a
-// status, 404 among them, so only GET tells what is not there.
+// ofMethod reports whether an error may be about the method HEAD, and not about the object. Upstreams refuse HEAD with
+// various statuses, 404 among them, so only GET shows that an object is missing.
 func ofMethod(err *Error) bool {
 	switch err.Status {
 	case http.StatusUnauthorized, http.StatusTooManyRequests:
@@ -82,12 +82,12 @@ func ofMethod(err *Error) bool {
 	return !isGatewayError(err.Status)
 }
 
-// isPassing reports whether an error that may be about the method may as well be a fault that passes.
-func isPassing(err *Error) bool {
+// isTransient reports whether an error that may be about the method may just as well be a transient fault.
+func isTransient(err *Error) bool {
 	return err.Status == 0 || err.Status >= http.StatusInternalServerError && err.Status != http.StatusNotImplemented
 }
 
-// ofRange reports whether an error may be about the range that was asked for, and not about the object.
+// ofRange reports whether an error may be about the requested range, and not about the object.
 func ofRange(err *Error) bool {
 	switch err.Status {
 	case 0, http.StatusUnauthorized, http.StatusNotFound, http.StatusTooManyRequests:

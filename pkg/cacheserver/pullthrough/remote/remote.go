@@ -2,27 +2,27 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package remote talks to one registry on behalf of the cache.
+// Package remote is the client of one upstream registry.
 //
-// Registries follow the specifications loosely, so the client is strict in what it sends and generous in what it takes:
-// state that it keeps, such as a token, is dropped at the first sign that it has ended; a refusal of something optional (HEAD,
-// a range, a coding) is not taken for one of the object; content is judged by its digest, whatever headers say of it.
+// Registries follow the specifications loosely, so the client is strict in what it sends and lenient in what it
+// accepts: state such as a token is dropped at the first sign that it has expired; the refusal of an option (HEAD, a
+// range, a coding) is not a refusal of the object; content is verified with its digest, whatever the headers say.
 //
-// Authentication is done for each single request, by its destination (see authenticator). The client libraries at hand know
-// the first challenge of an answer with status 401 and nothing else that registries do. Every request leaves by way of
-// guard, which decides once more where an Authorization header may go.
+// The client presents the credential that its Credentials hand out for each request, and keeps the tokens of one
+// credential for each scope. It does not decide which credential is active; package keyring does.
 //
-// What the upstream says is data from a stranger. Everything that is read is bounded, checked and fuzzed; no waiting is
-// without a limit; an Error tells callers what to do about it and never quotes a header, a URL or a secret.
+// Requests are authenticated one by one, by destination (see authenticator): existing client libraries handle only the
+// first challenge of a response with status 401. Every request passes the guard, which decides once more which servers
+// may see an Authorization header.
+//
+// Responses of the upstream are untrusted. Everything that is read is bounded, checked and fuzzed; every wait has a
+// limit; an Error says whether to try again, and never quotes a header, a URL or a secret.
 package remote
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net/url"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -32,20 +32,20 @@ import (
 // Registry is what the cache needs of an upstream. A Client is one; a fake, another replica or a set of several
 // upstreams can be others.
 type Registry interface {
-	// Resolve returns the digest that a tag leads to, or "" if the upstream does not tell without a full answer.
+	// Resolve returns the digest of a tag, or "" if the upstream does not reveal it without the manifest.
 	Resolve(ctx context.Context, repository, tag string) (digest.Digest, error)
-	// FetchManifest returns the manifest of a tag or digest. Its digest is that of its content.
+	// FetchManifest returns the manifest of a tag or digest, verified with its digest.
 	FetchManifest(ctx context.Context, repository, reference string) (Manifest, error)
-	// StatBlob returns the size of a blob, or -1 if the upstream does not tell.
+	// StatBlob returns the size of a blob, or -1 if the upstream does not reveal it.
 	StatBlob(ctx context.Context, repository string, d digest.Digest) (int64, error)
-	// FetchBlob begins to read a blob at an offset. Nothing of it has been verified.
+	// FetchBlob starts to read a blob at an offset. The content is not verified.
 	FetchBlob(ctx context.Context, repository string, d digest.Digest, from Position) (*Blob, error)
-	// List returns a document below a repository, such as its tags or referrers, unread.
+	// List returns an unparsed document below a repository, such as its tags or referrers.
 	List(ctx context.Context, repository, path string, query url.Values) (Document, error)
-	// Healthy reports whether the upstream has answered lately. If not, whoever has another answer should not wait.
+	// Healthy reports whether the upstream has responded recently. If not, callers with another source should not wait.
 	Healthy() bool
-	// Probe reports, now and then to one caller, that it should find out whether an upstream that is not healthy has come
-	// back, by any request.
+	// Probe returns true to one caller at a time, at intervals, which should find out by any request whether an
+	// unhealthy upstream has recovered.
 	Probe() bool
 }
 
@@ -59,103 +59,43 @@ type Manifest struct {
 // Position is where to resume a blob.
 type Position struct {
 	Offset int64
-	// ETag of the answer that is resumed; may be empty.
+	// ETag is that of the response to resume; may be empty.
 	ETag string
-	// Size of the whole blob, as far as it is known; 0 or less if it is not.
+	// Size is that of the whole blob; 0 or less if unknown.
 	Size int64
 }
 
-// Blob is the body of a blob on its way. Body fails when nothing arrives for too long, or too little.
+// Blob is the response to a request for a blob. Body fails when the upstream sends too little for too long.
 type Blob struct {
 	Body io.ReadCloser
-	// Offset is where Body begins: the position asked for, or 0 if the upstream does not do ranges.
+	// Offset is where Body starts: the requested offset, or 0 if the upstream does not support ranges.
 	Offset int64
-	// Size of the whole blob, or -1 if the upstream does not tell.
+	// Size is that of the whole blob, or -1 if unknown.
 	Size int64
 	ETag string
-	// Page says that the upstream calls it a web page.
+	// Page means that the content type is that of a web page.
 	Page bool
 }
 
 // Document is one page of a list.
 type Document struct {
 	Content []byte
-	// Next is the query that asks for the next page; nil if this is the last.
+	// Next is the query of the next page; nil for the last page.
 	Next url.Values
 }
 
-// Credentials tells what to authenticate with.
+// Credentials hand out the credential of each request.
 type Credentials interface {
-	// For returns the credential for a repository; the zero value means anonymous access. The scope names those
-	// repositories that share it. An error means that there should be a credential, but it cannot be told.
+	// For returns the credential for a repository; the zero value means anonymous access. Repositories with the same
+	// scope share a credential. An error means that the credential cannot be read.
 	For(ctx context.Context, repository string) (scope string, c credentials.Credential, err error)
 }
 
-// Renewer is implemented by Credentials that can be asked for a credential in place of one that the upstream refused.
+// Renewer is implemented by Credentials that may have another credential for a request that was rejected.
 type Renewer interface {
-	// Renew returns another credential, if there is one by now.
-	Renew(ctx context.Context, refused credentials.Credential) (renewed credentials.Credential, ok bool)
-}
-
-// Reason is why an upstream did not deliver.
-type Reason int
-
-const (
-	// Unavailable upstreams may deliver later: they are down, too slow, or broken.
-	Unavailable Reason = iota
-	// NotFound objects do not exist, as far as the upstream tells.
-	NotFound
-	// Unauthorized credentials were refused, or are missing.
-	Unauthorized
-	// RateLimited credentials have to wait.
-	RateLimited
-	// Invalid answers break the protocol or a limit.
-	Invalid
-	// Unasked credentials are neither accepted nor refused: the upstream wanted to see none. Only Try says so.
-	Unasked
-)
-
-// Error is the only kind of error that a Client returns, besides those of its caller's context.
-type Error struct {
-	Reason Reason
-	// Status is the HTTP status that the upstream answered, 0 if it did not.
-	Status int
-	// RetryAfter is how long a rate limit lasts.
-	RetryAfter time.Duration
-	// Host is the upstream.
-	Host string
-	// Cause says what happened, in words that may be shown to anybody.
-	Cause string
-	// brokeOff says that the upstream took the request, and closed the connection without an answer.
-	brokeOff bool
-}
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("upstream %s: %s", e.Host, e.Cause)
-}
-
-// Is reports whether err says that the upstream did not deliver for the given reason.
-func Is(err error, reason Reason) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Reason == reason
-}
-
-// at names the server that an error is about, if that is not the upstream itself.
-func at(server string, err error) error {
-	var e *Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	named := *e
-	named.Cause = server + ": " + e.Cause
-	return &named
-}
-
-// StatusOf returns the HTTP status with which the upstream did not deliver, 0 if err tells of none.
-func StatusOf(err error) int {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Status
-	}
-	return 0
+	// Renew returns a credential that is not among those rejected for the same request, if there is one.
+	Renew(ctx context.Context, rejected []credentials.Credential) (c credentials.Credential, ok bool)
+	// Accepted is called with a credential that the upstream accepts for the first time, or after it rejected others
+	// for the same request.
+	Accepted(c credentials.Credential, rejected []credentials.Credential)
 }

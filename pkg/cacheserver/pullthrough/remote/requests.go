@@ -23,14 +23,14 @@ const (
 	// MaxManifest is the largest manifest that is read, as for Distribution.
 	MaxManifest = 4 << 20
 	maxDocument = 4 << 20
-	// maxReading bounds the memory that all answers take while they are read. They are small as a rule, but an upstream
-	// decides how large they are, and clients how many are asked for.
+	// maxReading bounds the memory of all responses that are being read. Most are small, but the upstream decides on
+	// their size, and clients on their number.
 	maxReading = 32 << 20
-	// firstReading is how much of that an answer takes at first, which is all for most.
+	// firstReading is the share of that for a response at first, which suffices for most.
 	firstReading = 64 << 10
 )
 
-// manifestTypes is what a cache accepts: all there is, since it asks on behalf of clients that it does not know yet.
+// manifestTypes are all types, since the cache fetches on behalf of clients that it does not know yet.
 var manifestTypes = strings.Join([]string{
 	"application/vnd.oci.image.index.v1+json",
 	"application/vnd.oci.image.manifest.v1+json",
@@ -42,7 +42,7 @@ var manifestTypes = strings.Join([]string{
 
 // Resolve implements Registry.
 func (c *Client) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	if c.mislabels.has(kindManifest, c.now()) {
 		return "", nil
@@ -61,14 +61,14 @@ func (c *Client) Resolve(ctx context.Context, repository, tag string) (digest.Di
 	}
 	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
 	if err != nil {
-		return "", nil //nolint:nilerr // Old registries do not tell.
+		return "", nil //nolint:nilerr // Old registries do not send the digest.
 	}
 	return d, nil
 }
 
 // FetchManifest implements Registry.
 func (c *Client) FetchManifest(ctx context.Context, repository, reference string) (Manifest, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	resp, err := c.do(ctx, call{
 		kind: kindManifest, method: http.MethodGet, repository: repository, path: manifests + reference,
@@ -81,7 +81,7 @@ func (c *Client) FetchManifest(ctx context.Context, repository, reference string
 	return c.readManifest(ctx, resp, repository, reference)
 }
 
-// readManifest reads a manifest and compares it with its digest, which is in the reference, or in a header.
+// readManifest reads a manifest and verifies it with its digest, which is in the reference, or in a header.
 func (c *Client) readManifest(ctx context.Context, resp *http.Response, repository, reference string) (Manifest, error) {
 	raw, err := c.readAll(ctx, resp, MaxManifest)
 	if err != nil {
@@ -101,18 +101,18 @@ func (c *Client) readManifest(ctx context.Context, resp *http.Response, reposito
 		m.Digest, m.Content = wanted, raw
 		return m, nil
 	case m.MediaType == webPage:
-		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it answered with a web page instead of a manifest")
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "sent a web page instead of a manifest")
 	case isSchema1(m.MediaType):
-		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it has the image in Docker's schema 1 only, which the cache does not serve; push it again with a current client")
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "has the image only in Docker's schema 1, which the cache does not serve; push it again with a current client")
 	case byTag && err != nil && !json.Valid(m.Content):
-		// Neither a digest nor its form says that it is one: a page of a portal, or an answer that was cut short.
-		return Manifest{}, c.fail(Invalid, resp.StatusCode, "it answered with something else than a manifest")
+		// It has neither a digest nor the form of a manifest: it may be the page of a portal, or a truncated response.
+		return Manifest{}, c.fail(Invalid, resp.StatusCode, "sent something other than a manifest")
 	}
 	m.Digest = digest.FromBytes(m.Content)
 	if err != nil || byTag && c.confirms(ctx, repository, m.Digest) {
 		return m, nil
 	}
-	return Manifest{}, c.fail(Invalid, resp.StatusCode, "the manifest it sent does not match its digest")
+	return Manifest{}, c.fail(Invalid, resp.StatusCode, "sent a manifest that does not match its digest")
 }
 
 const webPage = "text/html"
@@ -121,8 +121,8 @@ func isSchema1(mediaType string) bool {
 	return strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+")
 }
 
-// confirms reports whether the upstream knows a manifest by its digest. Some registries tell another one in the header, as that
-// of an older form of the manifest; the content is what counts then, if it is not broken.
+// confirms reports whether the upstream has a manifest with this digest. Some registries send another digest in the
+// header, such as that of an older form of the manifest; then the content counts, unless it is corrupt.
 func (c *Client) confirms(ctx context.Context, repository string, d digest.Digest) bool {
 	_, err := c.FetchManifest(ctx, repository, d.String())
 	if err == nil {
@@ -133,7 +133,7 @@ func (c *Client) confirms(ctx context.Context, repository string, d digest.Diges
 
 // StatBlob implements Registry.
 func (c *Client) StatBlob(ctx context.Context, repository string, d digest.Digest) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	resp, err := c.do(ctx, call{
 		kind: kindBlob + headSuffix, method: http.MethodHead, repository: repository, path: blobs + d.String(), header: http.Header{},
@@ -142,14 +142,14 @@ func (c *Client) StatBlob(ctx context.Context, repository string, d digest.Diges
 		return 0, err
 	}
 	defer resp.Body.Close()
-	// A length of 0 is that of a body that there is not, and that of a coded answer is not the blob's.
+	// A length of 0 may be that of a missing body, and that of a coded response is not the blob's.
 	if resp.ContentLength == 0 && d != d.Algorithm().FromBytes(nil) || len(codings(resp.Header)) > 0 {
 		return -1, nil
 	}
 	return resp.ContentLength, nil
 }
 
-// FetchBlob implements Registry. An upstream that refuses the range is asked for all of the blob.
+// FetchBlob implements Registry. If the upstream refuses the range, it fetches the whole blob.
 func (c *Client) FetchBlob(ctx context.Context, repository string, d digest.Digest, from Position) (*Blob, error) {
 	b, err := c.fetchBlob(ctx, repository, d, from)
 	var refusal *Error
@@ -168,8 +168,8 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 			header.Set("If-Range", from.ETag)
 		}
 	}
-	// Until there is a body to be patient with, this is a small answer as any: a token, a redirect, a refusal.
-	timer := time.AfterFunc(smallAnswer, func() { cancel(c.fail(Unavailable, 0, "it does not answer in time")) })
+	// The body has timeouts of its own; all before it, such as a token, a redirect or a refusal, is small.
+	timer := time.AfterFunc(smallTimeout, func() { cancel(c.fail(Unavailable, 0, "no response in time")) })
 	resp, err := c.do(ctx, call{
 		kind: kindBlob, method: http.MethodGet, repository: repository, path: blobs + d.String(), header: header,
 	})
@@ -189,11 +189,11 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 		if err != nil || r.first != from.Offset || undo {
 			cancel(nil)
 			_ = resp.Body.Close()
-			return nil, c.fail(Invalid, resp.StatusCode, "it answered another range than asked for")
+			return nil, c.fail(Invalid, resp.StatusCode, "sent another range than requested")
 		}
 		b.Offset, b.Size = r.first, r.size
 	}
-	body := newPatientBody(c, resp.Body, cancel)
+	body := newTimedBody(c, resp.Body, cancel)
 	b.Body = body
 	if len(coded) > 0 && b.Offset == 0 {
 		j := &judged{ReadCloser: body, content: body, size: from.Size, verifier: d.Verifier(), wrong: func() { c.coded.toggle(d) }}
@@ -206,9 +206,10 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 	return b, nil
 }
 
-// undoes reports whether the codings of a blob are to be undone. If its length is known, that tells. Else it is assumed that
-// storage, which declares the content's own compression, knows how long it is, and a proxy that compresses does not. If that
-// was wrong the last time, it is the other way round.
+// undoes reports whether to undo the codings of a blob. If the blob's size is known, the length of the response
+// decides. Otherwise the response is taken for the content itself if it has a length, which storage knows that declares
+// the content's own compression, and a proxy that compresses does not. If that was wrong the last time, it is the
+// reverse.
 func (c *Client) undoes(d digest.Digest, resp *http.Response, size int64) bool {
 	length := resp.ContentLength
 	if resp.StatusCode == http.StatusPartialContent {
@@ -225,7 +226,7 @@ func (c *Client) undoes(d digest.Digest, resp *http.Response, size int64) bool {
 
 // List implements Registry.
 func (c *Client) List(ctx context.Context, repository, path string, query url.Values) (Document, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallAnswer)
+	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	resp, err := c.do(ctx, call{kind: kindList, method: http.MethodGet, repository: repository, path: path, query: query, header: http.Header{}})
 	if err != nil {
@@ -248,7 +249,7 @@ func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) 
 	if size < 0 {
 		size = limit
 	}
-	// An answer that has brought little so far keeps no memory from the others.
+	// A response that has sent little so far reserves little memory.
 	first := min(size, firstReading)
 	if err := c.memory.Acquire(ctx, first); err != nil {
 		return nil, c.busy(ctx)
@@ -256,7 +257,7 @@ func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) 
 	defer c.memory.Release(first)
 	content, err := io.ReadAll(io.LimitReader(resp.Body, first))
 	if err == nil && int64(len(content)) == first {
-		if !c.memory.TryAcquire(size - first) { // Who waits for more while holding some can wait for ever.
+		if !c.memory.TryAcquire(size - first) { // Waiting for more while holding some could deadlock.
 			return nil, c.busy(ctx)
 		}
 		defer c.memory.Release(size - first)
@@ -268,72 +269,21 @@ func (c *Client) readAll(ctx context.Context, resp *http.Response, limit int64) 
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, c.fail(Unavailable, resp.StatusCode, "it broke off its answer")
+		return nil, c.fail(Unavailable, resp.StatusCode, "broke off its response")
 	case int64(len(content)) > limit:
 		return nil, c.tooLarge(resp, limit)
 	}
 	return content, nil
 }
 
-// busy is the error for an answer that there is no memory for.
+// busy is the error for a response that exceeds the memory for responses.
 func (c *Client) busy(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
 	}
-	return c.fail(Unavailable, 0, "the cache is busy with other answers of it")
+	return c.fail(Unavailable, 0, "the cache is busy with its other responses")
 }
 
 func (c *Client) tooLarge(resp *http.Response, limit int64) error {
-	return c.fail(Invalid, resp.StatusCode, "its answer is larger than "+strconv.FormatInt(limit, 10)+" bytes")
-}
-
-// rateWindow is the time over which the rate of a body is averaged.
-const rateWindow = time.Minute
-
-// patientBody fails when nothing arrives for too long, or too little. The time that its reader takes between reads does
-// not count.
-type patientBody struct {
-	client *Client
-	body   io.ReadCloser
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-	// waited and arrived are the time and the bytes since the rate was last looked at.
-	waited  time.Duration
-	arrived int64
-}
-
-var errIdle = errors.New("idle for too long")
-
-func newPatientBody(c *Client, body io.ReadCloser, cancel context.CancelCauseFunc) *patientBody {
-	b := &patientBody{client: c, body: body, cancel: cancel}
-	b.timer = time.AfterFunc(c.timeouts.Idle, func() { cancel(errIdle) })
-	b.timer.Stop()
-	return b
-}
-
-// Read implements io.Reader.
-func (b *patientBody) Read(p []byte) (int, error) {
-	b.timer.Reset(b.client.timeouts.Idle)
-	begun := b.client.now()
-	n, err := b.body.Read(p)
-	if inTime := b.timer.Stop(); !inTime && err != nil && !errors.Is(err, io.EOF) {
-		err = b.client.fail(Unavailable, 0, "it stopped sending")
-	}
-	b.waited += b.client.now().Sub(begun)
-	b.arrived += int64(n)
-	if err == nil && b.waited >= rateWindow {
-		if b.arrived < b.client.timeouts.MinRate*int64(b.waited/time.Second) {
-			err = b.client.fail(Unavailable, 0, "it sends too slowly")
-		}
-		b.waited, b.arrived = 0, 0
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *patientBody) Close() error {
-	b.timer.Stop()
-	err := b.body.Close()
-	b.cancel(nil)
-	return err
+	return c.fail(Invalid, resp.StatusCode, "response is larger than "+strconv.FormatInt(limit, 10)+" bytes")
 }

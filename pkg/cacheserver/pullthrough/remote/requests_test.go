@@ -16,7 +16,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
-// source is an endless body, each read of which takes a while.
+// source is an endless body with slow reads.
 type source struct{ read func() }
 
 func (s source) Read(p []byte) (int, error) {
@@ -41,7 +41,7 @@ var _ = DescribeTable("A body that trickles is cut off", func(ctx context.Contex
 	Expect(err).NotTo(HaveOccurred())
 	defer b.Body.Close()
 	for err == nil && now.Sub(start) < 10*time.Minute {
-		now = now.Add(time.Hour) // The reader's own time does not count.
+		now = now.Add(time.Hour) // The time between reads does not count.
 		start = start.Add(time.Hour)
 		_, err = b.Body.Read(make([]byte, bytesEach20Seconds))
 	}
@@ -51,7 +51,7 @@ var _ = DescribeTable("A body that trickles is cut off", func(ctx context.Contex
 		Expect(remote.Is(err, remote.Unavailable)).To(BeTrue())
 	}
 },
-	Entry("when it brings too little in a minute", 20*1024-1, int64(1024), time.Minute),
+	Entry("if it brings too little in a minute", 20*1024-1, int64(1024), time.Minute),
 	Entry("unless it brings enough", 20*1024, int64(1024), 10*time.Minute),
 	Entry("unless there is no minimum", 1, int64(0), 10*time.Minute),
 )

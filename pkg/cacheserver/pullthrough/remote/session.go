@@ -8,106 +8,68 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// rejectedFor is how long a credential that was refused is not tried again while another one works.
-const rejectedFor = time.Minute
+// maxSessions bounds the sessions that are kept, to more scopes than a docker configuration usually has.
+const maxSessions = 256
 
-// session is one credential with its tokens.
+// session is one credential with what the upstream grants it: tokens, within rate limits.
 type session struct {
 	// scope names the repositories that the credential is for.
 	scope      string
-	trial      bool
 	credential credentials.Credential
-	auth       *authenticator
-	// http follows redirects, and authenticates each request.
+	// check means that the credential is being checked, so that its remaining requests are not those of the active one.
+	check   bool
+	auth    *authenticator
+	limiter *limiter
+	// http follows redirects and authenticates each request.
 	http *http.Client
+	// accepted is set with the first success.
+	accepted atomic.Bool
 }
 
-// sessions keeps, for each scope of repositories, the credential in use. A new one is taken over when the upstream has
-// accepted it; until then, and if it is refused, the old one goes on.
+// sessions keeps a session for each scope of repositories. A request with another credential replaces it with all its
+// tokens; requests in flight keep theirs.
 type sessions struct {
 	open func(scope string, c credentials.Credential) *session
-	// drop is called with a session that is no longer used.
-	drop func(*session)
-	now  func() time.Time
 
-	mu     sync.Mutex
-	scopes map[string]*scope
+	mu      sync.Mutex
+	byScope *simplelru.LRU[string, *session]
 }
 
-type scope struct {
-	active    *session
-	candidate *session
-	rejected  credentials.Credential
-	until     time.Time
-}
-
-// choose returns the sessions to try in turn for a credential: the new one first, then the one that worked.
-func (s *sessions) choose(name string, c credentials.Credential) []*session {
+// get returns the session of a credential.
+func (s *sessions) get(scope string, c credentials.Credential) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sc, ok := s.scopes[name]
-	if !ok {
-		sc = &scope{active: s.open(name, c)}
-		s.scopes[name] = sc
+	kept, ok := s.byScope.Get(scope)
+	if !ok || kept.credential != c {
+		kept = s.open(scope, c)
+		s.byScope.Add(scope, kept)
 	}
-	switch {
-	case sc.active.credential == c:
-		s.replaceCandidate(sc, nil)
-		return []*session{sc.active}
-	case sc.rejected == c && s.now().Before(sc.until):
-		return []*session{sc.active}
-	case sc.candidate == nil || sc.candidate.credential != c:
-		s.replaceCandidate(sc, s.open(name, c))
-	}
-	return []*session{sc.candidate, sc.active}
+	return kept
 }
 
-// accepted makes a session the one in use.
-func (s *sessions) accepted(name string, candidate *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sc, ok := s.scopes[name]; ok && sc.candidate == candidate {
-		s.drop(sc.active)
-		sc.active, sc.candidate = candidate, nil
-	}
-}
-
-// refused notes that the old credential works where the new one does not.
-func (s *sessions) refused(name string, candidate *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sc, ok := s.scopes[name]; ok && sc.candidate == candidate {
-		sc.rejected, sc.until = candidate.credential, s.now().Add(rejectedFor)
-		s.replaceCandidate(sc, nil)
-	}
-}
-
-// retain forgets all credentials but the given ones, with their tokens.
+// retain drops all sessions but those of the given credentials.
 func (s *sessions) retain(keep []credentials.Credential) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, sc := range s.scopes {
-		if sc.candidate != nil && !slices.Contains(keep, sc.candidate.credential) {
-			s.replaceCandidate(sc, nil)
-		}
-		if slices.Contains(keep, sc.active.credential) {
-			continue
-		}
-		s.drop(sc.active)
-		if sc.active, sc.candidate = sc.candidate, nil; sc.active == nil {
-			delete(s.scopes, name)
+	for _, kept := range s.byScope.Values() {
+		if !slices.Contains(keep, kept.credential) {
+			s.byScope.Remove(kept.scope)
 		}
 	}
 }
 
-func (s *sessions) replaceCandidate(sc *scope, candidate *session) {
-	if sc.candidate != nil {
-		s.drop(sc.candidate)
+// newLRU returns a map that drops the least recently used entry when it is full.
+func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
+	cache, err := simplelru.NewLRU[K, V](size, nil)
+	if err != nil {
+		panic(err) // The size is not positive.
 	}
-	sc.candidate = candidate
+	return cache
 }

@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// maxTokenAnswer bounds the answer of a token service, which may hold the same token twice.
-	maxTokenAnswer = 128 << 10
+	// maxTokenResponse bounds the response of a token service, which may contain the same token twice.
+	maxTokenResponse = 128 << 10
 	// maxToken is the size of the largest token that fits into the headers that servers accept.
 	maxToken = 32 << 10
 	// maxLifetime bounds how long a token is used.
 	maxLifetime = 24 * time.Hour
-	// maxMargin bounds how long before its end a token is given up, a tenth of its lifetime as a rule.
+	// maxMargin bounds how long before its expiry a token is dropped, usually a tenth of its lifetime.
 	maxMargin = 30 * time.Second
-	// clientID names the cache to OAuth 2 token services.
+	// clientID identifies the cache to OAuth 2 token services.
 	clientID = "larder"
 )
 
@@ -35,7 +35,7 @@ type tokenRequestKey struct{}
 // isTokenRequest reports whether a request asks for a token.
 func isTokenRequest(ctx context.Context) bool { return ctx.Value(tokenRequestKey{}) != nil }
 
-// fetchToken asks the token service that a challenge names.
+// fetchToken requests a token from the token service of a challenge.
 func (p *place) fetchToken(ctx context.Context, repository string, c challenge) (*grant, error) {
 	client := p.auth.client
 	ctx = context.WithValue(ctx, tokenRequestKey{}, true)
@@ -43,17 +43,18 @@ func (p *place) fetchToken(ctx context.Context, repository string, c challenge) 
 		ctx = withoutCredential(ctx)
 	}
 	if !p.own {
-		// The token service of another host does not know the credential, and limits it no more than others.
+		// The token service of another host does not see the credential, so its rate limits are not those of the
+		// session.
 		info := infoOf(ctx)
 		info.session = nil
 		ctx = context.WithValue(ctx, requestKey{}, info)
 	}
 	service := "token service " + c.endpoint.Host
 	if !p.own && c.scope != "" {
-		repository = "" // It may have another name there.
+		repository = "" // The repository may have another name there.
 	}
-	asked := client.now()
-	resp, err := p.askForToken(ctx, c, scopes(c, repository))
+	requested := client.now()
+	resp, err := p.requestToken(ctx, c, scopes(c, repository))
 	if err != nil {
 		return nil, at(service, client.explain(ctx, err))
 	}
@@ -61,23 +62,23 @@ func (p *place) fetchToken(ctx context.Context, repository string, c challenge) 
 		discard(resp)
 		return nil, at(service, p.tokenRefusal(resp))
 	}
-	raw, err := client.readAll(ctx, resp, maxTokenAnswer)
+	raw, err := client.readAll(ctx, resp, maxTokenResponse)
 	if err != nil {
 		return nil, at(service, err)
 	}
-	value, lifetime, ok := parseToken(decoded(resp, raw, maxTokenAnswer))
+	value, lifetime, ok := parseToken(decoded(resp, raw, maxTokenResponse))
 	if !ok {
-		return nil, at(service, client.fail(Invalid, resp.StatusCode, "it answered without a token"))
+		return nil, at(service, client.fail(Invalid, resp.StatusCode, "no token in the response"))
 	}
 	g := &grant{header: "Bearer " + value, challenge: c}
 	if lifetime > 0 {
-		g.expires = asked.Add(lifetime - min(lifetime/10, maxMargin))
+		g.expires = requested.Add(lifetime - min(lifetime/10, maxMargin))
 	}
 	return g, nil
 }
 
-// askForToken asks by GET, as registries specify it, and by POST, as OAuth 2 does, where GET is not allowed.
-func (p *place) askForToken(ctx context.Context, c challenge, scopes []string) (*http.Response, error) {
+// requestToken uses GET, as registries specify it, or POST, as OAuth 2 does, if GET is not allowed.
+func (p *place) requestToken(ctx context.Context, c challenge, scopes []string) (*http.Response, error) {
 	target := *c.endpoint
 	query := target.Query()
 	if c.service != "" {
@@ -108,35 +109,35 @@ func (p *place) askForToken(ctx context.Context, c challenge, scopes []string) (
 	if req, err = http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), strings.NewReader(form.Encode())); err != nil {
 		return nil, err
 	}
-	req.GetBody = nil // A redirect must not carry the password on.
+	req.GetBody = nil // A redirect must not forward the password.
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return p.auth.client.tokens.Do(p.auth.client.introduce(req))
 }
 
-// tokenRefusal explains why a token service gave no token.
+// tokenRefusal turns an unsuccessful response of a token service into an Error.
 func (p *place) tokenRefusal(resp *http.Response) error {
 	client, status := p.auth.client, resp.StatusCode
-	cause, reason := fmt.Sprintf("it answered %d", status), Unavailable
+	cause, reason := fmt.Sprintf("status %d", status), Unavailable
 	switch {
 	case status == http.StatusTooManyRequests:
 		return client.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), client.now()))
 	case status < http.StatusInternalServerError && p.own:
 		reason = Unauthorized
 		if p.credential != (credentials.Credential{}) {
-			cause += " to the credential"
+			cause += " for the credential"
 		}
 	}
 	return client.fail(reason, status, cause)
 }
 
-// parseToken reads the answer of a token service. The lifetime is 0 if it is not told.
-func parseToken(answer []byte) (value string, lifetime time.Duration, ok bool) {
+// parseToken parses the response of a token service. The lifetime is 0 if it is unknown.
+func parseToken(content []byte) (value string, lifetime time.Duration, ok bool) {
 	var fields struct {
 		Token       string          `json:"token"`
 		AccessToken string          `json:"access_token"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
-	if json.Unmarshal(answer, &fields) != nil {
+	if json.Unmarshal(content, &fields) != nil {
 		return "", 0, false
 	}
 	value = fields.AccessToken
@@ -146,7 +147,7 @@ func parseToken(answer []byte) (value string, lifetime time.Duration, ok bool) {
 	if value == "" || len(value) > maxToken || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", 0, false
 	}
-	// A lifetime in quotes is still one, and one that cannot be read is no reason to do without the token.
+	// Some services quote the lifetime. An invalid one does not make the token useless.
 	seconds, err := strconv.ParseFloat(strings.Trim(string(fields.ExpiresIn), `"`), 64)
 	if err == nil && seconds > 0 {
 		lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))

@@ -18,8 +18,8 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
-var _ = Describe("The way to the network", func() {
-	It("trusts a CA bundle, and shakes hands in full once", func(ctx context.Context) {
+var _ = Describe("Transport", func() {
+	It("trusts a CA bundle, and resumes TLS sessions", func(ctx context.Context) {
 		var resumed []bool
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			resumed = append(resumed, r.TLS.DidResume)

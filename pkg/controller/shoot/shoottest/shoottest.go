@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shoottest has what tests need to play the API server of a Shoot.
+// Package shoottest helps tests to fake the API server of a Shoot.
 package shoottest
 
 import (
@@ -18,7 +18,7 @@ import (
 // Namespace is the namespace of the Shoot in the seed.
 const Namespace = "shoot--dev--example"
 
-// Kubeconfig returns the Secret with which gardenlet lets extensions reach a Shoot whose API server is the given one.
+// Kubeconfig returns the Secret that gives extensions access to a Shoot with the given API server.
 func Kubeconfig(server *httptest.Server) *corev1.Secret {
 	config := clientcmdapi.NewConfig()
 	config.Clusters["shoot"] = &clientcmdapi.Cluster{
@@ -30,7 +30,7 @@ func Kubeconfig(server *httptest.Server) *corev1.Secret {
 	config.CurrentContext = "shoot"
 	data, err := clientcmd.Write(*config)
 	if err != nil {
-		panic(err) // What is written is known.
+		panic(err) // The configuration is valid.
 	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "gardener"},

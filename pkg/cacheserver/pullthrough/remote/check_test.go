@@ -21,7 +21,7 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-var _ = Describe("A credential on trial", func() {
+var _ = Describe("Check", func() {
 	var (
 		registry *fakeRegistry
 		client   *remote.Client
@@ -52,125 +52,124 @@ var _ = Describe("A credential on trial", func() {
 		DeferCleanup(client.Close)
 	})
 
-	It("is accepted when it may log in", func(ctx context.Context) {
-		Expect(client.Try(ctx, next, old)).To(Succeed())
-		Expect(registry.asked()).To(Equal([]string{"new /v2/"}))
+	It("accepts a credential that may log in", func(ctx context.Context) {
+		Expect(client.Check(ctx, next, old)).To(Succeed())
+		Expect(registry.recorded()).To(Equal([]string{"new /v2/"}))
 	})
 
-	It("is rejected when it may not", func(ctx context.Context) {
+	It("rejects a credential that may not log in", func(ctx context.Context) {
 		delete(registry.rights, "new")
-		err := client.Try(ctx, next, old)
+		err := client.Check(ctx, next, old)
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
 		Expect(err).To(HaveField("Status", http.StatusUnauthorized))
 	})
 
-	It("is judged neither way by an upstream that is ill", func(ctx context.Context) {
+	It("has no result if the upstream fails", func(ctx context.Context) {
 		registry.ping = http.StatusBadGateway
-		Expect(remote.Is(client.Try(ctx, next, old), remote.Unavailable)).To(BeTrue())
+		Expect(remote.Is(client.Check(ctx, next, old), remote.Unavailable)).To(BeTrue())
 	})
 
-	DescribeTable("where nobody has to log in for a ping", func(ctx context.Context, ping int) {
+	DescribeTable("repeats recent pulls if the upstream does not ask for a login on a ping", func(ctx context.Context, ping int) {
 		registry.ping = ping
 
-		By("saying nothing as long as there is nothing to tell from")
-		Expect(remote.Is(client.Try(ctx, next, old), remote.Unasked)).To(BeTrue())
+		By("having no result without a pull that needs a credential")
+		Expect(remote.Is(client.Check(ctx, next, old), remote.NotChallenged)).To(BeTrue())
 		registry.public = []string{"public/app"}
 		Expect(pull(ctx, "public/app")).To(Succeed())
-		Expect(remote.Is(client.Try(ctx, next, old), remote.Unasked)).To(BeTrue(), "anybody may pull that")
-		Expect(remote.Is(client.Try(ctx, old, old), remote.Unasked)).To(BeTrue())
+		Expect(remote.Is(client.Check(ctx, next, old), remote.NotChallenged)).To(BeTrue(), "the repository is public")
+		Expect(remote.Is(client.Check(ctx, old, old), remote.NotChallenged)).To(BeTrue())
 
-		By("asking for what was delivered")
+		By("repeating a pull that succeeded")
 		Expect(pull(ctx, "team/app")).To(Succeed())
-		Expect(client.Try(ctx, next, old)).To(Succeed())
-		Expect(client.Try(ctx, old, old)).To(Succeed())
+		Expect(client.Check(ctx, next, old)).To(Succeed())
+		Expect(client.Check(ctx, old, old)).To(Succeed())
 		right := registry.grant("new")
-		err := client.Try(ctx, next, old)
+		err := client.Check(ctx, next, old)
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
 		Expect(err).To(HaveField("Status", http.StatusUnauthorized))
 
-		By("noticing that the one in use is no longer good")
+		By("rejecting the active credential")
 		registry.grant("new", right...)
 		registry.grant("old")
-		Expect(remote.Is(client.Try(ctx, old, old), remote.Unauthorized)).To(BeTrue())
-		Expect(client.Try(ctx, next, old)).To(Succeed())
+		Expect(remote.Is(client.Check(ctx, old, old), remote.Unauthorized)).To(BeTrue())
+		Expect(client.Check(ctx, next, old)).To(Succeed())
 	},
-		Entry("because it is answered to everybody", http.StatusOK),
-		Entry("because it is unknown", http.StatusNotFound),
+		Entry("because it responds to anonymous pings", http.StatusOK),
+		Entry("because it does not know the path", http.StatusNotFound),
 	)
 
-	It("is judged by what was refused where nobody has to log in for a ping", func(ctx context.Context) {
+	It("repeats rejected pulls if the upstream does not ask for a login on a ping", func(ctx context.Context) {
 		registry.ping = http.StatusOK
 		right := registry.grant("old")
 		Expect(pull(ctx, "team/app")).NotTo(Succeed())
-		err := client.Try(ctx, old, old)
+		err := client.Check(ctx, old, old)
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
 		Expect(err).To(HaveField("Status", http.StatusUnauthorized))
-		Expect(client.Try(ctx, next, old)).To(Succeed())
+		Expect(client.Check(ctx, next, old)).To(Succeed())
 		registry.grant("new")
-		Expect(remote.Is(client.Try(ctx, next, old), remote.Unauthorized)).To(BeTrue())
+		Expect(remote.Is(client.Check(ctx, next, old), remote.Unauthorized)).To(BeTrue())
 
-		By("until it is delivered again")
+		By("forgetting them once the pull succeeds")
 		registry.grant("old", right...)
 		Expect(pull(ctx, "team/app")).To(Succeed())
-		Expect(client.Try(ctx, old, old)).To(Succeed())
+		Expect(client.Check(ctx, old, old)).To(Succeed())
 	})
 
-	It("is not held responsible for a repository that nobody may pull", func(ctx context.Context) {
+	It("does not reject a credential because of a repository that no credential may pull", func(ctx context.Context) {
 		Expect(pull(ctx, "team/mistyped")).NotTo(Succeed())
-		Expect(client.Try(ctx, old, old)).To(Succeed())
+		Expect(client.Check(ctx, old, old)).To(Succeed())
 		registry.ping = http.StatusOK
-		Expect(remote.Is(client.Try(ctx, old, old), remote.Unasked)).To(BeTrue())
+		Expect(remote.Is(client.Check(ctx, old, old), remote.NotChallenged)).To(BeTrue())
 		Expect(pull(ctx, "team/app")).To(Succeed())
-		Expect(client.Try(ctx, old, old)).To(Succeed())
-		Expect(client.Try(ctx, next, old)).To(Succeed())
+		Expect(client.Check(ctx, old, old)).To(Succeed())
+		Expect(client.Check(ctx, next, old)).To(Succeed())
 	})
 
-	It("is rejected when it may log in, but not pull what the old one may", func(ctx context.Context) {
+	It("rejects a credential that may log in, but not pull what the active one may", func(ctx context.Context) {
 		Expect(pull(ctx, "team/app")).To(Succeed())
 		Expect(pull(ctx, "team/tool")).To(Succeed())
 		registry.rights["new"] = []string{"team/app"}
-		err := client.Try(ctx, next, old)
+		err := client.Check(ctx, next, old)
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
-		Expect(err).To(MatchError(ContainSubstring("not pull from team/tool")))
+		Expect(err).To(MatchError(ContainSubstring("no pull from team/tool")))
 	})
 
-	It("is not held responsible for what the old one may not pull any more either", func(ctx context.Context) {
+	It("does not reject a credential because of a repository that the active one may no longer pull", func(ctx context.Context) {
 		Expect(pull(ctx, "team/tool")).To(Succeed())
 		registry.rights["old"], registry.rights["new"] = nil, []string{"team/app"}
-		Expect(client.Try(ctx, next, old)).To(Succeed())
+		Expect(client.Check(ctx, next, old)).To(Succeed())
 	})
 
-	It("is not tried with more than a few repositories", func(ctx context.Context) {
+	It("repeats the pulls of few repositories", func(ctx context.Context) {
 		for i := range 50 {
 			repository := "team/" + strings.Repeat("x", i+1)
 			registry.rights["old"] = append(registry.rights["old"], repository)
 			registry.rights["new"] = append(registry.rights["new"], repository)
 			Expect(pull(ctx, repository)).To(Succeed())
 		}
-		before := len(registry.asked())
-		Expect(client.Try(ctx, next, old)).To(Succeed())
-		Expect(len(registry.asked()) - before).To(BeNumerically("<=", 9))
+		before := len(registry.recorded())
+		Expect(client.Check(ctx, next, old)).To(Succeed())
+		Expect(len(registry.recorded()) - before).To(BeNumerically("<=", 9))
 	})
 
-	It("makes the client forget the old one", func(ctx context.Context) {
+	It("is followed by Retain, which forgets the active credential", func(ctx context.Context) {
 		Expect(pull(ctx, "team/app")).To(Succeed())
 		client.Retain(next)
 		secrets.set("new")
-		// If the old one were remembered, it would be used where the new one does not get on.
 		registry.rights["new"] = []string{"team/app"}
-		before := len(registry.asked())
+		before := len(registry.recorded())
 		Expect(pull(ctx, "team/app")).To(Succeed())
 		Expect(remote.Is(pull(ctx, "team/tool"), remote.Unauthorized)).To(BeTrue())
-		Expect(registry.asked()[before:]).NotTo(ContainElement(HavePrefix("old ")))
+		Expect(registry.recorded()[before:]).NotTo(ContainElement(HavePrefix("old ")))
 	})
 
-	It("calls for attention when it is refused", func(ctx context.Context) {
+	It("is requested when a pull is rejected", func(ctx context.Context) {
 		calls := 0
 		var err error
 		server := httptest.NewServer(registry)
 		DeferCleanup(server.Close)
 		client, err = remote.New(remote.Options{
-			URL: server.URL, Observer: newObserver(), Credentials: secrets, Refused: func() { calls++ },
+			URL: server.URL, Observer: newObserver(), Credentials: secrets, Rejected: func() { calls++ },
 			Timeouts: remote.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -183,11 +182,11 @@ var _ = Describe("A credential on trial", func() {
 	})
 })
 
-// fakeRegistry wants a password, and knows what whom it belongs to may pull.
+// fakeRegistry asks for a password, which decides on the repositories that may be pulled.
 type fakeRegistry struct {
-	// ping is the answer to a ping of whoever has not said who they are.
+	// ping is the status of an anonymous ping.
 	ping int
-	// public repositories are for everybody.
+	// public repositories need no password.
 	public []string
 	// rights are repositories by password.
 	rights map[string][]string
@@ -196,13 +195,13 @@ type fakeRegistry struct {
 	requests []string
 }
 
-func (f *fakeRegistry) asked() []string {
+func (f *fakeRegistry) recorded() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.requests)
 }
 
-// grant replaces the rights of a password, and returns what they were. A password without any is wrong.
+// grant replaces the rights of a password, and returns the ones before. A password without rights is wrong.
 func (f *fakeRegistry) grant(password string, repositories ...string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,7 +212,7 @@ func (f *fakeRegistry) grant(password string, repositories ...string) []string {
 	return before
 }
 
-// ServeHTTP notes who asked for what.
+// ServeHTTP records the password and path of each request.
 func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	repository, _, ofRepository := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/manifests/")
 	_, password, ok := r.BasicAuth()

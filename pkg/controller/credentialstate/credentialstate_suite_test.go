@@ -2,18 +2,16 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package staging_test
+package credentialstate
 
 import (
 	"testing"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 )
 
-func TestStaging(t *testing.T) {
+func TestCredentialState(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(time.Minute)
-	RunSpecs(t, "Staging Suite")
+	RunSpecs(t, "Credential State Suite")
 }

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package rotation
+package credentialstate
 
 import (
 	"fmt"
@@ -13,23 +13,23 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// Replica is what one replica of a cache says.
+// Replica is a running replica of a cache.
 type Replica struct {
 	// Name is the name of its pod.
 	Name string
-	// Report is nil if it gave none.
+	// Report is nil if the replica did not respond.
 	Report *credentials.Report
 }
 
 // Replicas are all replicas of a cache.
 type Replicas struct {
-	// Wanted is how many there should be.
+	// Wanted is the number of replicas that should run.
 	Wanted int32
-	// Running are those that run.
+	// Running are the replicas that run.
 	Running []Replica
 }
 
-// Wanted returns the name of the Secret whose credentials a cache should use.
+// Wanted returns the name of the Secret whose credential a cache should use.
 func Wanted(status *registry.CredentialsStatus) string {
 	if status.PendingSecretName != "" {
 		return status.PendingSecretName
@@ -37,31 +37,35 @@ func Wanted(status *registry.CredentialsStatus) string {
 	return status.SecretName
 }
 
-// judge returns the state that follows from what the replicas say. One that
-// rejects or misses the credentials is enough for the whole, and for the
-// credentials to be active it takes all. Whatever is between that changes no
-// state: replicas may come and go.
-func judge(status registry.CredentialsStatus, replicas Replicas, now metav1.Time) registry.CredentialsStatus {
-	next := verdict(status, replicas)
+// InProgress reports whether a replacement has not ended: the credential is not active, or its predecessor is deployed.
+func InProgress(status *registry.CredentialsStatus) bool {
+	return status.State != registry.CredentialsActive || status.PreviousSecretName != ""
+}
+
+// Observe returns the status that follows from the reports of the replicas. One replica that rejects or misses the
+// credential decides for all, and the credential is active once all replicas have activated it. Anything in between
+// does not change the state, since replicas come and go.
+func Observe(status registry.CredentialsStatus, replicas Replicas, now metav1.Time) registry.CredentialsStatus {
+	next := observe(status, replicas)
 	if next.State != status.State || Wanted(&next) != Wanted(&status) {
 		next.Since = now
 	}
 	return next
 }
 
-func verdict(status registry.CredentialsStatus, replicas Replicas) registry.CredentialsStatus {
+func observe(status registry.CredentialsStatus, replicas Replicas) registry.CredentialsStatus {
 	wanted := Wanted(&status)
 	active, waitsFor := int32(0), ""
 	for _, replica := range replicas.Running {
 		switch report := replica.Report; {
 		case report == nil:
-			waitsFor = fmt.Sprintf("replica %s does not answer yet", replica.Name)
+			waitsFor = fmt.Sprintf("replica %s does not respond yet", replica.Name)
 		case report.State == credentials.StateMissing:
 			status.State, status.UpstreamStatusCode = registry.CredentialsMissing, nil
 			status.Message = fmt.Sprintf("replica %s: %s", replica.Name, report.Message)
 			return status
 		case report.SecretName != wanted && report.PendingSecretName != wanted:
-			waitsFor = fmt.Sprintf("replica %s has not got the new credentials yet", replica.Name)
+			waitsFor = fmt.Sprintf("replica %s has not received the new credential yet", replica.Name)
 		case report.State == credentials.StateRejected:
 			status.State, status.UpstreamStatusCode = registry.CredentialsRejected, statusCode(report)
 			status.Message = report.Message
@@ -88,8 +92,9 @@ func verdict(status registry.CredentialsStatus, replicas Replicas) registry.Cred
 	return status
 }
 
+// statusCode returns the status of the upstream, nil if there is none or HTTP does not allow it.
 func statusCode(report *credentials.Report) *int32 {
-	if report.UpstreamStatusCode < 100 || report.UpstreamStatusCode > 999 { // It answered nothing, or nothing that HTTP knows.
+	if report.UpstreamStatusCode < 100 || report.UpstreamStatusCode > 999 {
 		return nil
 	}
 	return new(int32(report.UpstreamStatusCode))

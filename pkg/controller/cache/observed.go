@@ -1,0 +1,141 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// maxCredential is larger than any credential, and than the headers that HTTP servers accept.
+const maxCredential = 64 << 10
+
+// observed is the state of the caches that decides, with the wishes of their owner, what is deployed.
+type observed struct {
+	// addresses are the cluster IPs of the Services, by name.
+	addresses map[string]net.IP
+	// credentials are deployed in the Shoot, by the names of the caches.
+	credentials map[string]credentialstate.Deployed
+	// claims are the volume claims in the Shoot, by name.
+	claims map[string]*corev1.PersistentVolumeClaim
+	// statuses are those of the credentials in the provider status, by upstream.
+	statuses map[string]*registry.CredentialsStatus
+}
+
+// observe reads the state of the caches, each object by name: the owner controls the length of lists.
+func (a *Actuator) observe(ctx context.Context, shoot client.Client, ex *extensionsv1alpha1.Extension, caches []deployment) (observed, error) {
+	found := observed{credentials: map[string]credentialstate.Deployed{}, claims: map[string]*corev1.PersistentVolumeClaim{}}
+	var err error
+	if found.addresses, err = serviceAddresses(ctx, shoot, caches); err != nil {
+		return observed{}, err
+	}
+	if _, found.statuses, err = a.readStatus(ctx, ex); err != nil {
+		return observed{}, err
+	}
+	for _, cache := range caches {
+		if cache.Credential == nil {
+			continue
+		}
+		if found.credentials[cache.Name()], err = deployedCredentials(ctx, shoot, cache.Name()); err != nil {
+			return observed{}, err
+		}
+	}
+	for _, cache := range changeable(caches) {
+		for ordinal := range component.MaxReplicas {
+			name := component.ClaimName(cache.Name(), ordinal)
+			if found.claims[name], err = readClaim(ctx, shoot, name); err != nil {
+				return observed{}, err
+			}
+		}
+	}
+	return found, nil
+}
+
+// serviceAddresses returns the cluster IP of each cache's Service, by the name of the Service.
+func serviceAddresses(ctx context.Context, shoot client.Client, caches []deployment) (map[string]net.IP, error) {
+	found := make(map[string]net.IP, len(caches))
+	for _, cache := range caches {
+		name, service := cache.ServiceName(), &corev1.Service{}
+		if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, service); client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("read Service %s in the Shoot: %w", name, err)
+		}
+		if found[name] = net.ParseIP(service.Spec.ClusterIP); found[name] == nil {
+			return nil, fmt.Errorf("cache %s: Service %s has no cluster IP yet", cache.Cache.Upstream, name)
+		}
+	}
+	return found, nil
+}
+
+// readStatus returns the Extension as it is now, and the states of the credentials in its provider status, by upstream.
+func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (*extensionsv1alpha1.Extension, map[string]*registry.CredentialsStatus, error) {
+	present := &extensionsv1alpha1.Extension{}
+	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(ex), present); err != nil {
+		return nil, nil, fmt.Errorf("read provider status: %w", err)
+	}
+	status, err := a.Codec.DecodeStatus(present.Status.ProviderStatus)
+	if errors.Is(err, codec.ErrMissing) {
+		return present, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("decode provider status: %w", err)
+	}
+	statuses := make(map[string]*registry.CredentialsStatus, len(status.Caches))
+	for _, cache := range status.Caches {
+		statuses[cache.Upstream] = cache.Credentials
+	}
+	return present, statuses, nil
+}
+
+// deployedCredentials returns the credentials that are deployed for the cache with the given name.
+func deployedCredentials(ctx context.Context, shoot client.Client, cacheName string) (credentialstate.Deployed, error) {
+	secret := &corev1.Secret{}
+	name := component.CredentialsSecretName(cacheName)
+	if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, secret); client.IgnoreNotFound(err) != nil {
+		return credentialstate.Deployed{}, fmt.Errorf("read Secret %s in the Shoot: %w", name, err)
+	}
+	return parseDeployed(secret.Data), nil
+}
+
+// parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the
+// Secret, and what it holds goes into the provider status and back into the Shoot.
+func parseDeployed(files map[string][]byte) credentialstate.Deployed {
+	wanted, previous := credentials.FromFiles(files)
+	if wanted == nil || !isPlausible(*wanted) {
+		return credentialstate.Deployed{}
+	}
+	if previous != nil && !isPlausible(*previous) {
+		previous = nil
+	}
+	return credentialstate.Deployed{Wanted: wanted, Previous: previous}
+}
+
+func isPlausible(credential credentials.Named) bool {
+	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && len(credential.Username)+len(credential.Password) <= maxCredential
+}
+
+// readClaim returns the claim with the given name, or nil if there is none.
+func readClaim(ctx context.Context, shoot client.Client, name string) (*corev1.PersistentVolumeClaim, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, claim); apierrors.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read PersistentVolumeClaim %s in the Shoot: %w", name, err)
+	}
+	return claim, nil
+}

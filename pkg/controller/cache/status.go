@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
+)
+
+// updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
+// reads the status again, since package rotation may have updated it.
+func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []deployment, addresses map[string]net.IP, caBundleName *string) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		present, before, err := a.readStatus(ctx, ex)
+		if err != nil {
+			return err
+		}
+		patch := client.MergeFromWithOptions(present.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		if present.Status.ProviderStatus, err = a.providerStatus(before, caches, addresses, caBundleName); err != nil {
+			return err
+		}
+		ex.Status.ProviderStatus = present.Status.ProviderStatus
+		if err := a.Client.Status().Patch(ctx, present, patch); err != nil {
+			return fmt.Errorf("update provider status: %w", err)
+		}
+		return nil
+	})
+}
+
+func (a *Actuator) providerStatus(before map[string]*registry.CredentialsStatus, caches []deployment, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
+	status := &registry.RegistryStatus{CASecretName: caBundleName}
+	for _, cache := range caches {
+		credentials := before[cache.Cache.Upstream]
+		if cache.Deployed == nil {
+			deployed := credentialstate.Deployed{Wanted: cache.Credential, Previous: cache.PreviousCredential}
+			credentials = deployed.Status(credentials, metav1.NewTime(a.Clock.Now()))
+		}
+		status.Caches = append(status.Caches, registry.RegistryCacheStatus{
+			Upstream:    cache.Cache.Upstream,
+			Endpoint:    endpoint(cache, addresses[cache.ServiceName()]),
+			RemoteURL:   *cache.Cache.RemoteURL,
+			Credentials: credentials,
+		})
+	}
+	return a.Codec.EncodeStatus(status)
+}
+
+func endpoint(cache deployment, address net.IP) string {
+	scheme := "http"
+	if cache.ServesTLS() {
+		scheme = "https"
+	}
+	endpoint := url.URL{Scheme: scheme, Host: net.JoinHostPort(address.String(), strconv.Itoa(config.Port))}
+	return endpoint.String()
+}
