@@ -81,7 +81,7 @@ var _ = Describe("pull-through on a terminal", func() {
 		_, err := io.WriteString(terminal.keyboard, password+"\n")
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() string { return string(session.Err.Contents()) }, patience).Should(And(
-			ContainSubstring("The upstream accepts the credential"),
+			ContainSubstring("Upstream accepted credential"),
 			ContainSubstring("Caching; Ctrl-C stops it"), // Before that there is nothing to end in good order.
 		))
 		Expect(terminal.echoes()).To(BeTrue())
