@@ -81,7 +81,7 @@ var _ = Describe("pull-through on a terminal", func() {
 		_, err := io.WriteString(terminal.keyboard, password+"\n")
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() string { return string(session.Err.Contents()) }, patience).Should(And(
-			ContainSubstring("The upstream accepts the credential"),
+			ContainSubstring("Upstream accepted credential"),
 			ContainSubstring("Caching; stop with Ctrl-C"), // Before that, a signal kills the process.
 		))
 		Expect(terminal.echoes()).To(BeTrue())

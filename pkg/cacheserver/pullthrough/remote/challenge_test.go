@@ -50,8 +50,8 @@ var _ = DescribeTable("Scopes", func(hinted, repository string, expected ...stri
 	Entry("none", "", ""),
 )
 
-var _ = DescribeTable("A token", func(answer, value string, lifetime time.Duration) {
-	v, l, ok := parseToken([]byte(answer))
+var _ = DescribeTable("A token", func(content, value string, lifetime time.Duration) {
+	v, l, ok := parseToken([]byte(content))
 	Expect(ok).To(Equal(value != ""))
 	Expect(v).To(Equal(value))
 	Expect(l).To(Equal(lifetime))
@@ -134,8 +134,8 @@ func FuzzChallenge(f *testing.F) {
 func FuzzToken(f *testing.F) {
 	f.Add([]byte(`{"token":"t","access_token":"t","expires_in":300,"issued_at":"2030-01-01T00:00:00Z"}`))
 	f.Add([]byte(`{"access_token":"t","expires_in":"1e9"}`))
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		value, lifetime, ok := parseToken(answer)
+	f.Fuzz(func(t *testing.T, content []byte) {
+		value, lifetime, ok := parseToken(content)
 		if !ok {
 			return
 		}

@@ -64,7 +64,7 @@ func (c *Client) repeatPulled(ctx context.Context, open unconfirmed, candidate, 
 		}
 		if err != nil && checked != current {
 			if _, currentErr := c.callWith(ctx, call, current); currentErr == nil {
-				return c.fail(Unauthorized, StatusOf(err), "accepts the login with the credential, but no pull from "+call.repository)
+				return c.fail(Unauthorized, StatusOf(err), "accepts the credential for login, but not for pulling "+call.repository)
 			}
 		}
 		open.record(checked, challenged, err)

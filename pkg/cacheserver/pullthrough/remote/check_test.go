@@ -131,7 +131,7 @@ var _ = Describe("Check", func() {
 		registry.rights["new"] = []string{"team/app"}
 		err := client.Check(ctx, next, old)
 		Expect(remote.Is(err, remote.Unauthorized)).To(BeTrue())
-		Expect(err).To(MatchError(ContainSubstring("no pull from team/tool")))
+		Expect(err).To(MatchError(ContainSubstring("not for pulling team/tool")))
 	})
 
 	It("does not reject a credential because of a repository that the active one may no longer pull", func(ctx context.Context) {

@@ -21,7 +21,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-func answer(req *http.Request, status int, header http.Header) *http.Response {
+func response(req *http.Request, status int, header http.Header) *http.Response {
 	return &http.Response{StatusCode: status, Header: header, Body: http.NoBody, Request: req}
 }
 
@@ -45,11 +45,11 @@ var _ = Describe("Health", func() {
 				repository := strings.Split(req.URL.Path, "/")[2]
 				switch {
 				case repository == "redirected" && req.URL.Host != storage:
-					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://" + storage + req.URL.Path}}), nil
+					return response(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://" + storage + req.URL.Path}}), nil
 				case status[repository] == 0:
 					return nil, errors.New("connection refused")
 				}
-				return answer(req, status[repository], http.Header{}), nil
+				return response(req, status[repository], http.Header{}), nil
 			}),
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -60,8 +60,8 @@ var _ = Describe("Health", func() {
 		}
 	}
 
-	DescribeTable("is that of the API as a whole", func(ctx context.Context, answers map[string]int, repositories string, healthy bool) {
-		status = answers
+	DescribeTable("is that of the API as a whole", func(ctx context.Context, statuses map[string]int, repositories string, healthy bool) {
+		status = statuses
 		ask(ctx, strings.Fields(repositories)...)
 		Expect(c.Healthy()).To(Equal(healthy))
 	},

@@ -42,10 +42,10 @@ var _ = Describe("Rate limits", func() {
 			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 				user, _, ok := req.BasicAuth()
 				if !ok {
-					return answer(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
+					return response(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
 				}
 				left := map[string]string{"a": "1", "b": "2", "new": "3"}[user]
-				return answer(req, http.StatusOK, http.Header{"Ratelimit-Limit": {"100"}, "Ratelimit-Remaining": {left}}), nil
+				return response(req, http.StatusOK, http.Header{"Ratelimit-Limit": {"100"}, "Ratelimit-Remaining": {left}}), nil
 			}),
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -64,13 +64,13 @@ var _ = Describe("Rate limits", func() {
 			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 				switch {
 				case req.Response != nil:
-					return answer(req, http.StatusTooManyRequests, http.Header{
+					return response(req, http.StatusTooManyRequests, http.Header{
 						"Retry-After": {"60"}, "Ratelimit-Limit": {"5"}, "Ratelimit-Remaining": {"0"},
 					}), nil
 				case strings.Contains(req.URL.Path, "/blobs/"):
-					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {location}}), nil
+					return response(req, http.StatusTemporaryRedirect, http.Header{"Location": {location}}), nil
 				}
-				return answer(req, http.StatusOK, http.Header{}), nil
+				return response(req, http.StatusOK, http.Header{}), nil
 			}),
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -91,17 +91,17 @@ var _ = Describe("Rate limits", func() {
 			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 				switch {
 				case req.URL.Path == "/token":
-					return answer(req, http.StatusTooManyRequests, http.Header{
+					return response(req, http.StatusTooManyRequests, http.Header{
 						"Retry-After": {"60"}, "Ratelimit-Limit": {"5"}, "Ratelimit-Remaining": {"0"},
 					}), nil
 				case req.URL.Host == "mirror.example.net":
-					return answer(req, http.StatusUnauthorized, http.Header{
+					return response(req, http.StatusUnauthorized, http.Header{
 						"Www-Authenticate": {`Bearer realm="https://mirror.example.net/token"`},
 					}), nil
 				case strings.Contains(req.URL.Path, "/blobs/"):
-					return answer(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://mirror.example.net/blob"}}), nil
+					return response(req, http.StatusTemporaryRedirect, http.Header{"Location": {"https://mirror.example.net/blob"}}), nil
 				}
-				return answer(req, http.StatusOK, http.Header{}), nil
+				return response(req, http.StatusOK, http.Header{}), nil
 			}),
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -130,15 +130,15 @@ var _ = Describe("Rate limits", func() {
 					asked = append(asked, req.URL.Path)
 					for part, wait := range limited {
 						if strings.Contains(req.URL.Path, part) {
-							return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {wait}}), nil
+							return response(req, http.StatusTooManyRequests, http.Header{"Retry-After": {wait}}), nil
 						}
 					}
 					for part, status := range refused {
 						if strings.Contains(req.URL.Path, part) {
-							return answer(req, status, http.Header{}), nil
+							return response(req, status, http.Header{}), nil
 						}
 					}
-					return answer(req, http.StatusOK, http.Header{"Docker-Content-Digest": {blob.String()}}), nil
+					return response(req, http.StatusOK, http.Header{"Docker-Content-Digest": {blob.String()}}), nil
 				}),
 			})
 			Expect(err).NotTo(HaveOccurred())
@@ -237,9 +237,9 @@ var _ = Describe("Rate limits", func() {
 				if strings.Contains(req.URL.Path, "late") {
 					close(late)
 					<-release
-					return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}}), nil
+					return response(req, http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}}), nil
 				}
-				return answer(req, http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}), nil
+				return response(req, http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}), nil
 			}),
 		})
 		Expect(err).NotTo(HaveOccurred())

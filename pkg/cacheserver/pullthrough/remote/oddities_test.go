@@ -316,13 +316,13 @@ var _ = Describe("An odd upstream", func() {
 			case req.URL.Scheme == "http":
 				upgraded := *req.URL
 				upgraded.Scheme = "https"
-				return answer(req, http.StatusMovedPermanently, http.Header{"Location": {upgraded.String()}}), nil
+				return response(req, http.StatusMovedPermanently, http.Header{"Location": {upgraded.String()}}), nil
 			case req.URL.Path == "/v2/":
-				return answer(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
+				return response(req, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}), nil
 			case req.Header.Get("Authorization") == "":
-				return answer(req, http.StatusNotFound, http.Header{}), nil
+				return response(req, http.StatusNotFound, http.Header{}), nil
 			}
-			return answer(req, http.StatusOK, http.Header{"Docker-Content-Digest": {digest.FromString("").String()}}), nil
+			return response(req, http.StatusOK, http.Header{"Docker-Content-Digest": {digest.FromString("").String()}}), nil
 		})
 		Expect(client().Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("")))
 	})

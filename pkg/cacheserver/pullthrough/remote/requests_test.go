@@ -31,7 +31,7 @@ var _ = DescribeTable("A body that trickles is cut off", func(ctx context.Contex
 		URL: "https://registry.example.com", Observer: newObserver(), Now: func() time.Time { return now },
 		Timeouts: remote.Timeouts{Idle: time.Minute, MinRate: minRate},
 		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-			resp := answer(req, http.StatusOK, http.Header{})
+			resp := response(req, http.StatusOK, http.Header{})
 			resp.Body = io.NopCloser(source{read: func() { now = now.Add(20 * time.Second) }})
 			return resp, nil
 		}),
