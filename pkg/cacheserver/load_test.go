@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -48,6 +49,14 @@ var _ = Describe("Load", func() {
 
 	It("accepts a valid configuration", func() {
 		Expect(load(valid)).To(Succeed())
+	})
+
+	It("accepts the example of the documentation", func() {
+		document, err := os.ReadFile("../../docs/cache-server.md")
+		Expect(err).NotTo(HaveOccurred())
+		example := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(document)
+		Expect(example).To(HaveLen(2))
+		Expect(load(string(example[1]))).To(Succeed())
 	})
 
 	DescribeTable("names the field and the remedy", func(old, replacement, message string) {

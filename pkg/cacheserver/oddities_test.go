@@ -137,7 +137,7 @@ var _ = Describe("Run", func() {
 			"middleware.registry: pullthrough is listed twice, merge its options into one entry"),
 		Entry("options that are a list", sections{"middleware": pullThrough("[freshness]")}, "cannot unmarshal !!seq into configuration.Parameters"),
 		Entry("several wrong options", sections{"middleware": pullThrough("{fresness: 5s, retries: many, timeouts: {idle: 5}}")},
-			"fresness is not an option; retries must be a whole number; timeouts.idle must be a duration, such as 10s"),
+			"fresness is not an option, correct its name or remove it; retries must be a whole number; timeouts.idle must be a duration, such as 10s"),
 		Entry("a middleware that is not built in", sections{"middleware": "{registry: [{name: pullthrough}, {name: other}]}"},
 			`middleware.registry[1]: "other" is not built in, remove it`),
 		Entry("another storage driver", sections{"storage": "{s3: {bucket: a}}"}, "storage.s3: this storage driver is not built in, use filesystem"),

@@ -16,12 +16,13 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd" // Lets a cache authenticate its own users. Token authentication would need a token server for each cache.
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/localfs"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // storageDriver is the only driver that the engine supports: it passes files to the kernel and reads them while they
 // grow.
-const storageDriver = "filesystem"
+const storageDriver = localfs.Name
 
 // The modules of Distribution that are linked, and the settings of its storage section that are not drivers.
 var (

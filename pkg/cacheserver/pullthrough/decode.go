@@ -106,7 +106,7 @@ func (o *Options) decode(options map[string]any) []error {
 			if field, ok := moved[name]; ok {
 				errs = append(errs, fmt.Errorf("%s is not an option, set %s", name, field))
 			} else {
-				errs = append(errs, fmt.Errorf("%s is not an option", name))
+				errs = append(errs, fmt.Errorf("%s is not an option, correct its name or remove it", name))
 			}
 		}
 	}

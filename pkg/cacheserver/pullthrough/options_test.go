@@ -194,11 +194,11 @@ var _ = Describe("FromConfiguration", func() {
 			_, err := inEffect(option(name, value))
 			Expect(err).To(MatchError("options of middleware pullthrough: " + message))
 		},
-			Entry("an unknown option", "fresness", "5s", "fresness is not an option"),
-			Entry("an option in capitals", "Freshness", "5s", "Freshness is not an option"),
-			Entry("an unknown option in a section", "timeouts.idel", "5s", "timeouts.idel is not an option"),
-			Entry("an option without its section", "idle", "5s", "idle is not an option"),
-			Entry("the engine's own option", "engine", "x", "engine is not an option"),
+			Entry("an unknown option", "fresness", "5s", "fresness is not an option, correct its name or remove it"),
+			Entry("an option in capitals", "Freshness", "5s", "Freshness is not an option, correct its name or remove it"),
+			Entry("an unknown option in a section", "timeouts.idel", "5s", "timeouts.idel is not an option, correct its name or remove it"),
+			Entry("an option without its section", "idle", "5s", "idle is not an option, correct its name or remove it"),
+			Entry("the engine's own option", "engine", "x", "engine is not an option, correct its name or remove it"),
 			Entry("an upstream", "remoteurl", "https://elsewhere.example.com", "remoteurl is not an option, set proxy.remoteurl"),
 			Entry("a TTL", "ttl", "1h", "ttl is not an option, set proxy.ttl"),
 			Entry("a root directory", "rootdirectory", "/data", "rootdirectory is not an option, set storage.filesystem.rootdirectory"),
@@ -227,9 +227,9 @@ var _ = Describe("FromConfiguration", func() {
 				"fresness": "5s", "retries": "many", "maxfetches": 0,
 				"timeouts": map[any]any{"idel": "5s", "connect": 3, "firstbyte": "0s"},
 			})
-			Expect(err).To(MatchError("options of middleware pullthrough: fresness is not an option; maxfetches must be at least 1; " +
+			Expect(err).To(MatchError("options of middleware pullthrough: fresness is not an option, correct its name or remove it; maxfetches must be at least 1; " +
 				"retries must be a whole number; timeouts.connect must be a duration, such as 10s; timeouts.firstbyte must be positive; " +
-				"timeouts.idel is not an option"))
+				"timeouts.idel is not an option, correct its name or remove it"))
 		})
 
 		It("name a CA bundle that is missing", func() {
