@@ -26,8 +26,7 @@ package pullthrough
 
 import (
 	"context"
-	"errors"
-	"net/url"
+	"fmt"
 	"sync"
 	"time"
 
@@ -47,6 +46,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/tags"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // maxParsing times the size of the largest manifest is memory that one cache can spare.
@@ -86,14 +86,15 @@ func New(o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	base, err := url.Parse(o.RemoteURL)
+	base, err := upstream.ParseURL(o.RemoteURL)
 	if err != nil {
-		return nil, errors.New("remote URL is not a URL")
+		return nil, fmt.Errorf("remote URL: %w", err)
 	}
-	e := &Engine{options: o, log: o.Log.WithField("upstream", base.Host), metrics: o.Metrics}
+	host := base.Host()
+	e := &Engine{options: o, log: o.Log.WithField("upstream", host), metrics: o.Metrics}
 	registry, checker := o.Upstream, keyring.Checker(nil)
 	if registry == nil {
-		client, err := e.connect(base)
+		client, err := e.connect(host)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +110,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.wire(registry, base.Host, transfers)
+	e.wire(registry, host, transfers)
 	e.start(checker)
 	return e, nil
 }
@@ -149,9 +150,9 @@ func (e *Engine) start(checker keyring.Checker) {
 }
 
 // connect returns the client of the upstream, and sets up the credentials that it presents.
-func (e *Engine) connect(base *url.URL) (*remote.Client, error) {
+func (e *Engine) connect(host string) (*remote.Client, error) {
 	o := e.options
-	observer := o.Metrics.Upstream(base.Host)
+	observer := o.Metrics.Upstream(host)
 	options := remote.Options{
 		URL: o.RemoteURL, CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
 		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
@@ -159,10 +160,10 @@ func (e *Engine) connect(base *url.URL) (*remote.Client, error) {
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// The credentials of a command are short-lived, and each is as valid as the one before.
 		options.Credentials = &keyring.Exec{
-			Command: o.Command, Host: base.Host, Lifetime: o.CommandLifetime, Log: e.log,
+			Command: o.Command, Host: host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
 	} else {
-		e.credentials = keyring.New(o.credentials(base.Host), clock.RealClock{}, e.log, func(s keyring.Snapshot) {
+		e.credentials = keyring.New(o.credentials(host), clock.RealClock{}, e.log, func(s keyring.Snapshot) {
 			observer.Credentials(s.Rejected, s.ActiveSince)
 		})
 		options.Credentials, options.Rejected = e.credentials, e.credentials.Rejected

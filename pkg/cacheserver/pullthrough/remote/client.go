@@ -14,12 +14,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // Timeouts bound the waits for an upstream.
@@ -89,15 +89,11 @@ var _ Registry = (*Client)(nil)
 
 // New returns a client. It makes no request.
 func New(o Options) (*Client, error) {
-	base, err := url.Parse(o.URL)
-	switch {
-	case err != nil:
-		return nil, errors.New("invalid remote URL") // url.Parse quotes its input, which may hold a password.
-	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil:
-		return nil, errors.New("remote URL must be http(s)://host[:port]")
-	case strings.Trim(base.Path, "/") != "" || base.RawQuery != "" || base.Fragment != "":
-		return nil, errors.New("remote URL must be http(s)://host[:port] without a path; the API of a registry is at /v2/ of its host")
+	parsed, err := upstream.ParseURL(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("remote URL: %w", err)
 	}
+	base := &url.URL{Scheme: parsed.Scheme, Host: parsed.Host()}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
