@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/pull"
 	"github.com/larder-project/larder/test/upstreamsim"
 )

@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/fixture"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
+	"github.com/larder-project/larder/test/enginefixture"
 )
 
 // bubble is an engine in a bubble of package synctest, whose clock advances only when nothing else is left to do, so that
@@ -27,12 +27,12 @@ type bubble struct {
 	Gomega
 	t        *testing.T
 	engine   *Engine
-	upstream *fixture.Registry
+	upstream *enginefixture.Registry
 }
 
 func inBubble(t *testing.T, change func(*Options), test func(b bubble)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := bubble{Gomega: NewWithT(t), t: t, upstream: &fixture.Registry{}}
+		b := bubble{Gomega: NewWithT(t), t: t, upstream: &enginefixture.Registry{}}
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		o := Defaults()

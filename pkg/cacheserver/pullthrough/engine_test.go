@@ -18,8 +18,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/pull"
 	"github.com/larder-project/larder/test/upstreamsim"
 )

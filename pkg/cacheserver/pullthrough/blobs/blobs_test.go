@@ -30,9 +30,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/pull"
 	"github.com/larder-project/larder/test/upstreamsim"
 )

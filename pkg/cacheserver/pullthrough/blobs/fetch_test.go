@@ -20,8 +20,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 

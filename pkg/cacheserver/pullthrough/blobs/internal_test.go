@@ -14,9 +14,9 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/fixture"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+	"github.com/larder-project/larder/test/enginefixture"
 )
 
 func TestFetchesWaitForASlotAsLongAsClientsDo(t *testing.T) {
@@ -55,8 +55,8 @@ func TestFetchesWaitForASlotAsLongAsClientsDo(t *testing.T) {
 func TestABlobThatWasStoredSinceTheFirstLookIsNotFetchedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewWithT(t)
-		registry := &fixture.Registry{}
-		services := fixture.New(t, registry, nil)
+		registry := &enginefixture.Registry{}
+		services := enginefixture.New(t, registry, nil)
 		s := New(Options{
 			Content: services.Content, Source: services.Source, Manifests: services.Manifests, Transfers: services.Transfers,
 			MaxFetches: 1, Metrics: services.Metrics, Log: services.Log, Now: time.Now,

@@ -17,7 +17,7 @@ import (
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 

@@ -12,7 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/fixture"
+	"github.com/larder-project/larder/test/enginefixture"
 )
 
 const (
@@ -20,8 +20,8 @@ const (
 	twoReferrers   = `{"schemaVersion":2,"manifests":[{"artifactType":"a/b"},{"artifactType":"c/d"}]}`
 )
 
-func newService(t *testing.T) (*Service, *fixture.Services) {
-	services := fixture.New(t, &fixture.Registry{Descriptors: twoReferrers}, nil)
+func newService(t *testing.T) (*Service, *enginefixture.Services) {
+	services := enginefixture.New(t, &enginefixture.Registry{Descriptors: twoReferrers}, nil)
 	s := New(Options{Content: services.Content, Source: services.Source, Parsing: services.Parsing, Metrics: services.Metrics})
 	t.Cleanup(s.Close)
 	return s, services

@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 

@@ -19,7 +19,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 

@@ -13,9 +13,9 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/fixture"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
+	"github.com/larder-project/larder/test/enginefixture"
 )
 
 const (
@@ -27,20 +27,20 @@ const (
 type service struct {
 	Gomega
 	*Service
-	*fixture.Services
+	*enginefixture.Services
 	t        *testing.T
-	registry *fixture.Registry
+	registry *enginefixture.Registry
 }
 
 // inBubble runs a test with an upstream, which wrap may replace.
-func inBubble(t *testing.T, wrap func(*fixture.Registry) remote.Registry, test func(s service)) {
+func inBubble(t *testing.T, wrap func(*enginefixture.Registry) remote.Registry, test func(s service)) {
 	synctest.Test(t, func(t *testing.T) {
-		registry := &fixture.Registry{}
+		registry := &enginefixture.Registry{}
 		upstream := remote.Registry(registry)
 		if wrap != nil {
 			upstream = wrap(registry)
 		}
-		services := fixture.New(t, upstream, func(o *source.Options) { o.ValidationTimeout = validationTimeout })
+		services := enginefixture.New(t, upstream, func(o *source.Options) { o.ValidationTimeout = validationTimeout })
 		s := service{Gomega: NewWithT(t), Services: services, t: t, registry: registry}
 		s.Service = New(Options{
 			Content: services.Content, Source: services.Source, Manifests: services.Manifests, Parsing: services.Parsing,
@@ -110,7 +110,7 @@ func TestTheManifestOfAMovedTagIsWaitedForLongerThanTheAnswer(t *testing.T) {
 
 // mislabelling is an upstream whose headers contain a digest that it does not have.
 type mislabelling struct {
-	*fixture.Registry
+	*enginefixture.Registry
 	reason remote.Reason
 }
 
@@ -129,7 +129,7 @@ func (r mislabelling) FetchManifest(ctx context.Context, repository, reference s
 
 func TestATagIsFollowedByNameIfTheDigestInTheHeaderIsWrong(t *testing.T) {
 	for _, reason := range []remote.Reason{remote.NotFound, remote.Invalid} {
-		wrap := func(r *fixture.Registry) remote.Registry { return mislabelling{r, reason} }
+		wrap := func(r *enginefixture.Registry) remote.Registry { return mislabelling{r, reason} }
 		inBubble(t, wrap, func(s service) {
 			s.registry.Push("first")
 			s.mustResolve()

@@ -22,7 +22,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/enginetest"
+	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
