@@ -226,9 +226,9 @@ func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, owners
 			}
 			ownership = content.Linked
 		}
-		size, err := reader.Size(ctx)
+		size, err := reader.WaitSize(ctx)
 		if err == nil && size == 0 {
-			size, err = reader.Settled(ctx) // There is no last byte to withhold until it is verified.
+			size, err = reader.WaitVerified(ctx) // There is no last byte to withhold until it is verified.
 		}
 		if err == nil {
 			s.Metrics.Joined(metrics.Blob, joined)

@@ -57,9 +57,9 @@ func (s *Service) verify(ctx context.Context, d digest.Digest) (*opened, error) 
 	if err != nil {
 		return nil, err
 	}
-	size, err := reader.Size(ctx)
+	size, err := reader.WaitSize(ctx)
 	if err == nil && size <= verifyFirstBytes {
-		size, err = reader.Settled(ctx)
+		size, err = reader.WaitVerified(ctx)
 	}
 	if err != nil {
 		_ = reader.Close()

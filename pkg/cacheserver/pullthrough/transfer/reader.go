@@ -30,8 +30,8 @@ type Reader struct {
 // Owner returns the owner that the transfer was started with.
 func (r *Reader) Owner() string { return r.transfer.owner }
 
-// Size waits for Begin and returns the object's size, which may be Unknown, or the error of the transfer.
-func (r *Reader) Size(ctx context.Context) (int64, error) {
+// WaitSize waits for Begin and returns the object's size, which may be Unknown, or the error of the transfer.
+func (r *Reader) WaitSize(ctx context.Context) (int64, error) {
 	var size int64
 	err := r.wait(ctx, func(t *Transfer) bool {
 		size = t.size
@@ -40,8 +40,8 @@ func (r *Reader) Size(ctx context.Context) (int64, error) {
 	return size, err
 }
 
-// Settled waits until the object is verified and returns its size.
-func (r *Reader) Settled(ctx context.Context) (int64, error) {
+// WaitVerified waits until the object is verified and returns its size.
+func (r *Reader) WaitVerified(ctx context.Context) (int64, error) {
 	var size int64
 	err := r.wait(ctx, func(t *Transfer) bool {
 		size = t.size

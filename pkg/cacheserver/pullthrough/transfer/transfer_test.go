@@ -51,7 +51,7 @@ func sourceIn(dir string, size int) *source {
 	return s
 }
 
-func (s *source) work(ctx context.Context, f *transfer.Transfer) error {
+func (s *source) work(ctx context.Context, t *transfer.Transfer) error {
 	file, err := os.Create(s.path)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (s *source) work(ctx context.Context, f *transfer.Transfer) error {
 	if s.unsized {
 		size = transfer.Unknown
 	}
-	f.Begin(size, func() (*os.File, error) { return os.Open(s.path) })
+	t.Begin(size, func() (*os.File, error) { return os.Open(s.path) })
 	for offset := 0; offset < len(s.content); {
 		n := 100_000
 		select {
@@ -76,7 +76,7 @@ func (s *source) work(ctx context.Context, f *transfer.Transfer) error {
 		part := s.content[offset : offset+n]
 		offset += n
 		if s.pass || s.fits > 0 && offset > s.fits {
-			if err := f.Pass(ctx, part); err != nil {
+			if err := t.Pass(ctx, part); err != nil {
 				return err
 			}
 			continue
@@ -84,12 +84,12 @@ func (s *source) work(ctx context.Context, f *transfer.Transfer) error {
 		if _, err := file.Write(part); err != nil {
 			return err
 		}
-		f.Advance(n)
+		t.Advance(n)
 	}
 	select {
 	case err := <-s.verified:
 		if err == nil {
-			f.Verified(int64(len(s.content)))
+			t.Verified(int64(len(s.content)))
 		}
 		return err
 	case <-ctx.Done():
@@ -265,16 +265,16 @@ var _ = Describe("Transfer", func() {
 		committed := make(chan struct{})
 		r, _, err := group.Start(key, "owner", func(context.Context, *transfer.Transfer) error { return nil })
 		Expect(err).NotTo(HaveOccurred())
-		_, err = r.Size(ctx)
+		_, err = r.WaitSize(ctx)
 		Expect(err).To(MatchError(ContainSubstring("unverified")))
 		Expect(r.Close()).To(Succeed())
 
 		s := newSource(10)
 		close(s.steps)
 		s.verified <- nil
-		r, _, err = group.Start(key, "owner", func(ctx context.Context, f *transfer.Transfer) error {
+		r, _, err = group.Start(key, "owner", func(ctx context.Context, t *transfer.Transfer) error {
 			defer func() { <-committed }()
-			return s.work(ctx, f)
+			return s.work(ctx, t)
 		})
 		Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
@@ -289,14 +289,14 @@ var _ = Describe("Transfer", func() {
 
 	It("is abandoned if its readers left before it began, and cannot be joined then", func(ctx context.Context) {
 		turn := make(chan struct{})
-		work := func(_ context.Context, f *transfer.Transfer) error {
+		work := func(_ context.Context, t *transfer.Transfer) error {
 			<-turn
-			if !f.Wanted() {
+			if !t.Wanted() {
 				<-turn
 				return transfer.ErrAbandoned
 			}
-			f.Begin(0, nil)
-			f.Verified(0)
+			t.Begin(0, nil)
+			t.Verified(0)
 			return nil
 		}
 		r, _, err := group.Start(key, "owner", work)
@@ -314,7 +314,7 @@ var _ = Describe("Transfer", func() {
 		r, _, err = group.Start("sha256:other", "owner", work)
 		Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
-		Expect(r.Settled(ctx)).To(BeZero())
+		Expect(r.WaitVerified(ctx)).To(BeZero())
 	})
 
 	It("cannot be joined while it ends for lack of readers", func(ctx context.Context) {
@@ -399,7 +399,7 @@ var _ = Describe("Transfer", func() {
 		r, _, err := group.Start(key, "owner", func(context.Context, *transfer.Transfer) error { panic("ouch") })
 		Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
-		_, err = r.Size(ctx)
+		_, err = r.WaitSize(ctx)
 		Expect(err).To(MatchError("internal error: ouch"))
 	})
 })
