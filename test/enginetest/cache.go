@@ -17,8 +17,8 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
-	. "github.com/onsi/ginkgo/v2"
-	. "github.com/onsi/gomega"
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -77,7 +77,7 @@ func (c *Cache) Start(change func(*pullthrough.Options)) {
 	c.registry = prometheus.NewRegistry()
 	c.Metrics = metrics.New(c.registry)
 	log := logrus.New()
-	log.SetOutput(GinkgoWriter)
+	log.SetOutput(ginkgo.GinkgoWriter)
 	o := pullthrough.Defaults()
 	o.RemoteURL, o.RootDirectory, o.Metrics, o.Log = c.Upstream.URL(), c.Root, c.Metrics, log
 	o.ValidationTimeout = time.Minute // A busy machine must not look like a slow upstream.
@@ -140,29 +140,29 @@ func (c *Cache) Pull(name, reference string) error {
 // ExpectNoLeaks has each test of a container fail that leaves goroutines behind, except for those that Distribution never
 // ends.
 func ExpectNoLeaks() {
-	BeforeEach(func() {
+	ginkgo.BeforeEach(func() {
 		running := goleak.IgnoreCurrent()
-		DeferCleanup(func() {
-			Eventually(func() error {
+		ginkgo.DeferCleanup(func() {
+			gomega.Eventually(func() error {
 				return goleak.Find(running, goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run"))
-			}).Should(Succeed())
+			}).Should(gomega.Succeed())
 		})
 	})
-	AfterEach(func() { http.DefaultTransport.(*http.Transport).CloseIdleConnections() })
+	ginkgo.AfterEach(func() { http.DefaultTransport.(*http.Transport).CloseIdleConnections() })
 }
 
 // Get makes a request with the given header, and returns the response with its body.
 func (c *Cache) Get(ctx context.Context, path string, header http.Header) (*http.Response, []byte) {
-	GinkgoHelper()
+	ginkgo.GinkgoHelper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Server.URL+path, nil)
-	Expect(err).NotTo(HaveOccurred())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	request.Header = header
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
-	Expect(err).NotTo(HaveOccurred())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	Expect(err).NotTo(HaveOccurred())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	return response, body
 }
 
@@ -180,7 +180,7 @@ func (c *Cache) Stored(d digest.Digest) bool {
 // Value returns the value of a counter or gauge, summed over the labels that are not given.
 func (c *Cache) Value(name string, labels ...string) float64 {
 	families, err := c.registry.Gather()
-	Expect(err).NotTo(HaveOccurred())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	var sum float64
 	for _, family := range families {
 		if family.GetName() != "registry_proxy_"+name {

@@ -117,7 +117,7 @@ var _ = Describe("Blobs", func() {
 		c.Upstream.Push("team/thief", "v1", upstreamsim.NewImage(forged))
 		Expect(c.Pull("team/thief", "v1")).To(Succeed())
 		for _, content := range []upstreamsim.Content{private, forged} {
-			Eventually(c.BlobPath(content.Descriptor().Digest)).Should(BeAnExistingFile(), "it is stored after it was sent")
+			Eventually(c.BlobPath).WithArguments(content.Descriptor().Digest).Should(BeAnExistingFile(), "it is stored after it was sent")
 		}
 
 		response, _ := c.Get(ctx, "/v2/team/thief/manifests/"+forged.Descriptor().Digest.String(), http.Header{})
@@ -363,7 +363,7 @@ var _ = Describe("Blobs", func() {
 			Expect(c.Pull(name, tag)).To(Succeed())
 		}
 		latest := upstreamsim.RandomImage(5, 1, 6*mib).Layers()[0].Descriptor().Digest
-		Eventually(c.BlobPath(latest)).Should(BeAnExistingFile(), "it is stored after it was sent")
+		Eventually(c.BlobPath).WithArguments(latest).Should(BeAnExistingFile(), "it is stored after it was sent")
 		c.Upstream.Push(name, "large", upstreamsim.RandomImage(9, 1, 40*mib))
 		Expect(c.Pull(name, "large")).To(Succeed())
 		Expect(c.Value("removed_total", "reason", "evicted")).To(BeNumerically(">", 0))

@@ -295,7 +295,7 @@ var _ = Describe("Keyring", func() {
 	})
 
 	It("accepts the only credential of an upstream that does not ask for it, until a pull is rejected", func() {
-		upstream.respond("one", notChallenged)
+		upstream.respond("one", errNotChallenged)
 		source.set("one", "")
 		start()
 		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateActive}))
@@ -307,7 +307,7 @@ var _ = Describe("Keyring", func() {
 
 	It("gives an upstream time to ask for the candidate", func() {
 		startWithOne()
-		upstream.respond("two", notChallenged)
+		upstream.respond("two", errNotChallenged)
 		source.set("two", "one")
 		Eventually(func() int { _ = active(); return upstream.checksOf("two") }).Should(Equal(1))
 		for i := range 9 {
@@ -321,7 +321,7 @@ var _ = Describe("Keyring", func() {
 
 	It("does not wait for the upstream to ask if the active credential is rejected", func() {
 		upstream.respond("one", rejection)
-		upstream.respond("two", notChallenged)
+		upstream.respond("two", errNotChallenged)
 		source.set("two", "one")
 		start()
 		Eventually(func() int { return upstream.checksOf("one") }).Should(Equal(1))
@@ -382,7 +382,7 @@ var _ = Describe("Keyring", func() {
 var (
 	rejection     = &remote.Error{Reason: remote.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "status 401"}
 	unreachable   = &remote.Error{Reason: remote.Unavailable, Host: "registry.example.com", Cause: "no response in time"}
-	notChallenged = &remote.Error{Reason: remote.NotChallenged, Host: "registry.example.com", Cause: "has not asked for the credential yet"}
+	errNotChallenged = &remote.Error{Reason: remote.NotChallenged, Host: "registry.example.com", Cause: "has not asked for the credential yet"}
 )
 
 type fakeSource struct {

@@ -21,8 +21,8 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
-// codeBadGateway is for an upstream that refuses the cache or breaks the protocol. Distribution has no code for that.
-var codeBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescriptor{
+// errBadGateway is for an upstream that refuses the cache or breaks the protocol. Distribution has no code for that.
+var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescriptor{
 	Value:          "BAD_GATEWAY",
 	Message:        "the upstream registry refused the cache",
 	Description:    "Returned by a cache whose upstream refuses its credential or breaks the protocol.",
@@ -39,7 +39,7 @@ func Error(ctx context.Context, err error, notFound error) error {
 	case remote.NotFound:
 		return notFound
 	case remote.Unauthorized, remote.Invalid:
-		return codeBadGateway.WithMessage(e.Error())
+		return errBadGateway.WithMessage(e.Error())
 	case remote.RateLimited:
 		if w := From(ctx); w != nil {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))

@@ -82,11 +82,10 @@ func Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := From(r.Context())
 		defer func() {
-			switch reason := recover(); {
-			case reason == nil:
-			case reason == http.ErrAbortHandler && state != nil:
+			reason := recover()
+			if err, ok := reason.(error); ok && errors.Is(err, http.ErrAbortHandler) && state != nil {
 				state.aborted = true
-			default:
+			} else if reason != nil {
 				panic(reason)
 			}
 		}()

@@ -47,7 +47,7 @@ func inBubble(t *testing.T, wrap func(*enginefixture.Registry) remote.Registry, 
 			Metrics: services.Metrics, Log: services.Log, Now: time.Now,
 		})
 		defer func() {
-			s.Service.Close()
+			s.Close()
 			s.Expect(s.moves).To(BeEmpty())
 		}()
 		test(s)
