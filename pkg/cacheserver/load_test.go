@@ -113,13 +113,13 @@ var _ = Describe("Load", func() {
 
 var _ = Describe("the command", func() {
 	It("tells its version", func() {
-		output, err := exec.Command(binary, "--version").Output()
+		output, err := exec.Command(implementation.Binary, "--version").Output()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(string(output)).To(HavePrefix("registry-cache-server version "))
 	})
 
 	It("explains itself when it is used wrongly", func() {
-		output, err := exec.Command(binary, "serve").CombinedOutput()
+		output, err := exec.Command(implementation.Binary, "serve").CombinedOutput()
 		Expect(err).To(HaveOccurred())
 		Expect(string(output)).To(And(ContainSubstring("serve CONFIG"), ContainSubstring("accepts 1 arg(s), received 0")))
 	})

@@ -30,13 +30,13 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 // searchTraces looks for credentials, in every form that they usually take, wherever the landscape has written something:
 // logs of processes and containers, all objects but Secrets, events among them, and metrics. It returns what was searched
 // and where something was found.
-func searchTraces(ctx context.Context, accounts []upstream.Account) (searched string, found []string) {
+func searchTraces(ctx context.Context, accounts []upstreamsim.Account) (searched string, found []string) {
 	GinkgoHelper()
 	forms := map[string][]byte{}
 	for _, account := range accounts {

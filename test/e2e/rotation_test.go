@@ -35,6 +35,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/garden"
 	"github.com/larder-project/larder/test/landscape/gardenlet"
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 const (
@@ -53,7 +54,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	var (
 		// Names and passwords are found again wherever they go.
 		one, two = robot("one"), robot("two")
-		canaries = []upstream.Account{one, two, robot("mistyped")}
+		canaries = []upstreamsim.Account{one, two, robot("mistyped")}
 		plain    v1alpha3.RegistryCache
 	)
 
@@ -61,7 +62,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	BeforeEach(func(ctx context.Context) {
 		plain = garden.Cache(garden.PrivateHost)
 		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
-		for version, account := range map[string]upstream.Account{"rotation-v1": one, "rotation-v2": two, "rotation-wrong": canaries[2], "rotation-v3": two} {
+		for version, account := range map[string]upstreamsim.Account{"rotation-v1": one, "rotation-v2": two, "rotation-wrong": canaries[2], "rotation-v3": two} {
 			Expect(garden.EnsureCredentials(ctx, c, version, account.Username, account.Password)).To(Succeed())
 		}
 		mayPull(one, two)
@@ -159,16 +160,16 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	}, SpecTimeout(rotationTimeout))
 })
 
-func robot(name string) upstream.Account {
-	return upstream.Account{Username: "robot$" + name, Password: "canary-" + rand.Text() + `"#%:'`}
+func robot(name string) upstreamsim.Account {
+	return upstreamsim.Account{Username: "robot$" + name, Password: "canary-" + rand.Text() + `"#%:'`}
 }
 
 // mayPull lets these pull from the upstreams, besides the landscape's own puller.
-func mayPull(accounts ...upstream.Account) {
+func mayPull(accounts ...upstreamsim.Account) {
 	GinkgoHelper()
 	username, password, err := here.Puller()
 	Expect(err).NotTo(HaveOccurred())
-	accounts = append(accounts, upstream.Account{Username: username, Password: password})
+	accounts = append(accounts, upstreamsim.Account{Username: username, Password: password})
 	Expect(upstream.WritePullers(here.PullersFile(), accounts...)).To(Succeed())
 }
 
@@ -274,7 +275,7 @@ func startPulls(ctx context.Context) *load {
 	l := &load{}
 	ctx, l.cancel = context.WithCancel(ctx)
 	DeferCleanup(l.cancel)
-	pusherOptions, err := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: authority, IP: here.IP(), KeepAlive: true}.Options(ctx)
+	pusherOptions, err := upstream.Client{Account: upstreamsim.Account{Username: username, Password: password}, CA: authority, IP: here.IP(), KeepAlive: true}.Options(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	pusher, err := remote.NewPusher(pusherOptions...)
 	Expect(err).NotTo(HaveOccurred())

@@ -18,6 +18,7 @@ import (
 
 	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/secretvolume"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
@@ -41,26 +42,11 @@ func inConfiguration(g Gomega, server *cacheprocess.Server, username, password s
 	g.Expect(server.WriteConfig()).To(Succeed())
 }
 
-// inDirectory writes the directory as the kubelet writes that of a Secret: a
-// new one takes the place of the old one in one step.
 func inDirectory(g Gomega, server *cacheprocess.Server, username, password string) {
 	server.Config.Username, server.Config.Password = "", ""
-	dir, ok := server.Config.Options["credentials"].(string)
-	if !ok {
-		return
+	if dir, ok := server.Config.Options["credentials"].(string); ok {
+		g.Expect(secretvolume.Write(dir, map[string][]byte{"username": []byte(username), "password": []byte(password)})).To(Succeed())
 	}
-	next, err := os.MkdirTemp(dir, "..version-")
-	g.Expect(err).NotTo(HaveOccurred())
-	for key, value := range map[string]string{"username": username, "password": password} {
-		g.Expect(os.WriteFile(filepath.Join(next, key), []byte(value), 0o600)).To(Succeed())
-		link := filepath.Join(dir, key)
-		if _, err := os.Lstat(link); err != nil {
-			g.Expect(os.Symlink(filepath.Join("..data", key), link)).To(Succeed())
-		}
-	}
-	data := filepath.Join(dir, "..data")
-	g.Expect(os.Symlink(filepath.Base(next), data+"_tmp")).To(Succeed())
-	g.Expect(os.Rename(data+"_tmp", data)).To(Succeed())
 }
 
 // useDirectory points the server to a credentials directory.

@@ -13,5 +13,5 @@ import (
 
 func TestPKI(t *testing.T) {
 	RegisterFailHandler(Fail)
-	RunSpecs(t, "Landscape: certificates")
+	RunSpecs(t, "PKI")
 }
