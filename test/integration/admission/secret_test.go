@@ -5,8 +5,6 @@
 package admission_test
 
 import (
-	"context"
-
 	controllermanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/controllermanager/v1alpha1"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
@@ -17,12 +15,13 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/larder-project/larder/test/integration/suite"
 )
 
 // finalizer is Gardener's.
@@ -43,7 +42,7 @@ var _ = Describe("Secret protection", Ordered, func() {
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
 			Rule: admissionregistrationv1.Rule{
 				APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"},
-				Scope: ptr.To(admissionregistrationv1.NamespacedScope),
+				Scope: new(admissionregistrationv1.NamespacedScope),
 			},
 		}))
 		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", ContainSubstring(finalizer))))
@@ -186,18 +185,8 @@ func startReferenceController() {
 		Cache:   cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(shootreference.AddToManager(mgr, controllermanagerconfigv1alpha1.ShootReferenceControllerConfiguration{ConcurrentSyncs: ptr.To(5)})).To(Succeed())
-	mgrCtx, stop := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer GinkgoRecover()
-		defer close(stopped)
-		Expect(mgr.Start(mgrCtx)).To(Succeed())
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).Should(BeClosed())
-	})
+	Expect(shootreference.AddToManager(mgr, controllermanagerconfigv1alpha1.ShootReferenceControllerConfiguration{ConcurrentSyncs: new(5)})).To(Succeed())
+	suite.Background("reference controller", mgr.Start)
 }
 
 // protected returns the Secret that the Shoot's entry of spec.resources refers

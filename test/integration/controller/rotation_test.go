@@ -29,6 +29,7 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/upstream"
+	"github.com/larder-project/larder/test/integration/suite"
 )
 
 var _ = Describe("Credentials", func() {
@@ -151,7 +152,7 @@ func newReplica(ctx context.Context, host string) *replica {
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(config.DebugPort)))
 	Expect(err).NotTo(HaveOccurred())
 	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	inBackground("replica", func(ctx context.Context) error {
+	suite.Background("replica", func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = server.Close() })
 		_ = server.Serve(listener)
 		return nil

@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
@@ -32,8 +31,8 @@ var _ = Describe("Handler", func() {
 				},
 				AddressType: discoveryv1.AddressTypeIPv4,
 				Endpoints: []discoveryv1.Endpoint{
-					{Addresses: []string{"10.42.0.7"}, Hostname: ptr.To("pod-0")},
-					{Addresses: []string{"10.42.0.8"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}},
+					{Addresses: []string{"10.42.0.7"}, Hostname: new("pod-0")},
+					{Addresses: []string{"10.42.0.8"}, Conditions: discoveryv1.EndpointConditions{Ready: new(false)}},
 				},
 			}
 		}

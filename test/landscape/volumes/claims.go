@@ -100,7 +100,7 @@ func newVolume(claim *corev1.PersistentVolumeClaim, options Options) *corev1.Per
 			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: claim.Spec.Resources.Requests[corev1.ResourceStorage]},
 			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimDelete,
 			StorageClassName:              ptr.Deref(claim.Spec.StorageClassName, ""),
-			VolumeMode:                    ptr.To(corev1.PersistentVolumeFilesystem),
+			VolumeMode:                    new(corev1.PersistentVolumeFilesystem),
 			PersistentVolumeSource: corev1.PersistentVolumeSource{
 				Local: &corev1.LocalVolumeSource{Path: filepath.Join(options.Dir, name)},
 			},

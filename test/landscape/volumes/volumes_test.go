@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -63,7 +62,7 @@ var _ = Describe("Volumes", func() {
 				Annotations: map[string]string{requestedAnnotation: Provisioner},
 			},
 			Spec: corev1.PersistentVolumeClaimSpec{
-				StorageClassName: ptr.To(StorageClass),
+				StorageClassName: new(StorageClass),
 				AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 				Resources:        corev1.VolumeResourceRequirements{Requests: size("1Gi")},
 			},
