@@ -61,7 +61,7 @@ var _ = Describe("Handler", func() {
 		return reply
 	}
 
-	DescribeTable("addresses",
+	DescribeTable("resolves the address",
 		func(name string, expected ...string) {
 			reply := ask(name, dns.TypeA)
 			Expect(reply.Rcode).To(Equal(dns.RcodeSuccess))
@@ -81,7 +81,7 @@ var _ = Describe("Handler", func() {
 		Entry("of a pod of a headless Service", "pod-0.headless.ns.svc.cluster.local", "10.42.0.7"),
 	)
 
-	DescribeTable("names that do not exist",
+	DescribeTable("reports that a name does not exist:",
 		func(name string) { Expect(ask(name, dns.TypeA).Rcode).To(Equal(dns.RcodeNameError)) },
 		Entry("on the internet", "docker.io"),
 		Entry("a Service", "other.ns.svc.cluster.local"),
@@ -89,16 +89,16 @@ var _ = Describe("Handler", func() {
 		Entry("a pod", "pod-1.headless.ns.svc.cluster.local"),
 		Entry("too many labels", "a.b.c.d.svc.cluster.local"),
 		Entry("no Service", "svc.cluster.local"),
-		Entry("a name that only ends alike", "notlarder.test"),
+		Entry("a domain with the same ending", "notlarder.test"),
 	)
 
-	It("has no other records, but says that the name exists", func() {
+	It("has no other records of an existing name", func() {
 		reply := ask("private.larder.test", dns.TypeAAAA)
 		Expect(reply.Rcode).To(Equal(dns.RcodeSuccess))
 		Expect(reply.Answer).To(BeEmpty())
 	})
 
-	It("does not take a failure for a name that does not exist", func() {
+	It("distinguishes a failure from a name that does not exist", func() {
 		handler.Services = brokenServices{}
 		Expect(ask("web.ns.svc", dns.TypeA).Rcode).To(Equal(dns.RcodeServerFailure))
 	})
@@ -110,7 +110,7 @@ func (brokenServices) Addresses(context.Context, string, string, string) ([]neti
 	return nil, false, errors.New("broken")
 }
 
-// writer is a dns.ResponseWriter that hands the reply on.
+// writer is a dns.ResponseWriter that passes the response on.
 type writer func(*dns.Msg)
 
 func (w writer) WriteMsg(m *dns.Msg) error { w(m); return nil }
