@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission_test calls the admission component, a process of its own,
-// through a real kube-apiserver and a real gardener-apiserver with all of its
-// own admission plugins.
+// Package admission_test tests the admission component, which runs as a process, through a real kube-apiserver and a
+// real gardener-apiserver with all of its own admission plugins.
 package admission_test
 
 import (
@@ -29,7 +28,7 @@ import (
 	"github.com/larder-project/larder/test/ports"
 )
 
-// programVariable makes the test binary the admission component.
+// programVariable makes the test binary run the admission component.
 const programVariable = "ADMISSION_TEST_PROGRAM"
 
 var (

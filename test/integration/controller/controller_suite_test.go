@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controller_test runs the extension, as the program that it is,
-// against a real kube-apiserver that plays seed and Shoot at once. Gardener's
-// own controllers apply the ManagedResources.
+// Package controller_test runs the extension as a program against a real kube-apiserver, which is both seed and Shoot.
+// Gardener's own controllers apply the ManagedResources.
 package controller_test
 
 import (
