@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command structure prints the longest functions and files, and the types with the most fields and methods, of Go source
-// trees: go run ./hack/structure [-top 10] [-tests] [DIR...]. Two trees are compared by running it with both.
+// Command structure prints the longest functions and files, and the types with the most fields and methods, of Go
+// source trees: go run ./hack/structure [-top 10] [-tests] [DIR...]. Two trees are compared by running it with both.
 package main
 
 import (

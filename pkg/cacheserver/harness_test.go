@@ -156,8 +156,8 @@ type cache struct {
 	ca       []byte
 }
 
-// launch starts the server with a configuration as the controller renders it. The environment overrides the addresses and
-// the storage, which differ from those in a pod, and whatever else is given.
+// launch starts the server with a configuration as the controller renders it. The environment overrides the addresses
+// and the storage, which differ from those in a pod, and whatever else is given.
 func (w *world) launch(c config.Config, env ...string) *cache {
 	GinkgoHelper()
 	rendered, err := c.Marshal()
@@ -221,7 +221,8 @@ var unbuffered = &http.Client{Transport: &http.Transport{DialContext: func(ctx c
 	return connection, err
 }}}
 
-// beginPull pulls an image and starts to read one of its blobs, which is too large for the buffers between the two sides.
+// beginPull pulls an image and starts to read one of its blobs, which is too large for the buffers between the two
+// sides.
 func (c *cache) beginPull(w *world) io.ReadCloser {
 	GinkgoHelper()
 	image := w.push(upstream.Private, app, 16<<20)

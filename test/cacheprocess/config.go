@@ -12,8 +12,8 @@ import (
 
 // Config is the configuration of a cache server.
 type Config struct {
-	// Raw is a complete configuration file, in place of all other fields. Its addresses and its storage are overridden by
-	// the environment.
+	// Raw is a complete configuration file, in place of all other fields. Its addresses and its storage are overridden
+	// by the environment.
 	Raw []byte
 
 	RemoteURL          string

@@ -13,8 +13,8 @@ import (
 	"github.com/larder-project/larder/test/pki"
 )
 
-// Identity is a server certificate for the loopback addresses, with its certificate authority. A cache server serves with
-// it and trusts the authority in upstreams.
+// Identity is a server certificate for the loopback addresses, with its certificate authority. A cache server serves
+// with it and trusts the authority in upstreams.
 type Identity struct {
 	AuthorityFile            string
 	CertificateFile, KeyFile string

@@ -217,7 +217,8 @@ func writes(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
 }
 
-// forms sends forms with read requests. A server that parses parameters would keep a multipart form in memory and in files.
+// forms sends forms with read requests. A server that parses parameters would keep a multipart form in memory and in
+// files.
 func forms(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	for _, request := range []string{

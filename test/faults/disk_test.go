@@ -218,8 +218,8 @@ func flipBit(path string) error {
 
 func truncate(path string) error { return os.Truncate(path, mib) }
 
-// damaged damages a stored blob and restores its modification time. Its change time still differs, because a test cannot
-// set it; the engine's own tests cover damage without any trace.
+// damaged damages a stored blob and restores its modification time. Its change time still differs, because a test
+// cannot set it; the engine's own tests cover damage without any trace.
 func damaged(damage func(path string) error, stopped bool) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{})
@@ -242,8 +242,8 @@ func damaged(damage func(path string) error, stopped bool) func(context.Context,
 	}
 }
 
-// awaitTick waits until the clock of the file system has advanced since a file was stored. Earlier changes leave the change
-// time as it is.
+// awaitTick waits until the clock of the file system has advanced since a file was stored. Earlier changes leave the
+// change time as it is.
 func (c *cache) awaitTick(ctx context.Context, g Gomega, path string) {
 	changed := func(path string) int64 {
 		info, err := os.Stat(path)

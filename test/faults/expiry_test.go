@@ -25,8 +25,8 @@ func lifetime(d time.Duration) *time.Duration { return &d }
 // ttl exceeds the pauses of any machine.
 const ttl = 4 * time.Second
 
-// expires restarts the cache, cuts off its upstream, and uses one of two images for two lifetimes and until the other one
-// has expired.
+// expires restarts the cache, cuts off its upstream, and uses one of two images for two lifetimes and until the other
+// one has expired.
 func expires(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{ttl: lifetime(ttl)})
 	shared := upstreamsim.NewLayer(7, mib)

@@ -26,8 +26,8 @@ func TestFaults(t *testing.T) {
 	RunSpecs(t, "Faults")
 }
 
-// implementations are the servers under test, limited by the environment variable LARDER_FAULTS_IMPLEMENTATIONS. Raced is
-// ours with the race detector.
+// implementations are the servers under test, limited by the environment variable LARDER_FAULTS_IMPLEMENTATIONS. Raced
+// is ours with the race detector.
 var (
 	implementations []cacheprocess.Implementation
 	raced           cacheprocess.Implementation

@@ -87,11 +87,11 @@ func hangsAcrossRestart(ctx context.Context, g Gomega, c *cache) {
 
 // refused requests content that the cache does not have and returns the responses, which must be errors.
 func (c *cache) refused(ctx context.Context, g Gomega, image upstreamsim.Image) []*pull.StatusError {
-	var answers []*pull.StatusError
+	var responses []*pull.StatusError
 	expect := func(err error) {
 		var status *pull.StatusError
 		g.Expect(errors.As(err, &status)).To(BeTrue(), "got %v", err)
-		answers = append(answers, status)
+		responses = append(responses, status)
 	}
 	_ = c.use(func(client *pull.Client) error {
 		_, err := client.Head(ctx, name, tag)
@@ -104,7 +104,7 @@ func (c *cache) refused(ctx context.Context, g Gomega, image upstreamsim.Image) 
 		expect(err)
 		return nil
 	})
-	return answers
+	return responses
 }
 
 func tooManyRequests(ctx context.Context, g Gomega, c *cache) {
@@ -118,9 +118,9 @@ func tooManyRequests(ctx context.Context, g Gomega, c *cache) {
 		})
 	}
 	limit("3600")
-	for _, answer := range c.refused(ctx, g, image) {
-		g.Expect(answer.Status).To(Equal(http.StatusTooManyRequests), answer.Body)
-		seconds, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+	for _, response := range c.refused(ctx, g, image) {
+		g.Expect(response.Status).To(Equal(http.StatusTooManyRequests), response.Body)
+		seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(seconds).To(And(BeNumerically(">", 0), BeNumerically("<=", 3600)))
 	}
@@ -156,11 +156,11 @@ func refusesCredential(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 1, mib)
 	c.upstream.SetCredential(username, "another password")
-	for i, answer := range c.refused(ctx, g, image) {
-		g.Expect(answer.Status).To(Equal(http.StatusBadGateway), answer.Body)
-		g.Expect(answer.Body).NotTo(ContainSubstring(password))
+	for i, response := range c.refused(ctx, g, image) {
+		g.Expect(response.Status).To(Equal(http.StatusBadGateway), response.Body)
+		g.Expect(response.Body).NotTo(ContainSubstring(password))
 		if i > 0 { // the response to a HEAD has no body
-			g.Expect(answer.Body).To(MatchRegexp("(?i)credential|unauthori|authenticat|401"))
+			g.Expect(response.Body).To(MatchRegexp("(?i)credential|unauthori|authenticat|401"))
 		}
 	}
 }
@@ -169,8 +169,8 @@ func serverError(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 1, mib)
 	c.upstream.Misbehave(upstreamsim.Faults{Status: http.StatusServiceUnavailable})
-	for _, answer := range c.refused(ctx, g, image) {
-		g.Expect(answer.Status).To(And(BeNumerically(">=", 502), BeNumerically("<=", 504)), answer.Body)
+	for _, response := range c.refused(ctx, g, image) {
+		g.Expect(response.Status).To(And(BeNumerically(">=", 502), BeNumerically("<=", 504)), response.Body)
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{})
 	g.Eventually(ctx, func() error { return c.pull(ctx, name, tag) }).Should(Succeed())

@@ -15,11 +15,11 @@ import (
 type wrapper func(registry http.Handler) http.Handler
 
 // instead replaces the responses to the requests that match a condition.
-func instead(concerns func(*http.Request) bool, answer http.HandlerFunc) wrapper {
+func instead(concerns func(*http.Request) bool, response http.HandlerFunc) wrapper {
 	return func(registry http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if concerns(r) {
-				answer(w, r)
+				response(w, r)
 				return
 			}
 			registry.ServeHTTP(w, r)

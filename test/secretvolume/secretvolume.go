@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Write replaces the files of a directory atomically: the files are symbolic links into ..data, which is a symbolic link
-// that is replaced in one step.
+// Write replaces the files of a directory atomically: the files are symbolic links into ..data, which is a symbolic
+// link that is replaced in one step.
 func Write(dir string, files map[string][]byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

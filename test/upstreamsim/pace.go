@@ -53,9 +53,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// send writes data to the client at the pace of the line. It counts bytes before it writes them, so that the counters are
-// correct as soon as the client has everything. As on a real line, concurrent transfers do not get equal shares: larger
-// chunks get more.
+// send writes data to the client at the pace of the line. It counts bytes before it writes them, so that the counters
+// are correct as soon as the client has everything. As on a real line, concurrent transfers do not get equal shares:
+// larger chunks get more.
 func (l *line) send(ctx context.Context, w http.ResponseWriter, data []byte, count func(n int)) error {
 	const smallest, largest = 16 << 10, 128 << 10
 	chunk := smallest + rand.IntN(largest-smallest) //nolint:gosec // not a secret

@@ -263,8 +263,8 @@ func (r *Registry) SetCredential(username, password string) {
 // RevokeTokens revokes all tokens.
 func (r *Registry) RevokeTokens() { r.tokens.revoke() }
 
-// Wrap puts a handler in front of the registry, to simulate its peculiarities or those of a proxy; nil removes it. It does
-// not affect the foreign host.
+// Wrap puts a handler in front of the registry, to simulate its peculiarities or those of a proxy; nil removes it. It
+// does not affect the foreign host.
 func (r *Registry) Wrap(wrapper func(registry http.Handler) http.Handler) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

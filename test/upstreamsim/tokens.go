@@ -98,8 +98,8 @@ func (t *tokenServer) permits(token string, wanted scope) bool {
 	})
 }
 
-// ServeHTTP issues a token for the requested scopes, as far as the account has permission. It rejects OAuth's POST, after
-// which clients fall back to GET.
+// ServeHTTP issues a token for the requested scopes, as far as the account has permission. It rejects OAuth's POST,
+// after which clients fall back to GET.
 func (t *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)

@@ -380,9 +380,9 @@ func callWebhook(shoot, oldShoot *gardencorev1beta1.Shoot) *admissionv1.Admissio
 	response, err := client.Post(*config.URL, "application/json", bytes.NewReader(review))
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { Expect(response.Body.Close()).To(Succeed()) }()
-	answer := &admissionv1.AdmissionReview{}
-	Expect(json.NewDecoder(response.Body).Decode(answer)).To(Succeed())
-	return answer.Response
+	reviewed := &admissionv1.AdmissionReview{}
+	Expect(json.NewDecoder(response.Body).Decode(reviewed)).To(Succeed())
+	return reviewed.Response
 }
 
 // registered returns one of the two registered webhooks.

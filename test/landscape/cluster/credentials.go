@@ -102,7 +102,8 @@ func WriteCredentials(l *landscape.Landscape) error {
 	return nil
 }
 
-// writePair writes a certificate and its key twice: by name, and in a directory under the file names that programs expect.
+// writePair writes a certificate and its key twice: by name, and in a directory under the file names that programs
+// expect.
 func (s settings) writePair(name string, pair pki.Pair) error {
 	if err := os.MkdirAll(s.tlsDir(name), 0o700); err != nil {
 		return err

@@ -59,13 +59,13 @@ func Serve(ctx context.Context, handler dns.Handler, addresses ...string) error 
 func (h *Handler) ServeDNS(w dns.ResponseWriter, request *dns.Msg) {
 	reply := new(dns.Msg).SetReply(request)
 	reply.Authoritative = true
-	if err := h.answer(request, reply); err != nil {
+	if err := h.resolve(request, reply); err != nil {
 		reply.SetRcode(request, dns.RcodeServerFailure)
 	}
 	_ = w.WriteMsg(reply)
 }
 
-func (h *Handler) answer(request, reply *dns.Msg) error {
+func (h *Handler) resolve(request, reply *dns.Msg) error {
 	if len(request.Question) != 1 {
 		return errors.New("query must have one question")
 	}

@@ -2,9 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gardenlet is the landscape's stand-in for the gardenlet: it performs the part of its work that an extension of
-// type registry-cache and the containerd of a node can observe, in the order of Gardener's own flow, and with Gardener's
-// code where that runs on its own.
+// Package gardenlet is the landscape's stand-in for the gardenlet: it performs the part of its work that an extension
+// of type registry-cache and the containerd of a node can observe, in the order of Gardener's own flow, and with
+// Gardener's code where that runs on its own.
 //
 // For every Shoot of the project, it deploys and updates:
 //

@@ -247,7 +247,7 @@ func exampleShoot() *gardencorev1beta1.Shoot {
 
 // actors stand in for the extension's controller, which responds at once, and its webhook.
 func actors(complaint func() *gardencorev1beta1.LastError) interceptor.Funcs {
-	answer := func(ctx context.Context, c client.Client, object client.Object) error {
+	report := func(ctx context.Context, c client.Client, object client.Object) error {
 		extension, ok := object.(*extensionsv1alpha1.Extension)
 		if !ok {
 			return nil
@@ -278,7 +278,7 @@ func actors(complaint func() *gardencorev1beta1.LastError) interceptor.Funcs {
 			if err := c.Create(ctx, object, options...); err != nil {
 				return err
 			}
-			return answer(ctx, c, object)
+			return report(ctx, c, object)
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
 			extensions := &extensionsv1alpha1.ExtensionList{}
@@ -291,7 +291,7 @@ func actors(complaint func() *gardencorev1beta1.LastError) interceptor.Funcs {
 			if err := c.Patch(ctx, object, patch, options...); err != nil {
 				return err
 			}
-			return answer(ctx, c, object)
+			return report(ctx, c, object)
 		},
 	}
 }

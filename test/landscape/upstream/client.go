@@ -48,8 +48,8 @@ func (c Client) Push(ctx context.Context, reference string, image v1.Image) erro
 	return nil
 }
 
-// Pull fetches an image as a node does: its manifest, its configuration and each layer once. It verifies the digests and
-// returns that of the manifest.
+// Pull fetches an image as a node does: its manifest, its configuration and each layer once. It verifies the digests
+// and returns that of the manifest.
 func (c Client) Pull(ctx context.Context, reference string) (v1.Hash, error) {
 	ref, options, err := c.prepare(ctx, reference)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// WritePullers writes the file of the accounts that may pull. Registries that follow the file accept these accounts, and
-// reject all others and their tokens, from the next request on.
+// WritePullers writes the file of the accounts that may pull. Registries that follow the file accept these accounts,
+// and reject all others and their tokens, from the next request on.
 func WritePullers(file string, pullers ...upstreamsim.Account) error {
 	content, err := json.Marshal(pullers)
 	if err != nil {

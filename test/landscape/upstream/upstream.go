@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package upstream runs the landscape's upstream registries: two instances of test/upstreamsim with Distribution's handlers
-// as their content.
+// Package upstream runs the landscape's upstream registries: two instances of test/upstreamsim with Distribution's
+// handlers as their content.
 //
-// Both serve TLS. Private requires a bearer token of a token server, and Basic a user name and a password. The access log
-// has a line for each request, with its user.
+// Both serve TLS. Private requires a bearer token of a token server, and Basic a user name and a password. The access
+// log has a line for each request, with its user.
 package upstream
 
 import (

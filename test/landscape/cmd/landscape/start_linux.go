@@ -16,8 +16,8 @@ import (
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
-// start starts all processes in the order of their dependencies and waits until the node is ready. It skips processes that
-// run, so it also repairs a landscape.
+// start starts all processes in the order of their dependencies and waits until the node is ready. It skips processes
+// that run, so it also repairs a landscape.
 func start(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
