@@ -25,7 +25,7 @@ func startServers() (_ *servers, err error) {
 	environment := &gardenerenvtest.GardenerTestEnvironment{
 		GardenerAPIServer: &gardenerenvtest.GardenerAPIServer{Args: []string{
 			"--log-level=error",
-			// It checks permissions for Secrets at most 5 times per second.
+			// This plugin checks the permission for each Secret, at most 5 times per second.
 			"--disable-admission-plugins=ResourceReferenceManager",
 		}},
 	}
