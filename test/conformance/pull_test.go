@@ -127,7 +127,7 @@ var _ = Describe("pull", func() {
 	}
 
 	for _, s := range []state{cold, warm} {
-		Context(string(s)+", asked for what is not there", func() {
+		Context(string(s)+", with requests for missing content", func() {
 			var f *fixture
 
 			BeforeEach(func(ctx context.Context) {

@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e_test goes the journeys of cluster owners and operators on a running landscape (`make up`): every part
-// that takes part in them is the real one, except for what the package test/landscape/gardenlet stands in for.
+// Package e2e_test runs journeys of cluster owners and operators on a running landscape (`make up`). All components are
+// real, except for the gardenlet, for which test/landscape/gardenlet stands in.
 //
-// There is one cluster and one Shoot, which each journey configures as it needs it and which is the example again
-// afterwards. Each journey has a label of its own: go test ./test/e2e -ginkgo.label-filter=ha
+// There is one cluster with one Shoot. Each journey configures the Shoot, which is the example again afterwards, and
+// has a label: go test ./test/e2e -ginkgo.label-filter=ha
 package e2e_test
 
 import (

@@ -17,7 +17,7 @@ import (
 const InitRole = "init"
 
 // ErrNotRunning means that no process of the landscape exists.
-var ErrNotRunning = errors.New("the landscape is not running; start it with \"make up\"")
+var ErrNotRunning = errors.New("the landscape is not running: start it with \"make up\"")
 
 // FirstProcess returns the host's process ID of the first process inside the namespaces. It inspects the processes
 // themselves, because a file could be stale and a process ID reused.

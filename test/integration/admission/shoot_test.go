@@ -81,7 +81,7 @@ var _ = Describe("Shoot validation", func() {
 			Entry("unknown field", caches(`{"upstream":"docker.io","size":"1Gi"}`), cachesPath+"[0].size", "unknown field"),
 			Entry("names that collide", caches(`{"upstream":"r.io:5000"},{"upstream":"r.io-5000"}`), cachesPath+"[1].upstream", "registry-r-io-5000"),
 			Entry("no entry in spec.resources", caches(privateCache), secretReference, "spec.resources"),
-			Entry("a size that takes long to compare", caches(`{"upstream":"docker.io","volume":{"size":"1e999999999"}}`), cachesPath+"[0].volume.size", "without an exponent"),
+			Entry("a size that is slow to compare", caches(`{"upstream":"docker.io","volume":{"size":"1e999999999"}}`), cachesPath+"[0].volume.size", "without an exponent"),
 			Entry("more caches than there can be", caches(strings.Repeat(`{"upstream":"docker.io"},`, 150)+`{"upstream":"docker.io"}`), cachesPath, "at most 150 items"),
 			Entry("a field twice", rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":"-5Gi"},"volume":{}}]}`),
 				cachesPath+"[0].volume", "duplicate field"),

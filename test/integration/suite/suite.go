@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package suite has what all suites against a real API server need.
+// Package suite sets up suites with a real API server.
 package suite
 
 import (

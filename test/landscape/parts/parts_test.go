@@ -42,13 +42,13 @@ var _ = Describe("The catalog", func() {
 			if len(program.names) < 2 {
 				continue
 			}
-			It("has the names that "+program.pkg+" answers to", func() {
+			It("has the names of "+program.pkg, func() {
 				Expect(program.names).To(ConsistOf(programNames(filepath.Join(module.name, program.file(), "main.go"))))
 			})
 		}
 	}
 
-	It("lists what the module of containerd pins", func() {
+	It("lists the programs that the module of containerd pins", func() {
 		file, err := parser.ParseFile(token.NewFileSet(), "containerd/programs.go", nil, parser.ImportsOnly)
 		Expect(err).NotTo(HaveOccurred())
 		var pinned, listed []string
@@ -304,7 +304,7 @@ var _ = Describe("A tally", func() {
 		Expect(work.summary()).To(HavePrefix("2 of 3 packages, "))
 	})
 
-	It("weighs a program by everything linked, without what is up to date", func() {
+	It("weighs a program by everything linked, except for what is up to date", func() {
 		p, err := readPlan(strings.NewReader(`{"ImportPath":"a","Name":"a","Stale":false,"Module":{"Version":"v1"}}
 {"ImportPath":"b","Name":"b","Stale":true}
 {"ImportPath":"c","Name":"main","Stale":true}`), func(listed) int64 { return 1000 })
