@@ -62,11 +62,11 @@ func (s *structure) print(w io.Writer, title string, top int) error {
 			return cmp.Or(b.n-a.n, cmp.Compare(a.name, b.name))
 		})
 		writer := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(writer, "%s: %s\n", title, table.of)
+		_, _ = fmt.Fprintf(writer, "%s: %s\n", title, table.of)
 		for _, row := range sizes[:min(top, len(sizes))] {
-			fmt.Fprintf(writer, "%6d %s\t%s\n", row.n, table.unit, row.name)
+			_, _ = fmt.Fprintf(writer, "%6d %s\t%s\n", row.n, table.unit, row.name)
 		}
-		fmt.Fprintln(writer)
+		_, _ = fmt.Fprintln(writer)
 		if err := writer.Flush(); err != nil {
 			return err
 		}

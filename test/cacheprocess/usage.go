@@ -47,16 +47,22 @@ func ProcessCPU(pid int) (time.Duration, error) {
 }
 
 // ProcessPeakRSS returns the peak of the resident set of a process in bytes.
-func ProcessPeakRSS(pid int) (int64, error) {
+func ProcessPeakRSS(pid int) (int64, error) { return memory(pid, "VmHWM") }
+
+// ProcessRSS returns the resident set of a process in bytes.
+func ProcessRSS(pid int) (int64, error) { return memory(pid, "VmRSS") }
+
+// memory returns a value of /proc/<pid>/status in bytes.
+func memory(pid int, name string) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
 			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("/proc/<pid>/status has no VmHWM")
+	return 0, fmt.Errorf("/proc/<pid>/status has no %s", name)
 }

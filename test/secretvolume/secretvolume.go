@@ -24,7 +24,7 @@ func Write(dir string, files map[string][]byte) error {
 		return err
 	}
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(version, name), content, 0o440); err != nil {
+		if err := os.WriteFile(filepath.Join(version, name), content, 0o600); err != nil {
 			return err
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/integration/admission/garden"
 	"github.com/larder-project/larder/test/ports"
 )
@@ -133,21 +134,13 @@ func (p *program) review(ctx context.Context, webhook string, request *admission
 }
 
 // memory returns the current and the peak memory of the program in MiB.
-func (p *program) memory() (now, most float64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func (p *program) memory() (current, peak float64, err error) {
+	rss, err := cacheprocess.ProcessRSS(p.cmd.Process.Pid)
 	if err != nil {
 		return 0, 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		var kilobytes float64
-		if _, err := fmt.Sscanf(line, "VmRSS: %f kB", &kilobytes); err == nil {
-			now = kilobytes / 1024
-		}
-		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kilobytes); err == nil {
-			most = kilobytes / 1024
-		}
-	}
-	return now, most, nil
+	peakRSS, err := cacheprocess.ProcessPeakRSS(p.cmd.Process.Pid)
+	return float64(rss) / (1 << 20), float64(peakRSS) / (1 << 20), err
 }
 
 func (p *program) stop() error {
