@@ -128,7 +128,7 @@ func onlyContentLeft(ctx context.Context, g Gomega, c *cache) {
 		for _, path := range c.ownFiles(g) {
 			g.Expect(os.Remove(path)).To(Succeed())
 		}
-		c.server.Config.TTL = lifetime(ttl)
+		c.server.Config.TTL = new(ttl)
 		g.Expect(c.server.Start(ctx)).To(Succeed())
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})

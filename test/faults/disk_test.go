@@ -25,11 +25,11 @@ var _ = Describe("disk", func() {
 		fault{name: "blob larger than the disk: streamed, cached content served", stock: stockFails, check: largerThanDisk, skip: withoutMounts},
 		fault{name: "blob larger than the disk, 3 clients and a slow one: streamed", stock: stockFails, check: manyOnLargerThanDisk, skip: withoutMounts},
 		fault{name: "filled by other files: streamed", stock: stockFails, check: filledByOthers, skip: withoutMounts},
-		fault{name: "full of other files at start: cache served, rest streamed", stock: stockVaries, check: fullAtStart(byOthers, false), skip: withoutMounts},
-		fault{name: "full of other files at start, state lost: the same", stock: stockVaries, check: fullAtStart(byOthers, true), skip: withoutMounts},
-		fault{name: "full of uploads at start: the same, then stored again", stock: stockVaries, check: fullAtStart(byUpload, false), skip: withoutMounts},
-		fault{name: "full of uploads at start, state lost: the same", stock: stockVaries, check: fullAtStart(byUpload, true), skip: withoutMounts},
-		fault{name: "full of content at start, state lost: the same", stock: stockVaries, check: fullAtStart(byContent, true), skip: withoutMounts},
+		fault{name: "full of other files at start: cached served, others streamed", stock: stockVaries, check: fullAtStart(byOthers, false), skip: withoutMounts},
+		fault{name: "full of other files at start, state lost: served, streamed", stock: stockVaries, check: fullAtStart(byOthers, true), skip: withoutMounts},
+		fault{name: "full of uploads at start: cached served, others stored", stock: stockVaries, check: fullAtStart(byUpload, false), skip: withoutMounts},
+		fault{name: "full of uploads at start, state lost: served, stored", stock: stockVaries, check: fullAtStart(byUpload, true), skip: withoutMounts},
+		fault{name: "full of content at start, state lost: served, stored", stock: stockVaries, check: fullAtStart(byContent, true), skip: withoutMounts},
 		fault{name: "many images on a small disk: old ones evicted", stock: stockFails, check: makesRoom, skip: withoutMounts},
 		fault{name: "bit flipped while running: detected, fetched again", stock: stockFails, check: damaged(flipBit, false)},
 		fault{name: "bit flipped while stopped: detected, fetched again", stock: stockFails, check: damaged(flipBit, true)},
@@ -126,7 +126,7 @@ func fullAtStart(filler string, stateLost bool) func(context.Context, Gomega, *c
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.prepare(g, setup{change: c.onSmallDisk(g, "24m")})
 		g.Expect(c.server.Start(ctx)).To(Succeed())
-		c.push(name, "oldest", 1, 1, mib) // may have to go
+		c.push(name, "oldest", 1, 1, mib) // may be evicted
 		g.Expect(c.pull(ctx, name, "oldest")).To(Succeed())
 		c.heat(ctx, g, c.push(name, tag, 2, 1, 4*mib))
 		c.server.Stop()

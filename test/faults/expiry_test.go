@@ -20,15 +20,13 @@ var _ = Describe("expiry", func() {
 	inject(fault{name: "unused image expires, used one with a shared layer does not", stock: stockFails, check: expires})
 })
 
-func lifetime(d time.Duration) *time.Duration { return &d }
-
 // ttl exceeds the pauses of any machine.
 const ttl = 4 * time.Second
 
 // expires restarts the cache, cuts off its upstream, and uses one of two images for two lifetimes and until the other
 // one has expired.
 func expires(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{ttl: lifetime(ttl)})
+	c.start(ctx, g, setup{ttl: new(ttl)})
 	shared := upstreamsim.NewLayer(7, mib)
 	unused := upstreamsim.NewImage(shared, upstreamsim.NewLayer(1, mib))
 	used := upstreamsim.NewImage(shared, upstreamsim.NewLayer(2, mib))

@@ -28,11 +28,11 @@ import (
 // Peculiarities outside of the specification. Each is known of a public registry or of a common proxy.
 var _ = Describe("odd upstream", func() {
 	inject(
-		fault{name: "rejects expired tokens with 400: renewed", stock: stockWithstands, check: endsTokens(http.StatusBadRequest, "")},
-		fault{name: "rejects expired tokens with 403: renewed", stock: stockWithstands, check: endsTokens(http.StatusForbidden, "")},
-		fault{name: "rejects expired tokens with 404: renewed", stock: stockWithstands, check: endsTokens(http.StatusNotFound, "")},
-		fault{name: "rejects expired tokens with 401, no challenge: renewed", stock: stockWithstands, check: endsTokens(http.StatusUnauthorized, "")},
-		fault{name: "rejects expired tokens with 401, foreign realm: renewed", stock: stockWithstands,
+		fault{name: "rejects revoked tokens with 400: renewed", stock: stockWithstands, check: endsTokens(http.StatusBadRequest, "")},
+		fault{name: "rejects revoked tokens with 403: renewed", stock: stockWithstands, check: endsTokens(http.StatusForbidden, "")},
+		fault{name: "rejects revoked tokens with 404: renewed", stock: stockWithstands, check: endsTokens(http.StatusNotFound, "")},
+		fault{name: "rejects revoked tokens with 401, no challenge: renewed", stock: stockWithstands, check: endsTokens(http.StatusUnauthorized, "")},
+		fault{name: "rejects revoked tokens with 401, foreign realm: renewed", stock: stockWithstands,
 			check: endsTokens(http.StatusUnauthorized, `Bearer realm="https://authn.example.com/token",service="registry",error="invalid_token"`)},
 		fault{name: "hides private content with 404: authenticates", stock: stockWithstands, check: hidesContent(http.StatusNotFound)},
 		fault{name: "hides private content with 403: authenticates", stock: stockWithstands, check: hidesContent(http.StatusForbidden)},
