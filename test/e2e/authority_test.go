@@ -39,7 +39,7 @@ const (
 )
 
 var _ = Describe("Rotating CAs", func() {
-	It("fails no pull", Label("rotation-ca"), func(ctx context.Context) {
+	It("does not fail any pull", Label("rotation-ca"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		image := newImage(ctx, garden.PrivateHost)
 		pull(ctx, image)

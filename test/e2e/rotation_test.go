@@ -79,7 +79,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 		}
 	}, NodeTimeout(journeyTimeout))
 
-	It("fails no pull", Label("rotation"), func(ctx context.Context) {
+	It("does not fail any pull", Label("rotation"), func(ctx context.Context) {
 		before := cachePod(ctx)
 		log := accessLog()
 		load := startPulls(ctx)
