@@ -4,11 +4,9 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Counts the packages that a cold "make up" compiles, the standard library
-# included: those of this repository's programs, and of each Go module with
-# programs of the landscape. A package that two modules select in two versions
-# is compiled twice. Another checkout can be counted as well:
-# hack/count-packages.sh DIR
+# Counts the packages that a cold "make up" compiles, including the standard library: those of this repository's programs
+# and of each Go module with programs of the landscape. A package that two modules select in two versions is compiled
+# twice. Count another checkout with hack/count-packages.sh DIR.
 set -euo pipefail
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 export CGO_ENABLED=0 GOWORK=off
@@ -16,7 +14,7 @@ export CGO_ENABLED=0 GOWORK=off
 own=(./cmd/gardener-extension-registry-cache ./cmd/gardener-extension-registry-cache-admission ./cmd/registry-cache-server
   ./test/landscape/cmd/landscape ./test/landscape/cmd/demo ./test/landscape/cmd/pause)
 
-# list DIR PACKAGE...: the packages with their versions
+# list DIR PACKAGE...: list the packages with their versions
 list() {
   local dir=$1
   shift
@@ -35,11 +33,11 @@ count() {
 count "this repository's programs" . "${own[@]}"
 for file in test/landscape/parts/*/go.mod; do
   dir=$(dirname "$file")
-  # Programs of others are pinned by imports behind a build tag; programs of our own are main packages.
+  # Imports behind a build tag pin programs of other repositories; our own programs are main packages.
   mapfile -t programs < <(cd "$dir" &&
     { go list -e -tags "parts,programs" -f '{{if ne .Name "main"}}{{join .Imports "\n"}}{{end}}' . 2> /dev/null || true
       go list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./... 2> /dev/null || true; } | sed '/^$/d')
   count "$dir" "$dir" "${programs[@]}"
 done
 printf '%6d  to compile\n' "$(sort -u "$all" | wc -l)"
-printf '%6d  with import paths that differ\n' "$(sed 's/@.*//' "$all" | sort -u | wc -l)"
+printf '%6d  with different import paths\n' "$(sed 's/@.*//' "$all" | sort -u | wc -l)"

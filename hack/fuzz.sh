@@ -4,7 +4,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs each fuzz target for a while: hack/fuzz.sh 30s
+# Runs each fuzz target for the given time: hack/fuzz.sh 30s
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -4,7 +4,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Writes all generated files anew.
+# Regenerates all generated files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

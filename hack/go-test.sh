@@ -4,8 +4,6 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs go test without what a run of all tests need not pay for: the linters vet
-# already, and a test needs no debug information to name its lines. The compiler
-# collects garbage that its exit would free: GOGC spares most of that, and is
-# not for the tests themselves.
+# Runs go test without unnecessary work: the linters include vet, and tests need no debug information to report their
+# lines. The compiler collects garbage that its exit would free; GOGC saves most of that, and does not affect the tests.
 exec go test -toolexec "env GOGC=${GOGC:-400}" -vet=off -ldflags='-s -w' "$@"

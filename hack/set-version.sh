@@ -4,18 +4,18 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Sets the version of the product everywhere: hack/set-version.sh v0.2.0
+# Sets the version of the product in all files: hack/set-version.sh v0.2.0
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-new=${1:?which version, for example v0.2.0}
+new=${1:?usage: hack/set-version.sh v0.2.0}
 old=$(cat VERSION)
 if ! [[ $new =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]]; then
-  echo "$new is not a version such as v0.2.0" >&2
+  echo "invalid version $new, use one like v0.2.0" >&2
   exit 1
 fi
 
-# Charts have the version without the v in front.
+# The versions of charts have no leading v.
 old=${old#v}
 find VERSION imagevector/images.yaml charts -type f \( -name VERSION -o -name '*.yaml' \) -print0 |
   xargs -0 sed -i "s/${old//./\\.}/${new#v}/g"

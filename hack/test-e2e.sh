@@ -4,16 +4,15 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs the journeys on the landscape. A landscape that was running before is
-# left running, one that was started for the tests is taken down again.
+# Runs the journeys on the landscape. It starts a landscape if none is running, and then also stops it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# 3 is the program's way to say that this machine cannot run a landscape.
+# Exit code 3 means that this machine cannot run a landscape.
 code=0
 bin/build check || code=$?
 if [ "$code" -eq 3 ]; then
-  echo "Left out: the journeys on the landscape (test/e2e), for the reason above."
+  echo "Skipped the journeys on the landscape (test/e2e) for the reason above."
   exit 0
 fi
 if [ "$code" -ne 0 ]; then

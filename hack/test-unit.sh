@@ -4,17 +4,16 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs the unit tests, and the integration tests against real API servers.
+# Runs the unit tests and the integration tests with real API servers.
 #
-# The race detector compiles all that a package imports once more, so only the
-# packages with concurrency of their own run with it: the cache server, and what
-# supervises and shows the landscape. Elsewhere the product starts goroutines in
-# two places only, which fill one slot of a slice each. RACE=all runs everything
-# with it; what imports Gardener then takes minutes to compile.
+# The race detector compiles all imports of a package again. So only packages with goroutines of their own use it: those of
+# the cache server, and of the landscape's supervisor, builder and progress. Elsewhere, the product starts goroutines in two
+# places only, each of which fills one slot of a slice. RACE=all uses it for all packages; those that import Gardener then
+# take minutes to compile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-echo "==> etcd and kube-apiserver for the integration tests (built once, then cached)"
+echo "==> Build etcd and kube-apiserver for the integration tests (cached)"
 parts=$(bin/build etcd kube-apiserver)
 export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserver KUBEBUILDER_ASSETS=$parts
 
@@ -31,10 +30,10 @@ if [ ${#plain[@]} -gt 0 ]; then
   hack/go-test.sh -timeout 1h "$@" "${plain[@]}"
 fi
 echo "==> Tests with the race detector"
-# The race detector is C.
+# The race detector needs cgo.
 if ! command -v "${CC:-gcc}" > /dev/null; then
   echo "==> Install gcc"
   { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends gcc libc6-dev; } > /dev/null ||
-    { echo "The race detector needs a C compiler; install gcc" >&2; exit 1; }
+    { echo "the race detector needs a C compiler: install gcc" >&2; exit 1; }
 fi
 CGO_ENABLED=1 hack/go-test.sh -race -timeout 1h "$@" "${race[@]}"

@@ -4,10 +4,8 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-# Checks that modules are tidy, that generated files say what their sources
-# say, that base images are pinned, that the linters are content, and that no
-# code with a known vulnerability is called. It compares with the tree as it was
-# found, so that it can also be run on changes that are not committed yet.
+# Checks that modules are tidy, generated files are up to date, base images are pinned, linters pass, and no code with a
+# known vulnerability is called. It compares with the working tree, so that it also works with uncommitted changes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,14 +19,14 @@ hack/tidy.sh
 hack/generate.sh
 after=$(snapshot)
 if ! changes=$(diff <(echo "$before") <(echo "$after")); then
-  echo "These files were not tidy or not generated anew; run 'make tidy generate' and commit them:" >&2
+  echo "These files are out of date; run 'make tidy generate' and commit them:" >&2
   echo "$changes" | awk '{ print $3 }' | sort -u >&2
   exit 1
 fi
 
 echo "==> Base images"
 if unpinned=$(grep -E '^(ARG (GO_IMAGE|BASE)=|FROM [^$]*/)' Dockerfile | grep -vE '@sha256:[0-9a-f]{64}$'); then
-  echo "The Dockerfile must name base images by tag and digest: $unpinned" >&2
+  echo "Base images in the Dockerfile need a tag and a digest: $unpinned" >&2
   exit 1
 fi
 
@@ -45,5 +43,5 @@ database=${GOVULNDB:-https://vuln.go.dev}
 if curl --fail --silent --location --max-time 5 --output /dev/null "$database/index/db.json"; then
   go tool -modfile=hack/tools/vuln/go.mod govulncheck ./...
 else
-  echo "Skipped, as the database $database can't be read within 5 s"
+  echo "Skipped, because the database $database is not reachable within 5 s"
 fi

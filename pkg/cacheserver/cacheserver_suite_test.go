@@ -5,28 +5,29 @@
 package cacheserver_test
 
 import (
+	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"github.com/onsi/gomega/gexec"
 	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/test/cacheprocess"
 )
 
-// binary is the path of registry-cache-server, built from these sources with the race detector.
-var binary string
+// implementation is registry-cache-server, built from these sources with the race detector.
+var implementation cacheprocess.Implementation
 
-var _ = SynchronizedBeforeSuite(func() []byte {
-	path, err := gexec.BuildWithEnvironment("github.com/larder-project/larder/cmd/registry-cache-server", []string{"CGO_ENABLED=1"}, "-race")
+var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
+	built, err := cacheprocess.BuildRace(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	return []byte(path)
-}, func(path []byte) {
-	binary = string(path)
-})
-
-var _ = SynchronizedAfterSuite(func() {}, func() {
-	gexec.CleanupBuildArtifacts()
+	encoded, err := json.Marshal(built)
+	Expect(err).NotTo(HaveOccurred())
+	return encoded
+}, func(_ context.Context, encoded []byte) {
+	Expect(json.Unmarshal(encoded, &implementation)).To(Succeed())
 })
 
 func TestCacheServer(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -32,40 +31,44 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/secretvolume"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var (
-	robot  = upstream.Account{Username: "robot$puller", Password: `p"u'l: #%*` + "\n" + `remoteurl: x`}
-	pusher = upstream.Account{Username: "pusher", Password: "push"}
+	robot  = upstreamsim.Account{Username: "robot$puller", Password: `p"u'l: #%*` + "\n" + `remoteurl: x`}
+	pusher = upstreamsim.Account{Username: "pusher", Password: "push"}
 )
 
-// world is an upstream with both of its registries, and a directory for everything.
+// world is a pair of upstream registries and a directory for all files of a test.
 type world struct {
 	dir        string
-	authority  upstream.Authority
+	authority  *pki.Authority
 	registries *upstream.Registries
-	requests   *upstream.Recorder
+	requests   *upstreamsim.Recorder
 }
 
-// newWorld starts an upstream that is called by its addresses, or by what the options are changed to.
+// newWorld starts the upstream registries under their addresses, unless a change of the options names them.
 func newWorld(change ...func(*upstream.Options)) *world {
 	GinkgoHelper()
-	w := &world{dir: GinkgoT().TempDir(), requests: &upstream.Recorder{}}
+	w := &world{dir: GinkgoT().TempDir(), requests: &upstreamsim.Recorder{}}
 	var err error
-	w.authority, err = upstream.NewAuthority()
+	w.authority, err = pki.NewAuthority("upstream")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.WriteFile(w.caFile(), w.authority.Certificate, 0o600)).To(Succeed())
 	options := upstream.Options{
 		Dir:         filepath.Join(w.dir, "upstream"),
-		CA:          w.authority,
-		Private:     upstream.Endpoint{Listen: "127.0.0.1:0"},
-		Basic:       upstream.Endpoint{Listen: "127.0.0.1:0"},
+		Authority:   w.authority,
+		Private:     upstreamsim.Endpoint{Listen: "127.0.0.1:0"},
+		Basic:       upstreamsim.Endpoint{Listen: "127.0.0.1:0"},
 		Puller:      robot,
 		Pusher:      pusher,
 		PullersFile: filepath.Join(w.dir, "upstream", "pullers.json"),
 		Log:         GinkgoWriter,
-		Observe:     w.requests.Observe,
+		Observe:     func(_ string, request upstreamsim.Request) { w.requests.Observe(request) },
 	}
 	for _, apply := range change {
 		apply(&options)
@@ -80,7 +83,7 @@ func (w *world) caFile() string {
 	return filepath.Join(w.dir, "ca.crt")
 }
 
-// host is that of one of the registries.
+// host returns the host of one of the registries.
 func (w *world) host(server string) string {
 	if server == upstream.Basic {
 		return w.registries.BasicHost
@@ -88,7 +91,7 @@ func (w *world) host(server string) string {
 	return w.registries.PrivateHost
 }
 
-// push puts a new image of one layer into a registry and returns it.
+// push pushes a new image of one layer to a registry.
 func (w *world) push(server, repository string, layerSize int64) v1.Image {
 	GinkgoHelper()
 	image, err := random.Image(layerSize, 1)
@@ -99,7 +102,7 @@ func (w *world) push(server, repository string, layerSize int64) v1.Image {
 	return image
 }
 
-// config is what a cache for one of the registries gets, as the controller would write it.
+// config returns the configuration of a cache of one of the registries, as the controller writes it.
 func (w *world) config(server string) config.Config {
 	w.writeCredential(named("robot-v1", robot), nil)
 	return config.Config{
@@ -113,103 +116,66 @@ func (w *world) credentials() string {
 	return filepath.Join(w.dir, "credentials")
 }
 
-func named(name string, account upstream.Account) credentials.Named {
+func named(name string, account upstreamsim.Account) credentials.Named {
 	return credentials.Named{Name: name, Credential: credentials.Credential{Username: account.Username, Password: account.Password}}
 }
 
-// writeCredential gives the cache a credential as the kubelet brings a Secret's new contents into a pod.
+// writeCredential writes the credentials of the cache like the kubelet.
 func (w *world) writeCredential(wanted credentials.Named, previous *credentials.Named) {
 	GinkgoHelper()
-	dir := w.credentials()
-	Expect(os.MkdirAll(dir, 0o700)).To(Succeed())
-	generation, err := os.MkdirTemp(dir, "..generation")
-	Expect(err).NotTo(HaveOccurred())
-	files := credentials.Files(wanted, previous)
-	for name, content := range files {
-		Expect(os.WriteFile(filepath.Join(generation, name), content, 0o440)).To(Succeed())
-	}
-	swap(generation, filepath.Join(dir, "..data"))
-	for _, prefix := range []string{"", credentials.PreviousPrefix} {
-		for _, key := range []string{credentials.NameKey, credentials.UsernameKey, credentials.PasswordKey} {
-			link := filepath.Join(dir, prefix+key)
-			if _, ok := files[prefix+key]; !ok {
-				Expect(os.RemoveAll(link)).To(Succeed())
-			} else if err := os.Symlink(filepath.Join("..data", prefix+key), link); !os.IsExist(err) {
-				Expect(err).NotTo(HaveOccurred())
-			}
-		}
-	}
+	Expect(secretvolume.Write(w.credentials(), credentials.Files(wanted, previous))).To(Succeed())
 }
 
 func (w *world) pullersFile() string {
 	return filepath.Join(w.dir, "upstream", "pullers.json")
 }
 
-// clientCertificate is one that the authority vouches for.
+// clientCertificate issues a certificate that the authority has signed.
 func (w *world) clientCertificate() tls.Certificate {
 	GinkgoHelper()
-	certificate, key, err := w.authority.IssuePEM("node")
+	issued, err := w.authority.Issue(pki.Request{CommonName: "node"})
 	Expect(err).NotTo(HaveOccurred())
-	pair, err := tls.X509KeyPair(certificate, key)
+	pair, err := issued.TLS()
 	Expect(err).NotTo(HaveOccurred())
 	return pair
 }
 
-// issue writes a server certificate for the cache, in the way a mounted Secret looks like.
+// issue writes a server certificate for the cache like the kubelet.
 func (w *world) issue(dir string) *config.TLSFiles {
 	GinkgoHelper()
-	certificate, key, err := w.authority.IssuePEM("127.0.0.1")
+	pair, err := w.authority.Issue(pki.Request{CommonName: "cache", Hosts: []string{"127.0.0.1"}})
 	Expect(err).NotTo(HaveOccurred())
-	generation, err := os.MkdirTemp(dir, "..generation")
-	Expect(err).NotTo(HaveOccurred())
-	Expect(os.WriteFile(filepath.Join(generation, "tls.crt"), certificate, 0o600)).To(Succeed())
-	Expect(os.WriteFile(filepath.Join(generation, "tls.key"), key, 0o600)).To(Succeed())
-	swap(generation, filepath.Join(dir, "..data"))
-	for _, name := range []string{"tls.crt", "tls.key"} {
-		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); !os.IsExist(err) {
-			Expect(err).NotTo(HaveOccurred())
-		}
-	}
+	Expect(secretvolume.Write(dir, map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key})).To(Succeed())
 	return &config.TLSFiles{CertificateFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
 }
 
-func swap(target, link string) {
-	GinkgoHelper()
-	Expect(os.Symlink(target, link+".new")).To(Succeed())
-	Expect(os.Rename(link+".new", link)).To(Succeed())
-}
-
-// cache is a running process of registry-cache-server.
+// cache is a process of registry-cache-server.
 type cache struct {
-	*gexec.Session
-	address, debugAddress string
-	ca                    []byte
+	*cacheprocess.Server
+	Out, Err *gbytes.Buffer
+	ca       []byte
 }
 
-// command runs the server with a configuration as the controller renders it. What differs from a pod, addresses and the
-// storage, comes by environment overrides, and so can more.
-func (w *world) command(c config.Config, env ...string) (*gexec.Session, string) {
+// launch starts the server with a configuration as the controller renders it. The environment overrides the addresses
+// and the storage, which differ from those in a pod, and whatever else is given.
+func (w *world) launch(c config.Config, env ...string) *cache {
 	GinkgoHelper()
 	rendered, err := c.Marshal()
 	Expect(err).NotTo(HaveOccurred())
-	configFile := filepath.Join(w.dir, "config.yml")
-	Expect(os.WriteFile(configFile, patient(rendered), 0o600)).To(Succeed())
-
-	command := exec.Command(binary, "serve", configFile)
-	command.Env = append([]string{
-		"GORACE=halt_on_error=1",
-		"SSL_CERT_FILE=" + w.caFile(),
-		"REGISTRY_HTTP_ADDR=127.0.0.1:0",
-		"REGISTRY_HTTP_DEBUG_ADDR=127.0.0.1:0",
-		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + w.storage(),
-	}, env...)
-	session, err := gexec.Start(command, GinkgoWriter, GinkgoWriter)
+	dir, err := os.MkdirTemp(w.dir, "server")
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() { session.Kill().Wait() })
-	return session, configFile
+	server, err := cacheprocess.New(implementation, dir, cacheprocess.Config{Raw: patient(rendered)})
+	Expect(err).NotTo(HaveOccurred())
+	server.SetDataDirectory(w.storage())
+	server.Env = append([]string{"SSL_CERT_FILE=" + w.caFile(), "NO_PROXY="}, env...)
+	launched := &cache{Server: server, Out: gbytes.NewBuffer(), Err: gbytes.NewBuffer(), ca: w.authority.Certificate}
+	server.Stdout, server.Stderr = io.MultiWriter(launched.Out, GinkgoWriter), io.MultiWriter(launched.Err, GinkgoWriter)
+	Expect(server.Launch()).To(Succeed())
+	DeferCleanup(server.Kill)
+	return launched
 }
 
-// patient gives the server the time that an upstream on a busy machine takes to answer.
+// patient raises the timeouts for the upstream, which is slow on a busy machine.
 func patient(rendered []byte) []byte {
 	GinkgoHelper()
 	type middleware struct {
@@ -234,24 +200,19 @@ func (w *world) storage() string {
 	return filepath.Join(w.dir, "cache")
 }
 
+// start launches the server and waits until it serves.
 func (w *world) start(c config.Config, env ...string) *cache {
 	GinkgoHelper()
-	session, _ := w.command(c, env...)
-	Eventually(session.Err).Should(gbytes.Say(`"msg":"Serving"`))
-	output := string(session.Err.Contents())
-	return &cache{
-		Session:      session,
-		address:      match(output, `"address":"([^"]+)"`),
-		debugAddress: match(output, `"debugAddress":"([^"]+)"`),
-		ca:           w.authority.Certificate,
-	}
+	launched := w.launch(c, env...)
+	Eventually(launched.Err).Should(gbytes.Say(`"msg":"Serving"`))
+	return launched
 }
 
 func (c *cache) pull(repository string) (v1.Hash, error) {
-	return upstream.Client{CA: c.ca}.Pull(context.Background(), c.address+"/"+repository)
+	return upstream.Client{CA: c.ca}.Pull(context.Background(), c.Address()+"/"+repository)
 }
 
-// unbuffered is a client whose connections take little that it does not read, however large the buffers of this machine are.
+// unbuffered is a client whose connections buffer little, regardless of the defaults of the machine.
 var unbuffered = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 	connection, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err == nil {
@@ -260,8 +221,9 @@ var unbuffered = &http.Client{Transport: &http.Transport{DialContext: func(ctx c
 	return connection, err
 }}}
 
-// download pulls an image once, and starts to read a blob of it that is too large for any buffer on the way.
-func (c *cache) download(w *world) io.ReadCloser {
+// beginPull pulls an image and starts to read one of its blobs, which is too large for the buffers between the two
+// sides.
+func (c *cache) beginPull(w *world) io.ReadCloser {
 	GinkgoHelper()
 	image := w.push(upstream.Private, app, 16<<20)
 	Expect(c.pull(app)).To(Equal(digestOf(image)))
@@ -269,7 +231,7 @@ func (c *cache) download(w *world) io.ReadCloser {
 	Expect(err).NotTo(HaveOccurred())
 	digest, err := layers[0].Digest()
 	Expect(err).NotTo(HaveOccurred())
-	response, err := unbuffered.Get("http://" + c.address + "/v2/team/app/blobs/" + digest.String())
+	response, err := unbuffered.Get("http://" + c.Address() + "/v2/team/app/blobs/" + digest.String())
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(response.Body.Close)
 	Expect(response).To(HaveHTTPStatus(http.StatusOK))
@@ -277,17 +239,17 @@ func (c *cache) download(w *world) io.ReadCloser {
 	return response.Body
 }
 
-// stop asks the process to end as Kubernetes would.
+// stop ends the process like Kubernetes.
 func (c *cache) stop() {
 	GinkgoHelper()
 	c.Terminate()
-	Eventually(c.Session).Should(gexec.Exit(0))
+	Eventually(c).Should(gexec.Exit(0))
 }
 
-// debug gets a page of the debug server.
+// debug requests a page of the debug server.
 func (c *cache) debug(path string) (int, string) {
 	GinkgoHelper()
-	response, err := http.Get("http://" + c.debugAddress + path)
+	response, err := http.Get("http://" + c.DebugAddress() + path)
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { Expect(response.Body.Close()).To(Succeed()) }()
 	body, err := io.ReadAll(response.Body)
@@ -295,7 +257,7 @@ func (c *cache) debug(path string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// get asks the cache for a page over TLS.
+// get sends a request to the cache over TLS.
 func (c *cache) get(path string, change func(*tls.Config)) (*http.Response, error) {
 	GinkgoHelper()
 	roots := x509.NewCertPool()
@@ -305,14 +267,14 @@ func (c *cache) get(path string, change func(*tls.Config)) (*http.Response, erro
 		change(config)
 	}
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ForceAttemptHTTP2: true}
-	response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("https://" + c.address + path)
+	response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("https://" + c.Address() + path)
 	if err == nil {
 		DeferCleanup(response.Body.Close)
 	}
 	return response, err
 }
 
-// serial is the serial number of the certificate that the cache shows.
+// serial returns the serial number of the cache's certificate.
 func (c *cache) serial() string {
 	GinkgoHelper()
 	response, err := c.get("/v2/", nil)
@@ -335,13 +297,13 @@ func digestOf(image v1.Image) v1.Hash {
 	return digest
 }
 
-// secretParts are the parts of the robot's credential that an output shows. There should be none.
+// secretParts returns the parts of the robot's credential that occur in an output.
 func secretParts(output []byte) []string {
 	var found []string
 	for _, secret := range []string{
-		`u'l: #%*`, `remoteurl: x`, // of the password, where no log format needs to escape
-		"cm9ib3QkcHVsbGVy", // how the credential starts in base64
-		"eyJhbGciOi",       // how a token starts
+		`u'l: #%*`, `remoteurl: x`, // parts of the password that no log format escapes
+		"cm9ib3QkcHVsbGVy", // the start of the credential in base64
+		upstreamsim.TokenPrefix,
 	} {
 		if bytes.Contains(output, []byte(secret)) {
 			found = append(found, secret)
@@ -350,7 +312,7 @@ func secretParts(output []byte) []string {
 	return found
 }
 
-// connectProxy is an HTTP proxy for TLS that knows every host, on this machine.
+// connectProxy is an HTTP proxy for TLS that resolves every host to the loopback address.
 type connectProxy struct {
 	mu    sync.Mutex
 	hosts map[string]bool
@@ -362,11 +324,11 @@ func (p *connectProxy) seen() []string {
 	return slices.Collect(maps.Keys(p.hosts))
 }
 
-// ServeHTTP connects a client with what it asks for.
+// ServeHTTP connects a client with the requested port.
 func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host, port, err := net.SplitHostPort(r.Host)
 	if err != nil || r.Method != http.MethodConnect {
-		http.Error(w, "only for TLS", http.StatusBadRequest)
+		http.Error(w, "only CONNECT is supported", http.StatusBadRequest)
 		return
 	}
 	p.mu.Lock()
@@ -386,7 +348,7 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	// Whichever side ends first ends the other.
+	// The side that ends first ends the other.
 	_, _ = client.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 	go func() { _, _ = io.Copy(target, client); _ = target.Close() }()
 	_, _ = io.Copy(client, target)

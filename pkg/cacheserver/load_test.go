@@ -127,14 +127,14 @@ var _ = Describe("Load", func() {
 })
 
 var _ = Describe("the command", func() {
-	It("prints its version", func() {
-		output, err := exec.Command(binary, "--version").Output()
+	It("tells its version", func() {
+		output, err := exec.Command(implementation.Binary, "--version").Output()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(string(output)).To(HavePrefix("registry-cache-server version "))
 	})
 
-	It("prints its usage for wrong arguments", func() {
-		output, err := exec.Command(binary, "serve").CombinedOutput()
+	It("explains itself when it is used wrongly", func() {
+		output, err := exec.Command(implementation.Binary, "serve").CombinedOutput()
 		Expect(err).To(HaveOccurred())
 		Expect(string(output)).To(And(ContainSubstring("serve CONFIG"), ContainSubstring("accepts 1 arg(s), received 0")))
 	})

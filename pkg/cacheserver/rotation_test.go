@@ -16,6 +16,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var _ = Describe("credential rotation", func() {
@@ -23,8 +24,8 @@ var _ = Describe("credential rotation", func() {
 		w     *world
 		cache *cache
 		begun time.Time
-		first = upstream.Account{Username: "robot$first", Password: "first: \"#%*"}
-		later = upstream.Account{Username: "robot$later", Password: "later: \"#%*"}
+		first = upstreamsim.Account{Username: "robot$first", Password: "first: \"#%*"}
+		later = upstreamsim.Account{Username: "robot$later", Password: "later: \"#%*"}
 		v1    = named("robot-v1", first)
 		v2    = named("robot-v2", later)
 	)
@@ -42,7 +43,7 @@ var _ = Describe("credential rotation", func() {
 		_, body := cache.debug("/metrics")
 		return match(body, `registry_proxy_`+name+`\{upstream="[^"]*"\} (\S+)`)
 	}
-	usersOf := func(kinds ...upstream.Kind) map[string]int {
+	usersOf := func(kinds ...upstreamsim.Kind) map[string]int {
 		users := map[string]int{}
 		for _, request := range w.requests.Requests(kinds...) {
 			if request.Status < http.StatusBadRequest {
@@ -51,8 +52,6 @@ var _ = Describe("credential rotation", func() {
 		}
 		return users
 	}
-	content := []upstream.Kind{upstream.KindManifest, upstream.KindBlob}
-
 	BeforeEach(func() { begun = time.Now() })
 
 	for _, server := range []string{upstream.Private, upstream.Basic} {
@@ -67,19 +66,19 @@ var _ = Describe("credential rotation", func() {
 			})
 
 			AfterEach(func() {
-				Expect(cache.ExitCode()).To(Equal(-1), "the server must not exit")
+				Expect(cache.ExitCode()).To(Equal(-1), "the process is running")
 				_, metrics := cache.debug("/metrics")
 				_, state := cache.debug("/debug/credentials")
 				cache.stop()
 				for _, output := range []string{string(cache.Err.Contents()), string(cache.Out.Contents()), metrics, state} {
-					for _, account := range []upstream.Account{first, later} {
+					for _, account := range []upstreamsim.Account{first, later} {
 						Expect(output).NotTo(ContainSubstring(account.Password))
-						Expect(output).NotTo(ContainSubstring(account.Username), "only the names of Secrets may show")
+						Expect(output).NotTo(ContainSubstring(account.Username), "only the names of Secrets are public")
 					}
 				}
 			})
 
-			It("activates v2 while clients pull, and no longer uses v1", func() {
+			It("replaces v1 by v2 while clients pull, and stops using v1", func() {
 				const pulls = 40
 				for i := range pulls {
 					w.push(server, fmt.Sprintf("team/app:v%d", i), 16<<10)
@@ -100,11 +99,11 @@ var _ = Describe("credential rotation", func() {
 					})
 					switch i {
 					case pulls / 4:
-						Eventually(usersOf).WithArguments(content[0], content[1]).Should(HaveKey(first.Username))
+						Eventually(func() map[string]int { return usersOf(content...) }).Should(HaveKey(first.Username))
 						w.writeCredential(v2, &v1)
 						Eventually(report).Should(And(
 							HaveField("SecretName", "robot-v2"), HaveField("PendingSecretName", ""), HaveField("State", credentials.StateActive)))
-						group.Wait() // Requests in flight end with v1.
+						group.Wait() // Requests that began with v1 end with it.
 						Expect(upstream.WritePullers(w.pullersFile(), later)).To(Succeed())
 					case pulls / 2:
 						w.writeCredential(v2, nil)
@@ -115,7 +114,7 @@ var _ = Describe("credential rotation", func() {
 				Expect(usersOf(content...)).To(And(HaveKey(first.Username), HaveKey(later.Username)))
 				Expect(metric("credentials_rejected")).To(Equal("0"))
 
-				By("making no more requests with v1")
+				By("making no further request with v1")
 				w.requests.Reset()
 				w.push(server, "team/app:after", 1024)
 				_, err := cache.pull("team/app:after")
@@ -123,12 +122,12 @@ var _ = Describe("credential rotation", func() {
 				Expect(usersOf(content...)).To(And(HaveKey(later.Username), Not(HaveKey(first.Username))))
 			})
 
-			It("keeps v1 active while v2 is wrong, and activates a valid v3", func() {
+			It("keeps v1 while v2 is rejected, and accepts v3", func() {
 				w.push(server, "team/app:v1", 1024)
 				_, err := cache.pull("team/app:v1")
 				Expect(err).NotTo(HaveOccurred())
 				Expect(upstream.WritePullers(w.pullersFile(), first, later)).To(Succeed())
-				w.writeCredential(named("robot-v2", upstream.Account{Username: later.Username, Password: "mistyped"}), &v1)
+				w.writeCredential(named("robot-v2", upstreamsim.Account{Username: later.Username, Password: "mistyped"}), &v1)
 				Eventually(report).Should(And(
 					HaveField("SecretName", "robot-v1"), HaveField("PendingSecretName", "robot-v2"),
 					HaveField("State", credentials.StateRejected), HaveField("UpstreamStatusCode", http.StatusUnauthorized),
@@ -146,11 +145,11 @@ var _ = Describe("credential rotation", func() {
 				Expect(metric("credentials_rejected")).To(Equal("0"))
 			})
 
-			It("continues a rotation after a restart", func() {
-				w.writeCredential(named("robot-v2", upstream.Account{Username: later.Username, Password: "mistyped"}), &v1)
+			It("resumes after a restart", func() {
+				w.writeCredential(named("robot-v2", upstreamsim.Account{Username: later.Username, Password: "mistyped"}), &v1)
 				cache.stop()
 				c := w.config(server)
-				w.writeCredential(named("robot-v2", upstream.Account{Username: later.Username, Password: "mistyped"}), &v1)
+				w.writeCredential(named("robot-v2", upstreamsim.Account{Username: later.Username, Password: "mistyped"}), &v1)
 				cache = w.start(c)
 				w.push(server, "team/app:v1", 1024)
 				_, err := cache.pull("team/app:v1")
@@ -160,10 +159,10 @@ var _ = Describe("credential rotation", func() {
 		})
 	}
 
-	It("reports that the only credential is rejected, and nothing without a credential", func() {
+	It("reports a rejected only credential, and nothing without credentials", func() {
 		w = newWorld()
 		c := w.config(upstream.Private)
-		w.writeCredential(named("robot-v1", upstream.Account{Username: robot.Username, Password: "mistyped"}), nil)
+		w.writeCredential(named("robot-v1", upstreamsim.Account{Username: robot.Username, Password: "mistyped"}), nil)
 		cache = w.start(c)
 		Eventually(report).Should(And(
 			HaveField("SecretName", "robot-v1"), HaveField("State", credentials.StateRejected), HaveField("UpstreamStatusCode", http.StatusUnauthorized)))

@@ -22,6 +22,8 @@ import (
 	"github.com/onsi/gomega/gexec"
 
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 const (
@@ -30,6 +32,9 @@ const (
 	nodePasswordHash = "$2a$04$O5y/LWjanTpXU2PGNwGzq.YntF1z.V3c7rC.mf1sE9W2bF786MbOq"
 )
 
+// content are the kinds of requests for the content of an image.
+var content = []upstreamsim.Kind{upstreamsim.ManifestGet, upstreamsim.ManifestHead, upstreamsim.BlobGet}
+
 var _ = Describe("registry-cache-server", func() {
 	var w *world
 
@@ -37,16 +42,16 @@ var _ = Describe("registry-cache-server", func() {
 
 	for _, server := range []string{upstream.Private, upstream.Basic} {
 		Describe("as a cache of a registry like "+server, func() {
-			It("fetches an image once, with its own credential", func() {
+			It("pulls an image once, with its own credential", func() {
 				image := w.push(server, app, 1<<20)
 				cache := w.start(w.config(server), "REGISTRY_LOG_LEVEL=debug")
 				w.requests.Reset()
 
 				Expect(cache.pull(app)).To(Equal(digestOf(image)))
-				content := w.requests.Requests(upstream.KindManifest, upstream.KindBlob)
-				Expect(content).NotTo(BeEmpty())
+				requests := w.requests.Requests(content...)
+				Expect(requests).NotTo(BeEmpty())
 				challenges := 0
-				for _, request := range content {
+				for _, request := range requests {
 					if request.Status == http.StatusUnauthorized {
 						challenges++
 						continue
@@ -54,13 +59,13 @@ var _ = Describe("registry-cache-server", func() {
 					Expect(request.User).To(Equal(robot.Username))
 					Expect(request.Status).To(Equal(http.StatusOK))
 				}
-				Expect(challenges).To(Equal(1), "one challenge is enough")
+				Expect(challenges).To(Equal(1), "it discovers the authentication scheme once")
 
 				w.requests.Reset()
 				Expect(cache.pull(app)).To(Equal(digestOf(image)))
-				Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
-				for _, request := range w.requests.Requests(upstream.KindManifest) {
-					Expect(request.Method).To(Equal(http.MethodHead), "only the tag is validated")
+				Expect(w.requests.Requests(upstreamsim.BlobGet)).To(BeEmpty())
+				for _, request := range w.requests.Requests(upstreamsim.ManifestGet, upstreamsim.ManifestHead) {
+					Expect(request.Method).To(Equal(http.MethodHead), "it only validates the tag")
 				}
 
 				cache.stop()
@@ -70,12 +75,12 @@ var _ = Describe("registry-cache-server", func() {
 			It("serves nothing with a wrong credential", func() {
 				w.push(server, app, 1024)
 				c := w.config(server)
-				w.writeCredential(named("robot-v1", upstream.Account{Username: robot.Username, Password: "wrong-s3cret"}), nil)
+				w.writeCredential(named("robot-v1", upstreamsim.Account{Username: robot.Username, Password: "wrong-s3cret"}), nil)
 				cache := w.start(c, "REGISTRY_LOG_LEVEL=debug")
 
 				_, err := cache.pull(app)
 				Expect(err).To(HaveOccurred())
-				Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
+				Expect(w.requests.Requests(upstreamsim.BlobGet)).To(BeEmpty())
 				Expect(w.requests.Requests()).To(ContainElement(And(
 					HaveField("User", robot.Username), HaveField("Status", http.StatusUnauthorized))))
 				Expect(cache.Err.Contents()).NotTo(ContainSubstring("wrong-s3cret"))
@@ -83,7 +88,7 @@ var _ = Describe("registry-cache-server", func() {
 		})
 	}
 
-	It("serves its health and the metrics of the cache", func() {
+	It("reports its health and its metrics", func() {
 		w.push(upstream.Private, app, 1024)
 		cache := w.start(w.config(upstream.Private))
 		for range 2 {
@@ -95,7 +100,7 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(status).To(Equal(http.StatusOK))
 		Expect(body).To(MatchJSON(`{}`))
 
-		// A pull is counted when it has been served, which can be after the client has received it.
+		// A pull is counted once it has been served, which the client may notice first.
 		Eventually(func() string {
 			_, body = cache.debug("/metrics")
 			return body
@@ -110,7 +115,7 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(status).To(Equal(http.StatusNotFound))
 	})
 
-	It("counts requests by route, like the stock registry, and the bytes of blobs", func() {
+	It("counts requests by route, as the stock registry does, and the bytes of blobs", func() {
 		image := w.push(upstream.Private, app, 1<<20)
 		cache := w.start(w.config(upstream.Private), "REGISTRY_HTTP_PREFIX=/cache/")
 		layers, err := image.Layers()
@@ -135,7 +140,7 @@ var _ = Describe("registry-cache-server", func() {
 			{http.MethodGet, "/v2/"},
 			{http.MethodGet, "/"},
 		} {
-			r, err := http.NewRequest(request[0], "http://"+cache.address+request[1], nil)
+			r, err := http.NewRequest(request[0], "http://"+cache.Address()+request[1], nil)
 			Expect(err).NotTo(HaveOccurred())
 			response, err := http.DefaultClient.Do(r)
 			Expect(err).NotTo(HaveOccurred())
@@ -144,7 +149,7 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(response.Body.Close()).To(Succeed())
 		}
 
-		// A response is counted when it has been sent, which can be after the client has received it.
+		// A response is counted once it has been sent, which the client may notice first.
 		Eventually(func(g Gomega) {
 			_, metrics := cache.debug("/metrics")
 			counted := regexp.MustCompile(`registry_http_requests_total{.*`).FindAllString(metrics, -1)
@@ -168,7 +173,7 @@ var _ = Describe("registry-cache-server", func() {
 
 	It("counts aborted responses", func() {
 		cache := w.start(w.config(upstream.Private))
-		Expect(cache.download(w).Close()).To(Succeed())
+		Expect(cache.beginPull(w).Close()).To(Succeed())
 		Eventually(func() string {
 			_, metrics := cache.debug("/metrics")
 			return metrics
@@ -178,7 +183,7 @@ var _ = Describe("registry-cache-server", func() {
 		))
 	})
 
-	It("uses content that another instance has stored", func() {
+	It("serves what an earlier process has stored", func() {
 		image := w.push(upstream.Private, app, 1<<20)
 		first := w.start(w.config(upstream.Private))
 		Expect(first.pull(app)).To(Equal(digestOf(image)))
@@ -187,11 +192,11 @@ var _ = Describe("registry-cache-server", func() {
 		second := w.start(w.config(upstream.Private))
 		w.requests.Reset()
 		Expect(second.pull(app)).To(Equal(digestOf(image)))
-		Expect(w.requests.Requests(upstream.KindBlob)).To(BeEmpty())
+		Expect(w.requests.Requests(upstreamsim.BlobGet)).To(BeEmpty())
 	})
 
 	Describe("with TLS", func() {
-		It("serves HTTPS, and loads a renewed certificate", func() {
+		It("serves HTTPS and picks up a renewed certificate", func() {
 			image := w.push(upstream.Private, app, 1024)
 			dir := GinkgoT().TempDir()
 			c := w.config(upstream.Private)
@@ -199,7 +204,7 @@ var _ = Describe("registry-cache-server", func() {
 			cache := w.start(c)
 
 			Expect(cache.pull(app)).To(Equal(digestOf(image)))
-			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusBadRequest))
+			Expect(http.Get("http://" + cache.Address() + "/v2/")).To(HaveHTTPStatus(http.StatusBadRequest))
 
 			before := cache.serial()
 			Expect(cache.serial()).To(Equal(before))
@@ -208,13 +213,13 @@ var _ = Describe("registry-cache-server", func() {
 			after := cache.serial()
 			Expect(after).NotTo(Equal(before))
 
-			By("keeping the previous one while the files are not a pair")
+			By("keeping the last good certificate while the files do not match")
 			Expect(os.Remove(filepath.Join(dir, "tls.key"))).To(Succeed())
 			Expect(os.WriteFile(filepath.Join(dir, "tls.key"), []byte("garbage"), 0o600)).To(Succeed())
 			Expect(cache.serial()).To(Equal(after))
 			Expect(cache.serial()).To(Equal(after))
 			cache.stop()
-			Expect(bytes.Count(cache.Err.Contents(), []byte("Failed to load renewed certificate"))).To(Equal(1), "logged once, not at each handshake")
+			Expect(bytes.Count(cache.Err.Contents(), []byte("cannot be used"))).To(Equal(1), "logged once, not at each handshake")
 		})
 	})
 
@@ -240,7 +245,7 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(response.ProtoMajor).To(Equal(1))
 		})
 
-		It("serves HTTP/2, with a given cipher suite, under a prefix, to its own users", func() {
+		It("serves HTTP/2 with a given cipher suite, under a prefix, to its own users", func() {
 			c := w.config(upstream.Private)
 			c.TLS = w.issue(GinkgoT().TempDir())
 			users := filepath.Join(w.dir, "htpasswd")
@@ -261,31 +266,31 @@ var _ = Describe("registry-cache-server", func() {
 		It("writes the configured logs", func() {
 			cache := w.start(w.config(upstream.Private),
 				"REGISTRY_LOG_ACCESSLOG_DISABLED=false", "REGISTRY_LOG_FIELDS={cluster: example}", "REGISTRY_LOG_LEVEL=debug")
-			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
+			Expect(http.Get("http://" + cache.Address() + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
 			Eventually(cache.Out).Should(gbytes.Say(`127.0.0.1 - - \[.*\] "GET /v2/ HTTP/1.1" 200 2`))
 			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
 		})
 
-		It("refuses requests while a health check fails, and still reports liveness", func() {
+		It("rejects requests while a health check fails, and stays alive", func() {
 			marker := filepath.Join(w.dir, "maintenance")
 			cache := w.start(w.config(upstream.Private), "REGISTRY_HEALTH={file: [{file: "+marker+", interval: 50ms}]}")
-			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
-			Expect(http.Get("http://" + cache.address + "/")).To(HaveHTTPStatus(http.StatusOK))
+			Expect(http.Get("http://" + cache.Address() + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
+			Expect(http.Get("http://" + cache.Address() + "/")).To(HaveHTTPStatus(http.StatusOK))
 
 			Expect(os.WriteFile(marker, nil, 0o600)).To(Succeed())
 			Eventually(func() int {
 				status, _ := cache.debug("/debug/health")
 				return status
 			}).Should(Equal(http.StatusServiceUnavailable))
-			Expect(http.Get("http://" + cache.address + "/v2/")).To(HaveHTTPStatus(http.StatusServiceUnavailable))
-			Expect(http.Get("http://" + cache.address + "/")).To(HaveHTTPStatus(http.StatusOK))
+			Expect(http.Get("http://" + cache.Address() + "/v2/")).To(HaveHTTPStatus(http.StatusServiceUnavailable))
+			Expect(http.Get("http://" + cache.Address() + "/")).To(HaveHTTPStatus(http.StatusOK))
 		})
 	})
 
 	It("connects to the upstream and its token server through the proxy of its environment", func() {
 		w = newWorld(func(o *upstream.Options) {
 			o.Private.Host = "private.example.test"
-			o.Token = upstream.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
+			o.Token = upstreamsim.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
 		})
 		image := w.push(upstream.Private, app, 1024)
 		proxy := &connectProxy{}
@@ -297,15 +302,15 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(proxy.seen()).To(ConsistOf("private.example.test", "auth.example.test"))
 	})
 
-	Describe("when stopped", func() {
-		It("accepts no connections, waits for a running download, and exits with 0", func() {
+	Describe("on termination", func() {
+		It("accepts no new connections, completes a running pull and exits with 0", func() {
 			cache := w.start(w.config(upstream.Private))
-			body := cache.download(w)
+			body := cache.beginPull(w)
 
 			cache.Terminate()
 			Eventually(cache.Err).Should(gbytes.Say("Stopping"))
 			Eventually(func() error {
-				connection, err := net.Dial("tcp", cache.address)
+				connection, err := net.Dial("tcp", cache.Address())
 				if err != nil {
 					return err
 				}
@@ -313,33 +318,33 @@ var _ = Describe("registry-cache-server", func() {
 			}).Should(MatchError(ContainSubstring("refused")))
 			status, _ := cache.debug("/debug/health")
 			Expect(status).To(Equal(http.StatusOK))
-			Consistently(cache.Session, "300ms").ShouldNot(gexec.Exit())
+			Consistently(cache, "300ms").ShouldNot(gexec.Exit())
 
 			rest, err := io.Copy(io.Discard, body)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(rest).To(BeNumerically(">", 14<<20))
-			Eventually(cache.Session).Should(gexec.Exit(0))
+			Eventually(cache).Should(gexec.Exit(0))
 		})
 
 		It("waits no longer than the drain timeout", func() {
 			cache := w.start(w.config(upstream.Private), "REGISTRY_HTTP_DRAINTIMEOUT=300ms")
-			body := cache.download(w)
+			body := cache.beginPull(w)
 
 			cache.Terminate()
-			Eventually(cache.Session).Should(gexec.Exit(0))
+			Eventually(cache).Should(gexec.Exit(0))
 			_, err := io.Copy(io.Discard, body)
 			Expect(err).To(HaveOccurred())
 			Expect(cache.Err.Contents()).To(ContainSubstring("http.draintimeout"))
 		})
 	})
 
-	It("starts without its upstream, serves cached images, and reports why others are missing", func() {
+	It("starts without its upstream, serves what it has, and reports why the rest fails", func() {
 		image := w.push(upstream.Private, app, 1024)
 		cache := w.start(w.config(upstream.Private))
 		Expect(cache.pull(app)).To(Equal(digestOf(image)))
 		cache.stop()
 
-		other, err := upstream.NewAuthority()
+		other, err := pki.NewAuthority("other")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(os.WriteFile(w.caFile(), other.Certificate, 0o600)).To(Succeed())
 		cache = w.start(w.config(upstream.Private))
@@ -355,37 +360,37 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(err).To(MatchError(ContainSubstring("connection refused")))
 	})
 
-	DescribeTable("exits with a one-line error if", func(prepare func() (*gexec.Session, string), message string) {
-		session, configFile := prepare()
-		Eventually(session).Should(gexec.Exit(1))
-		Expect(session.Out.Contents()).To(BeEmpty())
-		Expect(session.Err.Contents()).To(ContainSubstring(message))
-		Expect(session.Err.Contents()).To(ContainSubstring(configFile))
-		Expect(session.Err.Contents()).NotTo(ContainSubstring("goroutine "))
-		Expect(secretParts(session.Err.Contents())).To(BeEmpty())
+	DescribeTable("exits with one clear line if", func(launch func() *cache, message string) {
+		cache := launch()
+		Eventually(cache).Should(gexec.Exit(1))
+		Expect(cache.Out.Contents()).To(BeEmpty())
+		Expect(cache.Err.Contents()).To(ContainSubstring(message))
+		Expect(cache.Err.Contents()).To(ContainSubstring(cache.ConfigFile()))
+		Expect(cache.Err.Contents()).NotTo(ContainSubstring("goroutine "))
+		Expect(secretParts(cache.Err.Contents())).To(BeEmpty())
 	},
-		Entry("the address is taken", func() (*gexec.Session, string) {
-			return w.command(w.config(upstream.Private), "REGISTRY_HTTP_ADDR="+w.registries.BasicHost)
+		Entry("the address is in use", func() *cache {
+			return w.launch(w.config(upstream.Private), "REGISTRY_HTTP_ADDR="+w.registries.BasicHost)
 		}, "http.addr: listen tcp"),
-		Entry("the debug address is taken", func() (*gexec.Session, string) {
-			return w.command(w.config(upstream.Private), "REGISTRY_HTTP_DEBUG_ADDR="+w.registries.BasicHost)
+		Entry("the debug address is in use", func() *cache {
+			return w.launch(w.config(upstream.Private), "REGISTRY_HTTP_DEBUG_ADDR="+w.registries.BasicHost)
 		}, "http.debug.addr: listen tcp"),
-		Entry("the storage cannot be a directory", func() (*gexec.Session, string) {
+		Entry("the storage cannot be a directory", func() *cache {
 			Expect(os.WriteFile(w.storage(), nil, 0o600)).To(Succeed())
-			return w.command(w.config(upstream.Private))
+			return w.launch(w.config(upstream.Private))
 		}, "storage.filesystem.rootdirectory: mkdir"),
-		Entry("the certificate is missing", func() (*gexec.Session, string) {
-			return w.command(w.config(upstream.Private), "REGISTRY_HTTP_TLS_CERTIFICATE=/nowhere/tls.crt", "REGISTRY_HTTP_TLS_KEY=/nowhere/tls.key")
+		Entry("the certificate is missing", func() *cache {
+			return w.launch(w.config(upstream.Private), "REGISTRY_HTTP_TLS_CERTIFICATE=/nowhere/tls.crt", "REGISTRY_HTTP_TLS_KEY=/nowhere/tls.key")
 		}, "http.tls: stat /nowhere/tls.crt: no such file"),
-		Entry("the environment adds a second storage driver", func() (*gexec.Session, string) {
-			return w.command(w.config(upstream.Private), "REGISTRY_STORAGE_INMEMORY={}")
+		Entry("the environment adds a second storage driver", func() *cache {
+			return w.launch(w.config(upstream.Private), "REGISTRY_STORAGE_INMEMORY={}")
 		}, "multiple storage drivers"),
-		Entry("a middleware is not built in", func() (*gexec.Session, string) {
-			return w.command(w.config(upstream.Private), "REGISTRY_MIDDLEWARE={registry: [{name: unknown}]}")
-		}, `middleware.registry[0]: "unknown" is not built in`),
+		Entry("a middleware is unknown", func() *cache {
+			return w.launch(w.config(upstream.Private), "REGISTRY_MIDDLEWARE={registry: [{name: unknown}]}")
+		}, "no registry middleware registered with name: unknown"),
 	)
 
-	It("starts and stops while the upstream does not respond", func() {
+	It("starts and ends while the upstream does not respond", func() {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(listener.Close)
@@ -393,6 +398,6 @@ var _ = Describe("registry-cache-server", func() {
 		c.RemoteURL = "http://" + listener.Addr().String()
 		cache := w.start(c)
 		cache.Terminate()
-		Eventually(cache.Session).WithTimeout(20*time.Second).Should(gexec.Exit(0), "before the 30 s that a small request may take")
+		Eventually(cache).WithTimeout(20*time.Second).Should(gexec.Exit(0), "before the 30 s timeout of a small request")
 	})
 })

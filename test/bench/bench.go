@@ -34,7 +34,7 @@ const (
 	smallBlobs = 16
 )
 
-// bench is what all scenarios share.
+// bench is the state that all scenarios share.
 type bench struct {
 	settings
 	table           table
@@ -46,7 +46,7 @@ type bench struct {
 	files           *roleProcess // the file server, plain
 	secureFiles     *roleProcess // the file server, TLS
 	servers         int
-	cached          string // directory with many cached blobs, once made
+	cached          string // directory with many cached blobs, once created
 }
 
 func newBench(ctx context.Context, s settings) (_ *bench, err error) {
@@ -94,8 +94,7 @@ func newBench(ctx context.Context, s settings) (_ *bench, err error) {
 	return b, b.startFileServers()
 }
 
-// startFileServers lays the image out as files, so that file servers answer the
-// clients as a registry would.
+// startFileServers writes the image as files, so that file servers respond like a registry.
 func (b *bench) startFileServers() (err error) {
 	root := filepath.Join(b.dir, "files")
 	repository := filepath.Join(root, "v2", imageName)
@@ -135,8 +134,7 @@ func (b *bench) close() {
 	}
 }
 
-// each runs a measurement for each implementation, with a server on an empty
-// cache.
+// each runs a measurement for each implementation, with a server with an empty cache.
 func (b *bench) each(ctx context.Context, change func(*cacheprocess.Config), measure func(column, *cacheprocess.Server) error) error {
 	var failures []error
 	for _, implementation := range b.implementations {
@@ -163,13 +161,13 @@ func (b *bench) with(ctx context.Context, implementation cacheprocess.Implementa
 	}
 	err = use(server)
 	if err != nil {
-		err = fmt.Errorf("%w\nthe end of its log:\n%s", err, server.LogTail())
+		err = fmt.Errorf("%w\nend of its log:\n%s", err, server.LogTail())
 	}
 	server.Stop()
 	return errors.Join(err, server.Remove())
 }
 
-// server prepares a server that is not started yet.
+// server prepares a server without starting it.
 func (b *bench) server(implementation cacheprocess.Implementation, change func(*cacheprocess.Config)) (*cacheprocess.Server, error) {
 	config := cacheprocess.Config{RemoteURL: b.upstream.URL, Username: username, Password: password}
 	if change != nil {
@@ -185,7 +183,7 @@ func (b *bench) server(implementation cacheprocess.Implementation, change func(*
 	return server, nil
 }
 
-// client makes a client of its own connections for any of the servers.
+// client creates a client with connections of its own to any of the servers.
 func (b *bench) client(url string) *pull.Client {
 	return pull.NewClient(url, &http.Transport{
 		TLSClientConfig:     &tls.Config{RootCAs: b.identity.Pool, MinVersion: tls.VersionTLS12},
@@ -193,8 +191,7 @@ func (b *bench) client(url string) *pull.Client {
 	})
 }
 
-// herd lets n clients pull the image at once, each once, and returns how long
-// the last one took.
+// herd makes n clients pull the image at once and returns the time of the last one.
 func (b *bench) herd(ctx context.Context, url string, n int) (time.Duration, error) {
 	return b.rush(ctx, rush{url: url, clients: n, do: func(ctx context.Context, client *pull.Client) error {
 		_, err := client.Image(ctx, imageName, tag)
@@ -202,15 +199,15 @@ func (b *bench) herd(ctx context.Context, url string, n int) (time.Duration, err
 	}})
 }
 
-// rush is what clients do at the same moment, each once.
+// rush is a request that clients send at the same moment, once each.
 type rush struct {
 	url     string
 	clients int
-	// prepare is what each does before that; nil is nothing.
+	// prepare, if set, is called for each client before that.
 	prepare, do func(context.Context, *pull.Client) error
 }
 
-// rush returns how long the last client took.
+// rush returns the time of the last client.
 func (b *bench) rush(ctx context.Context, r rush) (time.Duration, error) {
 	var ready sync.WaitGroup
 	ready.Add(r.clients)

@@ -18,9 +18,8 @@ import (
 	"github.com/larder-project/larder/test/pull"
 )
 
-// firstByte compares when the first byte of a blob arrives that the cache does
-// not have with when it arrives from the upstream itself. Each blob is asked of
-// both, one after the other, so that both meet the machine in the same state.
+// firstByte compares the time of the first byte of an uncached blob from the cache with that from the upstream itself.
+// Each blob is requested from both, one after the other, so that both find the machine in the same state.
 func firstByte(ctx context.Context, b *bench) error {
 	delay := b.table.row("cold blob: first byte after", "%.1f ms", limit{plusRaw: 5})
 	direct := b.client(b.upstream.URL)
@@ -52,7 +51,7 @@ func firstByte(ctx context.Context, b *bench) error {
 	})
 }
 
-// timeFirstByte returns after what time the first byte of a blob arrived.
+// timeFirstByte returns the time until the first byte of a blob.
 func timeFirstByte(ctx context.Context, client *pull.Client, dgst digest.Digest) (time.Duration, error) {
 	var elapsed time.Duration
 	begin := time.Now()
@@ -74,6 +73,6 @@ func (b *bench) token(ctx context.Context, client *pull.Client) (string, error) 
 		return "", err
 	}
 	defer func() { _ = response.Body.Close() }()
-	var answer struct{ Token string }
-	return answer.Token, json.NewDecoder(response.Body).Decode(&answer)
+	var body struct{ Token string }
+	return body.Token, json.NewDecoder(response.Body).Decode(&body)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/larder-project/larder/test/pull"
 )
 
-// head resolves a cached tag again and again.
+// head repeatedly resolves a cached tag.
 func head(ctx context.Context, b *bench) error {
 	const concurrent = 64
 	burst := b.table.row("64 HEADs of a cached tag at once: upstream requests", "%.0f", limit{value: 1})
@@ -24,13 +24,13 @@ func head(ctx context.Context, b *bench) error {
 		if err := b.heat(ctx, server.URL()); err != nil {
 			return err
 		}
-		time.Sleep(1500 * time.Millisecond) // beyond any freshness window that is on by default
+		time.Sleep(1500 * time.Millisecond) // beyond any default freshness window
 		if err := b.upstream.resetCounters(ctx); err != nil {
 			return err
 		}
 		if _, err := b.rush(ctx, rush{
 			url: server.URL(), clients: concurrent,
-			prepare: func(ctx context.Context, client *pull.Client) error { return client.Ping(ctx) }, // To be connected.
+			prepare: func(ctx context.Context, client *pull.Client) error { return client.Ping(ctx) }, // To connect.
 			do: func(ctx context.Context, client *pull.Client) error {
 				_, err := client.Head(ctx, imageName, tag)
 				return err
@@ -88,10 +88,10 @@ func (b *bench) measureHeads(ctx context.Context, c column, server *cacheprocess
 	return err
 }
 
-// headClients is how many clients ask for heads at the same time.
+// headClients is the number of concurrent clients.
 const headClients = 16
 
-// costOfHead returns the microseconds of processor time that each HEAD takes.
+// costOfHead returns the processor time of each HEAD in microseconds.
 func (b *bench) costOfHead(ctx context.Context, url string, used func() (time.Duration, error)) (float64, error) {
 	before, err := used()
 	if err != nil {
@@ -104,7 +104,7 @@ func (b *bench) costOfHead(ctx context.Context, url string, used func() (time.Du
 	return (after - before).Seconds() * 1e6 / float64(b.heads/headClients*headClients), err
 }
 
-// resolve lets clients ask for the image's tag, each so many times.
+// resolve makes each client resolve the image's tag a number of times.
 func (b *bench) resolve(ctx context.Context, url string, clients, times int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for range clients {

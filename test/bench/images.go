@@ -13,13 +13,12 @@ import (
 	"github.com/larder-project/larder/test/pull"
 )
 
-// manyImages is how many different images are pulled at the same time.
+// manyImages is the number of different images that are pulled concurrently.
 const manyImages = 200
 
 func manyTag(n int) string { return fmt.Sprintf("v%d", n) }
 
-// images lets clients pull an image each at the same time, first from the
-// upstream and then from the cache.
+// images makes each client pull another image concurrently, first from the upstream and then from the cache.
 func images(ctx context.Context, b *bench) error {
 	what := fmt.Sprintf("%d images at once: ", manyImages)
 	wall := b.table.row(what+"wall time", "%.2f s", limit{})

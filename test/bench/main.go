@@ -2,13 +2,12 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench holds our cache server against stock Distribution, side by side
-// in one run, with the same configuration file and the same upstream of limited
-// bandwidth and latency, and against Go's file server, which is the limit of
-// what a server in Go can do. It prints one table of medians.
+// Command bench compares this project's cache server with stock Distribution, in one run, with the same configuration
+// file and the same upstream of limited bandwidth and latency, and with Go's file server, which is the limit of a
+// server in Go. It prints one table of medians.
 //
-// All of it runs on loopback addresses of this machine: clients, caches and
-// upstream share its processors, so compare columns, not machines.
+// Everything runs on loopback addresses of this machine: clients, caches and upstream share its processors, so compare
+// columns, not machines.
 package main
 
 import (
@@ -50,19 +49,19 @@ func main() {
 		return
 	}
 	var s settings
-	flag.IntVar(&s.runs, "runs", 3, "how often each scenario runs; the table shows medians")
+	flag.IntVar(&s.runs, "runs", 3, "runs of each scenario; the table shows medians")
 	flag.StringVar(&s.scenarios, "scenarios", strings.Join(scenarioNames(), ","), "the scenarios to run")
 	flag.StringVar(&s.implementations, "implementations", cacheprocess.Stock+","+cacheprocess.Ours, "the implementations to run")
-	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "after what time to give up")
-	flag.BoolVar(&s.tls, "upstream-tls", true, "let the upstream serve HTTPS")
-	flag.Float64Var(&s.bandwidth, "bandwidth", 200, "the upstream's bandwidth, shared by all connections, in MB/s")
-	flag.DurationVar(&s.latency, "latency", 10*time.Millisecond, "the upstream's latency for each request")
-	flag.IntVar(&s.layers, "layers", 4, "layers of the image")
+	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "time limit of all runs")
+	flag.BoolVar(&s.tls, "upstream-tls", true, "serve HTTPS by the upstream")
+	flag.Float64Var(&s.bandwidth, "bandwidth", 200, "bandwidth of the upstream, shared by all connections, in MB/s")
+	flag.DurationVar(&s.latency, "latency", 10*time.Millisecond, "latency of the upstream for each request")
+	flag.IntVar(&s.layers, "layers", 4, "number of layers of the image")
 	flag.IntVar(&s.layerMiB, "layer-size", 16, "size of each layer in MiB")
-	flag.StringVar(&s.clients, "clients", "1,4,16,64", "how many clients pull a cold image at once")
+	flag.StringVar(&s.clients, "clients", "1,4,16,64", "numbers of concurrent clients that pull a cold image")
 	flag.Float64Var(&s.warmGiB, "warm", 4, "GiB to pull in the warm scenarios")
-	flag.IntVar(&s.heads, "heads", 2000, "requests in the HEAD scenario")
-	flag.UintVar(&s.blobs, "blobs", 100_000, "cached blobs in the start-up scenario")
+	flag.IntVar(&s.heads, "heads", 2000, "number of requests in the HEAD scenario")
+	flag.UintVar(&s.blobs, "blobs", 100_000, "number of cached blobs in the startup scenario")
 	flag.Parse()
 
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -92,7 +91,7 @@ func run(ctx context.Context, s settings) error {
 	selected := strings.Split(s.scenarios, ",")
 	for _, name := range selected {
 		if !slices.Contains(scenarioNames(), name) {
-			return fmt.Errorf("no scenario is named %q; there are %s", name, strings.Join(scenarioNames(), ", "))
+			return fmt.Errorf("unknown scenario %q, use some of %s", name, strings.Join(scenarioNames(), ", "))
 		}
 	}
 	var failures []error

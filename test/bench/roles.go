@@ -21,9 +21,8 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// roleVariable makes this program take the role of a server; roleOptions tells
-// it how, in JSON. A server in a role writes a line of JSON to its standard
-// output when it serves, and lives as long as its parent.
+// roleVariable makes this program a server in a role, with the JSON options in roleOptions. The server writes a line of
+// JSON to its standard output when it serves, and ends with its parent.
 const (
 	roleVariable = "LARDER_BENCH_ROLE"
 	roleOptions  = "LARDER_BENCH_OPTIONS"
@@ -42,7 +41,7 @@ type upstreamOptions struct {
 	Images                   []imageOptions
 }
 
-// imageOptions describes an image, so that each process can make it.
+// imageOptions describes an image, so that each process can create it.
 type imageOptions struct {
 	Name, Tag        string
 	Seed             uint64
@@ -53,13 +52,13 @@ func (o imageOptions) make() upstreamsim.Image {
 	return upstreamsim.RandomImage(o.Seed, o.Layers, o.LayerLen)
 }
 
-// started is the line by which a server tells that it serves.
+// started is the line of a server that serves.
 type started struct {
 	URL     string
 	Control string `json:",omitempty"`
 }
 
-// serveRole makes this process the server of the given role.
+// serveRole runs the server of the given role.
 func serveRole(role string) error {
 	switch role {
 	case "fileserver":
@@ -67,7 +66,7 @@ func serveRole(role string) error {
 	case "upstream":
 		return serveUpstream()
 	default:
-		return fmt.Errorf("no role is named %q", role)
+		return fmt.Errorf("unknown role %q", role)
 	}
 }
 
@@ -128,13 +127,13 @@ func newServer(handler http.Handler) *http.Server {
 
 func announce(line started) { _ = json.NewEncoder(os.Stdout).Encode(line) }
 
-// roleProcess is a server in a role, seen from the process that started it.
+// roleProcess is a server in a role, as seen by its parent.
 type roleProcess struct {
 	started
 	command *exec.Cmd
 }
 
-// startRole starts this program once more, in a role.
+// startRole starts this program as a child, in a role.
 func startRole(role string, options any) (*roleProcess, error) {
 	encoded, err := json.Marshal(options)
 	if err != nil {
@@ -162,7 +161,7 @@ func startRole(role string, options any) (*roleProcess, error) {
 	}
 	if err != nil {
 		p.stop()
-		return nil, fmt.Errorf("starting %s: %w", role, err)
+		return nil, fmt.Errorf("start %s: %w", role, err)
 	}
 	return p, nil
 }
@@ -172,7 +171,7 @@ func (p *roleProcess) stop() {
 	_ = p.command.Wait()
 }
 
-// counters asks an upstream what it has been asked since the last reset.
+// counters returns an upstream's counters since the last reset.
 func (p *roleProcess) counters(ctx context.Context) (upstreamsim.Counters, error) {
 	var counters upstreamsim.Counters
 	response, err := p.control(ctx, http.MethodGet)

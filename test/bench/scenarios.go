@@ -45,7 +45,7 @@ const (
 	maxRSS = 64 // MiB, throughout
 )
 
-// cold lets ever more clients pull an image that the cache does not have.
+// cold makes increasing numbers of clients pull an image that the cache does not have.
 func cold(ctx context.Context, b *bench) error {
 	for _, count := range strings.Split(b.clients, ",") {
 		n, err := strconv.Atoi(count)
@@ -67,7 +67,7 @@ func coldHerd(ctx context.Context, b *bench, n int) error {
 	}
 	transferred := b.table.row(what+"upstream bytes", "%.2f x", limit{value: 1})
 	requests := b.table.row(what+"most requests of an object", "%.0f", limit{value: 1})
-	// One for the repository; ours asks for another at its start, to know what the upstream says to the credential.
+	// One for the repository; ours requests another at its start, to check the credential.
 	tokens := b.table.row(what+"token requests", "%.0f", limit{value: 2})
 	wall := b.table.row(what+"wall time", "%.2f s", wallLimit)
 	rss := b.table.row(what+"peak RSS", "%.0f MiB", limit{value: maxRSS})
@@ -103,7 +103,7 @@ func addRSS(r *row, c column, server *cacheprocess.Server) error {
 	return nil
 }
 
-// slow lets fast clients pull what a slow one has begun to pull.
+// slow makes fast clients pull an image that a slow client is already pulling.
 func slow(ctx context.Context, b *bench) error {
 	const (
 		fastClients = 8
@@ -129,7 +129,7 @@ func slow(ctx context.Context, b *bench) error {
 			client := b.client(server.URL())
 			defer client.Close()
 			client.Parallel, client.BytesPerSecond = b.layers+1, pace
-			_, _ = client.Image(slowCtx, imageName, tag) // it is cut off when the others are done
+			_, _ = client.Image(slowCtx, imageName, tag) // it is cancelled when the others are done
 		}()
 		time.Sleep(head)
 		elapsed, err := b.herd(ctx, server.URL(), fastClients)

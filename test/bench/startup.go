@@ -20,7 +20,7 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// startup starts servers over a data directory with many cached blobs.
+// startup starts servers with a data directory of many cached blobs.
 func startup(ctx context.Context, b *bench) error {
 	empty := b.table.row("start on an empty cache: first answer after", "%.2f s", limit{})
 	err := b.eachStart(ctx, func(c column, server *cacheprocess.Server) error {
@@ -34,7 +34,7 @@ func startup(ctx context.Context, b *bench) error {
 	if b.cached == "" {
 		directory, err := b.fillCache()
 		if err != nil {
-			return fmt.Errorf("filling a cache: %w", err)
+			return fmt.Errorf("fill cache: %w", err)
 		}
 		b.cached = directory
 	}
@@ -76,8 +76,8 @@ func (b *bench) eachStart(_ context.Context, measure func(column, *cacheprocess.
 	return errors.Join(failures...)
 }
 
-// timeStart starts a server and returns after what time it answered, and, if a
-// repository is named, served a blob of it.
+// timeStart starts a server and returns the time until its first response, or until it has served a blob of a
+// repository if one is named.
 func (b *bench) timeStart(ctx context.Context, server *cacheprocess.Server, name string) (time.Duration, error) {
 	begin := time.Now()
 	if err := server.Start(ctx); err != nil {
@@ -92,8 +92,7 @@ func (b *bench) timeStart(ctx context.Context, server *cacheprocess.Server, name
 	return time.Since(begin), err
 }
 
-// blobsPerImage is how many blobs, its manifest included, an image has in the
-// filled cache.
+// blobsPerImage is the number of blobs of an image in the filled cache, including its manifest.
 const blobsPerImage = 100
 
 func cachedName(n uint64) string { return fmt.Sprintf("cached/image-%d", n) }
@@ -102,7 +101,7 @@ func cachedImage(n uint64) upstreamsim.Image {
 	return upstreamsim.RandomImage(1000+n, blobsPerImage-2, 64)
 }
 
-// fillCache makes a data directory as stock Distribution leaves it behind.
+// fillCache creates a data directory in the form of stock Distribution's.
 func (b *bench) fillCache() (string, error) {
 	root := filepath.Join(b.dir, "cached")
 	type entry struct {
@@ -155,7 +154,7 @@ func (b *bench) fillCache() (string, error) {
 	return root, os.WriteFile(filepath.Join(root, "scheduler-state.json"), data, 0o600)
 }
 
-// writeBlob writes a blob and links to it in Distribution's layout.
+// writeBlob writes a blob and its links in Distribution's layout.
 func writeBlob(root string, data []byte, links ...string) error {
 	dgst := digest.FromBytes(data)
 	hex := dgst.Encoded()

@@ -11,20 +11,20 @@ import (
 	"unicode/utf8"
 )
 
-// column is a server that is measured.
+// column is a measured server.
 type column string
 
-// raw is Go's file server or the upstream itself, whichever is the limit of
-// what is measured; the other columns are the names of implementations.
+// raw is Go's file server or the upstream itself, whichever limits the measurement. The other columns are the names of
+// implementations.
 const raw column = "raw"
 
-// limit is the most that a value may be.
+// limit is the maximum of a value.
 type limit struct {
 	value    float64
 	timesRaw float64
 	plusRaw  float64
-	// orTimesRaw is used with value when that is more: on a machine that takes
-	// longer than value for ready files, value says nothing about a cache.
+	// orTimesRaw is used with value when that is more: on a machine that needs longer than value for plain files, value
+	// says nothing about a cache.
 	orTimesRaw float64
 }
 
@@ -40,7 +40,7 @@ func (l limit) of(r *row) (float64, bool) {
 	}
 }
 
-// row is a quantity of which less is better.
+// row is a quantity; less is better.
 type row struct {
 	what   string
 	format string // of the values, with their unit
@@ -70,7 +70,7 @@ func (r *row) cell(c column) string {
 // table collects the values of all runs.
 type table struct{ rows []*row }
 
-// row returns the row of the given name and makes it when there is none.
+// row returns the row of the given name, and creates it if it does not exist.
 func (t *table) row(what, format string, l limit) *row {
 	for _, r := range t.rows {
 		if r.what == what {
@@ -84,7 +84,7 @@ func (t *table) row(what, format string, l limit) *row {
 
 func (r *row) add(c column, value float64) { r.values[c] = append(r.values[c], value) }
 
-// noise is how far behind stock a value may be before it counts as behind.
+// noise is the factor by which a value may exceed stock's before it counts as worse.
 const noise = 1.05
 
 func (t *table) render() string {

@@ -15,12 +15,12 @@ import (
 	"github.com/larder-project/larder/test/cacheprocess"
 )
 
-// warm lets clients pull again and again what the cache has.
+// warm makes clients repeatedly pull a cached image.
 func warm(ctx context.Context, b *bench) error {
 	return errors.Join(warmHits(ctx, b, false), warmHits(ctx, b, true))
 }
 
-// contender is a server that takes turns with others.
+// contender is a server in warmHits.
 type contender struct {
 	column column
 	url    string
@@ -31,8 +31,7 @@ type contender struct {
 	used    time.Duration
 }
 
-// warmHits lets the servers take turns, so that all of them meet the machine in
-// the same states.
+// warmHits alternates between the servers, so that all find the machine in the same states.
 func warmHits(ctx context.Context, b *bench, secure bool) error {
 	what, files, cpuLimit := "warm, plain: ", b.files, limit{value: 0.25, orTimesRaw: 0.25 / 0.18}
 	if secure {
@@ -95,7 +94,7 @@ func (b *bench) takeTurns(ctx context.Context, contenders []*contender) error {
 	return nil
 }
 
-// pullAgain lets four clients pull the image until they have got enough.
+// pullAgain makes four clients pull the image until they have received enough.
 func (b *bench) pullAgain(ctx context.Context, url string, enough float64) (int64, time.Duration, error) {
 	const clients = 4
 	rounds := max(1, int(enough*gib/float64(clients*b.image.Size())))

@@ -10,17 +10,21 @@ import (
 	yaml "go.yaml.in/yaml/v2"
 )
 
-// Config is what a cache server is told in its configuration file.
+// Config is the configuration of a cache server.
 type Config struct {
+	// Raw is a complete configuration file, in place of all other fields. Its addresses and its storage are overridden
+	// by the environment.
+	Raw []byte
+
 	RemoteURL          string
 	Username, Password string
-	// Helper is a credential helper that is asked instead, once.
+	// Helper is a credential helper to run once, in place of Username and Password.
 	Helper string
-	// TTL is nil for the default.
+	// TTL is the default if nil.
 	TTL *time.Duration
 	// TLS makes the server serve HTTPS with the certificate of its Identity.
 	TLS bool
-	// Options go beyond stock Distribution, which is never told them.
+	// Options are not passed to stock Distribution, which does not know them.
 	Options Options
 }
 
@@ -57,6 +61,9 @@ type middleware struct {
 }
 
 func (s *Server) marshalConfig() ([]byte, error) {
+	if s.Config.Raw != nil {
+		return s.Config.Raw, nil
+	}
 	http := fields{"addr": s.port.Address(), "debug": fields{"addr": s.debugPort.Address(), "prometheus": fields{"enabled": true, "path": "/metrics"}}}
 	if s.Config.TLS {
 		http["tls"] = fields{"certificate": s.identity.CertificateFile, "key": s.identity.KeyFile}

@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cacheprocess runs cache servers as processes, ours and stock
-// Distribution alike: it builds them, writes their configuration, starts and
-// kills them, and tells how much processor time and memory they used. It knows
-// them only by their configuration file and by HTTP.
+// Package cacheprocess runs cache servers as processes, this project's and stock Distribution alike: it builds them,
+// writes their configuration, starts and kills them, and measures their processor time and memory. Its only interfaces
+// to them are their configuration file and HTTP.
 package cacheprocess

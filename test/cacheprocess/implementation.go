@@ -13,13 +13,12 @@ import (
 	"strings"
 )
 
-// Implementation is a program that serves a pull-through cache when it is
-// called with "serve <configuration file>".
+// Implementation is a program that serves a pull-through cache with the arguments "serve <configuration file>".
 type Implementation struct {
 	// Name is Stock or Ours.
 	Name   string
 	Binary string
-	// Race says that it has the race detector, and ends at a race.
+	// Race means that it is built with the race detector and ends at a race.
 	Race bool
 }
 
@@ -29,9 +28,9 @@ const (
 	Ours  = "ours"
 )
 
-// source tells where the program of an implementation comes from.
+// source is the origin of the program of an implementation.
 type source struct {
-	variable string // environment variable with the path of a ready binary
+	variable string // environment variable with the path of an existing binary
 	module   string // module directory, relative to the repository
 	pkg      string
 }
@@ -41,21 +40,19 @@ var sources = map[string]source{
 	Ours:  {variable: "LARDER_CACHE_SERVER", module: ".", pkg: "./cmd/registry-cache-server"},
 }
 
-// Build builds the implementation of the given name into the repository's
-// dev/bin. LARDER_STOCK_REGISTRY and LARDER_CACHE_SERVER name ready binaries
-// instead.
+// Build builds the implementation of the given name into the repository's dev/bin, unless LARDER_STOCK_REGISTRY or
+// LARDER_CACHE_SERVER names an existing binary.
 func Build(ctx context.Context, name string) (Implementation, error) {
 	return build(ctx, name, false)
 }
 
-// BuildRace builds our implementation with the race detector, which takes
-// several times the memory.
+// BuildRace builds our implementation with the race detector, which needs several times the memory.
 func BuildRace(ctx context.Context) (Implementation, error) { return build(ctx, Ours, true) }
 
 func build(ctx context.Context, name string, race bool) (Implementation, error) {
 	from, ok := sources[name]
 	if !ok {
-		return Implementation{}, fmt.Errorf("no implementation is named %q", name)
+		return Implementation{}, fmt.Errorf("unknown implementation %q", name)
 	}
 	if binary := os.Getenv(from.variable); binary != "" {
 		return Implementation{Name: name, Binary: binary}, nil
@@ -73,7 +70,7 @@ func build(ctx context.Context, name string, race bool) (Implementation, error) 
 	command.Dir = filepath.Join(root, from.module)
 	command.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if output, err := command.CombinedOutput(); err != nil {
-		return Implementation{}, fmt.Errorf("building %s: %w\n%s", name, err, output)
+		return Implementation{}, fmt.Errorf("build %s: %w\n%s", name, err, output)
 	}
 	return Implementation{Name: name, Binary: binary, Race: race}, nil
 }

@@ -13,14 +13,13 @@ import (
 	"time"
 )
 
-// tick is the unit of processor time in /proc/<pid>/stat. It has been 100 per
-// second in every Linux that user space can tell.
+// tick is the unit of processor time in /proc/<pid>/stat. User space sees 100 per second on every Linux.
 const tick = 10 * time.Millisecond
 
-// CPU returns the processor time that the running process has used so far.
+// CPU returns the processor time of the running process so far.
 func (s *Server) CPU() (time.Duration, error) { return ProcessCPU(s.process.command.Process.Pid) }
 
-// PeakRSS returns the most memory, in bytes, that the running process has held.
+// PeakRSS returns the peak of the resident set of the running process in bytes.
 func (s *Server) PeakRSS() (int64, error) { return ProcessPeakRSS(s.process.command.Process.Pid) }
 
 // ProcessCPU returns the processor time, in user and kernel mode, of a process.
@@ -29,7 +28,7 @@ func ProcessCPU(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field, the name in parentheses, may contain blanks.
+	// The second field, the name in parentheses, may contain spaces.
 	stat := string(data)
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	const utime, stime = 11, 12 // counted from the third field
@@ -48,16 +47,22 @@ func ProcessCPU(pid int) (time.Duration, error) {
 }
 
 // ProcessPeakRSS returns the peak of the resident set of a process in bytes.
-func ProcessPeakRSS(pid int) (int64, error) {
+func ProcessPeakRSS(pid int) (int64, error) { return memory(pid, "VmHWM") }
+
+// ProcessRSS returns the resident set of a process in bytes.
+func ProcessRSS(pid int) (int64, error) { return memory(pid, "VmRSS") }
+
+// memory returns a value of /proc/<pid>/status in bytes.
+func memory(pid int, name string) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
 			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("/proc/<pid>/status does not tell VmHWM")
+	return 0, fmt.Errorf("/proc/<pid>/status has no %s", name)
 }

@@ -22,7 +22,7 @@ import (
 var _ = Describe("tags", func() {
 	const tagList = "/v2/" + name + "/tags/list"
 
-	parse := func(got answer) []string {
+	parse := func(got response) []string {
 		GinkgoHelper()
 		Expect(got.status).To(Equal(http.StatusOK), string(got.body))
 		Expect(got.header.Get("Content-Type")).To(HavePrefix("application/json"))
@@ -63,17 +63,17 @@ var _ = Describe("tags", func() {
 							break
 						}
 					}
-					Expect(path).To(BeEmpty(), "the last page says that it is the last")
+					Expect(path).To(BeEmpty(), "the last page has no link")
 					Expect(tags).To(Equal(all))
 				}
 			})
 
-			It("lists them from a given one on", func(ctx context.Context) {
+			It("lists them after a given one", func(ctx context.Context) {
 				Expect(parse(f.get(ctx, http.MethodGet, tagList+"?n=10&last="+docker, nil))).To(Equal(all[1:]))
 				Expect(parse(f.get(ctx, http.MethodGet, tagList+"?n=1&last="+index, nil))).To(Equal(all[2:]))
 			})
 
-			It("refuses a number of tags that is none", func(ctx context.Context) {
+			It("rejects an invalid number of tags", func(ctx context.Context) {
 				got := f.get(ctx, http.MethodGet, tagList+"?n=-1", nil)
 				Expect(got.status).To(Equal(http.StatusBadRequest))
 			})
@@ -86,8 +86,8 @@ var _ = Describe("tags", func() {
 		Expect(parse(f.get(ctx, http.MethodGet, tagList+"?n=2", nil))).To(Equal(all[:2]))
 		Expect(parse(f.get(ctx, http.MethodGet, tagList+"?n=2&last="+all[0], nil))).To(Equal(all[1:]))
 	},
-		Entry("that go on from the last tag", upstreamsim.Options{PageSize: 2}),
-		Entry("that go on from a token", upstreamsim.Options{PageSize: 2, PageTokens: true}),
+		Entry("that continue after the last tag", upstreamsim.Options{PageSize: 2}),
+		Entry("that continue at a token", upstreamsim.Options{PageSize: 2, PageTokens: true}),
 	)
 
 	It("follows the upstream", func(ctx context.Context) {
@@ -99,7 +99,7 @@ var _ = Describe("tags", func() {
 })
 
 var _ = Describe("referrers", func() {
-	parse := func(got answer) []imagev1.Descriptor {
+	parse := func(got response) []imagev1.Descriptor {
 		GinkgoHelper()
 		Expect(got.status).To(Equal(http.StatusOK), string(got.body))
 		Expect(got.header.Get("Content-Type")).To(Equal(imagev1.MediaTypeImageIndex))
@@ -127,7 +127,7 @@ var _ = Describe("referrers", func() {
 				path = "/v2/" + name + "/referrers/" + f.image.Digest().String()
 			})
 
-			It("lists what refers to a manifest", func(ctx context.Context) {
+			It("lists the referrers of a manifest", func(ctx context.Context) {
 				got := parse(f.get(ctx, http.MethodGet, path, nil))
 				Expect(types(got)).To(ConsistOf(signing, listing))
 				for _, descriptor := range got {
@@ -136,7 +136,7 @@ var _ = Describe("referrers", func() {
 				}
 			})
 
-			It("lists those of one type, and says so if it does", func(ctx context.Context) {
+			It("lists those of one type and declares the filter", func(ctx context.Context) {
 				got := f.get(ctx, http.MethodGet, path+"?artifactType="+url.QueryEscape(signing), nil)
 				if got.header.Get("OCI-Filters-Applied") == "" {
 					Expect(types(parse(got))).To(ConsistOf(signing, listing))
@@ -146,24 +146,24 @@ var _ = Describe("referrers", func() {
 				Expect(types(parse(got))).To(ConsistOf(signing))
 			})
 
-			It("refuses a digest that is none", func(ctx context.Context) {
+			It("rejects an invalid digest", func(ctx context.Context) {
 				got := f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/sha256:totallywrong", nil)
 				Expect(got.status).To(Or(Equal(http.StatusBadRequest), Equal(http.StatusNotFound)))
 			})
 		})
 	}
 
-	It("lists nothing for what nothing refers to", func(ctx context.Context) {
+	It("returns an empty list without referrers", func(ctx context.Context) {
 		f := given(ctx, cold, upstreamsim.Options{})
 		Expect(parse(f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/"+missing, nil))).To(BeEmpty())
 	})
 
-	It("does not say that there are none when it cannot know", func(ctx context.Context) {
+	It("does not return an empty list while the upstream is down", func(ctx context.Context) {
 		f := given(ctx, down, upstreamsim.Options{})
 		f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/"+f.other.Digest().String(), nil).expectError(http.StatusServiceUnavailable, "UNAVAILABLE")
 	})
 
-	It("lists what the upstream has on several pages", func(ctx context.Context) {
+	It("lists all pages of the upstream", func(ctx context.Context) {
 		f := given(ctx, cold, upstreamsim.Options{PageSize: 1})
 		var listed []imagev1.Descriptor
 		for path := "/v2/" + name + "/referrers/" + f.image.Digest().String(); path != ""; {
@@ -174,14 +174,14 @@ var _ = Describe("referrers", func() {
 		Expect(types(listed)).To(ConsistOf(signing, listing))
 	})
 
-	It("lists what comes later", func(ctx context.Context) {
+	It("lists later referrers", func(ctx context.Context) {
 		f := given(ctx, warm, upstreamsim.Options{})
 		f.upstream.Push(name, "", upstreamsim.NewArtifact("application/vnd.example.late", f.image.Manifest.Descriptor()))
 		got := parse(f.get(ctx, http.MethodGet, "/v2/"+name+"/referrers/"+f.image.Digest().String(), nil))
 		Expect(types(got)).To(ContainElement("application/vnd.example.late"))
 	})
 
-	It("works with an upstream that knows only the tag schema", func(ctx context.Context) {
+	It("supports an upstream with the tag schema only", func(ctx context.Context) {
 		f := given(ctx, cold, upstreamsim.Options{NoReferrers: true})
 		fallback := upstreamsim.NewIndex(f.signature)
 		f.upstream.PushManifest(name, strings.Replace(f.image.Digest().String(), ":", "-", 1), fallback)
@@ -192,7 +192,7 @@ var _ = Describe("referrers", func() {
 			Expect(listed).To(HaveLen(1))
 			Expect(listed[0].Digest).To(Equal(f.signature.Digest()))
 		}
-		// Clients of both kinds of registries find it.
+		// Clients of both kinds of registries find the referrer.
 		f.expectManifest(ctx, strings.Replace(f.image.Digest().String(), ":", "-", 1), fallback)
 	})
 })

@@ -21,7 +21,7 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// state is what the cache knows when it is asked.
+// state is the state of the cache at the time of a request.
 type state string
 
 const (
@@ -39,7 +39,7 @@ const (
 	listing = "application/vnd.example.bom"
 )
 
-// fixture is a cache in front of an upstream with some content.
+// fixture is a cache with an upstream with content.
 type fixture struct {
 	upstream   *upstreamsim.Registry
 	server     *cacheprocess.Server
@@ -114,7 +114,7 @@ func asDocker(image upstreamsim.Image) upstreamsim.Image {
 	return image
 }
 
-// heat lets the cache get everything that the specs ask for.
+// heat makes the cache fetch everything that the specs request.
 func (f *fixture) heat(ctx context.Context) {
 	GinkgoHelper()
 	client := f.server.Client()
@@ -143,7 +143,7 @@ func (f *fixture) heat(ctx context.Context) {
 	f.awaitStored()
 }
 
-// awaitStored waits for what has been sent to be committed as well.
+// awaitStored waits until everything that was sent is stored.
 func (f *fixture) awaitStored() {
 	GinkgoHelper()
 	for _, image := range []upstreamsim.Image{f.image, f.other, f.docker, f.signature, f.inOtherOne} {
@@ -155,15 +155,15 @@ func (f *fixture) awaitStored() {
 	}
 }
 
-// answer is what the cache answers.
-type answer struct {
+// response is a response of the cache.
+type response struct {
 	status int
 	header http.Header
 	length int64
 	body   []byte
 }
 
-func (f *fixture) get(ctx context.Context, method, path string, header map[string]string) answer {
+func (f *fixture) get(ctx context.Context, method, path string, header map[string]string) response {
 	GinkgoHelper()
 	request, err := http.NewRequestWithContext(ctx, method, f.server.URL()+path, nil)
 	Expect(err).NotTo(HaveOccurred())
@@ -172,24 +172,23 @@ func (f *fixture) get(ctx context.Context, method, path string, header map[strin
 	}
 	client := f.server.Client()
 	defer client.Close()
-	response, err := client.HTTP.Do(request)
+	received, err := client.HTTP.Do(request)
 	Expect(err).NotTo(HaveOccurred())
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
+	defer func() { _ = received.Body.Close() }()
+	body, err := io.ReadAll(received.Body)
 	Expect(err).NotTo(HaveOccurred())
-	return answer{status: response.StatusCode, header: response.Header, length: response.ContentLength, body: body}
+	return response{status: received.StatusCode, header: received.Header, length: received.ContentLength, body: body}
 }
 
-// expectError expects an answer with a body as the specification wants it and
-// one of its error codes.
-func (a answer) expectError(status int, codes ...string) {
+// expectError expects a response with a body in the specified format and one of its error codes.
+func (r response) expectError(status int, codes ...string) {
 	GinkgoHelper()
-	Expect(a.status).To(Equal(status), string(a.body))
-	Expect(a.header.Get("Content-Type")).To(HavePrefix("application/json"))
+	Expect(r.status).To(Equal(status), string(r.body))
+	Expect(r.header.Get("Content-Type")).To(HavePrefix("application/json"))
 	var parsed struct {
 		Errors []struct{ Code, Message string }
 	}
-	Expect(json.Unmarshal(a.body, &parsed)).To(Succeed(), string(a.body))
+	Expect(json.Unmarshal(r.body, &parsed)).To(Succeed(), string(r.body))
 	Expect(parsed.Errors).NotTo(BeEmpty())
 	for _, e := range parsed.Errors {
 		Expect(e.Code).To(BeElementOf(codes))
@@ -197,11 +196,10 @@ func (a answer) expectError(status int, codes ...string) {
 	}
 }
 
-// next returns the path that the Link header names as the next page, empty if
-// there is none.
-func (a answer) next() string {
+// next returns the path of the next page in the Link header, or an empty path.
+func (r response) next() string {
 	GinkgoHelper()
-	link := a.header.Get("Link")
+	link := r.header.Get("Link")
 	if link == "" {
 		return ""
 	}

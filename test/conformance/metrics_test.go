@@ -17,7 +17,7 @@ import (
 
 // The names of these metrics are Distribution's; dashboards depend on them.
 var _ = Describe("metrics", func() {
-	It("counts under the names that dashboards know", func(ctx context.Context) {
+	It("keeps the names of Distribution", func(ctx context.Context) {
 		f := given(ctx, cold, upstreamsim.Options{})
 		blob := f.image.Layers()[0]
 		for range 3 {

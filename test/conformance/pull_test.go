@@ -29,7 +29,7 @@ var _ = Describe("pull", func() {
 				f = given(ctx, s, upstreamsim.Options{})
 			})
 
-			It("says that it is a registry", func(ctx context.Context) {
+			It("identifies itself as a registry", func(ctx context.Context) {
 				Expect(f.get(ctx, http.MethodGet, "/v2/", nil).status).To(Equal(http.StatusOK))
 			})
 
@@ -45,7 +45,7 @@ var _ = Describe("pull", func() {
 				Entry("an artifact with a subject", func() (string, upstreamsim.Content) { return f.signature.Digest().String(), f.signature.Manifest }),
 			)
 
-			It("serves whole blobs", func(ctx context.Context) {
+			It("serves complete blobs", func(ctx context.Context) {
 				for _, blob := range f.image.Blobs {
 					f.expectBlob(ctx, blob)
 				}
@@ -77,7 +77,7 @@ var _ = Describe("pull", func() {
 				Entry("across the end", "bytes=99990-200000", 99_990, 200_000),
 			)
 
-			It("refuses ranges beyond the end", func(ctx context.Context) {
+			It("rejects ranges beyond the end", func(ctx context.Context) {
 				blob := f.image.Layers()[0]
 				got := f.get(ctx, http.MethodGet, blobPath(blob), map[string]string{"Range": "bytes=200000-200010"})
 				if s == cold && got.status == http.StatusOK {
@@ -88,18 +88,18 @@ var _ = Describe("pull", func() {
 				Expect(got.header.Get("Content-Range")).To(Equal("bytes */100000"))
 			})
 
-			It("answers what the client has already with 304", func(ctx context.Context) {
+			It("responds 304 for content that the client has", func(ctx context.Context) {
 				path := "/v2/" + name + "/manifests/" + f.image.Digest().String()
 				etag := f.get(ctx, http.MethodGet, path, nil).header.Get("Etag")
 				if etag == "" {
-					Skip("the specification does not ask for ETags")
+					Skip("the specification does not require ETags")
 				}
 				got := f.get(ctx, http.MethodGet, path, map[string]string{"If-None-Match": etag})
 				Expect(got.status).To(Equal(http.StatusNotModified))
 				Expect(got.body).To(BeEmpty())
 			})
 
-			It("refuses references that are none", func(ctx context.Context) {
+			It("rejects invalid references", func(ctx context.Context) {
 				for _, path := range []string{
 					"/v2/" + name + "/manifests/sha256:totallywrong",
 					"/v2/" + name + "/blobs/sha256:totallywrong",
@@ -111,7 +111,7 @@ var _ = Describe("pull", func() {
 				}
 			})
 
-			It("does not take content", func(ctx context.Context) {
+			It("rejects pushes", func(ctx context.Context) {
 				for method, path := range map[string]string{
 					http.MethodPost:   "/blobs/uploads/",
 					http.MethodPut:    "/manifests/pushed",
@@ -127,31 +127,31 @@ var _ = Describe("pull", func() {
 	}
 
 	for _, s := range []state{cold, warm} {
-		Context(string(s)+", asked for what is not there", func() {
+		Context(string(s)+", with requests for missing content", func() {
 			var f *fixture
 
 			BeforeEach(func(ctx context.Context) {
 				f = given(ctx, s, upstreamsim.Options{})
 			})
 
-			It("says that the manifest is unknown", func(ctx context.Context) {
+			It("reports an unknown manifest", func(ctx context.Context) {
 				for _, reference := range []string{"unknown", missing} {
 					f.get(ctx, http.MethodGet, "/v2/"+name+"/manifests/"+reference, nil).expectError(http.StatusNotFound, "MANIFEST_UNKNOWN")
 					Expect(f.get(ctx, http.MethodHead, "/v2/"+name+"/manifests/"+reference, nil).status).To(Equal(http.StatusNotFound))
 				}
 			})
 
-			It("says that the blob is unknown", func(ctx context.Context) {
+			It("reports an unknown blob", func(ctx context.Context) {
 				f.get(ctx, http.MethodGet, "/v2/"+name+"/blobs/"+missing, nil).expectError(http.StatusNotFound, "BLOB_UNKNOWN")
 				Expect(f.get(ctx, http.MethodHead, "/v2/"+name+"/blobs/"+missing, nil).status).To(Equal(http.StatusNotFound))
 			})
 
-			It("says that the repository is unknown", func(ctx context.Context) {
+			It("reports an unknown repository", func(ctx context.Context) {
 				f.get(ctx, http.MethodGet, "/v2/library/unknown/manifests/"+tag, nil).expectError(http.StatusNotFound, "NAME_UNKNOWN", "MANIFEST_UNKNOWN")
 				f.get(ctx, http.MethodGet, "/v2/library/unknown/tags/list", nil).expectError(http.StatusNotFound, "NAME_UNKNOWN")
 			})
 
-			It("serves nothing of one repository in another", func(ctx context.Context) {
+			It("does not serve content of one repository in another", func(ctx context.Context) {
 				blob := f.inOtherOne.Layers()[0].Descriptor().Digest.String()
 				f.get(ctx, http.MethodGet, "/v2/"+name+"/blobs/"+blob, nil).expectError(http.StatusNotFound, "BLOB_UNKNOWN")
 				manifest := f.inOtherOne.Digest().String()
@@ -165,7 +165,7 @@ func blobPath(blob upstreamsim.Content) string {
 	return "/v2/" + name + "/blobs/" + blob.Descriptor().Digest.String()
 }
 
-// expectManifest asks for a manifest in all ways.
+// expectManifest requests a manifest in all ways.
 func (f *fixture) expectManifest(ctx context.Context, reference string, want upstreamsim.Content) {
 	GinkgoHelper()
 	path := "/v2/" + name + "/manifests/" + reference
@@ -181,7 +181,7 @@ func (f *fixture) expectManifest(ctx context.Context, reference string, want ups
 			Expect(got.header.Get("Docker-Content-Digest")).To(Equal(want.Descriptor().Digest.String()))
 			Expect(got.header.Get("Content-Length")).To(Equal(strconv.Itoa(len(want.Data))))
 			if method == http.MethodGet {
-				Expect(got.body).To(Equal(want.Data), "to the byte")
+				Expect(got.body).To(Equal(want.Data), "byte for byte")
 			}
 		}
 	}

@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 	RunSpecs(t, "Conformance")
 }
 
-// implementationVariable names another implementation than ours to check.
+// implementationVariable is the environment variable with the implementation to check, by default ours.
 const implementationVariable = "LARDER_CONFORMANCE_IMPLEMENTATION"
 
 var implementation cacheprocess.Implementation

@@ -33,7 +33,7 @@ func TestDocs(t *testing.T) {
 
 var _ = Describe("Links", func() {
 	for _, document := range documents() {
-		It("lead somewhere in "+document, func() {
+		It("have a target in "+document, func() {
 			for _, target := range links(document) {
 				Expect(leads(document, target)).To(BeTrue(), target.String())
 			}
@@ -41,7 +41,7 @@ var _ = Describe("Links", func() {
 	}
 })
 
-// documents are the paths of everything that is written to be read, below the repository's root.
+// documents returns the paths of all documents in the repository.
 func documents() []string {
 	var found []string
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
@@ -56,7 +56,7 @@ func documents() []string {
 	return found
 }
 
-// links returns the targets of the document's links within the repository.
+// links returns the targets of the document's links in the repository.
 func links(document string) []*url.URL {
 	GinkgoHelper()
 	var targets []*url.URL
@@ -70,7 +70,7 @@ func links(document string) []*url.URL {
 	return targets
 }
 
-// leads says whether the target of a document's link is a file, and a heading in it, that exists.
+// leads reports whether the target of a link is an existing file, and an existing heading in it.
 func leads(document string, target *url.URL) bool {
 	GinkgoHelper()
 	file := document
@@ -83,7 +83,7 @@ func leads(document string, target *url.URL) bool {
 	return target.Fragment == "" || anchors(file)[target.Fragment]
 }
 
-// anchors are the fragments that GitHub gives to the headings of a document.
+// anchors returns the fragments that GitHub assigns to the headings of a document.
 func anchors(document string) map[string]bool {
 	GinkgoHelper()
 	found := map[string]bool{}
@@ -94,7 +94,7 @@ func anchors(document string) map[string]bool {
 	return found
 }
 
-// prose is a document without its examples.
+// prose returns a document without its code blocks.
 func prose(document string) string {
 	GinkgoHelper()
 	content, err := os.ReadFile(filepath.Join(repository, document))

@@ -32,14 +32,14 @@ import (
 )
 
 const (
-	// authorityTimeout has time for the old CA, which stays in the bundle for minutes after the caches have changed.
+	// authorityTimeout includes the minutes for which the old CA stays in the bundle after the caches have changed.
 	authorityTimeout = 15 * time.Minute
-	// securePullsPerSecond is how fast images are pulled with TLS, each by a connection of its own.
+	// securePullsPerSecond is the rate of pulls with TLS, each on a new connection.
 	securePullsPerSecond = 5
 )
 
 var _ = Describe("Rotating CAs", func() {
-	It("fails no pull", Label("rotation-ca"), func(ctx context.Context) {
+	It("does not fail any pull", Label("rotation-ca"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		image := newImage(ctx, garden.PrivateHost)
 		pull(ctx, image)
@@ -50,14 +50,14 @@ var _ = Describe("Rotating CAs", func() {
 		Expect(first).To(HaveLen(1))
 		load := startNodePulls(ctx, image)
 
-		By("preparing: the node learns the new CA, and the cache keeps its certificate")
+		By("preparing: the node trusts the new CA, and the cache keeps its certificate")
 		rotateAuthorities(ctx, gardencorev1beta1.RotationPreparing)
 		both := nodeBundle()
 		Expect(both).To(HaveLen(2))
 		Expect(both).To(ContainElement(first[0]))
 		Expect(serves(ctx, first)).To(Succeed())
 
-		By("prepared: the cache gets a certificate of the new CA, and the node keeps both")
+		By("prepared: the cache gets a certificate of the new CA, and the node trusts both")
 		rotateAuthorities(ctx, gardencorev1beta1.RotationPrepared)
 		Expect(nodeBundle()).To(Equal(both))
 		second := both[:1]
@@ -66,7 +66,7 @@ var _ = Describe("Rotating CAs", func() {
 		}
 		Eventually(ctx, func() error { return serves(ctx, second) }).WithTimeout(4 * time.Minute).Should(Succeed())
 
-		By("completing: the old CA leaves the bundle with the first reconciliation after the cache has had its time")
+		By("completing: the first reconciliation after the cache's grace period removes the old CA from the bundle")
 		rotateAuthorities(ctx, gardencorev1beta1.RotationCompleting)
 		Eventually(ctx, func(g Gomega) {
 			rotateAuthorities(ctx, gardencorev1beta1.RotationCompleted)
@@ -85,7 +85,7 @@ var _ = Describe("Rotating CAs", func() {
 	}, SpecTimeout(authorityTimeout))
 })
 
-// rotateAuthorities brings the rotation of the Shoot's CAs into a phase, as gardenlet does, and has the Shoot reconciled.
+// rotateAuthorities moves the rotation of the Shoot's CAs to a phase, like gardenlet, and reconciles the Shoot.
 func rotateAuthorities(ctx context.Context, phase gardencorev1beta1.CredentialsRotationPhase) {
 	GinkgoHelper()
 	patchShootStatus(ctx, func(status *gardencorev1beta1.ShootStatus) {
@@ -124,7 +124,7 @@ func nodeBundleFile() string {
 	return filepath.Join(filepath.Dir(filepath.Dir(evidence.HostsFile(here, garden.PrivateHost))), "ca-bundle.pem")
 }
 
-// nodeBundle returns the CAs that the node trusts the caches with.
+// nodeBundle returns the CAs that the node trusts for the caches.
 func nodeBundle() []*x509.Certificate {
 	GinkgoHelper()
 	content, err := os.ReadFile(nodeBundleFile())
@@ -138,7 +138,7 @@ func nodeBundle() []*x509.Certificate {
 	return authorities
 }
 
-// serves returns an error unless the cache serves a certificate that is signed by one of the CAs.
+// serves returns an error unless the certificate of the cache is signed by one of the CAs.
 func serves(ctx context.Context, authorities []*x509.Certificate) error {
 	endpoint, err := url.Parse(providerStatus(ctx).Endpoint)
 	if err != nil {
@@ -164,8 +164,8 @@ func serves(ctx context.Context, authorities []*x509.Certificate) error {
 	return tls.Client(connection, &tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12}).HandshakeContext(ctx)
 }
 
-// startNodePulls pulls an image from its cache again and again as the node would: it trusts what the node trusts at that
-// time, and makes a connection for each pull.
+// startNodePulls repeatedly pulls an image from its cache like the node: with the CAs that the node trusts at that
+// time, and a new connection for each pull.
 func startNodePulls(ctx context.Context, image string) *load {
 	GinkgoHelper()
 	endpoint, err := url.Parse(providerStatus(ctx).Endpoint)

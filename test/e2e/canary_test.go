@@ -30,18 +30,18 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// searchTraces looks for credentials, in every form that they usually take, wherever the landscape has written something:
-// logs of processes and containers, all objects but Secrets, events among them, and metrics. It returns what was searched
-// and where something was found.
-func searchTraces(ctx context.Context, accounts []upstream.Account) (searched string, found []string) {
+// searchTraces searches everything that the landscape has written for credentials in their usual forms: logs of
+// processes and containers, all objects except Secrets, including events, and metrics. It returns what it searched and
+// where it found them.
+func searchTraces(ctx context.Context, accounts []upstreamsim.Account) (searched string, found []string) {
 	GinkgoHelper()
 	forms := map[string][]byte{}
 	for _, account := range accounts {
 		basic := base64.StdEncoding.EncodeToString([]byte(account.Username + ":" + account.Password))
-		// The last characters depend on what comes next.
+		// The last characters depend on the following ones.
 		encoded := base64.StdEncoding.EncodeToString([]byte(account.Password))
 		secret := strings.TrimRight(account.Password, `"#%:'`)
 		for form, text := range map[string]string{
@@ -94,7 +94,7 @@ func searchObjects(ctx context.Context, look func(string, []byte)) (count int) {
 			}
 			objects, err := lister.Resource(version.WithResource(resource.Name)).List(ctx, metav1.ListOptions{})
 			if err != nil {
-				continue // Some can be listed in part only, such as the objects of an API server that is not needed here.
+				continue // Some lists are incomplete, such as those of an API server that this test does not need.
 			}
 			Expect(objects.EachListItem(func(object runtime.Object) error {
 				content, err := json.Marshal(object)
@@ -109,7 +109,7 @@ func searchObjects(ctx context.Context, look func(string, []byte)) (count int) {
 	return count
 }
 
-// searchPods looks into what containers log and, where there is a port for it, tell about themselves.
+// searchPods searches the logs of containers and the pages of their debug ports.
 func searchPods(ctx context.Context, look func(string, []byte)) (logs, pages int) {
 	GinkgoHelper()
 	config, err := here.RESTConfig()

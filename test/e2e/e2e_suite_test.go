@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e_test goes the journeys of cluster owners and operators on a running landscape (`make up`): every part that
-// takes part in them is the real one, except for what the package test/landscape/gardenlet stands in for.
+// Package e2e_test runs journeys of cluster owners and operators on a running landscape (`make up`). All components are
+// real, except for the gardenlet, for which test/landscape/gardenlet stands in.
 //
-// There is one cluster and one Shoot, which each journey configures as it needs it and which is the example again
-// afterwards. Each journey has a label of its own: go test ./test/e2e -ginkgo.label-filter=ha
+// There is one cluster with one Shoot. Each journey configures the Shoot, which is the example again afterwards, and
+// has a label: go test ./test/e2e -ginkgo.label-filter=ha
 package e2e_test
 
 import (
@@ -33,7 +33,7 @@ func TestE2E(t *testing.T) {
 	SetDefaultEventuallyTimeout(5 * time.Minute)
 	SetDefaultEventuallyPollingInterval(250 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
-	logf.SetLogger(GinkgoLogr) // Libraries complain with stack traces if nobody does.
+	logf.SetLogger(GinkgoLogr) // Libraries log stack traces without a logger.
 	RunSpecs(t, "Journeys on the landscape")
 }
 
@@ -42,7 +42,7 @@ var _ = BeforeSuite(func() {
 	here, err = landscape.Open()
 	Expect(err).NotTo(HaveOccurred())
 	if _, err := here.FirstProcess(); err != nil {
-		Skip("The journeys need a running landscape; 'make up' starts one: " + err.Error())
+		Skip("the journeys need a running landscape, which 'make up' starts: " + err.Error())
 	}
 	c, err = garden.Client(here)
 	Expect(err).NotTo(HaveOccurred())

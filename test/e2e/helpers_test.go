@@ -28,11 +28,11 @@ import (
 )
 
 const (
-	// journeyTimeout is more than any machine takes that can run a landscape.
+	// journeyTimeout exceeds the duration on any machine that can run a landscape.
 	journeyTimeout = 15 * time.Minute
 	seedNamespace  = "shoot--dev--example"
 	podName        = "journey"
-	// repository keeps the journeys' images apart from those that the landscape shows.
+	// repository separates the journeys' images from those of the landscape's evidence.
 	repository = "journeys/hello"
 )
 
@@ -41,7 +41,7 @@ var (
 	managedResourceKey = client.ObjectKey{Namespace: seedNamespace, Name: "extension-registry-cache"}
 )
 
-// configure gives the Shoot these caches, and waits until Gardener is done and all replicas are ready and new.
+// configure sets the caches of the Shoot, and waits until Gardener is done and all replicas are updated and ready.
 func configure(ctx context.Context, caches ...v1alpha3.RegistryCache) {
 	GinkgoHelper()
 	shoot, err := garden.Shoot(here, caches...)
@@ -72,7 +72,7 @@ func expectReady(ctx context.Context, host string) {
 	}).Should(Succeed())
 }
 
-// cacheKey names the objects of an upstream's cache.
+// cacheKey returns the key of the objects of an upstream's cache.
 func cacheKey(host string) client.ObjectKey {
 	return client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: upstream.Upstream(host).ResourceName()}
 }
@@ -85,7 +85,7 @@ func getShoot(ctx context.Context) *gardencorev1beta1.Shoot {
 	return shoot
 }
 
-// newImage pushes an image that nobody has pulled before.
+// newImage pushes an image that has never been pulled.
 func newImage(ctx context.Context, host string) string {
 	GinkgoHelper()
 	image := fmt.Sprintf("%s/%s:%d", host, repository, time.Now().UnixNano())
@@ -93,7 +93,7 @@ func newImage(ctx context.Context, host string) string {
 	return image
 }
 
-// pull runs a pod without credentials with the image, after the node has forgotten it.
+// pull runs a pod of the image without credentials, after removing the image from the node.
 func pull(ctx context.Context, image string, change ...func(*corev1.Pod)) {
 	GinkgoHelper()
 	pod := evidence.Pod(podName, image)
@@ -108,7 +108,7 @@ func pull(ctx context.Context, image string, change ...func(*corev1.Pod)) {
 	Expect(evidence.Run(ctx, c, pod)).To(Succeed())
 }
 
-// counts reads the metrics of an upstream's cache.
+// counts returns the metrics of an upstream's cache.
 func counts(ctx context.Context, host string) evidence.Counts {
 	GinkgoHelper()
 	counts, err := evidence.CacheCounts(ctx, here, c, host)
@@ -116,13 +116,13 @@ func counts(ctx context.Context, host string) evidence.Counts {
 	return counts
 }
 
-// expectHits waits until a cache has counted hits, which it does when it has sent them.
+// expectHits waits until a cache has counted hits, which happens after their responses.
 func expectHits(ctx context.Context, host string, before evidence.Counts) {
 	GinkgoHelper()
 	Eventually(ctx, func() int { return counts(ctx, host).Minus(before).Hits }).Should(BeNumerically(">", 0))
 }
 
-// addresses are those of an upstream's cache.
+// addresses returns those of an upstream's cache.
 func addresses(ctx context.Context, host string) []string {
 	GinkgoHelper()
 	pods, err := evidence.CachePods(ctx, c, host)
@@ -134,7 +134,7 @@ func addresses(ctx context.Context, host string) []string {
 	return ips
 }
 
-// accessLog begins to read what the upstreams log from now on.
+// accessLog opens the upstreams' log at its current end.
 func accessLog() *evidence.AccessLog {
 	GinkgoHelper()
 	log, err := evidence.OpenAccessLog(here)
@@ -142,7 +142,7 @@ func accessLog() *evidence.AccessLog {
 	return log
 }
 
-// hostsFile is what the node's containerd knows about an upstream.
+// hostsFile returns the configuration of the node's containerd for an upstream.
 func hostsFile(host string) string {
 	GinkgoHelper()
 	content, err := os.ReadFile(evidence.HostsFile(here, host))
@@ -150,7 +150,7 @@ func hostsFile(host string) string {
 	return string(content)
 }
 
-// pullSecret makes credentials for a registry that a pod can refer to.
+// pullSecret creates credentials for a registry, which pods can reference.
 func pullSecret(ctx context.Context, host string) func(*corev1.Pod) {
 	GinkgoHelper()
 	username, password, err := here.Puller()

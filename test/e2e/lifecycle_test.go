@@ -25,8 +25,8 @@ import (
 	"github.com/larder-project/larder/test/landscape/garden"
 )
 
-var _ = Describe("Life of a Shoot", func() {
-	It("leaves nothing of the extension when it leaves the Shoot", Label("removal"), func(ctx context.Context) {
+var _ = Describe("The lifecycle of a Shoot", func() {
+	It("leaves nothing of an extension that is removed from the Shoot", Label("removal"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		pull(ctx, newImage(ctx, garden.PrivateHost))
 
@@ -38,7 +38,7 @@ var _ = Describe("Life of a Shoot", func() {
 		Expect(secrets.Items).To(BeEmpty(), "certificates in the seed")
 	}, SpecTimeout(journeyTimeout))
 
-	It("gives up the address of a removed cache after the node has forgotten it", Label("address"), func(ctx context.Context) {
+	It("releases the address of a removed cache after the node no longer uses it", Label("address"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost), garden.Cache(garden.BasicHost))
 		hosts := evidence.HostsFile(here, garden.BasicHost)
 		Eventually(ctx, func() string { return hosts }).Should(BeAnExistingFile())
@@ -54,7 +54,7 @@ var _ = Describe("Life of a Shoot", func() {
 				err := service(looking)
 				_, after := os.Stat(hosts)
 				looks++
-				// It was free while the node was still to ask there.
+				// The address was free while the node still used it.
 				if before == nil && after == nil && apierrors.IsNotFound(err) {
 					free++
 				}
@@ -81,7 +81,7 @@ var _ = Describe("Life of a Shoot", func() {
 		expectGone(ctx, &extensionsv1alpha1.Cluster{}, client.ObjectKey{Name: seedNamespace})
 	}, SpecTimeout(journeyTimeout))
 
-	It("sleeps and wakes up with a hibernated Shoot", Label("hibernation"), func(ctx context.Context) {
+	It("hibernates and wakes up with the Shoot", Label("hibernation"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		image := newImage(ctx, garden.PrivateHost)
 		pull(ctx, image)
@@ -101,11 +101,11 @@ var _ = Describe("Life of a Shoot", func() {
 		hibernate(nil)
 		before := counts(ctx, garden.PrivateHost)
 		pull(ctx, image)
-		Expect(counts(ctx, garden.PrivateHost).Minus(before).Misses).To(BeZero(), "the volume stayed")
+		Expect(counts(ctx, garden.PrivateHost).Minus(before).Misses).To(BeZero(), "the volume was kept")
 	}, SpecTimeout(journeyTimeout))
 })
 
-// expectNoTraces expects that neither the shoot nor its node shows that there was a cache.
+// expectNoTraces expects that neither the shoot nor its node has any trace of a cache.
 func expectNoTraces(ctx context.Context) {
 	GinkgoHelper()
 	for _, list := range []client.ObjectList{

@@ -19,7 +19,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/garden"
 )
 
-var _ = DescribeTable("The pods of the charts have the rights of their charts and no others", Label("rbac"),
+var _ = DescribeTable("The pods of the charts have exactly the permissions of their charts", Label("rbac"),
 	func(ctx context.Context, namespace, name string) {
 		config, err := here.RESTConfig()
 		Expect(err).NotTo(HaveOccurred())
@@ -33,7 +33,7 @@ var _ = DescribeTable("The pods of the charts have the rights of their charts an
 			Expect(pod.Spec.ServiceAccountName).To(Equal(name))
 			logs, err := clientset.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
 			Expect(err).NotTo(HaveOccurred())
-			Expect(strings.ToLower(string(logs))).NotTo(ContainSubstring("is forbidden"), "a right is missing")
+			Expect(strings.ToLower(string(logs))).NotTo(ContainSubstring("is forbidden"), "a permission is missing")
 		}
 
 		user := "system:serviceaccount:" + namespace + ":" + name
@@ -59,7 +59,7 @@ var _ = DescribeTable("The pods of the charts have the rights of their charts an
 	Entry("admission", garden.AdmissionNamespace, "gardener-extension-registry-cache-admission"),
 )
 
-// bindings lists what gives rights to a service account by its name.
+// bindings lists the bindings with a service account of the given name.
 func bindings(ctx context.Context, namespace, name string) []string {
 	GinkgoHelper()
 	var found []string

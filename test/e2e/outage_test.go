@@ -21,7 +21,7 @@ import (
 )
 
 var _ = Describe("Outages", func() {
-	It("serves what was pulled once while the upstream is down", Label("upstream-down"), func(ctx context.Context) {
+	It("serves cached images while the upstream is down", Label("upstream-down"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		image := newImage(ctx, garden.PrivateHost)
 		pull(ctx, image)
@@ -37,7 +37,7 @@ var _ = Describe("Outages", func() {
 		pull(ctx, image)
 	}, SpecTimeout(journeyTimeout))
 
-	// Without a cache the node needs what the cache had: the pod brings credentials of its own.
+	// Without a cache, the node needs the cache's credentials: the pod has a pull secret.
 	It("pulls from the upstream while the cache is down", Label("cache-down"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		stopCache(ctx, garden.PrivateHost)
@@ -54,7 +54,7 @@ var _ = Describe("Outages", func() {
 		}
 	}, SpecTimeout(journeyTimeout))
 
-	It("goes on when a replica of a highly available cache is lost", Label("ha"), func(ctx context.Context) {
+	It("survives the loss of a replica of a highly available cache", Label("ha"), func(ctx context.Context) {
 		available := garden.Cache(garden.PrivateHost)
 		available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
 		configure(ctx, available)
@@ -99,8 +99,8 @@ func restartCache(ctx context.Context, host string) {
 	expectReady(ctx, host)
 }
 
-// stopCache takes all replicas of a cache away until the end of the journey. gardener-resource-manager, which would
-// bring them back, is told to look away.
+// stopCache scales a cache to zero until the end of the journey. gardener-resource-manager, which would restore it,
+// ignores it meanwhile.
 func stopCache(ctx context.Context, host string) {
 	GinkgoHelper()
 	resource := &resourcesv1alpha1.ManagedResource{}

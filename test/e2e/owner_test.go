@@ -23,8 +23,8 @@ import (
 
 const journeySecret = "journey-v1"
 
-var _ = Describe("What owners get to read", func() {
-	DescribeTable("when they apply a Shoot that is wrong", Label("admission"),
+var _ = Describe("Messages to owners", func() {
+	DescribeTable("reject an invalid Shoot", Label("admission"),
 		func(ctx context.Context, spoil func(*gardencorev1beta1.Shoot), messages ...string) {
 			shoot := getShoot(ctx)
 			spoil(shoot)
@@ -42,11 +42,11 @@ var _ = Describe("What owners get to read", func() {
 			"spec.extensions[0].providerConfig.caches[0].ttl", "unknown field"),
 		Entry("no configuration", func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Extensions[0].ProviderConfig = nil },
 			"spec.extensions[0].providerConfig"),
-		Entry("a reference to nothing", func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources = nil },
+		Entry("a reference without an entry in spec.resources", func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources = nil },
 			"spec.extensions[0].providerConfig.caches[0].secretReferenceName"),
 	)
 
-	It("is the Secret that is refused, before it hurts", Label("wrong-secret"), func(ctx context.Context) {
+	It("reject an invalid Secret", Label("wrong-secret"), func(ctx context.Context) {
 		createSecret(ctx, &corev1.Secret{Data: map[string][]byte{"username": []byte("robot")}})
 
 		shoot := getShoot(ctx)
@@ -57,8 +57,8 @@ var _ = Describe("What owners get to read", func() {
 		)))
 	}, SpecTimeout(journeyTimeout))
 
-	// Admission keeps wrong Secrets out. What is left is a Secret that somebody with more rights replaces behind its name.
-	It("is the Secret that has become wrong, in the Shoot's status", Label("wrong-secret"), func(ctx context.Context) {
+	// Admission rejects invalid Secrets. Only a client with more permissions can replace a Secret under its name.
+	It("name a Secret that has become invalid in the Shoot's status", Label("wrong-secret"), func(ctx context.Context) {
 		username, password, err := here.Puller()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(garden.EnsureCredentials(ctx, c, journeySecret, username, password)).To(Succeed())
@@ -81,7 +81,7 @@ var _ = Describe("What owners get to read", func() {
 		shoot := getShoot(ctx)
 		patch := client.MergeFrom(shoot.DeepCopy())
 		metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
-		Expect(c.Patch(ctx, shoot, patch)).To(Succeed(), "what is wrong already must not block the Shoot")
+		Expect(c.Patch(ctx, shoot, patch)).To(Succeed(), "an existing error must not block the Shoot")
 
 		Eventually(ctx, func(g Gomega) {
 			errors := getShoot(ctx).Status.LastErrors
@@ -90,10 +90,10 @@ var _ = Describe("What owners get to read", func() {
 			g.Expect(errors[0].Codes).To(ContainElement(gardencorev1beta1.ErrorConfigurationProblem))
 		}).Should(Succeed())
 
-		By("pulling all the same, with the credentials that the cache has")
+		By("pulling with the credentials that the cache still has")
 		pull(ctx, newImage(ctx, garden.PrivateHost))
 
-		By("referring to a good one")
+		By("referencing a valid Secret")
 		refer(garden.CredentialsName)
 		Expect(getShoot(ctx).Status.LastErrors).To(BeEmpty())
 	}, SpecTimeout(journeyTimeout))
@@ -121,8 +121,8 @@ func createSecret(ctx context.Context, secret *corev1.Secret) {
 	DeferCleanup(deleteSecret)
 }
 
-// deleteSecret deletes the journey's Secret, though it is protected while a Shoot refers to it: by those who may take the
-// protection away.
+// deleteSecret deletes the journey's Secret, although it is protected while a Shoot uses it, as a client that can
+// remove the protection.
 func deleteSecret(ctx context.Context) {
 	GinkgoHelper()
 	key := client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: journeySecret}

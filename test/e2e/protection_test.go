@@ -33,7 +33,7 @@ var _ = Describe("Secrets of the project", Label("protection"), func() {
 		Expect(c.Delete(ctx, other)).To(Succeed())
 	}, SpecTimeout(journeyTimeout))
 
-	Context("while the admission component is away", func() {
+	Context("without the admission component", func() {
 		admission := &appsv1.Deployment{}
 		var replicas int32
 
@@ -49,7 +49,7 @@ var _ = Describe("Secrets of the project", Label("protection"), func() {
 			Eventually(ctx, func() error { return c.Delete(ctx, used, client.DryRunAll) }).Should(MatchError(ContainSubstring("in use")))
 		}, NodeTimeout(journeyTimeout))
 
-		It("are safe if caches use them, and free if not", func(ctx context.Context) {
+		It("are protected only if caches use them", func(ctx context.Context) {
 			Expect(c.Delete(ctx, used)).To(MatchError(ContainSubstring("failed calling webhook")))
 			Expect(c.Get(ctx, client.ObjectKeyFromObject(used), used)).To(Succeed())
 			Expect(used.DeletionTimestamp).To(BeNil())
@@ -59,7 +59,7 @@ var _ = Describe("Secrets of the project", Label("protection"), func() {
 	})
 })
 
-// scale waits until as many pods serve, and no others are left.
+// scale scales a Deployment and waits until exactly that many pods run.
 func scale(ctx context.Context, deployment *appsv1.Deployment, replicas int32) {
 	GinkgoHelper()
 	patch := client.MergeFrom(deployment.DeepCopy())

@@ -19,7 +19,7 @@ import (
 )
 
 var _ = Describe("Pulling", func() {
-	// pullsThroughCache goes the whole way of a private image whose pod has no credentials.
+	// pullsThroughCache pulls a private image by a pod without credentials and checks every step on the way.
 	pullsThroughCache := func(ctx context.Context, host string) {
 		GinkgoHelper()
 		robot, _, err := here.Puller()
@@ -29,41 +29,41 @@ var _ = Describe("Pulling", func() {
 
 		pull(ctx, image)
 		Eventually(ctx, func() int { return counts(ctx, host).Minus(before).Misses }).
-			Should(BeNumerically(">", 0), "the first pull comes from the upstream")
+			Should(BeNumerically(">", 0), "the first pull is served by the upstream")
 
 		before = counts(ctx, host)
 		pull(ctx, image)
 		expectHits(ctx, host, before)
-		Expect(counts(ctx, host).Minus(before).Misses).To(BeZero(), "the second pull comes from the cache")
+		Expect(counts(ctx, host).Minus(before).Misses).To(BeZero(), "the second pull is served by the cache")
 
 		requests, err := log.Requests("/" + repository + "/")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(requests).NotTo(BeEmpty())
 		for _, request := range requests {
 			Expect(request.Client).To(BeElementOf(addresses(ctx, host)), request.Line)
-			// The first request of a client is anonymous: the upstream answers how to authenticate.
+			// The first request of a client is anonymous: the response asks it to authenticate.
 			if request.Status != http.StatusUnauthorized {
 				Expect(request.User).To(Equal(robot), request.Line)
 			}
 		}
 	}
 
-	It("gets a private image by token authentication", Label("token"), func(ctx context.Context) {
+	It("pulls a private image with token authentication", Label("token"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		pullsThroughCache(ctx, garden.PrivateHost)
 
-		By("leaving alone what provisions new nodes")
+		By("not changing the configuration that provisions new nodes")
 		osc := &extensionsv1alpha1.OperatingSystemConfig{}
 		Expect(c.Get(ctx, client.ObjectKey{Namespace: seedNamespace, Name: "gardener-node-agent-worker-init"}, osc)).To(Succeed())
 		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(BeEmpty())
 	}, SpecTimeout(journeyTimeout))
 
-	It("gets a private image by basic authentication", Label("basic"), func(ctx context.Context) {
+	It("pulls a private image with basic authentication", Label("basic"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.BasicHost))
 		pullsThroughCache(ctx, garden.BasicHost)
 	}, SpecTimeout(journeyTimeout))
 
-	It("goes through two caches at once", Label("two-caches"), func(ctx context.Context) {
+	It("uses two caches at once", Label("two-caches"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost), garden.Cache(garden.BasicHost))
 		pullsThroughCache(ctx, garden.PrivateHost)
 		pullsThroughCache(ctx, garden.BasicHost)
@@ -83,7 +83,7 @@ var _ = Describe("Pulling", func() {
 	}, SpecTimeout(journeyTimeout))
 })
 
-// dockerConfig is what a pod's imagePullSecret holds.
+// dockerConfig is the content of an imagePullSecret.
 func dockerConfig(host, username, password string) []byte {
 	GinkgoHelper()
 	content, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"username": username, "password": password}}})

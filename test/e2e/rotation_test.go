@@ -35,33 +35,34 @@ import (
 	"github.com/larder-project/larder/test/landscape/garden"
 	"github.com/larder-project/larder/test/landscape/gardenlet"
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 const (
-	// pullsPerSecond is how fast images are pulled that are not in the cache yet, if the machine is fast enough.
+	// pullsPerSecond is the rate of pulls of images that are not in the cache, on a machine that is fast enough.
 	pullsPerSecond = 20
-	// pullsAtATime bounds the pulls that are running: on a machine that is not fast enough there are fewer in a second, and
-	// none waits for a turn in the cache until it is refused.
+	// pullsAtATime limits concurrent pulls: a slower machine has a lower rate, and no pull waits in the cache until it
+	// is rejected.
 	pullsAtATime = 16
 	pullers      = "journeys/rotation"
 )
 
-// rotationTimeout leaves time for a slow machine to push what is pulled.
+// rotationTimeout has time for a slow machine to push the images.
 const rotationTimeout = 20 * time.Minute
 
 var _ = Describe("Rotating credentials", Ordered, func() {
 	var (
-		// Names and passwords are found again wherever they go.
+		// Names and passwords are recognizable wherever they occur.
 		one, two = robot("one"), robot("two")
-		canaries = []upstream.Account{one, two, robot("mistyped")}
+		canaries = []upstreamsim.Account{one, two, robot("mistyped")}
 		plain    v1alpha3.RegistryCache
 	)
 
-	// Images are pulled as containerd does it, but without storing them, and without TLS: this machine has more to do.
+	// Images are pulled as by containerd, but neither stored nor encrypted, because the machine has other work.
 	BeforeEach(func(ctx context.Context) {
 		plain = garden.Cache(garden.PrivateHost)
 		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
-		for version, account := range map[string]upstream.Account{"rotation-v1": one, "rotation-v2": two, "rotation-wrong": canaries[2], "rotation-v3": two} {
+		for version, account := range map[string]upstreamsim.Account{"rotation-v1": one, "rotation-v2": two, "rotation-wrong": canaries[2], "rotation-v3": two} {
 			Expect(garden.EnsureCredentials(ctx, c, version, account.Username, account.Password)).To(Succeed())
 		}
 		mayPull(one, two)
@@ -78,13 +79,13 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 		}
 	}, NodeTimeout(journeyTimeout))
 
-	It("fails no pull", Label("rotation"), func(ctx context.Context) {
+	It("does not fail any pull", Label("rotation"), func(ctx context.Context) {
 		before := cachePod(ctx)
 		log := accessLog()
 		load := startPulls(ctx)
 		load.awaitPulls(ctx, 3*pullsPerSecond)
 
-		By("moving the reference from v1 to v2")
+		By("changing the reference from v1 to v2")
 		Expect(c.Delete(ctx, projectSecret("rotation-v1"))).To(MatchError(And(ContainSubstring("in use"), ContainSubstring("example"))), "v1 is in use")
 		began := time.Now()
 		refer(ctx, "rotation-v2")
@@ -130,7 +131,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 		Expect(after.Status.ContainerStatuses[0].RestartCount).To(BeZero())
 	}, SpecTimeout(rotationTimeout))
 
-	It("goes on with the old ones when the new ones are wrong, and says so", Label("rotation-rejected"), func(ctx context.Context) {
+	It("keeps the old ones while the new ones are rejected, and reports it", Label("rotation-rejected"), func(ctx context.Context) {
 		before := cachePod(ctx)
 		refer(ctx, "rotation-wrong")
 		Eventually(ctx, func(g Gomega) {
@@ -143,7 +144,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 		AddReportEntry("rejected", systemComponents(Default, getShoot(ctx)).Message)
 		pull(ctx, newImage(ctx, garden.PrivateHost))
 
-		By("correcting it")
+		By("correcting the reference")
 		refer(ctx, "rotation-v3")
 		waitUntilUsed(ctx, "rotation-v3")
 		waitUntilHealthy(ctx, "rotation-v3")
@@ -159,16 +160,16 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	}, SpecTimeout(rotationTimeout))
 })
 
-func robot(name string) upstream.Account {
-	return upstream.Account{Username: "robot$" + name, Password: "canary-" + rand.Text() + `"#%:'`}
+func robot(name string) upstreamsim.Account {
+	return upstreamsim.Account{Username: "robot$" + name, Password: "canary-" + rand.Text() + `"#%:'`}
 }
 
-// mayPull lets these pull from the upstreams, besides the landscape's own puller.
-func mayPull(accounts ...upstream.Account) {
+// mayPull permits these accounts, in addition to the landscape's own puller, to pull from the upstreams.
+func mayPull(accounts ...upstreamsim.Account) {
 	GinkgoHelper()
 	username, password, err := here.Puller()
 	Expect(err).NotTo(HaveOccurred())
-	accounts = append(accounts, upstream.Account{Username: username, Password: password})
+	accounts = append(accounts, upstreamsim.Account{Username: username, Password: password})
 	Expect(upstream.WritePullers(here.PullersFile(), accounts...)).To(Succeed())
 }
 
@@ -176,7 +177,7 @@ func projectSecret(name string) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: gardenlet.ProjectNamespace, Name: name}}
 }
 
-// refer moves the Shoot's reference to another Secret, and does nothing else.
+// refer changes the Shoot's reference to another Secret, and nothing else.
 func refer(ctx context.Context, secret string) {
 	GinkgoHelper()
 	shoot := getShoot(ctx)
@@ -185,7 +186,7 @@ func refer(ctx context.Context, secret string) {
 	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
 }
 
-// waitUntilUsed waits as docs/usage.md tells owners to, before they delete and revoke what they rotated.
+// waitUntilUsed waits as docs/usage.md tells owners to before they delete and revoke the old credentials.
 func waitUntilUsed(ctx context.Context, secret string) {
 	GinkgoHelper()
 	statefulSet := &appsv1.StatefulSet{}
@@ -195,7 +196,7 @@ func waitUntilUsed(ctx context.Context, secret string) {
 	}).Should(Succeed())
 }
 
-// waitUntilHealthy waits until the Shoot says that all is well, which may come later than what it says it of.
+// waitUntilHealthy waits until the Shoot reports that it is healthy, which may be later than it is.
 func waitUntilHealthy(ctx context.Context, secret string) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
@@ -244,7 +245,7 @@ func cachePod(ctx context.Context) corev1.Pod {
 	return pods[0]
 }
 
-// load pulls images that the cache has not seen, at a rate that the machine can keep up with.
+// load pulls images that are not in the cache, at a rate that the machine can sustain.
 type load struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -274,13 +275,14 @@ func startPulls(ctx context.Context) *load {
 	l := &load{}
 	ctx, l.cancel = context.WithCancel(ctx)
 	DeferCleanup(l.cancel)
-	pusherOptions, err := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: authority, IP: here.IP(), KeepAlive: true}.Options(ctx)
+	pusherOptions, err := upstream.Client{Account: upstreamsim.Account{Username: username, Password: password}, CA: authority, IP: here.IP(), KeepAlive: true}.Options(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	pusher, err := remote.NewPusher(pusherOptions...)
 	Expect(err).NotTo(HaveOccurred())
 	puller := upstream.Client{CA: authority, Dial: dial}
 
-	// Pushing takes this machine longer than pulling. So it is done before, and more is ordered only when little is left.
+	// Pushing takes longer than pulling on this machine. So images are pushed in advance, and more are ordered only
+	// when few are left.
 	const start = 50 * pullsPerSecond
 	orders, ready := make(chan struct{}, start), make(chan string, start)
 	for range start {
@@ -299,7 +301,7 @@ func startPulls(ctx context.Context) *load {
 				if push(ctx, pusher, tag) == nil {
 					ready <- tag
 				} else {
-					orders <- struct{}{} // It is no pull that failed.
+					orders <- struct{}{} // No pull has failed.
 				}
 			}
 		})
@@ -339,7 +341,7 @@ func startPulls(ctx context.Context) *load {
 	return l
 }
 
-// awaitPulls waits until there were so many pulls more, which takes as long as the machine needs.
+// awaitPulls waits for a number of further pulls, however long the machine takes.
 func (l *load) awaitPulls(ctx context.Context, more int64) {
 	GinkgoHelper()
 	Eventually(ctx, l.pulls.Load).Should(BeNumerically(">=", l.pulls.Load()+more))

@@ -28,20 +28,18 @@ const (
 	password = "correct-horse"
 )
 
-// slow is longer than any check takes: what a server waits for that long, it
-// waits for in vain. A busy machine must not be taken for an upstream that does
-// not answer in time.
+// slow is a timeout beyond the duration of any check: the server must not mistake a busy machine for a slow upstream.
 const slow = "1h"
 
-// patient are the timings of a server that waits for its upstream as long as it
-// takes. It is quick only where the suite would have to wait.
+// patient are the options of a server that never gives up on its upstream. Its other intervals are short, so that the
+// suite need not wait for them.
 var patient = cacheprocess.Options{
 	"timeouts":    map[string]string{"connect": slow, "firstbyte": slow, "idle": slow},
 	"graceperiod": "1s",
 	"scrub":       map[string]any{"interval": "1s", "rate": 1 << 30},
 }
 
-// cache is one implementation with an upstream, under one fault.
+// cache is a server and its upstream, under one fault.
 type cache struct {
 	implementation cacheprocess.Implementation
 	upstream       *upstreamsim.Registry
@@ -55,8 +53,8 @@ func (c *cache) clean() {
 	}
 }
 
-// recovery is how long a cache may take to recover from a fault. Stock, which
-// does not recover from any for which this is used, is given up on earlier.
+// recovery limits the time in which a cache recovers from a fault. Stock does not recover from the faults that use this
+// limit, so its limit is short.
 func (c *cache) recovery() time.Duration {
 	if c.implementation.Name == cacheprocess.Stock {
 		return 5 * time.Second
@@ -64,7 +62,7 @@ func (c *cache) recovery() time.Duration {
 	return time.Minute
 }
 
-// temporaryDirectory makes a directory that the fault leaves behind in vain.
+// temporaryDirectory creates a directory that is removed after the fault.
 func (c *cache) temporaryDirectory(g Gomega) string {
 	dir, err := os.MkdirTemp("", "larder-faults-")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -72,7 +70,7 @@ func (c *cache) temporaryDirectory(g Gomega) string {
 	return dir
 }
 
-// setup is what a fault starts from.
+// setup describes the upstream and the server before the fault.
 type setup struct {
 	upstream upstreamsim.Options
 	ttl      *time.Duration
@@ -80,13 +78,13 @@ type setup struct {
 	change   func(*cacheprocess.Server)
 }
 
-// start starts an upstream and a server on an empty cache.
+// start starts an upstream and a server with an empty cache.
 func (c *cache) start(ctx context.Context, g Gomega, s setup) {
 	c.prepare(g, s)
 	g.Expect(c.server.Start(ctx)).To(Succeed())
 }
 
-// prepare starts an upstream and leaves it to the fault to start the server.
+// prepare starts an upstream and prepares a server, which the fault starts.
 func (c *cache) prepare(g Gomega, s setup) {
 	if s.upstream.Authentication == "" {
 		s.upstream.Authentication = upstreamsim.Bearer
@@ -117,14 +115,14 @@ func (c *cache) newServer(g Gomega, implementation cacheprocess.Implementation, 
 	return server
 }
 
-// push gives the upstream an image.
+// push adds a random image to the upstream.
 func (c *cache) push(name, tag string, seed uint64, layers, layerSize int) upstreamsim.Image {
 	image := upstreamsim.RandomImage(seed, layers, layerSize)
 	c.upstream.Push(name, tag, image)
 	return image
 }
 
-// pull pulls an image with a client of its own.
+// pull pulls an image with a new client.
 func (c *cache) pull(ctx context.Context, name, reference string) error {
 	return c.use(func(client *pull.Client) error {
 		_, err := client.Image(ctx, name, reference)
@@ -132,21 +130,21 @@ func (c *cache) pull(ctx context.Context, name, reference string) error {
 	})
 }
 
-// use uses a client of its own.
+// use calls a function with a new client.
 func (c *cache) use(f func(*pull.Client) error) error {
 	client := c.server.Client()
 	defer client.Close()
 	return f(client)
 }
 
-// heat pulls an image and waits until all of it is stored.
+// heat pulls an image and waits until it is stored.
 func (c *cache) heat(ctx context.Context, g Gomega, image upstreamsim.Image) {
 	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	c.awaitStored(ctx, g, image)
 }
 
-// awaitStored waits until an image that has been sent is stored as well.
+// awaitStored waits until all blobs of an image are stored.
 func (c *cache) awaitStored(ctx context.Context, g Gomega, image upstreamsim.Image) {
 	for _, blob := range image.Blobs {
 		g.Eventually(ctx, func() int64 {
@@ -159,13 +157,12 @@ func (c *cache) awaitStored(ctx context.Context, g Gomega, image upstreamsim.Ima
 	}
 }
 
-// awaitSent waits until the upstream has sent so many bytes.
+// awaitSent waits until the upstream has sent a number of bytes.
 func (c *cache) awaitSent(ctx context.Context, g Gomega, bytes int64) {
 	g.Eventually(ctx, func() int64 { return c.upstream.Counters().Bytes }).WithTimeout(c.recovery()).Should(BeNumerically(">=", bytes))
 }
 
-// awaitRequests waits until the server answers so many requests of a kind at
-// the same time.
+// awaitRequests waits until the server has a number of concurrent requests of a kind.
 func (c *cache) awaitRequests(ctx context.Context, g Gomega, handler string, requests int) {
 	g.Eventually(ctx, func(g Gomega) {
 		g.Expect(c.metric(ctx, g, `registry_http_in_flight_requests{handler="`+handler+`"}`)).To(BeNumerically("==", requests))
@@ -180,14 +177,13 @@ func (c *cache) layer(ctx context.Context, image upstreamsim.Image) error {
 	})
 }
 
-// withoutUpstream limits what a cache should not need its upstream for: to less
-// than the time after which it would give up on the upstream, and more than any
-// machine takes.
+// withoutUpstream limits the time of requests that must not depend on the upstream: to less than the timeout of the
+// upstream, and more than any machine needs.
 func (c *cache) withoutUpstream(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, min(c.recovery(), 20*time.Second))
 }
 
-// serve pulls an image that the cache should not need its upstream for.
+// serve pulls an image that the cache must serve without its upstream.
 func (c *cache) serve(ctx context.Context, name, reference string) error {
 	ctx, cancel := c.withoutUpstream(ctx)
 	defer cancel()
@@ -200,21 +196,20 @@ func (c *cache) restart(ctx context.Context, g Gomega, end func()) {
 	g.Expect(c.server.Start(ctx)).To(Succeed())
 }
 
-// stored returns the bytes of all files below the data directory.
+// stored returns the size of all files in the data directory.
 func (c *cache) stored(g Gomega) int64 {
 	var total int64
 	c.walk(g, func(_ string, info fs.FileInfo) { total += info.Size() })
 	return total
 }
 
-// blobFile returns the file in which a blob is stored.
+// blobFile returns the file of a blob.
 func (c *cache) blobFile(content upstreamsim.Content) string {
 	hex := content.Descriptor().Digest.Encoded()
 	return filepath.Join(c.blobsDirectory(), "sha256", hex[:2], hex, "data")
 }
 
-// transferred returns the bytes that the upstream sent as a multiple of an
-// image.
+// transferred returns the bytes that the upstream has sent, as a multiple of the size of an image.
 func (c *cache) transferred(image upstreamsim.Image) float64 {
 	return float64(c.upstream.Counters().Bytes) / float64(image.Size())
 }

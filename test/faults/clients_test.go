@@ -28,31 +28,31 @@ import (
 )
 
 var _ = Describe("clients", func() {
-	put(
-		fault{name: "500 that ask for a tag and hang up: few questions to the upstream", stock: stockVaries, check: hangUpOnTags},
-		fault{name: "300 that ask for a blob and hang up: few questions to the upstream", stock: stockVaries, check: hangUpOnBlobs},
-		fault{name: "30 that ask for all tags and hang up: one list for all", stock: stockVaries, check: hangUpOnLists},
-		fault{name: "one at 64 KiB/s, on a full disk: the others are not held up", stock: stockFails, check: slowOnLargerThanDisk, skip: withoutMounts},
-		fault{name: "write: refused before the body", stock: stockFails, check: writes},
-		fault{name: "send forms: answered before the body", stock: stockFails, check: forms},
+	inject(
+		fault{name: "500 request a tag and hang up: few upstream requests", stock: stockVaries, check: hangUpOnTags},
+		fault{name: "300 request a blob and hang up: few upstream requests", stock: stockVaries, check: hangUpOnBlobs},
+		fault{name: "30 request all tags and hang up: one list for all", stock: stockVaries, check: hangUpOnLists},
+		fault{name: "one reads at 64 KiB/s, disk full: others not slowed down", stock: stockFails, check: slowOnLargerThanDisk, skip: withoutMounts},
+		fault{name: "write: rejected before the body", stock: stockFails, check: writes},
+		fault{name: "send forms: responses before the body", stock: stockFails, check: forms},
 	)
 })
 
 var _ = Describe("lists", func() {
-	put(
-		fault{name: "tags after one that the upstream does not find any more", stock: stockFails, check: tagsAfterOneThatIsGone},
+	inject(
+		fault{name: "tags after one that the upstream has deleted: listed", stock: stockFails, check: tagsAfterOneThatIsGone},
 		fault{name: "tags in an outage: all of them, or an error", stock: stockFails, check: tagsInOutage},
 	)
 })
 
 var _ = Describe("manifests", func() {
-	put(
-		fault{name: "of a million descriptors, many at once: refused, under 96 MiB of memory", stock: stockVaries, check: manifestBombs, memory: true},
-		fault{name: "moved tag, upstream takes 1.2 s for each answer: the new image at once", stock: stockWithstands, check: movesSlowly},
+	inject(
+		fault{name: "many of a million descriptors: rejected, below 96 MiB of memory", stock: stockVaries, check: manifestBombs, memory: true},
+		fault{name: "tag moves, upstream takes 1.2 s per response: new image served", stock: stockWithstands, check: movesSlowly},
 	)
 })
 
-// hangUp sends requests on connections of their own, and closes them once all have been sent.
+// hangUp sends requests on separate connections and closes them when all have been sent.
 func (c *cache) hangUp(g Gomega, paths []string) {
 	var connections []net.Conn
 	for _, path := range paths {
@@ -67,7 +67,7 @@ func (c *cache) hangUp(g Gomega, paths []string) {
 	}
 }
 
-// settled returns how many requests the upstream has got once it gets no more.
+// settled returns the number of requests to the upstream once it no longer grows.
 func (c *cache) settled(ctx context.Context, g Gomega, kinds ...upstreamsim.Kind) int {
 	before := -1
 	g.Eventually(ctx, func() bool {
@@ -108,7 +108,7 @@ func hangUpOnBlobs(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 
-// pushTags gives the upstream so many tags, and returns their names in order.
+// pushTags adds a number of tags to the upstream and returns their sorted names.
 func (c *cache) pushTags(n int) []string {
 	image := c.push(name, tag, 1, 1, 1000)
 	names := make([]string, 0, n)
@@ -129,7 +129,7 @@ func hangUpOnLists(ctx context.Context, g Gomega, c *cache) {
 	c.hangUp(g, paths)
 	g.Expect(c.settled(ctx, g, upstreamsim.Tags)).To(BeNumerically("<", 150))
 
-	// Those that stay get theirs.
+	// Clients that do not hang up are served.
 	c.upstream.ResetCounters()
 	var group errgroup.Group
 	for n := range 30 {
@@ -147,7 +147,7 @@ func hangUpOnLists(ctx context.Context, g Gomega, c *cache) {
 
 func slowOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
 	c.prepare(g, setup{
-		// All come before the first byte, and share it all from then on.
+		// All clients arrive before the first byte and share the transfer.
 		upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous, BytesPerSecond: 64 * mib, Latency: time.Second},
 		options:  cacheprocess.Options{"timeouts": map[string]string{"firstbyte": "10s", "idle": "10s"}},
 		change:   c.onSmallDisk(g, "24m"),
@@ -166,7 +166,7 @@ func slowOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
 			})
 		})
 	}
-	fastCtx, cancel := context.WithTimeout(ctx, 60*time.Second) // At the pace of the slow ones it takes 8 minutes or more.
+	fastCtx, cancel := context.WithTimeout(ctx, 60*time.Second) // At the pace of the slow ones, it takes at least 8 minutes.
 	defer cancel()
 	var fast errgroup.Group
 	for range 3 {
@@ -175,7 +175,7 @@ func slowOnLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(fast.Wait()).To(Succeed())
 }
 
-// exchange sends the header of a request and returns the header of the answer, once the connection has been closed.
+// exchange sends the header of a request and returns the header of the response, after the connection has been closed.
 func (c *cache) exchange(ctx context.Context, g Gomega, header string) part {
 	connection, err := net.Dial("tcp", strings.TrimPrefix(c.server.URL(), "http://"))
 	g.Expect(err).NotTo(HaveOccurred())
@@ -186,12 +186,12 @@ func (c *cache) exchange(ctx context.Context, g Gomega, header string) part {
 	g.Expect(err).NotTo(HaveOccurred())
 	reader := bufio.NewReader(connection)
 	response, err := http.ReadResponse(reader, nil)
-	g.Expect(err).NotTo(HaveOccurred(), "it waits for the body")
+	g.Expect(err).NotTo(HaveOccurred(), "the server waits for the body")
 	defer func() { _ = response.Body.Close() }()
 	_, err = io.Copy(io.Discard, response.Body)
 	g.Expect(err).NotTo(HaveOccurred())
 	_, err = reader.ReadByte()
-	g.Expect(err).To(MatchError(io.EOF), "it keeps the connection")
+	g.Expect(err).To(MatchError(io.EOF), "the server keeps the connection")
 	return part{status: response.StatusCode, header: response.Header}
 }
 
@@ -217,8 +217,8 @@ func writes(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
 }
 
-// forms sends forms with requests that read: one of several parts is what a server would keep in memory and in files to
-// look a parameter up in it.
+// forms sends forms with read requests. A server that parses parameters would keep a multipart form in memory and in
+// files.
 func forms(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	for _, request := range []string{
@@ -266,7 +266,7 @@ func tagsInOutage(ctx context.Context, g Gomega, c *cache) {
 	c.upstream.Misbehave(upstreamsim.Faults{})
 	g.Eventually(ctx, func() ([]string, error) { return c.tags(ctx, "") }).WithTimeout(10 * time.Second).Should(Equal(all))
 	c.upstream.Refuse()
-	g.Expect(c.tags(ctx, "")).To(Equal(all), "the last whole list")
+	g.Expect(c.tags(ctx, "")).To(Equal(all), "the last complete list")
 	g.Expect(c.tags(ctx, "?n=5&last=t003")).To(Equal(all[4:9]))
 }
 
@@ -295,7 +295,7 @@ func manifestBombs(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(group.Wait()).To(Succeed())
 	peak, err := c.server.PeakRSS()
 	g.Expect(err).NotTo(HaveOccurred())
-	// Parsed, one of them takes twice that, and all of them are here at once.
+	// A parsed manifest needs twice as much, and all are requested at once.
 	g.Expect(peak).To(BeNumerically("<", 256*mib))
 }
 

@@ -12,21 +12,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var _ = Describe("crash", func() {
-	put(
-		fault{name: "SIGKILL during a fetch: right afterwards, orphans gone", stock: stockFails, check: killed},
-		fault{name: "SIGKILL 8 times at any moment: right afterwards, orphans gone", stock: stockFails, check: killedAgainAndAgain},
-		fault{name: "everything but the content lost: served, expires", stock: stockVaries, check: onlyContentLeft},
-		fault{name: "everything but the content spoiled: starts, serves", stock: stockVaries, check: spoiledState},
+	inject(
+		fault{name: "SIGKILL during a transfer: correct afterwards, orphans gone", stock: stockFails, check: killed},
+		fault{name: "SIGKILL 8 times at random moments: correct, orphans gone", stock: stockFails, check: killedAgainAndAgain},
+		fault{name: "everything except the content lost: served, expires", stock: stockVaries, check: onlyContentLeft},
+		fault{name: "everything except the content corrupt: starts, serves", stock: stockVaries, check: spoiledState},
 		fault{name: "manifest truncated on disk: fetched again", stock: stockVaries, check: truncatedManifest},
 	)
 })
@@ -58,13 +58,24 @@ func killedAgainAndAgain(ctx context.Context, g Gomega, c *cache) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 8 {
-		var clients errgroup.Group
+		c.upstream.ResetCounters()
+		var clients sync.WaitGroup
 		for _, tag := range tags {
-			clients.Go(func() error { _ = c.pull(ctx, name, tag); return nil })
+			clients.Go(func() { _ = c.pull(ctx, name, tag) })
 		}
-		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+		ended := make(chan struct{})
+		go func() { clients.Wait(); close(ended) }()
+		moment := random.Int64N(24 * mib)
+		g.Eventually(ctx, func() bool {
+			select {
+			case <-ended:
+				return true
+			default:
+				return c.upstream.Counters().Bytes >= moment
+			}
+		}).WithPolling(time.Millisecond).WithTimeout(c.recovery()).Should(BeTrue())
 		c.server.Kill()
-		_ = clients.Wait()
+		<-ended
 		g.Expect(c.server.Start(ctx)).To(Succeed())
 	}
 	c.expectNoOrphans(ctx, g)
@@ -79,15 +90,14 @@ func killedAgainAndAgain(ctx context.Context, g Gomega, c *cache) {
 	}
 }
 
-// expectNoOrphans waits until the data directory holds no large file that is
-// not a blob.
+// expectNoOrphans waits until the data directory has no large files other than blobs.
 func (c *cache) expectNoOrphans(ctx context.Context, g Gomega) {
-	g.Eventually(ctx, func() int64 { return c.uploads(g) }).WithTimeout(c.recovery()).Should(BeZero(), "orphans are gone")
+	g.Eventually(ctx, func() int64 { return c.uploads(g) }).WithTimeout(c.recovery()).Should(BeZero(), "size of the orphans")
 }
 
-// uploads returns the bytes of large files that are no blobs.
+// uploads returns the size of all large files other than blobs.
 func (c *cache) uploads(g Gomega) int64 {
-	const large = 256 << 10 // whatever a cache notes down for itself about a few images is smaller
+	const large = 256 << 10 // a cache's own state about a few images is smaller
 	var total int64
 	c.walk(g, func(path string, info fs.FileInfo) {
 		if !strings.HasPrefix(path, c.blobsDirectory()) && info.Size() > large {
@@ -97,7 +107,7 @@ func (c *cache) uploads(g Gomega) int64 {
 	return total
 }
 
-// ownFiles returns the files that are not part of Distribution's layout.
+// ownFiles returns the files outside of Distribution's layout.
 func (c *cache) ownFiles(g Gomega) []string {
 	var paths []string
 	c.walk(g, func(path string, _ fs.FileInfo) {
@@ -108,7 +118,7 @@ func (c *cache) ownFiles(g Gomega) []string {
 	return paths
 }
 
-// onlyContentLeft takes away what a cache notes down about its content.
+// onlyContentLeft removes the cache's state.
 func onlyContentLeft(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 2, 4*mib)
@@ -118,7 +128,7 @@ func onlyContentLeft(ctx context.Context, g Gomega, c *cache) {
 		for _, path := range c.ownFiles(g) {
 			g.Expect(os.Remove(path)).To(Succeed())
 		}
-		c.server.Config.TTL = lifetime(ttl)
+		c.server.Config.TTL = new(ttl)
 		g.Expect(c.server.Start(ctx)).To(Succeed())
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
@@ -128,7 +138,7 @@ func onlyContentLeft(ctx context.Context, g Gomega, c *cache) {
 	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(c.recovery()).Should(BeNumerically("<", mib))
 }
 
-// spoiledState overwrites what a cache notes down about its content.
+// spoiledState overwrites the cache's state.
 func spoiledState(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 2, 4*mib)
@@ -168,7 +178,7 @@ func (c *cache) blobsDirectory() string {
 	return filepath.Join(c.server.DataDirectory(), "docker/registry/v2/blobs")
 }
 
-// walk calls visit for all files of the data directory, which may change.
+// walk calls visit for all files of the data directory, which may change meanwhile.
 func (c *cache) walk(g Gomega, visit func(path string, info fs.FileInfo)) {
 	err := filepath.WalkDir(c.server.DataDirectory(), func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {

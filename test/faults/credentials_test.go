@@ -18,22 +18,23 @@ import (
 
 	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/pull"
+	"github.com/larder-project/larder/test/secretvolume"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var _ = Describe("credentials", func() {
-	put(
-		fault{name: "rewritten in the configuration file: taken over", stock: stockFails, check: rewritten(inConfiguration, nil)},
-		fault{name: "rewritten in the credentials directory: taken over", stock: stockFails, check: rewritten(inDirectory, useDirectory)},
-		fault{name: "several, by repository path", stock: stockFails, check: byRepositoryPath},
-		fault{name: "wrong ones are written: the old ones work on", stock: stockVaries, check: wrongOnesWritten},
-		fault{name: "redirect to another host: carries none", stock: stockWithstands, check: redirected},
-		fault{name: "realm on another host: refused, shown none", stock: stockWithstands, check: foreignRealm},
-		fault{name: "realm on another host, allowed: works", stock: stockFails, check: allowedRealm},
+	inject(
+		fault{name: "changed in the configuration file: used", stock: stockFails, check: rewritten(inConfiguration, nil)},
+		fault{name: "changed in the credentials directory: used", stock: stockFails, check: rewritten(inDirectory, useDirectory)},
+		fault{name: "several, by repository path: each used for its own", stock: stockFails, check: byRepositoryPath},
+		fault{name: "replaced by wrong ones: the old ones stay in use", stock: stockVaries, check: wrongOnesWritten},
+		fault{name: "redirect to another host: not sent", stock: stockWithstands, check: redirected},
+		fault{name: "realm on another host: rejected, not sent", stock: stockWithstands, check: foreignRealm},
+		fault{name: "realm on another host that is allowed: sent", stock: stockFails, check: allowedRealm},
 	)
 })
 
-// writer writes credentials where the server finds them.
+// writer writes the credentials of a server.
 type writer func(g Gomega, server *cacheprocess.Server, username, password string)
 
 func inConfiguration(g Gomega, server *cacheprocess.Server, username, password string) {
@@ -41,29 +42,14 @@ func inConfiguration(g Gomega, server *cacheprocess.Server, username, password s
 	g.Expect(server.WriteConfig()).To(Succeed())
 }
 
-// inDirectory writes the directory as the kubelet writes that of a Secret: a
-// new one takes the place of the old one in one step.
 func inDirectory(g Gomega, server *cacheprocess.Server, username, password string) {
 	server.Config.Username, server.Config.Password = "", ""
-	dir, ok := server.Config.Options["credentials"].(string)
-	if !ok {
-		return
+	if dir, ok := server.Config.Options["credentials"].(string); ok {
+		g.Expect(secretvolume.Write(dir, map[string][]byte{"username": []byte(username), "password": []byte(password)})).To(Succeed())
 	}
-	next, err := os.MkdirTemp(dir, "..version-")
-	g.Expect(err).NotTo(HaveOccurred())
-	for key, value := range map[string]string{"username": username, "password": password} {
-		g.Expect(os.WriteFile(filepath.Join(next, key), []byte(value), 0o600)).To(Succeed())
-		link := filepath.Join(dir, key)
-		if _, err := os.Lstat(link); err != nil {
-			g.Expect(os.Symlink(filepath.Join("..data", key), link)).To(Succeed())
-		}
-	}
-	data := filepath.Join(dir, "..data")
-	g.Expect(os.Symlink(filepath.Base(next), data+"_tmp")).To(Succeed())
-	g.Expect(os.Rename(data+"_tmp", data)).To(Succeed())
 }
 
-// useDirectory points the server to a credentials directory.
+// useDirectory configures a credentials directory.
 func useDirectory(g Gomega, c *cache) {
 	c.server.Config.Options["credentials"] = c.temporaryDirectory(g)
 }
@@ -87,9 +73,7 @@ func rewritten(write writer, prepare func(Gomega, *cache)) func(context.Context,
 	}
 }
 
-// byRepositoryPath gives a docker configuration with a credential for one path
-// of repositories that the upstream accepts, and another for the rest that it
-// does not.
+// byRepositoryPath configures a valid credential for one path of repositories and invalid ones for the rest.
 func byRepositoryPath(ctx context.Context, g Gomega, c *cache) {
 	c.prepare(g, setup{})
 	useDirectory(g, c)
@@ -114,15 +98,14 @@ func byRepositoryPath(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, "library/other", tag)).NotTo(Succeed())
 }
 
-// wrongOnesWritten writes credentials that the upstream does not accept: as
-// long as it does not, the old ones are used.
+// wrongOnesWritten replaces the credentials by wrong ones: the old ones stay in use while the upstream rejects the new.
 func wrongOnesWritten(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	c.push(name, tag, 1, 1, mib)
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	inConfiguration(g, c.server, username, "mistyped")
 	for i, tag := range []string{"v2", "v3", "v4", "v5", "v6"} {
-		c.upstream.SetCredential(username, password) // Tokens are no longer good.
+		c.upstream.SetCredential(username, password) // This revokes all tokens.
 		c.push(name, tag, uint64(2+i), 1, mib)
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	}

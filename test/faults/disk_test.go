@@ -21,38 +21,37 @@ import (
 )
 
 var _ = Describe("disk", func() {
-	put(
+	inject(
 		fault{name: "blob larger than the disk: streamed, cached content served", stock: stockFails, check: largerThanDisk, skip: withoutMounts},
-		fault{name: "blob larger than the disk, 3 clients and a slow one: streamed to all", stock: stockFails, check: manyOnLargerThanDisk, skip: withoutMounts},
-		fault{name: "disk filled by others: streamed", stock: stockFails, check: filledByOthers, skip: withoutMounts},
-		fault{name: "full at start, of others: cached content served, the rest streamed", stock: stockVaries, check: fullAtStart(byOthers, false), skip: withoutMounts},
-		fault{name: "full at start, of others, state lost: the same", stock: stockVaries, check: fullAtStart(byOthers, true), skip: withoutMounts},
-		fault{name: "full at start, of unfinished downloads: the same, then stored again", stock: stockVaries, check: fullAtStart(byUpload, false), skip: withoutMounts},
-		fault{name: "full at start, of unfinished downloads, state lost: the same", stock: stockVaries, check: fullAtStart(byUpload, true), skip: withoutMounts},
-		fault{name: "full at start, of content, state lost: the same", stock: stockVaries, check: fullAtStart(byContent, true), skip: withoutMounts},
-		fault{name: "many images on a small disk: the old make room", stock: stockFails, check: makesRoom, skip: withoutMounts},
-		fault{name: "bit flipped while running: noticed and fetched again", stock: stockFails, check: damaged(flipBit, false)},
-		fault{name: "bit flipped while stopped: noticed and fetched again", stock: stockFails, check: damaged(flipBit, true)},
-		fault{name: "blob truncated while running: noticed and fetched again", stock: stockFails, check: damaged(truncate, false)},
-		fault{name: "blob truncated while stopped: noticed and fetched again", stock: stockFails, check: damaged(truncate, true)},
-		fault{name: "takeover of what stock stored: hits at once", stock: stockVaries, check: takeover},
+		fault{name: "blob larger than the disk, 3 clients and a slow one: streamed", stock: stockFails, check: manyOnLargerThanDisk, skip: withoutMounts},
+		fault{name: "filled by other files: streamed", stock: stockFails, check: filledByOthers, skip: withoutMounts},
+		fault{name: "full of other files at start: cached served, others streamed", stock: stockVaries, check: fullAtStart(byOthers, false), skip: withoutMounts},
+		fault{name: "full of other files at start, state lost: served, streamed", stock: stockVaries, check: fullAtStart(byOthers, true), skip: withoutMounts},
+		fault{name: "full of uploads at start: cached served, others stored", stock: stockVaries, check: fullAtStart(byUpload, false), skip: withoutMounts},
+		fault{name: "full of uploads at start, state lost: served, stored", stock: stockVaries, check: fullAtStart(byUpload, true), skip: withoutMounts},
+		fault{name: "full of content at start, state lost: served, stored", stock: stockVaries, check: fullAtStart(byContent, true), skip: withoutMounts},
+		fault{name: "many images on a small disk: old ones evicted", stock: stockFails, check: makesRoom, skip: withoutMounts},
+		fault{name: "bit flipped while running: detected, fetched again", stock: stockFails, check: damaged(flipBit, false)},
+		fault{name: "bit flipped while stopped: detected, fetched again", stock: stockFails, check: damaged(flipBit, true)},
+		fault{name: "blob truncated while running: detected, fetched again", stock: stockFails, check: damaged(truncate, false)},
+		fault{name: "blob truncated while stopped: detected, fetched again", stock: stockFails, check: damaged(truncate, true)},
+		fault{name: "content stored by stock: served from the cache", stock: stockVaries, check: takeover},
 	)
 })
 
-// withoutMounts tells why no small file system can be mounted here: not even
-// root can in many containers.
+// withoutMounts returns why the machine cannot mount a small file system. In many containers, not even root can.
 func withoutMounts() string {
 	dir, err := os.MkdirTemp("", "larder-faults-")
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = os.Remove(dir) }()
 	if err := syscall.Mount("larder", dir, "tmpfs", 0, "size=1m"); err != nil {
-		return "no small file system can be mounted: " + err.Error()
+		return "cannot mount a small file system: " + err.Error()
 	}
 	Expect(syscall.Unmount(dir, syscall.MNT_DETACH)).To(Succeed())
 	return ""
 }
 
-// onSmallDisk keeps the server's data on a file system of the given size.
+// onSmallDisk moves the server's data to a file system of the given size.
 func (c *cache) onSmallDisk(g Gomega, size string) func(*cacheprocess.Server) {
 	return func(server *cacheprocess.Server) {
 		dir := server.DataDirectory()
@@ -115,19 +114,19 @@ func filledByOthers(ctx context.Context, g Gomega, c *cache) {
 	c.expectStored(ctx, g, "v3")
 }
 
-// What fills a disk, as paths below the data directory.
+// The files that fill a disk, as paths in the data directory.
 const (
 	byOthers  = "ballast"
 	byUpload  = "docker/registry/v2/repositories/" + name + "/_uploads/cfdd2d3c-6d2b-4b4e-9f3b-0a3c2f1b7d55/data"
 	byContent = "docker/registry/v2/blobs/sha256/00/00000000000000000000000000000000000000000000000000000000000000ff/data"
 )
 
-// fullAtStart starts the server on a full disk, on request without what it noted down about its content.
+// fullAtStart starts the server on a full disk, optionally without its state.
 func fullAtStart(filler string, stateLost bool) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.prepare(g, setup{change: c.onSmallDisk(g, "24m")})
 		g.Expect(c.server.Start(ctx)).To(Succeed())
-		c.push(name, "oldest", 1, 1, mib) // may have to go
+		c.push(name, "oldest", 1, 1, mib) // may be evicted
 		g.Expect(c.pull(ctx, name, "oldest")).To(Succeed())
 		c.heat(ctx, g, c.push(name, tag, 2, 1, 4*mib))
 		c.server.Stop()
@@ -154,7 +153,7 @@ func fullAtStart(filler string, stateLost bool) func(context.Context, Gomega, *c
 	}
 }
 
-// expectStored waits until an image that is pulled again and again is served without the upstream.
+// expectStored pulls an image until it is served without the upstream.
 func (c *cache) expectStored(ctx context.Context, g Gomega, reference string) {
 	g.Eventually(ctx, func() error {
 		if err := c.pull(ctx, name, reference); err != nil {
@@ -163,10 +162,10 @@ func (c *cache) expectStored(ctx context.Context, g Gomega, reference string) {
 		c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
 		defer c.upstream.Misbehave(upstreamsim.Faults{})
 		return c.serve(ctx, name, reference)
-	}).WithTimeout(c.recovery()).Should(Succeed(), "stored again once there is space")
+	}).WithTimeout(c.recovery()).Should(Succeed(), "stored as soon as there is space")
 }
 
-// fill writes until nothing more fits.
+// fill writes until the disk is full.
 func fill(g Gomega, path string) {
 	file, err := os.Create(path)
 	g.Expect(err).NotTo(HaveOccurred())
@@ -188,7 +187,7 @@ func makesRoom(ctx context.Context, g Gomega, c *cache) {
 		c.push(name, tag, uint64(i), 2, 4*mib)
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed(), tag)
 	}
-	// The newest image is there, the oldest is gone.
+	// The newest image is stored, the oldest is not.
 	newest := tags[len(tags)-1]
 	g.Eventually(ctx, func() error {
 		if err := c.pull(ctx, name, newest); err != nil {
@@ -219,15 +218,14 @@ func flipBit(path string) error {
 
 func truncate(path string) error { return os.Truncate(path, mib) }
 
-// damaged damages a stored blob, without a trace in the time of its last
-// modification. Its time of change tells, which no test can set back: what is
-// damaged without any trace is a matter of the engine's own tests.
+// damaged damages a stored blob and restores its modification time. Its change time still differs, because a test
+// cannot set it; the engine's own tests cover damage without any trace.
 func damaged(damage func(path string) error, stopped bool) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{})
 		image := c.push(name, tag, 1, 1, 4*mib)
 		c.heat(ctx, g, image)
-		c.server.Stop() // It may be about to look at what it has just stored.
+		c.server.Stop() // It may be about to read the blob that it has just stored.
 		if !stopped {
 			g.Expect(c.server.Start(ctx)).To(Succeed())
 		}
@@ -244,8 +242,8 @@ func damaged(damage func(path string) error, stopped bool) func(context.Context,
 	}
 }
 
-// awaitTick waits until the clock of file systems has moved on since a file was
-// stored: what changes before that has the same time of change.
+// awaitTick waits until the clock of the file system has advanced since a file was stored. Earlier changes leave the
+// change time as it is.
 func (c *cache) awaitTick(ctx context.Context, g Gomega, path string) {
 	changed := func(path string) int64 {
 		info, err := os.Stat(path)
@@ -259,8 +257,7 @@ func (c *cache) awaitTick(ctx context.Context, g Gomega, path string) {
 	}).Should(BeNumerically(">", stored))
 }
 
-// takeover starts the server on a data directory that stock Distribution
-// filled.
+// takeover starts the server with the data directory of stock Distribution.
 func takeover(ctx context.Context, g Gomega, c *cache) {
 	c.prepare(g, setup{})
 	image := c.push(name, tag, 1, 3, 4*mib)

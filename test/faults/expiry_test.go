@@ -15,80 +15,40 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
+// The engine's own tests cover expiry in detail, on a fake clock. This is the only fault that waits for real lifetimes.
 var _ = Describe("expiry", func() {
-	put(
-		fault{name: "shared layer, the other image expires, upstream down", stock: stockFails, check: sharedLayer},
-		fault{name: "steady pulls over 2 lifetimes", stock: stockFails, check: steadyPulls},
-		fault{name: "unused content expires and gives its space back", stock: stockVaries, check: givesSpaceBack},
-		fault{name: "content expires across a restart", stock: stockVaries, check: expiresAcrossRestart},
-		fault{name: "lifetime switched on over a filled cache", stock: stockFails, check: switchedOn},
-	)
+	inject(fault{name: "unused image expires, used one with a shared layer does not", stock: stockFails, check: expires})
 })
 
-func lifetime(d time.Duration) *time.Duration { return &d }
-
-// ttl is longer than any machine pauses, and short enough to wait for.
+// ttl exceeds the pauses of any machine.
 const ttl = 4 * time.Second
 
-// sharedLayer uses one image until another one, with which it shares a layer,
-// has expired, and on.
-func sharedLayer(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{ttl: lifetime(ttl)})
+// expires restarts the cache, cuts off its upstream, and uses one of two images for two lifetimes and until the other
+// one has expired.
+func expires(ctx context.Context, g Gomega, c *cache) {
+	c.start(ctx, g, setup{ttl: new(ttl)})
 	shared := upstreamsim.NewLayer(7, mib)
-	first := upstreamsim.NewImage(shared, upstreamsim.NewLayer(1, mib))
-	second := upstreamsim.NewImage(shared, upstreamsim.NewLayer(2, mib))
-	for name, image := range map[string]upstreamsim.Image{"library/first": first, "library/second": second} {
+	unused := upstreamsim.NewImage(shared, upstreamsim.NewLayer(1, mib))
+	used := upstreamsim.NewImage(shared, upstreamsim.NewLayer(2, mib))
+	for name, image := range map[string]upstreamsim.Image{"library/unused": unused, "library/used": used} {
 		c.upstream.Push(name, tag, image)
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 		c.awaitStored(ctx, g, image)
 	}
-	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
-	for after := 0; after < 10; {
-		g.Expect(c.serve(ctx, "library/second", tag)).To(Succeed())
-		time.Sleep(ttl / 20)
-		if _, err := os.Stat(c.blobFile(first.Layers()[1])); err != nil {
-			after++
-		}
-	}
-}
-
-func steadyPulls(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{ttl: lifetime(ttl)})
-	image := c.push(name, tag, 1, 3, mib)
-	for end := time.Now().Add(2*ttl + ttl/2); time.Now().Before(end); {
-		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
-		time.Sleep(ttl / 20)
-	}
-	g.Expect(c.transferred(image)).To(BeNumerically("==", 1))
-}
-
-func givesSpaceBack(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{ttl: lifetime(ttl)})
-	image := c.push(name, tag, 1, 3, 4*mib)
-	c.heat(ctx, g, image)
-	c.expectExpired(ctx, g)
-}
-
-func expiresAcrossRestart(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{ttl: lifetime(ttl)})
-	image := c.push(name, tag, 1, 3, 4*mib)
-	c.heat(ctx, g, image)
+	full := c.stored(g)
 	c.restart(ctx, g, c.server.Kill)
-	c.expectExpired(ctx, g)
-}
+	c.upstream.Misbehave(upstreamsim.Faults{Status: 503})
+	begin := time.Now()
+	g.Eventually(ctx, func(g Gomega) {
+		if err := c.serve(ctx, "library/used", tag); err != nil {
+			StopTrying("the used image expired").Wrap(err).Now()
+		}
+		_, err := os.Stat(c.blobFile(unused.Layers()[1]))
+		g.Expect(err).To(MatchError(os.ErrNotExist))
+		g.Expect(time.Since(begin)).To(BeNumerically(">", 2*ttl))
+	}).WithTimeout(2*ttl + c.recovery()).WithPolling(ttl / 20).Should(Succeed())
+	g.Expect(c.stored(g)).To(BeNumerically("<", full-mib/2))
 
-func switchedOn(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{ttl: lifetime(0)})
-	image := c.push(name, tag, 1, 3, 4*mib)
-	c.heat(ctx, g, image)
-	c.server.Stop()
-	c.server.Config.TTL = lifetime(ttl)
-	g.Expect(c.server.Start(ctx)).To(Succeed())
-	c.expectExpired(ctx, g)
-}
-
-// expectExpired waits until the content is gone, and can be had again.
-func (c *cache) expectExpired(ctx context.Context, g Gomega) {
-	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(ttl + c.recovery()).Should(BeNumerically("<", mib))
-	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
+	c.upstream.Misbehave(upstreamsim.Faults{})
+	g.Expect(c.pull(ctx, "library/unused", tag)).To(Succeed())
 }

@@ -19,28 +19,28 @@ import (
 	"github.com/larder-project/larder/test/cacheprocess"
 )
 
-// knowledge is what is known about stock Distribution and a fault.
+// knowledge is the known behaviour of stock Distribution under a fault.
 type knowledge int
 
 const (
 	stockFails knowledge = iota
 	stockWithstands
-	stockVaries // depends on chance, or is a matter of taste
+	stockVaries // depends on chance, or is debatable
 )
 
-// fault is something that goes wrong, and how a cache should take it.
+// fault is a fault with the expected behaviour of a cache.
 type fault struct {
 	name  string
 	stock knowledge
 	check func(ctx context.Context, g Gomega, c *cache)
-	// skip tells why the fault cannot be simulated here.
+	// skip returns why the machine cannot simulate the fault.
 	skip func() string
-	// memory is measured, which the race detector takes more of.
+	// memory means that the check measures memory, of which the race detector needs more.
 	memory bool
 }
 
-// verdict is how one implementation took a fault.
-type verdict struct {
+// result is the behaviour of one implementation under a fault.
+type result struct {
 	Fault, Implementation string
 	Failure               string // empty if it withstood
 	Log                   string // the end of the server's log, if it did not
@@ -49,11 +49,11 @@ type verdict struct {
 
 const matrixEntry = "matrix"
 
-// patience is how long a fault may take altogether.
+// patience limits the time of a fault.
 const patience = 5 * time.Minute
 
-// put puts faults to all implementations, as one spec each.
-func put(faults ...fault) {
+// inject defines a spec for each fault, which injects it into all implementations.
+func inject(faults ...fault) {
 	for _, f := range faults {
 		It(f.name, func(ctx SpecContext) {
 			if f.skip != nil {
@@ -61,9 +61,9 @@ func put(faults ...fault) {
 					Skip(reason)
 				}
 			}
-			verdicts := f.run(ctx)
-			AddReportEntry(matrixEntry, mustEncode(verdicts), ReportEntryVisibilityNever)
-			for _, v := range verdicts {
+			results := f.run(ctx)
+			AddReportEntry(matrixEntry, mustEncode(results), ReportEntryVisibilityNever)
+			for _, v := range results {
 				if v.Implementation == cacheprocess.Ours {
 					Expect(v.Failure).To(BeEmpty(), "ours must withstand this; the end of its log:\n%s", v.Log)
 				}
@@ -75,9 +75,9 @@ func put(faults ...fault) {
 	}
 }
 
-// run puts the fault to all implementations at once.
-func (f fault) run(ctx context.Context) []verdict {
-	verdicts := make([]verdict, len(implementations))
+// run injects the fault into all implementations concurrently.
+func (f fault) run(ctx context.Context) []result {
+	results := make([]result, len(implementations))
 	var group sync.WaitGroup
 	for i, implementation := range implementations {
 		if implementation.Name == cacheprocess.Ours && !f.memory {
@@ -85,20 +85,19 @@ func (f fault) run(ctx context.Context) []verdict {
 		}
 		group.Go(func() {
 			start := time.Now()
-			verdicts[i] = verdict{Fault: f.name, Implementation: implementation.Name}
-			verdicts[i].Failure, verdicts[i].Log = f.try(ctx, implementation)
-			verdicts[i].Seconds = time.Since(start).Seconds()
+			results[i] = result{Fault: f.name, Implementation: implementation.Name}
+			results[i].Failure, results[i].Log = f.try(ctx, implementation)
+			results[i].Seconds = time.Since(start).Seconds()
 		})
 	}
 	group.Wait()
-	return verdicts
+	return results
 }
 
-// failure is what a failed assertion of a check panics with.
+// failure is the panic of a failed assertion in a check.
 type failure string
 
-// try puts the fault to one implementation and returns how it failed, and what
-// it logged last.
+// try injects the fault into one implementation and returns its failure and the end of its log.
 func (f fault) try(ctx context.Context, implementation cacheprocess.Implementation) (message, log string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -142,11 +141,11 @@ var _ = ReportAfterSuite("matrix", func(report Report) {
 			if encoded == "" {
 				encoded = entry.StringRepresentation()
 			}
-			var verdicts []verdict
-			if err := json.Unmarshal([]byte(encoded), &verdicts); err != nil {
+			var results []result
+			if err := json.Unmarshal([]byte(encoded), &results); err != nil {
 				continue
 			}
-			for _, v := range verdicts {
+			for _, v := range results {
 				cells[v.Implementation] = "PASS"
 				if v.Failure != "" {
 					cells[v.Implementation] = "FAIL"

@@ -25,72 +25,72 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// What registries do that no specification has. Each is known of a public one, or of what stands in front of many.
+// Peculiarities outside of the specification. Each is known of a public registry or of a common proxy.
 var _ = Describe("odd upstream", func() {
-	put(
-		fault{name: "ends tokens with 400", stock: stockWithstands, check: endsTokens(http.StatusBadRequest, "")},
-		fault{name: "ends tokens with 403", stock: stockWithstands, check: endsTokens(http.StatusForbidden, "")},
-		fault{name: "ends tokens with 404", stock: stockWithstands, check: endsTokens(http.StatusNotFound, "")},
-		fault{name: "ends tokens with 401, without a challenge", stock: stockWithstands, check: endsTokens(http.StatusUnauthorized, "")},
-		fault{name: "ends tokens with 401, and a realm elsewhere", stock: stockWithstands,
+	inject(
+		fault{name: "rejects revoked tokens with 400: renewed", stock: stockWithstands, check: endsTokens(http.StatusBadRequest, "")},
+		fault{name: "rejects revoked tokens with 403: renewed", stock: stockWithstands, check: endsTokens(http.StatusForbidden, "")},
+		fault{name: "rejects revoked tokens with 404: renewed", stock: stockWithstands, check: endsTokens(http.StatusNotFound, "")},
+		fault{name: "rejects revoked tokens with 401, no challenge: renewed", stock: stockWithstands, check: endsTokens(http.StatusUnauthorized, "")},
+		fault{name: "rejects revoked tokens with 401, foreign realm: renewed", stock: stockWithstands,
 			check: endsTokens(http.StatusUnauthorized, `Bearer realm="https://authn.example.com/token",service="registry",error="invalid_token"`)},
-		fault{name: "hides private content behind 404", stock: stockWithstands, check: hidesContent(http.StatusNotFound)},
-		fault{name: "hides private content behind 403", stock: stockWithstands, check: hidesContent(http.StatusForbidden)},
+		fault{name: "hides private content with 404: authenticates", stock: stockWithstands, check: hidesContent(http.StatusNotFound)},
+		fault{name: "hides private content with 403: authenticates", stock: stockWithstands, check: hidesContent(http.StatusForbidden)},
 
-		fault{name: "refuses HEAD with 403: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusForbidden))},
-		fault{name: "refuses HEAD with 404: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusNotFound))},
-		fault{name: "refuses HEAD with 405: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusMethodNotAllowed))},
-		fault{name: "refuses HEAD with 501: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusNotImplemented))},
-		fault{name: "breaks HEAD off: moved tag served", stock: stockFails, check: refusesHead(breaksOff)},
-		fault{name: "refuses HEAD of blobs: shared layer served", stock: stockFails, check: refusesHeadOfBlobs},
-		fault{name: "answers HEAD of blobs with length 0: the manifest's told", stock: stockFails, check: tellsNoLength},
+		fault{name: "rejects HEAD with 403: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusForbidden))},
+		fault{name: "rejects HEAD with 404: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusNotFound))},
+		fault{name: "rejects HEAD with 405: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusMethodNotAllowed))},
+		fault{name: "rejects HEAD with 501: moved tag served", stock: stockFails, check: refusesHead(status(http.StatusNotImplemented))},
+		fault{name: "aborts HEAD: moved tag served", stock: stockFails, check: refusesHead(breaksOff)},
+		fault{name: "rejects HEAD of blobs: shared layer served", stock: stockFails, check: refusesHeadOfBlobs},
+		fault{name: "reports length 0 in HEAD of blobs: length of the manifest used", stock: stockFails, check: tellsNoLength},
 
-		fault{name: "compresses manifests, tokens and lists", stock: stockFails, check: compresses},
-		fault{name: "compresses blobs on the way", stock: stockWithstands, check: compressesBlobs},
-		fault{name: "calls layers compressed that are so by themselves", stock: stockFails, check: labelsLayers},
+		fault{name: "compresses manifests, tokens and lists: decompressed", stock: stockFails, check: compresses},
+		fault{name: "compresses blobs in transit: decompressed", stock: stockWithstands, check: compressesBlobs},
+		fault{name: "declares gzip layers as Content-Encoding gzip: kept as they are", stock: stockFails, check: labelsLayers},
 
-		fault{name: "asks for Negotiate and Basic, in two headers", stock: stockWithstands, check: challenges(upstreamsim.Basic, false, "Negotiate")},
-		fault{name: "asks for Negotiate and Basic, in one header", stock: stockFails, check: challenges(upstreamsim.Basic, true, "Negotiate")},
-		fault{name: "asks for Basic and Bearer, in two headers", stock: stockFails, check: challenges(upstreamsim.Bearer, false, `Basic realm="x"`)},
-		fault{name: "asks for Basic and Bearer, in one header", stock: stockFails, check: challenges(upstreamsim.Bearer, true, `Basic realm="x"`)},
-		fault{name: "redirects to a registry that asks for an anonymous token", stock: stockFails, check: redirectsToRegistry},
-		fault{name: "realm on another host, without a credential: works", stock: stockFails, check: realmWithoutCredential},
+		fault{name: "challenges with Negotiate and Basic, two headers: Basic used", stock: stockWithstands, check: challenges(upstreamsim.Basic, false, "Negotiate")},
+		fault{name: "challenges with Negotiate and Basic, one header: Basic used", stock: stockFails, check: challenges(upstreamsim.Basic, true, "Negotiate")},
+		fault{name: "challenges with Basic and Bearer, two headers: Bearer used", stock: stockFails, check: challenges(upstreamsim.Bearer, false, `Basic realm="x"`)},
+		fault{name: "challenges with Basic and Bearer, one header: Bearer used", stock: stockFails, check: challenges(upstreamsim.Bearer, true, `Basic realm="x"`)},
+		fault{name: "redirects to a registry with anonymous tokens: served", stock: stockFails, check: redirectsToRegistry},
+		fault{name: "realm on another host, no credential: served", stock: stockFails, check: realmWithoutCredential},
 
-		fault{name: "refuses ranges with 416: begun from the start", stock: stockFails, check: refusesRanges(http.StatusRequestedRangeNotSatisfiable)},
-		fault{name: "refuses ranges with 400: begun from the start", stock: stockFails, check: refusesRanges(http.StatusBadRequest)},
-		fault{name: "refuses ranges with another range: begun from the start", stock: stockFails, check: mistakesRanges},
+		fault{name: "rejects ranges with 416: restarted from the beginning", stock: stockFails, check: refusesRanges(http.StatusRequestedRangeNotSatisfiable)},
+		fault{name: "rejects ranges with 400: restarted from the beginning", stock: stockFails, check: refusesRanges(http.StatusBadRequest)},
+		fault{name: "sends another range: restarted from the beginning", stock: stockFails, check: mistakesRanges},
 
-		fault{name: "referrers refused with 400: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusBadRequest))},
-		fault{name: "referrers refused with 405: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusMethodNotAllowed))},
-		fault{name: "referrers refused with 406: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusNotAcceptable))},
-		fault{name: "referrers refused with 501: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusNotImplemented))},
-		fault{name: "referrers are a web page: 404 to clients", stock: stockWithstands, check: noReferrers(portal)},
-		fault{name: "referrers are null: 404 to clients", stock: stockWithstands, check: noReferrers(func(w http.ResponseWriter, _ *http.Request) {
+		fault{name: "rejects referrers with 400: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusBadRequest))},
+		fault{name: "rejects referrers with 405: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusMethodNotAllowed))},
+		fault{name: "rejects referrers with 406: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusNotAcceptable))},
+		fault{name: "rejects referrers with 501: 404 to clients", stock: stockWithstands, check: noReferrers(status(http.StatusNotImplemented))},
+		fault{name: "sends a web page for referrers: 404 to clients", stock: stockWithstands, check: noReferrers(portal)},
+		fault{name: "sends null referrers: 404 to clients", stock: stockWithstands, check: noReferrers(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", imagev1.MediaTypeImageIndex)
 			_, _ = w.Write([]byte(`{"schemaVersion":2,"mediaType":"` + imagev1.MediaTypeImageIndex + `","manifests":null}`))
 		})},
 
-		fault{name: "a web page for a blob: an error before the header", stock: stockFails, check: pageForBlob(portal)},
-		fault{name: "a web page for a blob, chunked: an error before the header", stock: stockFails, check: pageForBlob(
+		fault{name: "sends a web page for a blob: error before the header", stock: stockFails, check: pageForBlob(portal)},
+		fault{name: "sends a chunked web page for a blob: error before the header", stock: stockFails, check: pageForBlob(
 			func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "text/html")
 				_ = http.NewResponseController(w).Flush()
 				portal(w, r)
 			})},
-		fault{name: "a web page for a manifest: an error, no image", stock: stockFails, check: pageForManifest},
-		fault{name: "a web page for a list: an error that names the host", stock: stockFails, check: pageForList},
-		fault{name: "an image of schema 1: an error that says so", stock: stockFails, check: schema1},
-		fault{name: "a manifest of an unknown type: served as it is", stock: stockFails, check: unknownType},
-		fault{name: "a wrong digest in the header of a manifest: served", stock: stockFails, check: wrongDigestHeader},
+		fault{name: "sends a web page for a manifest: error, not an image", stock: stockFails, check: pageForManifest},
+		fault{name: "sends a web page for a list: error with the host", stock: stockFails, check: pageForList},
+		fault{name: "sends an image of schema 1: error with the reason", stock: stockFails, check: schema1},
+		fault{name: "sends a manifest of an unknown type: served unchanged", stock: stockFails, check: unknownType},
+		fault{name: "sends a wrong digest header with a manifest: served", stock: stockFails, check: wrongDigestHeader},
 
-		fault{name: "429 for a day to a list: pulls go on", stock: stockWithstands, check: limitsLists},
-		fault{name: "redirect to an address of nobody: not followed", stock: stockFails, check: redirectsToUnspecified},
-		fault{name: "realm refused: nothing in the log that is not structured", stock: stockWithstands, check: structuredLog},
-		fault{name: "credential helper whose answer is refused: asked again", stock: stockFails, check: asksHelperAgain},
+		fault{name: "rejects lists with 429 for a day: pulls unaffected", stock: stockWithstands, check: limitsLists},
+		fault{name: "redirects to the unspecified address: not followed", stock: stockFails, check: redirectsToUnspecified},
+		fault{name: "has a rejected realm: log stays structured", stock: stockWithstands, check: structuredLog},
+		fault{name: "rejects the credential of a helper: helper runs again", stock: stockFails, check: asksHelperAgain},
 	)
 })
 
-// endsTokens revokes all tokens, and says so in its own way to those who come with one.
+// endsTokens revokes all tokens and rejects them in an unusual way.
 func endsTokens(code int, challenge string) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{})
@@ -115,7 +115,7 @@ func endsTokens(code int, challenge string) func(context.Context, Gomega, *cache
 			g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 		}
 
-		// What is not there costs a new token once, and not each time.
+		// A missing tag costs one new token, not one per request.
 		before := c.upstream.Counters().Total(upstreamsim.Token)
 		for range 5 {
 			g.Expect(pull.StatusOf(c.pull(ctx, name, "missing"))).To(Equal(http.StatusNotFound))
@@ -126,7 +126,7 @@ func endsTokens(code int, challenge string) func(context.Context, Gomega, *cache
 	}
 }
 
-// served asks where the tag leads, which should be to an image.
+// served checks that the tag leads to an image.
 func (c *cache) served(ctx context.Context, image upstreamsim.Image) error {
 	return c.use(func(client *pull.Client) error {
 		d, err := client.Head(ctx, name, tag)
@@ -137,7 +137,7 @@ func (c *cache) served(ctx context.Context, image upstreamsim.Image) error {
 	})
 }
 
-// hidesContent answers those who do not say who they are as if there were nothing, except for the base path.
+// hidesContent responds to anonymous requests, except for the base path, as if there were no content.
 func hidesContent(code int) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		for _, authentication := range []upstreamsim.Authentication{upstreamsim.Bearer, upstreamsim.Basic} {
@@ -155,7 +155,7 @@ func hidesContent(code int) func(context.Context, Gomega, *cache) {
 			g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 			g.Expect(c.pull(ctx, "library/other", tag)).To(Succeed())
 			if c.implementation.Name == cacheprocess.Ours {
-				g.Expect(anonymous.Load()).To(BeEquivalentTo(1), "it is remembered")
+				g.Expect(anonymous.Load()).To(BeEquivalentTo(1), "the cache remembers it")
 			}
 			c.server.Kill()
 		}
@@ -179,12 +179,12 @@ func refusesHead(refusal http.HandlerFunc) func(context.Context, Gomega, *cache)
 			moved := c.push(name, tag, uint64(2+i), 1, mib)
 			g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
 			g.Expect(c.pull(ctx, name, tag)).To(Succeed())
-			if i == 1 { // Until then it may have been a passing fault.
+			if i == 1 { // Until then, the fault may be temporary.
 				known = heads.Load()
 			}
 		}
 		if c.implementation.Name == cacheprocess.Ours {
-			g.Expect(heads.Load()).To(Equal(known), "it is remembered")
+			g.Expect(heads.Load()).To(Equal(known), "the cache remembers it")
 		}
 		c.upstream.DeleteTag(name, tag)
 		g.Eventually(ctx, func() int { return pull.StatusOf(c.pull(ctx, name, tag)) }).WithTimeout(5 * time.Second).
@@ -192,7 +192,7 @@ func refusesHead(refusal http.HandlerFunc) func(context.Context, Gomega, *cache)
 	}
 }
 
-// refusesHeadOfBlobs has a layer in two repositories, the second of which can only be asked for it.
+// refusesHeadOfBlobs shares a layer between two repositories; the second one only supports GET.
 func refusesHeadOfBlobs(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	c.upstream.Wrap(instead(to(http.MethodHead, "/blobs/"), status(http.StatusForbidden)))
@@ -239,7 +239,7 @@ func compresses(ctx context.Context, g Gomega, c *cache) {
 	g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
 }
 
-// get returns the body of an answer.
+// get returns the body of a response.
 func (c *cache) get(ctx context.Context, path string) (body string, err error) {
 	err = c.use(func(client *pull.Client) error {
 		response, err := client.Do(ctx, http.MethodGet, path, nil)
@@ -263,7 +263,7 @@ func compressesBlobs(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 
-// labelsLayers has storage tell what is in a layer as if it were put on for the way.
+// labelsLayers declares the compression of a layer as a content encoding, as some storage services do.
 func labelsLayers(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	recorder := httptest.NewRecorder()
@@ -277,7 +277,7 @@ func labelsLayers(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 
-// challenges puts another challenge before that of the upstream.
+// challenges adds another challenge before that of the upstream.
 func challenges(authentication upstreamsim.Authentication, inOneHeader bool, first string) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: authentication}})
@@ -297,7 +297,7 @@ func challenges(authentication upstreamsim.Authentication, inOneHeader bool, fir
 	}
 }
 
-// redirectsToRegistry has everything at another registry, which gives tokens to everybody and must not see the credential.
+// redirectsToRegistry redirects to another registry, which issues anonymous tokens and must not receive the credential.
 func redirectsToRegistry(ctx context.Context, g Gomega, c *cache) {
 	c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous}})
 	other, err := upstreamsim.Start(upstreamsim.Options{Authentication: upstreamsim.Bearer, PublicTokens: true, Username: username, Password: "another"})
@@ -349,7 +349,7 @@ func mistakesRanges(ctx context.Context, g Gomega, c *cache) {
 	}))(ctx, g, c)
 }
 
-// resumesAgainst breaks a layer off once, when it has been asked for without a range.
+// resumesAgainst aborts a layer once, when it is requested without a range.
 func resumesAgainst(ranges wrapper) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous}})
@@ -357,14 +357,14 @@ func resumesAgainst(ranges wrapper) func(context.Context, Gomega, *cache) {
 		image := c.push(name, tag, 1, 1, 4*mib)
 		c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, CutAfter: mib, Times: 1})
 		g.Expect(c.layer(ctx, image)).To(Succeed())
-		g.Expect(c.upstream.Counters().Bytes).To(BeNumerically(">=", 5*mib), "it was broken off")
+		g.Expect(c.upstream.Counters().Bytes).To(BeNumerically(">=", 5*mib), "the transfer was aborted")
 	}
 }
 
-func noReferrers(answer http.HandlerFunc) func(context.Context, Gomega, *cache) {
+func noReferrers(response http.HandlerFunc) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{})
-		c.upstream.Wrap(instead(to("", "/referrers/"), answer))
+		c.upstream.Wrap(instead(to("", "/referrers/"), response))
 		image := c.push(name, tag, 1, 1, mib)
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 		for range 2 {
@@ -400,7 +400,7 @@ func pageForManifest(ctx context.Context, g Gomega, c *cache) {
 	c.upstream.Wrap(nil)
 	c.heat(ctx, g, image)
 	c.upstream.Wrap(instead(to("", "/manifests/"), portal))
-	g.Expect(c.pull(ctx, name, tag)).To(Succeed(), "what is cached is served")
+	g.Expect(c.pull(ctx, name, tag)).To(Succeed(), "cached content is served")
 }
 
 func pageForList(ctx context.Context, g Gomega, c *cache) {
@@ -409,10 +409,10 @@ func pageForList(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	c.upstream.Wrap(instead(to("", "/tags/"), portal))
 	_, err := c.get(ctx, "/v2/"+name+"/tags/list")
-	var answer *pull.StatusError
-	g.Expect(errors.As(err, &answer)).To(BeTrue(), "%v", err)
-	g.Expect(answer.Status).To(BeNumerically(">=", 500))
-	g.Expect(answer.Body).To(ContainSubstring(strings.TrimPrefix(c.upstream.URL(), "http://")))
+	var response *pull.StatusError
+	g.Expect(errors.As(err, &response)).To(BeTrue(), "%v", err)
+	g.Expect(response.Status).To(BeNumerically(">=", 500))
+	g.Expect(response.Body).To(ContainSubstring(strings.TrimPrefix(c.upstream.URL(), "http://")))
 }
 
 func schema1(ctx context.Context, g Gomega, c *cache) {
@@ -424,9 +424,9 @@ func schema1(ctx context.Context, g Gomega, c *cache) {
 			MediaType: mediaType, Data: []byte(`{"schemaVersion":1,"name":"library/app","tag":"` + tag + `","fsLayers":[],"history":[],"signatures":[]}`),
 		})
 		_, err := c.get(ctx, "/v2/"+name+"/manifests/"+tag)
-		var answer *pull.StatusError
-		g.Expect(errors.As(err, &answer)).To(BeTrue(), "%v", err)
-		g.Expect(answer.Body).To(ContainSubstring("schema 1"))
+		var response *pull.StatusError
+		g.Expect(errors.As(err, &response)).To(BeTrue(), "%v", err)
+		g.Expect(response.Body).To(ContainSubstring("schema 1"))
 	}
 }
 
@@ -469,7 +469,7 @@ func limitsLists(ctx context.Context, g Gomega, c *cache) {
 		g.Expect(err).To(HaveOccurred())
 	}
 	if c.implementation.Name == cacheprocess.Ours {
-		g.Expect(lists.Load()).To(BeEquivalentTo(1), "the upstream asked to be left alone with lists")
+		g.Expect(lists.Load()).To(BeEquivalentTo(1), "Retry-After is respected")
 	}
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 	g.Expect(c.pull(ctx, name, image.Digest().String())).To(Succeed())
@@ -477,7 +477,7 @@ func limitsLists(ctx context.Context, g Gomega, c *cache) {
 	g.Eventually(ctx, func() error { return c.served(ctx, moved) }).WithTimeout(5 * time.Second).Should(Succeed())
 }
 
-// redirectsToUnspecified has the operating system take its own address for one of nobody.
+// redirectsToUnspecified redirects to the unspecified address, which the operating system maps to the loopback address.
 func redirectsToUnspecified(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	var reached atomic.Int32
@@ -503,13 +503,13 @@ func structuredLog(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.server.LogTail()).NotTo(ContainSubstring("RoundTripper returned"))
 }
 
-// asksHelperAgain rotates a credential before its lifetime is over.
+// asksHelperAgain rotates a credential before the end of its lifetime.
 func asksHelperAgain(ctx context.Context, g Gomega, c *cache) {
 	c.prepare(g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Basic}})
 	dir := c.temporaryDirectory(g)
 	give := func(password string) {
-		answer := fmt.Sprintf("#!/bin/sh\necho '{\"Username\":%q,\"Secret\":%q}'\n", username, password)
-		g.Expect(os.WriteFile(dir+"/next", []byte(answer), 0o700)).To(Succeed())
+		script := fmt.Sprintf("#!/bin/sh\necho '{\"Username\":%q,\"Secret\":%q}'\n", username, password)
+		g.Expect(os.WriteFile(dir+"/next", []byte(script), 0o700)).To(Succeed())
 		g.Expect(os.Rename(dir+"/next", dir+"/docker-credential-test")).To(Succeed())
 	}
 	give(password)

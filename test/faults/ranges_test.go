@@ -22,23 +22,23 @@ import (
 )
 
 var _ = Describe("ranges", func() {
-	put(
-		fault{name: "the beginning of a blob that is on its way: before the rest", stock: stockFails, check: rangeBeforeTheRest},
-		fault{name: "the beginning of a blob larger than the disk: others are not held up", stock: stockFails, check: rangeLargerThanDisk, skip: withoutMounts},
-		fault{name: "one after the other, with pauses: one fetch", stock: stockFails, check: rangesWithPauses},
-		fault{name: "in the middle, from the end, conditional, several, beyond the end", stock: stockFails, check: rangesOfAllKinds},
-		fault{name: "wrong digest of the blob: its last byte is never sent", stock: stockVaries, check: rangeOfWrongContent},
+	inject(
+		fault{name: "beginning of a blob in transfer: before the rest", stock: stockFails, check: rangeBeforeTheRest},
+		fault{name: "beginning of a blob larger than the disk: others not slowed down", stock: stockFails, check: rangeLargerThanDisk, skip: withoutMounts},
+		fault{name: "consecutive, with pauses: one transfer", stock: stockFails, check: rangesWithPauses},
+		fault{name: "middle, suffix, conditional, multiple, beyond the end: correct", stock: stockFails, check: rangesOfAllKinds},
+		fault{name: "wrong digest of the blob: last byte never sent", stock: stockVaries, check: rangeOfWrongContent},
 	)
 })
 
-// part is a range of a blob as a client gets it.
+// part is a range of a blob as received by a client.
 type part struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// part asks for a range of a blob. The error is that of a body that breaks off.
+// part requests a range of a blob. The error is that of an aborted body.
 func (c *cache) part(ctx context.Context, g Gomega, blob upstreamsim.Content, header http.Header) (part, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.URL()+"/v2/"+name+"/blobs/"+blob.Descriptor().Digest.String(), nil)
 	g.Expect(err).NotTo(HaveOccurred())
@@ -67,9 +67,9 @@ func rangeBeforeTheRest(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 4 * mib}})
 	layer := c.push(name, tag, 1, 1, 16*mib).Layers()[0]
 	c.expectPart(ctx, g, layer, "0-99", 0, 100)
-	g.Expect(c.upstream.Counters().Bytes).To(BeNumerically("<", 12*mib), "it waited for the rest")
+	g.Expect(c.upstream.Counters().Bytes).To(BeNumerically("<", 12*mib), "the response waited for the rest")
 	c.expectPart(ctx, g, layer, fmt.Sprintf("%d-%d", mib, 2*mib-1), mib, 2*mib)
-	g.Expect(c.upstream.Counters().Bytes).To(BeNumerically("<", 16*mib), "it waited for the rest")
+	g.Expect(c.upstream.Counters().Bytes).To(BeNumerically("<", 16*mib), "the response waited for the rest")
 }
 
 func rangeLargerThanDisk(ctx context.Context, g Gomega, c *cache) {
@@ -94,7 +94,7 @@ func rangesWithPauses(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{upstream: upstreamsim.Options{BytesPerSecond: 4 * mib}})
 	layer := c.push(name, tag, 1, 1, 16*mib).Layers()[0]
 	for _, begin := range []int{0, 5 * mib, 12 * mib} {
-		// The pause is longer than the grace period of a fetch without clients.
+		// The pause exceeds the grace period of a transfer without readers.
 		g.Eventually(ctx, func() int64 { return c.upstream.Counters().Bytes }).WithTimeout(15 * time.Second).
 			Should(BeNumerically(">=", begin))
 		c.expectPart(ctx, g, layer, fmt.Sprintf("%d-%d", begin, begin+99), begin, begin+100)
@@ -105,7 +105,7 @@ func rangesWithPauses(ctx context.Context, g Gomega, c *cache) {
 
 func rangesOfAllKinds(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
-	for i, state := range []string{"cold", "on its way or warm"} {
+	for i, state := range []string{"cold", "in transfer or warm"} {
 		for seed, ask := range []func(upstreamsim.Content){
 			func(layer upstreamsim.Content) { c.expectPart(ctx, g, layer, "1000000-1999999", 1_000_000, 2_000_000) },
 			func(layer upstreamsim.Content) { c.expectPart(ctx, g, layer, "-100", 4*mib-100, 4*mib) },
@@ -154,7 +154,7 @@ func rangeOfWrongContent(ctx context.Context, g Gomega, c *cache) {
 	attempt, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	got, err := c.part(attempt, g, layer, http.Header{"Range": {"bytes=-100"}})
-	g.Expect(attempt.Err()).NotTo(HaveOccurred(), "the client is left waiting")
+	g.Expect(attempt.Err()).NotTo(HaveOccurred(), "the client waits forever")
 	g.Expect(err != nil || got.status >= http.StatusInternalServerError).To(BeTrue(), "its end was sent, status %d", got.status)
 	c.upstream.Misbehave(upstreamsim.Faults{})
 	g.Eventually(ctx, func() error { return c.pull(ctx, name, tag) }).WithTimeout(10 * time.Second).Should(Succeed())

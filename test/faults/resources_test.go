@@ -24,10 +24,10 @@ import (
 )
 
 var _ = Describe("resources", func() {
-	put(
-		fault{name: "100 clients give up on a hanging upstream: nothing stays behind", stock: stockVaries, check: clientsGiveUp},
-		fault{name: "200 images at once: memory does not depend on their sizes", stock: stockVaries, check: manyImages, memory: true, skip: withoutPeakRSS},
-		fault{name: "a manifest of 32 MiB: refused, and not held in memory", stock: stockVaries, check: hugeManifest, memory: true, skip: withoutPeakRSS},
+	inject(
+		fault{name: "100 clients give up on a hanging upstream: nothing leaks", stock: stockVaries, check: clientsGiveUp},
+		fault{name: "200 images at once: memory is independent of their sizes", stock: stockVaries, check: manyImages, memory: true, skip: withoutPeakRSS},
+		fault{name: "manifest of 32 MiB: rejected, not held in memory", stock: stockVaries, check: hugeManifest, memory: true, skip: withoutPeakRSS},
 	)
 })
 
@@ -45,7 +45,7 @@ func (c *cache) metric(ctx context.Context, g Gomega, metric string) float64 {
 			return number
 		}
 	}
-	g.Expect(metric).To(BeEmpty(), "the server does not have this metric")
+	g.Expect(metric).To(BeEmpty(), "the server has no such metric")
 	return 0
 }
 
@@ -75,9 +75,8 @@ func clientsGiveUp(ctx context.Context, g Gomega, c *cache) {
 	g.Eventually(ctx, func() error { return c.pull(ctx, name, "v2") }).WithTimeout(c.recovery()).Should(Succeed())
 }
 
-// manyImages compares the memory for small images with that for large ones, in
-// the same process: what clients and connections take, and what depends on the
-// machine, is in both.
+// manyImages compares the memory for small and large images in one process. Both include the memory of clients and
+// connections, and that which depends on the machine.
 func manyImages(ctx context.Context, g Gomega, c *cache) {
 	const (
 		images       = 200
@@ -89,7 +88,7 @@ func manyImages(ctx context.Context, g Gomega, c *cache) {
 		for i := range images {
 			c.push(name, fmt.Sprintf("v%d-%d", i, size), uint64(i), 1, size)
 		}
-		for range 2 { // The second time from the cache.
+		for range 2 { // The second pass is served from the cache.
 			for i := range images {
 				clients.Go(func() error { return c.pull(ctx, name, fmt.Sprintf("v%d-%d", i, size)) })
 			}
@@ -99,13 +98,13 @@ func manyImages(ctx context.Context, g Gomega, c *cache) {
 	pullAll(small)
 	before := c.peakRSS(g)
 	pullAll(large)
-	g.Expect(c.peakRSS(g)-before).To(BeNumerically("<", images*large/4), "a quarter of the images")
+	g.Expect(c.peakRSS(g)-before).To(BeNumerically("<", images*large/4), "a quarter of the size of the images")
 }
 
-// withoutPeakRSS tells why memory cannot be measured here.
+// withoutPeakRSS returns why the machine cannot measure memory.
 func withoutPeakRSS() string {
 	if _, err := cacheprocess.ProcessPeakRSS(os.Getpid()); err != nil {
-		return "the memory of a process cannot be measured: " + err.Error()
+		return "cannot measure the memory of a process: " + err.Error()
 	}
 	return ""
 }
@@ -134,6 +133,6 @@ func hugeManifest(ctx context.Context, g Gomega, c *cache) {
 		})
 		g.Expect(pull.StatusOf(err)).To(BeNumerically(">=", 400), "%v", err)
 	}
-	g.Expect(c.peakRSS(g)-before).To(BeNumerically("<", size), "less than one of them")
+	g.Expect(c.peakRSS(g)-before).To(BeNumerically("<", size), "less than one manifest")
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }

@@ -26,9 +26,8 @@ func TestFaults(t *testing.T) {
 	RunSpecs(t, "Faults")
 }
 
-// implementations are those that the faults are put to. The environment
-// variable LARDER_FAULTS_IMPLEMENTATIONS limits them. Raced is ours with the
-// race detector.
+// implementations are the servers under test, limited by the environment variable LARDER_FAULTS_IMPLEMENTATIONS. Raced
+// is ours with the race detector.
 var (
 	implementations []cacheprocess.Implementation
 	raced           cacheprocess.Implementation
@@ -41,7 +40,7 @@ func implementationNames() []string {
 	return []string{cacheprocess.Stock, cacheprocess.Ours}
 }
 
-// The first process builds, the others only look up what was built.
+// The first process builds; the others use its results.
 var _ = SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 	built, err := cacheprocess.BuildRace(ctx)
 	Expect(err).NotTo(HaveOccurred())

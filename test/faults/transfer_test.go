@@ -21,20 +21,20 @@ import (
 
 var _ = Describe("transfer", func() {
 	blobs := []upstreamsim.Kind{upstreamsim.BlobGet}
-	put(
+	inject(
 		fault{name: "16 clients at once: one request for each object", stock: stockFails, check: herd},
-		fault{name: "the client that started a fetch hangs up, 4 others wait", stock: stockFails, check: starterHangsUp},
-		fault{name: "the only client hangs up: the fetch ends, cleanly", stock: stockVaries, check: onlyClientHangsUp},
-		fault{name: "8 fast clients behind a slow one", stock: stockFails, check: slowClient},
-		fault{name: "upstream cuts the connection: resumed by range", stock: stockFails, check: cutConnection},
-		fault{name: "upstream cuts the connection, without ranges: right in the end", stock: stockVaries, check: cutWithoutRanges},
+		fault{name: "first of 5 clients hangs up: the others are served", stock: stockFails, check: starterHangsUp},
+		fault{name: "only client hangs up: the transfer ends cleanly", stock: stockVaries, check: onlyClientHangsUp},
+		fault{name: "8 fast clients beside a slow one: not slowed down", stock: stockFails, check: slowClient},
+		fault{name: "upstream aborts the connection: resumed by range", stock: stockFails, check: cutConnection},
+		fault{name: "upstream aborts the connection, no ranges: correct in the end", stock: stockVaries, check: cutWithoutRanges},
 		fault{name: "upstream stops sending: resumed", stock: stockFails, check: stopsSending},
-		fault{name: "wrong digest of a blob: never ended as complete", stock: stockFails,
+		fault{name: "wrong digest of a blob: never completed", stock: stockFails,
 			check: wrongContent(upstreamsim.Faults{Only: blobs, Corrupt: true})},
 		fault{name: "wrong digest of a manifest: never served", stock: stockVaries, check: wrongManifest},
-		fault{name: "short blob: never ended as complete", stock: stockFails,
+		fault{name: "short blob: never completed", stock: stockFails,
 			check: wrongContent(upstreamsim.Faults{Only: append([]upstreamsim.Kind{upstreamsim.BlobHead}, blobs...), Short: 1000})},
-		fault{name: "Content-Length beyond the blob: never ended as complete", stock: stockVaries,
+		fault{name: "Content-Length beyond the blob: never completed", stock: stockVaries,
 			check: wrongContent(upstreamsim.Faults{Only: append([]upstreamsim.Kind{upstreamsim.BlobHead}, blobs...), Overlong: 1000})},
 	)
 })
@@ -50,7 +50,7 @@ func herd(ctx context.Context, g Gomega, c *cache) {
 	counters := c.upstream.Counters()
 	g.Expect(counters.MostRequested()).To(Equal(1))
 	g.Expect(c.transferred(image)).To(BeNumerically("==", 1))
-	// One for the pulls, and one that the credential is tried with at the start.
+	// One for the pulls, and one for the check of the credential at the start.
 	g.Expect(counters.Total(upstreamsim.Token)).To(BeNumerically("<=", 2))
 }
 
@@ -72,7 +72,7 @@ func starterHangsUp(ctx context.Context, g Gomega, c *cache) {
 	c.awaitRequests(ctx, g, "blob", 5)
 	hangUp()
 	g.Expect(<-starter).To(MatchError(context.Canceled))
-	if c.implementation.Name == cacheprocess.Ours { // Stock sees it when it has something to write.
+	if c.implementation.Name == cacheprocess.Ours { // Stock notices it at its next write.
 		c.awaitRequests(ctx, g, "blob", 4)
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{})
@@ -98,9 +98,9 @@ func onlyClientHangsUp(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(<-client).To(MatchError(context.Canceled))
 	c.upstream.Misbehave(upstreamsim.Faults{})
 
-	// The fetch ends, either way.
+	// The transfer ends, whether it is complete or not.
 	g.Eventually(ctx, func() int64 { return c.stored(g) }).WithTimeout(10*time.Second+c.recovery()).
-		Should(Or(BeNumerically("<", mib), BeNumerically(">", layer16)), "nothing is left half done")
+		Should(Or(BeNumerically("<", mib), BeNumerically(">", layer16)), "no partial content is left")
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 
@@ -113,7 +113,7 @@ func slowClient(ctx context.Context, g Gomega, c *cache) {
 	go func() {
 		defer close(ended)
 		_ = c.use(func(client *pull.Client) error {
-			client.BytesPerSecond = 1 // It never gets on.
+			client.BytesPerSecond = 1 // It makes no progress.
 			client.FirstByte = sync.OnceFunc(func() { close(begun) })
 			_, err := client.Image(slowCtx, name, tag)
 			return err
@@ -160,12 +160,12 @@ func stopsSending(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.layer(within, image)).To(Succeed())
 }
 
-// wrongContent lets the upstream send something else than was asked for.
+// wrongContent makes the upstream send wrong content.
 func wrongContent(faults upstreamsim.Faults) func(context.Context, Gomega, *cache) {
 	return func(ctx context.Context, g Gomega, c *cache) {
 		c.start(ctx, g, setup{})
 		image := c.push(name, tag, 1, 1, 4*mib)
-		g.Expect(c.use(func(client *pull.Client) error { // the sizes of its blobs are known
+		g.Expect(c.use(func(client *pull.Client) error { // so that the cache knows the sizes of the blobs
 			_, err := client.Manifest(ctx, name, tag)
 			return err
 		})).To(Succeed())
@@ -174,10 +174,10 @@ func wrongContent(faults upstreamsim.Faults) func(context.Context, Gomega, *cach
 		for range 2 {
 			attempt, cancel := context.WithTimeout(ctx, c.recovery())
 			err := c.layer(attempt, image)
-			g.Expect(attempt.Err()).NotTo(HaveOccurred(), "the client is left waiting")
+			g.Expect(attempt.Err()).NotTo(HaveOccurred(), "the client waits forever")
 			cancel()
 			g.Expect(err).To(HaveOccurred())
-			g.Expect(errors.Is(err, pull.ErrWrongContent)).To(BeFalse(), "wrong content was ended as complete")
+			g.Expect(errors.Is(err, pull.ErrWrongContent)).To(BeFalse(), "wrong content was completed")
 		}
 		c.upstream.Misbehave(upstreamsim.Faults{})
 		g.Expect(c.pull(ctx, name, tag)).To(Succeed())

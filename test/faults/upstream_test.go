@@ -18,19 +18,19 @@ import (
 )
 
 var _ = Describe("upstream", func() {
-	put(
-		fault{name: "refuses connections, cache restarts", stock: stockFails, check: refusesAcrossRestart},
-		fault{name: "hangs: cached tag served meanwhile, with authentication", stock: stockFails, check: hangs(upstreamsim.Bearer)},
-		fault{name: "hangs: cached tag served meanwhile, without authentication", stock: stockFails, check: hangs(upstreamsim.Anonymous)},
-		fault{name: "hangs while the cache restarts", stock: stockFails, check: hangsAcrossRestart},
-		fault{name: "answers 429: client told, with Retry-After", stock: stockFails, check: tooManyRequests},
-		fault{name: "answers 429: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusTooManyRequests)},
-		fault{name: "answers 401: client told 502 and the cause", stock: stockFails, check: refusesCredential},
-		fault{name: "answers 401: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusUnauthorized)},
-		fault{name: "answers 503: client told a server error", stock: stockFails, check: serverError},
-		fault{name: "answers 503: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusServiceUnavailable)},
+	inject(
+		fault{name: "refuses connections, cache restarts: cached content served", stock: stockFails, check: refusesAcrossRestart},
+		fault{name: "hangs: cached tag served, with authentication", stock: stockFails, check: hangs(upstreamsim.Bearer)},
+		fault{name: "hangs: cached tag served, without authentication", stock: stockFails, check: hangs(upstreamsim.Anonymous)},
+		fault{name: "hangs, cache restarts: cached content served", stock: stockFails, check: hangsAcrossRestart},
+		fault{name: "responds 429: passed on, with Retry-After", stock: stockFails, check: tooManyRequests},
+		fault{name: "responds 429: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusTooManyRequests)},
+		fault{name: "responds 401: 502 with the cause", stock: stockFails, check: refusesCredential},
+		fault{name: "responds 401: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusUnauthorized)},
+		fault{name: "responds 503: server error", stock: stockFails, check: serverError},
+		fault{name: "responds 503: cached content served", stock: stockVaries, check: servesCachedThrough(http.StatusServiceUnavailable)},
 		fault{name: "moves a tag: new image served", stock: stockWithstands, check: movesTag},
-		fault{name: "revokes its tokens: new ones are asked for", stock: stockWithstands, check: revokesTokens},
+		fault{name: "revokes its tokens: new ones requested", stock: stockWithstands, check: revokesTokens},
 	)
 })
 
@@ -85,14 +85,13 @@ func hangsAcrossRestart(ctx context.Context, g Gomega, c *cache) {
 	g.Expect(c.serve(ctx, name, tag)).To(Succeed())
 }
 
-// refused asks for what the cache does not have and returns the answers, which
-// must not be successes.
+// refused requests content that the cache does not have and returns the responses, which must be errors.
 func (c *cache) refused(ctx context.Context, g Gomega, image upstreamsim.Image) []*pull.StatusError {
-	var answers []*pull.StatusError
+	var responses []*pull.StatusError
 	expect := func(err error) {
 		var status *pull.StatusError
 		g.Expect(errors.As(err, &status)).To(BeTrue(), "got %v", err)
-		answers = append(answers, status)
+		responses = append(responses, status)
 	}
 	_ = c.use(func(client *pull.Client) error {
 		_, err := client.Head(ctx, name, tag)
@@ -105,7 +104,7 @@ func (c *cache) refused(ctx context.Context, g Gomega, image upstreamsim.Image) 
 		expect(err)
 		return nil
 	})
-	return answers
+	return responses
 }
 
 func tooManyRequests(ctx context.Context, g Gomega, c *cache) {
@@ -119,18 +118,18 @@ func tooManyRequests(ctx context.Context, g Gomega, c *cache) {
 		})
 	}
 	limit("3600")
-	for _, answer := range c.refused(ctx, g, image) {
-		g.Expect(answer.Status).To(Equal(http.StatusTooManyRequests), answer.Body)
-		seconds, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+	for _, response := range c.refused(ctx, g, image) {
+		g.Expect(response.Status).To(Equal(http.StatusTooManyRequests), response.Body)
+		seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(seconds).To(And(BeNumerically(">", 0), BeNumerically("<=", 3600)))
 	}
 	asked := c.upstream.Counters().Total()
 	_ = c.refused(ctx, g, image)
-	g.Expect(c.upstream.Counters().Total()-asked).To(BeZero(), "the upstream asked to be left alone for an hour")
+	g.Expect(c.upstream.Counters().Total()-asked).To(BeZero(), "Retry-After is respected")
 
 	limit("1")
-	c.restart(ctx, g, c.server.Stop) // It forgets the hour.
+	c.restart(ctx, g, c.server.Stop) // This drops the hour.
 	_ = c.refused(ctx, g, image)
 	c.upstream.Misbehave(upstreamsim.Faults{})
 	g.Eventually(ctx, func() error { return c.pull(ctx, name, tag) }).WithTimeout(c.recovery()).Should(Succeed())
@@ -157,11 +156,11 @@ func refusesCredential(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 1, mib)
 	c.upstream.SetCredential(username, "another password")
-	for i, answer := range c.refused(ctx, g, image) {
-		g.Expect(answer.Status).To(Equal(http.StatusBadGateway), answer.Body)
-		g.Expect(answer.Body).NotTo(ContainSubstring(password))
-		if i > 0 { // the answer to a HEAD has no body
-			g.Expect(answer.Body).To(MatchRegexp("(?i)credential|unauthori|authenticat|401"))
+	for i, response := range c.refused(ctx, g, image) {
+		g.Expect(response.Status).To(Equal(http.StatusBadGateway), response.Body)
+		g.Expect(response.Body).NotTo(ContainSubstring(password))
+		if i > 0 { // the response to a HEAD has no body
+			g.Expect(response.Body).To(MatchRegexp("(?i)credential|unauthori|authenticat|401"))
 		}
 	}
 }
@@ -170,8 +169,8 @@ func serverError(ctx context.Context, g Gomega, c *cache) {
 	c.start(ctx, g, setup{})
 	image := c.push(name, tag, 1, 1, mib)
 	c.upstream.Misbehave(upstreamsim.Faults{Status: http.StatusServiceUnavailable})
-	for _, answer := range c.refused(ctx, g, image) {
-		g.Expect(answer.Status).To(And(BeNumerically(">=", 502), BeNumerically("<=", 504)), answer.Body)
+	for _, response := range c.refused(ctx, g, image) {
+		g.Expect(response.Status).To(And(BeNumerically(">=", 502), BeNumerically("<=", 504)), response.Body)
 	}
 	c.upstream.Misbehave(upstreamsim.Faults{})
 	g.Eventually(ctx, func() error { return c.pull(ctx, name, tag) }).Should(Succeed())

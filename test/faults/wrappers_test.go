@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// wrapper puts something odd in front of an upstream.
+// wrapper gives an upstream a peculiarity.
 type wrapper func(registry http.Handler) http.Handler
 
-// instead answers the requests that a condition holds for in another way.
-func instead(concerns func(*http.Request) bool, answer http.HandlerFunc) wrapper {
+// instead replaces the responses to the requests that match a condition.
+func instead(concerns func(*http.Request) bool, response http.HandlerFunc) wrapper {
 	return func(registry http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if concerns(r) {
-				answer(w, r)
+				response(w, r)
 				return
 			}
 			registry.ServeHTTP(w, r)
@@ -27,7 +27,7 @@ func instead(concerns func(*http.Request) bool, answer http.HandlerFunc) wrapper
 	}
 }
 
-// changed lets a function change the answers to the requests that a condition holds for, before they go out.
+// changed changes the responses to the requests that match a condition.
 func changed(concerns func(*http.Request) bool, change func(*httptest.ResponseRecorder, *http.Request)) wrapper {
 	return func(registry http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,15 +49,15 @@ func changed(concerns func(*http.Request) bool, change func(*httptest.ResponseRe
 	}
 }
 
-// status answers with nothing but a status.
+// status responds with a status only.
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// breaksOff closes the connection without an answer.
+// breaksOff closes the connection without a response.
 func breaksOff(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// portal answers with the login page of some portal.
+// portal responds with the login page of a captive portal.
 func portal(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write([]byte("<html><body>please log in</body></html>"))
@@ -65,14 +65,14 @@ func portal(w http.ResponseWriter, _ *http.Request) {
 
 func anything(*http.Request) bool { return true }
 
-// to holds for requests with a method to a kind of object, such as "/manifests/"; an empty method is any.
+// to matches requests with a method, or any if it is empty, to a kind of object, such as "/manifests/".
 func to(method, kind string) func(*http.Request) bool {
 	return func(r *http.Request) bool {
 		return (method == "" || r.Method == method) && strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, kind)
 	}
 }
 
-// compressed compresses an answer, as proxies do.
+// compressed compresses a response, as proxies do.
 func compressed(recorder *httptest.ResponseRecorder, _ *http.Request) {
 	content := recorder.Body.String()
 	recorder.Body.Reset()

@@ -16,10 +16,10 @@ const (
 	pusherName = "robot$pusher"
 )
 
-// CreateAccounts makes up the passwords of the upstream registries' users.
+// CreateAccounts creates random passwords for the users of the upstream registries.
 func (l *Landscape) CreateAccounts() error {
 	for _, user := range []string{pullerName, pusherName} {
-		// The punctuation is what careless programs stumble over.
+		// Careless programs mishandle the punctuation.
 		password := rand.Text() + `"#%:'`
 		if err := os.WriteFile(l.passwordFile(user), []byte(password), 0o600); err != nil {
 			return err
@@ -28,23 +28,23 @@ func (l *Landscape) CreateAccounts() error {
 	return nil
 }
 
-// Puller returns the user of the upstream registries that may only pull.
+// Puller returns the user of the upstream registries that can only pull.
 func (l *Landscape) Puller() (username, password string, err error) {
 	return l.account(pullerName)
 }
 
-// Pusher returns the user of the upstream registries that may push, too.
+// Pusher returns the user of the upstream registries that can pull and push.
 func (l *Landscape) Pusher() (username, password string, err error) {
 	return l.account(pusherName)
 }
 
-// PullersFile returns the file with the users who may pull. Without it there is only Puller. The upstream registries
+// PullersFile returns the file of the users that can pull; without it, there is only Puller. The upstream registries
 // follow it while they run.
 func (l *Landscape) PullersFile() string {
 	return filepath.Join(l.UpstreamsDir(), "pullers.json")
 }
 
-// UpstreamsDir returns the folder of the upstream registries.
+// UpstreamsDir returns the directory of the upstream registries.
 func (l *Landscape) UpstreamsDir() string { return filepath.Join(l.Dir(), "upstreams") }
 
 func (l *Landscape) account(user string) (username, password string, err error) {

@@ -15,15 +15,15 @@ import (
 	"github.com/larder-project/larder/test/landscape/supervisor"
 )
 
-// ControlSocket is where the first process takes orders, inside the namespaces.
+// ControlSocket is the control socket of the first process, inside the namespaces.
 const ControlSocket = "/run/landscape.sock"
 
-// SearchPath is the PATH of every process inside.
+// SearchPath is the PATH of every process inside the namespaces.
 func (l *Landscape) SearchPath() string {
 	return l.BinDir() + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
-// Environment is the environment of every process inside.
+// Environment is the environment of every process inside the namespaces.
 func (l *Landscape) Environment() []string {
 	return []string{
 		"PATH=" + l.SearchPath(),
@@ -35,17 +35,17 @@ func (l *Landscape) Environment() []string {
 	}
 }
 
-// Command returns a command that runs inside the namespaces, with the admin
-// kubeconfig and containerd's address in its environment. It ends with ctx.
+// Command returns a command that runs inside the namespaces, with the admin kubeconfig and containerd's address in its
+// environment. It ends with ctx.
 func (l *Landscape) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	pid, err := l.FirstProcess()
 	if err != nil {
 		return &exec.Cmd{Path: name, Err: err}
 	}
 	args = append([]string{"--target", strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--", name}, args...)
-	command := exec.CommandContext(ctx, "nsenter", args...) // #nosec G204 -- what it is for.
+	command := exec.CommandContext(ctx, "nsenter", args...) // #nosec G204 -- its purpose.
 	command.Env = append(l.Environment(), "KUBECONFIG="+l.AdminKubeconfig())
-	// nsenter stays outside and starts a child inside: both must end.
+	// nsenter stays outside and starts a child inside; both must end.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	return command
@@ -57,12 +57,12 @@ func (l *Landscape) Control() (*supervisor.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Through the process's own root the path is short, whatever the folder
-	// of the landscape: the address of a socket has room for 107 bytes.
+	// The path through the root of the process is short for any directory of the landscape: a socket address holds 107
+	// bytes.
 	return supervisor.NewClient(fmt.Sprintf("/proc/%d/root%s", pid, ControlSocket)), nil
 }
 
-// StopProcess stops a supervised process until StartProcess is called.
+// StopProcess stops a supervised process until StartProcess.
 func (l *Landscape) StopProcess(ctx context.Context, name string) error {
 	control, err := l.Control()
 	if err != nil {

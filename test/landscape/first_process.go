@@ -13,16 +13,14 @@ import (
 	"strings"
 )
 
-// InitRole is the argument that makes the landscape's program the first
-// process inside the namespaces.
+// InitRole is the argument that makes the landscape's program the first process inside the namespaces.
 const InitRole = "init"
 
-// ErrNotRunning says that no process of the landscape exists.
-var ErrNotRunning = errors.New("the landscape is not running; start it with \"make up\"")
+// ErrNotRunning means that no process of the landscape exists.
+var ErrNotRunning = errors.New("the landscape is not running: start it with \"make up\"")
 
-// FirstProcess returns the id of the first process inside the namespaces, as
-// the host sees it. It looks at the processes themselves: no file can be stale
-// and no number reused.
+// FirstProcess returns the host's process ID of the first process inside the namespaces. It inspects the processes
+// themselves, because a file could be stale and a process ID reused.
 func (l *Landscape) FirstProcess() (int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -34,7 +32,7 @@ func (l *Landscape) FirstProcess() (int, error) {
 		if err != nil {
 			continue
 		}
-		// A process may end at any moment; one that ended is not running.
+		// A process that ended meanwhile is not running.
 		line, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
 		if err != nil || string(line) != want {
 			continue
@@ -47,8 +45,7 @@ func (l *Landscape) FirstProcess() (int, error) {
 	return 0, fmt.Errorf("%w (%s)", ErrNotRunning, l.dir)
 }
 
-// isFirst reports whether the process with this status is number one of its
-// process namespace.
+// isFirst reports whether a process status is that of process 1 of its process namespace.
 func isFirst(status string) bool {
 	for line := range strings.Lines(status) {
 		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {

@@ -2,10 +2,10 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package landscape describes a Gardener landscape on one machine: one cluster
-// that plays garden, seed and shoot, of real parts, in namespaces of its own.
-// The program in cmd/landscape brings it up and takes it down; this package is
-// what everything that works on a running one needs to know about it.
+// Package landscape describes a Gardener landscape on one machine: one cluster of real components, in namespaces of its
+// own, that is garden, seed and shoot at once.
+//
+// The program in cmd/landscape starts and stops it; this package is the interface to a running one.
 package landscape
 
 import (
@@ -23,36 +23,35 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// DirVariable is the environment variable that says where a landscape keeps
-// its state. Without it that is dev/landscape in the repository.
+// DirVariable is the environment variable with the directory of the landscape's state, by default dev/landscape in the
+// repository.
 const DirVariable = "LANDSCAPE_DIR"
 
-// Facts that are the same in every landscape: nobody outside its namespaces
-// sees them.
+// Constants that all landscapes share, because they are only visible inside of their namespaces.
 const (
-	// Domain is the DNS domain whose names all resolve to the landscape.
+	// Domain is the DNS domain whose names resolve to the landscape.
 	Domain = "larder.test"
 	// NodeName is the name of the only node.
 	NodeName = "node"
-	// Region is where the node says it is.
+	// Region is the region of the node.
 	Region = "local"
-	// Zone is where in the region.
+	// Zone is the zone of the node.
 	Zone = "local-a"
-	// PodCIDR is where pods get their addresses.
+	// PodCIDR is the network of pods.
 	PodCIDR = "10.42.0.0/24"
-	// ServiceCIDR is where Services get their cluster IPs.
+	// ServiceCIDR is the network of Services.
 	ServiceCIDR = "10.43.0.0/16"
 	// KubernetesServiceIP is the cluster IP of the API server.
 	KubernetesServiceIP = "10.43.0.1"
-	// ClusterDomain ends the names of Services.
+	// ClusterDomain is the suffix of the names of Services.
 	ClusterDomain = "cluster.local"
-	// APIServerPort is where the API server listens on IP.
+	// APIServerPort is the port of the API server on IP.
 	APIServerPort = 6443
-	// PrivatePort is where the upstream registry that wants a token listens on IP.
+	// PrivatePort is the port of the upstream registry that requires a token, on IP.
 	PrivatePort = 5443
-	// TokenPort is where its token server listens.
+	// TokenPort is the port of its token server.
 	TokenPort = 5444
-	// BasicPort is where the upstream registry that wants a password listens.
+	// BasicPort is the port of the upstream registry that requires a password.
 	BasicPort = 5445
 	// ContainerdSocket is containerd's address inside the namespaces.
 	ContainerdSocket = "/run/containerd/containerd.sock"
@@ -67,9 +66,9 @@ type Landscape struct {
 	network    Network
 }
 
-// Network is how the landscape is connected to its host.
+// Network is the connection of the landscape to its host.
 type Network struct {
-	// Subnet holds two addresses: the host's and, after it, the landscape's.
+	// Subnet holds two addresses: the host's, followed by the landscape's.
 	Subnet netip.Prefix `json:"subnet"`
 }
 
@@ -79,8 +78,7 @@ func (n Network) Host() netip.Addr { return n.Subnet.Masked().Addr().Next() }
 // Inside returns the address of the landscape's end.
 func (n Network) Inside() netip.Addr { return n.Host().Next() }
 
-// Open returns the landscape that the environment names, or the repository's
-// own. It need not run, nor exist.
+// Open returns the landscape that the environment names, or the repository's own. It need not run or exist.
 func Open() (*Landscape, error) {
 	repository, err := findRepository()
 	if err != nil {
@@ -109,7 +107,7 @@ func Open() (*Landscape, error) {
 	return l, nil
 }
 
-// SetNetwork records how the landscape is connected to its host.
+// SetNetwork stores the connection of the landscape to its host.
 func (l *Landscape) SetNetwork(network Network) error {
 	content, err := json.Marshal(network)
 	if err != nil {
@@ -119,57 +117,54 @@ func (l *Landscape) SetNetwork(network Network) error {
 	return os.WriteFile(l.networkFile(), append(content, '\n'), 0o600)
 }
 
-// Network returns how the landscape is connected to its host.
+// Network returns the connection of the landscape to its host.
 func (l *Landscape) Network() Network { return l.network }
 
-// ID names what the landscape owns outside its folder. It is derived from the
-// folder, so that landscapes of different checkouts keep apart.
+// ID is the name of everything that the landscape owns outside of its directory. It is derived from the directory, so
+// that landscapes of different checkouts do not collide.
 func (l *Landscape) ID() string {
 	sum := sha256.Sum256([]byte(l.dir))
 	return "larder-" + hex.EncodeToString(sum[:])[:8]
 }
 
-// Dir returns the folder with the landscape's state.
+// Dir returns the directory of the landscape's state.
 func (l *Landscape) Dir() string { return l.dir }
 
 // Repository returns the root of the repository.
 func (l *Landscape) Repository() string { return l.repository }
 
-// BinDir returns the folder with all programs.
+// BinDir returns the directory of all programs.
 func (l *Landscape) BinDir() string { return filepath.Join(l.dir, "bin") }
 
-// Program returns the path of the landscape's own program, which is the first
-// process inside and plays the roles that no real part plays.
+// Program returns the path of the landscape's own program, which is the first process inside and the stand-in for
+// components that are not real.
 func (l *Landscape) Program() string { return filepath.Join(l.BinDir(), "landscape") }
 
-// LogDir returns the folder with a log for each process.
+// LogDir returns the directory of the logs, one for each process.
 func (l *Landscape) LogDir() string { return filepath.Join(l.dir, "logs") }
 
-// ConfigDir returns the folder with the configuration of each process.
+// ConfigDir returns the directory of the processes' configuration.
 func (l *Landscape) ConfigDir() string { return filepath.Join(l.dir, "config") }
 
-// PKIDir returns the folder with certificates and keys.
+// PKIDir returns the directory of certificates and keys.
 func (l *Landscape) PKIDir() string { return filepath.Join(l.dir, "pki") }
 
-// VarDir returns the folder that is /var/lib and /var/log inside.
+// VarDir returns the directory that is /var/lib and /var/log inside.
 func (l *Landscape) VarDir() string { return filepath.Join(l.dir, "var") }
 
-// NodeRoot returns the folder that plays the root of the node's file system
-// for whatever configures the node: containerd reads etc/containerd/certs.d
-// below it.
+// NodeRoot returns the directory that is the root of the node's file system for all components that configure the node:
+// containerd reads etc/containerd/certs.d in it.
 func (l *Landscape) NodeRoot() string { return filepath.Join(l.dir, "node") }
 
-// AdminKubeconfig returns the path of a kubeconfig that may do everything in
-// the cluster, Gardener's API included.
+// AdminKubeconfig returns the path of a kubeconfig with all permissions in the cluster, including Gardener's API.
 func (l *Landscape) AdminKubeconfig() string { return filepath.Join(l.dir, "admin.kubeconfig") }
 
-// RESTConfig returns what the admin kubeconfig says.
+// RESTConfig returns the configuration of the admin kubeconfig.
 func (l *Landscape) RESTConfig() (*rest.Config, error) {
 	return clientcmd.BuildConfigFromFlags("", l.AdminKubeconfig())
 }
 
-// IP returns the address that the host, the pods and the processes inside
-// reach the landscape by.
+// IP returns the landscape's address for the host, the pods and the processes inside.
 func (l *Landscape) IP() string {
 	if !l.network.Subnet.IsValid() {
 		return ""

@@ -21,19 +21,19 @@ var _ = Describe("Landscape", func() {
 		return l
 	}
 
-	It("is the repository's own unless the environment names another", func() {
+	It("is the repository's own unless the environment names another one", func() {
 		l := open("")
 		Expect(l.Dir()).To(Equal(filepath.Join(l.Repository(), "dev", "landscape")))
 		Expect(filepath.Join(l.Repository(), "go.mod")).To(BeARegularFile())
 	})
 
-	It("keeps apart from the landscapes of other folders", func() {
+	It("does not collide with the landscapes of other directories", func() {
 		first, second := open("/one").ID(), open("/two").ID()
 		Expect(first).NotTo(Equal(second))
-		Expect(len(first)).To(BeNumerically("<=", 15), "it is the name of a link, too")
+		Expect(len(first)).To(BeNumerically("<=", 15), "it is also the name of a link")
 	})
 
-	It("is the same whatever path leads to it", func() {
+	It("is the same through every path", func() {
 		dir := GinkgoT().TempDir()
 		link := filepath.Join(dir, "link")
 		Expect(os.Symlink(filepath.Join(dir, "real"), link)).To(Succeed())
@@ -41,7 +41,7 @@ var _ = Describe("Landscape", func() {
 		Expect(open(filepath.Join(link, "new")).ID()).To(Equal(open(filepath.Join(dir, "real", "new")).ID()))
 	})
 
-	It("remembers its addresses", func() {
+	It("stores its addresses", func() {
 		dir := GinkgoT().TempDir()
 		l := open(dir)
 		Expect(l.IP()).To(BeEmpty())
@@ -52,7 +52,7 @@ var _ = Describe("Landscape", func() {
 		Expect(again.Network().Host().String()).To(Equal("192.0.2.5"))
 	})
 
-	It("remembers the users of the upstream registries", func() {
+	It("stores the users of the upstream registries", func() {
 		l := open(GinkgoT().TempDir())
 		Expect(os.Mkdir(l.PKIDir(), 0o750)).To(Succeed())
 		Expect(l.CreateAccounts()).To(Succeed())
@@ -65,7 +65,7 @@ var _ = Describe("Landscape", func() {
 		Expect(len(pullerPassword)).To(And(BeNumerically(">", 20), BeNumerically("<", 72)))
 	})
 
-	It("says what to do if it does not run", func() {
+	It("names the remedy if it does not run", func() {
 		l := open(GinkgoT().TempDir())
 		_, err := l.FirstProcess()
 		Expect(err).To(MatchError(ErrNotRunning))
@@ -74,11 +74,11 @@ var _ = Describe("Landscape", func() {
 		Expect(l.StopProcess(GinkgoT().Context(), "etcd")).To(MatchError(ErrNotRunning))
 	})
 
-	DescribeTable("the first process of a namespace",
+	DescribeTable("recognises the first process of a namespace",
 		func(status string, expected bool) { Expect(isFirst(status)).To(Equal(expected)) },
 		Entry("seen from the host", "Name:\tx\nNSpid:\t4711\t1\n", true),
 		Entry("seen from inside", "Name:\tx\nNSpid:\t1\n", true),
-		Entry("another one inside", "Name:\tx\nNSpid:\t4712\t2\n", false),
+		Entry("another process inside", "Name:\tx\nNSpid:\t4712\t2\n", false),
 		Entry("a process of the host", "Name:\tx\nNSpid:\t4711\n", false),
 		Entry("no such line", "Name:\tx\n", false),
 	)

@@ -15,15 +15,14 @@ import (
 
 var moduleLine = regexp.MustCompile(`(?m)^module github\.com/larder-project/larder$`)
 
-// findRepository returns the root of the repository that the working directory
-// belongs to.
+// findRepository returns the root of the repository of the working directory.
 func findRepository() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for dir := start; ; dir = filepath.Dir(dir) {
-		content, err := os.ReadFile(filepath.Join(dir, "go.mod")) // #nosec G304 -- looks for the repository.
+		content, err := os.ReadFile(filepath.Join(dir, "go.mod")) // #nosec G304 -- finds the repository.
 		if err == nil && moduleLine.Match(content) {
 			return canonical(dir)
 		}
@@ -36,8 +35,7 @@ func findRepository() (string, error) {
 	}
 }
 
-// canonical returns the absolute path without symbolic links. The path itself
-// and any of its parents may not exist.
+// canonical returns the absolute path without symbolic links. The path and its parents need not exist.
 func canonical(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

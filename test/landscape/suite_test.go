@@ -13,5 +13,5 @@ import (
 
 func TestLandscape(t *testing.T) {
 	RegisterFailHandler(Fail)
-	RunSpecs(t, "Landscape: where it is")
+	RunSpecs(t, "Landscape")
 }

@@ -2,9 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ports reserves ports of the loopback interface for servers that start later, or that come and go.
+// Package ports reserves ports of the loopback interface for servers that start later or restart.
 //
-// A port that is picked by listening and then released can be taken by another process before the server listens.
+// A port that is found by listening on it and then released can be taken by another process before the server listens.
 package ports
 
 import (
@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reservation is a port that Linux gives only to a server that asks for it by its number: a socket is bound to it that
-// never listens. Connections are refused as long as no server listens. It ends with Close, or when it is garbage.
+// Reservation is a port that Linux assigns only on explicit request: a socket is bound to it that never listens.
+// Connections are refused while no server listens. It ends with Close or garbage collection.
 type Reservation struct {
 	socket  *os.File
 	address netip.AddrPort
@@ -27,18 +27,18 @@ type Reservation struct {
 func Reserve() (*Reservation, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("reserve a port: %w", os.NewSyscallError("socket", err))
+		return nil, fmt.Errorf("reserve port: %w", os.NewSyscallError("socket", err))
 	}
 	r := &Reservation{socket: os.NewFile(uintptr(fd), "reserved port")}
 	if err := r.bind(fd); err != nil {
 		_ = r.Close()
-		return nil, fmt.Errorf("reserve a port: %w", err)
+		return nil, fmt.Errorf("reserve port: %w", err)
 	}
 	return r, nil
 }
 
 func (r *Reservation) bind(fd int) error {
-	// Go's listeners have this option as well, which lets them share the port with a socket that does not listen.
+	// Go's listeners also set this option, which lets them share the port with a socket that does not listen.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
@@ -54,14 +54,14 @@ func (r *Reservation) bind(fd int) error {
 	return nil
 }
 
-// Address is the host and port to listen on.
+// Address returns the host and port to listen on.
 func (r *Reservation) Address() string { return r.address.String() }
 
-// Port is the port to listen on.
+// Port returns the port to listen on.
 func (r *Reservation) Port() int { return int(r.address.Port()) }
 
-// Listen listens on the port. Other servers can when the listener is closed.
+// Listen listens on the port. Another listener can follow after it is closed.
 func (r *Reservation) Listen() (net.Listener, error) { return net.Listen("tcp", r.Address()) }
 
-// Close gives the port back.
+// Close releases the port.
 func (r *Reservation) Close() error { return r.socket.Close() }

@@ -14,7 +14,7 @@ import (
 	"github.com/larder-project/larder/test/ports"
 )
 
-func TestReservationsAreForThoseWhoKnowThePort(t *testing.T) {
+func TestReservedPortsCanBeListenedOnExplicitly(t *testing.T) {
 	g := NewWithT(t)
 	reserved, err := ports.Reserve()
 	g.Expect(err).NotTo(HaveOccurred())
@@ -38,7 +38,7 @@ func TestReservationsAreForThoseWhoKnowThePort(t *testing.T) {
 	}
 }
 
-func TestReservedPortsAreNotGivenToOthers(t *testing.T) {
+func TestReservedPortsAreNotAssignedToOthers(t *testing.T) {
 	g := NewWithT(t)
 	reserved := map[int]bool{}
 	for range 200 {

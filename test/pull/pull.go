@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pull is a light client of registries that pulls images as containerd
-// does, verifies what it gets, and keeps nothing of it.
+// Package pull is a light client of registries that pulls images like containerd, verifies them and discards them.
 package pull
 
 import (
@@ -22,7 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// maxManifestSize is what registries are asked to accept at most.
+// maxManifestSize is the size of manifests that registries are expected to accept.
 const maxManifestSize = 4 << 20
 
 // accepted are the media types of manifests that container runtimes ask for.
@@ -38,27 +37,25 @@ var accepted = strings.Join([]string{
 type Client struct {
 	URL  string
 	HTTP *http.Client
-	// Parallel is how many blobs of an image are pulled at once: 3 as in
-	// containerd.
+	// Parallel is the number of concurrent blobs of an image, by default 3 as in containerd.
 	Parallel int
-	// BytesPerSecond limits how fast each blob is read; 0 is no limit.
+	// BytesPerSecond limits the rate of each blob; 0 is no limit.
 	BytesPerSecond float64
-	// FirstByte, if set, is called when the first byte of a blob arrives.
+	// FirstByte, if set, is called at the first byte of each blob.
 	FirstByte func()
 	// Authorization, if set, is sent with each request.
 	Authorization string
 }
 
-// NewClient makes a client with the given transport.
+// NewClient creates a client with the given transport.
 func NewClient(url string, transport *http.Transport) *Client {
 	return &Client{URL: url, Parallel: 3, HTTP: &http.Client{Transport: transport}}
 }
 
-// ErrWrongContent is the error of content that came as complete but is not what
-// was asked for.
+// ErrWrongContent is the error of complete content with the wrong digest.
 var ErrWrongContent = errors.New("wrong content")
 
-// StatusError is an answer other than success.
+// StatusError is a response other than success.
 type StatusError struct {
 	Status int
 	Header http.Header
@@ -70,8 +67,7 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("status %d: %s", e.Status, strings.TrimSpace(e.Body))
 }
 
-// StatusOf returns the status of the answer that an error stands for, 0 if it
-// stands for something else.
+// StatusOf returns the status of the response in an error, or 0.
 func StatusOf(err error) int {
 	var status *StatusError
 	if errors.As(err, &status) {
@@ -80,7 +76,7 @@ func StatusOf(err error) int {
 	return 0
 }
 
-// Do asks for a path and returns the answer if it is a success.
+// Do sends a request and returns the response if it is a success.
 func (c *Client) Do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.URL+path, nil)
 	if err != nil {
@@ -104,7 +100,7 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 	return response, nil
 }
 
-// header asks for a path and returns the header of the answer.
+// header sends a request and returns the header of the response.
 func (c *Client) header(ctx context.Context, method, path string, header http.Header) (http.Header, error) {
 	response, err := c.Do(ctx, method, path, header)
 	if err != nil {
@@ -115,14 +111,13 @@ func (c *Client) header(ctx context.Context, method, path string, header http.He
 	return response.Header, err
 }
 
-// Ping asks whether the registry is one.
+// Ping checks the registry's base path.
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.header(ctx, http.MethodGet, "/v2/", nil)
 	return err
 }
 
-// Head resolves a tag or digest; the digest is empty if the registry does not
-// tell it.
+// Head resolves a tag or digest. The digest is empty if the registry does not return it.
 func (c *Client) Head(ctx context.Context, name, reference string) (digest.Digest, error) {
 	header, err := c.header(ctx, http.MethodHead, "/v2/"+name+"/manifests/"+reference, http.Header{"Accept": {accepted}})
 	return digest.Digest(header.Get("Docker-Content-Digest")), err
@@ -172,7 +167,7 @@ func (c *Client) Blob(ctx context.Context, name string, dgst digest.Digest) (int
 	return size, nil
 }
 
-// copy reads all at the client's pace.
+// copy reads everything at the client's rate.
 func (c *Client) copy(ctx context.Context, to io.Writer, from io.Reader, buffer []byte) (int64, error) {
 	start, size := time.Now(), int64(0)
 	for {
@@ -199,19 +194,19 @@ func (c *Client) copy(ctx context.Context, to io.Writer, from io.Reader, buffer 
 	}
 }
 
-// Image pulls an image by tag or digest: it resolves it, gets the manifest and
-// then all its blobs. It returns the bytes of all that.
+// Image pulls an image by tag or digest: it resolves it and gets the manifest and all blobs. It returns their total
+// size.
 func (c *Client) Image(ctx context.Context, name, reference string) (int64, error) {
 	dgst, err := c.Head(ctx, name, reference)
 	if err != nil {
-		return 0, fmt.Errorf("resolving %s:%s: %w", name, reference, err)
+		return 0, fmt.Errorf("resolve %s:%s: %w", name, reference, err)
 	}
 	if dgst != "" {
 		reference = dgst.String()
 	}
 	data, err := c.Manifest(ctx, name, reference)
 	if err != nil {
-		return 0, fmt.Errorf("getting manifest %s of %s: %w", reference, name, err)
+		return 0, fmt.Errorf("get manifest %s of %s: %w", reference, name, err)
 	}
 	var manifest imagev1.Manifest
 	if err := json.Unmarshal(data, &manifest); err != nil {

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// serveContent serves a manifest or a blob, with the faults that concern it.
+// serveContent serves a manifest or a blob, with its faults.
 func (r *Registry) serveContent(w http.ResponseWriter, req request, content Content) {
 	data, faults := content.Data, req.faults
 	header := w.Header()
@@ -70,7 +70,7 @@ func (r *Registry) serveBody(w http.ResponseWriter, req request, data []byte) {
 	panic(http.ErrAbortHandler)
 }
 
-// sendBody sends a body, with a pause if the faults want one.
+// sendBody sends a body, with the pause of the faults.
 func (r *Registry) sendBody(w http.ResponseWriter, req request, data []byte) error {
 	send := func(part []byte) error {
 		return r.line.send(req.Context(), w, part, func(n int) {
@@ -90,8 +90,7 @@ func (r *Registry) sendBody(w http.ResponseWriter, req request, data []byte) err
 	return send(data)
 }
 
-// parseRange parses a Range header with a single range and returns the bytes
-// that it means, all of them if there is none.
+// parseRange parses a Range header with a single range. Without one, it returns the whole content.
 func parseRange(header string, size int) (start, end int, err error) {
 	spec, ok := strings.CutPrefix(header, "bytes=")
 	if !ok {
@@ -116,7 +115,7 @@ func parseRange(header string, size int) (start, end int, err error) {
 		end = min(end+1, size)
 	}
 	if start >= end {
-		return 0, 0, fmt.Errorf("range %q is beyond the end", spec)
+		return 0, 0, fmt.Errorf("range %q starts beyond the end", spec)
 	}
 	return start, end, nil
 }

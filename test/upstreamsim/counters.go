@@ -9,40 +9,22 @@ import (
 	"sync"
 )
 
-// Kind is a kind of request.
-type Kind string
-
-// The kinds of requests that are told apart.
-const (
-	Ping         Kind = "ping"
-	Token        Kind = "token"
-	ManifestGet  Kind = "manifest GET"
-	ManifestHead Kind = "manifest HEAD"
-	BlobGet      Kind = "blob GET"
-	BlobHead     Kind = "blob HEAD"
-	Tags         Kind = "tags"
-	Referrers    Kind = "referrers"
-	Other        Kind = "other"
-)
-
-// Counters is what a simulated registry has been asked.
+// Counters counts the requests to a simulated registry.
 type Counters struct {
-	// Requests counts by kind, refused ones included.
+	// Requests counts by kind, including rejected requests.
 	Requests map[Kind]int
-	// Objects counts the GET requests for each manifest and blob that were let
-	// in, by path.
+	// Objects counts the authorized GET requests for each manifest and blob, by path.
 	Objects map[string]int
 	// Bytes counts the bytes sent for manifests and blobs.
 	Bytes int64
-	// ForeignAuthorizations counts the requests to the foreign host (see
-	// Faults.Redirect and Faults.ForeignRealm) that carried an Authorization
-	// header.
+	// ForeignAuthorizations counts the requests to the foreign host (see Faults.RedirectBlobs and Faults.ForeignRealm)
+	// that carried an Authorization header.
 	ForeignAuthorizations int
 	// ForeignRequests counts all requests to the foreign host.
 	ForeignRequests int
 }
 
-// Total returns the number of requests of the given kinds, or of all.
+// Total returns the number of requests of the given kinds, by default of all kinds.
 func (c Counters) Total(kinds ...Kind) int {
 	if len(kinds) == 0 {
 		for kind := range c.Requests {
@@ -56,7 +38,7 @@ func (c Counters) Total(kinds ...Kind) int {
 	return total
 }
 
-// MostRequested returns how often the most requested object was asked for.
+// MostRequested returns the number of requests for the most requested object.
 func (c Counters) MostRequested() int {
 	most := 0
 	for _, n := range c.Objects {

@@ -2,8 +2,10 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package upstreamsim simulates the registry behind a cache: it serves images
-// from memory with the bandwidth, latency and authentication of a registry far
-// away, counts what it is asked, and misbehaves on command. Benchmarks run it
-// as a process of its own, fault tests within theirs.
+// Package upstreamsim simulates registries: their authentication, their token server, and a content that is either in
+// memory or served by another handler.
+//
+// Content in memory has the bandwidth and the latency of a remote registry and misbehaves on command; unit tests,
+// faults and benchmarks run it. The landscape puts the same registry in front of Distribution's handlers, which accept
+// pushes and keep their content over restarts. Every registry counts and reports its requests.
 package upstreamsim

@@ -9,38 +9,35 @@ import (
 	"sync"
 )
 
-// Faults is how a registry misbehaves. The zero value is a healthy one.
+// Faults is the misbehaviour of a registry. The zero value is a healthy registry.
 type Faults struct {
 	// Only limits the faults to these kinds of requests.
 	Only []Kind
-	// Times limits the faults to so many requests; 0 is no limit.
+	// Times limits the faults to this many requests; 0 is no limit.
 	Times int
 
-	// Hang accepts requests and never answers them.
+	// Hang accepts requests and never responds.
 	Hang bool
-	// Hold keeps requests waiting until the faults change, and answers them
-	// then.
+	// Hold delays responses until the faults change.
 	Hold bool
-	// Status is answered to requests instead of what they asked for.
+	// Status is the status of every response.
 	Status int
-	// Headers are added to answers with Status.
+	// Headers are added to responses with Status.
 	Headers map[string]string
-	// RedirectBlobs sends those who want a blob to the foreign host.
+	// RedirectBlobs redirects requests for blobs to the foreign host.
 	RedirectBlobs bool
-	// ForeignRealm sends those who want a token to the foreign host.
+	// ForeignRealm names the foreign host as the token server.
 	ForeignRealm bool
 
-	// CutAfter closes the connection after so many bytes of a body.
+	// CutAfter closes the connection after this many bytes of a body.
 	CutAfter int
-	// HangAfter stops sending after so many bytes of a body.
+	// HangAfter stops sending after this many bytes of a body.
 	HangAfter int
-	// PauseAfter stops sending after so many bytes of a body, and goes on when
-	// the faults change.
+	// PauseAfter stops sending after this many bytes of a body and continues when the faults change.
 	PauseAfter int
-	// Short ends bodies so many bytes early, as if that were all of them.
+	// Short ends bodies this many bytes early, with a Content-Length to match.
 	Short int
-	// Overlong announces so many bytes more than there are, and closes the
-	// connection where they should come.
+	// Overlong announces this many bytes too many and closes the connection in their place.
 	Overlong int
 	// Corrupt changes a byte in the middle of bodies.
 	Corrupt bool
@@ -52,7 +49,7 @@ func (f Faults) concern(kind Kind) bool {
 	return len(f.Only) == 0 || slices.Contains(f.Only, kind)
 }
 
-// switchboard holds the faults of the moment.
+// switchboard holds the current faults.
 type switchboard struct {
 	mu      sync.Mutex
 	faults  Faults
@@ -72,8 +69,7 @@ func (s *switchboard) set(faults Faults) {
 	s.changed = make(chan struct{})
 }
 
-// take returns the faults that a request of the given kind suffers, and a
-// channel that ends its hanging.
+// take returns the faults for a request of the given kind and a channel that is closed when the faults change.
 func (s *switchboard) take(kind Kind) (Faults, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,25 +9,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-var endpoints = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)$`)
-
-// request is a request with what the simulation has made out of it.
-type request struct {
-	*http.Request
-	kind            Kind
-	name, reference string
-	faults          Faults
-	changed         <-chan struct{}
-}
+const basicChallenge = `Basic realm="upstreamsim"`
 
 func (r *Registry) serve(w http.ResponseWriter, httpRequest *http.Request) {
 	req := classify(httpRequest)
@@ -37,6 +26,10 @@ func (r *Registry) serve(w http.ResponseWriter, httpRequest *http.Request) {
 	if sleep(req.Context(), r.options.Latency) != nil || req.faults.Hold && !req.wait() {
 		return
 	}
+	r.observed(w, req, func(w http.ResponseWriter) { r.respond(w, req) })
+}
+
+func (r *Registry) respond(w http.ResponseWriter, req request) {
 	switch {
 	case req.faults.Hang:
 		req.hang()
@@ -47,54 +40,31 @@ func (r *Registry) serve(w http.ResponseWriter, httpRequest *http.Request) {
 		if req.faults.Status == http.StatusUnauthorized {
 			r.challenge(w, req)
 		}
-		fail(w, req.faults.Status, codeFor(req.faults.Status), "as the fault wants it")
+		fail(w, req.faults.Status, codeFor(req.faults.Status), "simulated fault")
 	case req.kind == Token:
-		r.tokens.serve(w, req.Request)
+		r.tokens.ServeHTTP(w, req.Request)
 	case !r.authorized(req):
 		r.challenge(w, req)
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	case r.options.Content != nil:
+		r.options.Content.ServeHTTP(w, req.Request)
 	case req.kind == Ping:
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		_, _ = io.WriteString(w, "{}")
-	case req.kind == Other || !r.store.exists(req.name):
+	case req.kind == Other || req.kind == Push || !r.store.exists(req.name):
 		fail(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
 	default:
 		r.serveRepository(w, req)
 	}
 }
 
-// classify tells what a request asks for.
-func classify(httpRequest *http.Request) request {
-	req := request{Request: httpRequest, kind: Other}
-	switch httpRequest.URL.Path {
-	case "/v2/", "/v2":
-		req.kind = Ping
-		return req
-	case "/token":
-		req.kind = Token
-		return req
+// serveTokens serves the token server at an address of its own.
+func (r *Registry) serveTokens(w http.ResponseWriter, httpRequest *http.Request) {
+	if classify(httpRequest).kind != Token {
+		http.NotFound(w, httpRequest)
+		return
 	}
-	match := endpoints.FindStringSubmatch(httpRequest.URL.Path)
-	head := httpRequest.Method == http.MethodHead
-	if match == nil || !head && httpRequest.Method != http.MethodGet {
-		return req
-	}
-	req.name, req.reference = match[1], match[3]
-	switch endpoint := match[2]; {
-	case endpoint == "manifests" && head:
-		req.kind = ManifestHead
-	case endpoint == "manifests":
-		req.kind = ManifestGet
-	case endpoint == "blobs" && head:
-		req.kind = BlobHead
-	case endpoint == "blobs":
-		req.kind = BlobGet
-	case endpoint == "tags":
-		req.kind = Tags
-	default:
-		req.kind = Referrers
-	}
-	return req
+	r.serve(w, httpRequest)
 }
 
 // wait reports whether the faults changed before the client went away.
@@ -112,37 +82,31 @@ func (req request) hang() {
 	panic(http.ErrAbortHandler)
 }
 
-func (req request) scope() string {
-	if req.name == "" {
-		return ""
-	}
-	return "repository:" + req.name + ":pull"
-}
-
 func (r *Registry) authorized(req request) bool {
 	switch r.options.Authentication {
 	case Basic:
-		return r.tokens.matches(req.Request)
+		_, ok := authenticate(r.options.Accounts(), req.Request)
+		return ok
 	case Bearer:
-		token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
-		return ok && r.tokens.valid(token, req.scope())
+		token, ok := req.bearerToken()
+		return ok && r.tokens.permits(token, req.scope())
 	default:
 		return true
 	}
 }
 
-// challenge tells the client how to authenticate.
+// challenge asks the client to authenticate.
 func (r *Registry) challenge(w http.ResponseWriter, req request) {
 	switch r.options.Authentication {
 	case Basic:
-		w.Header().Set("WWW-Authenticate", `Basic realm="upstreamsim"`)
+		w.Header().Set("WWW-Authenticate", basicChallenge)
 	case Bearer:
-		realm := r.URL() + "/token"
+		realm := r.tokenURL + TokenPath
 		if r.switchboard.current().ForeignRealm {
-			realm = r.origin + "/token"
+			realm = r.origin + TokenPath
 		}
 		challenge := fmt.Sprintf("Bearer realm=%q,service=%q", realm, "upstreamsim")
-		if scope := req.scope(); scope != "" {
+		if scope := req.scope().String(); scope != "" {
 			challenge += fmt.Sprintf(",scope=%q", scope)
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
@@ -198,7 +162,7 @@ func (r *Registry) serveReferrers(w http.ResponseWriter, req request) {
 	})
 }
 
-// page returns the part of a list, in the order of names, that is asked for, and links to the next one.
+// page returns the requested part of a list that is sorted by name, and links to the next one.
 func page[T any](r *Registry, w http.ResponseWriter, req request, items []T, name func(T) string) []T {
 	query := req.URL.Query()
 	start, size := 0, len(items)
@@ -231,8 +195,7 @@ func page[T any](r *Registry, w http.ResponseWriter, req request, items []T, nam
 	return items[start:end]
 }
 
-// serveForeign is the other host: it serves blobs to whoever was redirected to
-// it, and tokens, and takes note of credentials that it should not have seen.
+// serveForeign serves the foreign host: redirected blobs and tokens. It counts the credentials that it should not see.
 func (r *Registry) serveForeign(w http.ResponseWriter, httpRequest *http.Request) {
 	authorized := httpRequest.Header.Get("Authorization") != ""
 	r.counting.update(func(c *Counters) {
@@ -243,7 +206,7 @@ func (r *Registry) serveForeign(w http.ResponseWriter, httpRequest *http.Request
 	})
 	req := classify(httpRequest)
 	if req.kind == Token {
-		r.tokens.serve(w, httpRequest)
+		r.tokens.ServeHTTP(w, httpRequest)
 		return
 	}
 	content, ok := r.store.blob(req.name, req.reference)
@@ -267,7 +230,7 @@ func codeFor(status int) string {
 	}
 }
 
-// fail answers with an error as the distribution specification wants it.
+// fail responds with an error in the format of the distribution specification.
 func fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -14,30 +14,30 @@ import (
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Content is an object with the media type under which it is served.
+// Content is a manifest or a blob with its media type.
 type Content struct {
 	MediaType string
 	Data      []byte
 }
 
-// Descriptor describes the content as manifests do.
+// Descriptor returns the descriptor of the content.
 func (c Content) Descriptor() imagev1.Descriptor {
 	return imagev1.Descriptor{MediaType: c.MediaType, Digest: digest.FromBytes(c.Data), Size: int64(len(c.Data))}
 }
 
-// Image is a manifest together with the blobs that it refers to.
+// Image is a manifest with its blobs.
 type Image struct {
 	Manifest Content
 	Blobs    []Content
 }
 
-// Digest returns the digest of the image's manifest.
+// Digest returns the digest of the manifest.
 func (i Image) Digest() digest.Digest { return digest.FromBytes(i.Manifest.Data) }
 
-// Layers returns the blobs without the image's configuration.
+// Layers returns the blobs without the configuration.
 func (i Image) Layers() []Content { return i.Blobs[1:] }
 
-// Size returns the bytes of one complete pull.
+// Size returns the number of bytes of a complete pull.
 func (i Image) Size() int64 {
 	size := int64(len(i.Manifest.Data))
 	for _, blob := range i.Blobs {
@@ -46,10 +46,10 @@ func (i Image) Size() int64 {
 	return size
 }
 
-// Objects returns how many objects one complete pull asks for.
+// Objects returns the number of objects of a complete pull.
 func (i Image) Objects() int { return 1 + len(i.Blobs) }
 
-// NewImage makes an image out of the given layers.
+// NewImage creates an image of the given layers.
 func NewImage(layers ...Content) Image {
 	config := imagev1.Image{Platform: imagev1.Platform{Architecture: "amd64", OS: "linux"}, RootFS: imagev1.RootFS{Type: "layers"}}
 	for _, layer := range layers {
@@ -72,7 +72,7 @@ func NewImage(layers ...Content) Image {
 	}
 }
 
-// NewIndex makes an index that lists the given images.
+// NewIndex creates an index of the given images.
 func NewIndex(images ...Image) Content {
 	index := imagev1.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -85,7 +85,7 @@ func NewIndex(images ...Image) Content {
 	return Content{MediaType: imagev1.MediaTypeImageIndex, Data: mustMarshal(index)}
 }
 
-// NewArtifact makes an artifact of the given type that refers to a subject.
+// NewArtifact creates an artifact of the given type that refers to a subject.
 func NewArtifact(artifactType string, subject imagev1.Descriptor) Image {
 	empty := Content{MediaType: imagev1.MediaTypeEmptyJSON, Data: []byte("{}")}
 	manifest := imagev1.Manifest{
@@ -103,7 +103,7 @@ func NewArtifact(artifactType string, subject imagev1.Descriptor) Image {
 	}
 }
 
-// NewLayer makes a layer of random bytes; the same seed makes the same layer.
+// NewLayer creates a layer of random bytes that depend only on the seed.
 func NewLayer(seed uint64, size int) Content {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
@@ -112,8 +112,7 @@ func NewLayer(seed uint64, size int) Content {
 	return Content{MediaType: imagev1.MediaTypeImageLayerGzip, Data: data}
 }
 
-// RandomImage makes an image of layers of random bytes. Layers of images with
-// different seeds differ.
+// RandomImage creates an image of layers of random bytes. Images with different seeds have no layer in common.
 func RandomImage(seed uint64, layers, layerSize int) Image {
 	contents := make([]Content, layers)
 	for i := range contents {
@@ -125,7 +124,7 @@ func RandomImage(seed uint64, layers, layerSize int) Image {
 func mustMarshal(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only values of this package's own types come here
+		panic(err) // impossible for the types of this package
 	}
 	return data
 }

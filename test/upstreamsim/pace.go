@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// slack is how far transfers may run ahead of the line before they sleep, so
-// that sleeps are long enough to be accurate.
+// slack is how far transfers may run ahead of the line before they sleep. Longer sleeps are more accurate.
 const slack = 2 * time.Millisecond
 
 // line is a network line that all connections share.
@@ -21,7 +20,7 @@ type line struct {
 	bytesPerSecond float64 // 0 is unlimited
 
 	mu   sync.Mutex
-	free time.Time // when the line has sent all that was handed to it
+	free time.Time // when the line has sent everything
 }
 
 // carry waits until the line has sent n more bytes.
@@ -54,13 +53,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// send writes data to the client at the pace of the line. It counts bytes before
-// it writes them: a client that has got all may look at the counters at once. As
-// on a real line, transfers that run at the same time do not get equal shares:
-// those of larger chunks get more.
+// send writes data to the client at the pace of the line. It counts bytes before it writes them, so that the counters
+// are correct as soon as the client has everything. As on a real line, concurrent transfers do not get equal shares:
+// larger chunks get more.
 func (l *line) send(ctx context.Context, w http.ResponseWriter, data []byte, count func(n int)) error {
 	const smallest, largest = 16 << 10, 128 << 10
-	chunk := smallest + rand.IntN(largest-smallest) //nolint:gosec // nothing is kept secret by it
+	chunk := smallest + rand.IntN(largest-smallest) //nolint:gosec // not a secret
 	sent := 0
 	for sent < len(data) {
 		n := min(chunk, len(data)-sent)

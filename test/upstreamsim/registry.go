@@ -7,6 +7,7 @@ package upstreamsim
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -17,53 +18,90 @@ import (
 	"github.com/larder-project/larder/test/ports"
 )
 
-// Authentication is how a registry wants to be asked.
+// Authentication is the authentication scheme of a registry.
 type Authentication string
 
-// The kinds of authentication.
+// The authentication schemes.
 const (
 	Anonymous Authentication = "anonymous"
 	Basic     Authentication = "basic"
 	Bearer    Authentication = "bearer"
 )
 
-// Options describes a simulated registry.
+// Options describes a simulated registry. Benchmarks pass it to another process as JSON, without the functions.
 type Options struct {
-	// Authentication defaults to Anonymous. Username and Password are for the
-	// other two kinds.
+	// Authentication defaults to Anonymous. Username and Password are the account of the other two kinds.
 	Authentication     Authentication
 	Username, Password string
-	// PublicTokens lets the token server issue tokens to those who do not say who they are.
+	// Accounts replaces Username and Password. It is called for every request, so that accounts can change: tokens of
+	// accounts that no longer exist are invalid.
+	Accounts func() []Account `json:"-"`
+	// PublicTokens makes the token server issue tokens to anonymous clients.
 	PublicTokens bool
-	// TokenLifetime is how long bearer tokens are valid; an hour by default.
+	// TokenLifetime is the lifetime of bearer tokens, by default an hour.
 	TokenLifetime time.Duration
+
+	// Endpoint is the address of the registry, by default a free port of the loopback interface.
+	Endpoint Endpoint
+	// TokenEndpoint is the address of the token server. By default, the registry serves tokens itself, under TokenPath.
+	TokenEndpoint Endpoint
+	// Certificate makes the registry and the token server serve HTTPS.
+	Certificate *tls.Certificate
+
+	// Content serves the repositories in place of those in memory.
+	Content http.Handler `json:"-"`
 	// BytesPerSecond is the bandwidth that all connections share; 0 is no limit.
 	BytesPerSecond float64
-	// Latency passes before each request is looked at.
+	// Latency delays each response.
 	Latency time.Duration
-	// Certificate makes the registry serve HTTPS.
-	Certificate *tls.Certificate
-	// NoReferrers makes a registry without the referrers API.
+	// NoReferrers omits the referrers API.
 	NoReferrers bool
-	// PageSize is how long the pages of lists are at most; 0 is no limit.
+	// PageSize is the maximum length of the pages of a list; 0 is no limit.
 	PageSize int
-	// PageTokens makes pages go on from a token, as some registries do it, and not from the last item.
+	// PageTokens makes the links between pages carry a token, as in some registries, in place of the last item.
 	PageTokens bool
+
+	// Observe is called for each request, before the client gets the response, and concurrently.
+	Observe func(Request) `json:"-"`
 }
 
-// Registry is a simulated registry that serves on a loopback address.
+// Endpoint is the address of a server.
+type Endpoint struct {
+	// Listen is the address to bind, host:port. Port 0 is any free port.
+	Listen string
+	// Host is the host[:port] that clients use, by default the bound address. The default port is the bound one.
+	Host string
+}
+
+// host returns the host and port that clients use.
+func (e Endpoint) host(bound string) string {
+	if e.Host == "" {
+		return bound
+	}
+	if _, _, err := net.SplitHostPort(e.Host); err == nil {
+		return e.Host
+	}
+	_, port, _ := net.SplitHostPort(bound) // The address of a listener has a port.
+	return net.JoinHostPort(e.Host, port)
+}
+
+// Registry is a simulated registry.
 type Registry struct {
 	options     Options
 	line        *line
 	counting    counting
 	store       store
 	switchboard *switchboard
-	tokens      tokens
+	credential  credential
+	tokens      tokenServer
 
-	port    *ports.Reservation // also while connections are refused
-	server  *http.Server
-	foreign *http.Server // another host, which must be shown no credentials
-	origin  string       // the URL of foreign
+	port        *ports.Reservation // holds the port while connections are refused; nil with Endpoint.Listen
+	address     string             // bound
+	server      *http.Server
+	tokenServer *http.Server // nil if the registry serves tokens itself
+	tokenURL    string
+	foreign     *http.Server // another host, which must not receive credentials
+	origin      string       // the URL of foreign
 
 	mu          sync.Mutex
 	wrapper     func(http.Handler) http.Handler
@@ -72,57 +110,116 @@ type Registry struct {
 }
 
 // Start starts a simulated registry.
-func Start(options Options) (*Registry, error) {
+func Start(options Options) (_ *Registry, err error) {
 	if options.TokenLifetime == 0 {
 		options.TokenLifetime = time.Hour
 	}
 	r := &Registry{
-		options:     options,
 		line:        &line{bytesPerSecond: options.BytesPerSecond},
 		switchboard: newSwitchboard(),
-		tokens:      tokens{username: options.Username, password: options.Password, lifetime: options.TokenLifetime, public: options.PublicTokens},
 		connections: map[net.Conn]struct{}{},
 	}
-	silent := log.New(discard{}, "", 0)
-
-	foreign, err := net.Listen("tcp", "127.0.0.2:0")
+	r.credential.set(options.Username, options.Password)
+	if options.Accounts == nil {
+		options.Accounts = r.credential.accounts
+	}
+	r.options = options
+	r.tokens = tokenServer{accounts: options.Accounts, lifetime: options.TokenLifetime, public: options.PublicTokens}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	if err := r.startForeign(); err != nil {
+		return nil, fmt.Errorf("start foreign host: %w", err)
+	}
+	r.server = r.newServer(r.serveWrapped)
+	r.server.ConnState = r.track
+	r.address = options.Endpoint.Listen
+	if r.address == "" {
+		if r.port, err = ports.Reserve(); err != nil {
+			return nil, err
+		}
+		r.address = r.port.Address()
+	}
+	listener, err := net.Listen("tcp", r.address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start registry: %w", err)
 	}
-	r.origin = "http://" + foreign.Addr().String()
-	r.foreign = &http.Server{Handler: http.HandlerFunc(r.serveForeign), ErrorLog: silent, ReadHeaderTimeout: headerTimeout}
-	go func() { _ = r.foreign.Serve(foreign) }()
-
-	r.server = &http.Server{Handler: http.HandlerFunc(r.serveWrapped), ErrorLog: silent, ConnState: r.track, ReadHeaderTimeout: headerTimeout}
-	if r.port, err = ports.Reserve(); err == nil {
-		err = r.Accept()
+	r.address = listener.Addr().String()
+	if err := r.startTokenServer(); err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("start token server: %w", err)
 	}
-	if err != nil {
-		_ = r.foreign.Close()
-		return nil, err
-	}
+	r.listener = listener
+	r.serveAt(r.server, listener)
 	return r, nil
 }
 
-const headerTimeout = 10 * time.Second
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
-// URL returns the registry's URL.
-func (r *Registry) URL() string {
-	if r.options.Certificate != nil {
-		return "https://" + r.port.Address()
+func (r *Registry) startForeign() error {
+	listener, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		return err
 	}
-	return "http://" + r.port.Address()
+	r.origin = "http://" + listener.Addr().String()
+	r.foreign = r.newServer(r.serveForeign)
+	go func() { _ = r.foreign.Serve(listener) }()
+	return nil
 }
 
-// ForeignHost returns host and port of the other host, to which Faults sends
-// clients for blobs and tokens.
+// startTokenServer starts the token server if it has an address of its own.
+func (r *Registry) startTokenServer() error {
+	endpoint := r.options.TokenEndpoint
+	if endpoint.Listen == "" {
+		r.tokenURL = r.URL()
+		return nil
+	}
+	listener, err := net.Listen("tcp", endpoint.Listen)
+	if err != nil {
+		return err
+	}
+	r.tokenURL = r.scheme() + endpoint.host(listener.Addr().String())
+	r.tokenServer = r.newServer(r.serveTokens)
+	r.serveAt(r.tokenServer, listener)
+	return nil
+}
+
+func (r *Registry) newServer(handler http.HandlerFunc) *http.Server {
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
+	if r.options.Certificate != nil {
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*r.options.Certificate}, MinVersion: tls.VersionTLS12}
+	}
+	return server
+}
+
+// serveAt serves in the background until the server is closed.
+func (r *Registry) serveAt(server *http.Server, listener net.Listener) {
+	go func() {
+		if r.options.Certificate == nil {
+			_ = server.Serve(listener)
+		} else {
+			_ = server.ServeTLS(listener, "", "")
+		}
+	}()
+}
+
+func (r *Registry) scheme() string {
+	if r.options.Certificate != nil {
+		return "https://"
+	}
+	return "http://"
+}
+
+// Host returns the host and port that clients use.
+func (r *Registry) Host() string { return r.options.Endpoint.host(r.address) }
+
+// URL returns the registry's URL.
+func (r *Registry) URL() string { return r.scheme() + r.Host() }
+
+// ForeignHost returns the host and port of the other host, to which Faults sends clients for blobs and tokens.
 func (r *Registry) ForeignHost() string { return strings.TrimPrefix(r.origin, "http://") }
 
-// Push adds an image under a tag; without one, by digest only.
+// Push adds an image under a tag, or by digest only if the tag is empty.
 func (r *Registry) Push(name, tag string, image Image) {
 	r.PushManifest(name, tag, image.Manifest)
 	r.store.change(name, func(repo *repository) {
@@ -132,7 +229,7 @@ func (r *Registry) Push(name, tag string, image Image) {
 	})
 }
 
-// PushManifest adds a manifest under a tag; without one, by digest only.
+// PushManifest adds a manifest under a tag, or by digest only if the tag is empty.
 func (r *Registry) PushManifest(name, tag string, manifest Content) {
 	r.store.change(name, func(repo *repository) {
 		dgst := manifest.Descriptor().Digest
@@ -148,20 +245,44 @@ func (r *Registry) DeleteTag(name, tag string) {
 	r.store.change(name, func(repo *repository) { delete(repo.tags, tag) })
 }
 
-// Counters returns what the registry has been asked so far.
+// Counters returns the counters since the last reset.
 func (r *Registry) Counters() Counters { return r.counting.snapshot() }
 
-// ResetCounters forgets what the registry has been asked.
+// ResetCounters sets the counters to zero.
 func (r *Registry) ResetCounters() { r.counting.reset() }
 
-// Misbehave switches faults on; the zero value switches them off. Requests that
-// hang are dropped.
+// Misbehave replaces the faults; the zero value ends them. Hanging requests are aborted.
 func (r *Registry) Misbehave(faults Faults) { r.switchboard.set(faults) }
 
 // SetCredential replaces the accepted credential and revokes all tokens.
-func (r *Registry) SetCredential(username, password string) { r.tokens.replace(username, password) }
+func (r *Registry) SetCredential(username, password string) {
+	r.credential.set(username, password)
+	r.tokens.revoke()
+}
 
-// Refuse refuses connections until Accept, and closes those that are open.
+// RevokeTokens revokes all tokens.
+func (r *Registry) RevokeTokens() { r.tokens.revoke() }
+
+// Wrap puts a handler in front of the registry, to simulate its peculiarities or those of a proxy; nil removes it. It
+// does not affect the foreign host.
+func (r *Registry) Wrap(wrapper func(registry http.Handler) http.Handler) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wrapper = wrapper
+}
+
+func (r *Registry) serveWrapped(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	wrapper := r.wrapper
+	r.mu.Unlock()
+	handler := http.Handler(http.HandlerFunc(r.serve))
+	if wrapper != nil {
+		handler = wrapper(handler)
+	}
+	handler.ServeHTTP(w, req)
+}
+
+// Refuse closes all connections and refuses new ones until Accept.
 func (r *Registry) Refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,19 +302,12 @@ func (r *Registry) Accept() error {
 	if r.listener != nil {
 		return nil
 	}
-	listener, err := r.port.Listen()
+	listener, err := net.Listen("tcp", r.address)
 	if err != nil {
-		return fmt.Errorf("registry cannot listen: %w", err)
+		return fmt.Errorf("accept connections: %w", err)
 	}
 	r.listener = listener
-	go func() {
-		if r.options.Certificate == nil {
-			_ = r.server.Serve(listener)
-			return
-		}
-		r.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*r.options.Certificate}, MinVersion: tls.VersionTLS12}
-		_ = r.server.ServeTLS(listener, "", "")
-	}()
+	r.serveAt(r.server, listener)
 	return nil
 }
 
@@ -211,7 +325,12 @@ func (r *Registry) track(connection net.Conn, state http.ConnState) {
 // Close ends the registry and all its connections.
 func (r *Registry) Close() {
 	r.Misbehave(Faults{})
-	_ = r.server.Close()
-	_ = r.foreign.Close()
-	_ = r.port.Close()
+	for _, server := range []*http.Server{r.server, r.tokenServer, r.foreign} {
+		if server != nil {
+			_ = server.Close()
+		}
+	}
+	if r.port != nil {
+		_ = r.port.Close()
+	}
 }

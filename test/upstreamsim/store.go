@@ -50,7 +50,7 @@ func (s *store) exists(name string) bool {
 	return s.repositories[name] != nil
 }
 
-// manifest finds a manifest by tag or digest.
+// manifest returns a manifest by tag or digest.
 func (s *store) manifest(name, reference string) (Content, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -88,7 +88,7 @@ func (s *store) tagList(name string) []string {
 	return tags
 }
 
-// referrers returns the manifests that refer to a subject, in the order of their digests.
+// referrers returns the manifests that refer to a subject, sorted by digest.
 func (s *store) referrers(name, subject, artifactType string) []imagev1.Descriptor {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -8,76 +8,123 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-// tokens is the token server of a registry and the memory of what it issued.
-type tokens struct {
+const (
+	// TokenPath is the path of the token server.
+	TokenPath = "/token"
+	// TokenPrefix is the prefix of all tokens, by which tests find them in logs.
+	TokenPrefix = "simulated-token-"
+)
+
+// tokenServer issues opaque tokens and validates them.
+type tokenServer struct {
+	accounts func() []Account
 	lifetime time.Duration
 	public   bool
 
-	mu                 sync.Mutex
-	username, password string
-	issued             map[string]grant
+	mu     sync.Mutex
+	issued map[string]grant
 }
 
+// grant is the meaning of a token.
 type grant struct {
-	scopes []string
-	until  time.Time
+	username string // empty for an anonymous client
+	scopes   []scope
+	expiry   time.Time
 }
 
-// matches tells whether a request carries the accepted basic credential.
-func (t *tokens) matches(r *http.Request) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	username, password, ok := r.BasicAuth()
-	return ok && username == t.username && password == t.password
+// scope is a set of actions on a repository. The zero value needs no permission.
+type scope struct {
+	name    string
+	actions []string
 }
 
-func (t *tokens) revoke() {
+// String returns the scope in the form of challenges.
+func (s scope) String() string {
+	if s.name == "" {
+		return ""
+	}
+	return "repository:" + s.name + ":" + strings.Join(s.actions, ",")
+}
+
+// parseScopes parses the scopes of a request for a token. Scopes other than those of repositories are ignored.
+func parseScopes(values []string) []scope {
+	var scopes []scope
+	for _, value := range strings.Fields(strings.Join(values, " ")) {
+		kind, rest, _ := strings.Cut(value, ":")
+		// The name may contain a colon, before the port of a host.
+		colon := strings.LastIndexByte(rest, ':')
+		if kind == "repository" && colon >= 0 {
+			scopes = append(scopes, scope{name: rest[:colon], actions: strings.Split(rest[colon+1:], ",")})
+		}
+	}
+	return scopes
+}
+
+func (t *tokenServer) revoke() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.issued = nil
 }
 
-func (t *tokens) replace(username, password string) {
+// user returns the user name of the account that a valid token was issued to.
+func (t *tokenServer) user(token string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.username, t.password = username, password
-	t.issued = nil
+	return t.issued[token].username
 }
 
-// valid tells whether a token was issued for a scope and still holds.
-func (t *tokens) valid(token, scope string) bool {
+// permits reports whether a token is valid for a scope. Tokens of accounts that no longer exist are not.
+func (t *tokenServer) permits(token string, wanted scope) bool {
+	accounts := t.accounts()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	granted, ok := t.issued[token]
-	if !ok || time.Now().After(granted.until) {
+	if !ok || time.Now().After(granted.expiry) {
 		return false
 	}
-	for _, s := range granted.scopes {
-		if s == scope {
-			return true
-		}
+	if granted.username != "" && !slices.ContainsFunc(accounts, func(a Account) bool { return a.Username == granted.username }) {
+		return false
 	}
-	return scope == ""
+	return wanted.name == "" || slices.ContainsFunc(granted.scopes, func(s scope) bool {
+		return s.name == wanted.name && !slices.ContainsFunc(wanted.actions, func(action string) bool {
+			return !slices.Contains(s.actions, action)
+		})
+	})
 }
 
-// serve issues a token for the requested scopes, if the credential is right.
-func (t *tokens) serve(w http.ResponseWriter, r *http.Request) {
-	if anonymous := r.Header.Get("Authorization") == ""; !t.matches(r) && (!t.public || !anonymous) {
-		w.Header().Set("WWW-Authenticate", `Basic realm="upstreamsim"`)
+// ServeHTTP issues a token for the requested scopes, as far as the account has permission. It rejects OAuth's POST,
+// after which clients fall back to GET.
+func (t *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		fail(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "use GET")
+		return
+	}
+	account, known := authenticate(t.accounts(), r)
+	if anonymous := r.Header.Get("Authorization") == ""; !known && (!t.public || !anonymous) {
+		w.Header().Set("WWW-Authenticate", basicChallenge)
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong user name or password")
 		return
 	}
-	token := rand.Text()
+	scopes := parseScopes(r.URL.Query()["scope"])
+	for i := range scopes {
+		scopes[i].actions = slices.DeleteFunc(scopes[i].actions, func(action string) bool {
+			return !slices.Contains(account.actions(), action)
+		})
+	}
+	token := TokenPrefix + rand.Text()
 	now := time.Now()
 	t.mu.Lock()
 	if t.issued == nil {
 		t.issued = map[string]grant{}
 	}
-	t.issued[token] = grant{scopes: r.URL.Query()["scope"], until: now.Add(t.lifetime)}
+	t.issued[token] = grant{username: account.Username, scopes: scopes, expiry: now.Add(t.lifetime)}
 	t.mu.Unlock()
 
 	w.Header().Set("Content-Type", "application/json")

@@ -26,8 +26,7 @@ func TestUpstreamsim(t *testing.T) {
 	RunSpecs(t, "Simulated upstream")
 }
 
-// A simulation that does not do what it says makes the tests that stand on it
-// prove nothing.
+// Tests that rely on a wrong simulation prove nothing.
 var _ = Describe("Registry", func() {
 	const (
 		mib  = 1 << 20
@@ -55,7 +54,7 @@ var _ = Describe("Registry", func() {
 		return err
 	}
 
-	It("serves images and counts", func(ctx context.Context) {
+	It("serves images and counts requests", func(ctx context.Context) {
 		start(upstreamsim.Options{})
 		size, err := client.Image(ctx, name, tag)
 		Expect(err).NotTo(HaveOccurred())
@@ -67,17 +66,17 @@ var _ = Describe("Registry", func() {
 		Expect(counters.Total()).To(Equal(1 + image.Objects()))
 	})
 
-	It("is no faster than its bandwidth and latency, however many connections there are", func(ctx context.Context) {
+	It("keeps to its bandwidth and latency with any number of connections", func(ctx context.Context) {
 		start(upstreamsim.Options{BytesPerSecond: 8 * mib, Latency: 50 * time.Millisecond})
 		client.Parallel = 3
 		begin := time.Now()
 		_, err := client.Image(ctx, name, tag)
 		Expect(err).NotTo(HaveOccurred())
-		// Three requests after each other, and 2 MiB at 8 MiB/s.
+		// Three consecutive requests, and 2 MiB at 8 MiB/s.
 		Expect(time.Since(begin)).To(BeNumerically(">", 390*time.Millisecond))
 	})
 
-	It("wants a basic credential", func(ctx context.Context) {
+	It("requires a basic credential", func(ctx context.Context) {
 		start(upstreamsim.Options{Authentication: upstreamsim.Basic, Username: "u", Password: "p"})
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
 		client.Authorization = "Basic dTpw"
@@ -91,29 +90,29 @@ var _ = Describe("Registry", func() {
 		client.Authorization = "Basic dTpw"
 		response, err := client.Do(ctx, http.MethodGet, "/token?scope="+url.QueryEscape(scope), nil)
 		Expect(err).NotTo(HaveOccurred())
-		var answer struct{ Token string }
-		Expect(json.NewDecoder(response.Body).Decode(&answer)).To(Succeed())
+		var body struct{ Token string }
+		Expect(json.NewDecoder(response.Body).Decode(&body)).To(Succeed())
 		Expect(response.Body.Close()).To(Succeed())
-		return answer.Token
+		return body.Token
 	}
 
-	It("revokes tokens, and may give them to anybody", func(ctx context.Context) {
+	It("issues tokens to anonymous clients and revokes them", func(ctx context.Context) {
 		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, PublicTokens: true, Username: "u", Password: "p"})
 		response, err := client.Do(ctx, http.MethodGet, "/token?scope=repository:"+name+":pull", nil)
 		Expect(err).NotTo(HaveOccurred())
 		defer response.Body.Close()
-		var answer struct{ Token string }
-		Expect(json.NewDecoder(response.Body).Decode(&answer)).To(Succeed())
-		client.Authorization = "Bearer " + answer.Token
+		var body struct{ Token string }
+		Expect(json.NewDecoder(response.Body).Decode(&body)).To(Succeed())
+		client.Authorization = "Bearer " + body.Token
 		Expect(layer(ctx)).To(Succeed())
 		registry.RevokeTokens()
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
 		client.Authorization = "Basic dTpvdGhlcg=="
 		_, err = client.Do(ctx, http.MethodGet, "/token", nil)
-		Expect(pull.StatusOf(err)).To(Equal(http.StatusUnauthorized), "a wrong password is not anybody")
+		Expect(pull.StatusOf(err)).To(Equal(http.StatusUnauthorized), "a client with a wrong password is not anonymous")
 	})
 
-	It("is behind what is put in front of it", func(ctx context.Context) {
+	It("serves through a wrapper", func(ctx context.Context) {
 		start(upstreamsim.Options{})
 		registry.Wrap(func(http.Handler) http.Handler { return http.NotFoundHandler() })
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusNotFound))
@@ -121,7 +120,34 @@ var _ = Describe("Registry", func() {
 		Expect(layer(ctx)).To(Succeed())
 	})
 
-	It("wants a token for the right scope", func(ctx context.Context) {
+	It("asks for its accounts on every request, and grants the actions of the account", func(ctx context.Context) {
+		accounts := []upstreamsim.Account{{Username: "u", Password: "p"}}
+		recorder := &upstreamsim.Recorder{}
+		start(upstreamsim.Options{
+			Authentication: upstreamsim.Bearer, Observe: recorder.Observe,
+			Accounts: func() []upstreamsim.Account { return accounts },
+			Content:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		})
+		upload := func() int {
+			_, err := client.Do(ctx, http.MethodPost, "/v2/"+name+"/blobs/uploads/", nil)
+			return pull.StatusOf(err)
+		}
+		client.Authorization = "Bearer " + token(ctx, "repository:"+name+":pull,push")
+		Expect(upload()).To(Equal(http.StatusUnauthorized))
+
+		accounts[0].MayPush = true
+		client.Authorization = "Bearer " + token(ctx, "repository:"+name+":pull,push")
+		recorder.Reset()
+		Expect(upload()).To(BeZero())
+		Expect(recorder.Requests(upstreamsim.Push)).To(ConsistOf(And(
+			HaveField("User", "u"), HaveField("Status", http.StatusNoContent), HaveField("Client", "127.0.0.1"))))
+
+		accounts = nil
+		Expect(upload()).To(Equal(http.StatusUnauthorized))
+		Expect(recorder.Requests(upstreamsim.Push)).To(HaveLen(2))
+	})
+
+	It("requires a token for the right scope", func(ctx context.Context) {
 		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p"})
 		Expect(pull.StatusOf(layer(ctx))).To(Equal(http.StatusUnauthorized))
 		for scope, status := range map[string]int{"repository:library/other:pull": http.StatusUnauthorized, "repository:" + name + ":pull": 0} {
@@ -130,13 +156,13 @@ var _ = Describe("Registry", func() {
 		}
 	})
 
-	It("wants a token that is still valid", func(ctx context.Context) {
+	It("rejects expired tokens", func(ctx context.Context) {
 		start(upstreamsim.Options{Authentication: upstreamsim.Bearer, Username: "u", Password: "p", TokenLifetime: 10 * time.Millisecond})
 		client.Authorization = "Bearer " + token(ctx, "repository:"+name+":pull")
 		Eventually(func() int { return pull.StatusOf(layer(ctx)) }).Should(Equal(http.StatusUnauthorized))
 	})
 
-	It("refuses connections and accepts them again", func(ctx context.Context) {
+	It("refuses and accepts connections", func(ctx context.Context) {
 		start(upstreamsim.Options{})
 		registry.Refuse()
 		Expect(layer(ctx)).To(MatchError(ContainSubstring("refused")))
@@ -144,7 +170,7 @@ var _ = Describe("Registry", func() {
 		Expect(layer(ctx)).To(Succeed())
 	})
 
-	It("hangs until it does not", func(ctx context.Context) {
+	It("hangs until the faults change", func(ctx context.Context) {
 		start(upstreamsim.Options{})
 		registry.Misbehave(upstreamsim.Faults{Hang: true})
 		impatient, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
@@ -154,7 +180,7 @@ var _ = Describe("Registry", func() {
 		Expect(layer(ctx)).To(Succeed())
 	})
 
-	It("holds requests, and pauses in bodies, until the faults change", func(ctx context.Context) {
+	It("holds requests and pauses bodies until the faults change", func(ctx context.Context) {
 		start(upstreamsim.Options{})
 		size := len(image.Layers()[0].Data)
 		for sent, faults := range map[int]upstreamsim.Faults{0: {Hold: true}, size / 2: {PauseAfter: size / 2}} {
@@ -171,7 +197,7 @@ var _ = Describe("Registry", func() {
 		}
 	})
 
-	DescribeTable("misbehaves with bodies", func(ctx context.Context, faults upstreamsim.Faults, expected OmegaMatcher) {
+	DescribeTable("sends bodies that are", func(ctx context.Context, faults upstreamsim.Faults, expected OmegaMatcher) {
 		start(upstreamsim.Options{})
 		faults.Times = 1
 		registry.Misbehave(faults)
@@ -184,7 +210,7 @@ var _ = Describe("Registry", func() {
 		Entry("corrupt", upstreamsim.Faults{Corrupt: true}, MatchError(pull.ErrWrongContent)),
 	)
 
-	It("redirects to a host that takes note of credentials", func(ctx context.Context) {
+	It("redirects to a host that counts credentials", func(ctx context.Context) {
 		start(upstreamsim.Options{})
 		registry.Misbehave(upstreamsim.Faults{RedirectBlobs: true})
 		Expect(layer(ctx)).To(Succeed())

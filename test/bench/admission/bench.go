@@ -38,9 +38,9 @@ type bench struct {
 // scenario is a line of the table.
 type scenario struct {
 	name string
-	// clients is how many do it at once.
+	// clients is the number of concurrent clients.
 	clients int
-	// do does it for the i-th time, and fails if the answer is not the expected one.
+	// do sends the i-th request and fails if the response is not the expected one.
 	do func(ctx context.Context, i int) error
 }
 
@@ -95,7 +95,7 @@ func (b *bench) run(ctx context.Context) error {
 	return nil
 }
 
-// measure returns how long it took, in ascending order.
+// measure returns the latencies in ascending order.
 func (b *bench) measure(ctx context.Context, scenario scenario) ([]time.Duration, error) {
 	for i := range scenario.clients {
 		if err := scenario.do(ctx, i); err != nil {
@@ -140,7 +140,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 }
 
-// updateShoot has updates of Shoots reviewed, with another Secret or without.
+// updateShoot sends reviews of updates of Shoots, with or without another Secret.
 func (b *bench) updateShoot(p *project, anotherSecret bool) func(context.Context, int) error {
 	return func(ctx context.Context, i int) error {
 		oldShoot := p.shoots[i%len(p.shoots)]
@@ -158,7 +158,7 @@ func (b *bench) updateShoot(p *project, anotherSecret bool) func(context.Context
 	}
 }
 
-// deleteSecret has the deletion of Secrets reviewed.
+// deleteSecret sends reviews of the deletion of Secrets.
 func (b *bench) deleteSecret(p *project, secrets []*corev1.Secret, allowed bool) func(context.Context, int) error {
 	return func(ctx context.Context, i int) error {
 		secret := secrets[i%len(secrets)].DeepCopy()
@@ -177,17 +177,17 @@ func (b *bench) expect(ctx context.Context, allowed bool, webhook string, reques
 		return err
 	}
 	if response.Allowed != allowed {
-		return fmt.Errorf("allowed is %t: %v", response.Allowed, response.Result)
+		return fmt.Errorf("unexpected response: allowed is %t: %v", response.Allowed, response.Result)
 	}
 	return nil
 }
 
-// callServer tries to delete a Secret that is used, at the API server.
+// callServer requests the deletion of a used Secret from the API server.
 func (b *bench) callServer(p *project) func(context.Context, int) error {
 	return func(ctx context.Context, i int) error {
 		err := b.servers.client.Delete(ctx, p.used[i%len(p.used)].DeepCopy(), client.DryRunAll)
 		if !apierrors.IsForbidden(err) {
-			return fmt.Errorf("the deletion is not refused: %w", err)
+			return fmt.Errorf("expected the deletion to be rejected: %w", err)
 		}
 		return nil
 	}

@@ -24,7 +24,7 @@ const (
 	configurationEnd   = `]}`
 )
 
-// hostile are the reviews of what owners write to keep others from being answered.
+// hostile are reviews of objects by which an owner could starve others.
 func (b *bench) hostile() []scenario {
 	one := func(cache string) string { return configurationStart + cache + configurationEnd }
 	many := func(count int, cache string) string {
@@ -62,12 +62,12 @@ func (b *bench) hostile() []scenario {
 	)
 }
 
-// mixture does one after the other.
+// mixture sends the requests in turn.
 func (b *bench) mixture(scenarios []scenario) func(context.Context, int) error {
 	return func(ctx context.Context, i int) error { return scenarios[i%len(scenarios)].do(ctx, i) }
 }
 
-// createShoot has the creation of a Shoot reviewed.
+// createShoot sends a review of the creation of a Shoot.
 func (b *bench) createShoot(configuration string, allowed bool, changes ...func(*gardencorev1beta1.Shoot)) func(context.Context, int) error {
 	shoot := b.shootWith(configuration)
 	for _, change := range changes {
@@ -80,7 +80,7 @@ func (b *bench) createShoot(configuration string, allowed bool, changes ...func(
 	}
 }
 
-// keepConfiguration has an update reviewed that leaves the configuration alone.
+// keepConfiguration sends a review of an update that does not change the configuration.
 func (b *bench) keepConfiguration(configuration string) func(context.Context, int) error {
 	oldShoot := b.shootWith(configuration)
 	shoot := oldShoot.DeepCopy()
@@ -115,7 +115,7 @@ func secretReference(name, secret string) gardencorev1beta1.NamedResourceReferen
 	}
 }
 
-// newOversizedSecret returns a Secret of a MiB with as many keys as that allows.
+// newOversizedSecret returns a Secret of a MiB with as many keys as possible.
 func newOversizedSecret(namespace string) *corev1.Secret {
 	secret := garden.NewSecret(namespace)
 	for i := range 8000 {

@@ -2,17 +2,13 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command admission measures the admission component beside a Gardener API
-// server that is full: how long its reviews take and how much memory it holds.
+// Command admission measures the latency and the memory of the admission component beside a full Gardener API server.
 //
-// It starts etcd, kube-apiserver and gardener-apiserver on loopback addresses,
-// fills them with Shoots and Secrets, starts the component as a process of its
-// own, and sends it the reviews that API servers would send, hostile ones
-// included, whose answers must come within 100 ms. All of it shares
-// the processors of this machine, so that the numbers are upper bounds.
+// It starts etcd, kube-apiserver and gardener-apiserver on loopback addresses, fills them with Shoots and Secrets,
+// starts the component as a process, and sends it the reviews of API servers, including hostile ones, to which it must
+// respond within 100 ms. All processes share the processors of this machine, so the numbers are upper bounds.
 //
-// TEST_ASSET_ETCD and TEST_ASSET_KUBE_APISERVER, or KUBEBUILDER_ASSETS, say
-// where the programs are.
+// TEST_ASSET_ETCD and TEST_ASSET_KUBE_APISERVER, or KUBEBUILDER_ASSETS, name the programs.
 package main
 
 import (
@@ -48,10 +44,10 @@ func main() {
 	flag.IntVar(&s.secrets, "secrets", 5000, "Secrets in the garden")
 	flag.IntVar(&s.largest, "largest-project", 1000, "Shoots in the largest project")
 	flag.IntVar(&s.small, "small-project", 50, "Shoots in each of the other projects")
-	flag.IntVar(&s.ballast, "ballast", 10*1024, "bytes that each Shoot has more, for the status and managed fields of a real one")
+	flag.IntVar(&s.ballast, "ballast", 10*1024, "additional bytes of each Shoot, for the status and managed fields of a real one")
 	flag.IntVar(&s.reviews, "reviews", 200, "reviews for each line")
-	flag.IntVar(&s.clients, "clients", 8, "how many reviews are sent at once in the lines that say so")
-	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "after what time to give up")
+	flag.IntVar(&s.clients, "clients", 8, "concurrent reviews in the lines with concurrency")
+	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "time limit of all measurements")
 	flag.Parse()
 	logf.SetLogger(logr.Discard())
 
@@ -67,7 +63,7 @@ func run(s settings) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		return errors.New("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make bench-admission does")
+		return errors.New("no kube-apiserver: run make bench-admission, or set TEST_ASSET_KUBE_APISERVER or KUBEBUILDER_ASSETS")
 	}
 	progress("Start the API servers")
 	servers, err := startServers()

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// writers is how many objects are created at once.
+	// writers is the number of objects that are created concurrently.
 	writers = 8
-	// finalizer is Gardener's for Secrets that Shoots refer to.
+	// finalizer is Gardener's finalizer of Secrets that Shoots reference.
 	finalizer = "gardener.cloud/reference-protection"
 )
 
@@ -29,18 +29,18 @@ const (
 type project struct {
 	namespace string
 	shoots    []*gardencorev1beta1.Shoot
-	// used are Secrets that a Shoot uses, free are not used by any.
+	// used are Secrets that a Shoot uses; free are those that no Shoot uses.
 	used, free []*corev1.Secret
 }
 
 // population are the objects of the garden.
 type population struct {
 	large, small *project
-	// oversized is a Secret that nothing can use.
+	// oversized is an unusable Secret.
 	oversized *corev1.Secret
 }
 
-// populate fills the garden: one large project, and as many small ones as it takes.
+// populate fills the garden with one large project and a number of small ones.
 func populate(ctx context.Context, c client.Client, s settings) (*population, error) {
 	if err := garden.Prepare(ctx, c); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func populate(ctx context.Context, c client.Client, s settings) (*population, er
 	result := &population{large: projects[0], small: projects[len(projects)-1]}
 	result.oversized = newOversizedSecret(result.small.namespace)
 	if err := c.Create(ctx, result.oversized); err != nil {
-		return nil, fmt.Errorf("creating an oversized Secret: %w", err)
+		return nil, fmt.Errorf("create oversized Secret: %w", err)
 	}
 	return result, nil
 }
@@ -81,11 +81,11 @@ func (p *project) populate(ctx context.Context, c client.Client, shoots, free, b
 		group.Go(func() error {
 			p.used[i] = p.newSecret()
 			if err := c.Create(ctx, p.used[i]); err != nil {
-				return fmt.Errorf("could not create a Secret: %w", err)
+				return fmt.Errorf("create Secret: %w", err)
 			}
 			p.shoots[i] = p.newShoot(p.used[i].Name, ballast)
 			if err := c.Create(ctx, p.shoots[i]); err != nil {
-				return fmt.Errorf("could not create a Shoot: %w", err)
+				return fmt.Errorf("create Shoot: %w", err)
 			}
 			return nil
 		})
@@ -94,7 +94,7 @@ func (p *project) populate(ctx context.Context, c client.Client, shoots, free, b
 		group.Go(func() error {
 			p.free[i] = p.newSecret()
 			if err := c.Create(ctx, p.free[i]); err != nil {
-				return fmt.Errorf("could not create a Secret: %w", err)
+				return fmt.Errorf("create Secret: %w", err)
 			}
 			return nil
 		})
@@ -102,7 +102,7 @@ func (p *project) populate(ctx context.Context, c client.Client, shoots, free, b
 	return group.Wait()
 }
 
-// newSecret returns credentials that are protected.
+// newSecret returns protected credentials.
 func (p *project) newSecret() *corev1.Secret {
 	secret := garden.NewSecret(p.namespace)
 	secret.Finalizers = []string{finalizer}

@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/integration/admission/garden"
 	"github.com/larder-project/larder/test/ports"
 )
@@ -42,7 +43,7 @@ type program struct {
 	output    bytes.Buffer
 	cmd       *exec.Cmd
 	client    *http.Client
-	// urls are where the webhooks are, by their short names.
+	// urls are the URLs of the webhooks, by their short names.
 	urls map[string]string
 }
 
@@ -61,7 +62,7 @@ func startProgram(ctx context.Context, servers *servers) (_ *program, err error)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, programPackage)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("could not build the admission component: %w: %s", err, output)
+		return nil, fmt.Errorf("build admission component: %w: %s", err, output)
 	}
 	kubeconfig := filepath.Join(p.directory, "kubeconfig.yaml")
 	if err := os.WriteFile(kubeconfig, servers.kubeconfig, 0o600); err != nil {
@@ -79,12 +80,12 @@ func startProgram(ctx context.Context, servers *servers) (_ *program, err error)
 	if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		return p.connect(ctx, servers.client)
 	}); err != nil {
-		return nil, fmt.Errorf("the admission component did not register its webhooks: %w", err)
+		return nil, fmt.Errorf("wait for the webhooks of the admission component: %w", err)
 	}
 	return p, nil
 }
 
-// connect takes from the webhook configuration what an API server does.
+// connect reads the webhook configuration like an API server.
 func (p *program) connect(ctx context.Context, c client.Client) (bool, error) {
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	if err := c.Get(ctx, client.ObjectKey{Name: programName}, config); err != nil {
@@ -125,29 +126,21 @@ func (p *program) review(ctx context.Context, webhook string, request *admission
 		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer := &admissionv1.AdmissionReview{}
-	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return nil, fmt.Errorf("could not read the answer, status %s: %w", response.Status, err)
+	result := &admissionv1.AdmissionReview{}
+	if err := json.NewDecoder(response.Body).Decode(result); err != nil {
+		return nil, fmt.Errorf("decode response with status %s: %w", response.Status, err)
 	}
-	return answer.Response, nil
+	return result.Response, nil
 }
 
-// memory returns how much memory the program has now, and the most that it had, in MiB.
-func (p *program) memory() (now, most float64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+// memory returns the current and the peak memory of the program in MiB.
+func (p *program) memory() (current, peak float64, err error) {
+	rss, err := cacheprocess.ProcessRSS(p.cmd.Process.Pid)
 	if err != nil {
 		return 0, 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		var kilobytes float64
-		if _, err := fmt.Sscanf(line, "VmRSS: %f kB", &kilobytes); err == nil {
-			now = kilobytes / 1024
-		}
-		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kilobytes); err == nil {
-			most = kilobytes / 1024
-		}
-	}
-	return now, most, nil
+	peakRSS, err := cacheprocess.ProcessPeakRSS(p.cmd.Process.Pid)
+	return float64(rss) / (1 << 20), float64(peakRSS) / (1 << 20), err
 }
 
 func (p *program) stop() error {

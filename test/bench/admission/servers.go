@@ -25,13 +25,13 @@ func startServers() (_ *servers, err error) {
 	environment := &gardenerenvtest.GardenerTestEnvironment{
 		GardenerAPIServer: &gardenerenvtest.GardenerAPIServer{Args: []string{
 			"--log-level=error",
-			// It asks who may refer to a Secret, not more than 5 times a second.
+			// This plugin checks the permission for each Secret, at most 5 times per second.
 			"--disable-admission-plugins=ResourceReferenceManager",
 		}},
 	}
 	config, err := environment.Start()
 	if err != nil {
-		return nil, fmt.Errorf("could not start the API servers: %w", err)
+		return nil, fmt.Errorf("start API servers: %w", err)
 	}
 	defer func() {
 		if err != nil {

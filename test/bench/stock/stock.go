@@ -4,9 +4,8 @@
 
 //go:build stock
 
-// Package stock pins stock Distribution, against which the benchmarks and the
-// fault tests hold the cache server. It is a module of its own, so that it
-// stays what its authors released whatever the product requires.
+// Package stock pins stock Distribution, with which benchmarks and faults compare the cache server. It is a separate
+// module, so that the product's requirements do not change it.
 package stock
 
 import _ "github.com/distribution/distribution/v3/cmd/registry"

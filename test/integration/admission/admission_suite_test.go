@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission_test calls the admission component, a process of its own,
-// through a real kube-apiserver and a real gardener-apiserver with all of its
-// own admission plugins.
+// Package admission_test tests the admission component, which runs as a process, through a real kube-apiserver and a
+// real gardener-apiserver with all of its own admission plugins.
 package admission_test
 
 import (
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	gardenerenvtest "github.com/gardener/gardener/test/envtest"
@@ -23,18 +21,14 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache-admission/app"
 	"github.com/larder-project/larder/test/integration/admission/garden"
+	"github.com/larder-project/larder/test/integration/suite"
 	"github.com/larder-project/larder/test/ports"
 )
 
-// serverTimeout is how long a server may take to start or to stop.
-const serverTimeout = 5 * time.Minute
-
-// programVariable makes the test binary the admission component.
+// programVariable makes the test binary run the admission component.
 const programVariable = "ADMISSION_TEST_PROGRAM"
 
 var (
@@ -48,7 +42,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) == "" {
 		os.Exit(m.Run())
 	}
-	// It ends with the test, however that ends.
+	// Standard input closes with the end of the test, even after a crash.
 	programCtx, stop := context.WithCancel(ctx)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -65,15 +59,10 @@ func TestAdmission(t *testing.T) {
 }
 
 var _ = BeforeSuite(func() {
-	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		Skip("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make test does")
-	}
-	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
-	SetDefaultEventuallyTimeout(3 * time.Minute)
-	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
+	suite.Setup()
 
 	testEnv := &gardenerenvtest.GardenerTestEnvironment{
-		Environment:       &envtest.Environment{ControlPlaneStartTimeout: serverTimeout, ControlPlaneStopTimeout: serverTimeout},
+		Environment:       &envtest.Environment{ControlPlaneStartTimeout: suite.ServerTimeout, ControlPlaneStopTimeout: suite.ServerTimeout},
 		GardenerAPIServer: &gardenerenvtest.GardenerAPIServer{Args: []string{"--log-level=error"}},
 	}
 	var err error
@@ -102,8 +91,7 @@ type admissionProgram struct {
 	stdin io.Closer
 }
 
-// newAdmissionProgram returns the program with a command line as in a garden.
-// It manages its certificates as it does there.
+// newAdmissionProgram returns the program with the command line of a garden. It manages its own certificates, as there.
 func newAdmissionProgram(kubeconfig []byte) *admissionProgram {
 	GinkgoHelper()
 	directory := GinkgoT().TempDir()
@@ -115,7 +103,7 @@ func newAdmissionProgram(kubeconfig []byte) *admissionProgram {
 	return &admissionProgram{args: garden.AdmissionArguments(kubeconfigFile, directory, port.Port())}
 }
 
-// start returns when the webhook for Shoots is called.
+// start starts the program and waits until the API server calls the webhook for Shoots.
 func (p *admissionProgram) start() {
 	GinkgoHelper()
 	p.cmd = exec.Command(os.Args[0], p.args...)

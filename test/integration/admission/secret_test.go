@@ -5,8 +5,6 @@
 package admission_test
 
 import (
-	"context"
-
 	controllermanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/controllermanager/v1alpha1"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
@@ -17,12 +15,13 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/larder-project/larder/test/integration/suite"
 )
 
 // finalizer is Gardener's.
@@ -33,17 +32,17 @@ var _ = Describe("Secret protection", Ordered, func() {
 		startReferenceController()
 		shoot := newShoot(caches(privateCache), resource(newSecret()))
 		Expect(create(shoot)).To(Succeed())
-		// kube-apiserver may learn of the webhook later than gardener-apiserver.
+		// kube-apiserver may notice the webhook later than gardener-apiserver.
 		Eventually(func() error { return testClient.Delete(ctx, protected(shoot), client.DryRunAll) }).Should(beProtected(shoot.Name))
 	})
 
-	It("is registered for the deletion of protected Secrets only, and fails closed", func() {
+	It("is registered only for the deletion of protected Secrets, and fails closed", func() {
 		webhook := registered("secret")
 		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
 			Rule: admissionregistrationv1.Rule{
 				APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"},
-				Scope: ptr.To(admissionregistrationv1.NamespacedScope),
+				Scope: new(admissionregistrationv1.NamespacedScope),
 			},
 		}))
 		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", ContainSubstring(finalizer))))
@@ -70,10 +69,10 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(v1), v1)).To(Satisfy(apierrors.IsNotFound))
 	})
 
-	It("knows at once where a reference moved", func() {
+	It("sees changed references at once", func() {
 		shoot := newShoot(caches(privateCache), resource(newSecret()))
 		Expect(create(shoot)).To(Succeed())
-		// Gardener's finalizer is on both, for an entry that no cache uses.
+		// Both have Gardener's finalizer, for an entry that no cache uses.
 		other := newShoot(resource(newSecret(), "unused"), resource(newSecret(), "unused-too"), caches(`{"upstream":"quay.io"}`))
 		Expect(create(other)).To(Succeed())
 		first, second := protected(other, 0), protected(other, 1)
@@ -102,7 +101,7 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Expect(testClient.Delete(ctx, secret)).To(Succeed())
 	})
 
-	It("does not end while a Shoot is in deletion", func() {
+	It("protects Secrets of a Shoot in deletion", func() {
 		shoot := newShoot(caches(privateCache), resource(newSecret()), func(s *gardencorev1beta1.Shoot) {
 			s.Annotations = map[string]string{"confirmation.gardener.cloud/deletion": "true"}
 		})
@@ -120,7 +119,7 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Expect(testClient.Delete(ctx, secret)).To(Succeed())
 	})
 
-	It("is not for references that no cache uses, nor for disabled extensions", func() {
+	It("ignores references that no cache uses and disabled extensions", func() {
 		for _, change := range []change{caches(`{"upstream":"docker.io"}`), disabled} {
 			shoot := newShoot(caches(privateCache), resource(newSecret()), change)
 			Expect(create(shoot)).To(Succeed())
@@ -128,7 +127,7 @@ var _ = Describe("Secret protection", Ordered, func() {
 		}
 	})
 
-	It("holds for the CA bundles of mirrors", func() {
+	It("protects the CA bundles of mirrors", func() {
 		shoot := newShoot(resource(newSecret()), rawConfig(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[
 			{"upstream":"docker.io","hosts":[{"host":"https://mirror.example.com","caBundleSecretReferenceName":"robot"}]}]}`),
 			func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "registry-mirror" })
@@ -141,7 +140,7 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Expect(testClient.Delete(ctx, secret)).To(Succeed())
 	})
 
-	It("holds when a whole collection is deleted", func() {
+	It("protects Secrets from the deletion of a collection", func() {
 		labelled := func(s *corev1.Secret) { s.Labels = map[string]string{"collection": "true"} }
 		shoot := newShoot(caches(privateCache), resource(newSecret(labelled)))
 		Expect(create(shoot)).To(Succeed())
@@ -161,7 +160,7 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Satisfy(apierrors.IsNotFound))
 	})
 
-	It("does not stand in the way of other Secrets when the program is away", func() {
+	It("does not block the deletion of other Secrets while the component is down", func() {
 		shoot := newShoot(caches(privateCache), resource(newSecret()))
 		Expect(create(shoot)).To(Succeed())
 		secret, other := protected(shoot), newSecret()
@@ -176,8 +175,8 @@ var _ = Describe("Secret protection", Ordered, func() {
 	})
 })
 
-// startReferenceController starts the controller of gardener-controller-manager
-// that puts finalizers on Secrets, for the tests of this container.
+// startReferenceController starts the controller of gardener-controller-manager that adds finalizers to Secrets, for
+// the tests of this container.
 func startReferenceController() {
 	GinkgoHelper()
 	mgr, err := manager.New(restConfig, manager.Options{
@@ -186,22 +185,11 @@ func startReferenceController() {
 		Cache:   cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(shootreference.AddToManager(mgr, controllermanagerconfigv1alpha1.ShootReferenceControllerConfiguration{ConcurrentSyncs: ptr.To(5)})).To(Succeed())
-	mgrCtx, stop := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer GinkgoRecover()
-		defer close(stopped)
-		Expect(mgr.Start(mgrCtx)).To(Succeed())
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).Should(BeClosed())
-	})
+	Expect(shootreference.AddToManager(mgr, controllermanagerconfigv1alpha1.ShootReferenceControllerConfiguration{ConcurrentSyncs: new(5)})).To(Succeed())
+	suite.Background("reference controller", mgr.Start)
 }
 
-// protected returns the Secret that the Shoot's entry of spec.resources refers
-// to, once Gardener's finalizer is on it.
+// protected returns the Secret of an entry in the Shoot's spec.resources, once it has Gardener's finalizer.
 func protected(shoot *gardencorev1beta1.Shoot, index ...int) *corev1.Secret {
 	GinkgoHelper()
 	secret := &corev1.Secret{}
@@ -213,7 +201,7 @@ func protected(shoot *gardencorev1beta1.Shoot, index ...int) *corev1.Secret {
 	return secret
 }
 
-// released waits until Gardener's finalizer is off.
+// released waits until Gardener's finalizer is removed.
 func released(secret *corev1.Secret) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) {
@@ -222,7 +210,7 @@ func released(secret *corev1.Secret) {
 	}).Should(Succeed())
 }
 
-// beProtected matches the webhook's refusal that names the Shoot, and where it uses the Secret.
+// beProtected matches a rejection by the webhook that names the Shoot and the field that uses the Secret.
 func beProtected(shoot string, use ...string) gomegatypes.GomegaMatcher {
 	return And(
 		MatchError(ContainSubstring(`admission webhook "secret.registry-cache-admission.extensions.gardener.cloud" denied the request`)),

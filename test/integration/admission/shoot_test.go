@@ -56,11 +56,11 @@ var _ = Describe("Shoot validation", func() {
 	})
 
 	Describe("creation", func() {
-		It("accepts what is valid", func() {
+		It("accepts valid configurations", func() {
 			Expect(create(newShoot(caches(`{"upstream":"docker.io"},`+privateCache), resource(newSecret())))).To(Succeed())
 		})
 
-		It("accepts what Shoots use today", func() {
+		It("accepts configurations that Shoots use today", func() {
 			Expect(create(newShoot(caches(`{"upstream":"private.example.com","remoteURL":"https://private.example.com/","secretReferenceName":"robot"}`),
 				resource(newSecret(func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }))))).To(Succeed())
 		})
@@ -70,7 +70,7 @@ var _ = Describe("Shoot validation", func() {
 			Expect(create(newShoot(caches(`{}`), disabled))).To(Succeed())
 		})
 
-		DescribeTable("refuses configurations",
+		DescribeTable("rejects configurations:",
 			func(change change, field, message string) {
 				Expect(create(newShoot(change))).To(beDenied(field, message))
 			},
@@ -81,13 +81,13 @@ var _ = Describe("Shoot validation", func() {
 			Entry("unknown field", caches(`{"upstream":"docker.io","size":"1Gi"}`), cachesPath+"[0].size", "unknown field"),
 			Entry("names that collide", caches(`{"upstream":"r.io:5000"},{"upstream":"r.io-5000"}`), cachesPath+"[1].upstream", "registry-r-io-5000"),
 			Entry("no entry in spec.resources", caches(privateCache), secretReference, "spec.resources"),
-			Entry("a size that takes long to compare", caches(`{"upstream":"docker.io","volume":{"size":"1e999999999"}}`), cachesPath+"[0].volume.size", "without an exponent"),
+			Entry("a size that is slow to compare", caches(`{"upstream":"docker.io","volume":{"size":"1e999999999"}}`), cachesPath+"[0].volume.size", "without an exponent"),
 			Entry("more caches than there can be", caches(strings.Repeat(`{"upstream":"docker.io"},`, 150)+`{"upstream":"docker.io"}`), cachesPath, "at most 150 items"),
 			Entry("a field twice", rawConfig(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":"-5Gi"},"volume":{}}]}`),
 				cachesPath+"[0].volume", "duplicate field"),
 		)
 
-		DescribeTable("refuses Secrets",
+		DescribeTable("rejects Secrets:",
 			func(secret *corev1.Secret, message string) {
 				Expect(create(newShoot(caches(privateCache), resource(secret)))).To(beDenied(secretReference, message))
 			},
@@ -98,8 +98,8 @@ var _ = Describe("Shoot validation", func() {
 			Entry("with a line end in its password", newSecret(func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }), "control characters"),
 		)
 
-		It("refuses a missing Secret, and a reference to another kind", func() {
-			// Gardener refuses the first one on its own, so that the webhook is called directly, too.
+		It("rejects a missing Secret and a reference to another kind", func() {
+			// Gardener itself rejects the first one, so the webhook is also called directly.
 			shoot := newShoot(caches(privateCache), reference("missing", "Secret"))
 			Expect(create(shoot)).NotTo(Succeed())
 			Expect(callWebhook(shoot, nil).Result.Message).To(And(ContainSubstring(secretReference), ContainSubstring("does not exist")))
@@ -117,7 +117,7 @@ var _ = Describe("Shoot validation", func() {
 			}
 		})
 
-		It("does not wait for its turn, however many Secrets there are", func() {
+		It("is not throttled, regardless of the number of Secrets", func() {
 			shootOf := func(secrets int) *gardencorev1beta1.Shoot {
 				configs, changes := make([]string, secrets), make([]change, secrets)
 				for i := range configs {
@@ -126,13 +126,13 @@ var _ = Describe("Shoot validation", func() {
 				}
 				return newShoot(append(changes, caches(strings.Join(configs, ",")))...)
 			}
-			// Gardener itself needs half a minute for such a Shoot, so that the webhook is called directly.
+			// Gardener itself needs half a minute for such a Shoot, so the webhook is called directly.
 			review := func(shoot *gardencorev1beta1.Shoot) time.Duration {
 				start := time.Now()
 				Expect(callWebhook(shoot, nil).Allowed).To(BeTrue())
 				return time.Since(start)
 			}
-			// The default limits of client-go let 30 requests pass at once, and then 20 a second.
+			// The default limits of client-go permit 30 requests at once and then 20 per second.
 			few, many := shootOf(30), shootOf(150)
 			longestOfFew, shortestOfMany := time.Duration(0), time.Duration(math.MaxInt64)
 			for range 3 {
@@ -144,7 +144,7 @@ var _ = Describe("Shoot validation", func() {
 	})
 
 	Describe("update", func() {
-		It("validates what changes", func() {
+		It("validates changes", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"https://docker.io"}`))).To(beDenied(cachesPath+"[1].upstream", "without a scheme"))
@@ -152,10 +152,10 @@ var _ = Describe("Shoot validation", func() {
 			Expect(update(shoot, caches(privateCache+`,{"upstream":"docker.io"}`))).To(Succeed())
 		})
 
-		It("validates the Secret that a rotation leads to", func() {
+		It("validates the new Secret of a rotation", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
-			By("wrong Secrets")
+			By("invalid Secrets")
 			for message, change := range map[string]func(*corev1.Secret){
 				"immutable: true":    func(s *corev1.Secret) { s.Immutable = ptr.To(false) },
 				`the key "password"`: func(s *corev1.Secret) { s.Data = nil },
@@ -167,20 +167,20 @@ var _ = Describe("Shoot validation", func() {
 			} {
 				Expect(update(shoot, resource(newSecret(change)))).To(beDenied(secretReference, message))
 			}
-			By("no Secrets")
+			By("references to other objects")
 			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
 			Expect(testClient.Create(ctx, configMap)).To(Succeed())
 			Expect(update(shoot, reference(configMap.Name, "ConfigMap"))).To(beDenied(secretReference, "kind Secret"))
-			// Gardener refuses a missing one on its own, so that the webhook is called directly, too.
+			// Gardener itself rejects a missing one, so the webhook is also called directly.
 			missing := shoot.DeepCopy()
 			reference("missing", "Secret")(missing)
 			Expect(testClient.Update(ctx, missing.DeepCopy())).NotTo(Succeed())
 			Expect(callWebhook(missing, shoot).Result.Message).To(And(ContainSubstring(secretReference), ContainSubstring("does not exist")))
-			By("a right one")
+			By("a valid Secret")
 			Expect(update(shoot, resource(newSecret()))).To(Succeed())
 		})
 
-		It("refuses a Secret that is being deleted", func() {
+		It("rejects a Secret that is being deleted", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
 			deleted := newSecret(func(s *corev1.Secret) { s.Finalizers = []string{"larder.test/keep"} })
@@ -190,14 +190,14 @@ var _ = Describe("Shoot validation", func() {
 			Expect(testClient.Patch(ctx, deleted, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
 		})
 
-		It("refuses to remove the entry in spec.resources", func() {
+		It("rejects the removal of the entry in spec.resources", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
 			Expect(update(shoot, noResources)).To(beDenied(secretReference, "spec.resources"))
 			Expect(update(shoot, caches(`{"upstream":"private.example.com"}`), noResources)).To(Succeed())
 		})
 
-		It("validates the extension when it is enabled, not when it is disabled", func() {
+		It("validates the extension when it is enabled, but not when it is disabled", func() {
 			shoot := newShoot(caches(privateCache), resource(newSecret()))
 			Expect(create(shoot)).To(Succeed())
 			Expect(update(shoot, disabled, caches(`{}`), noResources)).To(Succeed())
@@ -206,7 +206,7 @@ var _ = Describe("Shoot validation", func() {
 			Expect(update(shoot, enabled, caches(privateCache), resource(newSecret()))).To(Succeed())
 		})
 
-		It("does not hold against the owner what went bad behind their back", func() {
+		It("accepts unrelated changes after a Secret has become invalid", func() {
 			secret := newSecret()
 			shoot := newShoot(caches(privateCache), resource(secret))
 			Expect(create(shoot)).To(Succeed())
@@ -230,8 +230,8 @@ var _ = Describe("Shoot validation", func() {
 			Expect(update(shoot, resource(newSecret()))).To(Succeed())
 		})
 
-		It("does not begin to look at what did not change", func() {
-			// Nothing but an older version of the program lets such a configuration pass.
+		It("does not validate unchanged configurations", func() {
+			// Only an older version of the component lets such a configuration pass.
 			for _, size := range []string{`1e999999999`, `"1e-9000000"`, `"10e9"`} {
 				before := newShoot(caches(`{"upstream":"docker.io","volume":{"size":` + size + `}}`))
 				after := before.DeepCopy()
@@ -257,7 +257,7 @@ var _ = Describe("Shoot validation", func() {
 	})
 })
 
-// beDenied matches the webhook's refusal for a field.
+// beDenied matches a rejection of a field by the webhook.
 func beDenied(field, message string) gomegatypes.GomegaMatcher {
 	return And(
 		MatchError(ContainSubstring(`admission webhook "shoot.registry-cache-admission.extensions.gardener.cloud" denied the request`)),
@@ -293,7 +293,7 @@ func disabled(shoot *gardencorev1beta1.Shoot)    { shoot.Spec.Extensions[0].Disa
 func enabled(shoot *gardencorev1beta1.Shoot)     { shoot.Spec.Extensions[0].Disabled = nil }
 func noResources(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources = nil }
 
-// resource creates the Secret and lets spec.resources refer to it, as "robot" or by the given name.
+// resource creates the Secret and references it in spec.resources, as "robot" or under the given name.
 func resource(secret *corev1.Secret, name ...string) change {
 	return func(shoot *gardencorev1beta1.Shoot) {
 		GinkgoHelper()
@@ -319,7 +319,7 @@ func reference(target, kind string, name ...string) change {
 	}
 }
 
-// newSecret returns valid credentials, changed.
+// newSecret returns valid credentials with changes.
 func newSecret(changes ...func(*corev1.Secret)) *corev1.Secret {
 	secret := garden.NewSecret(namespace)
 	for _, change := range changes {
@@ -328,7 +328,7 @@ func newSecret(changes ...func(*corev1.Secret)) *corev1.Secret {
 	return secret
 }
 
-// replaceSecret puts another Secret in the place of the one that the Shoot refers to.
+// replaceSecret replaces the Secret that the Shoot references.
 func replaceSecret(shoot *gardencorev1beta1.Shoot, change func(*corev1.Secret)) {
 	GinkgoHelper()
 	name := shoot.Spec.Resources[0].ResourceRef.Name
@@ -340,8 +340,7 @@ func create(shoot *gardencorev1beta1.Shoot) error {
 	return testClient.Create(ctx, shoot)
 }
 
-// update changes a Shoot, which stays as it was if that fails. It is a patch, as
-// Gardener may change other things meanwhile.
+// update patches a Shoot, because Gardener may change it concurrently. The Shoot is unchanged after an error.
 func update(shoot *gardencorev1beta1.Shoot, changes ...change) error {
 	updated := shoot.DeepCopy()
 	for _, change := range changes {
@@ -354,8 +353,8 @@ func update(shoot *gardencorev1beta1.Shoot, changes ...change) error {
 	return err
 }
 
-// callWebhook has the creation of a Shoot reviewed, or the update of an old one,
-// as an API server would, by what the webhook configuration says.
+// callWebhook sends a review of the creation of a Shoot, or of the update of an old one, like an API server that uses
+// the webhook configuration.
 func callWebhook(shoot, oldShoot *gardencorev1beta1.Shoot) *admissionv1.AdmissionResponse {
 	GinkgoHelper()
 	encode := func(shoot *gardencorev1beta1.Shoot) runtime.RawExtension {
@@ -381,12 +380,12 @@ func callWebhook(shoot, oldShoot *gardencorev1beta1.Shoot) *admissionv1.Admissio
 	response, err := client.Post(*config.URL, "application/json", bytes.NewReader(review))
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { Expect(response.Body.Close()).To(Succeed()) }()
-	answer := &admissionv1.AdmissionReview{}
-	Expect(json.NewDecoder(response.Body).Decode(answer)).To(Succeed())
-	return answer.Response
+	reviewed := &admissionv1.AdmissionReview{}
+	Expect(json.NewDecoder(response.Body).Decode(reviewed)).To(Succeed())
+	return reviewed.Response
 }
 
-// registered returns one of the two webhooks, as it is registered.
+// registered returns one of the two registered webhooks.
 func registered(name string) admissionregistrationv1.ValidatingWebhook {
 	GinkgoHelper()
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}

@@ -13,7 +13,7 @@ import (
 )
 
 var _ = Describe("Warnings", func() {
-	It("reach whoever brings in what may hurt, once", func() {
+	It("reach the client that introduces a risk, once", func() {
 		var warnings warnings
 		config := rest.CopyConfig(restConfig)
 		config.WarningHandler = &warnings
@@ -38,7 +38,7 @@ var _ = Describe("Warnings", func() {
 	})
 })
 
-// warnings are those that a client was sent.
+// warnings are the warnings to a client.
 type warnings []string
 
 func (w *warnings) HandleWarningHeader(_ int, _ string, text string) { *w = append(*w, text) }

@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controller_test runs the extension, as the program that it is,
-// against a real kube-apiserver that plays seed and Shoot at once. Gardener's
-// own controllers apply the ManagedResources.
+// Package controller_test runs the extension as a program against a real kube-apiserver, which is both seed and Shoot.
+// Gardener's own controllers apply the ManagedResources.
 package controller_test
 
 import (
@@ -29,21 +28,18 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
+	"github.com/larder-project/larder/test/integration/suite"
 	"github.com/larder-project/larder/test/ports"
 )
-
-// serverTimeout is how long a server may take to start or to stop.
-const serverTimeout = 5 * time.Minute
 
 const extensionNamespace = "extension-registry-cache"
 
@@ -58,20 +54,15 @@ func TestController(t *testing.T) {
 }
 
 var _ = BeforeSuite(func(ctx SpecContext) {
-	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		Skip("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make test does")
-	}
-	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
-	SetDefaultEventuallyTimeout(3 * time.Minute)
-	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
+	suite.Setup()
 	SetDefaultConsistentlyDuration(time.Second)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 
 	testEnv := &envtest.Environment{
 		CRDInstallOptions:        envtest.CRDInstallOptions{Paths: crds(ctx)},
 		ErrorIfCRDPathMissing:    true,
-		ControlPlaneStartTimeout: serverTimeout,
-		ControlPlaneStopTimeout:  serverTimeout,
+		ControlPlaneStartTimeout: suite.ServerTimeout,
+		ControlPlaneStopTimeout:  suite.ServerTimeout,
 	}
 	config, err := testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
@@ -84,12 +75,12 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	testClient, err = client.New(config, client.Options{Scheme: resourcemanagerclient.CombinedScheme})
 	Expect(err).NotTo(HaveOccurred())
 
-	inBackground("gardener-resource-manager", resourceManager(config).Start)
-	inBackground("kube-controller-manager", collectGarbage)
+	suite.Background("gardener-resource-manager", resourceManager(config).Start)
+	suite.Background("kube-controller-manager", collectGarbage)
 	startExtension(ctx)
-}, NodeTimeout(3*serverTimeout))
+}, NodeTimeout(3*suite.ServerTimeout))
 
-// crds returns the CRDs of a seed, which come with Gardener's sources.
+// crds returns the CRDs of a seed, from Gardener's sources.
 func crds(ctx context.Context) []string {
 	directory, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/gardener/gardener").Output()
 	Expect(err).NotTo(HaveOccurred())
@@ -105,21 +96,6 @@ func crds(ctx context.Context) []string {
 		paths = append(paths, filepath.Join(strings.TrimSpace(string(directory)), "example", "seed-crds", "10-crd-"+name+".yaml"))
 	}
 	return paths
-}
-
-// inBackground runs a function until the suite ends.
-func inBackground(name string, run func(context.Context) error) {
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan struct{})
-	go func() {
-		defer GinkgoRecover()
-		defer close(stopped)
-		Expect(run(ctx)).To(Succeed(), name)
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).Should(BeClosed(), name)
-	})
 }
 
 // resourceManager returns the part of gardener-resource-manager that applies ManagedResources and checks their health.
@@ -150,7 +126,7 @@ func resourceManager(config *rest.Config) manager.Manager {
 	return mgr
 }
 
-// collectGarbage does what kube-controller-manager would do about objects that are being deleted.
+// collectGarbage stands in for kube-controller-manager, as far as objects in deletion are concerned.
 func collectGarbage(ctx context.Context) error {
 	release := func(object client.Object, finalizers ...string) error {
 		if object.GetDeletionTimestamp() == nil {
@@ -161,8 +137,8 @@ func collectGarbage(ctx context.Context) error {
 		}
 		return testClient.Update(ctx, object)
 	}
-	for ; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
-		// Errors are conflicts, and mended by the next turn.
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		// Errors are conflicts, which the next turn resolves.
 		statefulSets := &appsv1.StatefulSetList{}
 		_ = testClient.List(ctx, statefulSets)
 		collectPods(ctx, statefulSets.Items)
@@ -174,12 +150,12 @@ func collectGarbage(ctx context.Context) error {
 		for _, claim := range claims.Items {
 			_ = release(&claim, "kubernetes.io/pvc-protection")
 		}
-	}
+	}, 100*time.Millisecond)
 	return nil
 }
 
-// collectPods orphans the pods of StatefulSets that are deleted like that, and
-// deletes the pods of others that are deleted, or gone.
+// collectPods orphans the pods of StatefulSets whose deletion orphans them, and deletes those of StatefulSets that are
+// deleted otherwise or gone.
 func collectPods(ctx context.Context, statefulSets []appsv1.StatefulSet) {
 	pods := &corev1.PodList{}
 	_ = testClient.List(ctx, pods)
@@ -227,9 +203,9 @@ func startExtension(ctx context.Context) {
 		"--webhook-config-cert-dir=" + filepath.Join(directory, "certificates"),
 		"--log-format=text",
 	})
-	inBackground(app.Name, cmd.ExecuteContext)
+	suite.Background(app.Name, cmd.ExecuteContext)
 
-	By("Wait for the heartbeat")
+	By("waiting for the heartbeat")
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: extensionNamespace, Name: "gardener-extension-heartbeat"}}
 	Eventually(ctx, get(lease)).Should(Succeed())
 }

@@ -57,7 +57,7 @@ var _ = Describe("Extension", func() {
 		s = newShoot(ctx)
 	})
 
-	It("deploys caches and says where they are", func(ctx SpecContext) {
+	It("deploys caches and reports their endpoints", func(ctx SpecContext) {
 		s.refer(ctx, "upstream-credentials", "v1", credential)
 		extension := s.reconcile(ctx, hub, private)
 
@@ -92,7 +92,7 @@ var _ = Describe("Extension", func() {
 		Expect(get(inShoot(&policyv1.PodDisruptionBudget{}, hubName))(ctx)).To(beNotFound())
 		Expect(get(inShoot(&vpaautoscalingv1.VerticalPodAutoscaler{}, hubName))(ctx)).To(beNotFound())
 
-		By("Health, which nobody reports for the pods here")
+		By("Health, which these pods do not have")
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(get(extension)(ctx)).To(Succeed())
 			g.Expect(extension.Status.Conditions).To(ContainElement(And(
@@ -102,7 +102,7 @@ var _ = Describe("Extension", func() {
 		}).Should(Succeed())
 	})
 
-	It("deploys nothing that no cache needs any more", func(ctx SpecContext) {
+	It("deploys nothing that no cache needs", func(ctx SpecContext) {
 		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
 			shoot.Spec.Kubernetes.VerticalPodAutoscaler = &gardencorev1beta1.VerticalPodAutoscaler{Enabled: true}
 		})
@@ -120,7 +120,7 @@ var _ = Describe("Extension", func() {
 		Expect(get(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: caName}})(ctx)).To(beNotFound())
 	})
 
-	It("keeps certificates from one reconciliation to the next", func(ctx SpecContext) {
+	It("keeps certificates across reconciliations", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		before := inShoot(&corev1.Secret{}, hubName+"-tls")
 		Eventually(ctx, get(before)).Should(Succeed())
@@ -132,7 +132,7 @@ var _ = Describe("Extension", func() {
 		}).Should(Succeed())
 	})
 
-	Describe("with credentials that cannot be used", func() {
+	Describe("with unusable credentials", func() {
 		expectProblem := func(lastError *gardencorev1beta1.LastError, texts ...string) {
 			GinkgoHelper()
 			Expect(lastError.Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
@@ -141,7 +141,7 @@ var _ = Describe("Extension", func() {
 			}
 		}
 
-		It("deploys the other caches, says what is wrong, and goes on when it is mended", func(ctx SpecContext) {
+		It("deploys the other caches, reports the error, and continues when it is fixed", func(ctx SpecContext) {
 			s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot"})
 			expectProblem(s.reconcileWithError(ctx, hub, private), "cache private.example.com:5443", `Secret "v1"`, `"upstream-credentials"`, "is invalid")
 			extension := s.extension()
@@ -170,7 +170,7 @@ var _ = Describe("Extension", func() {
 			s.reconcile(ctx, private)
 		})
 
-		It("says everything at once", func(ctx SpecContext) {
+		It("reports all errors at once", func(ctx SpecContext) {
 			s.refer(ctx, "upstream-credentials", "mutable", credential, true)
 			other, third := private, private
 			other.Upstream, other.SecretReferenceName = "other.example.com", new("no-such-entry")
@@ -189,7 +189,7 @@ var _ = Describe("Extension", func() {
 			Expect(lastError.Description).NotTo(ContainSubstring("example: "))
 		})
 
-		It("keeps a cache that runs as it is, and goes on with the others", func(ctx SpecContext) {
+		It("leaves a running cache unchanged and continues with the others", func(ctx SpecContext) {
 			plain, secure := hub, private
 			plain.HTTP, secure.HTTP = &v1alpha3.HTTP{TLS: new(false)}, nil
 			s.refer(ctx, "upstream-credentials", "v1", credential)
@@ -228,7 +228,7 @@ var _ = Describe("Extension", func() {
 			}
 			Expect(after.Caches[1].Credentials).To(HaveValue(And(HaveField("SecretName", "v1"), HaveField("PendingSecretName", ""))))
 
-			By("Mend it")
+			By("Fix")
 			s.createSecret(ctx, "v3", map[string]string{"username": "robot$puller", "password": "new"}, true)
 			s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources[0].ResourceRef.Name = "v3" })
 			s.reconcile(ctx, plain, secure)
@@ -260,7 +260,7 @@ var _ = Describe("Extension", func() {
 			g.Expect(claim.DeletionTimestamp).To(BeNil())
 		}).Should(Succeed())
 
-		By("Its address is taken until the nodes have forgotten it")
+		By("Its address stays reserved until the nodes no longer use it")
 		s.reconcile(ctx, hub)
 		Expect(clusterIP(ctx, privateName)).To(Equal(address))
 		s.succeed(ctx)
@@ -268,7 +268,7 @@ var _ = Describe("Extension", func() {
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
 	})
 
-	It("does not let a cache have the volume and the address of another one with the same names", func(ctx SpecContext) {
+	It("does not reuse the volume and the address of another upstream's cache with the same names", func(ctx SpecContext) {
 		const name = "registry-a-example-com"
 		first, second := v1alpha3.RegistryCache{Upstream: "a.example.com"}, v1alpha3.RegistryCache{Upstream: "a-example.com"}
 		s.reconcile(ctx, first)
@@ -290,7 +290,7 @@ var _ = Describe("Extension", func() {
 		Expect(statefulSet.Labels).To(HaveKeyWithValue("upstream-host", "a-example.com"))
 	})
 
-	It("removes a replica's volume when high availability is switched off, and not when a cache is scaled down", func(ctx SpecContext) {
+	It("removes a replica's volume when high availability is disabled, but not when a cache is scaled down", func(ctx SpecContext) {
 		available := hub
 		available.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
 		s.reconcile(ctx, available)
@@ -323,14 +323,14 @@ var _ = Describe("Extension", func() {
 		Eventually(ctx, get(inShoot(&corev1.PersistentVolumeClaim{}, component.ClaimName(hubName, 0)))).Should(beNotFound())
 		expectNoCertificates(ctx, s.namespace)
 
-		By("Services when the nodes have forgotten them")
+		By("Services after the nodes no longer use them")
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
 		s.succeed(ctx)
 		Eventually(ctx, get(inShoot(&corev1.Service{}, hubName))).WithTimeout(time.Minute).Should(beNotFound())
 		Eventually(ctx, get(s.managedResource(cache.ManagedResourceServices))).Should(beNotFound())
 	})
 
-	It("removes everything at once with the Shoot, which has no nodes then", func(ctx SpecContext) {
+	It("removes everything at once with the Shoot, which has no nodes", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.DeletionTimestamp = new(metav1.Now()) })
 		s.delete(ctx)
@@ -354,7 +354,7 @@ var _ = Describe("Extension", func() {
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(beNotFound())
 	})
 
-	It("waits for nothing when the Shoot is deleted by force", func(ctx SpecContext) {
+	It("does not wait when the Shoot is deleted by force", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		hold(ctx, s.managedResource(cache.ManagedResource))
 		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
@@ -370,7 +370,7 @@ var _ = Describe("Extension", func() {
 		expectNoCertificates(ctx, s.namespace)
 	})
 
-	It("deploys caches anew when the old ones are still being removed", func(ctx SpecContext) {
+	It("deploys caches again while the old ones are being removed", func(ctx SpecContext) {
 		s.reconcile(ctx, hub)
 		old := s.managedResource(cache.ManagedResource)
 		waitUntilApplied(ctx, old)
@@ -388,10 +388,10 @@ var _ = Describe("Extension", func() {
 		Consistently(ctx, succeeded).ShouldNot(BeClosed())
 		release(ctx)
 		Eventually(ctx, succeeded).Should(BeClosed())
-		anew := s.managedResource(cache.ManagedResource)
-		Expect(get(anew)(ctx)).To(Succeed())
-		Expect(anew.UID).NotTo(Equal(before))
-		Expect(anew.DeletionTimestamp).To(BeNil())
+		again := s.managedResource(cache.ManagedResource)
+		Expect(get(again)(ctx)).To(Succeed())
+		Expect(again.UID).NotTo(Equal(before))
+		Expect(again.DeletionTimestamp).To(BeNil())
 		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, hubName))).Should(Succeed())
 	})
 
@@ -404,7 +404,7 @@ var _ = Describe("Extension", func() {
 			})
 		}
 
-		It("keeps what it has until the Shoot wakes up", func(ctx SpecContext) {
+		It("keeps its resources until the Shoot wakes up", func(ctx SpecContext) {
 			s.reconcile(ctx, hub)
 			hibernate(ctx, true)
 			Expect(statusOf(s.reconcile(ctx, hub, v1alpha3.RegistryCache{Upstream: "quay.io"})).Caches).To(HaveLen(1))
@@ -414,7 +414,7 @@ var _ = Describe("Extension", func() {
 			Expect(statusOf(s.reconcile(ctx, hub, v1alpha3.RegistryCache{Upstream: "quay.io"})).Caches).To(HaveLen(2))
 		})
 
-		It("is reconciled without having been deployed ever", func(ctx SpecContext) {
+		It("is reconciled without an earlier deployment", func(ctx SpecContext) {
 			hibernate(ctx, true)
 			Expect(s.reconcile(ctx, hub).Status.ProviderStatus).To(BeNil())
 		})
@@ -444,11 +444,11 @@ var _ = Describe("Extension", func() {
 		Expect(get(s.managedResource(cache.ManagedResourceServices))(ctx)).To(beNotFound())
 		Expect(get(s.managedResource(cache.ManagedResource))(ctx)).To(beNotFound())
 		Expect(get(inShoot(&corev1.Service{}, hubName))(ctx)).To(Succeed())
-		Expect(get(inShoot(&corev1.Service{}, "registry-quay-io"))(ctx)).To(beNotFound(), "the other seed does not know that it has retired")
+		Expect(get(inShoot(&corev1.Service{}, "registry-quay-io"))(ctx)).To(beNotFound(), "the other seed does not know that it is retired")
 		Expect(get(inShoot(&appsv1.StatefulSet{}, hubName))(ctx)).To(Succeed())
 		persistent := &corev1.SecretList{}
 		Expect(testClient.List(ctx, persistent, client.InNamespace(s.namespace), client.MatchingLabels{"persist": "true", "name": "ca-extension-registry-cache"})).To(Succeed())
-		Expect(persistent.Items).To(HaveLen(1), "the CA is there for gardenlet to carry it to the other seed")
+		Expect(persistent.Items).To(HaveLen(1), "gardenlet copies the CA to the other seed")
 		s.delete(ctx)
 		Eventually(ctx, get(s.extension())).Should(beNotFound())
 
@@ -481,7 +481,7 @@ var _ = Describe("Extension", func() {
 				g.Expect(after.UID).NotTo(Equal(before.UID))
 				g.Expect(after.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage().String()).To(Equal("20Gi"))
 			}).Should(Succeed())
-			Expect(after.Spec.Template).To(Equal(before.Spec.Template), "no pod has a reason to be replaced")
+			Expect(after.Spec.Template).To(Equal(before.Spec.Template), "no pod needs to be replaced")
 
 			By("Once only")
 			s.reconcile(ctx, grown)
@@ -492,7 +492,7 @@ var _ = Describe("Extension", func() {
 			}).Should(Succeed())
 		})
 
-		It("tells the owner when the storage class does not allow it, and does everything else", func(ctx SpecContext) {
+		It("reports a storage class that does not permit it, and does everything else", func(ctx SpecContext) {
 			createStorageClass(ctx, false)
 			s.reconcile(ctx, hub)
 			before := inShoot(&appsv1.StatefulSet{}, hubName)
@@ -523,7 +523,7 @@ var _ = Describe("Extension", func() {
 		})
 	})
 
-	It("refuses a configuration of an unknown version", func(ctx SpecContext) {
+	It("rejects a configuration of an unknown version", func(ctx SpecContext) {
 		extension := s.extension()
 		extension.Annotations = map[string]string{v1beta1constants.GardenerOperation: v1beta1constants.GardenerOperationReconcile}
 		extension.Spec = extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "registry-cache"}}
@@ -580,8 +580,8 @@ func waitUntilApplied(ctx context.Context, managedResource *resourcesv1alpha1.Ma
 	}).Should(Succeed())
 }
 
-// hold keeps an object from going away until the returned function is called,
-// or the test ends, as when its controller is off.
+// hold prevents the removal of an object, as if its controller were down, until the returned function is called or the
+// test ends.
 func hold(ctx context.Context, object client.Object) (release func(context.Context)) {
 	GinkgoHelper()
 	set := func(ctx context.Context, finalizers string) error {
@@ -617,7 +617,7 @@ func newClaim(name string) *corev1.PersistentVolumeClaim {
 	return claim
 }
 
-// createClaim creates the claim that the StatefulSet controller would create, with a volume.
+// createClaim creates a claim with a volume, like the StatefulSet controller.
 func createClaim(ctx context.Context, statefulSet, host string) *corev1.PersistentVolumeClaim {
 	GinkgoHelper()
 	claim := newClaim(component.ClaimName(statefulSet, 0))

@@ -29,6 +29,7 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/upstream"
+	"github.com/larder-project/larder/test/integration/suite"
 )
 
 var _ = Describe("Credentials", func() {
@@ -42,7 +43,7 @@ var _ = Describe("Credentials", func() {
 		return map[string]string{"username": "robot", "password": "password of " + version}
 	}
 
-	It("are replaced once the replicas have activated them, without a new pod", func(ctx SpecContext) {
+	It("are staged and reported until the replicas use them, without new pods", func(ctx SpecContext) {
 		s := newShoot(ctx)
 		credentialsOf := func(extension *extensionsv1alpha1.Extension) registry.CredentialsStatus {
 			GinkgoHelper()
@@ -77,7 +78,7 @@ var _ = Describe("Credentials", func() {
 			}).Should(Succeed())
 		}
 
-		By("The first")
+		By("First credential")
 		s.refer(ctx, "upstream-credentials", "v1", password("v1"))
 		extension := s.reconcile(ctx, private)
 		Expect(credentialsOf(extension)).To(And(HaveField("SecretName", "v1"), HaveField("State", registry.CredentialsPending)))
@@ -89,7 +90,7 @@ var _ = Describe("Credentials", func() {
 		replica.say(credentials.Report{SecretName: "v1", State: credentials.StateActive})
 		Eventually(ctx, func() registry.CredentialsStatus { return credentialsOf(extension) }).Should(HaveField("State", registry.CredentialsActive))
 
-		By("The second, which the upstream rejects")
+		By("Second credential, which the upstream rejects")
 		extension = rotateTo("v2")
 		Expect(credentialsOf(extension)).To(And(
 			HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v2"), HaveField("State", registry.CredentialsPending)))
@@ -116,7 +117,7 @@ var _ = Describe("Credentials", func() {
 		}).Should(Succeed())
 		expectDeployed("v2", "v1")
 
-		By("The third, which the upstream accepts")
+		By("Third credential, which the upstream accepts")
 		extension = rotateTo("v3")
 		expectDeployed("v3", "v1")
 		Expect(credentialsOf(extension)).To(And(HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v3")))
@@ -129,7 +130,7 @@ var _ = Describe("Credentials", func() {
 			g.Expect(extension.Status.Conditions).NotTo(ContainElement(HaveField("Codes", Not(BeEmpty()))))
 		}).Should(Succeed())
 
-		By("All of that with the same StatefulSet")
+		By("The StatefulSet has not changed")
 		after := inShoot(&appsv1.StatefulSet{}, name)
 		Expect(get(after)(ctx)).To(Succeed())
 		Expect(after.UID).To(Equal(statefulSet.UID))
@@ -138,7 +139,7 @@ var _ = Describe("Credentials", func() {
 	})
 })
 
-// replica is a pod that is reached as a real one is, through the API server.
+// replica is a pod that is reached through the API server, like a real one.
 type replica struct {
 	mu     sync.Mutex
 	report credentials.Report
@@ -151,7 +152,7 @@ func newReplica(ctx context.Context, host string) *replica {
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(config.DebugPort)))
 	Expect(err).NotTo(HaveOccurred())
 	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	inBackground("replica", func(ctx context.Context) error {
+	suite.Background("replica", func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = server.Close() })
 		_ = server.Serve(listener)
 		return nil
@@ -177,7 +178,7 @@ func (r *replica) say(report credentials.Report) {
 	r.report = report
 }
 
-// ServeHTTP says what it was told to.
+// ServeHTTP serves the configured report.
 func (r *replica) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if request.URL.Path != config.CredentialsPath {
 		http.NotFound(w, request)
@@ -188,7 +189,7 @@ func (r *replica) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	_ = json.NewEncoder(w).Encode(r.report)
 }
 
-// hostAddress is an address of this machine that is no loopback: API servers do not connect to those.
+// hostAddress returns an address of this machine other than loopback, to which API servers do not connect.
 func hostAddress() string {
 	GinkgoHelper()
 	addresses, err := net.InterfaceAddrs()
@@ -198,6 +199,6 @@ func hostAddress() string {
 			return network.IP.String()
 		}
 	}
-	Skip("this machine has no address but loopback ones, which API servers do not connect to")
+	Skip("this machine has only loopback addresses, to which API servers do not connect")
 	return ""
 }

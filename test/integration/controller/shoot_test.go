@@ -32,7 +32,7 @@ import (
 	"github.com/larder-project/larder/pkg/controller/cache"
 )
 
-// A shoot is what gardenlet puts into a seed for a Shoot that uses the extension.
+// shoot is the representation of a Shoot in a seed, as gardenlet writes it.
 type shoot struct {
 	namespace string
 	object    *gardencorev1beta1.Shoot
@@ -64,7 +64,7 @@ func newShoot(ctx context.Context) *shoot {
 	return s
 }
 
-// update changes the Shoot as it stands in the Cluster.
+// update changes the Shoot in the Cluster.
 func (s *shoot) update(ctx context.Context, change func(*gardencorev1beta1.Shoot)) {
 	GinkgoHelper()
 	change(s.object)
@@ -79,7 +79,7 @@ func (s *shoot) update(ctx context.Context, change func(*gardencorev1beta1.Shoot
 	Expect(err).NotTo(HaveOccurred())
 }
 
-// refer adds an entry to spec.resources, and gardenlet's copy of the Secret that it refers to, unless the data is nil.
+// refer adds an entry to spec.resources and, unless the data is nil, gardenlet's copy of its Secret.
 func (s *shoot) refer(ctx context.Context, entry, secretName string, data map[string]string, mutable ...bool) {
 	GinkgoHelper()
 	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
@@ -107,10 +107,9 @@ func (s *shoot) extension() *extensionsv1alpha1.Extension {
 	return &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: registry.ExtensionType}}
 }
 
-// operate asks for an operation as gardenlet does, and returns the Extension
-// once the operation has come to the given state. Times in a status are too
-// coarse to tell it from an operation that was running before, so each has a
-// generation of its own, by a field that the extension does not know.
+// operate requests an operation, like gardenlet, and returns the Extension once the operation has reached the given
+// state. Timestamps in a status are too coarse to distinguish it from an earlier operation, so each has a generation of
+// its own, through a field that the extension does not know.
 func (s *shoot) operate(ctx context.Context, operation string, state gardencorev1beta1.LastOperationState, caches ...v1alpha3.RegistryCache) *extensionsv1alpha1.Extension {
 	GinkgoHelper()
 	data, err := json.Marshal(struct {
@@ -152,8 +151,8 @@ func (s *shoot) reconcileWithError(ctx context.Context, caches ...v1alpha3.Regis
 	return extension.Status.LastError
 }
 
-// succeed notes in the Cluster what gardenlet notes when a reconciliation has ended well, after all nodes were updated. That
-// is a second later than anything that the extension did in it.
+// succeed records a successful reconciliation in the Cluster, like gardenlet after it has updated all nodes. Its time
+// is a second later than that of the extension's last change.
 func (s *shoot) succeed(ctx context.Context) {
 	GinkgoHelper()
 	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
@@ -174,7 +173,7 @@ func (s *shoot) cleanUp(ctx context.Context) {
 	s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
 		shoot.Spec.Hibernation = nil
 		shoot.Status.IsHibernated = false
-		shoot.DeletionTimestamp = new(metav1.Now()) // It takes all with it, Services included.
+		shoot.DeletionTimestamp = new(metav1.Now()) // This removes everything, including Services.
 	})
 	Expect(client.IgnoreNotFound(testClient.Delete(ctx, s.extension()))).To(Succeed())
 	Eventually(ctx, get(s.extension())).Should(beNotFound())

@@ -31,8 +31,8 @@ import (
 	"github.com/larder-project/larder/pkg/controller/cache"
 )
 
-// An extension of this type that ran before has left the same names with other contents.
-var _ = Describe("Extension that takes the place of another one", func() {
+// An earlier extension of this type has left objects with the same names and other contents.
+var _ = Describe("Extension that replaces another one", func() {
 	const name = "registry-docker-io"
 
 	var (
@@ -45,7 +45,7 @@ var _ = Describe("Extension that takes the place of another one", func() {
 	})
 
 	It("keeps volumes, pods and trust", func(ctx SpecContext) {
-		By("Leave what another extension would leave")
+		By("Objects of the other extension")
 		oldCA, oldServer := s.issueOldCertificates(ctx, name)
 		service := inShoot(&corev1.Service{}, name)
 		service.Labels = map[string]string{"app": name, "upstream-host": "docker.io"}
@@ -65,7 +65,7 @@ var _ = Describe("Extension that takes the place of another one", func() {
 		Expect(status.Caches).To(HaveLen(1))
 		Expect(status.Caches[0].Endpoint).To(Equal("https://" + address + ":5000"))
 
-		By("Certificates: nodes that know the old CA only trust the new certificate")
+		By("Certificates: nodes with only the old CA trust the new certificate")
 		bundle := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: *status.CASecretName}}
 		Expect(get(bundle)(ctx)).To(Succeed())
 		old, _ := pem.Decode(oldCA.Data["ca.crt"])
@@ -100,7 +100,7 @@ var _ = Describe("Extension that takes the place of another one", func() {
 	})
 })
 
-// issueOldCertificates issues certificates with the same names that differ in what was asked for.
+// issueOldCertificates issues certificates with the same names from different requests.
 func (s *shoot) issueOldCertificates(ctx context.Context, cacheName string) (ca, server *corev1.Secret) {
 	GinkgoHelper()
 	manager, err := secretsmanager.New(ctx, logr.Discard(), clock.RealClock{}, testClient, "extension-registry-cache", secretsmanager.WithNamespaces(s.namespace))

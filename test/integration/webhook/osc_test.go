@@ -91,7 +91,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		return registry.RegistryCacheStatus{Upstream: "docker.io", Endpoint: endpoint, RemoteURL: "https://registry-1.docker.io"}
 	}
 
-	It("adds registries and CA when an OperatingSystemConfig is created", func() {
+	It("adds registries and the CA to a new OperatingSystemConfig", func() {
 		publish(dockerAt("https://10.4.0.10:5000"))
 
 		Expect(testClient.Create(ctx, osc)).To(Succeed())
@@ -116,11 +116,11 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		}))
 	})
 
-	It("follows the status at once, and again leaves nothing behind when gardenlet writes from scratch", func() {
+	It("follows the status at once and removes everything when gardenlet rewrites the OperatingSystemConfig", func() {
 		publish(dockerAt("https://10.4.0.10:5000"))
 		Expect(testClient.Create(ctx, osc)).To(Succeed())
 
-		By("an update by somebody else, who changes only metadata")
+		By("an update of another client that changes only metadata")
 		publish(dockerAt("https://10.4.0.20:5000"))
 		patch := client.MergeFrom(osc.DeepCopy())
 		osc.Annotations = map[string]string{"gardener.cloud/operation": "reconcile"}
@@ -129,7 +129,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].URL).To(Equal("https://10.4.0.20:5000"))
 		Expect(osc.Spec.Files).To(HaveLen(1))
 
-		By("gardenlet's next reconciliation, after the cache was given up for another")
+		By("gardenlet's next reconciliation, after the cache was replaced by another one")
 		publish(registry.RegistryCacheStatus{Upstream: "quay.io", Endpoint: "http://10.4.0.30:5000", RemoteURL: "https://quay.io"})
 		patch = client.MergeFrom(osc.DeepCopy())
 		osc.Spec.Files = nil
@@ -141,7 +141,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		Expect(osc.Spec.Files).To(BeEmpty())
 	})
 
-	It("refuses to let nodes lose their caches while the status is missing, and lets the retry pass", func() {
+	It("rejects a change that would remove the caches while the status is missing, and accepts a retry", func() {
 		err := testClient.Create(ctx, osc.DeepCopy())
 		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
 		Expect(err).To(MatchError(ContainSubstring("provider status of Extension " + namespace.Name + "/registry-cache")))
@@ -151,7 +151,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
 	})
 
-	It("changes only what the nodes of a living Shoot run on", func() {
+	It("changes only the configuration of running nodes", func() {
 		expectUntouched := func() {
 			GinkgoHelper()
 			created := osc.DeepCopy()

@@ -8,9 +8,7 @@ package webhook_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
-	"time"
 
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
@@ -19,17 +17,13 @@ import (
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/larder-project/larder/pkg/webhook/osc"
+	"github.com/larder-project/larder/test/integration/suite"
 )
-
-// serverTimeout is how long a server may take to start or to stop.
-const serverTimeout = 5 * time.Minute
 
 var (
 	ctx        = context.Background()
@@ -42,15 +36,9 @@ func TestWebhook(t *testing.T) {
 }
 
 var _ = BeforeSuite(func() {
-	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		Skip("neither TEST_ASSET_KUBE_APISERVER nor KUBEBUILDER_ASSETS says where a kube-apiserver is; make test does")
-	}
-	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
+	suite.Setup()
 
-	SetDefaultEventuallyTimeout(3 * time.Minute)
-	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
-
-	testEnv := &envtest.Environment{ControlPlaneStartTimeout: serverTimeout, ControlPlaneStopTimeout: serverTimeout}
+	testEnv := &envtest.Environment{ControlPlaneStartTimeout: suite.ServerTimeout, ControlPlaneStopTimeout: suite.ServerTimeout}
 	config, err := testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
@@ -75,7 +63,7 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 	mgr.GetWebhookServer().Register(oscWebhook.Path, oscWebhook.Webhook)
 
-	By("registering the webhook as the extension library does in a seed")
+	By("registering the webhook like the extension library in a seed")
 	configs, _, err := extensionswebhook.BuildWebhookConfigs(
 		[]*extensionswebhook.Webhook{oscWebhook}, testClient, "", "registry-cache", false, 443, extensionswebhook.ModeURL,
 		fmt.Sprintf("%s:%d", serving.LocalServingHost, serving.LocalServingPort), serving.LocalServingCAData, false,
@@ -83,16 +71,6 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(testClient.Create(ctx, configs.MutatingWebhookConfig)).To(Succeed())
 
-	mgrCtx, stop := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer GinkgoRecover()
-		defer close(stopped)
-		Expect(mgr.Start(mgrCtx)).To(Succeed())
-	}()
-	DeferCleanup(func() {
-		stop()
-		Eventually(stopped).Should(BeClosed())
-	})
+	suite.Background("manager", mgr.Start)
 	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).Should(Succeed())
 })

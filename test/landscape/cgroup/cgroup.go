@@ -2,10 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cgroup gives the pods of a landscape a control group of their own.
-// It knows all that differs between the versions of control groups: the kubelet,
-// containerd and runc detect the version themselves and are configured alike,
-// but they expect that group to exist and to have its controllers.
+// Package cgroup creates a control group for the pods of a landscape. It handles the differences between the versions
+// of control groups: the kubelet, containerd and runc detect the version themselves and have the same configuration,
+// but they expect the group and its controllers to exist.
 package cgroup
 
 import (
@@ -19,30 +18,28 @@ import (
 	"time"
 )
 
-// mountPoint is where the kubelet, containerd and runc look for control groups.
+// mountPoint is the directory in which the kubelet, containerd and runc look for control groups.
 const mountPoint = "/sys/fs/cgroup"
 
-// removalTimeout bounds the wait for the kernel to let go of groups whose
-// processes were killed.
+// removalTimeout limits the wait for the kernel to release groups whose processes were killed.
 const removalTimeout = 10 * time.Second
 
-// Hierarchies are the mounted hierarchies of control groups: one for each
-// controller with version 1, a single one with version 2.
+// Hierarchies are the mounted hierarchies of control groups: one for each controller with version 1, a single one with
+// version 2.
 type Hierarchies struct {
 	mounts  []mount
 	version version
 }
 
-// version is what the two versions do differently.
+// version is the difference between the two versions.
 type version interface {
-	// check returns an error unless groups can have the controllers that pods
-	// need.
+	// check returns an error unless groups can have the controllers that pods need.
 	check() error
 	// create creates the group of that name with these controllers.
 	create(name string) error
 }
 
-// Mounted returns the hierarchies that this process sees.
+// Mounted returns the hierarchies that are visible to this process.
 func Mounted() (*Hierarchies, error) {
 	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -51,17 +48,17 @@ func Mounted() (*Hierarchies, error) {
 	return parse(string(mountinfo), mountPoint)
 }
 
-// Check returns an error that names the remedy unless the machine can run pods.
+// Check returns an error with the remedy unless the machine can run pods.
 func (h *Hierarchies) Check() error {
 	for _, m := range h.mounts {
 		if m.readOnly {
-			return fmt.Errorf("the control groups in %s are mounted read-only: mount them writable; a container must be privileged", m.path)
+			return fmt.Errorf("control groups in %s are mounted read-only: mount them writable; a container must be privileged", m.path)
 		}
 	}
 	return h.version.check()
 }
 
-// Create creates the group of that name, for the kubelet to put pods below it.
+// Create creates the group of that name, in which the kubelet creates those of pods.
 func (h *Hierarchies) Create(name string) error { return h.version.create(name) }
 
 // Existing returns the paths of the groups of that name.
@@ -76,9 +73,8 @@ func (h *Hierarchies) Existing(name string) []string {
 	return groups
 }
 
-// Remove removes the groups of that name and all groups below them. Controllers
-// that Create enabled for all groups of the machine stay enabled: other programs
-// may use them by now.
+// Remove removes the groups of that name with all groups below them. Controllers that Create enabled for all groups of
+// the machine stay enabled, because other programs may use them by now.
 func (h *Hierarchies) Remove(name string) error {
 	deadline := time.Now().Add(removalTimeout)
 	for {
@@ -98,8 +94,7 @@ func (h *Hierarchies) Remove(name string) error {
 	}
 }
 
-// removeTree removes groups, the innermost first. The files in them go with
-// their group.
+// removeTree removes groups from the inside out. Their files vanish with them.
 func removeTree(group string) error {
 	entries, err := os.ReadDir(group)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -121,9 +116,9 @@ func removeTree(group string) error {
 	return nil
 }
 
-// mkdir creates a group, unless it exists.
+// mkdir creates a group if it does not exist.
 func mkdir(group string) error {
-	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // #nosec G301 -- as all others.
+	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // #nosec G301 -- like all others.
 		return fmt.Errorf("create control group: %w", err)
 	}
 	return nil
@@ -134,28 +129,26 @@ type mount struct {
 	path       string
 	fileSystem string
 	readOnly   bool
-	// options are those of the file system, among them the controllers of a
-	// hierarchy of version 1.
+	// options are the options of the file system, which include the controllers of a hierarchy of version 1.
 	options []string
 }
 
-// bootRemedy gives version 2 all controllers that the kernel has.
+// bootRemedy gives version 2 all controllers of the kernel.
 const bootRemedy = "boot the kernel with the parameter cgroup_no_v1=all and without cgroup_disable"
 
 func lack(root string, controllers []string, remedy string) error {
-	return fmt.Errorf("the control groups in %s lack controllers that pods need (%s): %s", root, strings.Join(controllers, ", "), remedy)
+	return fmt.Errorf("control groups in %s lack controllers that pods need (%s): %s", root, strings.Join(controllers, ", "), remedy)
 }
 
-// parse reads the content of a mountinfo file. As for the kubelet, the version
-// is 2 if a hierarchy of that version is mounted at root itself; with a mixture
-// of both it is 1.
+// parse parses a mountinfo file. As in the kubelet, the version is 2 if a hierarchy of that version is mounted at root
+// itself, and 1 for a mixture of both.
 func parse(mountinfo, root string) (*Hierarchies, error) {
 	var visible []mount
 	for line := range strings.Lines(mountinfo) {
 		m, ok := parseMount(line)
 		switch {
 		case ok && m.path == root:
-			visible = append(visible[:0], m) // It hides what was mounted before.
+			visible = append(visible[:0], m) // It hides earlier mounts.
 		case ok && m.isHierarchy() && strings.HasPrefix(m.path, root+"/"):
 			visible = append(visible, m)
 		}
@@ -172,7 +165,7 @@ func parse(mountinfo, root string) (*Hierarchies, error) {
 	return &Hierarchies{mounts: visible, version: v1{root: root, mounts: visible}}, nil
 }
 
-// parseMount reads a line of a mountinfo file, see proc_pid_mountinfo(5).
+// parseMount parses a line of a mountinfo file, see proc_pid_mountinfo(5).
 func parseMount(line string) (m mount, ok bool) {
 	before, after, ok := strings.Cut(line, " - ")
 	fields, source := strings.Fields(before), strings.Fields(after)

@@ -16,9 +16,8 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// machine is the control groups of a machine: the lines of its mountinfo, with
-// ROOT in the place of the mount point, and the control files by their paths
-// below the mount point.
+// machine describes the control groups of a machine: the lines of its mountinfo, with ROOT as the mount point, and the
+// control files by their paths below it.
 type machine struct {
 	mounts []string
 	files  map[string]string
@@ -26,7 +25,7 @@ type machine struct {
 
 const group = "larder-1"
 
-// with returns the machine with other contents of the given files.
+// with returns the machine with changed files.
 func (m machine) with(files map[string]string) machine {
 	all := maps.Clone(m.files)
 	maps.Copy(all, files)
@@ -40,8 +39,7 @@ func (m machine) without(file string) machine {
 	return machine{m.mounts, all}
 }
 
-// write writes the machine's files and returns its hierarchies and where they
-// are mounted.
+// write writes the machine's files and returns its hierarchies and their mount point.
 func (m machine) write() (*Hierarchies, string, error) {
 	GinkgoHelper()
 	root := GinkgoT().TempDir()
@@ -89,7 +87,7 @@ var (
 			"cgroup.procs":           "2\n3\n",
 		},
 	}
-	// container is what a container with a cgroup namespace sees.
+	// container is the view of a container with a cgroup namespace.
 	container = pure2.with(map[string]string{
 		"cgroup.type": "domain\n", "cgroup.controllers": "cpuset cpu io memory pids\n", "cgroup.subtree_control": "\n", "cgroup.procs": "1\n",
 	})
@@ -132,7 +130,7 @@ var _ = Describe("Control groups", func() {
 				return strings.Contains(line, "ROOT/memory") || strings.Contains(line, "ROOT/freezer")
 			}), files: hybrid.files},
 			"(freezer, memory)", "mount them, or boot the kernel with the parameter cgroup_no_v1=all"),
-		Entry("of version 2 that a hierarchy of version 1 left without controllers",
+		Entry("of version 2 whose controllers are in hierarchies of version 1",
 			pure2.with(map[string]string{"cgroup.controllers": "hugetlb\n"}),
 			"(cpu, cpuset, memory, pids)", "boot the kernel with the parameter cgroup_no_v1=all"),
 		Entry("of version 2 without memory",
@@ -141,16 +139,16 @@ var _ = Describe("Control groups", func() {
 		Entry("of a container to which the host delegates too few controllers",
 			container.with(map[string]string{"cgroup.controllers": "memory pids\n", "cgroup.procs": ""}),
 			"(cpu, cpuset)", "let the host delegate"),
-		Entry("of a container whose processes are in the way",
+		Entry("of a container that holds processes",
 			container, "cannot enable controllers for the groups below it (cpu, cpuset, memory, pids)",
 			"xargs -rn1 < ROOT/cgroup.procs > ROOT/init/cgroup.procs"),
 		Entry("of an unprivileged container",
 			machine{mounts: []string{"31 22 0:26 / ROOT ro,nosuid,relatime - cgroup2 cgroup rw"}, files: container.files},
 			"ROOT are mounted read-only", "privileged"),
-		Entry("that are not readable", pure2.without("cgroup.controllers"), "read control groups", "cgroup.controllers"),
+		Entry("that are unreadable", pure2.without("cgroup.controllers"), "read control groups", "cgroup.controllers"),
 	)
 
-	It("are of the version that was mounted last", func() {
+	It("have the version that was mounted last", func() {
 		covered := machine{mounts: append(slices.Clone(pure1.mounts), pure2.mounts...), files: pure2.files}
 		found, root, err := covered.write()
 		Expect(err).NotTo(HaveOccurred())
@@ -180,10 +178,10 @@ var _ = Describe("Control groups", func() {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(found.Create(group)).To(Succeed())
 			Expect(os.ReadFile(filepath.Join(root, "cpuset", group, "cpuset.cpus"))).To(BeEquivalentTo("0-3\n"))
-			Expect(os.ReadFile(filepath.Join(root, "cpuset", group, "cpuset.mems"))).To(BeEquivalentTo("1\n"), "what is set stays")
+			Expect(os.ReadFile(filepath.Join(root, "cpuset", group, "cpuset.mems"))).To(BeEquivalentTo("1\n"), "existing values are kept")
 		})
 
-		It("inherit them by themselves in a hierarchy of version 2", func() {
+		It("inherit the processors automatically in a hierarchy of version 2", func() {
 			found, root, err := hybrid.with(map[string]string{"unified/larder-1/cpuset.cpus": "\n"}).write()
 			Expect(err).NotTo(HaveOccurred())
 			Expect(found.Create(group)).To(Succeed())
@@ -199,7 +197,7 @@ var _ = Describe("Control groups", func() {
 			return string(content)
 		}
 
-		It("get the controllers that are not enabled yet, and enable all for the pods", func() {
+		It("get the missing controllers and enable all for the pods", func() {
 			found, root, err := pure2.write()
 			Expect(err).NotTo(HaveOccurred())
 			Expect(found.Create(group)).To(Succeed())
@@ -208,7 +206,7 @@ var _ = Describe("Control groups", func() {
 			Expect(subtreeControl(root, group)).To(Equal("+cpu +cpuset +memory +pids +hugetlb"))
 		})
 
-		It("leave the root alone that has enabled them", func() {
+		It("do not change a root that has enabled them", func() {
 			found, root, err := container.with(map[string]string{"cgroup.subtree_control": "cpuset cpu io memory pids\n"}).write()
 			Expect(err).NotTo(HaveOccurred())
 			Expect(found.Create(group)).To(Succeed())
@@ -226,6 +224,6 @@ var _ = Describe("Control groups", func() {
 		Expect(found.Remove(group)).To(Succeed())
 		Expect(found.Existing(group)).To(BeEmpty())
 		Expect(filepath.Join(root, "memory", "larder-2")).To(BeADirectory(), "it belongs to another landscape")
-		Expect(found.Remove(group)).To(Succeed(), "there is nothing to remove")
+		Expect(found.Remove(group)).To(Succeed(), "nothing is left to remove")
 	})
 })

@@ -14,12 +14,10 @@ import (
 	"slices"
 )
 
-// required1 are the controllers of version 1 that the kubelet and runc do not
-// work without.
+// required1 are the controllers of version 1 that the kubelet and runc require.
 var required1 = []string{"cpu", "cpuacct", "cpuset", "devices", "freezer", "memory"}
 
-// v1 is version 1: a hierarchy for each controller. A hierarchy of version 2
-// may be among them, for the controllers that are left.
+// v1 is version 1: a hierarchy for each controller, and possibly one of version 2 for the other controllers.
 type v1 struct {
 	root   string
 	mounts []mount
@@ -52,7 +50,7 @@ func (v v1) create(name string) error {
 	return nil
 }
 
-// inheritCPUSet copies what a new group of version 1 does not inherit.
+// inheritCPUSet copies the values that a new group of version 1 does not inherit.
 func inheritCPUSet(root, name string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		target := filepath.Join(root, name, file)

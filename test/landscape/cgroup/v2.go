@@ -15,16 +15,13 @@ import (
 )
 
 var (
-	// required2 are the controllers of version 2 that the kubelet does not work
-	// without.
+	// required2 are the controllers of version 2 that the kubelet requires.
 	required2 = []string{"cpu", "cpuset", "memory", "pids"}
-	// used2 are those that the kubelet refuses to do without where the machine
-	// has them.
+	// used2 are the controllers that the kubelet requires if the machine has them.
 	used2 = append(slices.Clone(required2), "hugetlb")
 )
 
-// v2 is version 2: one hierarchy for all controllers. A group has only those
-// that its parent enables for its children.
+// v2 is version 2: one hierarchy for all controllers. A group has only those that its parent enables for its children.
 type v2 struct {
 	root string
 }
@@ -44,7 +41,7 @@ func (v v2) check() error {
 	if len(disabled) == 0 || v.isRoot() {
 		return nil
 	}
-	// Any other group can enable controllers only while it holds no processes.
+	// Any other group can enable controllers only if it holds no processes.
 	processes, err := v.read("cgroup.procs")
 	if err != nil || len(processes) == 0 {
 		return err
@@ -54,9 +51,8 @@ func (v v2) check() error {
 		v.root, strings.Join(disabled, ", "))
 }
 
-// create enables the controllers for the children of the group as well. The
-// kubelet would do that later; until then systemd may disable them at the root,
-// for lack of units that use them.
+// create also enables the controllers for the children of the group. The kubelet would do that later; until then,
+// systemd may disable them at the root because no unit uses them.
 func (v v2) create(name string) error {
 	used, disabled, err := v.controllers()
 	if err != nil {
@@ -72,8 +68,8 @@ func (v v2) create(name string) error {
 	return enable(group, used)
 }
 
-// controllers returns the controllers of the root that the kubelet uses, and
-// those among them that are not enabled for its children.
+// controllers returns the controllers of the root that the kubelet uses, and those of them that are not enabled for its
+// children.
 func (v v2) controllers() (used, disabled []string, err error) {
 	available, err := v.read("cgroup.controllers")
 	if err != nil {
@@ -99,9 +95,8 @@ func enable(group string, controllers []string) error {
 	return nil
 }
 
-// isRoot reports whether the visible root is that of the whole hierarchy. In a
-// container with a cgroup namespace it is the container's group, which unlike
-// the real root has a type.
+// isRoot reports whether the visible root is that of the whole hierarchy. In a container with a cgroup namespace, it is
+// the container's group, which has a type, unlike the real root.
 func (v v2) isRoot() bool {
 	_, err := os.Stat(filepath.Join(v.root, "cgroup.type"))
 	return errors.Is(err, fs.ErrNotExist)

@@ -18,7 +18,7 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// AwaitGardenerAPI waits until the API server offers Gardener's API.
+// AwaitGardenerAPI waits until the API server serves Gardener's API.
 func AwaitGardenerAPI(ctx context.Context, l *landscape.Landscape) error {
 	c, err := NewClient(l)
 	if err != nil {
@@ -32,7 +32,7 @@ func AwaitGardenerAPI(ctx context.Context, l *landscape.Landscape) error {
 				return err
 			}
 			if !available(service) {
-				return fmt.Errorf("the API service %s is not available: %+v", name, service.Status.Conditions)
+				return fmt.Errorf("APIService %s is not available: %+v", name, service.Status.Conditions)
 			}
 		}
 		return nil
@@ -45,7 +45,7 @@ func available(service *apiregistrationv1.APIService) bool {
 	})
 }
 
-// NodeState returns nil if the node is ready, else why it is not.
+// NodeState returns nil if the node is ready, or the reason why it is not.
 func NodeState(ctx context.Context, c client.Client) error {
 	node := &corev1.Node{}
 	if err := c.Get(ctx, client.ObjectKey{Name: landscape.NodeName}, node); err != nil {
@@ -56,10 +56,10 @@ func NodeState(ctx context.Context, c client.Client) error {
 			if condition.Status == corev1.ConditionTrue {
 				return nil
 			}
-			return fmt.Errorf("the node is not ready: %s", condition.Message)
+			return fmt.Errorf("node is not ready: %s", condition.Message)
 		}
 	}
-	return errors.New("the node has not said whether it is ready")
+	return errors.New("node has not reported whether it is ready")
 }
 
 // AwaitNode waits until the node is ready.
@@ -71,10 +71,10 @@ func AwaitNode(ctx context.Context, l *landscape.Landscape) error {
 	return poll(ctx, func() error { return NodeState(ctx, c) })
 }
 
-// nodeTimeout is how long the cluster and its node may take to get ready.
+// nodeTimeout limits the time until the cluster and its node are ready.
 const nodeTimeout = 5 * time.Minute
 
-// poll calls a function until it succeeds or the time is over.
+// poll calls a function until it succeeds or the timeout has passed.
 func poll(ctx context.Context, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()

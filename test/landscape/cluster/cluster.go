@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster holds the settings of every process of a landscape: the
-// flags, configuration files, certificates and kubeconfigs of one single-node
-// cluster with Gardener's API.
+// Package cluster defines every process of a landscape: the flags, configuration files, certificates and kubeconfigs of
+// a single-node cluster with Gardener's API.
 package cluster
 
 import (
@@ -17,7 +16,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/supervisor"
 )
 
-// The roles that the landscape's own program plays, by process and argument.
+// The roles of the landscape's own program, by process and argument.
 const (
 	DNS       = "dns"
 	Volumes   = "volumes"
@@ -25,24 +24,22 @@ const (
 	Gardenlet = "gardenlet"
 )
 
-// Settings is everything that decides how the processes run.
+// Settings are the inputs of all definitions.
 type Settings struct {
-	// PauseImage is the image that holds a pod's namespaces.
+	// PauseImage is the image that holds the namespaces of a pod.
 	PauseImage string
-	// Parts are the paths that the programs were built at: they change with
-	// the versions.
+	// Parts are the paths of the built programs, which change with the versions.
 	Parts map[string]string
 }
 
-// settings carries what the definitions of the processes need.
+// settings are the inputs of the definitions of processes.
 type settings struct {
 	*landscape.Landscape
 	Settings
 }
 
-// Files returns the content of every file that the settings lead to, by path
-// below the landscape's folder. Equal files mean an equal cluster. Certificates
-// and kubeconfigs are not among them, see WriteCredentials.
+// Files returns the content of every file that the settings determine, by its path in the landscape's directory. Equal
+// files mean an equal cluster. WriteCredentials writes certificates and kubeconfigs.
 func Files(l *landscape.Landscape, given Settings) (map[string][]byte, error) {
 	s := settings{l, given}
 	files := map[string][]byte{}
@@ -85,7 +82,7 @@ func (s settings) specs() []supervisor.Spec {
 	}
 }
 
-// LoadSpecs reads the processes that Files defined.
+// LoadSpecs reads the processes that Files has defined.
 func LoadSpecs(l *landscape.Landscape) ([]supervisor.Spec, error) {
 	content, err := os.ReadFile(filepath.Join(l.ConfigDir(), "processes.json"))
 	if err != nil {
@@ -95,7 +92,7 @@ func LoadSpecs(l *landscape.Landscape) ([]supervisor.Spec, error) {
 	return specs, json.Unmarshal(content, &specs)
 }
 
-// part defines a process that runs a program that was built by package parts.
+// part defines a process that runs a program built by package parts.
 func (s settings) part(name string, ready string, args ...string) supervisor.Spec {
 	return supervisor.Spec{
 		Name:  name,

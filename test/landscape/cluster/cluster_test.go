@@ -56,7 +56,7 @@ var _ = Describe("Settings of a cluster", func() {
 		given = Settings{PauseImage: "larder.test/pause:1", Parts: map[string]string{parts.Etcd: "/cache/1/etcd"}}
 	})
 
-	It("are the same every time and change with what is given", func() {
+	It("are deterministic and change with their inputs", func() {
 		before := files()
 		Expect(files()).To(Equal(before))
 		given.Parts[parts.Etcd] = "/cache/2/etcd"
@@ -73,7 +73,7 @@ var _ = Describe("Settings of a cluster", func() {
 		))
 	})
 
-	It("let every process see the landscape and trust its authority", func() {
+	It("give every process the address and the authority of the landscape", func() {
 		for _, spec := range specs() {
 			Expect(spec.Env).To(ContainElements(
 				"SSL_CERT_FILE="+l.CAFile(),
@@ -83,7 +83,7 @@ var _ = Describe("Settings of a cluster", func() {
 		}
 	})
 
-	It("run on kernels without all privileges", func() {
+	It("work without full privileges on the kernel", func() {
 		config, err := toml.LoadBytes(files()["config/containerd.toml"])
 		Expect(err).NotTo(HaveOccurred())
 		get := func(path ...string) any { return config.GetPath(append([]string{"plugins"}, path...)) }
@@ -92,13 +92,13 @@ var _ = Describe("Settings of a cluster", func() {
 		Expect(get("io.containerd.cri.v1.images", "registry", "config_path")).To(Equal("/etc/containerd/certs.d"))
 	})
 
-	It("keep the cgroups of landscapes apart", func() {
+	It("separate the control groups of landscapes", func() {
 		var config struct{ CgroupRoot string }
 		Expect(yaml.Unmarshal(files()["config/kubelet.yaml"], &config)).To(Succeed())
 		Expect(config.CgroupRoot).To(Equal("/" + l.ID()))
 	})
 
-	It("name only files that are written", func() {
+	It("refer only to files that exist", func() {
 		for _, dir := range []string{l.PKIDir(), l.ConfigDir()} {
 			Expect(os.MkdirAll(dir, 0o750)).To(Succeed())
 		}

@@ -26,7 +26,7 @@ func (s settings) etcd() supervisor.Spec {
 		"--listen-peer-urls=http://127.0.0.1:2380",
 		"--initial-advertise-peer-urls=http://127.0.0.1:2380",
 		"--initial-cluster=landscape=http://127.0.0.1:2380",
-		// A landscape does not outlive a crash of its machine.
+		// A landscape does not survive a crash of its machine.
 		"--unsafe-no-fsync",
 	)
 }
@@ -46,12 +46,12 @@ func (s settings) kubeAPIServer() supervisor.Spec {
 		"--kubelet-certificate-authority="+s.CAFile(),
 		"--kubelet-client-certificate="+s.certificate(kubeAPIServerUser),
 		"--kubelet-client-key="+s.key(kubeAPIServerUser),
-		// Logs and proxied requests then need no name resolution.
+		// Logs and proxied requests need no name resolution then.
 		"--kubelet-preferred-address-types=InternalIP",
 		"--service-account-issuer="+issuer,
 		"--service-account-key-file="+s.certificate(serviceAccounts),
 		"--service-account-signing-key-file="+s.key(serviceAccounts),
-		// How it talks to the aggregated gardener-apiserver.
+		// For requests to the aggregated gardener-apiserver.
 		"--proxy-client-cert-file="+s.certificate(frontProxyUser),
 		"--proxy-client-key-file="+s.key(frontProxyUser),
 		"--requestheader-client-ca-file="+s.CAFile(),
@@ -75,7 +75,7 @@ func (s settings) kubeControllerManager() supervisor.Spec {
 		"--root-ca-file="+s.CAFile(),
 		"--cluster-signing-cert-file="+s.CAFile(),
 		"--cluster-signing-key-file="+s.key(authorityName),
-		// The CNI plugin knows the only node's range of addresses.
+		// The CNI plugin has the address range of the only node.
 		"--allocate-node-cidrs=false",
 	)
 }

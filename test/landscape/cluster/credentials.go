@@ -12,10 +12,10 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/larder-project/larder/test/landscape"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
-// Names of the certificates, and of the users that present them.
+// Names of the certificates and of the users that present them.
 const (
 	authorityName               = "ca"
 	serviceAccounts             = "service-accounts"
@@ -30,7 +30,7 @@ const (
 	adminUser                   = "admin"
 )
 
-// VolumesHealthAddress is where the role Volumes says that it is ready.
+// VolumesHealthAddress is the address of the readiness endpoint of the role Volumes.
 const VolumesHealthAddress = "127.0.0.1:9808"
 
 const administrators = "system:masters"
@@ -46,7 +46,7 @@ func (s settings) requests() map[string]pki.Request {
 		kubeProxyUser:             {CommonName: "system:kube-proxy"},
 		kubeAPIServerUser: {
 			CommonName:    kubeAPIServerUser,
-			Organizations: []string{administrators}, // It is a client of the kubelet, too.
+			Organizations: []string{administrators}, // It is also a client of the kubelet.
 			Hosts: []string{
 				s.IP(), "127.0.0.1", landscape.KubernetesServiceIP, "localhost",
 				"kubernetes", "kubernetes.default", "kubernetes.default.svc",
@@ -69,27 +69,22 @@ func (s settings) requests() map[string]pki.Request {
 	}
 }
 
-// WriteCredentials creates the certificate authority, all certificates and the
-// kubeconfigs of a new landscape.
+// WriteCredentials creates the certificate authority, all certificates and the kubeconfigs of a new landscape.
 func WriteCredentials(l *landscape.Landscape) error {
 	s := settings{Landscape: l}
-	certificate, key, err := pki.NewAuthority(l.ID())
+	authority, err := pki.NewAuthority(l.ID())
 	if err != nil {
 		return err
 	}
-	if err := s.writePair(authorityName, certificate, key); err != nil {
-		return err
-	}
-	authority, err := pki.ParseAuthority(certificate, key)
-	if err != nil {
+	if err := s.writePair(authorityName, authority.Pair); err != nil {
 		return err
 	}
 	for name, request := range s.requests() {
-		certificate, key, err := authority.Issue(request)
+		pair, err := authority.Issue(request)
 		if err != nil {
 			return err
 		}
-		if err := s.writePair(name, certificate, key); err != nil {
+		if err := s.writePair(name, pair); err != nil {
 			return err
 		}
 	}
@@ -107,17 +102,17 @@ func WriteCredentials(l *landscape.Landscape) error {
 	return nil
 }
 
-// writePair writes a certificate and its key, and once more under the names
-// that programs look for in a folder.
-func (s settings) writePair(name string, certificate, key []byte) error {
+// writePair writes a certificate and its key twice: by name, and in a directory under the file names that programs
+// expect.
+func (s settings) writePair(name string, pair pki.Pair) error {
 	if err := os.MkdirAll(s.tlsDir(name), 0o700); err != nil {
 		return err
 	}
 	for path, content := range map[string][]byte{
-		s.certificate(name):                      certificate,
-		s.key(name):                              key,
-		filepath.Join(s.tlsDir(name), "tls.crt"): certificate,
-		filepath.Join(s.tlsDir(name), "tls.key"): key,
+		s.certificate(name):                      pair.Certificate,
+		s.key(name):                              pair.Key,
+		filepath.Join(s.tlsDir(name), "tls.crt"): pair.Certificate,
+		filepath.Join(s.tlsDir(name), "tls.key"): pair.Key,
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return err
@@ -126,8 +121,7 @@ func (s settings) writePair(name string, certificate, key []byte) error {
 	return nil
 }
 
-// writeKubeconfig writes a kubeconfig that holds everything it needs, so that
-// it can be copied anywhere.
+// writeKubeconfig writes a self-contained kubeconfig, which can be copied anywhere.
 func (s settings) writeKubeconfig(user, path string) error {
 	ca, err := os.ReadFile(s.CAFile())
 	if err != nil {

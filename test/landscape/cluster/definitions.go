@@ -21,8 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// definitions are patterns of the files in Gardener's module that define the
-// resources of a seed and of a shoot as far as extensions use them.
+// definitions are patterns of the files in Gardener's module that define those resources of a seed and a shoot that
+// extensions use.
 var definitions = []string{
 	"example/seed-crds/10-crd-extensions.gardener.cloud_*.yaml",
 	"example/seed-crds/10-crd-autoscaling.k8s.io_*.yaml",
@@ -32,8 +32,7 @@ var definitions = []string{
 	"example/resource-manager/10-crd-resources.gardener.cloud_*.yaml",
 }
 
-// customResources reads the definitions from the version of Gardener's module
-// that this repository requires.
+// customResources reads the definitions from the required version of Gardener's module.
 func customResources(ctx context.Context, repository string) ([]client.Object, error) {
 	command := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/gardener/gardener")
 	command.Dir = repository
@@ -48,7 +47,7 @@ func customResources(ctx context.Context, repository string) ([]client.Object, e
 			return nil, err
 		}
 		if len(paths) == 0 {
-			return nil, fmt.Errorf("gardener's module has no files %s", pattern)
+			return nil, fmt.Errorf("no files %s in Gardener's module", pattern)
 		}
 		for _, path := range slices.Sorted(slices.Values(paths)) {
 			found, err := decode(path)

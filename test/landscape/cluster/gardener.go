@@ -13,7 +13,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/supervisor"
 )
 
-// gardenerAPIServerPort is where gardener-apiserver listens for kube-apiserver.
+// gardenerAPIServerPort is the port of gardener-apiserver for kube-apiserver.
 const gardenerAPIServerPort = 8443
 
 func (s settings) gardenerAPIServer() supervisor.Spec {
@@ -56,9 +56,8 @@ func (s settings) gardenerResourceManager() supervisor.Spec {
 	)
 }
 
-// gardenerResourceManagerConfig makes one process do what several do in a real
-// landscape: it serves ManagedResources of every class, because seed and shoot
-// are the same cluster.
+// gardenerResourceManagerConfig makes one process serve ManagedResources of every class, because seed and shoot are the
+// same cluster.
 func (s settings) gardenerResourceManagerConfig() ([]byte, error) {
 	client := object{"kubeconfig": s.AdminKubeconfig(), "qps": 100, "burst": 130}
 	return yaml.Marshal(object{
@@ -70,7 +69,7 @@ func (s settings) gardenerResourceManagerConfig() ([]byte, error) {
 		"server": object{
 			"healthProbes": object{"bindAddress": "127.0.0.1", "port": 8081},
 			"metrics":      object{"bindAddress": "127.0.0.1", "port": 8080},
-			// None of its webhooks is registered, but it insists on serving them.
+			// None of its webhooks is registered, but the process insists on serving them.
 			"webhooks": object{
 				"bindAddress": "127.0.0.1",
 				"port":        9449,

@@ -41,9 +41,9 @@ func (s settings) containerdConfig() ([]byte, error) {
 					"bin_dirs": []string{preflight.CNIPluginDir},
 					"conf_dir": s.config("cni"),
 				},
-				// Profiles would be loaded into the kernel, and stay there.
+				// Profiles would be loaded into the kernel and stay there.
 				"disable_apparmor": true,
-				// Root may not lower this value in every container or VM.
+				// Root cannot lower this value in every container or VM.
 				"restrict_oom_score_adj": true,
 			},
 			"io.containerd.nri.v1.nri": object{"disable": true},
@@ -55,8 +55,8 @@ func (s settings) containerdConfig() ([]byte, error) {
 	return tree.Marshal()
 }
 
-// cniConfig connects pods point to point: all their traffic is routed by the
-// node and thus seen by kube-proxy's rules, on any kernel.
+// cniConfig connects pods point to point: the node routes all their traffic, so that kube-proxy's rules see it on any
+// kernel.
 func (s settings) cniConfig() ([]byte, error) {
 	return json.MarshalIndent(object{
 		"cniVersion": "1.0.0",
@@ -103,17 +103,16 @@ func (s settings) kubeletConfig() ([]byte, error) {
 			"x509":      object{"clientCAFile": s.CAFile()},
 		},
 		"authorization": object{"mode": "Webhook"},
-		// Each landscape of a machine has its own control group. Package cgroup
-		// creates it, and deals with what differs between the versions.
+		// Each landscape has its own control group. Package cgroup creates it and handles the differences between the
+		// versions.
 		"cgroupDriver":           "cgroupfs",
 		"cgroupRoot":             "/" + s.ID(),
 		"enforceNodeAllocatable": []string{},
 		"failCgroupV1":           false,
 		"failSwapOn":             false,
-		// A minute is what pods otherwise wait for the new contents of Secrets.
+		// By default, pods wait a minute for new contents of Secrets.
 		"syncFrequency": "5s",
-		// The machine belongs to somebody: pods are neither evicted nor
-		// images removed because its disk is full.
+		// The machine has other uses: do not evict pods or remove images because its disk is full.
 		"evictionHard": object{
 			"memory.available":   "50Mi",
 			"nodefs.available":   "0%",
@@ -142,7 +141,7 @@ func (s settings) kubeProxyConfig() ([]byte, error) {
 		"hostnameOverride":   landscape.NodeName,
 		"mode":               "iptables",
 		"metricsBindAddress": "127.0.0.1:10249",
-		// These settings belong to the whole machine.
+		// These settings concern the whole machine.
 		"conntrack": object{
 			"maxPerCore":            0,
 			"min":                   0,

@@ -30,7 +30,7 @@ const (
 	fieldOwner          = client.FieldOwner("landscape")
 )
 
-// gardenerAPIs are the groups and versions that gardener-apiserver serves.
+// gardenerAPIs are the groups and versions of gardener-apiserver.
 var gardenerAPIs = []string{
 	"v1.core", "v1beta1.core", "v1alpha1.seedmanagement", "v1alpha1.operations", "v1alpha1.security",
 }
@@ -49,7 +49,7 @@ func NewClient(l *landscape.Landscape) (client.Client, error) {
 	return client.New(config, client.Options{Scheme: scheme})
 }
 
-// ApplyObjects creates what the parts expect to find in the cluster.
+// ApplyObjects creates the objects that the components expect in the cluster.
 func ApplyObjects(ctx context.Context, l *landscape.Landscape) error {
 	c, err := NewClient(l)
 	if err != nil {
@@ -83,8 +83,7 @@ func namespace() client.Object {
 	}
 }
 
-// gardenerService leads the API server to gardener-apiserver, which is a
-// process beside it.
+// gardenerService directs the API server to gardener-apiserver, which runs beside it.
 func gardenerService() client.Object {
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
@@ -122,8 +121,8 @@ func storageClass() client.Object {
 			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
 		},
 		Provisioner:          volumes.Provisioner,
-		ReclaimPolicy:        ptr.To(corev1.PersistentVolumeReclaimDelete),
-		VolumeBindingMode:    ptr.To(storagev1.VolumeBindingImmediate),
-		AllowVolumeExpansion: ptr.To(true),
+		ReclaimPolicy:        new(corev1.PersistentVolumeReclaimDelete),
+		VolumeBindingMode:    new(storagev1.VolumeBindingImmediate),
+		AllowVolumeExpansion: new(true),
 	}
 }

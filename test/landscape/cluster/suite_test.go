@@ -13,5 +13,5 @@ import (
 
 func TestCluster(t *testing.T) {
 	RegisterFailHandler(Fail)
-	RunSpecs(t, "Landscape: settings")
+	RunSpecs(t, "Landscape: cluster")
 }

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dns answers the questions that a landscape's pods and processes ask:
-// names below the landscape's own domain, and names of Services.
+// Package dns is the DNS server of a landscape's pods and processes. It resolves names in the landscape's own domain
+// and names of Services.
 package dns
 
 import (
@@ -16,27 +16,27 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// timeToLive of an answer in seconds; Services come and go during tests.
+// timeToLive of responses in seconds; Services come and go during tests.
 const timeToLive = 1
 
-// Services knows the addresses behind Services.
+// Services resolves Services.
 type Services interface {
-	// Addresses returns the addresses of a Service, or of the one endpoint of
-	// it that has the hostname, and whether there is such a Service.
+	// Addresses returns the addresses of a Service, or of its endpoint with the given hostname, and whether the Service
+	// exists.
 	Addresses(ctx context.Context, namespace, service, hostname string) ([]netip.Addr, bool, error)
 }
 
-// Handler answers questions.
+// Handler responds to queries.
 type Handler struct {
-	// Domain is the domain all of whose names have the address.
+	// Domain is a domain in which all names have the address.
 	Domain  string
 	Address netip.Addr
-	// ClusterDomain may follow after the name of a Service.
+	// ClusterDomain is the optional suffix of the name of a Service.
 	ClusterDomain string
 	Services      Services
 }
 
-// Serve answers on UDP and TCP at each of the addresses until ctx is done.
+// Serve serves on UDP and TCP at each of the addresses until ctx is done.
 func Serve(ctx context.Context, handler dns.Handler, addresses ...string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, address := range addresses {
@@ -59,15 +59,15 @@ func Serve(ctx context.Context, handler dns.Handler, addresses ...string) error 
 func (h *Handler) ServeDNS(w dns.ResponseWriter, request *dns.Msg) {
 	reply := new(dns.Msg).SetReply(request)
 	reply.Authoritative = true
-	if err := h.answer(request, reply); err != nil {
+	if err := h.resolve(request, reply); err != nil {
 		reply.SetRcode(request, dns.RcodeServerFailure)
 	}
 	_ = w.WriteMsg(reply)
 }
 
-func (h *Handler) answer(request, reply *dns.Msg) error {
+func (h *Handler) resolve(request, reply *dns.Msg) error {
 	if len(request.Question) != 1 {
-		return errors.New("not one question")
+		return errors.New("query must have one question")
 	}
 	question := request.Question[0]
 	addresses, known, err := h.lookup(context.Background(), strings.ToLower(strings.TrimSuffix(question.Name, ".")))
@@ -75,7 +75,7 @@ func (h *Handler) answer(request, reply *dns.Msg) error {
 		return err
 	}
 	if !known {
-		// At once: nobody waits for a name that a landscape does not have.
+		// Respond at once, because no name outside of the landscape is expected to exist.
 		reply.Rcode = dns.RcodeNameError
 		return nil
 	}

@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
@@ -32,8 +31,8 @@ var _ = Describe("Handler", func() {
 				},
 				AddressType: discoveryv1.AddressTypeIPv4,
 				Endpoints: []discoveryv1.Endpoint{
-					{Addresses: []string{"10.42.0.7"}, Hostname: ptr.To("pod-0")},
-					{Addresses: []string{"10.42.0.8"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}},
+					{Addresses: []string{"10.42.0.7"}, Hostname: new("pod-0")},
+					{Addresses: []string{"10.42.0.8"}, Conditions: discoveryv1.EndpointConditions{Ready: new(false)}},
 				},
 			}
 		}
@@ -62,7 +61,7 @@ var _ = Describe("Handler", func() {
 		return reply
 	}
 
-	DescribeTable("addresses",
+	DescribeTable("resolves the address",
 		func(name string, expected ...string) {
 			reply := ask(name, dns.TypeA)
 			Expect(reply.Rcode).To(Equal(dns.RcodeSuccess))
@@ -82,7 +81,7 @@ var _ = Describe("Handler", func() {
 		Entry("of a pod of a headless Service", "pod-0.headless.ns.svc.cluster.local", "10.42.0.7"),
 	)
 
-	DescribeTable("names that do not exist",
+	DescribeTable("reports that a name does not exist:",
 		func(name string) { Expect(ask(name, dns.TypeA).Rcode).To(Equal(dns.RcodeNameError)) },
 		Entry("on the internet", "docker.io"),
 		Entry("a Service", "other.ns.svc.cluster.local"),
@@ -90,16 +89,16 @@ var _ = Describe("Handler", func() {
 		Entry("a pod", "pod-1.headless.ns.svc.cluster.local"),
 		Entry("too many labels", "a.b.c.d.svc.cluster.local"),
 		Entry("no Service", "svc.cluster.local"),
-		Entry("a name that only ends alike", "notlarder.test"),
+		Entry("a domain with the same ending", "notlarder.test"),
 	)
 
-	It("has no other records, but says that the name exists", func() {
+	It("has no other records of an existing name", func() {
 		reply := ask("private.larder.test", dns.TypeAAAA)
 		Expect(reply.Rcode).To(Equal(dns.RcodeSuccess))
 		Expect(reply.Answer).To(BeEmpty())
 	})
 
-	It("does not take a failure for a name that does not exist", func() {
+	It("distinguishes a failure from a name that does not exist", func() {
 		handler.Services = brokenServices{}
 		Expect(ask("web.ns.svc", dns.TypeA).Rcode).To(Equal(dns.RcodeServerFailure))
 	})
@@ -111,7 +110,7 @@ func (brokenServices) Addresses(context.Context, string, string, string) ([]neti
 	return nil, false, errors.New("broken")
 }
 
-// writer is a dns.ResponseWriter that hands the reply on.
+// writer is a dns.ResponseWriter that passes the response on.
 type writer func(*dns.Msg)
 
 func (w writer) WriteMsg(m *dns.Msg) error { w(m); return nil }

@@ -18,8 +18,7 @@ import (
 // port of DNS.
 const port = "53"
 
-// Run serves the handler's answers at the handler's address and on the local
-// host until ctx is done. Services come from the cluster.
+// Run serves the handler at its address and on the loopback address until ctx is done. Services come from the cluster.
 func Run(ctx context.Context, config *rest.Config, domain, clusterDomain string, address netip.Addr) error {
 	services, err := cache.New(config, cache.Options{Scheme: scheme.Scheme})
 	if err != nil {

@@ -61,7 +61,7 @@ func ready(endpoint discoveryv1.Endpoint) bool {
 	return endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready
 }
 
-// parse returns the version 4 addresses.
+// parse returns the IPv4 addresses.
 func parse(texts []string) []netip.Addr {
 	var addresses []netip.Addr
 	for _, text := range texts {

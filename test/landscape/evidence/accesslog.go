@@ -16,7 +16,7 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// AccessLog is what the upstream registries have written since the AccessLog was opened.
+// AccessLog is the access log of the upstream registries since it was opened.
 type AccessLog struct {
 	path  string
 	start int64
@@ -27,11 +27,11 @@ type Request struct {
 	Registry, Client, User, Method, Path string
 	Status                               int
 	Time                                 time.Time
-	// Line is all of it.
+	// Line is the complete line.
 	Line string
 }
 
-// OpenAccessLog starts at the present end of the log.
+// OpenAccessLog opens the log at its current end.
 func OpenAccessLog(l *landscape.Landscape) (*AccessLog, error) {
 	path := filepath.Join(l.LogDir(), "upstreams.log")
 	info, err := os.Stat(path)
@@ -65,7 +65,7 @@ func (a *AccessLog) Requests(text string) ([]Request, error) {
 	return requests, nil
 }
 
-// attribute is a key and a value as log/slog's TextHandler writes them.
+// attribute is a key and a value in the format of log/slog's TextHandler.
 var attribute = regexp.MustCompile(`(\w+)=("(?:[^"\\]|\\.)*"|\S*)`)
 
 func parseRequest(line string) (Request, bool) {
@@ -77,7 +77,7 @@ func parseRequest(line string) (Request, bool) {
 		}
 		values[match[1]] = value
 	}
-	at, _ := time.Parse(time.RFC3339Nano, values["time"]) // The upstreams write it in this form.
+	at, _ := time.Parse(time.RFC3339Nano, values["time"]) // The upstreams use this format.
 	status, err := strconv.Atoi(values["status"])
 	return Request{
 		Registry: values["registry"],

@@ -16,7 +16,7 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// Dialer connects from inside of a landscape, where cluster IPs are reached, to an IP address.
+// Dialer returns a dialer for IP addresses, including cluster IPs, inside of a landscape.
 func Dialer(l *landscape.Landscape) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
 	pid, err := l.FirstProcess()
 	if err != nil {
@@ -29,7 +29,7 @@ func Dialer(l *landscape.Landscape) (func(ctx context.Context, network, address 
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		done := make(chan result, 1)
 		go func() {
-			// Never unlocked: the thread ends with this goroutine, and takes the foreign namespace with it.
+			// Never unlocked: the thread ends with this goroutine, and with it its use of the other namespace.
 			runtime.LockOSThread()
 			if err := enterNetwork(pid); err != nil {
 				done <- result{err: err}
@@ -50,7 +50,7 @@ func enterNetwork(pid int) error {
 	}
 	defer namespace.Close()
 	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("could not enter the network of the landscape: %w", err)
+		return fmt.Errorf("enter the network of the landscape: %w", err)
 	}
 	return nil
 }

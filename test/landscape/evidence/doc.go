@@ -2,7 +2,6 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package evidence shows on a running landscape that a private image came through a cache: what the pod, the cache's
-// metrics, the upstream's access log and the node's configuration say about it. The end-to-end tests look at the same
-// places.
+// Package evidence shows on a running landscape that a private image came through a cache: by the pod, the cache's
+// metrics, the upstream's access log and the node's configuration. The end-to-end tests use the same sources.
 package evidence

@@ -34,7 +34,7 @@ var _ = Describe("Reading", func() {
 	})
 })
 
-var _ = Describe("judge", func() {
+var _ = Describe("verify", func() {
 	var seen *observation
 
 	BeforeEach(func() {
@@ -50,20 +50,20 @@ var _ = Describe("judge", func() {
 		}
 	})
 
-	It("is content when all speaks for the cache", func() { Expect(seen.judge()).To(Succeed()) })
+	It("accepts a pull through the cache", func() { Expect(seen.verify()).To(Succeed()) })
 
-	DescribeTable("says what speaks against it",
+	DescribeTable("rejects",
 		func(spoil func(), message string) {
 			spoil()
-			Expect(seen.judge()).To(MatchError(ContainSubstring(message)))
+			Expect(seen.verify()).To(MatchError(ContainSubstring(message)))
 		},
-		Entry("credentials", func() { seen.pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "x"}} }, "credentials of its own"),
-		Entry("no miss", func() { seen.first = Counts{Hits: 3} }, "before anybody pulled it"),
-		Entry("no hit", func() { seen.second = Counts{} }, "was not served by what the cache had kept"),
-		Entry("miss again", func() { seen.second.Misses = 1 }, "was not served by what the cache had kept"),
-		Entry("no request", func() { seen.requests = nil }, "saw no request"),
-		Entry("the node asked", func() { seen.requests[0].Client = "10.1.2.3" }, "somebody else than the cache"),
-		Entry("another user", func() { seen.requests[0].User = "someone" }, "somebody else than robot$puller"),
-		Entry("no hosts", func() { seen.hosts = "" }, "names no cache"),
+		Entry("a pod with credentials", func() { seen.pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "x"}} }, "the pod has credentials"),
+		Entry("a first pull without a miss", func() { seen.first = Counts{Hits: 3} }, "before the first pull"),
+		Entry("a second pull without a hit", func() { seen.second = Counts{} }, "was not served from the cache"),
+		Entry("a second pull with a miss", func() { seen.second.Misses = 1 }, "was not served from the cache"),
+		Entry("an upstream without requests", func() { seen.requests = nil }, "saw no request"),
+		Entry("a request of the node", func() { seen.requests[0].Client = "10.1.2.3" }, "other than the cache"),
+		Entry("a request of another user", func() { seen.requests[0].User = "someone" }, "other than robot$puller"),
+		Entry("a hosts.toml without a cache", func() { seen.hosts = "" }, "names no cache"),
 	)
 })

@@ -22,8 +22,8 @@ import (
 
 const criTimeout = 2 * time.Minute
 
-// Forget makes the node forget all images of a repository, with all their content and whatever containers of deleted
-// pods still hold on to it, so that the next pod pulls its image from the first byte to the last.
+// Forget removes all images of a repository from the node, with their content and the containers of deleted pods that
+// still use them, so that the next pod pulls its image completely.
 func Forget(ctx context.Context, l *landscape.Landscape, repository string) error {
 	pid, err := l.FirstProcess()
 	if err != nil {
@@ -32,21 +32,21 @@ func Forget(ctx context.Context, l *landscape.Landscape, repository string) erro
 	endpoint := fmt.Sprintf("unix:///proc/%d/root%s", pid, landscape.ContainerdSocket)
 	images, err := cri.NewRemoteImageService(ctx, endpoint, criTimeout, nil, false)
 	if err != nil {
-		return fmt.Errorf("could not reach containerd's image service: %w", err)
+		return fmt.Errorf("connect to containerd's image service: %w", err)
 	}
 	containers, err := cri.NewRemoteRuntimeService(ctx, endpoint, criTimeout, nil, false)
 	if err != nil {
-		return fmt.Errorf("could not reach containerd's runtime service: %w", err)
+		return fmt.Errorf("connect to containerd's runtime service: %w", err)
 	}
 
-	// The kubelet removes containers of deleted pods, too, and one that is being removed cannot be removed by anybody else.
+	// The kubelet also removes the containers of deleted pods. Meanwhile, removing them here fails.
 	var problem error
 	err = wait.PollUntilContextTimeout(ctx, time.Second, criTimeout, true, func(ctx context.Context) (bool, error) {
 		problem = forget(ctx, images, containers, repository)
 		return problem == nil, nil
 	})
 	if err != nil {
-		return fmt.Errorf("make the node forget %s: %w", repository, errors.Join(problem, err))
+		return fmt.Errorf("remove %s from the node: %w", repository, errors.Join(problem, err))
 	}
 	return nil
 }
@@ -69,11 +69,11 @@ func forget(ctx context.Context, images internalapi.ImageManagerService, contain
 				continue
 			}
 			if err := containers.RemoveContainer(ctx, container.Id); err != nil {
-				return fmt.Errorf("remove a container: %w", err)
+				return fmt.Errorf("remove container: %w", err)
 			}
 		}
 		if err := images.RemoveImage(ctx, &runtimeapi.ImageSpec{Image: image.Id}); err != nil {
-			return fmt.Errorf("remove an image: %w", err)
+			return fmt.Errorf("remove image: %w", err)
 		}
 	}
 	return nil

@@ -21,12 +21,12 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// Counts says what a cache had and what it had to fetch, manifests and blobs together.
+// Counts are the hits and misses of a cache, for manifests and blobs together.
 type Counts struct {
 	Hits, Misses int
 }
 
-// Minus returns what was counted since an earlier look.
+// Minus returns the difference to earlier counts.
 func (c Counts) Minus(earlier Counts) Counts {
 	return Counts{Hits: c.Hits - earlier.Hits, Misses: c.Misses - earlier.Misses}
 }
@@ -36,7 +36,7 @@ func CachePods(ctx context.Context, c client.Client, host string) ([]corev1.Pod,
 	list := &corev1.PodList{}
 	labels := client.MatchingLabels{"app": upstream.Upstream(host).ResourceName()}
 	if err := c.List(ctx, list, client.InNamespace(metav1.NamespaceSystem), labels); err != nil {
-		return nil, fmt.Errorf("could not list the pods of the cache for %s: %w", host, err)
+		return nil, fmt.Errorf("list pods of the cache for %s: %w", host, err)
 	}
 	return list.Items, nil
 }
@@ -60,11 +60,11 @@ func CacheCounts(ctx context.Context, l *landscape.Landscape, c client.Client, h
 	for _, pod := range pods {
 		page, err := clientset.CoreV1().Pods(pod.Namespace).ProxyGet("http", pod.Name, fmt.Sprint(config.DebugPort), "/metrics", nil).DoRaw(ctx)
 		if err != nil {
-			return Counts{}, fmt.Errorf("could not read the metrics of pod %s: %w", pod.Name, err)
+			return Counts{}, fmt.Errorf("read metrics of pod %s: %w", pod.Name, err)
 		}
 		counts, err := parseCounts(page)
 		if err != nil {
-			return Counts{}, fmt.Errorf("could not parse the metrics of pod %s: %w", pod.Name, err)
+			return Counts{}, fmt.Errorf("parse metrics of pod %s: %w", pod.Name, err)
 		}
 		sum.Hits += counts.Hits
 		sum.Misses += counts.Misses

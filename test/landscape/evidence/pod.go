@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// workloadNamespace is where the owner of the Shoot runs pods.
+	// workloadNamespace is the namespace of the owner's pods.
 	workloadNamespace = metav1.NamespaceDefault
 
 	pollInterval = 250 * time.Millisecond
 	pullTimeout  = 5 * time.Minute
 )
 
-// Pod returns a pod that runs an image and has no credentials of its own.
+// Pod returns a pod of an image, without credentials.
 func Pod(name, image string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: workloadNamespace},
@@ -43,13 +43,13 @@ func Run(ctx context.Context, c client.Client, pod *corev1.Pod) error {
 		return err
 	}
 	if err := c.Create(ctx, pod); err != nil {
-		return fmt.Errorf("could not create pod %s: %w", pod.Name, err)
+		return fmt.Errorf("create pod %s: %w", pod.Name, err)
 	}
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, pullTimeout, true, func(ctx context.Context) (bool, error) {
 		return Running(pod), c.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 	})
 	if err != nil {
-		return fmt.Errorf("the pod %s does not run (%s): %w", pod.Name, WaitingFor(pod), err)
+		return fmt.Errorf("wait for pod %s (%s): %w", pod.Name, WaitingFor(pod), err)
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func Running(pod *corev1.Pod) bool {
 	return len(statuses) == 1 && statuses[0].State.Running != nil
 }
 
-// WaitingFor returns why the pod's container does not run yet.
+// WaitingFor returns why the pod's container is not running.
 func WaitingFor(pod *corev1.Pod) string {
 	for _, status := range pod.Status.ContainerStatuses {
 		if waiting := status.State.Waiting; waiting != nil {
@@ -70,12 +70,12 @@ func WaitingFor(pod *corev1.Pod) string {
 	return string(pod.Status.Phase)
 }
 
-// Delete deletes the pod if there is one of its name, and waits until it is gone from the node, too.
+// Delete deletes the pod of that name if it exists, and waits until it is also gone from the node.
 func Delete(ctx context.Context, c client.Client, pod *corev1.Pod) error {
 	key := client.ObjectKeyFromObject(pod)
 	old := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace}}
 	if err := client.IgnoreNotFound(c.Delete(ctx, old)); err != nil {
-		return fmt.Errorf("could not delete pod %s: %w", key, err)
+		return fmt.Errorf("delete pod %s: %w", key, err)
 	}
 	return wait.PollUntilContextTimeout(ctx, pollInterval, pullTimeout, true, func(ctx context.Context) (bool, error) {
 		err := c.Get(ctx, key, old)

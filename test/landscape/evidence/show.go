@@ -22,7 +22,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/garden"
 )
 
-// observation is what was seen of one image that was pulled twice.
+// observation is the evidence of two pulls of an image.
 type observation struct {
 	image         string
 	pod           *corev1.Pod
@@ -33,8 +33,8 @@ type observation struct {
 	hosts         string
 }
 
-// Show pulls a new private image twice, by pods without credentials, and writes what there is to see of it. It returns
-// an error if that does not show that the image came through the cache.
+// Show pulls a new private image twice, by pods without credentials, and writes the evidence. It returns an error if
+// that does not show that the image came through the cache.
 func Show(ctx context.Context, l *landscape.Landscape, w io.Writer) error {
 	c, err := garden.Client(l)
 	if err != nil {
@@ -47,7 +47,7 @@ func Show(ctx context.Context, l *landscape.Landscape, w io.Writer) error {
 	if _, err := io.WriteString(w, seen.report()+commands(l)); err != nil {
 		return err
 	}
-	return seen.judge()
+	return seen.verify()
 }
 
 func observe(ctx context.Context, l *landscape.Landscape, c client.Client) (*observation, error) {
@@ -109,27 +109,27 @@ func HostsFile(l *landscape.Landscape, host string) string {
 	return filepath.Join(l.NodeRoot(), "etc", "containerd", "certs.d", host, "hosts.toml")
 }
 
-// judge returns what speaks against the image having come through the cache.
-func (o *observation) judge() error {
+// verify returns an error unless the image came through the cache.
+func (o *observation) verify() error {
 	var errs []error
 	if o.pod.Spec.ImagePullSecrets != nil {
-		errs = append(errs, errors.New("the pod has credentials of its own"))
+		errs = append(errs, errors.New("the pod has credentials"))
 	}
 	if o.first.Misses == 0 {
-		errs = append(errs, errors.New("the cache had the image before anybody pulled it"))
+		errs = append(errs, errors.New("the cache had the image before the first pull"))
 	}
 	if o.second.Hits == 0 || o.second.Misses > 0 {
-		errs = append(errs, errors.New("the second pull was not served by what the cache had kept"))
+		errs = append(errs, errors.New("the second pull was not served from the cache"))
 	}
 	if len(o.requests) == 0 {
 		errs = append(errs, errors.New("the upstream saw no request for the image"))
 	}
 	for _, request := range o.requests {
 		if !slices.ContainsFunc(o.cache, func(pod corev1.Pod) bool { return pod.Status.PodIP == request.Client }) {
-			errs = append(errs, fmt.Errorf("somebody else than the cache asked the upstream: %s", request.Line))
+			errs = append(errs, fmt.Errorf("a client other than the cache sent a request to the upstream: %s", request.Line))
 		}
 		if request.Status < 400 && request.User != o.robot {
-			errs = append(errs, fmt.Errorf("the upstream served somebody else than %s: %s", o.robot, request.Line))
+			errs = append(errs, fmt.Errorf("the upstream served a user other than %s: %s", o.robot, request.Line))
 		}
 	}
 	if !strings.Contains(o.hosts, "[host.") {
@@ -140,24 +140,24 @@ func (o *observation) judge() error {
 
 func (o *observation) report() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nThe pod runs, without imagePullSecrets:\n  %s/%s  %s  %s\n", o.pod.Namespace, o.pod.Name, o.pod.Status.Phase, o.image)
+	fmt.Fprintf(&b, "\nThe pod runs without imagePullSecrets:\n  %s/%s  %s  %s\n", o.pod.Namespace, o.pod.Name, o.pod.Status.Phase, o.image)
 	b.WriteString("\nThe cache:\n")
 	for _, pod := range o.cache {
 		fmt.Fprintf(&b, "  %s/%s  %s\n", pod.Namespace, pod.Name, pod.Status.PodIP)
 	}
-	fmt.Fprintf(&b, "\nThe upstream's access log: %s asks, from the cache's address:\n", o.robot)
+	fmt.Fprintf(&b, "\nThe upstream's access log, with user %s and the cache's address:\n", o.robot)
 	for _, request := range o.requests {
 		fmt.Fprintf(&b, "  %s\n", request.Line)
 	}
 	fmt.Fprintf(&b, "\nThe cache's metrics:      hits  misses\n  first pull             %5d  %6d\n  second pull            %5d  %6d\n",
 		o.first.Hits, o.first.Misses, o.second.Hits, o.second.Misses)
-	fmt.Fprintf(&b, "\nhosts.toml of the node, written by Gardener's node agent:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(o.hosts), "\n", "\n  "))
+	fmt.Fprintf(&b, "\nThe node's hosts.toml, written by Gardener's node agent:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(o.hosts), "\n", "\n  "))
 	return b.String()
 }
 
 func commands(l *landscape.Landscape) string {
 	return fmt.Sprintf(`
-Look further:
+Next steps:
   export KUBECONFIG=%s PATH=%s:$PATH
   kubectl -n garden-dev get shoot example -o yaml
   kubectl -n shoot--dev--example get extensions,operatingsystemconfigs,managedresources,secrets

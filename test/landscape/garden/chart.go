@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// chart is one of the repository's charts and how it is installed.
+// chart is one of the repository's charts and its installation.
 type chart struct {
 	dir       string
 	release   string
@@ -27,15 +27,15 @@ type chart struct {
 	values    map[string]any
 }
 
-// render returns the chart's objects. The values may hold typed objects; templates see them as they are in JSON.
+// render returns the chart's objects. Values may contain typed objects, which templates see as JSON.
 func (c chart) render(kubernetesVersion string) ([]*unstructured.Unstructured, error) {
 	loaded, err := loader.Load(c.dir)
 	if err != nil {
-		return nil, fmt.Errorf("could not load chart %s: %w", c.dir, err)
+		return nil, fmt.Errorf("load chart %s: %w", c.dir, err)
 	}
 	version, err := common.ParseKubeVersion(kubernetesVersion)
 	if err != nil {
-		return nil, fmt.Errorf("could not read Kubernetes version %q: %w", kubernetesVersion, err)
+		return nil, fmt.Errorf("parse Kubernetes version %q: %w", kubernetesVersion, err)
 	}
 	capabilities := common.DefaultCapabilities.Copy()
 	capabilities.KubeVersion = *version
@@ -46,11 +46,11 @@ func (c chart) render(kubernetesVersion string) ([]*unstructured.Unstructured, e
 	}
 	values, err := util.ToRenderValues(loaded, plain, common.ReleaseOptions{Name: c.release, Namespace: c.namespace, IsInstall: true, Revision: 1}, capabilities)
 	if err != nil {
-		return nil, fmt.Errorf("could not compose the values of chart %s: %w", c.dir, err)
+		return nil, fmt.Errorf("compose values of chart %s: %w", c.dir, err)
 	}
 	files, err := engine.Render(loaded, values)
 	if err != nil {
-		return nil, fmt.Errorf("could not render chart %s: %w", c.dir, err)
+		return nil, fmt.Errorf("render chart %s: %w", c.dir, err)
 	}
 
 	var objects []*unstructured.Unstructured

@@ -19,16 +19,17 @@ import (
 const (
 	extensionName = "gardener-extension-registry-cache"
 	admissionName = extensionName + "-admission"
-	// ExtensionNamespace is where gardenlet installs an extension: extension-<name of the ControllerInstallation>.
+	// ExtensionNamespace is the namespace in which gardenlet installs an extension: extension-<name of the
+	// ControllerInstallation>.
 	ExtensionNamespace = "extension-registry-cache"
-	// AdmissionNamespace is where gardener-operator installs an admission component.
+	// AdmissionNamespace is the namespace in which gardener-operator installs an admission component.
 	AdmissionNamespace = "garden"
 
 	gardenerVersion = "v1.150.0"
 )
 
-// charts returns what is installed, with the values that Gardener's components would give. The garden is not a virtual
-// one here, so the admission component talks to the cluster that it runs in.
+// charts returns the charts to install, with the values that Gardener's components would set. The garden is not
+// virtual, so the admission component uses the cluster that it runs in.
 func charts(l *landscape.Landscape, images map[string]string) []chart {
 	dir := filepath.Join(l.Repository(), "charts")
 	admission := filepath.Join(dir, admissionName, "charts")
@@ -83,7 +84,7 @@ func extensionValues(images map[string]string) map[string]any {
 	}
 }
 
-// inNamespace puts namespaced objects that name no namespace into the release's, as an installer does.
+// inNamespace sets the namespace of namespaced objects without one to that of the release, like an installer.
 func inNamespace(mapper meta.RESTMapper, objects []*unstructured.Unstructured, namespace string) []*unstructured.Unstructured {
 	for _, object := range objects {
 		gvk := object.GroupVersionKind()

@@ -41,24 +41,24 @@ func Scheme() *runtime.Scheme {
 	return scheme
 }
 
-// Client returns a client of the landscape's cluster for whoever may do everything.
+// Client returns a client of the landscape's cluster with all permissions.
 func Client(l *landscape.Landscape) (client.Client, error) {
 	config, err := l.RESTConfig()
 	if err != nil {
-		return nil, fmt.Errorf("could not read the landscape's kubeconfig: %w", err)
+		return nil, fmt.Errorf("read kubeconfig of the landscape: %w", err)
 	}
 	config.QPS = -1
 	return client.New(config, client.Options{Scheme: Scheme()})
 }
 
-// apply writes an object. It tries again for a while, because who judges it (API servers, their caches and their
-// webhooks) may only just have started.
+// apply applies an object. It retries for a while, because API servers, their caches and their webhooks may have just
+// started.
 func apply(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
 	err := eventually(ctx, 2*time.Minute, func(ctx context.Context) error {
 		return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object.DeepCopy()), fieldOwner, client.ForceOwnership)
 	})
 	if err != nil {
-		return fmt.Errorf("could not apply %s %s: %w", object.GetKind(), client.ObjectKeyFromObject(object), err)
+		return fmt.Errorf("apply %s %s: %w", object.GetKind(), client.ObjectKeyFromObject(object), err)
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unst
 	return nil
 }
 
-// eventually tries until there is no error, and returns the last one when the time is over.
+// eventually retries until there is no error, and returns the last one after a timeout.
 func eventually(ctx context.Context, timeout time.Duration, try func(context.Context) error) error {
 	var last error
 	if err := wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(ctx context.Context) (bool, error) {
@@ -84,7 +84,7 @@ func eventually(ctx context.Context, timeout time.Duration, try func(context.Con
 	return last
 }
 
-// waitForDeployments waits until those of the objects that are Deployments run what was applied.
+// waitForDeployments waits until the Deployments among the objects have rolled out.
 func waitForDeployments(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
 	for _, object := range objects {
 		if object.GetKind() != "Deployment" {
@@ -100,13 +100,13 @@ func waitForDeployments(ctx context.Context, c client.Client, objects []*unstruc
 			}
 			return health.CheckDeployment(deployment)
 		}); err != nil {
-			return fmt.Errorf("the Deployment %s does not get ready: %w", client.ObjectKeyFromObject(object), err)
+			return fmt.Errorf("wait for Deployment %s: %w", client.ObjectKeyFromObject(object), err)
 		}
 	}
 	return nil
 }
 
-// inCreationOrder puts namespaces first and webhooks last.
+// inCreationOrder sorts namespaces first and webhooks last.
 func inCreationOrder(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
 	rank := func(object *unstructured.Unstructured) int {
 		switch object.GetKind() {

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package garden makes the running cluster a Gardener landscape: the project and what a Shoot needs, the charts of this
-// repository with the values that gardener-operator and the gardenlet would give them, images in the private registries,
-// and the example Shoot. Everything is applied server-side, so that it may run again at any time.
+// Package garden turns the running cluster into a Gardener landscape: the project and the prerequisites of a Shoot, the
+// charts of this repository with the values that gardener-operator and gardenlet would set, images in the private
+// registries, and the example Shoot. It uses server-side apply, so that it can run again at any time.
 package garden

@@ -16,7 +16,7 @@ import (
 )
 
 var _ = Describe("The example Shoot", func() {
-	It("can have any caches, and none", func() {
+	It("supports any caches, and none", func() {
 		l, err := landscape.Open()
 		Expect(err).NotTo(HaveOccurred())
 		shoot, err := Shoot(l, Cache(PrivateHost), Cache(BasicHost))

@@ -20,7 +20,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
-// Install brings everything into the landscape that this repository is about, and ends when the example Shoot is ready.
+// Install installs the components and the example Shoot of this repository, and ends when the Shoot is ready.
 func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	c, err := Client(l)
 	if err != nil {
@@ -52,7 +52,7 @@ func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 	return done(createShoot(ctx, l, c))
 }
 
-// prepare does what an operator of Gardener does before there are Shoots.
+// prepare prepares the garden like an operator of Gardener before the first Shoot.
 func prepare(ctx context.Context, l *landscape.Landscape, c client.Client) error {
 	objects, err := decode(landscapeManifest)
 	if err != nil {
@@ -89,8 +89,8 @@ func installCharts(ctx context.Context, l *landscape.Landscape, c client.Client,
 	return waitForWebhooks(ctx, c)
 }
 
-// waitForWebhooks waits until the extension and the admission component have registered themselves. Whatever is created
-// before that would go past them.
+// waitForWebhooks waits until the extension and the admission component have registered their webhooks. Objects that
+// are created earlier would bypass them.
 func waitForWebhooks(ctx context.Context, c client.Client) error {
 	for name, configuration := range map[string]client.Object{
 		extensionName: &admissionregistrationv1.MutatingWebhookConfiguration{},
@@ -99,7 +99,7 @@ func waitForWebhooks(ctx context.Context, c client.Client) error {
 		if err := eventually(ctx, 3*time.Minute, func(ctx context.Context) error {
 			return c.Get(ctx, client.ObjectKey{Name: name}, configuration)
 		}); err != nil {
-			return fmt.Errorf("webhooks are not registered: %w", err)
+			return fmt.Errorf("wait for webhooks: %w", err)
 		}
 	}
 	return nil
@@ -116,12 +116,12 @@ func kubernetesVersion(l *landscape.Landscape) (string, error) {
 	}
 	version, err := client.ServerVersion()
 	if err != nil {
-		return "", fmt.Errorf("could not ask for the version of Kubernetes: %w", err)
+		return "", fmt.Errorf("read the version of Kubernetes: %w", err)
 	}
 	return version.GitVersion, nil
 }
 
-// createShoot creates the example Shoot with its credentials: one cache, for the registry that wants a token.
+// createShoot creates the example Shoot with its credentials: one cache, for the registry that requires a token.
 func createShoot(ctx context.Context, l *landscape.Landscape, c client.Client) error {
 	username, password, err := l.Puller()
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 //go:embed manifests/landscape.yaml
 var landscapeManifest []byte
 
-// example returns the objects of a file in the repository's folder of examples.
+// example returns the objects of a file in the repository's directory of examples.
 func example(l *landscape.Landscape, name string) ([]*unstructured.Unstructured, error) {
 	manifest, err := os.ReadFile(filepath.Join(l.Repository(), "example", name)) // #nosec G304 -- a file of this repository.
 	if err != nil {
@@ -31,7 +31,7 @@ func example(l *landscape.Landscape, name string) ([]*unstructured.Unstructured,
 	return decode(manifest)
 }
 
-// decode returns the objects of a stream of YAML documents. Empty documents are skipped.
+// decode returns the objects of a stream of YAML documents, without empty documents.
 func decode(manifest []byte) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifest), 4096)
@@ -41,7 +41,7 @@ func decode(manifest []byte) ([]*unstructured.Unstructured, error) {
 		case errors.Is(err, io.EOF):
 			return objects, nil
 		case err != nil:
-			return nil, fmt.Errorf("could not decode a manifest: %w", err)
+			return nil, fmt.Errorf("decode manifest: %w", err)
 		case len(object.Object) > 0:
 			objects = append(objects, object)
 		}

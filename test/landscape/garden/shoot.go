@@ -26,14 +26,13 @@ import (
 const (
 	// ExtensionType is the type of this repository's extension.
 	ExtensionType = "registry-cache"
-	// CredentialsReference is the entry in a Shoot's spec.resources that caches refer to.
+	// CredentialsReference is the entry of spec.resources that caches reference.
 	CredentialsReference = "upstream"
-	// CredentialsName is the name of the Secret behind that entry.
+	// CredentialsName is the name of the Secret of that entry.
 	CredentialsName = "upstream-v1"
 )
 
-// Shoot returns the repository's example of a Shoot, with the given caches in place of its own, or without the extension
-// if there are none.
+// Shoot returns the repository's example of a Shoot with the given caches, or without the extension if there are none.
 func Shoot(l *landscape.Landscape, caches ...v1alpha3.RegistryCache) (*gardencorev1beta1.Shoot, error) {
 	objects, err := example(l, "20-shoot.yaml")
 	if err != nil {
@@ -41,7 +40,7 @@ func Shoot(l *landscape.Landscape, caches ...v1alpha3.RegistryCache) (*gardencor
 	}
 	shoot := &gardencorev1beta1.Shoot{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(objects[0].Object, shoot); err != nil {
-		return nil, fmt.Errorf("could not decode the example Shoot: %w", err)
+		return nil, fmt.Errorf("decode the example Shoot: %w", err)
 	}
 
 	shoot.Spec.Extensions, shoot.Spec.Resources = nil, nil
@@ -62,16 +61,16 @@ func Shoot(l *landscape.Landscape, caches ...v1alpha3.RegistryCache) (*gardencor
 	return shoot, nil
 }
 
-// Cache returns a cache for an upstream that wants credentials.
+// Cache returns a cache for an upstream that requires credentials.
 func Cache(host string) v1alpha3.RegistryCache {
 	return v1alpha3.RegistryCache{Upstream: host, SecretReferenceName: new(CredentialsReference)}
 }
 
-// ApplyShoot creates or changes the Shoot and waits until it is ready. An operation that failed for good is tried again.
+// ApplyShoot applies the Shoot and waits until it is ready. It retries a failed operation.
 func ApplyShoot(ctx context.Context, c client.Client, shoot *gardencorev1beta1.Shoot) error {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(shoot)
 	if err != nil {
-		return fmt.Errorf("could not convert Shoot %s: %w", shoot.Name, err)
+		return fmt.Errorf("convert Shoot %s: %w", shoot.Name, err)
 	}
 	delete(content, "status")
 	if err := apply(ctx, c, &unstructured.Unstructured{Object: content}); err != nil {
@@ -83,7 +82,7 @@ func ApplyShoot(ctx context.Context, c client.Client, shoot *gardencorev1beta1.S
 	return WaitForShoot(ctx, c, client.ObjectKeyFromObject(shoot))
 }
 
-// retryFailed does what an owner does when Gardener has given up on a Shoot.
+// retryFailed retries a failed operation, like an owner.
 func retryFailed(ctx context.Context, c client.Client, key client.ObjectKey) error {
 	shoot := &gardencorev1beta1.Shoot{}
 	if err := c.Get(ctx, key, shoot); err != nil {
@@ -98,7 +97,7 @@ func retryFailed(ctx context.Context, c client.Client, key client.ObjectKey) err
 	return c.Patch(ctx, shoot, patch)
 }
 
-// WaitForShoot waits until the last operation on a Shoot's present specification has succeeded.
+// WaitForShoot waits until the last operation on the current specification of a Shoot has succeeded.
 func WaitForShoot(ctx context.Context, c client.Client, key client.ObjectKey) error {
 	shoot := &gardencorev1beta1.Shoot{}
 	err := eventually(ctx, 10*time.Minute, func(ctx context.Context) error {
@@ -108,7 +107,7 @@ func WaitForShoot(ctx context.Context, c client.Client, key client.ObjectKey) er
 		last := shoot.Status.LastOperation
 		switch {
 		case last == nil || shoot.Status.ObservedGeneration != shoot.Generation:
-			return errors.New("nobody works on it")
+			return errors.New("no operation has started")
 		case last.State != gardencorev1beta1.LastOperationStateSucceeded:
 			return fmt.Errorf("%s: %s", last.State, last.Description)
 		default:
@@ -116,7 +115,7 @@ func WaitForShoot(ctx context.Context, c client.Client, key client.ObjectKey) er
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("the Shoot %s does not get ready: %w", key, err)
+		return fmt.Errorf("wait for Shoot %s: %w", key, err)
 	}
 	return nil
 }

@@ -21,22 +21,21 @@ import (
 	"github.com/larder-project/larder/test/landscape/image"
 	"github.com/larder-project/larder/test/landscape/parts"
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// The upstream registries, as images' names begin.
+// The hosts of the upstream registries.
 var (
-	// PrivateHost is the registry that wants a token.
+	// PrivateHost is the registry that requires a token.
 	PrivateHost = fmt.Sprintf("private.%s:%d", landscape.Domain, landscape.PrivatePort)
-	// BasicHost is the registry that wants a user name and a password.
+	// BasicHost is the registry that requires a user name and a password.
 	BasicHost = fmt.Sprintf("basic.%s:%d", landscape.Domain, landscape.BasicPort)
 )
 
-const (
-	// uniqueBytes makes an image one that nobody has pulled before.
-	uniqueBytes = 256 << 10
-)
+// uniqueBytes is the size of the random layer that makes each image unique, so that no cache has it.
+const uniqueBytes = 256 << 10
 
-// EnsureCredentials creates an immutable Secret in the project's namespace, unless it is there.
+// EnsureCredentials creates an immutable Secret in the project's namespace if it does not exist.
 func EnsureCredentials(ctx context.Context, c client.Client, name, username, password string) error {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: gardenlet.ProjectNamespace},
@@ -48,7 +47,7 @@ func EnsureCredentials(ctx context.Context, c client.Client, name, username, pas
 		},
 	}
 	if err := c.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("could not create Secret %s: %w", client.ObjectKeyFromObject(secret), err)
+		return fmt.Errorf("create Secret %s: %w", client.ObjectKeyFromObject(secret), err)
 	}
 	return nil
 }
@@ -56,8 +55,7 @@ func EnsureCredentials(ctx context.Context, c client.Client, name, username, pas
 // DemoRepository is the repository of the demo images in each registry.
 const DemoRepository = "demo/hello"
 
-// PushDemo pushes the demo program in an image that differs from all earlier ones. The reference begins with one of the
-// upstream registries.
+// PushDemo pushes an image of the demo program that differs from all earlier ones to one of the upstream registries.
 func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) error {
 	program, err := image.New(parts.OwnPath(l.Repository(), parts.Demo), nil)
 	if err != nil {
@@ -80,7 +78,7 @@ func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) err
 	if err != nil {
 		return err
 	}
-	registry := upstream.Client{Account: upstream.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
+	registry := upstream.Client{Account: upstreamsim.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
 	return registry.Push(ctx, reference, unique)
 }
 

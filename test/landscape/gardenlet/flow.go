@@ -20,7 +20,8 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// reconcile is the gardenlet's flow for creating and reconciling, cut down to the steps that an extension notices.
+// reconcile is the gardenlet's flow for the creation and reconciliation of a Shoot, reduced to the steps that an
+// extension notices.
 func (r *Reconciler) reconcile(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	extension := r.extensions(ctx, shoot)
 
@@ -38,7 +39,7 @@ func (r *Reconciler) reconcile(ctx context.Context, shoot *gardencorev1beta1.Sho
 	)
 }
 
-// delete is the flow for a Shoot that goes: machines first, as Gardener does it, then what served them.
+// delete is the flow for the deletion of a Shoot: machines first, as in Gardener, then everything else.
 func (r *Reconciler) delete(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	extension := r.extensions(ctx, shoot)
 
@@ -53,11 +54,11 @@ func (r *Reconciler) delete(ctx context.Context, shoot *gardencorev1beta1.Shoot)
 	)
 }
 
-// care copies into the Shoot what its Extensions say about their health.
+// care copies the conditions of the Shoot's Extensions to the Shoot.
 func (r *Reconciler) care(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	list := &extensionsv1alpha1.ExtensionList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(shoot.Status.TechnicalID)); err != nil {
-		return fmt.Errorf("could not list the Extensions of the Shoot: %w", err)
+		return fmt.Errorf("list Extensions of the Shoot: %w", err)
 	}
 
 	conditions := healthConditions(r.Clock, shoot.Status.Conditions, list.Items)
@@ -83,17 +84,17 @@ func inOrder(ctx context.Context, steps ...step) error {
 	return nil
 }
 
-// syncCluster writes the Cluster with the garden's objects, from which extensions read all they know about the Shoot.
+// syncCluster deploys the Cluster with the garden's objects, from which extensions read everything about the Shoot.
 func (r *Reconciler) syncCluster(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	profile, err := gardenerutils.GetCloudProfile(ctx, r.Client, shoot)
 	if err != nil {
-		return fmt.Errorf("could not read the Shoot's CloudProfile: %w", err)
+		return fmt.Errorf("read CloudProfile of the Shoot: %w", err)
 	}
 	return extensions.SyncClusterResourceToSeed(ctx, r.Client, shoot.Status.TechnicalID, shoot, profile, Seed())
 }
 
-// Seed is what the Cluster resource and the values of the extension's chart say about the seed. There is no such object
-// in the garden: without a gardenlet, Gardener would only report that it is not ready.
+// Seed returns the seed in the Cluster resource and the values of the extension's chart. It does not exist in the
+// garden: without a gardenlet, Gardener would only report that it is not ready.
 func Seed() *gardencorev1beta1.Seed {
 	return &gardencorev1beta1.Seed{
 		ObjectMeta: metav1.ObjectMeta{Name: "landscape"},
@@ -104,7 +105,7 @@ func Seed() *gardencorev1beta1.Seed {
 	}
 }
 
-// updateNodes gives gardener-node-agent the configuration of every pool. A hibernated Shoot has no nodes to update.
+// updateNodes passes the configuration of every pool to gardener-node-agent. A hibernated Shoot has no nodes.
 func (r *Reconciler) updateNodes(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	if v1beta1helper.HibernationIsEnabled(shoot) {
 		return r.deleteMachines(ctx)
@@ -124,10 +125,10 @@ func (r *Reconciler) updateNodes(ctx context.Context, shoot *gardencorev1beta1.S
 	return errors.Join(errs...)
 }
 
-// deleteMachines takes the node's configuration away together with the Secrets that it came from.
+// deleteMachines removes the node's configuration and the Secrets that it came from.
 func (r *Reconciler) deleteMachines(ctx context.Context) error {
 	if err := r.Client.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(metav1.NamespaceSystem), operatingSystemConfigSecrets); err != nil {
-		return fmt.Errorf("could not delete the operating system configs of gardener-node-agent: %w", err)
+		return fmt.Errorf("delete operating system configs of gardener-node-agent: %w", err)
 	}
 	return r.Node.Wipe(ctx)
 }

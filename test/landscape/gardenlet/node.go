@@ -30,26 +30,26 @@ const (
 	containerdConfig = "/etc/containerd/config.toml"
 	certsDir         = "/etc/containerd/certs.d"
 	systemdDir       = "/etc/systemd/system"
-	// containerdVersion is what the node runs; Gardener's reconciler asks for it.
+	// containerdVersion is the version on the node, which Gardener's reconciler reads.
 	containerdVersion = "2.4.2"
 )
 
-// node is the one machine of the landscape. Gardener's own reconciler writes to its file system; what the reconciler
-// wants from systemd is recorded and forgotten.
+// node is the only machine of the landscape. Gardener's own reconciler writes to its file system; a fake replaces
+// systemd.
 type node struct {
 	client client.Client
 	fs     afero.Afero
-	// mutex keeps pools and Shoots, which share the machine, apart.
+	// mutex serializes pools and Shoots, which share the machine.
 	mutex sync.Mutex
 }
 
-// newNode returns the machine whose root is the given file system.
+// newNode returns the machine with the given root directory.
 func newNode(c client.Client, root afero.Fs) *node {
 	return &node{client: c, fs: afero.Afero{Fs: root}}
 }
 
-// Apply runs gardener-node-agent's reconciler once. It returns after hosts.toml is written, for which the reconciler
-// first waits until every cache answers.
+// Apply runs gardener-node-agent's reconciler once. It returns after hosts.toml is written, before which the reconciler
+// waits until every cache responds.
 func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
@@ -66,17 +66,17 @@ func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 		return err
 	}
 	if _, err := agent.Reconcile(ctx, reconcile.Request{NamespacedName: secret}); err != nil {
-		return fmt.Errorf("gardener-node-agent on node %s: %w", machine.Name, err)
+		return fmt.Errorf("run gardener-node-agent on node %s: %w", machine.Name, err)
 	}
 	return nil
 }
 
-// prepare makes what the image of a machine brings along. Without a configuration of containerd, the reconciler would ask
-// a containerd binary for one; the node's real containerd has its own, elsewhere.
+// prepare creates the files of a machine image. Without a containerd configuration, the reconciler would run a
+// containerd binary to get one; the node's real containerd has another one elsewhere.
 func (n *node) prepare() error {
 	for _, dir := range []string{systemdDir, nodeagentconfigv1alpha1.TempDir, filepath.Dir(containerdConfig)} {
 		if err := n.fs.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("could not create %s on the node: %w", dir, err)
+			return fmt.Errorf("create %s on the node: %w", dir, err)
 		}
 	}
 	if exists, err := n.fs.Exists(containerdConfig); err != nil || exists {
@@ -85,20 +85,20 @@ func (n *node) prepare() error {
 	return n.fs.WriteFile(containerdConfig, []byte("version = 3\n"), 0o644)
 }
 
-// Wipe removes the registries from the node, and the state from which gardener-node-agent would conclude that they are
-// still there.
+// Wipe removes the registry configuration from the node, and the state from which gardener-node-agent would conclude
+// that it still exists.
 func (n *node) Wipe(ctx context.Context) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 
 	registries, err := afero.Glob(n.fs, certsDir+"/*")
 	if err != nil {
-		return fmt.Errorf("could not list %s on the node: %w", certsDir, err)
+		return fmt.Errorf("list %s on the node: %w", certsDir, err)
 	}
-	// The directory itself stays: containerd looks into it.
+	// Keep the directory itself, which containerd reads.
 	for _, path := range append(registries, nodeagentconfigv1alpha1.BaseDir) {
 		if err := n.fs.RemoveAll(path); err != nil {
-			return fmt.Errorf("could not remove %s from the node: %w", path, err)
+			return fmt.Errorf("remove %s from the node: %w", path, err)
 		}
 	}
 
@@ -111,14 +111,14 @@ func (n *node) Wipe(ctx context.Context) error {
 	return n.client.Patch(ctx, machine, patch)
 }
 
-// object returns the Node, of which the landscape has one.
+// object returns the only Node of the landscape.
 func (n *node) object(ctx context.Context) (*corev1.Node, error) {
 	list := &corev1.NodeList{}
 	if err := n.client.List(ctx, list); err != nil {
-		return nil, fmt.Errorf("could not list nodes: %w", err)
+		return nil, fmt.Errorf("list Nodes: %w", err)
 	}
 	if len(list.Items) != 1 {
-		return nil, fmt.Errorf("the landscape has one node, but %d are registered", len(list.Items))
+		return nil, fmt.Errorf("expected one Node, found %d", len(list.Items))
 	}
 	return &list.Items[0], nil
 }
@@ -126,7 +126,7 @@ func (n *node) object(ctx context.Context) (*corev1.Node, error) {
 func (n *node) agent(machine *corev1.Node) (*operatingsystemconfig.Reconciler, error) {
 	version, err := semver.NewVersion(strings.TrimPrefix(machine.Status.NodeInfo.KubeletVersion, "v"))
 	if err != nil {
-		return nil, fmt.Errorf("could not read the kubelet's version on node %s: %w", machine.Name, err)
+		return nil, fmt.Errorf("parse kubelet version of Node %s: %w", machine.Name, err)
 	}
 	containerd := fakecontainerd.NewClient()
 	containerd.SetFakeContainerdVersion(containerdVersion)

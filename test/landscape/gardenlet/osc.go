@@ -20,16 +20,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// operatingSystemConfigSecrets selects the Secrets in the shoot that gardener-node-agent reads.
+// operatingSystemConfigSecrets selects the Secrets of gardener-node-agent in the shoot.
 var operatingSystemConfigSecrets = client.MatchingLabels{v1beta1constants.GardenRole: v1beta1constants.GardenRoleOperatingSystemConfig}
 
-// purposes are written in the order of the flow; only the last one is for webhooks of this extension.
+// purposes are in the order of the flow; only the last one is relevant for webhooks of this extension.
 var purposes = []extensionsv1alpha1.OperatingSystemConfigPurpose{
 	extensionsv1alpha1.OperatingSystemConfigPurposeProvision,
 	extensionsv1alpha1.OperatingSystemConfigPurposeReconcile,
 }
 
-// poolKey names the configuration of a worker pool, in the seed with a suffix for the purpose, and in the shoot as it is.
+// poolKey returns the name of a worker pool's configuration in the shoot; in the seed, the purpose is appended.
 func poolKey(worker gardencorev1beta1.Worker) string {
 	return "gardener-node-agent-" + worker.Name
 }
@@ -41,7 +41,7 @@ func operatingSystemConfigName(worker gardencorev1beta1.Worker, purpose extensio
 	return poolKey(worker) + "-original"
 }
 
-// operatingSystemConfigSpec is the configuration before any webhook has seen it.
+// operatingSystemConfigSpec returns the configuration before any webhook.
 func operatingSystemConfigSpec(worker gardencorev1beta1.Worker, purpose extensionsv1alpha1.OperatingSystemConfigPurpose) extensionsv1alpha1.OperatingSystemConfigSpec {
 	return extensionsv1alpha1.OperatingSystemConfigSpec{
 		DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: worker.Machine.Image.Name},
@@ -68,15 +68,15 @@ func (r *Reconciler) deployOperatingSystemConfigs(ctx context.Context, shoot *ga
 	for _, worker := range shoot.Spec.Provider.Workers {
 		for _, purpose := range purposes {
 			if err := r.deployOperatingSystemConfig(ctx, shoot.Status.TechnicalID, worker, purpose); err != nil {
-				return fmt.Errorf("could not deploy OperatingSystemConfig %s: %w", operatingSystemConfigName(worker, purpose), err)
+				return fmt.Errorf("deploy OperatingSystemConfig %s: %w", operatingSystemConfigName(worker, purpose), err)
 			}
 		}
 	}
 	return nil
 }
 
-// deployOperatingSystemConfig writes the original configuration, whatever webhooks made of it the last time, and then
-// the status that the operating system's extension would report.
+// deployOperatingSystemConfig deploys the original configuration, in place of earlier changes by webhooks, and then the
+// status that the operating system's extension would report.
 func (r *Reconciler) deployOperatingSystemConfig(ctx context.Context, namespace string, worker gardencorev1beta1.Worker, purpose extensionsv1alpha1.OperatingSystemConfigPurpose) error {
 	osc := &extensionsv1alpha1.OperatingSystemConfig{ObjectMeta: metav1.ObjectMeta{Name: operatingSystemConfigName(worker, purpose), Namespace: namespace}}
 	if _, err := controllerutils.GetAndCreateOrMergePatch(ctx, r.Client, osc, func() error {
@@ -102,17 +102,18 @@ func (r *Reconciler) deployOperatingSystemConfig(ctx context.Context, namespace 
 	return r.Client.Status().Patch(ctx, osc, patch)
 }
 
-// deployNodeAgentSecret writes into the shoot what gardener-node-agent reads: the configuration as the webhooks left it.
+// deployNodeAgentSecret deploys the Secret of gardener-node-agent in the shoot, with the configuration after all
+// webhooks.
 func (r *Reconciler) deployNodeAgentSecret(ctx context.Context, shoot *gardencorev1beta1.Shoot, worker gardencorev1beta1.Worker) (*corev1.Secret, error) {
 	osc := &extensionsv1alpha1.OperatingSystemConfig{}
 	key := client.ObjectKey{Namespace: shoot.Status.TechnicalID, Name: operatingSystemConfigName(worker, extensionsv1alpha1.OperatingSystemConfigPurposeReconcile)}
 	if err := r.Client.Get(ctx, key, osc); err != nil {
-		return nil, fmt.Errorf("could not read OperatingSystemConfig %s: %w", key, err)
+		return nil, fmt.Errorf("read OperatingSystemConfig %s: %w", key, err)
 	}
 
 	desired, err := nodeagentcomponent.OperatingSystemConfigSecret(ctx, r.Client, osc, poolKey(worker), worker.Name, true)
 	if err != nil {
-		return nil, fmt.Errorf("could not build the Secret of pool %s: %w", worker.Name, err)
+		return nil, fmt.Errorf("build Secret of pool %s: %w", worker.Name, err)
 	}
 
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: desired.Name, Namespace: desired.Namespace}}

@@ -17,39 +17,39 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Patience says how long the stand-in waits for others.
+// Patience limits the waits of the stand-in.
 type Patience struct {
-	// Interval is the time between two looks at an object.
+	// Interval is the polling interval.
 	Interval time.Duration
-	// Severe is how long an error that an extension reports may stand before the operation is given up.
+	// Severe is the time after which a reported error of an extension ends the operation.
 	Severe time.Duration
-	// Timeout limits the wait for one step.
+	// Timeout limits the wait of a step.
 	Timeout time.Duration
 }
 
-// Reconciler plays the gardenlet's part for one Shoot at a time.
+// Reconciler stands in for the gardenlet, for one Shoot at a time.
 type Reconciler struct {
-	// Client reads and writes the garden, the seed and the shoot, which are one cluster.
+	// Client is a client of the garden, the seed and the shoot, which are one cluster.
 	Client client.Client
-	// Kubeconfig is what extensions get to reach the shoot.
+	// Kubeconfig is the kubeconfig of the shoot for extensions.
 	Kubeconfig []byte
 	// Node is the machine of all worker pools.
 	Node Machine
-	// Clock stamps the status.
+	// Clock is the clock of timestamps in the status.
 	Clock clock.Clock
 	// Patience limits the waits.
 	Patience Patience
 }
 
-// Machine is what the stand-in needs of a node.
+// Machine is the stand-in's interface to a node.
 type Machine interface {
-	// Apply brings the configuration that the Secret of gardener-node-agent holds onto the node and waits for it.
+	// Apply applies the configuration in the Secret of gardener-node-agent to the node and waits for it.
 	Apply(ctx context.Context, secret client.ObjectKey) error
-	// Wipe leaves nothing of what Apply wrote, as the deletion of a machine does.
+	// Wipe removes everything that Apply wrote, like the deletion of a machine.
 	Wipe(ctx context.Context) error
 }
 
-// Reconcile runs the operation that the Shoot needs, or else looks after its conditions.
+// Reconcile runs the operation that the Shoot needs, or updates its conditions.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	shoot := &gardencorev1beta1.Shoot{}
 	if err := r.Client.Get(ctx, request.NamespacedName, shoot); err != nil {
@@ -69,7 +69,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	case needsOperation(shoot):
 		if !hasFinalizer(shoot) {
 			if err := controllerutils.AddFinalizers(ctx, r.Client, shoot, gardencorev1beta1.GardenerName); err != nil {
-				return reconcile.Result{}, fmt.Errorf("could not add the finalizer: %w", err)
+				return reconcile.Result{}, fmt.Errorf("add finalizer: %w", err)
 			}
 		}
 		if err := r.operate(ctx, shoot, r.reconcile); err != nil {
@@ -78,7 +78,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		if shoot.Status.LastOperation.State != gardencorev1beta1.LastOperationStateSucceeded {
 			return reconcile.Result{}, nil
 		}
-		// Extensions learn from it that the nodes have been updated.
+		// It shows extensions that the nodes have been updated.
 		return reconcile.Result{}, r.syncCluster(ctx, shoot)
 
 	default:
@@ -86,8 +86,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 }
 
-// operate frames a flow with its traces in the Shoot's status. An error that only the owner can mend ends the
-// operation, as in Gardener; every other one is returned, so that the operation is tried again.
+// operate runs a flow and records it in the Shoot's status. An error that only the owner can fix ends the operation, as
+// in Gardener. Any other error is returned, so that the operation is retried.
 func (r *Reconciler) operate(ctx context.Context, shoot *gardencorev1beta1.Shoot, flow func(context.Context, *gardencorev1beta1.Shoot) error) error {
 	if err := r.patchStatus(ctx, shoot, func() { begin(r.Clock, shoot) }); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (r *Reconciler) operate(ctx context.Context, shoot *gardencorev1beta1.Shoot
 		return err
 	}
 	if shoot.Status.LastOperation.State == gardencorev1beta1.LastOperationStateFailed {
-		logf.FromContext(ctx).Info("Operation failed for good, waiting for a change of the Shoot", "reason", flowErr.Error())
+		logf.FromContext(ctx).Info("Operation failed permanently, waiting for a change of the Shoot", "reason", flowErr.Error())
 		return nil
 	}
 	return flowErr
@@ -112,7 +112,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, shoot *gardencorev1beta1.S
 	patch := client.MergeFrom(shoot.DeepCopy())
 	change()
 	if err := r.Client.Status().Patch(ctx, shoot, patch); err != nil {
-		return fmt.Errorf("could not patch the status of Shoot %s: %w", client.ObjectKeyFromObject(shoot), err)
+		return fmt.Errorf("patch status of Shoot %s: %w", client.ObjectKeyFromObject(shoot), err)
 	}
 	return nil
 }

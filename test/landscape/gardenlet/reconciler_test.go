@@ -40,7 +40,7 @@ var _ = Describe("Reconciler", func() {
 		disk       afero.Afero
 		reconciler *Reconciler
 		shoot      *gardencorev1beta1.Shoot
-		// complaint is what the extension reports; nil means success.
+		// complaint is the error of the extension; nil means success.
 		complaint *gardencorev1beta1.LastError
 	)
 
@@ -87,7 +87,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(client.IgnoreNotFound(c.Get(ctx, client.ObjectKeyFromObject(shoot), shoot))).To(Succeed())
 	}
 
-	// change does what the API server does when a specification changes.
+	// change changes the specification like the API server.
 	change := func(mutate func()) {
 		GinkgoHelper()
 		mutate()
@@ -101,7 +101,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%T %s", object, name)
 	}
 
-	It("gives an extension all that a gardenlet gives it", func() {
+	It("deploys everything for an extension like a gardenlet", func() {
 		run()
 
 		Expect(shoot.Status.TechnicalID).To(Equal(seedNamespace))
@@ -131,7 +131,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(string(content.Data["referenced-resources"])).To(ContainSubstring(`"name":"ref-robot-v1"`))
 	})
 
-	It("lets webhooks change only the configuration of running nodes, and brings it onto the node", func() {
+	It("lets webhooks change only the configuration of running nodes and applies it to the node", func() {
 		run()
 
 		provision, original := &extensionsv1alpha1.OperatingSystemConfig{}, &extensionsv1alpha1.OperatingSystemConfig{}
@@ -145,7 +145,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(string(hosts)).To(And(ContainSubstring(`server = "https://registry.example"`), ContainSubstring(`[host."http://10.43.0.9:5000"]`)))
 	})
 
-	It("shows the owner what the extension complains about, and starts again when the Shoot changes", func() {
+	It("reports the error of the extension and starts again when the Shoot changes", func() {
 		complaint = &gardencorev1beta1.LastError{
 			Description: `Secret "robot-v1" has no key password`,
 			Codes:       []gardencorev1beta1.ErrorCode{gardencorev1beta1.ErrorConfigurationProblem},
@@ -167,7 +167,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(shoot.Status.LastErrors).To(BeEmpty())
 	})
 
-	It("takes everything back when the extension leaves the Shoot", func() {
+	It("removes everything when the Shoot no longer uses the extension", func() {
 		run()
 		change(func() { shoot.Spec.Extensions = nil })
 		run()
@@ -180,7 +180,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(namespace.Labels).NotTo(HaveKey("extensions.gardener.cloud/registry-cache"))
 	})
 
-	It("treats a disabled extension as none", func() {
+	It("treats a disabled extension like a missing one", func() {
 		change(func() { shoot.Spec.Extensions[0].Disabled = new(true) })
 		run()
 		gone(&extensionsv1alpha1.Extension{}, seedNamespace, "registry-cache")
@@ -199,7 +199,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(disk.Exists(hostsFile)).To(BeTrue())
 	})
 
-	It("reports the health of extensions as conditions of the Shoot", func() {
+	It("copies the health of extensions to the conditions of the Shoot", func() {
 		run()
 		extension := &extensionsv1alpha1.Extension{}
 		Expect(c.Get(ctx, client.ObjectKey{Namespace: seedNamespace, Name: "registry-cache"}, extension)).To(Succeed())
@@ -245,9 +245,9 @@ func exampleShoot() *gardencorev1beta1.Shoot {
 	}
 }
 
-// actors play those who are not under test: the extension's controller, which answers at once, and its webhook.
+// actors stand in for the extension's controller, which responds at once, and its webhook.
 func actors(complaint func() *gardencorev1beta1.LastError) interceptor.Funcs {
-	answer := func(ctx context.Context, c client.Client, object client.Object) error {
+	report := func(ctx context.Context, c client.Client, object client.Object) error {
 		extension, ok := object.(*extensionsv1alpha1.Extension)
 		if !ok {
 			return nil
@@ -278,7 +278,7 @@ func actors(complaint func() *gardencorev1beta1.LastError) interceptor.Funcs {
 			if err := c.Create(ctx, object, options...); err != nil {
 				return err
 			}
-			return answer(ctx, c, object)
+			return report(ctx, c, object)
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
 			extensions := &extensionsv1alpha1.ExtensionList{}
@@ -291,7 +291,7 @@ func actors(complaint func() *gardencorev1beta1.LastError) interceptor.Funcs {
 			if err := c.Patch(ctx, object, patch, options...); err != nil {
 				return err
 			}
-			return answer(ctx, c, object)
+			return report(ctx, c, object)
 		},
 	}
 }

@@ -35,14 +35,14 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// patience is Gardener's, but for the interval: one Shoot can be looked at more often than thousands.
+// patience has Gardener's values, except for the interval: polling one Shoot is cheaper than polling thousands.
 var patience = Patience{
 	Interval: 500 * time.Millisecond,
 	Severe:   extension.DefaultSevereThreshold,
 	Timeout:  extension.DefaultTimeout,
 }
 
-// Run plays the gardenlet for the landscape until the context ends.
+// Run runs the stand-in for the gardenlet until the context ends.
 func Run(ctx context.Context, l *landscape.Landscape) error {
 	logf.SetLogger(zap.New())
 
@@ -67,14 +67,14 @@ func Run(ctx context.Context, l *landscape.Landscape) error {
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&gardencorev1beta1.Shoot{}: {Namespaces: map[string]cache.Config{ProjectNamespace: {}}},
 		}},
-		// Only what is watched comes from a cache; a flow reads what it has just written.
+		// Only watched objects come from a cache, because a flow reads what it has just written.
 		NewClient: func(config *rest.Config, options client.Options) (client.Client, error) {
 			options.Cache = nil
 			return client.New(config, options)
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("could not make the manager: %w", err)
+		return fmt.Errorf("create manager: %w", err)
 	}
 
 	reconciler := &Reconciler{
@@ -85,12 +85,13 @@ func Run(ctx context.Context, l *landscape.Landscape) error {
 		Patience:   patience,
 	}
 	if err := reconciler.AddToManager(mgr); err != nil {
-		return fmt.Errorf("could not add the Shoot controller: %w", err)
+		return fmt.Errorf("add Shoot controller: %w", err)
 	}
 	return mgr.Start(ctx)
 }
 
-// AddToManager watches the project's Shoots, and for their conditions the Extensions in the seed.
+// AddToManager adds a controller that watches the project's Shoots and, for their conditions, the Extensions in the
+// seed.
 func (r *Reconciler) AddToManager(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("shoot").
@@ -102,11 +103,11 @@ func (r *Reconciler) AddToManager(mgr manager.Manager) error {
 		Complete(r)
 }
 
-// shootOf finds the Shoot whose namespace in the seed an object lives in.
+// shootOf returns the Shoot of an object's namespace in the seed.
 func (r *Reconciler) shootOf(ctx context.Context, object client.Object) []reconcile.Request {
 	list := &gardencorev1beta1.ShootList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(ProjectNamespace)); err != nil {
-		logf.FromContext(ctx).Error(err, "Could not list Shoots")
+		logf.FromContext(ctx).Error(err, "Failed to list Shoots")
 		return nil
 	}
 	for _, shoot := range list.Items {

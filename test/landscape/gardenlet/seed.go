@@ -31,8 +31,8 @@ import (
 
 const referencedResources = "referenced-resources"
 
-// deployNamespace writes the Shoot's namespace in the seed. The labels of extensions are those of the enabled ones only:
-// they select for which namespaces an extension's webhooks are called.
+// deployNamespace deploys the Shoot's namespace in the seed. It has the labels of enabled extensions only, which select
+// the namespaces for an extension's webhooks.
 func (r *Reconciler) deployNamespace(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shoot.Status.TechnicalID}}
 	_, err := controllerutils.GetAndCreateOrMergePatch(ctx, r.Client, namespace, func() error {
@@ -78,8 +78,8 @@ func (r *Reconciler) deployKubeconfig(ctx context.Context, shoot *gardencorev1be
 	return err
 }
 
-// deployReferencedResources copies what spec.resources names into the seed, by way of a ManagedResource as in Gardener.
-// Nobody waits for it: an extension may be asked before the copy is there.
+// deployReferencedResources copies the resources of spec.resources to the seed, through a ManagedResource as in
+// Gardener. The flow does not wait for it: an extension may be reconciled before the copy exists.
 func (r *Reconciler) deployReferencedResources(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	copies, err := gardenerutils.PrepareReferencedResourcesForSeedCopy(ctx, r.Client, shoot.Spec.Resources, shoot.Namespace, shoot.Status.TechnicalID)
 	if err != nil {
@@ -98,13 +98,13 @@ func (r *Reconciler) destroyReferencedResources(ctx context.Context, shoot *gard
 	return managedresources.WaitUntilDeleted(ctx, r.Client, shoot.Status.TechnicalID, referencedResources)
 }
 
-// deleteNamespace deletes the Cluster and the namespace, and waits until the latter is gone.
+// deleteNamespace deletes the Cluster and the namespace, and waits for the end of the latter.
 func (r *Reconciler) deleteNamespace(ctx context.Context, shoot *gardencorev1beta1.Shoot) error {
 	cluster := &extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: shoot.Status.TechnicalID}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shoot.Status.TechnicalID}}
 	for _, object := range []client.Object{cluster, namespace} {
 		if err := client.IgnoreNotFound(r.Client.Delete(ctx, object)); err != nil {
-			return fmt.Errorf("could not delete %T %s: %w", object, object.GetName(), err)
+			return fmt.Errorf("delete %T %s: %w", object, object.GetName(), err)
 		}
 	}
 	return retry.UntilTimeout(ctx, r.Patience.Interval, r.Patience.Timeout, func(ctx context.Context) (bool, error) {
@@ -114,7 +114,7 @@ func (r *Reconciler) deleteNamespace(ctx context.Context, shoot *gardencorev1bet
 		case err != nil:
 			return retry.SevereError(err)
 		default:
-			return retry.MinorError(errors.New("the namespace is still there"))
+			return retry.MinorError(errors.New("namespace still exists"))
 		}
 	})
 }

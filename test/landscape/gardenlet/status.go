@@ -15,7 +15,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// projectName is the project whose Shoots the stand-in looks after; its namespace is ProjectNamespace.
+// projectName is the project of the stand-in's Shoots; its namespace is ProjectNamespace.
 const (
 	projectName = "dev"
 	// ProjectNamespace is the namespace of the project in the garden.
@@ -26,7 +26,7 @@ func hasFinalizer(shoot *gardencorev1beta1.Shoot) bool {
 	return slices.Contains(shoot.Finalizers, gardencorev1beta1.GardenerName)
 }
 
-// needsOperation says whether the Shoot changed since the last operation, or that one has not come to its end.
+// needsOperation reports whether the Shoot has changed since the last operation, or that operation has not ended.
 func needsOperation(shoot *gardencorev1beta1.Shoot) bool {
 	last := shoot.Status.LastOperation
 	if last == nil || shoot.Generation != shoot.Status.ObservedGeneration {
@@ -44,7 +44,7 @@ func begin(clock clock.Clock, shoot *gardencorev1beta1.Shoot) {
 	status.Gardener = gardencorev1beta1.Gardener{ID: "stand-in", Name: "stand-in", Version: "v0.0.0"}
 	status.ObservedGeneration = shoot.Generation
 	status.LastOperation = operation(clock, v1beta1helper.ComputeOperationType(shoot.ObjectMeta, status.LastOperation),
-		gardencorev1beta1.LastOperationStateProcessing, 0, "The stand-in for the gardenlet works on the Shoot.")
+		gardencorev1beta1.LastOperationStateProcessing, 0, "The stand-in for the gardenlet is reconciling the Shoot.")
 }
 
 func succeed(clock clock.Clock, shoot *gardencorev1beta1.Shoot) {
@@ -78,8 +78,8 @@ func operation(clock clock.Clock, kind gardencorev1beta1.LastOperationType, stat
 	}
 }
 
-// healthConditions merges what the Extensions report into the Shoot's conditions: of several reports of one type the
-// first that is not true counts.
+// healthConditions merges the conditions of the Extensions into those of the Shoot. Of several conditions of a type,
+// the first one that is not true counts.
 func healthConditions(clock clock.Clock, old []gardencorev1beta1.Condition, extensions []extensionsv1alpha1.Extension) []gardencorev1beta1.Condition {
 	worst := map[gardencorev1beta1.ConditionType]gardencorev1beta1.Condition{}
 	for _, extension := range extensions {

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package image makes container images without a container engine: static
-// binaries, built from this repository, in one layer.
+// Package image creates container images of this repository's static binaries, in one layer and without a container
+// engine.
 package image
 
 import (
@@ -24,25 +24,25 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// nonroot is the user and group that images run as.
+// nonroot is the user and group of images.
 const nonroot = 65532
 
-// Image is an image with the name that containerd knows it by.
+// Image is an image with its name in containerd.
 type Image struct {
 	v1.Image
 	// Reference changes with the content.
 	Reference string
 }
 
-// New returns an image that runs the static binary at the path. The
-// certificates, in PEM, are what its programs trust; there may be none.
+// New returns an image of the static binary at the path. Its programs trust the certificates, which are PEM and may be
+// empty.
 func New(binary string, certificates []byte) (*Image, error) {
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		content, err := files(binary, certificates)
 		return io.NopCloser(bytes.NewReader(content)), err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make an image of %s: %w", binary, err)
+		return nil, fmt.Errorf("create image of %s: %w", binary, err)
 	}
 	image, err := mutate.AppendLayers(empty.Image, layer)
 	if err != nil {
@@ -73,7 +73,7 @@ func New(binary string, certificates []byte) (*Image, error) {
 	}, nil
 }
 
-// files returns the archive of a layer. It is the same for the same content.
+// files returns the archive of a layer. It is deterministic.
 func files(binary string, certificates []byte) ([]byte, error) {
 	program, err := os.ReadFile(binary) // #nosec G304 -- a binary that was just built.
 	if err != nil {

@@ -25,7 +25,7 @@ var _ = Describe("New", func() {
 		Expect(os.WriteFile(binary, []byte("content"), 0o600)).To(Succeed())
 	})
 
-	It("makes an image of one layer that runs the binary as an ordinary user", func() {
+	It("creates an image of one layer that runs the binary as an ordinary user", func() {
 		made, err := image.New(binary, []byte("certificates"))
 		Expect(err).NotTo(HaveOccurred())
 		config, err := made.ConfigFile()

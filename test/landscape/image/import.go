@@ -18,9 +18,8 @@ import (
 	"github.com/larder-project/larder/test/landscape/parts"
 )
 
-// Ensure makes an image of each of this repository's named programs known to
-// the landscape's containerd. It returns the names of the images by the names
-// of the programs. The images trust the landscape's CA.
+// Ensure imports images of the named programs of this repository into the landscape's containerd and returns the names
+// of the images by program. The images trust the landscape's CA.
 func Ensure(ctx context.Context, l *landscape.Landscape, programs ...string) (map[string]string, error) {
 	ca, _, err := l.CA()
 	if err != nil {
@@ -40,11 +39,11 @@ func Ensure(ctx context.Context, l *landscape.Landscape, programs ...string) (ma
 	return references, nil
 }
 
-// Import gives the image to the landscape's containerd, unless it has it.
+// Import imports the image into the landscape's containerd if it is missing.
 func (i *Image) Import(ctx context.Context, l *landscape.Landscape) error {
 	known, err := l.Command(ctx, "ctr", "images", "list", "--quiet", "name=="+i.Reference).Output()
 	if err != nil {
-		return fmt.Errorf("ask containerd for %s: %w", i.Reference, err)
+		return fmt.Errorf("look up %s in containerd: %w", i.Reference, err)
 	}
 	if strings.TrimSpace(string(known)) == i.Reference {
 		return nil

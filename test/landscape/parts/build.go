@@ -17,31 +17,29 @@ import (
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
-// CacheVariable is the environment variable that moves the cache away from its
-// place below the user's cache folder.
+// CacheVariable is the environment variable with the cache directory, by default in the user's cache directory.
 const CacheVariable = "LARDER_PARTS_CACHE"
 
 // Builder builds programs.
 type Builder struct {
-	// Repository is the root of this repository. Its own programs are built
-	// into the folder bin there.
+	// Repository is the root of this repository. Its own programs are built into its directory bin.
 	Repository string
-	// Cache is the folder for all other programs, see DefaultCache.
+	// Cache is the directory of all other programs, see DefaultCache.
 	Cache string
-	// Progress shows what is being built.
+	// Progress shows the current build.
 	Progress *progress.Log
-	// Log takes all that the go command prints.
+	// Log receives the output of the go command.
 	Log io.Writer
 }
 
-// DefaultCache returns the folder that all checkouts of this user share.
+// DefaultCache returns the directory that all checkouts of this user share.
 func DefaultCache() (string, error) {
 	if dir := os.Getenv(CacheVariable); dir != "" {
 		return filepath.Abs(dir)
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find a folder for the parts, or set %s: %w", CacheVariable, err)
+		return "", fmt.Errorf("find the user's cache directory (or set %s): %w", CacheVariable, err)
 	}
 	return filepath.Join(dir, "larder", "parts"), nil
 }
@@ -63,7 +61,7 @@ func (b *Builder) Find(names ...string) (map[string]string, error) {
 			for _, name := range program.names {
 				path := filepath.Join(target.dir, name)
 				if _, err := os.Stat(path); err != nil {
-					return nil, fmt.Errorf("find the program %s, which \"make programs\" builds: %w", name, err)
+					return nil, fmt.Errorf("find program %s, which \"make programs\" builds: %w", name, err)
 				}
 				paths[name] = path
 			}
@@ -72,8 +70,7 @@ func (b *Builder) Find(names ...string) (map[string]string, error) {
 	return paths, nil
 }
 
-// Build makes sure that the named programs are built and up to date, and
-// returns their paths.
+// Build builds the named programs unless they are up to date, and returns their paths.
 func (b *Builder) Build(ctx context.Context, names ...string) (map[string]string, error) {
 	targets, err := b.targets(names)
 	if err != nil {
@@ -96,7 +93,7 @@ func (b *Builder) Build(ctx context.Context, names ...string) (map[string]string
 	return b.Find(names...)
 }
 
-// targets returns what has to be built for the named programs.
+// targets returns the targets of the named programs.
 func (b *Builder) targets(names []string) ([]*target, error) {
 	var targets []*target
 	for _, module := range catalog {
@@ -117,14 +114,13 @@ func (b *Builder) targets(names []string) ([]*target, error) {
 	}
 	for _, name := range names {
 		if !slices.Contains(All(), name) {
-			return nil, fmt.Errorf("there is no program called %q", name)
+			return nil, fmt.Errorf("unknown program %q", name)
 		}
 	}
 	return targets, nil
 }
 
-// build plans and builds the targets in their order. While one is built, the
-// modules that the next ones need are downloaded.
+// build plans and builds the targets in order. During a build, the modules of the next ones are downloaded.
 func (b *Builder) build(ctx context.Context, targets []*target) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -141,7 +137,7 @@ func (b *Builder) build(ctx context.Context, targets []*target) error {
 		for _, target := range targets {
 			plan, err := target.plan(ctx, b.Log, work.downloading)
 			if err != nil {
-				// What is being compiled is of no use without the rest.
+				// A partial build is of no use.
 				cancel(err)
 				return
 			}
@@ -164,14 +160,14 @@ func (b *Builder) build(ctx context.Context, targets []*target) error {
 
 // target is a set of programs that one call of the go command builds.
 type target struct {
-	// source is the folder of the Go module.
+	// source is the directory of the Go module.
 	source string
 	module module
-	// dir is where the programs go.
+	// dir is the directory of the programs.
 	dir      string
 	programs []program
 	flags    []string
-	// volatile says that only the go command knows what is up to date.
+	// volatile means that only the go command knows whether the programs are up to date.
 	volatile bool
 }
 
@@ -221,7 +217,7 @@ func (t *target) missing() ([]program, error) {
 // build builds the programs.
 func (t *target) build(ctx context.Context, log io.Writer, plan *plan, work *tally) error {
 	defer work.finish(plan)
-	if err := os.MkdirAll(t.dir, 0o755); err != nil { // #nosec G301 -- programs for anybody.
+	if err := os.MkdirAll(t.dir, 0o755); err != nil { // #nosec G301 -- programs for all users.
 		return err
 	}
 	unlock, err := lock(ctx, filepath.Join(t.dir, ".lock"), func() { work.waiting(t.dir) })
@@ -230,14 +226,14 @@ func (t *target) build(ctx context.Context, log io.Writer, plan *plan, work *tal
 	}
 	defer unlock()
 	if t.volatile {
-		// The go command leaves a program alone that is up to date.
+		// The go command skips programs that are up to date.
 		return t.compile(ctx, log, t.dir, plan, work)
 	}
-	// Another process may have built them while this one waited.
+	// Another process may have built them meanwhile.
 	if t.programs, err = t.missing(); err != nil || len(t.programs) == 0 {
 		return err
 	}
-	// What is complete appears in one step.
+	// Complete programs appear atomically.
 	aside, err := os.MkdirTemp(t.dir, ".build-")
 	if err != nil {
 		return err
@@ -249,8 +245,7 @@ func (t *target) build(ctx context.Context, log io.Writer, plan *plan, work *tal
 	return t.link(aside, t.dir)
 }
 
-// link gives the programs their names. The links are hard ones, since the
-// programs are linked elsewhere again.
+// link creates the names of the programs. The links are hard ones, because the programs are linked elsewhere again.
 func (t *target) link(from, to string) error {
 	for _, program := range t.programs {
 		built := filepath.Join(from, program.file())

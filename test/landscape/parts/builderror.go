@@ -12,14 +12,14 @@ import (
 // BuildError is a go command that failed.
 type BuildError struct {
 	Err error
-	// Output is the last of what the command printed, without its progress.
+	// Output is the end of the command's output, without its progress.
 	Output string
 }
 
-// Error returns the first line of the output that says why.
+// Error returns the first line of the output with the reason.
 func (f *BuildError) Error() string {
 	for line := range strings.Lines(f.Output) {
-		// A line of this form names the package that the next ones are about.
+		// A line of this form names the package of the next ones.
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "# ") {
 			return line
 		}
@@ -27,10 +27,10 @@ func (f *BuildError) Error() string {
 	return "go: " + f.Err.Error()
 }
 
-// Unwrap returns how the command ended.
+// Unwrap returns the error of the command.
 func (f *BuildError) Unwrap() error { return f.Err }
 
-// Remedy says what to do about the failure.
+// Remedy returns a remedy for the failure.
 func (f *BuildError) Remedy() string {
 	for _, known := range remedies {
 		for _, sign := range known.signs {
@@ -39,21 +39,21 @@ func (f *BuildError) Remedy() string {
 			}
 		}
 	}
-	return "look at the log; if a source file does not compile, see what \"git status\" says of this checkout"
+	return "read the log; if a source file does not compile, check this checkout with \"git status\""
 }
 
-// remedies are tried in their order.
+// remedies are matched in this order.
 var remedies = []struct {
 	signs  []string
 	remedy string
 }{
 	{
 		signs:  []string{"no space left on device", "disk quota exceeded"},
-		remedy: "free some disk space (a first build takes about 12 GiB: see go env GOCACHE GOMODCACHE, and TMPDIR)",
+		remedy: "free disk space (a first build needs about 12 GiB: see go env GOCACHE GOMODCACHE, and TMPDIR)",
 	},
 	{
 		signs:  []string{"checksum mismatch", "SECURITY ERROR"},
-		remedy: "a module is not the one that go.sum names: try \"go clean -modcache\", and look at go env GOPROXY",
+		remedy: "a module differs from go.sum: try \"go clean -modcache\", and check go env GOPROXY",
 	},
 	{
 		signs:  []string{"running go 1.", "GOTOOLCHAIN=local"},
@@ -61,16 +61,16 @@ var remedies = []struct {
 	},
 	{
 		signs:  []string{"signal: killed", "cannot allocate memory", "out of memory"},
-		remedy: "the machine ran out of memory: free some, or let fewer packages compile at once with GOMAXPROCS=1",
+		remedy: "the machine ran out of memory: free some, or compile fewer packages at once with GOMAXPROCS=1",
 	},
 	{
 		signs: []string{"dial tcp", "no such host", "i/o timeout", "connection refused", "connection reset", "TLS handshake",
 			"\": unexpected EOF", "proxyconnect", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway", "429 Too Many", "404 Not Found", "410 Gone", "module lookup disabled"},
-		remedy: "see that this machine reaches the module proxy that \"go env GOPROXY\" names, then try again",
+		remedy: "make sure that this machine can reach the module proxy of \"go env GOPROXY\"",
 	},
 }
 
-// maxTail bounds what is kept of a command's output.
+// maxTail is the number of lines that are kept of a command's output.
 const maxTail = 50
 
 // tail keeps the last lines.
@@ -85,7 +85,7 @@ func (t *tail) add(line string) {
 
 func (t *tail) String() string { return strings.Join(t.lines, "\n") }
 
-// lines is a writer that hands over whole lines.
+// lines is a writer that passes on complete lines.
 type lines struct {
 	rest []byte
 	line func(string)
@@ -93,7 +93,7 @@ type lines struct {
 
 func lineWriter(line func(string)) lines { return lines{line: line} }
 
-// Write takes a part of the output.
+// Write receives a part of the output.
 func (l *lines) Write(p []byte) (int, error) {
 	l.rest = append(l.rest, p...)
 	for {

@@ -2,16 +2,14 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package parts builds every program that runs in the landscape: Kubernetes,
-// etcd, containerd and Gardener from their Go modules, and the programs of
-// this repository.
+// Package parts builds every program that runs in the landscape: Kubernetes, etcd, containerd and Gardener from their
+// Go modules, and the programs of this repository.
 //
-// A cold build is most of a first "make up", and compiling anything twice is
-// expensive: all Go modules involved select the same version of whatever they
-// share, and programs that share most of their code are linked into one.
+// A cold build is most of a first "make up", and compiling anything twice is expensive: all Go modules involved select
+// the same version of whatever they share, and programs that share most of their code are linked into one.
 package parts
 
-// Names of the programs that this repository does not contain.
+// Names of the programs from other repositories.
 const (
 	Etcd                      = "etcd"
 	KubeAPIServer             = "kube-apiserver"
@@ -38,22 +36,19 @@ const (
 	Pause       = "pause"
 )
 
-// program is a main package and the names that it answers to.
+// program is a main package and its names.
 type program struct {
 	pkg string
-	// names are the names of the program; a program with several does what the
-	// name says that it is called by.
+	// names are the names of the program; the name under which it is called selects what it does.
 	names []string
-	// version is the Go module whose version the program reports. The API
-	// server's clients read it, and gardener-controller-manager refuses an API
-	// server without one.
+	// version is the Go module whose version the program reports. Clients of the API server read it, and
+	// gardener-controller-manager rejects an API server without one.
 	version string
 }
 
 // module is a Go module with programs.
 type module struct {
-	// name is the folder of the go.mod below this package's; the module
-	// without a name is the repository's own.
+	// name is the directory of the go.mod below this package's; the repository's own module has no name.
 	name     string
 	programs []program
 }
@@ -63,8 +58,7 @@ const (
 	foreign = own + "test/landscape/parts/"
 )
 
-// catalog has the modules in the order in which they are built: what belongs to
-// this repository is at hand first.
+// catalog has the modules in the order of their builds, which begins with those of this repository.
 var catalog = []module{
 	{
 		programs: []program{
@@ -110,8 +104,7 @@ func All() []string {
 	return names
 }
 
-// External returns the names of the programs that this repository does not
-// contain.
+// External returns the names of the programs from other repositories.
 func External() []string {
 	var names []string
 	for _, module := range catalog {

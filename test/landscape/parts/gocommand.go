@@ -21,15 +21,15 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// environment is what all builds of this repository share, so that no package
-// is compiled twice because of flags. The compiler spends a quarter of its time
-// on collecting garbage that its exit would free: GOGC spares most of that.
+// environment is shared by all builds of this repository, so that no package is compiled twice because of different
+// flags. The compiler spends a quarter of its time on collecting garbage that its exit would free; GOGC saves most of
+// that.
 var environment = []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath", "GOWORK=off", "GOGC=400"}
 
-// file is the name that go build gives the program.
+// file is the file name of the program in go build.
 func (p program) file() string { return path.Base(p.pkg) }
 
-// String names the target in errors.
+// String returns the name of the target for errors.
 func (t *target) String() string {
 	if t.module.name == "" {
 		return "this repository's programs"
@@ -37,8 +37,8 @@ func (t *target) String() string {
 	return "the programs in " + filepath.Join("test", "landscape", "parts", t.module.name)
 }
 
-// buildFlags returns the flags of go build and go list. They are those of all
-// the module's programs, whichever are built.
+// buildFlags returns the flags of go build and go list. They cover all programs of the module, regardless of the
+// selection.
 func (t *target) buildFlags() ([]string, error) {
 	var flags []string
 	for _, program := range t.module.programs {
@@ -67,14 +67,13 @@ func (t *target) versionFlags(program program) (string, error) {
 	}
 	numbers := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	if len(numbers) != 3 {
-		return "", fmt.Errorf("%s has version %s, which is none", program.version, version)
+		return "", fmt.Errorf("%s has the invalid version %s", program.version, version)
 	}
 	return fmt.Sprintf("-X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s",
 		variables, version, numbers[0], numbers[1]), nil
 }
 
-// ModuleVersion returns the version of a module that the go.mod in the folder
-// requires.
+// ModuleVersion returns the version of a module that the go.mod in a directory requires.
 func ModuleVersion(dir, module string) (string, error) {
 	path := filepath.Join(dir, "go.mod")
 	content, err := os.ReadFile(path) // #nosec G304 -- a file of this repository.
@@ -93,13 +92,13 @@ func ModuleVersion(dir, module string) (string, error) {
 	return "", fmt.Errorf("%s does not require %s", path, module)
 }
 
-// cacheKey changes with everything that the built programs depend on.
+// cacheKey depends on all inputs of the programs.
 func cacheKey(source string, flags []string) (string, error) {
 	toolchain := exec.Command("go", "env", "GOVERSION", "GOOS", "GOARCH")
 	toolchain.Dir = source
 	version, err := toolchain.Output()
 	if err != nil {
-		return "", fmt.Errorf("ask for the version of Go: %w", err)
+		return "", fmt.Errorf("read the version of Go: %w", err)
 	}
 	hash := sha256.New()
 	_, _ = fmt.Fprintf(hash, "%s\n%q\n", version, flags)
@@ -116,9 +115,8 @@ func cacheKey(source string, flags []string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil))[:12], err
 }
 
-// goCommand runs the go command. Each line that it prints to standard error
-// goes to the log, and to the function, which reports whether it is progress;
-// what is not ends up in the error.
+// goCommand runs the go command. Each line of its standard error goes to the log and to the function, which reports
+// whether it is progress; all other lines are part of the error.
 func (t *target) goCommand(ctx context.Context, stdout, log io.Writer, isProgress func(line string) bool, args ...string) error {
 	_, _ = fmt.Fprintf(log, "$ cd %s && %s go %s\n", t.source, strings.Join(environment, " "), strings.Join(args, " "))
 	var complaints tail
@@ -132,7 +130,7 @@ func (t *target) goCommand(ctx context.Context, stdout, log io.Writer, isProgres
 	command.Dir = t.source
 	command.Env = append(os.Environ(), environment...)
 	command.Stdout, command.Stderr = stdout, &stderr
-	// A go command that is interrupted removes what is half done.
+	// An interrupted go command removes partial results.
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = 10 * time.Second
 	err := command.Run()

@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// lock waits until this process alone holds the file's lock. The kernel gives
-// it back when the process ends, however that happens. If another process has
-// it, the function waiting is called once.
+// lock acquires an exclusive lock of the file. The kernel releases it at the end of the process. If another process
+// holds it, the function waiting is called once.
 func lock(ctx context.Context, path string, waiting func()) (func(), error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644) // #nosec G302 G304 -- an empty file in the cache.
 	if err != nil {
@@ -36,7 +35,7 @@ func lock(ctx context.Context, path string, waiting func()) (func(), error) {
 		select {
 		case <-ctx.Done():
 			_ = file.Close()
-			return nil, fmt.Errorf("wait for the lock %s: %w", path, ctx.Err())
+			return nil, fmt.Errorf("wait for lock %s: %w", path, ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

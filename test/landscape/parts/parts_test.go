@@ -42,13 +42,13 @@ var _ = Describe("The catalog", func() {
 			if len(program.names) < 2 {
 				continue
 			}
-			It("has the names that "+program.pkg+" answers to", func() {
+			It("has the names of "+program.pkg, func() {
 				Expect(program.names).To(ConsistOf(programNames(filepath.Join(module.name, program.file(), "main.go"))))
 			})
 		}
 	}
 
-	It("lists what the module of containerd pins", func() {
+	It("lists the programs that the module of containerd pins", func() {
 		file, err := parser.ParseFile(token.NewFileSet(), "containerd/programs.go", nil, parser.ImportsOnly)
 		Expect(err).NotTo(HaveOccurred())
 		var pinned, listed []string
@@ -92,12 +92,12 @@ var _ = Describe("Builder", func() {
 		builder = &Builder{Repository: repository, Cache: GinkgoT().TempDir(), Progress: progress.New(io.Discard), Log: io.Discard}
 	})
 
-	It("does not know other programs", func() {
+	It("rejects unknown programs", func() {
 		_, err := builder.Build(GinkgoT().Context(), "nginx")
-		Expect(err).To(MatchError(ContainSubstring(`no program called "nginx"`)))
+		Expect(err).To(MatchError(ContainSubstring(`unknown program "nginx"`)))
 	})
 
-	It("builds nothing that the cache holds", func() {
+	It("builds nothing that is in the cache", func() {
 		targets, err := builder.targets([]string{Etcd})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(os.MkdirAll(targets[0].dir, 0o750)).To(Succeed())
@@ -107,12 +107,12 @@ var _ = Describe("Builder", func() {
 		Expect(builder.Build(GinkgoT().Context(), Etcd)).To(HaveKeyWithValue(Etcd, filepath.Join(targets[0].dir, Etcd)))
 	})
 
-	It("says how to build what is missing", func() {
+	It("names the command that builds missing programs", func() {
 		_, err := builder.Find(Etcd)
 		Expect(err).To(MatchError(And(ContainSubstring("etcd"), ContainSubstring("make programs"))))
 	})
 
-	It("builds only the programs that are missing", func() {
+	It("builds only missing programs", func() {
 		targets, err := builder.targets([]string{Etcd, GardenerAPIServer})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(targets).To(HaveLen(1))
@@ -173,7 +173,7 @@ var _ = Describe("A build of a small module", func() {
 		Expect(os.SameFile(first, second)).To(BeTrue())
 	})
 
-	It("has less to do the second time", func() {
+	It("has less work the second time", func() {
 		_, err := build()
 		Expect(err).NotTo(HaveOccurred())
 		plan, err := target.plan(GinkgoT().Context(), log, func(string) {})
@@ -181,7 +181,7 @@ var _ = Describe("A build of a small module", func() {
 		Expect(plan.packages).NotTo(HaveKey("example.com/m/word"))
 	})
 
-	It("fails with the line that says why, and logs all of it", func() {
+	It("fails with the relevant line and logs the complete output", func() {
 		write("word/word.go", "package word\n\nvar Word string = 1\n")
 		_, err := build()
 		var failure *BuildError
@@ -218,14 +218,14 @@ var _ = Describe("A build of two modules", func() {
 		}
 	})
 
-	It("fails with the reason why one cannot be planned", func() {
+	It("fails with the reason of a failed plan", func() {
 		err := builder.build(GinkgoT().Context(), []*target{newModule(program), newModule("no program")})
 		var failure *BuildError
 		Expect(errors.As(err, &failure)).To(BeTrue())
 		Expect(errors.Is(err, context.Canceled)).To(BeFalse())
 	})
 
-	It("says that it was stopped", func() {
+	It("reports that it was stopped", func() {
 		ctx, stop := context.WithCancel(GinkgoT().Context())
 		stop()
 		Expect(builder.build(ctx, []*target{newModule(program)})).To(MatchError(context.Canceled))
@@ -237,7 +237,7 @@ func newTarget(dir string) *target {
 	return &target{source: dir, module: module, dir: filepath.Join(dir, "out"), programs: module.programs}
 }
 
-var _ = Describe("What a build depends on", func() {
+var _ = Describe("The inputs of a build", func() {
 	var source string
 
 	write := func(name, content string) {
@@ -257,7 +257,7 @@ var _ = Describe("What a build depends on", func() {
 			HavePrefix("-ldflags=p="), ContainSubstring("gitVersion=v1.36.3"), ContainSubstring("gitMajor=1 "), ContainSubstring("gitMinor=36"))))
 	})
 
-	It("refuses a module that is not pinned", func() {
+	It("rejects a module that is not pinned", func() {
 		_, err := ModuleVersion(source, "example.com/other")
 		Expect(err).To(MatchError(ContainSubstring("does not require example.com/other")))
 	})
@@ -281,7 +281,7 @@ var _ = Describe("What a build depends on", func() {
 })
 
 var _ = Describe("A tally", func() {
-	It("estimates by the weight of what is done", func() {
+	It("estimates by the weight of completed work", func() {
 		Expect(estimate(time.Second, 50, 100)).To(Equal("no estimate yet"))
 		Expect(estimate(time.Minute, 1, 100)).To(Equal("no estimate yet"))
 		Expect(estimate(2*time.Minute, 20, 100)).To(Equal("about 8 min left"))
@@ -289,7 +289,7 @@ var _ = Describe("A tally", func() {
 		Expect(estimate(9*time.Minute, 99, 100)).To(Equal("less than a minute left"))
 	})
 
-	It("counts what two plans share once, and what is compiled as it begins", func() {
+	It("counts shared packages once, and packages when their compilation starts", func() {
 		first := &plan{packages: map[string]string{"a": "a@v1", "b": "b@v1"}, weights: map[string]int64{"a@v1": 1, "b@v1": 1}}
 		second := &plan{packages: map[string]string{"a": "a@v1", "b": "b@v2"}, weights: map[string]int64{"a@v1": 1, "b@v2": 1}}
 		work := newTally(progress.New(io.Discard).Begin("build"))
@@ -304,7 +304,7 @@ var _ = Describe("A tally", func() {
 		Expect(work.summary()).To(HavePrefix("2 of 3 packages, "))
 	})
 
-	It("weighs a program by all that is linked, and leaves out what is up to date", func() {
+	It("weighs a program by everything linked, except for what is up to date", func() {
 		p, err := readPlan(strings.NewReader(`{"ImportPath":"a","Name":"a","Stale":false,"Module":{"Version":"v1"}}
 {"ImportPath":"b","Name":"b","Stale":true}
 {"ImportPath":"c","Name":"main","Stale":true}`), func(listed) int64 { return 1000 })
@@ -318,16 +318,16 @@ var _ = DescribeTable("The remedy of a failure", func(output, err, remedy string
 },
 	Entry("no network", "go: example.com/m@v1.0.0: Get \"https://proxy/\": dial tcp: lookup proxy: no such host", "exit status 1", "module proxy"),
 	Entry("a full disk", "compile: writing output: write $WORK/b1/_pkg_.a: no space left on device", "exit status 1", "disk space"),
-	Entry("another module than before", "verifying example.com/m@v1.0.0: checksum mismatch", "exit status 1", "clean -modcache"),
+	Entry("a changed module", "verifying example.com/m@v1.0.0: checksum mismatch", "exit status 1", "clean -modcache"),
 	Entry("an old Go", "go: go.mod requires go >= 1.26.6 (running go 1.25.1; GOTOOLCHAIN=local)", "exit status 1", "version of Go"),
 	Entry("too little memory", "example.com/m: compile: signal: killed", "exit status 1", "memory"),
-	Entry("a connection that broke off", "go: example.com/m@v1.0.0: Get \"https://proxy/\": unexpected EOF", "exit status 1", "module proxy"),
-	Entry("a file that broke off", "# example.com/m\nm.go:9:1: syntax error: unexpected EOF, expecting }", "exit status 1", "git status"),
+	Entry("an aborted connection", "go: example.com/m@v1.0.0: Get \"https://proxy/\": unexpected EOF", "exit status 1", "module proxy"),
+	Entry("a truncated file", "# example.com/m\nm.go:9:1: syntax error: unexpected EOF, expecting }", "exit status 1", "git status"),
 	Entry("anything else", "# example.com/m\nm.go:1:1: expected 'package'", "exit status 1", "git status"),
 )
 
 var _ = Describe("lock", func() {
-	It("lets one in at a time", func() {
+	It("admits one holder at a time", func() {
 		path, waited := filepath.Join(GinkgoT().TempDir(), "lock"), 0
 		unlock, err := lock(GinkgoT().Context(), path, func() { waited++ })
 		Expect(err).NotTo(HaveOccurred())

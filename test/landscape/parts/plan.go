@@ -20,23 +20,21 @@ import (
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
-// plan is what has to be compiled for a target.
+// plan is the work of a target.
 type plan struct {
-	// packages has a key for each package by its import path: packages of
-	// different versions are different work.
+	// packages has a key for each package by its import path. Packages of different versions are different work.
 	packages map[string]string
-	// weights are what the packages cost to compile, by key, in bytes of source.
+	// weights are the costs of compiling the packages, by key, in bytes of source.
 	weights map[string]int64
 }
 
-// packageWeight is what a package costs without any source: a compiler is
-// started, and reads what the package imports.
+// packageWeight is the cost of a package without its source: a compiler starts and reads the imports.
 const packageWeight = 30_000
 
-// linkWeight is what linking weighs beside compiling the same source.
+// linkWeight is the cost of linking relative to compiling the same source.
 const linkWeight = 0.02
 
-// listed is what go list says of a package.
+// listed is go list's description of a package.
 type listed struct {
 	ImportPath string
 	Dir        string
@@ -46,8 +44,7 @@ type listed struct {
 	Module     *struct{ Version string }
 }
 
-// plan asks the go command which packages it would have to compile. It
-// downloads the modules that are missing.
+// plan determines the packages that the go command would compile. It downloads missing modules.
 func (t *target) plan(ctx context.Context, log io.Writer, downloading func(module string)) (*plan, error) {
 	isProgress := func(line string) bool {
 		module, ok := strings.CutPrefix(line, "go: downloading ")
@@ -62,7 +59,7 @@ func (t *target) plan(ctx context.Context, log io.Writer, downloading func(modul
 	}
 	var output bytes.Buffer
 	if err := t.goCommand(ctx, &output, log, isProgress, args...); err != nil {
-		return nil, fmt.Errorf("list the packages of %s: %w", t, err)
+		return nil, fmt.Errorf("list packages of %s: %w", t, err)
 	}
 	return readPlan(&output, sourceSize)
 }
@@ -79,7 +76,7 @@ func readPlan(output io.Reader, size func(listed) int64) (*plan, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read the output of go list: %w", err)
+			return nil, fmt.Errorf("read output of go list: %w", err)
 		}
 		key := pkg.ImportPath
 		if pkg.Module != nil {
@@ -95,7 +92,7 @@ func readPlan(output io.Reader, size func(listed) int64) (*plan, error) {
 			p.packages[pkg.ImportPath], p.weights[key] = key, weight
 		}
 	}
-	// Linking cost grows with the size of everything linked in.
+	// The cost of linking grows with the size of everything linked.
 	for path, key := range programs {
 		if _, stale := p.packages[path]; stale {
 			p.weights[key] += int64(linkWeight * float64(all))
@@ -114,23 +111,23 @@ func sourceSize(pkg listed) int64 {
 	return size
 }
 
-// tally counts work and shows how far it is. It is safe for concurrent use.
+// tally counts work and shows the progress. It is safe for concurrent use.
 type tally struct {
 	step *progress.Step
 	now  func() time.Time
 
 	mu sync.Mutex
-	// weights are those of all packages that are known to be compiled, done or not.
+	// weights are those of all packages in the plans, compiled or not.
 	weights map[string]int64
 	done    map[string]bool
-	// known says that no further packages are to come.
+	// known means that all plans are complete.
 	known      bool
 	downloaded int
 	first      time.Time
 }
 
 func newTally(step *progress.Step) *tally {
-	step.Update("looking at what there is to do")
+	step.Update("planning")
 	return &tally{step: step, now: time.Now, weights: map[string]int64{}, done: map[string]bool{}}
 }
 
@@ -139,20 +136,20 @@ func (t *tally) downloading(module string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.downloaded++
-	// While packages are compiled, those are the news.
+	// Compiled packages take precedence.
 	if t.first.IsZero() {
 		t.step.Update("downloading module %d: %s", t.downloaded, module)
 	}
 }
 
-// waiting says that another process builds the same.
+// waiting shows that another process runs the same build.
 func (t *tally) waiting(dir string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.step.Update("waiting for another build into %s", dir)
 }
 
-// add adds what a plan has.
+// add adds a plan.
 func (t *tally) add(p *plan) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -161,15 +158,14 @@ func (t *tally) add(p *plan) {
 	}
 }
 
-// complete says that all plans were added.
+// complete marks the plans as complete.
 func (t *tally) complete() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.known = true
 }
 
-// started takes a line of the go command and reports whether it names a
-// package of the plan, which is being compiled from now on.
+// started reports whether a line of the go command names a package of the plan, whose compilation has started.
 func (t *tally) started(p *plan, line string) bool {
 	key, ok := p.packages[line]
 	if !ok {
@@ -194,7 +190,7 @@ func (t *tally) finish(p *plan) {
 	}
 }
 
-// summary says how much is done and how long the rest may take.
+// summary returns the progress and the estimate.
 func (t *tally) summary() string {
 	var done, all int64
 	for key, weight := range t.weights {
@@ -210,8 +206,7 @@ func (t *tally) summary() string {
 	return text + ", " + estimate(t.now().Sub(t.first), done, all)
 }
 
-// estimate says how long the rest may take if it goes on as it did. Too little
-// says nothing.
+// estimate returns the remaining time at the current pace. It is empty at the beginning.
 func estimate(elapsed time.Duration, done, all int64) string {
 	if elapsed < 10*time.Second || done*50 < all {
 		return "no estimate yet"

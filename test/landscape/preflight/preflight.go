@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package preflight finds out whether a machine can run a landscape, and
-// installs what is missing from the distribution's packages if it can.
+// Package preflight checks whether a machine can run a landscape, and installs missing packages of the distribution.
 package preflight
 
 import (
@@ -21,10 +20,10 @@ import (
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
-// CNIPluginDir is where Debian's package puts the CNI plugins.
+// CNIPluginDir is the directory of the CNI plugins in Debian's package.
 const CNIPluginDir = "/usr/lib/cni"
 
-// ErrUnsupported says that a landscape cannot run here and now.
+// ErrUnsupported means that this machine or user cannot run a landscape.
 var ErrUnsupported = errors.New("a landscape needs Linux and root, because it creates namespaces, control groups and a network link")
 
 // Check returns ErrUnsupported unless this is Linux and the user is root.
@@ -35,7 +34,7 @@ func Check() error {
 	return nil
 }
 
-// requirement is a program that landscapes use and the package that has it.
+// requirement is a required program and its package.
 type requirement struct {
 	program     string
 	debianName  string
@@ -50,8 +49,7 @@ var requirements = []requirement{
 	{filepath.Join(CNIPluginDir, "ptp"), "containernetworking-plugins", "the CNI plugins in " + CNIPluginDir},
 }
 
-// Prepare makes sure that the machine has what a landscape uses: control groups
-// with the controllers that pods need, and programs, which it installs.
+// Prepare checks the control groups and installs the programs that landscapes need.
 func Prepare(ctx context.Context, log *progress.Log) error {
 	hierarchies, err := cgroup.Mounted()
 	if err != nil {
@@ -63,7 +61,7 @@ func Prepare(ctx context.Context, log *progress.Log) error {
 	return install(ctx, log)
 }
 
-// install makes sure that all programs are there.
+// install installs the packages of missing programs.
 func install(ctx context.Context, log *progress.Log) error {
 	absent := missing(lookPath)
 	if len(absent) == 0 {
@@ -77,7 +75,7 @@ func install(ctx context.Context, log *progress.Log) error {
 		packages = append(packages, requirement.debianName)
 	}
 	done := log.Start("Install the packages " + strings.Join(packages, ", "))
-	// Without a network the packages may still be at hand.
+	// The packages may be available without a network.
 	update := aptGet(ctx, "update", "--quiet")
 	install := aptGet(ctx, append([]string{"install", "--quiet", "--yes", "--no-install-recommends"}, packages...)...)
 	if absent = missing(lookPath); len(absent) > 0 {
@@ -91,11 +89,10 @@ func lacks(absent []requirement) error {
 	for _, requirement := range absent {
 		descriptions = append(descriptions, requirement.description)
 	}
-	return fmt.Errorf("this machine lacks %s; please install them", strings.Join(descriptions, ", "))
+	return fmt.Errorf("this machine lacks %s: install them", strings.Join(descriptions, ", "))
 }
 
-// lookPath finds a program also where root's PATH does not lead by itself on
-// some machines, but the landscape's does.
+// lookPath also finds programs in directories that are in the landscape's PATH, but on some machines not in root's.
 func lookPath(program string) (string, error) {
 	path, err := exec.LookPath(program)
 	if err == nil || filepath.IsAbs(program) {
@@ -104,7 +101,7 @@ func lookPath(program string) (string, error) {
 	return exec.LookPath(filepath.Join("/usr/sbin", program))
 }
 
-// missing returns the requirements whose program cannot be found.
+// missing returns the requirements without their program.
 func missing(find func(string) (string, error)) []requirement {
 	return slices.DeleteFunc(slices.Clone(requirements), func(r requirement) bool {
 		_, err := find(r.program)

@@ -23,7 +23,7 @@ var _ = Describe("missing", func() {
 		}
 	}
 
-	It("is nothing on a machine that has all", func() {
+	It("is empty on a complete machine", func() {
 		Expect(missing(finder())).To(BeEmpty())
 	})
 

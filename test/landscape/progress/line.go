@@ -11,17 +11,17 @@ import (
 	"golang.org/x/term"
 )
 
-// eraseLine moves to the start of the line and erases it.
+// eraseLine moves the cursor to the start of the line and erases it.
 const eraseLine = "\r\x1b[K"
 
-// line is the last line of a terminal. A nil line is one that cannot move.
+// line is the moving last line of a terminal. A nil line does not move.
 type line struct {
 	writer  io.Writer
 	columns func() int
 	drawn   bool
 }
 
-// newLine returns the line that moves, or nil if the writer is no terminal.
+// newLine returns the moving line, or nil if the writer is not a terminal.
 func newLine(w io.Writer) *line {
 	file, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
@@ -36,8 +36,7 @@ func newLine(w io.Writer) *line {
 	}}
 }
 
-// draw replaces what the line shows. A text that is too long is cut: a line
-// that wraps cannot be erased.
+// draw replaces the text of the line. It truncates long texts, because a wrapped line cannot be erased.
 func (l *line) draw(text string) {
 	if l == nil {
 		return
@@ -50,7 +49,7 @@ func (l *line) draw(text string) {
 	_, _ = io.WriteString(l.writer, eraseLine+string(runes))
 }
 
-// clear makes room for a line that stays.
+// clear erases the line before a permanent one.
 func (l *line) clear() {
 	if l == nil || !l.drawn {
 		return

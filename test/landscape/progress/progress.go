@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package progress shows what the landscape is doing. On a terminal, one line
-// at the bottom moves; elsewhere, long steps write a line now and then. Steps
-// may run at the same time: every line names its step and stands alone.
+// Package progress shows the progress of the landscape's steps. On a terminal, the last line moves; elsewhere, long
+// steps write a line at intervals. Steps may run concurrently: each line names its step.
 package progress
 
 import (
@@ -18,12 +17,11 @@ import (
 )
 
 const (
-	// quiet is how long a step may run before it is mentioned; a shorter step
-	// gets its final line only.
+	// quiet is the time before a step is mentioned; a shorter step has only its final line.
 	quiet = time.Second
-	// reminder is the time between two lines of a long step, where no line moves.
+	// reminder is the interval between the lines of a long step without a moving line.
 	reminder = 30 * time.Second
-	// refresh is the time between two states of the line that moves.
+	// refresh is the interval between updates of the moving line.
 	refresh = 200 * time.Millisecond
 )
 
@@ -35,19 +33,18 @@ type Log struct {
 	running []*Step
 }
 
-// New returns a Log that writes to w. If w is a terminal, running steps share
-// one line that moves.
+// New returns a Log that writes to w. If w is a terminal, running steps share one moving line.
 func New(w io.Writer) *Log {
 	return &Log{writer: w, line: newLine(w)}
 }
 
-// Step is something that takes a while.
+// Step is a running step.
 type Step struct {
 	log   *Log
 	what  string
 	begin time.Time
 	end   chan struct{}
-	// detail is what the step is doing right now.
+	// detail is the current activity of the step.
 	detail string
 }
 
@@ -66,15 +63,14 @@ func (l *Log) Start(what string) func(error) error {
 	return l.Begin(what).Done
 }
 
-// Update says what the step is doing right now.
+// Update sets the current activity of the step.
 func (s *Step) Update(format string, args ...any) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	s.detail = fmt.Sprintf(format, args...)
 }
 
-// Done ends the step with its outcome. It returns the error, so that a step can
-// end with "return step.Done(err)".
+// Done ends the step with its result. It returns the error, as in "return step.Done(err)".
 func (s *Step) Done(err error) error {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -91,22 +87,21 @@ func (s *Step) Done(err error) error {
 	return err
 }
 
-// Note writes a line that is not about a step.
+// Note writes a line about something other than a step.
 func (l *Log) Note(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.print(format, args...)
 }
 
-// print writes a line that stays. The caller holds the lock.
+// print writes a permanent line. The caller holds the lock.
 func (l *Log) print(format string, args ...any) {
 	l.line.clear()
 	_, _ = fmt.Fprintf(l.writer, format+"\n", args...)
 	l.redraw()
 }
 
-// redraw shows the oldest running step in the line that moves. The caller
-// holds the lock.
+// redraw shows the oldest running step in the moving line. The caller holds the lock.
 func (l *Log) redraw() {
 	if len(l.running) == 0 {
 		return
@@ -122,7 +117,7 @@ func (l *Log) redraw() {
 	l.line.draw(text)
 }
 
-// String returns the step, its age and what it is doing.
+// String returns the step, its age and its current activity.
 func (s *Step) String() string {
 	text := fmt.Sprintf("%s  %s", elapsed(s.begin), s.what)
 	if s.detail != "" {
@@ -131,7 +126,7 @@ func (s *Step) String() string {
 	return text
 }
 
-// remind keeps the step in sight until it ends.
+// remind shows the step until it ends.
 func (s *Step) remind() {
 	if !s.wait(quiet) {
 		return
@@ -155,8 +150,7 @@ func (s *Step) remind() {
 	}
 }
 
-// show calls the function under the lock unless the step has ended, and
-// reports whether it did.
+// show calls the function under the lock unless the step has ended, and reports whether it did.
 func (s *Step) show(function func()) bool {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -169,7 +163,7 @@ func (s *Step) show(function func()) bool {
 	}
 }
 
-// wait waits and reports whether the step still runs.
+// wait waits and reports whether the step is still running.
 func (s *Step) wait(d time.Duration) bool {
 	select {
 	case <-s.end:

@@ -27,7 +27,7 @@ var _ = Describe("Log", func() {
 		log = progress.New(output)
 	})
 
-	It("hands the error back and tells failures from steps that were stopped", func() {
+	It("returns the error and distinguishes failed from stopped steps", func() {
 		broken := errors.New("broken")
 		Expect(log.Start("fail")(broken)).To(BeIdenticalTo(broken))
 		Expect(output).To(gbytes.Say("failed  fail"))

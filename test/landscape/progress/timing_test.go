@@ -25,7 +25,7 @@ func TestQuickStepsTakeOneLine(t *testing.T) {
 	})
 }
 
-func TestStepsThatTakeLongerSayThatTheyHaveBegun(t *testing.T) {
+func TestLongerStepsAreMentionedWhileTheyRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, output := NewWithT(t), &strings.Builder{}
 		done := progress.New(output).Start("think")
@@ -37,7 +37,7 @@ func TestStepsThatTakeLongerSayThatTheyHaveBegun(t *testing.T) {
 	})
 }
 
-func TestLongStepsShareALineThatMovesOnATerminal(t *testing.T) {
+func TestStepsShareTheMovingLineOfATerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, output := NewWithT(t), &strings.Builder{}
 		shown := func() string {

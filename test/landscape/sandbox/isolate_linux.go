@@ -17,22 +17,20 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// privateDir is a folder whose content the landscape does not share with the
-// host.
+// privateDir is a directory whose content the landscape does not share with the host.
 type privateDir struct {
 	path string
-	// source takes its place; without one it is an empty file system in memory.
+	// source replaces it; without one, it is an empty file system in memory.
 	source string
 }
 
-// Isolate gives the namespaces that Start created their own view of the
-// machine. The first process calls it once, before it starts anything.
+// Isolate gives the namespaces of Start their own view of the machine. The first process calls it once, before it
+// starts any other.
 func Isolate(l *landscape.Landscape) error {
-	// Nothing goes to or comes from the host any more, but pods may still
-	// receive mounts from the node.
+	// Mounts no longer propagate to or from the host, but pods may still receive mounts from the node.
 	for _, propagation := range []uintptr{unix.MS_PRIVATE, unix.MS_SHARED} {
 		if err := unix.Mount("", "/", "", unix.MS_REC|propagation, ""); err != nil {
-			return fmt.Errorf("part from the host's mounts: %w", err)
+			return fmt.Errorf("detach from the host's mounts: %w", err)
 		}
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
@@ -59,12 +57,11 @@ func Isolate(l *landscape.Landscape) error {
 	return os.Chdir(l.Repository())
 }
 
-// mountPrivate mounts the folders and lets those to keep show through, with
-// their paths unchanged.
+// mountPrivate mounts the directories and keeps others visible under their paths.
 func mountPrivate(dirs []privateDir, keep ...string) error {
 	kept := map[string]*os.File{}
 	for _, path := range keep {
-		handle, err := os.OpenFile(path, unix.O_PATH, 0) // #nosec G304 -- folders of ours.
+		handle, err := os.OpenFile(path, unix.O_PATH, 0) // #nosec G304 -- our own directories.
 		if err != nil {
 			return err
 		}
@@ -104,8 +101,7 @@ func bind(source, target string) error {
 	return nil
 }
 
-// overlayEtc makes /etc a private copy of the host's: configuration of the node
-// is to lie where a real node has it.
+// overlayEtc makes /etc a private copy of the host's, for the configuration of the node at its usual paths.
 func overlayEtc(l *landscape.Landscape) error {
 	const path, layers = "/etc", "/run/etc"
 	for _, dir := range []string{"upper", "work"} {
@@ -118,11 +114,11 @@ func overlayEtc(l *landscape.Landscape) error {
 		return fmt.Errorf("mount %s: %w", path, err)
 	}
 
-	// What is configured below the node's root is the node's configuration.
+	// The configuration in the node's root is the node's configuration.
 	if err := bind(filepath.Join(l.NodeRoot(), "etc", "containerd"), "/etc/containerd"); err != nil {
 		return err
 	}
-	// On many machines the file is a link to somewhere else.
+	// On many machines, the file is a symbolic link.
 	const resolvConf = "/etc/resolv.conf"
 	if err := os.Remove(resolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

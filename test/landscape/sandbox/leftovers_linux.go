@@ -16,15 +16,14 @@ import (
 	"github.com/larder-project/larder/test/landscape/cgroup"
 )
 
-// leftovers returns an error that names everything of the landscape that is
-// still on the machine.
+// leftovers returns an error that lists all remains of the landscape on the machine.
 func leftovers(l *landscape.Landscape, hierarchies *cgroup.Hierarchies) error {
 	var errs []error
 	if pid, err := l.FirstProcess(); err == nil {
-		errs = append(errs, fmt.Errorf("process %d still runs", pid))
+		errs = append(errs, fmt.Errorf("process %d is still running", pid))
 	}
 	for _, pid := range processesUnder(l.Dir()) {
-		errs = append(errs, fmt.Errorf("process %s still runs a program of %s", pid, l.Dir()))
+		errs = append(errs, fmt.Errorf("process %s is still running a program of %s", pid, l.Dir()))
 	}
 	if linkExists(l.ID()) {
 		errs = append(errs, fmt.Errorf("link %s still exists", l.ID()))
@@ -37,22 +36,21 @@ func leftovers(l *landscape.Landscape, hierarchies *cgroup.Hierarchies) error {
 	errs = append(errs, err)
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, l.Dir()+"/") {
-			errs = append(errs, fmt.Errorf("mount is left: %s", strings.TrimSpace(line)))
+			errs = append(errs, fmt.Errorf("mount still exists: %s", strings.TrimSpace(line)))
 		}
 	}
-	// A landscape writes firewall rules in its own namespace only. Without
-	// the program, or the right to use it, there can be none of ours either.
+	// A landscape writes firewall rules only in its own namespace. Without iptables, or the permission to use it, there
+	// cannot be any on the host.
 	if rules, err := exec.Command("iptables-save").Output(); err == nil && strings.Contains(string(rules), l.ID()) {
 		errs = append(errs, fmt.Errorf("firewall rules of the host mention %s", l.ID()))
 	}
 	if exists, err := l.Exists(); exists || err != nil {
-		errs = append(errs, fmt.Errorf("folder %s still exists", l.Dir()), err)
+		errs = append(errs, fmt.Errorf("directory %s still exists", l.Dir()), err)
 	}
 	return errors.Join(errs...)
 }
 
-// processesUnder returns the ids of the processes whose program lies in the
-// folder, or did before it was removed.
+// processesUnder returns the ids of the processes whose program is, or was before its removal, in the directory.
 func processesUnder(dir string) []string {
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
@@ -60,7 +58,7 @@ func processesUnder(dir string) []string {
 	}
 	var pids []string
 	for _, link := range links {
-		// Processes that end meanwhile, and the kernel's own, have no target.
+		// Processes that end meanwhile and those of the kernel have no target.
 		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir+"/") {
 			pids = append(pids, filepath.Base(filepath.Dir(link)))
 		}

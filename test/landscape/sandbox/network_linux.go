@@ -16,14 +16,13 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
-// insideLink is the name of the landscape's end of the connection.
+// insideLink is the landscape's end of the link.
 const insideLink = "uplink"
 
-// pools are networks for documentation: nothing on the internet has them.
+// pools are documentation networks, which do not exist on the internet.
 var pools = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24")}
 
-// ChooseNetwork picks a pair of addresses that the host does not use. The
-// choice begins at a place that the id determines.
+// ChooseNetwork picks a pair of addresses that the host does not use. The id determines the start of the search.
 func ChooseNetwork(id string) (landscape.Network, error) {
 	addresses, err := netlink.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {
@@ -84,7 +83,7 @@ func connect(l *landscape.Landscape, pid int) error {
 	return routeServices(inside, network)
 }
 
-// configure gives the link its address and switches it on.
+// configure sets the address of the link and brings it up.
 func configure(handle *netlink.Handle, name string, address netip.Addr) error {
 	link, err := handle.LinkByName(name)
 	if err != nil {
@@ -92,14 +91,13 @@ func configure(handle *netlink.Handle, name string, address netip.Addr) error {
 	}
 	bits := net.CIDRMask(30, 32)
 	if err := handle.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: address.AsSlice(), Mask: bits}}); err != nil {
-		return fmt.Errorf("give %s to link %s: %w", address, name, err)
+		return fmt.Errorf("assign %s to link %s: %w", address, name, err)
 	}
 	return handle.LinkSetUp(link)
 }
 
-// routeServices makes cluster IPs look reachable: only then does the kernel
-// offer packets for them to the rules of kube-proxy, which redirect them.
-// There is no other route: whatever is not of the landscape fails at once.
+// routeServices makes cluster IPs routable, so that the kernel passes packets to them to the rules of kube-proxy. There
+// is no other route: everything outside of the landscape fails at once.
 func routeServices(inside *netlink.Handle, network landscape.Network) error {
 	services := netip.MustParsePrefix(landscape.ServiceCIDR)
 	return inside.RouteAdd(&netlink.Route{
@@ -108,7 +106,7 @@ func routeServices(inside *netlink.Handle, network landscape.Network) error {
 	})
 }
 
-// removeLink takes the host's end away, if it is still there.
+// removeLink removes the host's end of the link if it exists.
 func removeLink(name string) error {
 	link, err := netlink.LinkByName(name)
 	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
@@ -117,7 +115,7 @@ func removeLink(name string) error {
 	if err != nil {
 		return err
 	}
-	// The kernel may be faster, when it removes the namespace of the other end.
+	// The kernel may remove it first, with the namespace of the other end.
 	if err := netlink.LinkDel(link); err != nil && linkExists(name) {
 		return err
 	}

@@ -18,25 +18,23 @@ import (
 	"github.com/larder-project/larder/test/landscape/cgroup"
 )
 
-// marker is the file that makes a folder a landscape's: no other folder is
-// ever removed.
+// marker is the file that marks the directory of a landscape. No other directory is ever removed.
 const marker = ".landscape"
 
-// CreateDir creates the landscape's folder.
+// CreateDir creates the landscape's directory.
 func CreateDir(l *landscape.Landscape) error {
-	if err := os.MkdirAll(filepath.Dir(l.Dir()), 0o755); err != nil { // #nosec G301 -- an ordinary folder.
+	if err := os.MkdirAll(filepath.Dir(l.Dir()), 0o755); err != nil { // #nosec G301 -- an ordinary directory.
 		return err
 	}
-	// Programs that run as other users look for files below.
+	// Programs of other users read files in it.
 	if err := os.Mkdir(l.Dir(), 0o755); err != nil { // #nosec G301 -- see above.
 		return err
 	}
 	return os.WriteFile(filepath.Join(l.Dir(), marker), nil, 0o600)
 }
 
-// Remove ends everything that belongs to the landscape, removes what it left
-// on the machine and makes sure that nothing is left. It returns what it
-// removed, which is nothing the second time.
+// Remove ends all processes of the landscape, removes its remains from the machine and verifies that nothing is left.
+// It returns what it removed, which is nothing the second time.
 func Remove(ctx context.Context, l *landscape.Landscape) ([]string, error) {
 	var removed []string
 	switch pid, err := endProcesses(ctx, l); {
@@ -46,9 +44,8 @@ func Remove(ctx context.Context, l *landscape.Landscape) ([]string, error) {
 		removed = append(removed, fmt.Sprintf("process %d and all that it started", pid))
 	}
 	if gone := waitFor(ctx, 3*time.Second, func() bool { return !linkExists(l.ID()) }); gone != nil {
-		// The kernel removes the link with the namespace, but takes its time
-		// if there were many pods. One without a namespace is from a start
-		// that was interrupted.
+		// The kernel removes the link with the namespace, which takes time after many pods. A link without a namespace
+		// is from an interrupted start.
 		if err := removeLink(l.ID()); err != nil {
 			return removed, fmt.Errorf("remove link %s: %w", l.ID(), err)
 		}
@@ -74,7 +71,7 @@ func Remove(ctx context.Context, l *landscape.Landscape) ([]string, error) {
 	return removed, leftovers(l, hierarchies)
 }
 
-// endProcesses kills the first process, and the kernel all others with it.
+// endProcesses kills the first process; the kernel then kills all others.
 func endProcesses(ctx context.Context, l *landscape.Landscape) (int, error) {
 	pid, err := l.FirstProcess()
 	if errors.Is(err, landscape.ErrNotRunning) {
@@ -91,7 +88,7 @@ func endProcesses(ctx context.Context, l *landscape.Landscape) (int, error) {
 		_, gone := l.FirstProcess()
 		return err != nil && errors.Is(gone, landscape.ErrNotRunning)
 	}); err != nil {
-		return 0, fmt.Errorf("process %d does not end: %w", pid, err)
+		return 0, fmt.Errorf("wait for the end of process %d: %w", pid, err)
 	}
 	return pid, nil
 }
@@ -106,9 +103,9 @@ func removeDir(l *landscape.Landscape) (bool, error) {
 	}
 	_, err = os.Stat(filepath.Join(l.Dir(), marker))
 	if errors.Is(err, fs.ErrNotExist) && len(entries) > 0 {
-		return false, fmt.Errorf("%s is not the folder of a landscape: refusing to remove it", l.Dir())
+		return false, fmt.Errorf("%s is not the directory of a landscape: refusing to remove it", l.Dir())
 	}
-	// The marker goes last: an interrupted removal can be taken up again.
+	// The marker is removed last, so that an interrupted removal can continue.
 	for _, entry := range entries {
 		if entry.Name() == marker {
 			continue

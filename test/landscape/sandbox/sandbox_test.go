@@ -26,7 +26,7 @@ var _ = Describe("Choosing a subnet", func() {
 		return parsed
 	}
 
-	It("is the same for the same landscape", func() {
+	It("is deterministic for each landscape", func() {
 		first, err := choose(pools, nil, "larder-1")
 		Expect(err).NotTo(HaveOccurred())
 		second, err := choose(pools, nil, "larder-1")
@@ -35,19 +35,19 @@ var _ = Describe("Choosing a subnet", func() {
 		Expect(first.Bits()).To(Equal(30))
 	})
 
-	It("takes the only free one", func() {
+	It("finds the only free subnet", func() {
 		subnet, err := choose(pool, prefixes("192.0.2.0/30", "192.0.2.5/32", "192.0.2.12/30", "10.0.0.0/8"), "any")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(subnet).To(Equal(netip.MustParsePrefix("192.0.2.8/30")))
 	})
 
-	It("fails if there is none", func() {
+	It("fails without a free subnet", func() {
 		_, err := choose(pool, prefixes("192.0.2.0/24"), "any")
 		Expect(err).To(MatchError(ContainSubstring("all networks")))
 	})
 })
 
-var _ = Describe("The folder", func() {
+var _ = Describe("The directory", func() {
 	open := func(dir string) *landscape.Landscape {
 		GinkgoT().Setenv(landscape.DirVariable, dir)
 		l, err := landscape.Open()
@@ -61,10 +61,10 @@ var _ = Describe("The folder", func() {
 		Expect(os.WriteFile(filepath.Join(l.Dir(), "file"), nil, 0o600)).To(Succeed())
 		Expect(removeDir(l)).To(BeTrue())
 		Expect(l.Dir()).NotTo(BeADirectory())
-		Expect(removeDir(l)).To(BeFalse(), "there is nothing to remove")
+		Expect(removeDir(l)).To(BeFalse(), "nothing is left to remove")
 	})
 
-	It("is never one of somebody else", func() {
+	It("is never that of another program", func() {
 		l := open(GinkgoT().TempDir())
 		precious := filepath.Join(l.Dir(), "precious")
 		Expect(os.WriteFile(precious, nil, 0o600)).To(Succeed())

@@ -2,11 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sandbox gives a landscape namespaces of its own. Everything that the
-// landscape starts descends from one process that is the first of its process
-// namespace: when it ends, the kernel ends all others and takes the mounts,
-// the links and the firewall rules away with them. Outside stay only a control
-// group for the pods and a folder.
+// Package sandbox isolates a landscape in namespaces. All its processes descend from the first process of its process
+// namespace: when that ends, the kernel ends the others and removes the mounts, the links and the firewall rules. Only
+// a control group for the pods and a directory are outside.
 package sandbox
 
 import (
@@ -22,8 +20,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/cgroup"
 )
 
-// Start creates the namespaces and starts the first process inside. It returns
-// when that process takes orders.
+// Start creates the namespaces and starts the first process inside. It returns when that process accepts requests.
 func Start(ctx context.Context, l *landscape.Landscape) error {
 	hierarchies, err := cgroup.Mounted()
 	if err != nil {
@@ -70,9 +67,9 @@ func awaitControl(ctx context.Context, l *landscape.Landscape, ended <-chan erro
 		select {
 		case exit := <-ended:
 			content, _ := os.ReadFile(logFile)
-			return fmt.Errorf("the first process ended (%w):\n%s", exit, content)
+			return fmt.Errorf("first process ended (%w):\n%s", exit, content)
 		case <-ctx.Done():
-			return fmt.Errorf("the first process takes no orders: %w", err)
+			return fmt.Errorf("wait for the first process: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

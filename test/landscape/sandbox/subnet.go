@@ -11,12 +11,11 @@ import (
 	"net/netip"
 )
 
-// subnetBits is the size of a landscape's network: four addresses, two of
-// which are usable.
+// subnetBits is the size of a landscape's network: four addresses, of which two are usable.
 const subnetBits = 30
 
-// choose returns a subnet of one of the pools that overlaps with nothing used.
-// Different ids begin to look at different places.
+// choose returns a subnet of the pools that does not overlap with any used one. The search starts at a position that
+// depends on the id.
 func choose(pools, used []netip.Prefix, id string) (netip.Prefix, error) {
 	var candidates []netip.Prefix
 	for _, pool := range pools {

@@ -35,12 +35,12 @@ func (s *Supervisor) Handler() http.Handler {
 	return mux
 }
 
-// Client gives orders to a supervisor in another process.
+// Client controls a supervisor in another process.
 type Client struct {
 	http *http.Client
 }
 
-// NewClient returns a client of the supervisor that serves on a Unix socket.
+// NewClient returns a client of the supervisor at a Unix socket.
 func NewClient(socket string) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -51,19 +51,19 @@ func NewClient(socket string) *Client {
 	}}}
 }
 
-// Start is Supervisor.Start.
+// Start calls Supervisor.Start.
 func (c *Client) Start(ctx context.Context, name string) error {
 	_, err := c.call(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/start")
 	return err
 }
 
-// Stop is Supervisor.Stop.
+// Stop calls Supervisor.Stop.
 func (c *Client) Stop(ctx context.Context, name string) error {
 	_, err := c.call(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/stop")
 	return err
 }
 
-// Status is Supervisor.Status.
+// Status calls Supervisor.Status.
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	body, err := c.call(ctx, http.MethodGet, "/processes")
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	}
 	var statuses []Status
 	if err := json.Unmarshal(body, &statuses); err != nil {
-		return nil, fmt.Errorf("read the state of the processes: %w", err)
+		return nil, fmt.Errorf("read status of processes: %w", err)
 	}
 	return statuses, nil
 }

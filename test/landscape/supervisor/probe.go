@@ -19,7 +19,7 @@ const probeTimeout = 10 * time.Second
 
 var prober = &http.Client{Transport: &http.Transport{
 	DisableKeepAlives: true,
-	// A probe asks whether somebody answers; it sends and believes nothing.
+	// A probe only checks whether there is a response; it neither sends nor trusts any data.
 	TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // #nosec G402 -- see above.
 }}
 
@@ -43,7 +43,7 @@ func probe(ctx context.Context, target string) error {
 	case "unix":
 		return probeConnection(ctx, "unix", location.Path)
 	default:
-		return fmt.Errorf("cannot probe %s", target)
+		return fmt.Errorf("unsupported probe %s", target)
 	}
 }
 
@@ -64,7 +64,7 @@ func probeHTTP(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%s answers %s: %s", target, response.Status, body)
+	return fmt.Errorf("%s responds %s: %s", target, response.Status, body)
 }
 
 func probeConnection(ctx context.Context, network, address string) error {

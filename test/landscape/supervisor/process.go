@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// process is a supervised process; the supervisor's lock guards it.
+// process is a supervised process, guarded by the supervisor's lock.
 type process struct {
 	spec Spec
-	// wanted says that the process should run.
+	// wanted means that the process should run.
 	wanted bool
-	// pid is 0 while there is no process.
+	// pid is 0 without a process.
 	pid int
-	// gone is closed when the process with the pid has ended.
+	// gone is closed at the end of the process.
 	gone chan struct{}
-	// ready says that the process has been ready since it started.
+	// ready means that the process has been ready since its start.
 	ready    bool
 	since    time.Time
 	restarts int
@@ -48,7 +48,7 @@ func (p *process) status() Status {
 	return status
 }
 
-// launch starts the process. It needs the lock.
+// launch starts the process. The caller holds the lock.
 func (s *Supervisor) launch(p *process) error {
 	log, err := os.OpenFile(p.logFile(s.logDir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Supervisor) launch(p *process) error {
 	}
 	defer func() { _ = log.Close() }()
 
-	command := exec.Command(p.spec.Path, p.spec.Args...) // #nosec G204 -- what it is for.
+	command := exec.Command(p.spec.Path, p.spec.Args...) // #nosec G204 -- its purpose.
 	command.Env = p.spec.Env
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -65,16 +65,16 @@ func (s *Supervisor) launch(p *process) error {
 	}
 	p.pid, p.gone, p.ready, p.since = command.Process.Pid, make(chan struct{}), false, time.Now()
 	s.running[p.pid] = p
-	// Reap waits for the process, not this handle.
+	// Reap waits for the process, not through this handle.
 	return command.Process.Release()
 }
 
-// ended records the end of a process and starts it again if it had been ready
-// and nobody stopped it. It needs the lock.
+// ended records the end of a process and restarts it if it had been ready and was not stopped. The caller holds the
+// lock.
 func (s *Supervisor) ended(pid int, exit syscall.WaitStatus) {
 	p, ok := s.running[pid]
 	if !ok {
-		return // An orphan that was given to the first process.
+		return // An orphan that the first process inherited.
 	}
 	delete(s.running, pid)
 	wasReady := p.ready

@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// Reap takes note of every child that ends until ctx is done, orphans that the
-// kernel handed over included. It is the only one to wait for children.
+// Reap records the end of every child until ctx is done, including inherited orphans. Nothing else may wait for
+// children.
 func (s *Supervisor) Reap(ctx context.Context) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGCHLD)
@@ -45,8 +45,7 @@ func (s *Supervisor) reapEnded() {
 	}
 }
 
-// relaunch starts a process that ended, unless it was stopped or started by
-// somebody else meanwhile.
+// relaunch restarts a process unless it was stopped or started meanwhile.
 func (s *Supervisor) relaunch(p *process) {
 	s.mu.Lock()
 	if !p.wanted || p.pid != 0 {

@@ -2,55 +2,53 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package supervisor runs processes as the first process of a process
-// namespace must: it starts and stops them, writes their output to files,
-// knows when they are ready, restarts what ends unasked and buries orphans.
+// Package supervisor supervises processes as the first process of a process namespace: it starts and stops them, writes
+// their output to files, knows when they are ready, restarts them after a failure and reaps orphans.
 package supervisor
 
 import "time"
 
 // Spec is a process to supervise.
 type Spec struct {
-	// Name is unique; the process logs to a file of that name.
+	// Name is unique; it is also the name of the log.
 	Name string `json:"name"`
 	// Path is the program, and Args are its arguments.
 	Path string   `json:"path"`
 	Args []string `json:"args,omitempty"`
-	// Env is the whole environment.
+	// Env is the complete environment.
 	Env []string `json:"env,omitempty"`
-	// Ready is a URL that tells when the process is ready: http and https
-	// answer with status 200, tcp and unix accept a connection. A process
-	// without it is ready at once.
+	// Ready is a URL that shows whether the process is ready: http and https respond with status 200, tcp and unix
+	// accept a connection. A process without it is ready at once.
 	Ready string `json:"ready,omitempty"`
 }
 
-// State is where a process is in its life.
+// State is a state in the life of a process.
 type State string
 
 // The states of a process.
 const (
-	// Stopped is a process that was not started, or was stopped on purpose.
+	// Stopped is a process that was never started, or was stopped.
 	Stopped State = "stopped"
 	// Starting is a process that has not been ready yet.
 	Starting State = "starting"
-	// Ready is a process that answers.
+	// Ready is a process that responds.
 	Ready State = "ready"
-	// Unready is a process that was ready and does not answer now.
+	// Unready is a process that was ready and does not respond now.
 	Unready State = "unready"
-	// Failed is a process that ended unasked.
+	// Failed is a process that ended without being stopped.
 	Failed State = "failed"
 )
 
-// Status tells the state of a process.
+// Status is the state of a process.
 type Status struct {
 	Name  string `json:"name"`
 	State State  `json:"state"`
-	// PID is the process's number inside the namespace, 0 without a process.
+	// PID is the process ID inside of the namespace, 0 without a process.
 	PID int `json:"pid,omitempty"`
-	// Since is when the process started.
+	// Since is the start of the process.
 	Since time.Time `json:"since,omitzero"`
-	// Restarts counts how often it ended unasked and was started again.
+	// Restarts counts the restarts after failures.
 	Restarts int `json:"restarts,omitempty"`
-	// LastExit tells how it ended the last time.
+	// LastExit is the result of the last end.
 	LastExit string `json:"lastExit,omitempty"`
 }

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// readyTimeout is how long a process may take to get ready.
+	// readyTimeout limits the time until a process is ready.
 	readyTimeout = 5 * time.Minute
-	// pollInterval is the time between two looks at a starting process.
+	// pollInterval is the interval between probes of a starting process.
 	pollInterval = 100 * time.Millisecond
-	// stopTimeout is how long a process may take to end before it is killed.
+	// stopTimeout is the time before a stopping process is killed.
 	stopTimeout = 15 * time.Second
-	// restartDelay is the pause before a process that ended is started again.
+	// restartDelay is the pause before a restart.
 	restartDelay = time.Second
 )
 
@@ -29,14 +29,13 @@ type Supervisor struct {
 	logDir string
 	order  []string
 
-	// mu also spans the start of a process and its registration, so that Reap
-	// never meets the end of a process that it does not know yet.
+	// mu also covers the start of a process and its registration, so that Reap knows every process that ends.
 	mu        sync.Mutex
 	processes map[string]*process
 	running   map[int]*process
 }
 
-// New returns a Supervisor of the given processes, none of which it starts.
+// New returns a Supervisor of the given processes without starting them.
 func New(specs []Spec, logDir string) *Supervisor {
 	s := &Supervisor{logDir: logDir, processes: map[string]*process{}, running: map[int]*process{}}
 	for _, spec := range specs {
@@ -46,8 +45,8 @@ func New(specs []Spec, logDir string) *Supervisor {
 	return s
 }
 
-// Start starts a process unless it runs, and waits until it is ready. If it
-// ends or takes too long, the error holds the last lines of its log.
+// Start starts a process unless it runs, and waits until it is ready. If it ends or takes too long, the error has the
+// last lines of its log.
 func (s *Supervisor) Start(ctx context.Context, name string) error {
 	s.mu.Lock()
 	p, err := s.find(name)
@@ -65,7 +64,7 @@ func (s *Supervisor) Start(ctx context.Context, name string) error {
 	return nil
 }
 
-// Stop ends a process and waits until it is gone.
+// Stop stops a process and waits for its end.
 func (s *Supervisor) Stop(ctx context.Context, name string) error {
 	s.mu.Lock()
 	p, err := s.find(name)
@@ -82,7 +81,7 @@ func (s *Supervisor) Stop(ctx context.Context, name string) error {
 	err = syscall.Kill(p.pid, syscall.SIGTERM)
 	s.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("end %s: %w", name, err)
+		return fmt.Errorf("stop %s: %w", name, err)
 	}
 
 	select {
@@ -104,7 +103,7 @@ func (s *Supervisor) Stop(ctx context.Context, name string) error {
 	return nil
 }
 
-// Status returns the state of all processes, in the order of their definition.
+// Status returns the state of all processes in the order of their definition.
 func (s *Supervisor) Status(ctx context.Context) []Status {
 	s.mu.Lock()
 	statuses := make([]Status, len(s.order))
@@ -130,7 +129,7 @@ func (s *Supervisor) Status(ctx context.Context) []Status {
 	return statuses
 }
 
-// awaitReady waits until the process answers for the first time.
+// awaitReady waits for the first response of the process.
 func (s *Supervisor) awaitReady(ctx context.Context, p *process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, errors.New("took too long"))
 	defer cancel()
@@ -158,11 +157,11 @@ func (s *Supervisor) awaitReady(ctx context.Context, p *process) error {
 	}
 }
 
-// find needs the lock.
+// find returns a process by name. The caller holds the lock.
 func (s *Supervisor) find(name string) (*process, error) {
 	p, ok := s.processes[name]
 	if !ok {
-		return nil, fmt.Errorf("there is no process called %q", name)
+		return nil, fmt.Errorf("unknown process %q", name)
 	}
 	return p, nil
 }

@@ -82,7 +82,7 @@ var _ = Describe("Supervisor", func() {
 		Eventually(func() ([]byte, error) { return os.ReadFile(filepath.Join(dir, "sleeper.log")) }).Should(BeEquivalentTo("hello\n"))
 
 		Expect(client.Start(ctx, "sleeper")).To(Succeed())
-		Expect(status().PID).To(Equal(running.PID), "what runs is left alone")
+		Expect(status().PID).To(Equal(running.PID), "a running process is left alone")
 
 		Expect(client.Stop(ctx, "sleeper")).To(Succeed())
 		Expect(status().State).To(Equal(Stopped))
@@ -106,15 +106,15 @@ var _ = Describe("Supervisor", func() {
 		Expect(status().State).To(Equal(Unready))
 	})
 
-	It("shows the end of the log of a process that does not get ready", func() {
+	It("returns the end of the log of a process that fails to start", func() {
 		client = supervise(map[string]Spec{"broken": {Args: []string{"echo no such flag; exit 3"}, Ready: "tcp://" + port.Address()}})
 		Expect(client.Start(ctx, "broken")).To(MatchError(And(
 			ContainSubstring("broken ended (exit code 3)"), ContainSubstring("no such flag"))))
 		Expect(status().State).To(Equal(Failed))
-		Consistently(status, restartDelay*3/2).Should(HaveField("Restarts", 0), "a process that never worked is not tried again")
+		Consistently(status, restartDelay*3/2).Should(HaveField("Restarts", 0), "a process that has never been ready is not restarted")
 	})
 
-	It("starts a process again that ends unasked", func() {
+	It("restarts a process after a failure", func() {
 		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 600"}}})
 		Expect(client.Start(ctx, "sleeper")).To(Succeed())
 		before := status().PID
@@ -125,8 +125,8 @@ var _ = Describe("Supervisor", func() {
 		Expect(status().LastExit).To(Equal("signal: killed"))
 	})
 
-	It("does not know other processes", func() {
+	It("rejects unknown processes", func() {
 		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 600"}}})
-		Expect(client.Start(ctx, "other")).To(MatchError(ContainSubstring(`no process called "other"`)))
+		Expect(client.Start(ctx, "other")).To(MatchError(ContainSubstring(`unknown process "other"`)))
 	})
 })

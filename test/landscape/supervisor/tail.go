@@ -11,9 +11,9 @@ import (
 
 const tailLines = 15
 
-// tail returns the last lines of a log, or why there are none.
+// tail returns the last lines of a log, or the error of reading it.
 func tail(path string) string {
-	content, err := os.ReadFile(path) // #nosec G304 -- a log of ours.
+	content, err := os.ReadFile(path) // #nosec G304 -- our own log.
 	if err != nil {
 		return err.Error()
 	}

@@ -18,19 +18,21 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// Client pushes to the registries and pulls from them, as one user.
+// Client pushes to and pulls from registries with go-containerregistry, as one user.
 type Client struct {
-	Account Account
-	// CA is the PEM bundle that the registries' certificates are checked against.
+	Account upstreamsim.Account
+	// CA is the PEM bundle of the authorities that the client trusts.
 	CA []byte
-	// IP, if set, is where every connection goes, whatever the name in the reference resolves to.
-	// It lets a process outside of a landscape, which lacks its DNS, reach the registries by name.
+	// IP, if set, replaces the address of every host. It lets a process outside of the landscape, which lacks its DNS,
+	// use the names of the registries.
 	IP string
 	// Dial, if set, makes the connections.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// KeepAlive makes all that uses the same Options share connections.
+	// KeepAlive shares connections among the users of the same Options.
 	KeepAlive bool
 }
 
@@ -41,13 +43,13 @@ func (c Client) Push(ctx context.Context, reference string, image v1.Image) erro
 		return err
 	}
 	if err := remote.Write(ref, image, options...); err != nil {
-		return fmt.Errorf("pushing %s: %w", reference, err)
+		return fmt.Errorf("push %s: %w", reference, err)
 	}
 	return nil
 }
 
-// Pull downloads an image as a node would, its manifest, its configuration and each of its layers once, checks what
-// came against the digests, and returns the digest of the manifest.
+// Pull fetches an image as a node does: its manifest, its configuration and each layer once. It verifies the digests
+// and returns that of the manifest.
 func (c Client) Pull(ctx context.Context, reference string) (v1.Hash, error) {
 	ref, options, err := c.prepare(ctx, reference)
 	if err != nil {
@@ -55,24 +57,24 @@ func (c Client) Pull(ctx context.Context, reference string) (v1.Hash, error) {
 	}
 	image, err := remote.Image(ref, options...)
 	if err != nil {
-		return v1.Hash{}, fmt.Errorf("pulling the manifest of %s: %w", reference, err)
+		return v1.Hash{}, fmt.Errorf("pull manifest of %s: %w", reference, err)
 	}
 	if _, err := image.RawConfigFile(); err != nil {
-		return v1.Hash{}, fmt.Errorf("pulling the configuration of %s: %w", reference, err)
+		return v1.Hash{}, fmt.Errorf("pull configuration of %s: %w", reference, err)
 	}
 	layers, err := image.Layers()
 	if err != nil {
-		return v1.Hash{}, fmt.Errorf("reading the manifest of %s: %w", reference, err)
+		return v1.Hash{}, fmt.Errorf("read manifest of %s: %w", reference, err)
 	}
 	for _, layer := range layers {
-		if err := download(layer); err != nil {
-			return v1.Hash{}, fmt.Errorf("pulling a layer of %s: %w", reference, err)
+		if err := read(layer); err != nil {
+			return v1.Hash{}, fmt.Errorf("pull layer of %s: %w", reference, err)
 		}
 	}
 	return image.Digest()
 }
 
-func download(layer v1.Layer) error {
+func read(layer v1.Layer) error {
 	content, err := layer.Compressed()
 	if err != nil {
 		return err
@@ -84,22 +86,22 @@ func download(layer v1.Layer) error {
 func (c Client) prepare(ctx context.Context, reference string) (name.Reference, []remote.Option, error) {
 	ref, err := name.ParseReference(reference, name.StrictValidation)
 	if err != nil {
-		return nil, nil, fmt.Errorf("parsing the reference: %w", err)
+		return nil, nil, fmt.Errorf("parse reference: %w", err)
 	}
 	options, err := c.Options(ctx)
 	return ref, options, err
 }
 
-// Options are what go-containerregistry has to know of the client.
+// Options returns the client's options for go-containerregistry.
 func (c Client) Options(ctx context.Context) ([]remote.Option, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(c.CA) {
-		return nil, errors.New("the CA bundle has no certificate")
+		return nil, errors.New("CA bundle has no certificate")
 	}
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: !c.KeepAlive,
-		// All connections are to one host.
+		// All connections go to one host.
 		MaxIdleConnsPerHost: 100,
 	}
 	if c.Dial != nil {

@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package upstream serves the registries that the caches of a landscape or a test pull from.
+// Package upstream runs the landscape's upstream registries: two instances of test/upstreamsim with Distribution's
+// handlers as their content.
 //
-// There are two, both behind TLS and made of Distribution's handlers over files: `private`, which wants a bearer
-// token of a token server that knows users and scopes, and `basic`, which wants a user name and a password of
-// its htpasswd file. Who came and what for stands in the access log, one line for each request.
+// Both serve TLS. Private requires a bearer token of a token server, and Basic a user name and a password. The access
+// log has a line for each request, with its user.
 package upstream
 
 import (
@@ -16,79 +16,60 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// Names of the servers, as they stand in the access log.
+// Names of the servers in the access log.
 const (
 	Private = "private"
 	Token   = "token"
 	Basic   = "basic"
 )
 
-// Account is a user of the registries.
-type Account struct {
-	Username string
-	Password string
-}
+const tokenLifetime = 5 * time.Minute
 
-// Endpoint is where a server listens, and how it is called.
-type Endpoint struct {
-	// Listen is the address to bind, host:port. Port 0 takes a free one.
-	Listen string
-	// Host is the host[:port] that clients use. Without a port the bound one is added; empty means the bound address.
-	Host string
-}
-
-// Authority is a certificate authority that signs the servers' certificates.
-type Authority struct {
-	// Certificate and Key are PEM.
-	Certificate []byte
-	Key         []byte
-}
-
-// Options describe both registries.
+// Options describes both registries.
 type Options struct {
 	// Dir keeps the content over restarts.
 	Dir string
-	CA  Authority
+	// Authority issues the servers' certificates.
+	Authority *pki.Authority
 
-	Private Endpoint
-	Basic   Endpoint
-	// Token is the token server of the private registry. Without a listen address it is served by the private
-	// registry itself, under TokenPath.
-	Token Endpoint
+	Private upstreamsim.Endpoint
+	Basic   upstreamsim.Endpoint
+	// Token is the address of the token server. By default, the private registry serves tokens itself.
+	Token upstreamsim.Endpoint
 
-	// Puller may pull. Pusher may pull and push. The basic registry knows no permissions, only users,
-	// and passwords of at most 72 bytes (that is bcrypt's limit).
-	Puller Account
-	Pusher Account
-	// PullersFile, once WritePullers has written it, names those who may pull instead of Puller, and may change.
+	// Puller may pull. Pusher may pull and push.
+	Puller upstreamsim.Account
+	Pusher upstreamsim.Account
+	// PullersFile, once WritePullers has written it, replaces Puller. It can change at any time.
 	PullersFile string
 
-	// Log gets the access log. Nil discards it.
+	// Log receives the access log.
 	Log io.Writer
-	// Observe is called for each request, before its client gets the answer. May be nil; must be safe for
-	// concurrent use.
-	Observe func(Request)
+	// Observe, if set, is called for each request, before the client gets the response, and concurrently. Kind Token
+	// stands for a request to the token server.
+	Observe func(server string, request upstreamsim.Request)
 }
 
-// Registries are the running servers.
+// Registries are the running registries.
 type Registries struct {
-	// PrivateHost and BasicHost are what image references start with.
+	// PrivateHost and BasicHost are the host and port in image references.
 	PrivateHost string
 	BasicHost   string
 
-	servers []*http.Server
 	closers []func() error
 }
 
-// Run serves until the context ends. It is meant to be the whole of a process: it also quietens Distribution's
-// own log, which is one for the process and would say each request again.
+// Run serves until the context ends. It owns the process: it silences Distribution's log, which is global and would
+// repeat the access log.
 func Run(ctx context.Context, o Options) error {
 	logrus.SetLevel(logrus.WarnLevel)
 	if o.Log != nil {
@@ -102,127 +83,96 @@ func Run(ctx context.Context, o Options) error {
 	return registries.Close()
 }
 
-// Start serves in the background until Close is called.
+// Start serves in the background until Close.
 func Start(o Options) (_ *Registries, err error) {
-	listeners, err := listen(&o)
-	if err != nil {
-		return nil, err
-	}
 	r := &Registries{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, closeAll(listeners), r.Close())
+			err = errors.Join(err, r.Close())
 		}
 	}()
-	r.PrivateHost, r.BasicHost = o.Private.Host, o.Basic.Host
-
-	users, err := newAccounts(o)
+	users := newAccounts(o)
+	r.PrivateHost, err = r.start(o, Private, upstreamsim.Options{
+		Authentication: upstreamsim.Bearer, Accounts: users.all, TokenLifetime: tokenLifetime, Endpoint: o.Private, TokenEndpoint: o.Token,
+	})
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := newTokenServer(o, users)
-	if err != nil {
-		return nil, err
-	}
-	private, closePrivate, err := newPrivate(o, tokens)
-	if err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, closePrivate)
-	basic, closeBasic, err := newBasic(o, users)
-	if err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, closeBasic)
-
-	observe := o.observer()
-	handlers := map[string]http.Handler{
-		Private: observed(Private, tokens.subject, observe, private),
-		Token:   observed(Token, basicUser, observe, tokens),
-		Basic:   observed(Basic, basicUser, observe, basic),
-	}
-	if listeners[Token] == nil {
-		mux := http.NewServeMux()
-		mux.Handle(TokenPath, handlers[Token])
-		mux.Handle("/", handlers[Private])
-		handlers[Private] = mux
-	}
-	for name, listener := range listeners {
-		r.serve(listener, handlers[name])
-	}
-	return r, nil
+	r.BasicHost, err = r.start(o, Basic, upstreamsim.Options{Authentication: upstreamsim.Basic, Accounts: users.all, Endpoint: o.Basic})
+	return r, err
 }
 
-// Close stops the servers at once, running requests included. The content stays.
+// start starts one of the registries and returns its host.
+func (r *Registries) start(o Options, name string, options upstreamsim.Options) (string, error) {
+	content, shutdown, err := newDistribution(filepath.Join(o.Dir, name))
+	if err != nil {
+		return "", err
+	}
+	r.closers = append(r.closers, shutdown)
+	hosts := []string{"localhost", "127.0.0.1", "::1"}
+	for _, endpoint := range []upstreamsim.Endpoint{options.Endpoint, options.TokenEndpoint} {
+		for _, address := range []string{endpoint.Listen, endpoint.Host} {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				host = address
+			}
+			if host != "" {
+				hosts = append(hosts, host)
+			}
+		}
+	}
+	pair, err := o.Authority.Issue(pki.Request{CommonName: name, Hosts: hosts})
+	if err != nil {
+		return "", fmt.Errorf("issue certificate for the %s registry: %w", name, err)
+	}
+	certificate, err := pair.TLS()
+	if err != nil {
+		return "", fmt.Errorf("issue certificate for the %s registry: %w", name, err)
+	}
+	options.Content, options.Certificate, options.Observe = content, &certificate, o.observer(name)
+	registry, err := upstreamsim.Start(options)
+	if err != nil {
+		return "", fmt.Errorf("start the %s registry: %w", name, err)
+	}
+	r.closers = append(r.closers, func() error { registry.Close(); return nil })
+	return registry.Host(), nil
+}
+
+// Close stops the registries at once and aborts their requests. The content stays.
 func (r *Registries) Close() error {
-	var group errgroup.Group
-	for _, server := range r.servers {
-		group.Go(server.Close)
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
 	}
-	err := group.Wait()
-	for _, closer := range r.closers {
-		err = errors.Join(err, closer())
-	}
-	return err
+	return errors.Join(errs...)
 }
 
-func (r *Registries) serve(listener net.Listener, handler http.Handler) {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+// observer returns a function that logs and observes the requests of a registry.
+func (o Options) observer(registry string) func(upstreamsim.Request) {
+	log := slog.New(slog.DiscardHandler)
+	if o.Log != nil {
+		log = slog.New(slog.NewTextHandler(o.Log, nil))
 	}
-	r.servers = append(r.servers, server)
-	go server.Serve(listener) //nolint:errcheck // It ends with ErrServerClosed, after Close.
-}
-
-// listen binds all addresses and completes the hosts in the options by what was bound.
-func listen(o *Options) (listeners map[string]net.Listener, err error) {
-	listeners = map[string]net.Listener{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, closeAll(listeners))
+	return func(r upstreamsim.Request) {
+		server := registry
+		if r.Kind == upstreamsim.Token {
+			server = Token
 		}
-	}()
-
-	for _, server := range []struct {
-		name     string
-		endpoint *Endpoint
-	}{{Private, &o.Private}, {Token, &o.Token}, {Basic, &o.Basic}} {
-		if server.name == Token && server.endpoint.Listen == "" {
-			o.Token.Host = o.Private.Host
-			continue
+		user := r.User
+		if user == "" {
+			user = "-"
 		}
-		listener, err := net.Listen("tcp", server.endpoint.Listen)
-		if err != nil {
-			return listeners, fmt.Errorf("listening for the %s registry: %w", server.name, err)
+		log.LogAttrs(context.Background(), slog.LevelInfo, "request",
+			slog.String("registry", server),
+			slog.String("client", r.Client),
+			slog.String("user", user),
+			slog.String("method", r.Method),
+			slog.String("path", r.Path),
+			slog.Int("status", r.Status),
+			slog.String("agent", r.Agent),
+		)
+		if o.Observe != nil {
+			o.Observe(server, r)
 		}
-		listeners[server.name] = listener
-		server.endpoint.Host = completeHost(server.endpoint.Host, listener.Addr())
-		tlsListener, err := o.CA.wrap(listener, server.endpoint.Host)
-		if err != nil {
-			return listeners, fmt.Errorf("making a certificate for the %s registry: %w", server.name, err)
-		}
-		listeners[server.name] = tlsListener
 	}
-	return listeners, nil
-}
-
-func closeAll(listeners map[string]net.Listener) error {
-	var err error
-	for _, listener := range listeners {
-		err = errors.Join(err, listener.Close())
-	}
-	return err
-}
-
-func completeHost(host string, bound net.Addr) string {
-	if host == "" {
-		return bound.String()
-	}
-	if _, _, err := net.SplitHostPort(host); err == nil {
-		return host
-	}
-	_, port, _ := net.SplitHostPort(bound.String()) // The listener's own address has a port.
-	return net.JoinHostPort(host, port)
 }

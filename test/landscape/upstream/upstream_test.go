@@ -19,11 +19,15 @@ import (
 	"github.com/onsi/gomega/gbytes"
 
 	"github.com/larder-project/larder/test/landscape/upstream"
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var (
-	puller = upstream.Account{Username: "robot$puller", Password: `pull: "#%*'`}
-	pusher = upstream.Account{Username: "pusher", Password: "push"}
+	puller = upstreamsim.Account{Username: "robot$puller", Password: `pull: "#%*'`}
+	pusher = upstreamsim.Account{Username: "pusher", Password: "push"}
+
+	manifest = []upstreamsim.Kind{upstreamsim.ManifestGet, upstreamsim.ManifestHead}
 )
 
 var _ = Describe("Registries", func() {
@@ -31,30 +35,30 @@ var _ = Describe("Registries", func() {
 		ctx        context.Context
 		options    upstream.Options
 		registries *upstream.Registries
-		recorder   *upstream.Recorder
+		recorder   *upstreamsim.Recorder
 		log        *gbytes.Buffer
 	)
 
-	client := func(account upstream.Account) upstream.Client {
-		return upstream.Client{Account: account, CA: options.CA.Certificate, IP: "127.0.0.1"}
+	client := func(account upstreamsim.Account) upstream.Client {
+		return upstream.Client{Account: account, CA: options.Authority.Certificate, IP: "127.0.0.1"}
 	}
 
 	BeforeEach(func() {
 		ctx = context.Background()
-		authority, err := upstream.NewAuthority()
+		authority, err := pki.NewAuthority("upstream")
 		Expect(err).NotTo(HaveOccurred())
-		recorder = &upstream.Recorder{}
+		recorder = &upstreamsim.Recorder{}
 		log = gbytes.NewBuffer()
 		options = upstream.Options{
-			Dir:     GinkgoT().TempDir(),
-			CA:      authority,
-			Private: upstream.Endpoint{Listen: "127.0.0.1:0", Host: "private.example.test"},
-			Token:   upstream.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"},
-			Basic:   upstream.Endpoint{Listen: "127.0.0.1:0", Host: "basic.example.test"},
-			Puller:  puller,
-			Pusher:  pusher,
-			Log:     log,
-			Observe: recorder.Observe,
+			Dir:       GinkgoT().TempDir(),
+			Authority: authority,
+			Private:   upstreamsim.Endpoint{Listen: "127.0.0.1:0", Host: "private.example.test"},
+			Token:     upstreamsim.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"},
+			Basic:     upstreamsim.Endpoint{Listen: "127.0.0.1:0", Host: "basic.example.test"},
+			Puller:    puller,
+			Pusher:    pusher,
+			Log:       log,
+			Observe:   func(_ string, request upstreamsim.Request) { recorder.Observe(request) },
 		}
 		options.PullersFile = filepath.Join(options.Dir, "pullers.json")
 	})
@@ -75,7 +79,7 @@ var _ = Describe("Registries", func() {
 				return registries.BasicHost
 			}
 
-			It("gives what was pushed to who has a password, and says who came", func() {
+			It("serves a pushed image to its puller and logs the user", func() {
 				image, err := random.Image(1024, 2)
 				Expect(err).NotTo(HaveOccurred())
 				reference := host() + "/team/app:v1"
@@ -85,11 +89,10 @@ var _ = Describe("Registries", func() {
 
 				Expect(client(puller).Pull(ctx, reference)).To(Equal(digestOf(image)))
 
-				Expect(recorder.Requests(upstream.KindManifest)).NotTo(BeEmpty())
-				Expect(recorder.Requests(upstream.KindBlob)).To(HaveLen(3), "two layers and the config")
-				Expect(recorder.Requests(upstream.KindUpload)).To(BeEmpty())
-				for _, request := range recorder.Requests(upstream.KindManifest, upstream.KindBlob) {
-					Expect(request.Server).To(Equal(server))
+				Expect(recorder.Requests(manifest...)).NotTo(BeEmpty())
+				Expect(recorder.Requests(upstreamsim.BlobGet)).To(HaveLen(3), "two layers and the config")
+				Expect(recorder.Requests(upstreamsim.Push)).To(BeEmpty())
+				for _, request := range recorder.Requests(append(manifest, upstreamsim.BlobGet)...) {
 					Expect(request.User).To(Equal(puller.Username))
 					Expect(request.Status).To(Equal(http.StatusOK))
 					Expect(request.Client).To(Equal("127.0.0.1"))
@@ -98,23 +101,23 @@ var _ = Describe("Registries", func() {
 				Expect(log.Contents()).NotTo(ContainSubstring(puller.Password))
 			})
 
-			DescribeTable("turns away", func(account upstream.Account) {
+			DescribeTable("rejects", func(account upstreamsim.Account) {
 				_, err := client(account).Pull(ctx, host()+"/team/app:v1")
 				Expect(statusOf(err)).To(Equal(http.StatusUnauthorized), "%v", err)
 			},
-				Entry("a wrong password", upstream.Account{Username: puller.Username, Password: "wrong"}),
-				Entry("an unknown user", upstream.Account{Username: "nobody", Password: puller.Password}),
-				Entry("nobody at all", upstream.Account{}),
+				Entry("a wrong password", upstreamsim.Account{Username: puller.Username, Password: "wrong"}),
+				Entry("an unknown user", upstreamsim.Account{Username: "unknown", Password: puller.Password}),
+				Entry("an anonymous client", upstreamsim.Account{}),
 			)
 
-			It("knows new users, and forgets others, while it runs", func() {
+			It("follows the file of pullers while it runs", func() {
 				image, err := random.Image(1024, 1)
 				Expect(err).NotTo(HaveOccurred())
 				Expect(client(pusher).Push(ctx, host()+"/team/app:v1", image)).To(Succeed())
 				_, err = client(puller).Pull(ctx, host()+"/team/app:v1")
 				Expect(err).NotTo(HaveOccurred())
 
-				second := upstream.Account{Username: "robot$second", Password: "2"}
+				second := upstreamsim.Account{Username: "robot$second", Password: "2"}
 				Expect(upstream.WritePullers(options.PullersFile, second)).To(Succeed())
 				Expect(client(second).Pull(ctx, host()+"/team/app:v1")).To(Equal(digestOf(image)))
 				_, err = client(puller).Pull(ctx, host()+"/team/app:v1")
@@ -136,7 +139,7 @@ var _ = Describe("Registries", func() {
 		})
 	}
 
-	It("does not let the puller push to the private registry", func() {
+	It("rejects a push by the puller to the private registry", func() {
 		image, err := random.Image(1024, 1)
 		Expect(err).NotTo(HaveOccurred())
 		err = client(puller).Push(ctx, registries.PrivateHost+"/team/app:v1", image)
@@ -144,22 +147,22 @@ var _ = Describe("Registries", func() {
 	})
 
 	When("the token server has no address of its own", func() {
-		BeforeEach(func() { options.Token = upstream.Endpoint{} })
+		BeforeEach(func() { options.Token = upstreamsim.Endpoint{} })
 
 		It("is served by the private registry", func() {
 			image, err := random.Image(1024, 1)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(client(pusher).Push(ctx, registries.PrivateHost+"/team/app:v1", image)).To(Succeed())
-			Expect(recorder.Requests(upstream.KindToken)).NotTo(BeEmpty())
+			Expect(recorder.Requests(upstreamsim.Token)).NotTo(BeEmpty())
 		})
 	})
 
-	When("no host is named", func() {
+	When("an endpoint has no host", func() {
 		BeforeEach(func() {
-			options.Private, options.Token = upstream.Endpoint{Listen: "127.0.0.1:0"}, upstream.Endpoint{}
+			options.Private, options.Token = upstreamsim.Endpoint{Listen: "127.0.0.1:0"}, upstreamsim.Endpoint{}
 		})
 
-		It("is called by the address that was bound", func() {
+		It("uses the bound address", func() {
 			image, err := random.Image(1024, 1)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(registries.PrivateHost).To(MatchRegexp(`^127\.0\.0\.1:\d+$`))
@@ -167,13 +170,13 @@ var _ = Describe("Registries", func() {
 		})
 	})
 
-	It("fails when an address is taken, and lets go of those it had", func() {
+	It("fails if an address is in use", func() {
 		taken := options
 		_, port, err := net.SplitHostPort(registries.BasicHost)
 		Expect(err).NotTo(HaveOccurred())
 		taken.Basic.Listen = net.JoinHostPort("127.0.0.1", port)
 		_, err = upstream.Start(taken)
-		Expect(err).To(MatchError(ContainSubstring("listening for the basic registry")))
+		Expect(err).To(MatchError(ContainSubstring("start the basic registry")))
 	})
 
 	It("runs until its context ends", func() {

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// requestedAnnotation is how kube-controller-manager asks for a volume.
+	// requestedAnnotation is the annotation by which kube-controller-manager requests a volume.
 	requestedAnnotation = "volume.kubernetes.io/storage-provisioner"
-	// provisionedAnnotation tells it who is to delete the volume.
+	// provisionedAnnotation names the provisioner that deletes the volume.
 	provisionedAnnotation = "pv.kubernetes.io/provisioned-by"
 )
 
@@ -54,17 +54,17 @@ func (r *ClaimReconciler) provision(ctx context.Context, claim *corev1.Persisten
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return err
 	}
-	// A pod without fsGroup may run as any user. Mkdir respects the umask.
+	// A pod without fsGroup can run as any user. Mkdir respects the umask.
 	if err := os.Chmod(path, 0o777); err != nil { // #nosec G302 -- see above.
 		return err
 	}
 	if err := r.Client.Create(ctx, volume); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create a volume for claim %s: %w", client.ObjectKeyFromObject(claim), err)
+		return fmt.Errorf("create volume for claim %s: %w", client.ObjectKeyFromObject(claim), err)
 	}
 	return nil
 }
 
-// grow gives the claim what it asks for. Volumes do not shrink.
+// grow grows the volume to the requested size. Volumes do not shrink.
 func (r *ClaimReconciler) grow(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	wanted := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	if wanted.Cmp(claim.Status.Capacity[corev1.ResourceStorage]) <= 0 {
@@ -83,7 +83,7 @@ func (r *ClaimReconciler) grow(ctx context.Context, claim *corev1.PersistentVolu
 	grown.Status.Capacity[corev1.ResourceStorage] = wanted
 	grown.Status.Conditions = nil
 	if err := r.Client.Status().Patch(ctx, grown, client.MergeFrom(claim)); err != nil {
-		return fmt.Errorf("tell claim %s that it has grown: %w", client.ObjectKeyFromObject(claim), err)
+		return fmt.Errorf("update status of claim %s: %w", client.ObjectKeyFromObject(claim), err)
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func newVolume(claim *corev1.PersistentVolumeClaim, options Options) *corev1.Per
 			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: claim.Spec.Resources.Requests[corev1.ResourceStorage]},
 			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimDelete,
 			StorageClassName:              ptr.Deref(claim.Spec.StorageClassName, ""),
-			VolumeMode:                    ptr.To(corev1.PersistentVolumeFilesystem),
+			VolumeMode:                    new(corev1.PersistentVolumeFilesystem),
 			PersistentVolumeSource: corev1.PersistentVolumeSource{
 				Local: &corev1.LocalVolumeSource{Path: filepath.Join(options.Dir, name)},
 			},

@@ -31,7 +31,7 @@ func (r *VolumeReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 		return reconcile.Result{}, nil
 	}
 	if err := os.RemoveAll(volume.Spec.Local.Path); err != nil {
-		return reconcile.Result{}, fmt.Errorf("remove the content of volume %s: %w", volume.Name, err)
+		return reconcile.Result{}, fmt.Errorf("remove content of volume %s: %w", volume.Name, err)
 	}
 	return reconcile.Result{}, client.IgnoreNotFound(r.Client.Delete(ctx, volume))
 }

@@ -2,10 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package volumes provisions persistent volumes as folders of the only node:
-// it creates a volume for each claim of its class, grows it with the claim and
-// deletes it with its content when the claim is gone. A volume's size is a
-// number in its object; nothing enforces it.
+// Package volumes provisions persistent volumes as directories of the only node: it creates a volume for each claim of
+// its class, grows it with the claim, and deletes it with its content after the claim. The size of a volume is a number
+// in its object and not enforced.
 package volumes
 
 import (
@@ -27,17 +26,17 @@ import (
 const (
 	// StorageClass is the name of the class.
 	StorageClass = "local"
-	// Provisioner is the name that the class knows the provisioner by.
+	// Provisioner is the name of the provisioner in the class.
 	Provisioner = "larder.test/local"
 )
 
-// Options says where volumes are.
+// Options describes the location of volumes.
 type Options struct {
-	// Dir is the folder with a folder for each volume.
+	// Dir is the parent directory of all volumes.
 	Dir string
-	// Node is the name of the node that has the folder.
+	// Node is the name of the node with that directory.
 	Node string
-	// HealthAddress is where /readyz is served.
+	// HealthAddress is the address of /readyz.
 	HealthAddress string
 }
 
@@ -49,7 +48,7 @@ func Run(ctx context.Context, config *rest.Config, options Options) error {
 		HealthProbeBindAddress: options.HealthAddress,
 	})
 	if err != nil {
-		return fmt.Errorf("prepare the provisioner: %w", err)
+		return fmt.Errorf("prepare provisioner: %w", err)
 	}
 	claims := builder.ControllerManagedBy(mgr).
 		Named("claims").

@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -43,7 +42,7 @@ var _ = Describe("Volumes", func() {
 		Expect(c.List(ctx, list)).To(Succeed())
 		return list.Items
 	}
-	// bind does what kube-controller-manager does with a new volume.
+	// bind binds a new volume like kube-controller-manager.
 	bind := func() *corev1.PersistentVolume {
 		GinkgoHelper()
 		volume := volumes()[0]
@@ -63,7 +62,7 @@ var _ = Describe("Volumes", func() {
 				Annotations: map[string]string{requestedAnnotation: Provisioner},
 			},
 			Spec: corev1.PersistentVolumeClaimSpec{
-				StorageClassName: ptr.To(StorageClass),
+				StorageClassName: new(StorageClass),
 				AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 				Resources:        corev1.VolumeResourceRequirements{Requests: size("1Gi")},
 			},
@@ -84,7 +83,7 @@ var _ = Describe("Volumes", func() {
 		Expect(ownVolume(&volume)).To(BeTrue())
 		info, err := os.Stat(volume.Spec.Local.Path)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(info.Mode().Perm()).To(Equal(os.FileMode(0o777)), "any user may write")
+		Expect(info.Mode().Perm()).To(Equal(os.FileMode(0o777)), "any user can write")
 	})
 
 	It("grows a volume with its claim", func() {
@@ -99,7 +98,7 @@ var _ = Describe("Volumes", func() {
 		Expect(claim.Status.Capacity).To(Equal(size("3Gi")))
 	})
 
-	It("leaves claims alone that have what they want", func() {
+	It("leaves satisfied claims alone", func() {
 		reconcileClaim()
 		before := bind()
 		reconcileClaim()
@@ -126,10 +125,10 @@ var _ = Describe("Volumes", func() {
 			}
 		},
 		Entry("its claim is gone", corev1.VolumeReleased, true),
-		Entry("but not while it is bound", corev1.VolumeBound, false),
+		Entry("its claim is gone, and not while it is bound", corev1.VolumeBound, false),
 	)
 
-	It("is not asked for the claims of others", func() {
+	It("ignores the claims of other provisioners", func() {
 		claim.Annotations[requestedAnnotation] = "other"
 		Expect(ownClaim(claim)).To(BeFalse())
 	})

@@ -380,8 +380,8 @@ var _ = Describe("Keyring", func() {
 })
 
 var (
-	rejection     = &remote.Error{Reason: remote.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "status 401"}
-	unreachable   = &remote.Error{Reason: remote.Unavailable, Host: "registry.example.com", Cause: "no response in time"}
+	rejection        = &remote.Error{Reason: remote.Unauthorized, Status: http.StatusUnauthorized, Host: "registry.example.com", Cause: "status 401"}
+	unreachable      = &remote.Error{Reason: remote.Unavailable, Host: "registry.example.com", Cause: "no response in time"}
 	errNotChallenged = &remote.Error{Reason: remote.NotChallenged, Host: "registry.example.com", Cause: "has not asked for the credential yet"}
 )
 

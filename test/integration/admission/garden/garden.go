@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package garden makes a Gardener API server accept Shoots that use the
-// extension, for tests and benchmarks of the admission component.
+// Package garden sets up a Gardener API server that accepts Shoots with the extension, for tests and benchmarks of the
+// admission component.
 package garden
 
 import (
@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	// provider is the type of infrastructure, and the name of all that it needs.
+	// provider is the type of infrastructure and the name of all its objects.
 	provider = "local"
 	// credentials is the name of the credentials for the infrastructure.
 	credentials = "provider"
@@ -37,7 +37,7 @@ const (
 //go:embed garden.yaml
 var manifests []byte
 
-// Prepare creates what all projects need.
+// Prepare creates the objects that all projects need.
 func Prepare(ctx context.Context, c client.Client) error {
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096)
 	for {
@@ -55,7 +55,7 @@ func Prepare(ctx context.Context, c client.Client) error {
 	}
 }
 
-// CreateProject creates a project, and returns its namespace.
+// CreateProject creates a project and returns its namespace.
 func CreateProject(ctx context.Context, c client.Client, name string) (string, error) {
 	namespace := "garden-" + name
 	for _, object := range []client.Object{
@@ -81,21 +81,19 @@ func CreateProject(ctx context.Context, c client.Client, name string) (string, e
 	return namespace, nil
 }
 
-// create tries for a while: gardener-apiserver's admission plugins learn of
-// earlier objects a moment later.
+// create retries for a while, because gardener-apiserver's admission plugins notice earlier objects with a delay.
 func create(ctx context.Context, c client.Client, object client.Object) error {
 	var lastErr error
 	if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		lastErr = c.Create(ctx, object)
 		return lastErr == nil, nil
 	}); err != nil {
-		return fmt.Errorf("could not create %T %s: %w", object, client.ObjectKeyFromObject(object), lastErr)
+		return fmt.Errorf("create %T %s: %w", object, client.ObjectKeyFromObject(object), lastErr)
 	}
 	return nil
 }
 
-// NewShoot returns a Shoot that is accepted but for its extension, which has no
-// configuration yet.
+// NewShoot returns a valid Shoot, except for its extension, which has no configuration yet.
 func NewShoot(namespace string) *gardencorev1beta1.Shoot {
 	return &gardencorev1beta1.Shoot{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "s-"},
@@ -127,8 +125,7 @@ func NewSecret(namespace string) *corev1.Secret {
 	}
 }
 
-// AdmissionArguments is a command line of the admission component as in a
-// garden, but for a loopback address.
+// AdmissionArguments returns the command line of the admission component in a garden, with a loopback address.
 func AdmissionArguments(kubeconfig, directory string, port int) []string {
 	return []string{
 		"--kubeconfig=" + kubeconfig,

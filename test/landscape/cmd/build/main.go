@@ -2,10 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command build builds the programs of the landscape, all or those that are
-// named, and prints the folder of the last one. With the argument "check" it
-// prepares this machine for a landscape instead, or ends with code 3 if it
-// cannot run one. It has few dependencies, so progress appears within seconds.
+// Command build builds the programs of the landscape, or only the named ones, and prints the directory of the last one.
+// With the argument "check", it prepares the machine for a landscape instead, or exits with code 3 if the machine
+// cannot run one. It has few dependencies, so that it is built and shows progress within seconds.
 package main
 
 import (
@@ -31,8 +30,7 @@ func main() {
 	os.Exit(code)
 }
 
-// exitUnsupported tells callers that nothing is broken: this machine, or this
-// user, cannot have a landscape.
+// exitUnsupported means that nothing is broken, but the machine or the user cannot run a landscape.
 const exitUnsupported = 3
 
 func run(ctx context.Context, names []string) int {
@@ -56,12 +54,12 @@ func run(ctx context.Context, names []string) int {
 		fmt.Println(filepath.Dir(paths[names[len(names)-1]]))
 		return 0
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "Stopped. What was compiled is kept: the same command goes on from here.")
+		fmt.Fprintln(os.Stderr, "Stopped. Compiled packages are kept: run the same command to continue.")
 		return 130
 	case errors.As(err, &failure):
-		fmt.Fprintf(os.Stderr, "Failed to %v\nRemedy: %s. The same command goes on from here; the whole log is %s\n", err, failure.Remedy(), log.Name())
+		fmt.Fprintf(os.Stderr, "Failed to %v\nRemedy: %s. Then run the same command to continue; the complete log is %s\n", err, failure.Remedy(), log.Name())
 	default:
-		fmt.Fprintf(os.Stderr, "Failed to %v\nThe whole log is %s\n", err, log.Name())
+		fmt.Fprintf(os.Stderr, "Failed to %v\nThe complete log is %s\n", err, log.Name())
 	}
 	return 1
 }
@@ -96,15 +94,15 @@ func build(ctx context.Context, log io.Writer, names []string) (map[string]strin
 	return builder.Build(ctx, names...)
 }
 
-// maxLog bounds the log, which each build appends to.
+// maxLog limits the size of the log, to which each build appends.
 const maxLog = 4 << 20
 
 func openLog() (*os.File, error) {
-	if err := os.MkdirAll("bin", 0o755); err != nil { // #nosec G301 -- programs for anybody.
+	if err := os.MkdirAll("bin", 0o755); err != nil { // #nosec G301 -- programs for all users.
 		return nil, err
 	}
-	// Another build may be writing, too, so nothing is cut off.
-	log, err := os.OpenFile(filepath.Join("bin", "build.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) // #nosec G302 G304 -- a log for anybody.
+	// Another build may be writing to it, so it is not truncated.
+	log, err := os.OpenFile(filepath.Join("bin", "build.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) // #nosec G302 G304 -- a log for all users.
 	if err != nil {
 		return nil, err
 	}

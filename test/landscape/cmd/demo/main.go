@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo is the program in the private example image: it says that it
-// runs, and waits.
+// Command demo is the program of the private example image: it prints a greeting and waits.
 package main
 
 import (

@@ -29,7 +29,7 @@ func equalFiles(first, second string) (bool, error) {
 }
 
 func checksum(path string) (sum [sha256.Size]byte, err error) {
-	file, err := os.Open(path) // #nosec G304 -- a program of ours.
+	file, err := os.Open(path) // #nosec G304 -- our own program.
 	if err != nil {
 		return sum, err
 	}

@@ -16,8 +16,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/progress"
 )
 
-// writeFiles writes everything that the processes need to find when they
-// start: programs, certificates and configuration.
+// writeFiles writes the programs, certificates and configuration that the processes need at their start.
 func writeFiles(l *landscape.Landscape, built builds) error {
 	for _, dir := range []string{
 		l.BinDir(), l.LogDir(), l.ConfigDir(), l.PKIDir(),
@@ -25,7 +24,7 @@ func writeFiles(l *landscape.Landscape, built builds) error {
 		filepath.Join(l.VarDir(), "log"),
 		filepath.Join(l.NodeRoot(), "etc", "containerd", "certs.d"),
 	} {
-		if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- programs of other users read them.
+		if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- read by programs of other users.
 			return err
 		}
 	}
@@ -49,16 +48,14 @@ func writeFiles(l *landscape.Landscape, built builds) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G301 -- see above.
 			return err
 		}
-		if err := os.WriteFile(path, content, 0o644); err != nil { // #nosec G306 -- without secrets.
+		if err := os.WriteFile(path, content, 0o644); err != nil { // #nosec G306 -- no secrets.
 			return err
 		}
 	}
 	return nil
 }
 
-// refreshRoles puts this program in the place of the one that the landscape
-// was started with, if it is another one, and ends the roles that the old one
-// plays.
+// refreshRoles replaces the landscape's copy of this program if it differs, and ends the roles that run the old one.
 func refreshRoles(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	changed, err := placeProgram(l)
 	if err != nil || !changed {
@@ -75,13 +72,13 @@ func refreshRoles(ctx context.Context, l *landscape.Landscape, log *progress.Log
 		if err := l.StopProcess(ctx, spec.Name); err != nil {
 			return err
 		}
-		log.Note("stopped %s: its program has changed", spec.Name)
+		log.Note("Stopped %s, because its program has changed", spec.Name)
 	}
 	return nil
 }
 
-// placeProgram copies the running program to where the landscape has its own,
-// and reports whether that changed anything. "go run" removes the original.
+// placeProgram copies the running program to its path in the landscape and reports whether it has changed. "go run"
+// removes the original.
 func placeProgram(l *landscape.Landscape) (bool, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -98,8 +95,7 @@ func placeProgram(l *landscape.Landscape) (bool, error) {
 	return true, os.Rename(aside, l.Program())
 }
 
-// place makes a file of the cache appear at another path, without a copy where
-// both are on one file system.
+// place links a file of the cache to another path, or copies it to another file system.
 func place(source, target string) error {
 	if err := os.Link(source, target); err == nil {
 		return nil
@@ -108,12 +104,12 @@ func place(source, target string) error {
 }
 
 func copyFile(source, target string) error {
-	from, err := os.Open(source) // #nosec G304 -- a program of ours.
+	from, err := os.Open(source) // #nosec G304 -- our own program.
 	if err != nil {
 		return err
 	}
 	defer func() { _ = from.Close() }()
-	to, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755) // #nosec G302 G304 -- a program of ours.
+	to, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755) // #nosec G302 G304 -- our own program.
 	if err != nil {
 		return err
 	}

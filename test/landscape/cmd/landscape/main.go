@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command landscape brings a Gardener landscape up on this machine and takes
-// it down again. It is also the first process inside, and plays the parts that
-// no real program plays there.
+// Command landscape starts and stops a Gardener landscape on this machine. It is also the first process inside, and
+// stands in for components that are not real.
 package main
 
 import (
@@ -22,20 +21,19 @@ import (
 	"github.com/larder-project/larder/test/landscape/preflight"
 )
 
-// exitUnsupported tells callers that nothing is broken: this machine, or this
-// user, cannot have a landscape.
+// exitUnsupported means that nothing is broken, but the machine or the user cannot run a landscape.
 const exitUnsupported = 3
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	// What the client library would log are warnings of admission webhooks, which belong to the owner of a Shoot.
+	// The client library logs warnings of admission webhooks, which are for the owner of a Shoot.
 	log.SetLogger(logr.Discard())
 
 	root := &cobra.Command{
 		Use:           "landscape",
-		Short:         "Run a Gardener landscape of real parts on this machine",
+		Short:         "Run a Gardener landscape of real components on this machine",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -44,11 +42,11 @@ func main() {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "Stopped. The same command goes on from here; \"make down\" removes what there is.")
+		fmt.Fprintln(os.Stderr, "Stopped. Run the same command to continue, or \"make down\" to remove the landscape.")
 	default:
 		fmt.Fprintln(os.Stderr, err)
 	}
-	os.Exit(exitCode(err)) //nolint:gocritic // There is nothing left to stop.
+	os.Exit(exitCode(err)) //nolint:gocritic // Nothing is left to stop.
 }
 
 func exitCode(err error) int {

@@ -25,14 +25,13 @@ import (
 
 func platformCommands() []*cobra.Command {
 	return append(roleCommands(),
-		&cobra.Command{Use: "up", Short: "Bring the landscape up, or up to date", Args: cobra.NoArgs, RunE: alone(up)},
-		&cobra.Command{Use: "down", Short: "Take the landscape down and leave nothing behind", Args: cobra.NoArgs, RunE: alone(down)},
+		&cobra.Command{Use: "up", Short: "Start the landscape or update it", Args: cobra.NoArgs, RunE: alone(up)},
+		&cobra.Command{Use: "down", Short: "Stop and remove the landscape", Args: cobra.NoArgs, RunE: alone(down)},
 		&cobra.Command{Use: "status", Short: "Show the processes and the node", Args: cobra.NoArgs, RunE: status},
 	)
 }
 
-// alone makes a command of an operation that must not meet another one of the
-// same landscape.
+// alone makes an operation exclusive among all operations on the same landscape.
 func alone(operation func(context.Context, *landscape.Landscape, *progress.Log) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		if err := preflight.Check(); err != nil {
@@ -42,10 +41,10 @@ func alone(operation func(context.Context, *landscape.Landscape, *progress.Log) 
 		if err != nil {
 			return err
 		}
-		// The kernel frees the name with the process, however that ends.
+		// The kernel frees the name with the end of the process.
 		lock, err := net.Listen("unix", "@"+l.ID())
 		if err != nil {
-			return fmt.Errorf("another process brings the landscape in %s up or down: %w", l.Dir(), err)
+			return fmt.Errorf("another process is starting or stopping the landscape in %s: %w", l.Dir(), err)
 		}
 		defer func() { _ = lock.Close() }()
 		return operation(cmd.Context(), l, progress.New(cmd.OutOrStdout()))
@@ -55,10 +54,10 @@ func alone(operation func(context.Context, *landscape.Landscape, *progress.Log) 
 func down(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	removed, err := sandbox.Remove(ctx, l)
 	for _, what := range removed {
-		log.Note("removed %s", what)
+		log.Note("Removed %s", what)
 	}
 	if err == nil {
-		log.Note("nothing is left of the landscape in %s", l.Dir())
+		log.Note("Nothing is left of the landscape in %s", l.Dir())
 	}
 	return err
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/larder-project/larder/test/landscape/preflight"
 )
 
-// platformCommands says what is needed, whatever is asked for.
+// platformCommands rejects every command on other platforms.
 func platformCommands() []*cobra.Command {
 	var commands []*cobra.Command
 	for _, name := range []string{"up", "down", "status"} {

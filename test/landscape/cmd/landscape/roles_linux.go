@@ -25,9 +25,11 @@ import (
 	"github.com/larder-project/larder/test/landscape/supervisor"
 	"github.com/larder-project/larder/test/landscape/upstream"
 	"github.com/larder-project/larder/test/landscape/volumes"
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// roles are what this program does inside the namespaces.
+// roles are the functions of this program inside the namespaces.
 var roles = map[string]func(context.Context, *landscape.Landscape) error{
 	landscape.InitRole: runInit,
 	cluster.DNS:        runDNS,
@@ -55,7 +57,7 @@ func roleCommands() []*cobra.Command {
 	return commands
 }
 
-// runInit is the first process: it outlives all others.
+// runInit is the first process of the namespaces. Its end is the end of all others.
 func runInit(ctx context.Context, l *landscape.Landscape) error {
 	if err := sandbox.Isolate(l); err != nil {
 		return err
@@ -106,13 +108,17 @@ func runUpstreams(ctx context.Context, l *landscape.Landscape) error {
 	if err != nil {
 		return err
 	}
+	authority, err := pki.ParseAuthority(pki.Pair{Certificate: certificate, Key: key})
+	if err != nil {
+		return err
+	}
 	options := upstream.Options{
-		Dir:     l.UpstreamsDir(),
-		CA:      upstream.Authority{Certificate: certificate, Key: key},
-		Private: endpoint(l, "private", landscape.PrivatePort),
-		Token:   endpoint(l, "auth", landscape.TokenPort),
-		Basic:   endpoint(l, "basic", landscape.BasicPort),
-		Log:     os.Stdout,
+		Dir:       l.UpstreamsDir(),
+		Authority: authority,
+		Private:   endpoint(l, "private", landscape.PrivatePort),
+		Token:     endpoint(l, "auth", landscape.TokenPort),
+		Basic:     endpoint(l, "basic", landscape.BasicPort),
+		Log:       os.Stdout,
 
 		PullersFile: l.PullersFile(),
 	}
@@ -125,8 +131,8 @@ func runUpstreams(ctx context.Context, l *landscape.Landscape) error {
 	return upstream.Run(ctx, options)
 }
 
-func endpoint(l *landscape.Landscape, name string, port int) upstream.Endpoint {
-	return upstream.Endpoint{
+func endpoint(l *landscape.Landscape, name string, port int) upstreamsim.Endpoint {
+	return upstreamsim.Endpoint{
 		Listen: net.JoinHostPort(l.IP(), strconv.Itoa(port)),
 		Host:   net.JoinHostPort(name+"."+landscape.Domain, strconv.Itoa(port)),
 	}

@@ -7,64 +7,77 @@ package main
 import (
 	"context"
 
+	"github.com/gardener/gardener/pkg/utils/flow"
+	"github.com/go-logr/logr/funcr"
+
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/cluster"
 	"github.com/larder-project/larder/test/landscape/parts"
 	"github.com/larder-project/larder/test/landscape/progress"
-	"github.com/larder-project/larder/test/landscape/steps"
 )
 
-// Steps that are not the start of a process.
-const (
-	pauseImage  = "the pause image"
-	objects     = "the objects of the cluster"
-	gardenerAPI = "Gardener's API"
-	node        = "the node"
-)
-
-// start starts all processes in the order of their dependencies and waits until
-// the node is ready. What runs already is left alone, so it also mends.
+// start starts all processes in the order of their dependencies and waits until the node is ready. It skips processes
+// that run, so it also repairs a landscape.
 func start(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
-	process := func(name string, after ...string) steps.Step {
-		return step(log, "Start "+name, name, after, func(ctx context.Context) error {
-			return l.StartProcess(ctx, name)
-		})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := newStarting(cancel, log)
+	process := func(name string, after ...flow.TaskID) flow.TaskID {
+		return s.task("Start "+name, func(ctx context.Context) error { return l.StartProcess(ctx, name) }, after...)
 	}
-	return steps.Run(ctx, []steps.Step{
-		process(parts.Etcd),
-		process(parts.KubeAPIServer, parts.Etcd),
-		process(parts.KubeControllerManager, parts.KubeAPIServer),
-		process(parts.KubeScheduler, parts.KubeAPIServer),
-		process(cluster.DNS, parts.KubeAPIServer),
-		process(cluster.Volumes, parts.KubeAPIServer),
 
-		process(parts.Containerd),
-		step(log, "Import "+pauseImage, pauseImage, []string{parts.Containerd}, func(ctx context.Context) error {
-			return built.pause.Import(ctx, l)
-		}),
-		process(parts.Kubelet, parts.KubeAPIServer, pauseImage),
-		process(parts.KubeProxy, parts.KubeAPIServer),
-		step(log, "Wait for "+node, node, []string{parts.Kubelet, parts.KubeControllerManager}, func(ctx context.Context) error {
-			return cluster.AwaitNode(ctx, l)
-		}),
+	etcd := process(parts.Etcd)
+	apiServer := process(parts.KubeAPIServer, etcd)
+	controllerManager := process(parts.KubeControllerManager, apiServer)
+	process(parts.KubeScheduler, apiServer)
+	process(cluster.DNS, apiServer)
+	process(cluster.Volumes, apiServer)
 
-		step(log, "Apply "+objects, objects, []string{parts.KubeAPIServer}, func(ctx context.Context) error {
-			return cluster.ApplyObjects(ctx, l)
-		}),
-		process(parts.GardenerAPIServer, parts.KubeAPIServer),
-		step(log, "Wait for "+gardenerAPI, gardenerAPI, []string{parts.GardenerAPIServer, objects}, func(ctx context.Context) error {
-			return cluster.AwaitGardenerAPI(ctx, l)
-		}),
-		process(parts.GardenerControllerManager, gardenerAPI),
-		process(parts.GardenerResourceManager, objects),
-		process(cluster.Upstreams),
-		process(cluster.Gardenlet, gardenerAPI),
-	})
+	containerd := process(parts.Containerd)
+	pauseImage := s.task("Import the pause image", func(ctx context.Context) error { return built.pause.Import(ctx, l) }, containerd)
+	kubelet := process(parts.Kubelet, apiServer, pauseImage)
+	process(parts.KubeProxy, apiServer)
+	s.task("Wait for the node", func(ctx context.Context) error { return cluster.AwaitNode(ctx, l) }, kubelet, controllerManager)
+
+	objects := s.task("Apply the objects of the cluster", func(ctx context.Context) error { return cluster.ApplyObjects(ctx, l) }, apiServer)
+	gardenerAPIServer := process(parts.GardenerAPIServer, apiServer)
+	gardenerAPI := s.task("Wait for Gardener's API", func(ctx context.Context) error { return cluster.AwaitGardenerAPI(ctx, l) }, gardenerAPIServer, objects)
+	process(parts.GardenerControllerManager, gardenerAPI)
+	process(parts.GardenerResourceManager, objects)
+	process(cluster.Upstreams)
+	process(cluster.Gardenlet, gardenerAPI)
+	return s.run(ctx)
 }
 
-// step is a step that the log tells about.
-func step(log *progress.Log, what, name string, after []string, run func(context.Context) error) steps.Step {
-	return steps.Step{Name: name, After: after, Run: func(ctx context.Context) error {
-		return log.Start(what)(run(ctx))
-	}}
+// starting is a flow that shows a line of progress for each task and ends with the first failure.
+type starting struct {
+	cancel context.CancelCauseFunc
+	log    *progress.Log
+	graph  *flow.Graph
+}
+
+func newStarting(cancel context.CancelCauseFunc, log *progress.Log) *starting {
+	return &starting{cancel: cancel, log: log, graph: flow.NewGraph("Start the landscape")}
+}
+
+func (s *starting) task(name string, run flow.TaskFn, after ...flow.TaskID) flow.TaskID {
+	return s.graph.Add(flow.Task{Name: name, Dependencies: flow.NewTaskIDs(flow.TaskIDSlice(after)), Fn: func(ctx context.Context) error {
+		err := s.log.Start(name)(run(ctx))
+		if err != nil {
+			// A flow waits for its running tasks, which might wait for minutes.
+			s.cancel(err)
+		}
+		return err
+	}})
+}
+
+// run returns the first error of a task as it is: the flow's own error repeats the names of the tasks.
+func (s *starting) run(ctx context.Context) error {
+	// Without a sink, the flow would log to standard error.
+	silent := funcr.New(func(string, string) {}, funcr.Options{})
+	err := s.graph.Compile().Run(ctx, flow.Opts{Log: silent})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
 }

@@ -25,13 +25,13 @@ import (
 	"github.com/larder-project/larder/test/landscape/sandbox"
 )
 
-// builds is what a landscape is made of.
+// builds are the programs and images of a landscape.
 type builds struct {
 	parts map[string]string
 	pause *image.Image
 }
 
-// up brings the landscape up and shows that it works.
+// up starts the landscape and shows that it works.
 func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 	if err := preflight.Prepare(ctx, log); err != nil {
 		return err
@@ -41,7 +41,7 @@ func up(ctx context.Context, l *landscape.Landscape, log *progress.Log) error {
 		return err
 	}
 	if err := startAndShow(ctx, l, log, built); err != nil {
-		return fmt.Errorf("bring the landscape up: %w\nRemedy: \"make status\" names the processes that are down, %s has their logs, and \"make up\" mends what it can",
+		return fmt.Errorf("start the landscape: %w\nRemedy: \"make status\" names the processes that are down, %s has their logs, and \"make up\" repairs what it can",
 			err, l.LogDir())
 	}
 	return nil
@@ -55,12 +55,12 @@ func startAndShow(ctx context.Context, l *landscape.Landscape, log *progress.Log
 	if err := garden.Install(ctx, l, log); err != nil {
 		return err
 	}
-	log.Note("the landscape is up after %.1f s", time.Since(begin).Seconds())
+	log.Note("The landscape is up after %.1f s", time.Since(begin).Seconds())
 	return evidence.Show(ctx, l, os.Stdout)
 }
 
-// bringUp starts a landscape, or makes sure that all of it runs if it was
-// started before. It starts anew whenever that is not what it should be.
+// bringUp starts a landscape, or the missing parts of a running one. It starts a new one if the running one has other
+// settings or cannot be repaired.
 func bringUp(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
 	reusable, err := isReusable(l, built)
 	if err != nil {
@@ -74,7 +74,7 @@ func bringUp(ctx context.Context, l *landscape.Landscape, log *progress.Log, bui
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		log.Note("the landscape that runs cannot be mended, starting anew: %v", err)
+		log.Note("Cannot repair the running landscape, starting a new one: %v", err)
 	}
 	if err := create(ctx, l, log, built); err != nil {
 		return err
@@ -96,8 +96,7 @@ func find(l *landscape.Landscape) (builds, error) {
 	return builds{parts: paths, pause: pause}, err
 }
 
-// isReusable reports whether a landscape runs that was started with the same
-// settings as a new one would be.
+// isReusable reports whether a landscape runs with the settings that a new one would have.
 func isReusable(l *landscape.Landscape, built builds) (bool, error) {
 	if _, err := l.FirstProcess(); err != nil {
 		if errors.Is(err, landscape.ErrNotRunning) {
@@ -110,7 +109,7 @@ func isReusable(l *landscape.Landscape, built builds) (bool, error) {
 		return false, err
 	}
 	for path, want := range files {
-		have, err := os.ReadFile(filepath.Join(l.Dir(), path)) // #nosec G304 -- a file of ours.
+		have, err := os.ReadFile(filepath.Join(l.Dir(), path)) // #nosec G304 -- our own file.
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, want) {
 			return false, nil
 		}
@@ -121,15 +120,15 @@ func isReusable(l *landscape.Landscape, built builds) (bool, error) {
 	return true, nil
 }
 
-// create removes what may be left of an earlier landscape and prepares all
-// files and the namespaces of a new one. None of its processes runs yet.
+// create removes the remains of an earlier landscape and prepares the files and namespaces of a new one, without
+// starting its processes.
 func create(ctx context.Context, l *landscape.Landscape, log *progress.Log, built builds) error {
 	removed, err := sandbox.Remove(ctx, l)
 	if err != nil {
 		return err
 	}
 	for _, what := range removed {
-		log.Note("removed %s of an earlier start", what)
+		log.Note("Removed %s of an earlier start", what)
 	}
 
 	done := log.Start("Create namespaces for " + l.Dir())

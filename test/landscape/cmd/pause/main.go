@@ -18,7 +18,7 @@ func main() {
 		if received != syscall.SIGCHLD {
 			return
 		}
-		// In a pod that shares its process namespace, orphans come here.
+		// A pod that shares its process namespace sends orphans here.
 		for {
 			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
 				break

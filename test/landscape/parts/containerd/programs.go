@@ -4,9 +4,8 @@
 
 //go:build programs
 
-// Package containerd pins containerd's programs. The module is apart from the
-// cluster's because containerd 2.4 implements a newer runtime interface
-// (k8s.io/cri-api v0.37) than the kubelet of Kubernetes 1.36 compiles with.
+// Package containerd pins containerd's programs. The module is separate from the cluster's because containerd 2.4
+// implements a newer runtime interface (k8s.io/cri-api v0.37) than that of the kubelet in Kubernetes 1.36.
 package containerd
 
 import (

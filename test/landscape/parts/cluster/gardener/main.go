@@ -2,8 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gardener is Gardener's programs in one: it runs the one that it is
-// called by the name of.
+// Command gardener links Gardener's programs into one. The name under which it is called selects the program.
 package main
 
 import (
@@ -18,7 +17,7 @@ import (
 	apiserverfeatures "github.com/gardener/gardener/pkg/apiserver/features"
 	controllermanagerfeatures "github.com/gardener/gardener/pkg/controllermanager/features"
 	"github.com/spf13/cobra"
-	_ "k8s.io/component-base/logs/json/register" // A log format is registered by import.
+	_ "k8s.io/component-base/logs/json/register" // The import registers a log format.
 	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
 )
 
@@ -38,7 +37,7 @@ func main() {
 	name := filepath.Base(os.Args[0])
 	program, ok := programs[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "%s is none of Gardener's programs; call this one by a link with the name of one\n", name)
+		fmt.Fprintf(os.Stderr, "unknown program %s: call this one through a link with the name of one of Gardener's programs\n", name)
 		os.Exit(2)
 	}
 	utils.DeduplicateWarnings()

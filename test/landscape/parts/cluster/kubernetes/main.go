@@ -2,9 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kubernetes is the cluster's programs in one: it runs the one that it
-// is called by the name of. They share most of their code, so that one program
-// costs a fraction of seven to link.
+// Command kubernetes links the cluster's programs into one. The name under which it is called selects the program. They
+// share most of their code, so that linking one program costs a fraction of linking seven.
 package main
 
 import (
@@ -12,15 +11,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	_ "time/tzdata" // CronJobs name time zones.
+	_ "time/tzdata" // For the time zones of CronJobs.
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl logs in by plugins.
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // For the authentication plugins of kubectl.
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
-	_ "k8s.io/component-base/logs/json/register"          // A log format is registered by import.
-	_ "k8s.io/component-base/metrics/prometheus/clientgo" // So are metrics of the client.
+	_ "k8s.io/component-base/logs/json/register"          // The import registers a log format.
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // The import registers metrics of the client.
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
@@ -45,7 +44,7 @@ func main() {
 	name := filepath.Base(os.Args[0])
 	program, ok := programs[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "%s is none of the cluster's programs; call this one by a link with the name of one\n", name)
+		fmt.Fprintf(os.Stderr, "unknown program %s: call this one through a link with the name of one of the cluster's programs\n", name)
 		os.Exit(2)
 	}
 	program()
@@ -56,7 +55,7 @@ func run(command *cobra.Command) {
 }
 
 func runKubectl() {
-	// The verbosity counts before the command exists, which reads .kuberc and looks for plugins.
+	// The verbosity must be set before the creation of the command, which reads .kuberc and looks for plugins.
 	_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 		kubectlutil.CheckErr(err)

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package steps_test
+package pki_test
 
 import (
 	"testing"
@@ -11,7 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-func TestSteps(t *testing.T) {
+func TestPKI(t *testing.T) {
 	RegisterFailHandler(Fail)
-	RunSpecs(t, "Landscape: steps")
+	RunSpecs(t, "PKI")
 }

@@ -5,33 +5,31 @@
 package pki_test
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
 var _ = Describe("Authority", func() {
-	It("issues certificates that clients of it trust", func() {
-		ca, caKey, err := pki.NewAuthority("test")
+	It("issues certificates for its servers and clients", func() {
+		authority, err := pki.NewAuthority("test")
 		Expect(err).NotTo(HaveOccurred())
-		authority, err := pki.ParseAuthority(ca, caKey)
+		authority, err = pki.ParseAuthority(authority.Pair)
 		Expect(err).NotTo(HaveOccurred())
-		certificate, key, err := authority.Issue(pki.Request{
+		issued, err := authority.Issue(pki.Request{
 			CommonName: "system:node:node", Organizations: []string{"system:nodes"},
 			Hosts: []string{"node.larder.test", "192.0.2.2"},
 		})
 		Expect(err).NotTo(HaveOccurred())
 
-		pair, err := tls.X509KeyPair(certificate, key)
+		pair, err := issued.TLS()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(pair.Leaf.Subject.CommonName).To(Equal("system:node:node"))
 		Expect(pair.Leaf.Subject.Organization).To(ConsistOf("system:nodes"))
-		pool := x509.NewCertPool()
-		Expect(pool.AppendCertsFromPEM(ca)).To(BeTrue())
+		pool := authority.Pool()
 		for _, host := range []string{"node.larder.test", "192.0.2.2"} {
 			_, err = pair.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: host})
 			Expect(err).NotTo(HaveOccurred())
@@ -44,12 +42,12 @@ var _ = Describe("Authority", func() {
 		Expect(err).To(HaveOccurred())
 	})
 
-	It("does not read a key of another authority", func() {
-		first, _, err := pki.NewAuthority("first")
+	It("rejects the key of another authority", func() {
+		first, err := pki.NewAuthority("first")
 		Expect(err).NotTo(HaveOccurred())
-		_, second, err := pki.NewAuthority("second")
+		second, err := pki.NewAuthority("second")
 		Expect(err).NotTo(HaveOccurred())
-		_, err = pki.ParseAuthority(first, second)
-		Expect(err).To(MatchError(ContainSubstring("certificate authority")))
+		_, err = pki.ParseAuthority(pki.Pair{Certificate: first.Certificate, Key: second.Key})
+		Expect(err).To(MatchError(ContainSubstring("read certificate authority")))
 	})
 })
