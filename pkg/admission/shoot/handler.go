@@ -110,7 +110,7 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret once and returns the validation errors by name.
+// validateSecrets validates the named Secrets and returns the errors by the name of the Secret.
 func (h *Handler) validateSecrets(ctx context.Context, namespace string, names []string) (map[string]field.ErrorList, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)

@@ -24,11 +24,11 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// review validates what a Shoot resolves to: the configuration, the Secrets that it references through spec.resources,
-// and the workers. It ignores what did not change.
+// review validates the changes of a Shoot: its configuration, the Secrets that this references through spec.resources,
+// and the workers.
 type review struct {
-	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is
-	// validated like creating the Shoot.
+	// now is nil if the Shoot does not use the extension. before is nil if the Shoot did not use the extension:
+	// enabling it is validated like a new Shoot.
 	now, before *usage.Usage
 }
 
@@ -126,7 +126,7 @@ func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// changedReferences returns the references that resolved to another object before.
+// changedReferences returns the references that are new or now resolve to another object.
 func (r *review) changedReferences() []usage.Reference {
 	if r.now == nil {
 		return nil
@@ -155,7 +155,7 @@ func (r *review) validateReferences(secrets map[string]field.ErrorList) field.Er
 				"there is no entry with this name in spec.resources; add one that references the Secret with the credential"))
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				fmt.Sprintf("the entry in spec.resources must reference kind Secret of apiVersion v1, but references kind %q of apiVersion %q", reference.Target.Kind, reference.Target.APIVersion)))
+				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
 		default:
 			for _, err := range secrets[reference.Target.Name] {
 				here := *err

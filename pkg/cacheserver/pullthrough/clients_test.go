@@ -147,7 +147,7 @@ func TestClientsGetTheTimeThatTheirAnswersTake(t *testing.T) {
 	})
 }
 
-func TestClientsThatAnnounceABodyAndDoNotSendItGetTheirAnswerAndAreCutOff(t *testing.T) {
+func TestMissingRequestBodyGetsAResponseAndADisconnect(t *testing.T) {
 	refuse := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }
 	for _, entry := range []struct{ request, manifest string }{
 		{"GET /v2/library/app/manifests/v1", "small"},
@@ -169,7 +169,7 @@ func TestClientsThatAnnounceABodyAndDoNotSendItGetTheirAnswerAndAreCutOff(t *tes
 	}
 }
 
-func TestClientsThatSendABodyAreSeenToLeave(t *testing.T) {
+func TestDisconnectIsNoticedAfterARequestBody(t *testing.T) {
 	for _, request := range []string{
 		"HEAD %s HTTP/1.1\r\nHost: cache\r\nContent-Length: 1\r\n\r\nx",
 		"GET %s HTTP/1.1\r\nHost: cache\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",

@@ -40,8 +40,8 @@ func init() {
 	factory.Register(Name, localfs.Factory{})
 }
 
-// withoutEvents is a repository middleware that removes the layer in which Distribution prepares an event for each
-// request. It parses the manifest for that even if there are no endpoints to notify.
+// withoutEvents is a repository middleware that unwraps Distribution's event listener, which parses every manifest even
+// if there are no endpoints to notify.
 func withoutEvents(_ context.Context, listened distribution.Repository, _ map[string]any) (distribution.Repository, error) {
 	if name, ok := listened.Named().(ownedName); ok {
 		return name.owner, nil
@@ -55,7 +55,7 @@ func middleware(_ context.Context, local distribution.Namespace, storage driver.
 	}
 	engine, ok := options[engineOption].(*Engine)
 	if !ok {
-		return nil, errors.New("no engine, it has to be started by FromConfiguration")
+		return nil, errors.New("no engine; FromConfiguration must start it")
 	}
 	return &namespace{Namespace: local, engine: engine}, nil
 }
@@ -107,7 +107,7 @@ func takeMiddleware(config *configuration.Configuration) (options configuration.
 			case kind != "registry" || entry.Name != Name:
 				middlewares[kind] = append(middlewares[kind], entry)
 			case found:
-				return nil, false, fmt.Errorf("middleware.registry: %s is listed twice, merge its options into one entry", Name)
+				return nil, false, fmt.Errorf("middleware.registry: %s is listed twice; merge its options into one entry", Name)
 			default:
 				options, found = entry.Options, true
 			}
@@ -128,7 +128,7 @@ func oneLine(errs []error) error {
 }
 
 // Install makes Distribution's application use the engine instead of its own proxy, and read the engine's files through
-// the engine's storage driver. The engine runs before any other middleware, so that these see what clients see.
+// the engine's storage driver. The engine is the innermost middleware, so that the others see what clients see.
 func (e *Engine) Install(config *configuration.Configuration) {
 	prepend := func(kind string, options configuration.Parameters) {
 		if config.Middleware == nil {

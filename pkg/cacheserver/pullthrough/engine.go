@@ -2,22 +2,22 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pullthrough is the engine of the cache: it serves what Distribution's storage holds, and fetches what it lacks,
-// once for any number of clients.
+// Package pullthrough is the engine of the cache: it serves what Distribution's storage holds, and fetches what it
+// lacks, once for any number of clients.
 //
 // It is a registry middleware for Distribution, whose HTTP API, routing, access control, health checks, logging and
-// configuration stay as they are. FromConfiguration makes an Engine from a configuration file, whose proxy section then no
-// longer reaches Distribution; Engine.Handler wraps the application.
+// configuration stay as they are. FromConfiguration starts an Engine from a configuration and removes the proxy
+// section, so that Distribution does not start its own proxy. Engine.Handler wraps the application.
 //
-// This package is Distribution's side of the engine, and the wiring. Each service lives in a package of its own, with its
-// dependencies handed in, and imports point down:
+// This package is Distribution's side of the engine, and the wiring. Each service lives in a package of its own, with
+// its dependencies handed in, and imports point down:
 //
 //	pullthrough   middleware, configuration, HTTP handler; Engine wires the services
-//	tags          where a tag leads, as the upstream says
+//	tags          resolves and lists tags
 //	manifests     manifests from memory, the store or the upstream
 //	blobs         blobs from a file or a transfer
-//	referrers     lists of what refers to a manifest
-//	content       one door to store, index and retention
+//	referrers     lists the referrers of a manifest
+//	content       the only access to store, index and retention
 //	source        the upstream, bounded and timed; its client is package remote
 //	response      the client's side of a request
 //	transfer      a blob that readers follow while it arrives
@@ -49,7 +49,7 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// maxParsing times the size of the largest manifest is memory that one cache can spare.
+// maxParsing is how many manifests and lists are parsed at a time. Parsing takes a multiple of a document's size, so this bounds memory.
 const maxParsing = 4
 
 // Engine is one cache: a directory and an upstream. Engines share nothing but the metrics of the process.
@@ -64,7 +64,7 @@ type Engine struct {
 	manifests *manifests.Service
 	blobs     *blobs.Service
 	referrers *referrers.Service
-	// credentials are nil if the engine has no credentials of its own, or none that can change.
+	// credentials is nil with a credential helper or an injected Upstream, whose credentials the engine does not check.
 	credentials *keyring.Keyring
 
 	cancel     context.CancelFunc
@@ -72,7 +72,7 @@ type Engine struct {
 	closing    sync.Once
 }
 
-// New starts an engine. It does not talk to the upstream, and takes as long whatever the cache holds.
+// New starts an engine. It does not contact the upstream, and takes the same time however much the cache holds.
 func New(o Options) (*Engine, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
 	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
-		// The credentials of a command are short-lived, and each is as valid as the one before.
+		// A credential helper issues short-lived credentials that need no check before they replace the previous one.
 		options.Credentials = &keyring.Exec{
 			Command: o.Command, Host: host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
@@ -171,7 +171,7 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 	return remote.New(options)
 }
 
-// Credentials reports the state of the credentials, nil if there are none, or none whose state can change.
+// Credentials returns the state of the credentials, or nil if the upstream is used anonymously or through a credential helper.
 func (e *Engine) Credentials() *credentials.Report {
 	if e == nil || e.credentials == nil {
 		return nil

@@ -25,21 +25,21 @@ import (
 // allowedMethods are the methods of a cache.
 const allowedMethods = "GET, HEAD, OPTIONS"
 
-// API is how the registry API of an engine is served.
+// API configures how an engine serves the registry API.
 type API struct {
-	// Prefix is the path that /v2/ is below.
+	// Prefix is the path prefix before /v2/.
 	Prefix string
 	// Header is put on each response.
 	Header http.Header
-	// AccessControlled means that Distribution decides who may have what, so all reads go by way of it.
+	// AccessControlled means that Distribution authorizes requests, so all reads go through it.
 	AccessControlled bool
 	// Observed means that other middlewares or receivers of notifications have to see each request for a manifest.
 	Observed bool
 }
 
-// Handler serves the registry API. It serves referrers, which Distribution lacks, and manifests at hand, for which
-// Distribution's routing, contexts and log lines would cost more than all the rest. It passes other requests to read to
-// Distribution's application. LimitClients has to wrap the handler of the server.
+// Handler serves the registry API. It serves referrers, which Distribution lacks, and manifests that are in memory, for
+// which Distribution's routing, contexts and logging would cost more than serving them. It passes all other read
+// requests to Distribution's application. LimitClients has to wrap the handler of the server.
 func (e *Engine) Handler(api API, app http.Handler) http.Handler {
 	return response.Guard(api.ReadOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := route.Parse(api.Prefix, r.URL.Path)
@@ -54,7 +54,7 @@ func (e *Engine) Handler(api API, app http.Handler) http.Handler {
 	})))
 }
 
-// LimitClients bounds the time that clients of a server have, see package response. It wraps the complete handler.
+// LimitClients makes a server disconnect clients that are too slow; see package response. It wraps the complete handler.
 func (e *Engine) LimitClients(server *http.Server) {
 	response.Wrap(server, e.options.ClientTimeout, e.log)
 }
@@ -95,7 +95,7 @@ func withoutBody(r *http.Request) *http.Request {
 	return &bare
 }
 
-// serveAtHand serves a manifest for which nothing has to be read, asked or negotiated, as Distribution would.
+// serveFromMemory serves a manifest that is in memory and that the client accepts, with the response that Distribution would send.
 func (e *Engine) serveAtHand(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
 	m, ok := e.atHand(r, to)
 	if !ok {
@@ -130,7 +130,7 @@ func (e *Engine) atHand(r *http.Request, to route.Route) (content.Manifest, bool
 	return m, ok && manifests.Accepts(r.Header, m.MediaType)
 }
 
-// serveReferrers serves a list of what refers to a manifest. It leaves paths that name none to Distribution.
+// serveReferrers serves a list of what refers to a manifest. It returns false for a path without a valid repository and digest; Distribution then responds.
 func (e *Engine) serveReferrers(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
 	d, ok := subject(to)
 	if !ok {

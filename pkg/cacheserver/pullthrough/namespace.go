@@ -13,7 +13,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 )
 
-// namespace is the registry that Distribution's application serves: its own, whose repositories fetch what they lack.
+// namespace is Distribution's registry with repositories that fetch missing content from the upstream.
 type namespace struct {
 	distribution.Namespace
 	engine *Engine
@@ -38,7 +38,7 @@ type repository struct {
 	name   reference.Named
 }
 
-// ownedName is the name of a repository, by which withoutEvents finds the repository again.
+// ownedName is a repository's name with a reference to the repository, so that withoutEvents can unwrap it.
 type ownedName struct {
 	reference.Named
 	owner *repository

@@ -48,12 +48,13 @@ type Options struct {
 
 	// Freshness is how long a tag is served without validation; 0 validates it for each pull.
 	Freshness time.Duration
-	// ValidationTimeout is how long a client that could be served from the cache waits for the validation of a tag,
-	// SuspectTimeout how long if the upstream is suspect or much slower than usual. The smaller one applies then.
+	// ValidationTimeout is the longest time that a pull of a cached tag waits for its validation. SuspectTimeout
+	// replaces it, if it is shorter, while the upstream is suspect: after a failure, or when it is much slower than
+	// usual.
 	ValidationTimeout, SuspectTimeout time.Duration
 	// ClientTimeout is how long a client may take for the next 4 MiB.
 	ClientTimeout time.Duration
-	// GracePeriod is how long a fetch without readers continues, unless half of it is done.
+	// GracePeriod is how long a fetch continues without readers. A fetch that is at least half done always finishes.
 	GracePeriod time.Duration
 	// Retries is how often in a row a fetch is resumed without much progress.
 	Retries int
@@ -97,7 +98,7 @@ func Defaults() Options {
 	}
 }
 
-// validate returns the first problem; see problems.
+// validate returns the first error of problems.
 func (o Options) validate() error {
 	for _, err := range o.problems() {
 		return err

@@ -102,8 +102,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	return joined(append(problems, refusals...))
 }
 
-// limited bounds a reconciliation after a failed one, which is retried in any case; a few such Extensions would starve
-// the rest.
+// limited shortens the timeout after a failure, so that a few failing Extensions do not starve the others.
 func (a *Actuator) limited(ctx context.Context, ex *extensionsv1alpha1.Extension) (context.Context, context.CancelFunc) {
 	if ex.Status.LastError == nil {
 		return context.WithCancel(ctx)
@@ -111,7 +110,7 @@ func (a *Actuator) limited(ctx context.Context, ex *extensionsv1alpha1.Extension
 	return context.WithTimeout(ctx, a.RetryTimeout)
 }
 
-// Restore is Reconcile: a change of seed only has to preserve the CA, which gardenlet does.
+// Restore reconciles: only the CA must survive a change of seed, and gardenlet moves it.
 func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	return a.Reconcile(ctx, log, ex)
 }

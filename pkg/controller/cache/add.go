@@ -37,7 +37,7 @@ const (
 
 	// copyTimeout is shorter than the 30 s for which gardenlet tolerates an error.
 	copyTimeout = 20 * time.Second
-	// retryTimeout suffices for that and for the next resync of gardener-resource-manager.
+	// retryTimeout leaves time for copyTimeout and for the next resync of gardener-resource-manager.
 	retryTimeout = 45 * time.Second
 
 	minBackOff = 100 * time.Millisecond
@@ -95,7 +95,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	return nil
 }
 
-// predicates admit requests by annotation, and other changes if the annotation is to be ignored. Package rotation
+// predicates admits Extensions whose operation annotation requests a reconciliation and, if ignoreOperationAnnotation is set, all other changes. Package rotation
 // requests reconciliations by the annotation in any case.
 func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotation bool) []predicate.Predicate {
 	requested := extension.DefaultPredicates(ctx, mgr, false)

@@ -53,9 +53,9 @@ func certificateAuthority() *secretsutils.CertificateSecretConfig {
 	}
 }
 
-// nodesTrust reports whether all nodes trust a CA that was created at the given time: once a rotation of the Shoot's
-// CAs, or its preparation, has ended since, or after caOverlap. While a rotation is being prepared, some nodes are not
-// updated, for however long that takes.
+// nodesTrust reports whether all nodes trust a CA that was created at the given time: They do once a rotation of the
+// Shoot's CAs or its preparation has ended after that time, and otherwise after caOverlap. Time during the preparation
+// of a rotation does not count, since some nodes may not be updated until it ends.
 func nodesTrust(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
 	if credentials := shoot.Status.Credentials; credentials != nil && credentials.Rotation != nil && credentials.Rotation.CertificateAuthorities != nil {
 		rotation := credentials.Rotation.CertificateAuthorities

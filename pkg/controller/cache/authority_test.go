@@ -281,7 +281,7 @@ var _ = Describe("CA", func() {
 			Expect(second).To(HaveLen(1))
 		})
 
-		It("without relying on nodes that cannot trust a CA created after the preparation", func(ctx SpecContext) {
+		It("does not sign with a CA that was created after the preparation until nodes trust it", func(ctx SpecContext) {
 			rotation(gardencorev1beta1.RotationPrepared, clock.Now())
 			issue(ctx)
 			clock.Step(585 * day)

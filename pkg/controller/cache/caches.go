@@ -32,8 +32,8 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// readCaches returns the caches as far as they do not depend on the Shoot's API server, and a problem for each that
-// cannot be deployed as its owner wants. Such a cache stays as it is deployed; if it never was, it is omitted.
+// readCaches returns the inputs of the caches that do not come from the Shoot's API server, and an error for each cache
+// that cannot be deployed as configured. Such a cache stays as it is deployed; if it never was, it is omitted.
 func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]deployment, []error, error) {
 	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
@@ -162,7 +162,7 @@ func (r credentialReader) readCredential(ctx context.Context, entry string) (*cr
 	} else if err != nil {
 		return nil, fmt.Errorf("read Secret %q referenced by spec.resources entry %q: %w", reference.Name, entry, err)
 	}
-	// Without a limit, hundreds of caches with Secrets of 1 MiB each would be in memory at once.
+	// Bound memory: without a limit, the Secrets of hundreds of caches, 1 MiB each, would be in memory at once.
 	if size := len(secret.Data[credentials.UsernameKey]) + len(secret.Data[credentials.PasswordKey]); size > maxCredential {
 		return nil, configurationProblem(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", reference.Name, size, maxCredential, entry))
 	}

@@ -26,8 +26,8 @@ const serverValidity = 90 * 24 * time.Hour
 type certificates struct {
 	// caBundleName is the name of the Secret with the bundle of CA certificates. It is nil if no cache serves TLS.
 	caBundleName *string
-	// oldMayGo means that all certificates are signed by the current CA, and that there is an old CA to remove once the
-	// caches serve them.
+	// dropOld means that all certificates are signed by the current CA, and that the old CA can be removed once the
+	// caches serve these certificates.
 	oldMayGo bool
 
 	secrets map[string]*corev1.Secret
@@ -91,9 +91,8 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 	return issued, nil
 }
 
-// dropOldCA returns the certificates without the old CA, or with the next one in its place, if the caches have had the
-// time to serve certificates of the current one: the deployment did not change them, and they were deployed long enough
-// ago.
+// dropOldCA removes the old CA, or replaces it with the next one, if the caches serve certificates of the current CA:
+// if these were deployed at least certificatePropagation ago.
 func (a *Actuator) dropOldCA(ctx context.Context, log logr.Logger, request certificateRequest, issued certificates) (certificates, error) {
 	if !issued.oldMayGo {
 		return issued, nil

@@ -22,7 +22,7 @@ type deployment struct {
 	Deployed []client.Object
 }
 
-// ServesTLS reports whether the cache serves TLS. If it stays as it is deployed, its owner's wishes do not count.
+// ServesTLS reports whether the cache serves TLS. If it keeps its deployed objects, they decide, not the configuration.
 func (d deployment) ServesTLS() bool {
 	if d.Deployed != nil {
 		return slices.ContainsFunc(d.Deployed, component.IsTLSSecret)

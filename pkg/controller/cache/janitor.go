@@ -33,8 +33,8 @@ const (
 	sweepPage = 100
 )
 
-// Janitor removes retired Services once no node uses them. It acts between two reconciliations of a Shoot, since only
-// then the Cluster shows that the last one succeeded.
+// Janitor removes retired Services once no node uses them. It acts between two reconciliations of a Shoot, because only
+// then does the Cluster show that the last one succeeded.
 type Janitor struct {
 	// Client is an uncached client for the seed.
 	Client client.Client

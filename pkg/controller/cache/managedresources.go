@@ -87,9 +87,8 @@ func readObjects(ctx context.Context, seed client.Client, namespace, name string
 	return all, nil
 }
 
-// deployedSince returns since when the caches have been deployed as they are, or the zero time if
-// gardener-resource-manager has not applied all of it yet. The Secrets of a ManagedResource are immutable, so their
-// creation is the deployment.
+// deployedSince returns the time of the last change to the deployed objects, or zero if gardener-resource-manager has
+// not applied it yet. The Secrets of a ManagedResource are immutable, so their creation is the deployment.
 func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Time, error) {
 	managedResource := newManagedResource(namespace, ManagedResource)
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(managedResource), managedResource); err != nil {

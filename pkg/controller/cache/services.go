@@ -105,8 +105,8 @@ func (a *Actuator) writeServices(ctx context.Context, namespace, origin string, 
 	})
 }
 
-// readServices returns the Services as last deployed, sorted by name. If their Secret is lost, it returns none, so that
-// they are deployed as at first.
+// readServices returns the Services as last deployed, sorted by name. If the Secret does not exist, it returns none,
+// and the Services are deployed anew.
 func readServices(ctx context.Context, seed client.Client, namespace string) ([]*corev1.Service, error) {
 	objects, err := readObjects(ctx, seed, namespace, ManagedResourceServices)
 	if client.IgnoreNotFound(err) != nil {
@@ -123,7 +123,7 @@ func readServices(ctx context.Context, seed client.Client, namespace string) ([]
 }
 
 // nodesUpdated returns when the last reconciliation of the Shoot succeeded, or the zero time if the Cluster does not
-// say, as while the next one runs.
+// show it, for example during the next reconciliation.
 func nodesUpdated(shoot *gardencorev1beta1.Shoot) time.Time {
 	last := shoot.Status.LastOperation
 	if last == nil || last.State != gardencorev1beta1.LastOperationStateSucceeded {
@@ -190,8 +190,8 @@ func (p servicePlan) services() []*corev1.Service {
 	return services
 }
 
-// withPresentNames returns the caches; a running cache keeps the present name of its Service as long as its new name
-// belongs to another cache.
+// withPresentNames returns the caches with the names that their Services can have now: a cache keeps its old name while
+// another cache still has the new one.
 func withPresentNames(deployed []*corev1.Service, caches []deployment) []deployment {
 	out := slices.Clone(caches)
 	for i, cache := range out {
@@ -222,8 +222,8 @@ func isRetired(service *corev1.Service) bool {
 }
 
 // isReleased reports whether no node uses a retired Service, given the time of the last update of all nodes. Both times
-// are in whole seconds, so equal times count: a quick operation ends in the second in which the Service retired. An
-// earlier operation is not mistaken for it, since gardenlet replaces that in the Cluster before it changes an
+// are in whole seconds, so equal times count: a quick operation ends in the second in which the Service retired. The
+// result of an earlier operation cannot count by mistake: gardenlet overwrites it in the Cluster before it changes the
 // Extension.
 func isReleased(service *corev1.Service, updated, now time.Time) bool {
 	return isRetired(service) && !updated.Before(retiredAt(service, now))

@@ -119,7 +119,7 @@ var _ = Describe("Services", func() {
 		Entry("even with the same labels", []string{"a:5000"}, []string{"a-5000"}, []string{"registry-a-5000 of a:5000, retired"}),
 		Entry("with the same objects but another Service", []string{"a.b"}, []string{"a-b/other"}, []string{"registry-a-b of a.b, retired"}),
 		Entry("with the same suffix", []string{"a.b/red"}, []string{"c.d/red"}, []string{"registry-red of a.b, retired"}),
-		Entry("that runs, wants the name, and keeps its own", []string{"a.b", "c.d"}, []string{"c.d/a-b"},
+		Entry("a running cache keeps its name until the wanted one is free", []string{"a.b", "c.d"}, []string{"c.d/a-b"},
 			[]string{"registry-a-b of a.b, retired", "registry-c-d of c.d"}),
 		Entry("that takes the name of one that moves to another", []string{"a.b/red", "c.d/blue"}, []string{"a.b/blue", "c.d/green"},
 			[]string{"registry-red of a.b", "registry-blue of c.d, retired", "registry-green of c.d"}),

@@ -106,8 +106,8 @@ func outgrown(statefulSet *appsv1.StatefulSet, size resource.Quantity) bool {
 	return false
 }
 
-// needsGrowth reports whether a size in the Shoot is smaller than the wanted one. A size that no volume can have, such
-// as 1e999999999, would take hours to compare and needs no growth.
+// needsGrowth reports whether a size in the Shoot is smaller than the wanted one. Sizes such as 1e999999999, which no
+// volume can have and which take hours to compare, are ignored.
 func needsGrowth(found, wanted resource.Quantity) bool {
 	return isPlain(found) && isPlain(wanted) && found.Cmp(wanted) < 0
 }

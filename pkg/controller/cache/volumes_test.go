@@ -102,7 +102,7 @@ var _ = Describe("Volumes", func() {
 		Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("20Gi"))
 	})
 
-	It("have replaced StatefulSets created again although another one could not be replaced", func(ctx SpecContext) {
+	It("recreate StatefulSets even if another one cannot be replaced", func(ctx SpecContext) {
 		replaced := newStatefulSet("docker.io")
 		shoot := fakeclient.NewClientBuilder().WithObjects(replaced, newStatefulSet("quay.io")).WithInterceptorFuncs(interceptor.Funcs{
 			Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {

@@ -19,8 +19,8 @@ type Deployed struct {
 	Previous *credentials.Named
 }
 
-// Next returns what to deploy for a wanted credential: beside it the one that was active last, until all replicas have
-// activated another. The owner's Secret with that one may be gone, so it is taken from what is deployed.
+// Next returns the credentials to deploy for a wanted one. The last active credential stays beside it until all
+// replicas have activated another. It is taken from the deployed Secret, since the owner's may be gone.
 func (d Deployed) Next(wanted credentials.Named, status *registry.CredentialsStatus) Deployed {
 	last, previous := d.Wanted, d.Previous
 	if last != nil && isActive(status, last.Name) {
@@ -37,7 +37,7 @@ func (d Deployed) Next(wanted credentials.Named, status *registry.CredentialsSta
 	return next
 }
 
-// Status returns the status after the deployment of d: the one before, as long as it is about the same credentials.
+// Status returns the status after the deployment of d. It is unchanged as long as the credentials are the same.
 func (d Deployed) Status(before *registry.CredentialsStatus, now metav1.Time) *registry.CredentialsStatus {
 	if d.Wanted == nil {
 		return nil

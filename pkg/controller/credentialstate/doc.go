@@ -2,16 +2,16 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credentialstate is the state machine of a cache's credentials. It is pure; two controllers drive it, each
-// with what it alone observes, and write its results into the provider status of the Extension.
+// Package credentialstate is the state machine of a cache's credentials. It is pure; It has no side effects. Two
+// controllers feed it with their observations and write its results into the provider status of the Extension.
 //
 // A credential is replaced in two steps. Package cache deploys the new one beside the one that was active so far
 // (Deployed.Next), and the state is Pending (Deployed.Status). Package rotation asks the replicas (Observe): once all
 // of them have activated the new one, the state is Active, and the old one is the previous. Package cache then deploys
 // the new one alone, and the previous one is gone from the status.
 //
-// The two controllers share the status because neither can wait for the other: a reconciliation must end before there
-// are nodes, and so before there are replicas, while the replicas are to be asked every few seconds. Optimistic locking
-// keeps each from overwriting what the other has written. Only package cache changes what is deployed, so package
-// rotation requests a reconciliation, as gardenlet does, to have the previous credential removed.
+// The two controllers share the status because neither can wait for the other: a reconciliation must finish before
+// there are nodes, and therefore replicas; the replicas must be polled every few seconds. Optimistic locking keeps each
+// from overwriting what the other has written. Only package cache changes what is deployed, so package rotation
+// requests a reconciliation, as gardenlet does, to have the previous credential removed.
 package credentialstate

@@ -42,9 +42,9 @@ func InProgress(status *registry.CredentialsStatus) bool {
 	return status.State != registry.CredentialsActive || status.PreviousSecretName != ""
 }
 
-// Observe returns the status that follows from the reports of the replicas. One replica that rejects or misses the
-// credential decides for all, and the credential is active once all replicas have activated it. Anything in between
-// does not change the state, since replicas come and go.
+// Observe returns the status that follows from the reports of the replicas. One replica whose credential is rejected or
+// missing decides for all, and the credential is active once all replicas have activated it. Otherwise the state does
+// not change, since replicas restart.
 func Observe(status registry.CredentialsStatus, replicas Replicas, now metav1.Time) registry.CredentialsStatus {
 	next := observe(status, replicas)
 	if next.State != status.State || Wanted(&next) != Wanted(&status) {

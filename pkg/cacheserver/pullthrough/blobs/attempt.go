@@ -37,7 +37,7 @@ func newPool(size int) *sync.Pool {
 	}}
 }
 
-// buffer returns a buffer for what arrives, a large one while there are few fetches, and what returns it.
+// buffer returns a buffer, a large one while there are few fetches, and a function that returns it to its pool.
 func (s *Service) buffer() (buffer []byte, giveBack func()) {
 	pool, release := smallBuffers, func() {}
 	if acquired, ok := s.large.TryAcquire(); ok {
@@ -50,7 +50,7 @@ func (s *Service) buffer() (buffer []byte, giveBack func()) {
 	}
 }
 
-// attempt makes one request for what is missing and receives what it gets.
+// attempt requests the missing bytes and receives the response.
 func (f *fetch) attempt(ctx context.Context) error {
 	if !f.begun {
 		f.size = f.declaredSize(ctx, f.key)
@@ -77,7 +77,7 @@ func (f *fetch) attempt(ctx context.Context) error {
 }
 
 // checkResponse refuses what cannot be the blob, such as the login page of a portal, as long as clients can get an error.
-// It sets the size to that of the response, if there is one: an image declares the same.
+// It adopts the size of the response, which an image of the repository declares as well.
 func (f *fetch) checkResponse(ctx context.Context, blob *remote.Blob) error {
 	switch {
 	case blob.Size >= 0 && f.size != transfer.Unknown && blob.Size != f.size && !f.declares(ctx, blob.Size):
@@ -122,8 +122,8 @@ func (f *fetch) begin(ctx context.Context, blob *remote.Blob) error {
 	return nil
 }
 
-// receive reads a body to its end. Bytes are delivered when the buffer is full, or with the next ones if these are slow:
-// bytes are late by one read of the upstream at most.
+// receive reads a body to its end. It delivers bytes when the buffer is full or fetchDelay has passed since the last
+// delivery, so bytes wait for at most one more read.
 func (f *fetch) receive(ctx context.Context, body io.Reader) error {
 	buffer, giveBack := f.buffer()
 	defer giveBack()
@@ -174,7 +174,7 @@ func (f *fetch) deliver(ctx context.Context, p []byte) error {
 		return nil
 	}
 	if !content.IsFull(err) {
-		f.Log.WithError(err).Warn("Failed to go on storing a blob; passing it through")
+		f.Log.WithError(err).Warn("Failed to store the rest of a blob; streaming it without the disk")
 	}
 	if err := f.acquire(ctx, f.unstored); err != nil {
 		return err

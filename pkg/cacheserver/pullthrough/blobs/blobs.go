@@ -2,16 +2,16 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package blobs serves blobs: from a verified file, which the kernel sends, or by following the transfer that fetches or
-// verifies them.
+// Package blobs serves blobs: from a verified file, which the kernel sends, or by following the transfer that fetches
+// or verifies them.
 //
-// A blob is served from a repository if that repository links it, if an image of the repository proves that it has it (see
-// content.Proved), or if the upstream says so. So one repository's content does not leak into another by its digest, and
-// content that several repositories share is fetched once.
+// A blob is served from a repository if that repository links it, if an image of the repository proves that the
+// repository has it (see content.Proved), or if the upstream confirms it. So one repository's content does not leak
+// into another by its digest, and content that several repositories share is fetched once.
 //
 // Content that does not fit on the volume even after eviction streams through a small window in memory (see package
-// transfer) and is not stored. Clients that come together share that fetch; one that comes after the window has moved on
-// begins another.
+// transfer) and is not stored. Clients that come together share that fetch; one that comes after the window has moved
+// on begins another.
 package blobs
 
 import (
@@ -41,8 +41,8 @@ const (
 	// maxLarge is how many fetches have a buffer of fetchBytes. When there are more at a time, each gets little of the
 	// upstream's bandwidth, so its pieces are small anyway.
 	maxLarge = 16
-	// maxWaiting is how many fetches may wait for their slot: a herd of nodes that want different images, and no more than
-	// memory has room for.
+	// maxWaiting bounds the fetches that wait for a slot. It is enough for many nodes that pull different images at
+	// once, and bounds memory.
 	maxWaiting = 1024
 )
 
@@ -169,8 +169,8 @@ func (s *Service) openFile(ctx context.Context, d digest.Digest, file *content.B
 	return o, nil
 }
 
-// claim makes a blob that is here, or on its way for another repository, part of this one. Without a reason for that in the
-// store, the upstream decides.
+// claim links a blob that is stored, or is being fetched for another repository, to this repository. Without an
+// Ownership, it asks the upstream first.
 func (s *Service) claim(ctx context.Context, k key, ownership content.Ownership) error {
 	if ownership == content.None {
 		if _, err := s.stat(ctx, k); err != nil {
@@ -238,7 +238,7 @@ func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, owners
 			return &opened{reader: reader, size: size, hit: joined}, nil
 		}
 		_ = reader.Close()
-		// The fetch of another repository proves nothing about this one.
+		// The failure of a fetch for another repository does not mean that a fetch for this one fails.
 		if !foreign || attempt == maxJoined || errors.Is(err, errStored) || ctx.Err() != nil {
 			return nil, err
 		}

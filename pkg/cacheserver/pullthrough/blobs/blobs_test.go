@@ -192,7 +192,7 @@ var _ = Describe("Blobs", func() {
 		Expect(known.Close()).To(Succeed())
 		Expect(parents).To(ContainElement(forged.Descriptor().Digest), "its use keeps what it needs all the same")
 
-		By("not after a rebuild of the index either, when nothing tells any more how it was sent")
+		By("after a rebuild of the index, which loses the Content-Type of the response")
 		Expect(os.RemoveAll(filepath.Join(c.Root, "pullthrough"))).To(Succeed())
 		c.Start(nil)
 		Eventually(func() float64 { return c.Value("storage_used_bytes") }).Should(BeNumerically(">", mib))

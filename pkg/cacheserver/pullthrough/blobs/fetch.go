@@ -97,8 +97,8 @@ func (s *Service) unlessStored(d digest.Digest, work transfer.Work) transfer.Wor
 	}
 }
 
-// acquire waits for a slot, as long as there are clients that do: a rejected client would pull from the upstream what is
-// about to arrive. The fetches before have limits of their own.
+// acquire waits for a slot while clients wait: a refused client would pull the blob from the upstream itself. The
+// fetches ahead of it end within their own time limits.
 func (f *fetch) acquire(ctx context.Context, slots limit.Limit) error {
 	defer f.waiting.Add(-1)
 	if f.waiting.Add(1) > maxWaiting {
@@ -153,8 +153,8 @@ func (f *fetch) run(ctx context.Context) error {
 	return nil
 }
 
-// resumable reports whether another attempt may help. A rate limit is waited for only when clients have got a part
-// already: before, they get the error, and know better whether to wait.
+// resumable reports whether another attempt may help. It waits for a rate limit only if clients have already received a
+// part. Otherwise they get the error and can decide for themselves.
 func (f *fetch) resumable(err error) bool {
 	var e *remote.Error
 	switch {
@@ -175,13 +175,13 @@ func retryAfter(err error) time.Duration {
 	return e.RetryAfter
 }
 
-// responded reports whether the upstream responded at all. If not, the attempt took its time already.
+// responded reports whether the upstream responded at all. If not, the attempt has already used up a timeout, and another would double the wait.
 func responded(err error) bool {
 	var e *remote.Error
 	return !errors.As(err, &e) || e.Responded()
 }
 
-// sleep reports whether ctx lasted as long.
+// sleep waits for d and reports whether ctx is still active.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

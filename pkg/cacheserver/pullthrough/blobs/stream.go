@@ -14,8 +14,8 @@ import (
 
 var errPlainRead = errors.New("a transfer is read by CopyTo only")
 
-// stream makes a transfer look like a file to http.ServeContent, which seeks for the size and then to its range, and hands
-// it to response.Body.
+// stream makes a transfer look like a file to http.ServeContent, which seeks to find the size and the range, and passes
+// the stream to response.Body.
 type stream struct {
 	reader   *transfer.Reader
 	size     int64

@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// verifyFirstBytes is up to which size a file is verified before its first byte is sent, so that the client does not
-	// notice when it has to be fetched instead. Larger ones are sent while they are verified.
+	// verifyFirstBytes is the largest file that is verified before its first byte is sent, so that a corrupt file can
+	// be fetched again without an error. Larger ones are sent while they are verified.
 	verifyFirstBytes = 64 << 20
-	// returnWindow is how soon a client has to ask again for a blob that it got to make the file suspect.
+	// returnWindow is the time within which a second request of a client for the same blob makes its file suspect.
 	returnWindow = 10 * time.Minute
 	// trustWindow is how long a verified file is not suspect, so that clients cannot keep the cache verifying.
 	trustWindow = time.Hour
@@ -40,9 +40,9 @@ func (s *Service) delivered(client string, d digest.Digest) {
 	s.deliveries.Add(delivery{client, d}, s.Now())
 }
 
-// returned reports whether a client asks again for a blob that it got, and the file was not verified lately. A client that
-// compares a blob with its digest and has to come back has found a disk that corrupts content, of which the file system
-// knows nothing: the file still looks as it did when it was verified.
+// returned reports whether a client asks again for a blob that it got, and the file was not verified lately. A client
+// that verifies digests and requests the same blob again has probably received corrupt bytes from a failing disk. The
+// file system does not notice: the file still looks as it did when it was verified.
 func (s *Service) returned(client string, d digest.Digest, verified time.Time) bool {
 	if s.Now().Sub(verified) < trustWindow {
 		return false
@@ -108,7 +108,7 @@ func (s *Service) openAgain(d digest.Digest) (*os.File, error) {
 	return blob.File, nil
 }
 
-// hashFile reads a file at the pace of its transfer.
+// hashFile hashes a file and announces its bytes to the readers of the transfer.
 func hashFile(ctx context.Context, t *transfer.Transfer, file *content.Blob, d digest.Digest) (int64, error) {
 	pooled := fetchBuffers.Get().(*[]byte)
 	defer fetchBuffers.Put(pooled)

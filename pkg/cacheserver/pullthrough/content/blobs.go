@@ -21,7 +21,7 @@ import (
 type Blob struct {
 	*os.File
 	Size int64
-	// Verified is when the file, as it is, was last found to match its digest; zero if it has to be verified.
+	// Verified is when the file was last verified; zero if it has to be verified, because it never was or has changed since.
 	Verified time.Time
 }
 
@@ -34,7 +34,7 @@ func (c *Content) Open(d digest.Digest) (*Blob, error) {
 	return &Blob{File: file, Size: info.Size(), Verified: c.verifiedAt(d, info)}, nil
 }
 
-// verifiedAt returns when a file was verified, zero if it is not as it was then.
+// verifiedAt returns when a file was verified, or zero if it has changed since.
 func (c *Content) verifiedAt(d digest.Digest, info os.FileInfo) time.Time {
 	record, known := c.index.Get(d)
 	inode, changed := store.Identity(info)
@@ -79,9 +79,9 @@ type Ownership int
 const (
 	// None is no reason.
 	None Ownership = iota
-	// Proved means that an image of the repository needs the blob: registries take an image only when they have what it
-	// needs. An index proves nothing, since many registries take one whatever it lists. Neither does a document that only
-	// some parsers read as an image: a registry that read it as something else did not look for its layers.
+	// Proved means that an image of the repository needs the blob: registries accept an image only if they have its
+	// blobs. An index is no proof: many registries accept one whatever it lists. Nor is a document that only some
+	// parsers take for an image: a registry that parsed it differently did not check for the layers.
 	Proved
 	// Linked means that the blob was served from the repository before.
 	Linked

@@ -2,15 +2,15 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package content is the one door to what the cache holds: the files of package store, what package index knows about
-// them, and what package retention keeps of them.
+// Package content is the only access to the content of the cache: the files of package store, what package index knows
+// about them, and what package retention keeps of them.
 //
 // Each method leaves the three consistent, or in a state that retention repairs: the index learns of content before the
-// files do, so that after a crash nothing on disk is unknown, and links come before content, so that a link may lead
-// nowhere, which reads as a miss, but no content lacks its links.
+// files do, so that after a crash nothing on disk is unknown, and a link is written before its content. A dangling link
+// reads as a miss; content without links does not occur.
 //
-// The index records the identity of each file that was verified: inode, size and time of change. A file that differs has
-// to be verified before it is served.
+// The index records the identity of each file that was verified: inode, size and time of change. A file that differs
+// has to be verified before it is served.
 package content
 
 import (
@@ -28,7 +28,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
-// indexFile lies beside Distribution's files, where a stock registry does not look.
+// indexFile is next to Distribution's files, in a directory that a stock registry ignores.
 const indexFile = "pullthrough/index.db"
 
 // ErrNotFound means that the cache does not hold the content.
@@ -59,7 +59,7 @@ type Content struct {
 	now    func() time.Time
 }
 
-// Open opens the content below a directory. It takes as long whatever that holds.
+// Open opens the content below a directory. It takes the same time however much content there is.
 func Open(o Options) (*Content, error) {
 	files, err := store.Open(o.RootDirectory, o.Disk)
 	if err != nil {

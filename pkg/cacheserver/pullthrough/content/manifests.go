@@ -20,12 +20,12 @@ type Manifest struct {
 	Digest    digest.Digest
 	MediaType string
 	Content   []byte
-	// Proof is set if the upstream sent the document as what it declares itself to be, see Proved.
+	// Proof is set if the Content-Type of the upstream's response matches the media type in the document; see Proved.
 	Proof bool
 }
 
-// HasManifest reports whether a repository links a manifest. An index that lists it is no such link: it was served from
-// the repository, or it was not.
+// HasManifest reports whether a repository links a manifest. Being listed in an index of the repository is not enough:
+// only a manifest that was served from the repository is linked.
 func (c *Content) HasManifest(repository string, d digest.Digest) bool {
 	return c.store.HasManifest(repository, d)
 }

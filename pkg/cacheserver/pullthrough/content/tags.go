@@ -22,7 +22,7 @@ func (c *Content) TagValidated(repository, tag string, d digest.Digest) time.Tim
 	return c.index.Validated(repository, tag, d)
 }
 
-// SetTag stores where a tag leads, and records the present as the time of its validation if that is wanted. It reports
+// SetTag stores the digest of a tag and, if validated is set, the current time as the time of its validation. It reports
 // whether the tag is stored.
 func (c *Content) SetTag(repository, tag string, d digest.Digest, validated bool) (stored bool) {
 	fields := logrus.Fields{"repository": repository, "tag": tag}

@@ -45,7 +45,7 @@ func (c *Content) NewUpload(repository string, d digest.Digest, size int64) (*Up
 	return &Upload{content: c, repository: repository, digest: d, size: size, upload: upload, room: room}, nil
 }
 
-// OpenReader opens what is written so far. The file goes on growing, and stays readable after Commit and Discard.
+// OpenReader opens the file, which keeps growing. It stays readable after Commit and Discard.
 func (u *Upload) OpenReader() (*os.File, error) {
 	file, err := u.upload.OpenReader()
 	if errors.Is(err, os.ErrNotExist) { // It may have been committed since.
@@ -71,7 +71,7 @@ func (u *Upload) Write(p []byte) (int, error) {
 
 func (u *Upload) write(p []byte) (int, error) {
 	if u.size == UnknownSize && u.room.Left() < int64(len(p)) {
-		// It may have no end, and must take no more than there is room for.
+		// The size is unknown, so reserve more space before each write that needs it.
 		u.room.Release()
 		var err error
 		if u.room, err = u.content.keeper.Reserve(UnknownSize); err != nil {

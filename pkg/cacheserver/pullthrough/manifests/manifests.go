@@ -39,8 +39,8 @@ type Options struct {
 type Service struct {
 	Options
 	calls *coalesce.Group[key, content.Manifest]
-	// recent spares the many requests for the same few manifests reading and hashing, and serves a manifest that cannot be
-	// stored more than once. A key is proof that the repository has the manifest.
+	// recent saves reading and hashing for the many requests for the same few manifests. It also serves manifests that
+	// cannot be stored. A key is proof that the repository has the manifest.
 	recent *lru.Cache[key, content.Manifest]
 }
 
@@ -66,7 +66,7 @@ func (s *Service) Recent(repository string, d digest.Digest) (content.Manifest, 
 	return s.recent.Get(key{repository, d})
 }
 
-// Available reports whether a manifest can be served without the upstream, if the repository has it.
+// Available reports whether the content of a manifest is in memory or on disk. It does not check that the repository links it.
 func (s *Service) Available(repository string, d digest.Digest) bool {
 	if _, ok := s.Recent(repository, d); ok {
 		return true
@@ -141,7 +141,7 @@ func (s *Service) Fetch(ctx context.Context, repository, reference string) (cont
 	return m, nil
 }
 
-// Store stores a manifest that is in memory only, since there was no room for it when it was fetched.
+// Store stores a manifest that is only in memory because there was no room for it when it was fetched.
 func (s *Service) Store(ctx context.Context, repository string, d digest.Digest) {
 	m, ok := s.Recent(repository, d)
 	if !ok || s.Content.HasManifest(repository, d) {

@@ -86,7 +86,7 @@ var _ = Describe("Manifests", func() {
 	})
 })
 
-var _ = DescribeTable("Manifests are negotiated like Distribution does", func(accept []string, list bool, status int, mediaType string) {
+var _ = DescribeTable("Manifests are negotiated as in Distribution", func(accept []string, list bool, status int, mediaType string) {
 	c := enginetest.New(GinkgoT(), upstreamsim.Options{}, nil)
 	image := upstreamsim.RandomImage(1, 1, 100)
 	c.Upstream.Push(name, "v1", image)

@@ -72,8 +72,8 @@ func (s *Service) Serve(ctx context.Context, m content.Manifest) {
 	s.Metrics.Served(metrics.Manifest, int64(len(m.Content)), !w.Fetched())
 }
 
-// negotiated returns a manifest for Distribution's handler. A manifest that the client accepts goes out byte for byte. Any
-// other is parsed, by which Distribution recognizes its type and negotiates.
+// negotiated returns a manifest for Distribution's handler. A manifest that the client accepts goes out byte for byte.
+// Any other is parsed first, because Distribution negotiates by the Go type.
 func (s *Service) negotiated(ctx context.Context, m content.Manifest) distribution.Manifest {
 	r, ok := ctx.Value("http.request").(*http.Request)
 	if !ok || Accepts(r.Header, m.MediaType) {
@@ -90,8 +90,8 @@ func (s *Service) negotiated(ctx context.Context, m content.Manifest) distributi
 	return result
 }
 
-// Accepts reports whether a client accepts a media type. A client without an Accept header accepts all but the lists that
-// clients from before manifest lists do not know: those get one image of the list.
+// Accepts reports whether a client accepts a media type. A client without an Accept header accepts everything but
+// Docker manifest lists, which old clients do not understand: Distribution sends them one image of the list.
 func Accepts(header http.Header, mediaType string) bool {
 	specific := false
 	for _, accept := range header["Accept"] {

@@ -18,7 +18,7 @@ var copyBuffers = sync.Pool{New: func() any {
 	return &buffer
 }}
 
-// zeros are bytes to be counted.
+// zeros stands in for body bytes when Finish reports them to the wrappers.
 var zeros [1 << 20]byte
 
 // Stream is content that is still arriving.
@@ -28,20 +28,19 @@ type Stream interface {
 	CopyTo(ctx context.Context, w io.Writer, n int64) (int64, error)
 }
 
-// Body is a ResponseWriter whose header passes the wrappers of the connection, and whose body goes to the connection
-// itself.
+// Body is a ResponseWriter that sends the header through all wrappers but writes the body directly to the connection.
 type Body struct {
 	http.ResponseWriter
 	ctx        context.Context
 	state      *Writer
 	connection io.Writer
 	written    int64
-	// uncounted is the part of written that the wrappers have not seen.
+	// uncounted is the number of written bytes that bypassed the wrappers.
 	uncounted int64
 	err       error
 }
 
-// NewBody returns the body of the response that w, a wrapper of the request's Writer, leads to.
+// NewBody returns the body of the response to w, which wraps the request's Writer.
 func NewBody(ctx context.Context, w http.ResponseWriter) *Body {
 	b := &Body{ResponseWriter: w, ctx: ctx, state: From(ctx), connection: w}
 	if b.state != nil {
@@ -139,9 +138,9 @@ func (b *Body) note(n int64, err error) {
 // Fail notes an error of the content.
 func (b *Body) Fail(err error) { b.note(0, err) }
 
-// Finish has the wrappers count the bytes that went past them, and returns how many were written. If the body is
-// incomplete, the caller has to abort the response with the panic http.ErrAbortHandler: the header is out, so a broken
-// connection is the only way left to show that.
+// Finish reports the bytes that bypassed the wrappers to them, and returns the number of bytes written. If the body is
+// incomplete, the caller has to abort the response with the panic http.ErrAbortHandler: the header has been sent, so
+// only a broken connection can tell the client.
 func (b *Body) Finish() (written int64, err error) {
 	if b.state != nil {
 		b.state.counting = true

@@ -29,7 +29,7 @@ var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 	HTTPStatusCode: http.StatusBadGateway,
 })
 
-// Error turns an error of the engine into one for the client. It returns notFound for what does not exist upstream.
+// Error turns an error of the engine into one for the client. It returns notFound if the upstream does not have the object.
 func Error(ctx context.Context, err error, notFound error) error {
 	var e *remote.Error
 	if !errors.As(err, &e) {
@@ -49,8 +49,7 @@ func Error(ctx context.Context, err error, notFound error) error {
 	return errcode.ErrorCodeUnavailable.WithMessage(e.Error())
 }
 
-// internalCause names an internal error without showing paths. It logs an error that it does not name, once for each
-// request that fails, as Distribution does.
+// internalCause names an internal error without showing paths. It logs all other errors, once per failed request.
 func internalCause(ctx context.Context, err error) string {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

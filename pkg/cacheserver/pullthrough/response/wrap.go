@@ -25,9 +25,9 @@ const (
 
 // Wrap wraps the complete handler of a server: it gives each request a Writer and bounds the time that clients have.
 //
-// A client has the timeout for the end of a response, which net/http sends when the handler has returned, and for a body
-// that it announces: one that neither reads nor writes would keep its connection for ever. The handler's own work does not
-// count. No handler reads a body: a small one of a request to read is skipped before.
+// The timeout applies to the end of a response, which net/http sends after the handler returns, and to a request body.
+// Otherwise, a client that neither reads nor writes would keep its connection forever. The handler's own work does not
+// count. Handlers do not read request bodies. The small body of a GET, HEAD or OPTIONS request is discarded first.
 func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
 	next := server.Handler
 	server.WriteTimeout = timeout
@@ -48,7 +48,7 @@ func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
 			}
 		}()
 		if unread && ReadOnly(r.Method) && !skipBody(inner, r, min(timeout, lingerTimeout)) {
-			http.Error(w, "the body of the request is too large or late: send no body with a request to read", http.StatusBadRequest)
+			http.Error(w, "the request body is too large or did not arrive in time; send GET and HEAD requests without a body", http.StatusBadRequest)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, w)))
@@ -63,8 +63,8 @@ func ReadOnly(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
-// skipBody reads a body to its end, and reports whether that arrived in time. Only after it does net/http notice that a
-// client leaves before it has its response.
+// skipBody reads a body to its end, and reports whether that arrived in time. net/http notices a disconnected client
+// only after the request body has been read.
 func skipBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) bool {
 	connection := http.NewResponseController(w)
 	if connection.SetReadDeadline(time.Now().Add(timeout)) != nil {
@@ -76,8 +76,8 @@ func skipBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) boo
 	return connection.SetReadDeadline(time.Time{}) == nil
 }
 
-// Guard keeps a response that is aborted from skipping the wrappers above, such as loggers and metrics: Wrap aborts the
-// response when they have returned.
+// Guard catches http.ErrAbortHandler so that the outer wrappers, such as loggers and metrics, still run. Wrap aborts
+// the response after they have returned.
 func Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := From(r.Context())

@@ -27,22 +27,22 @@ const smallBytes = 2 << 10
 // farAway is a deadline that never passes.
 const farAway = 365 * 24 * time.Hour
 
-// Writer is the ResponseWriter of one request, next to the connection, and the state of the request. The methods that a
-// nil Writer has serve handlers outside of Wrap.
+// Writer is the ResponseWriter of one request, next to the connection, and the state of the request. Methods that
+// accept a nil Writer are for handlers that Wrap does not wrap.
 type Writer struct {
 	http.ResponseWriter
 	log    logrus.FieldLogger
 	path   string
 	client string
 
-	// timeout is the time that a client has for the next piece. It has taken some bytes of that in some time already.
+	// timeout is how long a client may take for one piece. taken and spent are the bytes and the time of the current piece so far.
 	timeout time.Duration
 	taken   int64
 	spent   time.Duration
 
 	// fetched is set when content had to be fetched for the request.
 	fetched bool
-	// counting is set while bytes are written that the client already has, for the wrappers to count.
+	// counting is set while Finish replays the body's length to the wrappers: Write then discards its bytes, which the client already has.
 	counting bool
 	// aborted is set when the response cannot be completed.
 	aborted bool
@@ -107,8 +107,8 @@ func (w *Writer) Extend() {
 	}
 }
 
-// relax takes the deadline of Extend back by one that is far away. Without any deadline, HTTP/2 would let go of the
-// stream's timer, and the next deadline would start another one that stays, even if the stream has ended by then.
+// relax replaces the deadline of Extend with one that never passes. Clearing the deadline would make net/http drop the
+// stream's timer; the next deadline would start a new one, which leaks if the stream has already ended.
 func (w *Writer) relax() {
 	if w != nil {
 		w.setDeadline(farAway)

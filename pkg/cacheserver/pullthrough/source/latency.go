@@ -16,7 +16,7 @@ const (
 	// latencySamples is how many responses are remembered. The second slowest of them counts: the slowest one may have
 	// needed a new token, or have been bad luck.
 	latencySamples = 16
-	// latencyFactor is how much slower than that a response may be before the upstream is suspect.
+	// latencyFactor is the multiple of the usual latency after which the upstream is suspect.
 	latencyFactor = 2
 )
 
@@ -43,8 +43,7 @@ func (l *latency) record(took time.Duration, err error) {
 	}
 }
 
-// usual returns the latency that most requests stay below. It is not ok if there are no samples or the last request
-// failed.
+// usual returns the second highest recent latency. ok is false if there are no samples or the last request failed.
 func (l *latency) usual() (took time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package source is the upstream as the services of the engine see it: a registry with a bound on the requests that it
-// gets at a time, with a memory of how fast it responds, and with lists that are visited page by page.
+// Package source is the upstream as the services of the engine see it: It limits concurrent requests, tracks how fast
+// the upstream responds, and iterates over paginated lists.
 package source
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 // maxRequests is how many requests for small responses are made at a time: enough for a herd of nodes that want different
-// images, and few enough that clients that ask and hang up cannot have the cache flood its upstream.
+// images, and few enough that clients that disconnect early cannot make the cache flood the upstream.
 const maxRequests = 64
 
 // Options are the settings of a Source.
@@ -28,8 +28,8 @@ type Options struct {
 	Host string
 	// MaxWait is how long a request waits for its slot. Its client then pulls from the upstream.
 	MaxWait time.Duration
-	// ValidationTimeout is how long a client that could be served from the cache waits for the upstream, SuspectTimeout how
-	// long if the upstream failed or is slower than usual. The smaller one counts then.
+	// ValidationTimeout is how long a client that could be served from the cache waits for the upstream, (see
+	// options.go; say it once and refer to it)
 	ValidationTimeout, SuspectTimeout time.Duration
 	// Parsing bounds the documents that are parsed at a time.
 	Parsing limit.Limit
@@ -114,8 +114,8 @@ func (s *Source) Invalid(cause string) error {
 	return &remote.Error{Reason: remote.Invalid, Host: s.options.Host, Cause: cause}
 }
 
-// Down reports whether a client that could be served from the cache should not wait for the upstream. It then sends a
-// request in the background now and then, by calling probe, to find out when the upstream is back.
+// Down reports whether a client that could be served from the cache should not wait for the upstream. While the
+// upstream is down, it occasionally calls probe, which must start a request in the background.
 func (s *Source) Down(probe func()) bool {
 	if s.Healthy() {
 		return false

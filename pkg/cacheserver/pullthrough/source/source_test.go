@@ -36,7 +36,7 @@ func (r *slowRegistry) Resolve(ctx context.Context, _, _ string) (digest.Digest,
 	}
 }
 
-func TestRequestsWaitForASlotAsLongAsTheirClientsDo(t *testing.T) {
+func TestRequestStopsWaitingForASlotWhenItsClientLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewWithT(t)
 		registry := &slowRegistry{takes: time.Minute}

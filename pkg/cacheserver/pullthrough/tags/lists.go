@@ -28,7 +28,7 @@ const (
 	maxTagBytes = 128
 	// maxListings is how many complete lists are put together at a time.
 	maxListings = 4
-	// knownBytes is how much memory the lists take that are known in an outage, maxKnownList the largest of them.
+	// knownBytes bounds the memory for the lists that are kept for outages, maxKnownList that of one list.
 	knownBytes   = 1 << 20
 	maxKnownList = knownBytes / 4
 )
@@ -72,7 +72,7 @@ type page struct {
 	more bool
 }
 
-// errNoPage means that the upstream's pages are not those of the specification.
+// errNoPage means that the upstream does not paginate as the specification requires.
 var errNoPage = errors.New("the upstream has other pages")
 
 // get returns the tags that a query asks for. In an outage, they come from the last complete list. The tags that happen to
@@ -90,7 +90,7 @@ func (l *lists) get(ctx context.Context, q query) (page, error) {
 	return p, err
 }
 
-// ask asks the upstream for one page if that suffices, and for all pages if not, or if its response is not that page.
+// ask requests one page from the upstream if the query has a limit. It requests all pages if there is no limit, or if the upstream's pagination cannot be used.
 func (l *lists) ask(ctx context.Context, q query) (page, error) {
 	if q.limit > 0 {
 		call, joined := l.pages.Start(q, func(ctx context.Context) (page, error) { return l.fetchPage(ctx, q) })
@@ -181,7 +181,7 @@ func (l *lists) fetchComplete(ctx context.Context, repository string) ([]string,
 	return all, err
 }
 
-// parse returns the tags of a document without those that are none.
+// parse returns the tags of a document. It drops values that are not valid tags.
 func (l *lists) parse(document remote.Document) ([]string, error) {
 	tags, err := parseTags(document.Content)
 	if err != nil {
@@ -218,8 +218,8 @@ func (q query) of(all []string) page {
 	return page{tags: all}
 }
 
-// after returns what follows a tag in the order of the upstream, whichever that is. A tag that has been removed has a
-// place in lexical order only.
+// after returns the tags after last, in the order of the upstream. If last no longer exists, it returns all tags that
+// are lexically greater.
 func after(last string, all []string) []string {
 	if i := slices.Index(all, last); i >= 0 {
 		return all[i+1:]
@@ -236,8 +236,8 @@ func after(last string, all []string) []string {
 	return rest
 }
 
-// followsOn reports whether a page of tags is the one after the tag last, and the next page follows on its own last tag, as
-// the specification requires. Some registries find the next page only by a token of their own.
+// isNextPage reports whether tags is the page after last, and whether the next page starts after its last tag, as the
+// specification requires. Some registries find the next page only by a token of their own.
 func followsOn(tags []string, next url.Values, last string) bool {
 	if len(tags) == 0 {
 		return next == nil

@@ -19,7 +19,7 @@ import (
 // resolution is where the upstream says that a tag leads.
 type resolution struct {
 	digest digest.Digest
-	// moved is set if that manifest still has to be made available; since is when the upstream first said so.
+	// moved is set if the manifest is not available yet; since is when the upstream first returned its digest.
 	moved bool
 	since time.Time
 }
@@ -70,8 +70,8 @@ func (s *Service) ask(ctx context.Context, k key) (resolution, error) {
 	return resolution{digest: m.Digest}, err
 }
 
-// follow makes the manifest available that a tag has moved to, and returns its digest. The digest in the header of some
-// upstreams is not that of what they send. What they send by tag is where the tag leads.
+// follow makes the manifest that a tag has moved to available, and returns its digest. Some upstreams send a wrong
+// digest in the header; then the manifest that they send for the tag decides.
 func (s *Service) follow(ctx context.Context, k key, m *move, d digest.Digest) (digest.Digest, error) {
 	_, err := s.Manifests.Get(ctx, k.repository, d)
 	if !remote.Is(err, remote.NotFound) && !remote.Is(err, remote.Invalid) {
@@ -84,8 +84,8 @@ func (s *Service) follow(ctx context.Context, k key, m *move, d digest.Digest) (
 	return sent.Digest, err
 }
 
-// move is the latest answer of the upstream for a tag, while any resolution of the tag is not ready. Following one answer
-// can take longer than following the next one, which must not be undone then.
+// latestAnswer is what the upstream last returned for a tag that is being resolved. A slow resolution must not
+// overwrite the result of a later one.
 type move struct {
 	mu     sync.Mutex
 	latest digest.Digest
@@ -141,7 +141,7 @@ func (m *move) correct(from, to digest.Digest) {
 	}
 }
 
-// set moves the tag, if that is still where the upstream says that it leads.
+// set stores the digest of a tag, unless the upstream has returned another one since.
 func (s *Service) set(k key, m *move, d digest.Digest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -155,6 +155,6 @@ func (s *Service) set(k key, m *move, d digest.Digest) {
 	if !stored || s.Freshness > 0 {
 		s.remembered.Add(k, validation{d, s.Now()})
 	} else {
-		s.remembered.Remove(k) // It may be there because it could not be stored once.
+		s.remembered.Remove(k) // An earlier attempt to store the tag may have failed.
 	}
 }

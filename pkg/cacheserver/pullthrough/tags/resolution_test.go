@@ -62,7 +62,7 @@ func (s service) mustResolve() (waited time.Duration, d digest.Digest) {
 	return time.Since(begin), d
 }
 
-func TestASlowUpstreamIsNotWaitedForWhenTheTagIsCached(t *testing.T) {
+func TestCachedTagDoesNotWaitForASlowUpstream(t *testing.T) {
 	inBubble(t, nil, func(s service) {
 		first := s.registry.Push("first")
 		_, d := s.mustResolve()
@@ -85,7 +85,7 @@ func TestASlowUpstreamIsNotWaitedForWhenTheTagIsCached(t *testing.T) {
 	})
 }
 
-func TestTheManifestOfAMovedTagIsWaitedForLongerThanTheAnswer(t *testing.T) {
+func TestMovedTagWaitsLongerForItsManifest(t *testing.T) {
 	inBubble(t, nil, func(s service) {
 		first := s.registry.Push("first")
 		_, d := s.mustResolve()
@@ -127,7 +127,7 @@ func (r mislabelling) FetchManifest(ctx context.Context, repository, reference s
 	return r.Registry.FetchManifest(ctx, repository, reference)
 }
 
-func TestATagIsFollowedByNameIfTheDigestInTheHeaderIsWrong(t *testing.T) {
+func TestWrongDigestInHeaderFallsBackToTheManifestOfTheTag(t *testing.T) {
 	for _, reason := range []remote.Reason{remote.NotFound, remote.Invalid} {
 		wrap := func(r *enginefixture.Registry) remote.Registry { return mislabelling{r, reason} }
 		inBubble(t, wrap, func(s service) {

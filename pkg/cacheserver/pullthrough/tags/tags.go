@@ -4,9 +4,9 @@
 
 // Package tags resolves tags and lists them.
 //
-// A tag leads where the upstream says, if that responds in time, and otherwise where it last said. All requests for a tag
-// share one resolution, which has two milestones: it is answered when the upstream has said where the tag leads, and ready
-// when the manifest can be served from there. Only then does the cache's own tag move.
+// A tag resolves to the digest that the upstream returns. If the upstream does not respond in time, it resolves to the
+// last known digest. All requests for a tag share one resolution. It is answered when the upstream has returned the
+// digest, and ready when that manifest can be served. Only then does the cache's own tag move.
 package tags
 
 import (
@@ -124,7 +124,7 @@ func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.D
 	r, err := call.WaitEarlyUntil(ctx, call.Begun.Add(s.Source.ValidationTimeout()))
 	moved := err == nil && r.moved
 	if moved {
-		// The upstream responds, so a cached image is no excuse for not having the new one.
+		// The upstream is up and the tag has moved: wait for the new image, but not without end.
 		r, err = call.WaitUntil(ctx, r.since.Add(moveTimeout))
 		response.From(ctx).SetFetched(err == nil)
 	}
@@ -159,8 +159,8 @@ func (s *Service) cached(k key) (digest.Digest, bool) {
 // slow is the reason for a stale tag whose upstream did not respond in time.
 const slow = "slow"
 
-// logStale records that a tag is served unvalidated. If it has moved, the log says so later (see set), and these lines say
-// which pulls got the old image.
+// logStale records that a tag is served unvalidated. If the tag turns out to have moved, set logs that later, and this
+// line shows which pulls got the old image.
 func (s *Service) logStale(k key, d digest.Digest, reason string) {
 	s.Metrics.StaleTags.WithLabelValues(reason).Inc()
 	if reason == slow && !s.Source.Validates() {
