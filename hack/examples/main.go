@@ -97,8 +97,8 @@ func controllerResource() gardencorev1beta1.ControllerResource {
 		WorkerlessSupported:  new(false),
 		ClusterCompatibility: []gardencorev1beta1.ClusterType{gardencorev1beta1.ClusterTypeShoot},
 		Lifecycle: &gardencorev1beta1.ControllerResourceLifecycle{
-			// The API server of the Shoot assigns the addresses of the caches. gardenlet waits for the Extension before it
-			// writes the OperatingSystemConfigs, to which the webhook adds these addresses; AfterWorker is too late.
+			// The API server of the Shoot assigns the addresses of the caches. gardenlet waits for the Extension before
+			// it writes the OperatingSystemConfigs, to which the webhook adds these addresses; AfterWorker is too late.
 			Reconcile: new(gardencorev1beta1.AfterKubeAPIServer),
 			// The objects in the Shoot can only be removed while its API server runs.
 			Delete: new(gardencorev1beta1.BeforeKubeAPIServer),

@@ -70,8 +70,8 @@ func newHandler(config *configuration.Configuration, app http.Handler, checks *h
 	return handler
 }
 
-// newDebugHandler serves health, metrics, and the state of the upstream's credentials by name. It serves no profiles: they
-// would expose the memory that holds the credentials.
+// newDebugHandler serves health, metrics, and the state of the upstream's credentials by name. It serves no profiles:
+// they would expose the memory that holds the credentials.
 func newDebugHandler(config configuration.Debug, checks *health.Registry, engine *pullthrough.Engine) http.Handler {
 	metrics := http.NotFoundHandler()
 	if config.Prometheus.Enabled {

@@ -13,7 +13,8 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
-// SmallDisk takes so many bytes of content and is full then, which its Space conceals: so are volumes that others write to.
+// SmallDisk takes so many bytes of content and is full then, which its Space conceals: so are volumes that others write
+// to.
 type SmallDisk struct{ Left atomic.Int64 }
 
 // Create implements store.Disk.

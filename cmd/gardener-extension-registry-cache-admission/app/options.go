@@ -98,8 +98,8 @@ func (o *options) clusters() (garden, source *rest.Config, err error) {
 	}
 	for _, config := range []*rest.Config{garden, source} {
 		if config != nil {
-			// The API server has API priority and fairness. Client-side throttling would only delay owners and let reviews time
-			// out.
+			// The API server has API priority and fairness. Client-side throttling would only delay owners and let
+			// reviews time out.
 			config.QPS = -1
 		}
 	}

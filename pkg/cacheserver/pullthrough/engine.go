@@ -49,7 +49,8 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// maxParsing is how many manifests and lists are parsed at a time. Parsing takes a multiple of a document's size, so this bounds memory.
+// maxParsing is how many manifests and lists are parsed at a time. Parsing takes a multiple of a document's size, so
+// this bounds memory.
 const maxParsing = 4
 
 // Engine is one cache: a directory and an upstream. Engines share nothing but the metrics of the process.
@@ -171,7 +172,8 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 	return remote.New(options)
 }
 
-// Credentials returns the state of the credentials, or nil if the upstream is used anonymously or through a credential helper.
+// Credentials returns the state of the credentials, or nil if the upstream is used anonymously or through a credential
+// helper.
 func (e *Engine) Credentials() *credentials.Report {
 	if e == nil || e.credentials == nil {
 		return nil

@@ -95,7 +95,8 @@ func withoutBody(r *http.Request) *http.Request {
 	return &bare
 }
 
-// serveFromMemory serves a manifest that is in memory and that the client accepts, with the response that Distribution would send.
+// serveFromMemory serves a manifest that is in memory and that the client accepts, with the response that Distribution
+// would send.
 func (e *Engine) serveAtHand(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
 	m, ok := e.atHand(r, to)
 	if !ok {
@@ -130,7 +131,8 @@ func (e *Engine) atHand(r *http.Request, to route.Route) (content.Manifest, bool
 	return m, ok && manifests.Accepts(r.Header, m.MediaType)
 }
 
-// serveReferrers serves a list of what refers to a manifest. It returns false for a path without a valid repository and digest; Distribution then responds.
+// serveReferrers serves a list of what refers to a manifest. It returns false for a path without a valid repository and
+// digest; Distribution then responds.
 func (e *Engine) serveReferrers(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
 	d, ok := subject(to)
 	if !ok {

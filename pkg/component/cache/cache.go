@@ -27,9 +27,9 @@ const (
 	// depend on it.
 	VolumeClaimTemplate = "cache-volume"
 
-	// SecretNameAnnotation is the annotation of a StatefulSet with the name of the Secret whose credential its cache uses.
-	// It changes once all replicas use a new credential and no longer need the previous one, so that owners can wait for
-	// it.
+	// SecretNameAnnotation is the annotation of a StatefulSet with the name of the Secret whose credential its cache
+	// uses. It changes once all replicas use a new credential and no longer need the previous one, so that owners can
+	// wait for it.
 	SecretNameAnnotation = "registry.extensions.gardener.cloud/secret-name"
 
 	containerName = "registry-cache"

@@ -95,8 +95,8 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	return nil
 }
 
-// predicates admits Extensions whose operation annotation requests a reconciliation and, if ignoreOperationAnnotation is set, all other changes. Package rotation
-// requests reconciliations by the annotation in any case.
+// predicates admits Extensions whose operation annotation requests a reconciliation and, if ignoreOperationAnnotation
+// is set, all other changes. Package rotation requests reconciliations by the annotation in any case.
 func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotation bool) []predicate.Predicate {
 	requested := extension.DefaultPredicates(ctx, mgr, false)
 	if !ignoreOperationAnnotation {

@@ -54,8 +54,8 @@ func newNodeConfig(status *registry.RegistryStatus, caBundle []byte) (nodeConfig
 			Upstream: cache.Upstream,
 			Server:   new(cache.RemoteURL),
 			Hosts:    []extensionsv1alpha1.RegistryHost{host},
-			// The node agent configures containerd to use the cache once it is ready: in a new cluster, the pods of the caches
-			// need nodes, so nodes must not wait for the caches.
+			// The node agent configures containerd to use the cache once it is ready: in a new cluster, the pods of the
+			// caches need nodes, so nodes must not wait for the caches.
 			ReadinessProbe: new(true),
 		})
 	}

@@ -23,8 +23,8 @@ type RegistryConfig struct {
 // RegistryCache describes the pull-through cache of one upstream registry.
 type RegistryCache struct {
 	// Upstream is the host of the registry with an optional port, as it appears in image references, for example
-	// "docker.io" or "registry.example.com:5000". It must be a DNS subdomain, optionally followed by ":" and a port from 1
-	// to 65535, must not have a scheme, and must be unique among the caches.
+	// "docker.io" or "registry.example.com:5000". It must be a DNS subdomain, optionally followed by ":" and a port
+	// from 1 to 65535, must not have a scheme, and must be unique among the caches.
 	Upstream string `json:"upstream"`
 	// RemoteURL is the URL of the upstream's API: http(s)://host[:port], where the host is a DNS name in lower case or an
 	// IPv4 address. It must not have a path, user info, a query or a fragment. A trailing slash is ignored.
@@ -112,10 +112,9 @@ type HighAvailability struct {
 // TagValidation configures the validation of cached tags against the upstream.
 type TagValidation struct {
 	// Timeout is the maximum time that a pull of a cached tag waits for the upstream's response before the cache serves
-	// the tag unvalidated. It must be from 0s to 30s. 0s never waits; a later pull then gets the new image of a moved tag.
-	// A pull never waits for an upstream that is known to be down.
-	// Defaults to 5s for an upstream that responds as fast as it recently did, and to 800ms otherwise.
-	// +optional
+	// the tag unvalidated. It must be from 0s to 30s. 0s never waits; a later pull then gets the new image of a moved
+	// tag. A pull never waits for an upstream that is known to be down. Defaults to 5s for an upstream that responds as
+	// fast as it recently did, and to 800ms otherwise. +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 }
 
@@ -155,9 +154,8 @@ type CredentialsStatus struct {
 	// SecretName is the name of the Secret in the Shoot's project whose credential is in use.
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
-	// PendingSecretName is the name of the Secret whose credential will replace the one in use. The credential in use must
-	// stay valid until this field is unset.
-	// +optional
+	// PendingSecretName is the name of the Secret whose credential will replace the one in use. The credential in use
+	// must stay valid until this field is unset. +optional
 	PendingSecretName string `json:"pendingSecretName,omitempty"`
 	// PreviousSecretName is the name of the Secret whose credential no replica uses any more. It is unset once that
 	// credential has been removed from the Shoot.

@@ -17,8 +17,8 @@ var (
 	harmlessUpstream = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$`)
 )
 
-// FuzzHosts checks that accepted values consist of a scheme, a host and a port: they become names and contents of files on
-// nodes.
+// FuzzHosts checks that accepted values consist of a scheme, a host and a port: they become names and contents of files
+// on nodes.
 func FuzzHosts(f *testing.F) {
 	for _, seed := range []string{"docker.io", "https://docker.io", "http://[::1]:5000", "https://a?", "https://a#", "https://u@a", "https://a/..", "https://a\n", "a:1", "..", `https://a"b`, "https://%41"} {
 		f.Add(seed)

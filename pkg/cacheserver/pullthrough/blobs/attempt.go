@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// fetchBytes is how much is written at a time if it arrives fast. Files that are written like that lie in the page cache
-	// in large pieces, which the kernel sends with less work. Each read of the upstream's TLS alone yields at most 16 KiB.
+	// fetchBytes is how much is written at a time if it arrives fast. Files that are written like that lie in the page
+	// cache in large pieces, which the kernel sends with less work. Each read of the upstream's TLS alone yields at
+	// most 16 KiB.
 	fetchBytes = 256 << 10
 	// fetchDelay bounds how long bytes wait for more to be written with them.
 	fetchDelay = 2 * time.Millisecond

@@ -116,8 +116,8 @@ func (o *opened) close() {
 	}
 }
 
-// open finds a blob: on disk, in a transfer, or upstream. A blob that is on its way at the first look may be on disk before
-// a fetch begins.
+// open finds a blob: on disk, in a transfer, or upstream. A blob that is on its way at the first look may be on disk
+// before a fetch begins.
 func (s *Service) open(ctx context.Context, k key, headOnly bool) (*opened, error) {
 	o, err := s.find(ctx, k, headOnly)
 	if errors.Is(err, errStored) {

@@ -175,7 +175,8 @@ func retryAfter(err error) time.Duration {
 	return e.RetryAfter
 }
 
-// responded reports whether the upstream responded at all. If not, the attempt has already used up a timeout, and another would double the wait.
+// responded reports whether the upstream responded at all. If not, the attempt has already used up a timeout, and
+// another would double the wait.
 func responded(err error) bool {
 	var e *remote.Error
 	return !errors.As(err, &e) || e.Responded()

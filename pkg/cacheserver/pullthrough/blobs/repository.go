@@ -87,8 +87,8 @@ func (r *repository) ServeBlob(ctx context.Context, w http.ResponseWriter, reque
 	return nil
 }
 
-// oneRange drops a request for several ranges, which servers may ignore. For those, net/http reads in a goroutine that can
-// outlive the request, and the reader of a transfer must not.
+// oneRange drops a request for several ranges, which servers may ignore. For those, net/http reads in a goroutine that
+// can outlive the request, and the reader of a transfer must not.
 func oneRange(r *http.Request) *http.Request {
 	if !strings.Contains(r.Header.Get("Range"), ",") {
 		return r

@@ -64,8 +64,8 @@ func New[K comparable, V any]() *Group[K, V] {
 }
 
 // Start returns the running call for key, or begins one with work. Joined reports that it was running already. Work has
-// to limit its own time. Its context ends when the last caller has given up waiting. A caller that never waits never gives
-// up, so the work then runs to its end.
+// to limit its own time. Its context ends when the last caller has given up waiting. A caller that never waits never
+// gives up, so the work then runs to its end.
 func (g *Group[K, V]) Start(key K, work func(ctx context.Context) (V, error)) (call *Call[V], joined bool) {
 	return g.StartStaged(key, func(ctx context.Context, _ func(V)) (V, error) { return work(ctx) })
 }

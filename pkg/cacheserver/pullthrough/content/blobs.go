@@ -21,7 +21,8 @@ import (
 type Blob struct {
 	*os.File
 	Size int64
-	// Verified is when the file was last verified; zero if it has to be verified, because it never was or has changed since.
+	// Verified is when the file was last verified; zero if it has to be verified, because it never was or has changed
+	// since.
 	Verified time.Time
 }
 

@@ -66,7 +66,8 @@ func (s *Service) Recent(repository string, d digest.Digest) (content.Manifest, 
 	return s.recent.Get(key{repository, d})
 }
 
-// Available reports whether the content of a manifest is in memory or on disk. It does not check that the repository links it.
+// Available reports whether the content of a manifest is in memory or on disk. It does not check that the repository
+// links it.
 func (s *Service) Available(repository string, d digest.Digest) bool {
 	if _, ok := s.Recent(repository, d); ok {
 		return true

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package referrers serves the lists of what refers to a manifest, which Distribution lacks: as the upstream responds, and
-// as it last responded if it does not.
+// Package referrers serves the lists of what refers to a manifest, which Distribution lacks: as the upstream responds,
+// and as it last responded if it does not.
 package referrers
 
 import (
@@ -73,8 +73,8 @@ type list struct {
 	Manifests     []json.RawMessage `json:"manifests"`
 }
 
-// Get returns the list of what refers to a manifest, or the part of it that has an artifact type. Clients that ask for the
-// same part at the same time share it.
+// Get returns the list of what refers to a manifest, or the part of it that has an artifact type. Clients that ask for
+// the same part at the same time share it.
 func (s *Service) Get(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]byte, error) {
 	k := key{repository, d, ""}
 	if artifactType == "" {

@@ -29,7 +29,8 @@ var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 	HTTPStatusCode: http.StatusBadGateway,
 })
 
-// Error turns an error of the engine into one for the client. It returns notFound if the upstream does not have the object.
+// Error turns an error of the engine into one for the client. It returns notFound if the upstream does not have the
+// object.
 func Error(ctx context.Context, err error, notFound error) error {
 	var e *remote.Error
 	if !errors.As(err, &e) {

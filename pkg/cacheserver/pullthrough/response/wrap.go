@@ -18,8 +18,8 @@ import (
 const (
 	// maxSkippedBody bounds the body of a request to read.
 	maxSkippedBody = 4 << 10
-	// lingerTimeout is how long HTTP/1.1 goes on reading the body of a request that has its response. Closing a connection
-	// while bytes arrive would reset it, and could take the response away from the client.
+	// lingerTimeout is how long HTTP/1.1 goes on reading the body of a request that has its response. Closing a
+	// connection while bytes arrive would reset it, and could take the response away from the client.
 	lingerTimeout = time.Second
 )
 

@@ -35,14 +35,16 @@ type Writer struct {
 	path   string
 	client string
 
-	// timeout is how long a client may take for one piece. taken and spent are the bytes and the time of the current piece so far.
+	// timeout is how long a client may take for one piece. taken and spent are the bytes and the time of the current
+	// piece so far.
 	timeout time.Duration
 	taken   int64
 	spent   time.Duration
 
 	// fetched is set when content had to be fetched for the request.
 	fetched bool
-	// counting is set while Finish replays the body's length to the wrappers: Write then discards its bytes, which the client already has.
+	// counting is set while Finish replays the body's length to the wrappers: Write then discards its bytes, which the
+	// client already has.
 	counting bool
 	// aborted is set when the response cannot be completed.
 	aborted bool

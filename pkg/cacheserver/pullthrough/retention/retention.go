@@ -186,8 +186,8 @@ func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (
 	if reason != Corrupt && (!known || k.Busy(d)) || !unusedSince.IsZero() && record.Used.After(unusedSince) {
 		return 0, nil
 	}
-	// The content goes first: corrupt content has to go even if the index does not know its links yet. Dangling links read
-	// as a miss until Reconcile removes them.
+	// The content goes first: corrupt content has to go even if the index does not know its links yet. Dangling links
+	// read as a miss until Reconcile removes them.
 	if err := k.Store.RemoveBlob(d); err != nil {
 		return 0, err
 	}

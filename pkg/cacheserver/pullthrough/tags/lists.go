@@ -39,8 +39,8 @@ type lists struct {
 	pages    *coalesce.Group[query, page]
 	complete *coalesce.Group[string, []string]
 	listings limit.Limit
-	// known are the latest complete lists, for outages. They are in memory only: after a restart during an outage, lists are
-	// refused.
+	// known are the latest complete lists, for outages. They are in memory only: after a restart during an outage,
+	// lists are refused.
 	known *lru.Cache[string, []string]
 }
 
@@ -75,8 +75,8 @@ type page struct {
 // errNoPage means that the upstream does not paginate as the specification requires.
 var errNoPage = errors.New("the upstream has other pages")
 
-// get returns the tags that a query asks for. In an outage, they come from the last complete list. The tags that happen to
-// be stored are no substitute: the list would not show that most are missing, and a client that looks for the latest
+// get returns the tags that a query asks for. In an outage, they come from the last complete list. The tags that happen
+// to be stored are no substitute: the list would not show that most are missing, and a client that looks for the latest
 // version would find an old one.
 func (l *lists) get(ctx context.Context, q query) (page, error) {
 	known, ok := l.known.Get(q.repository)
@@ -90,7 +90,8 @@ func (l *lists) get(ctx context.Context, q query) (page, error) {
 	return p, err
 }
 
-// ask requests one page from the upstream if the query has a limit. It requests all pages if there is no limit, or if the upstream's pagination cannot be used.
+// ask requests one page from the upstream if the query has a limit. It requests all pages if there is no limit, or if
+// the upstream's pagination cannot be used.
 func (l *lists) ask(ctx context.Context, q query) (page, error) {
 	if q.limit > 0 {
 		call, joined := l.pages.Start(q, func(ctx context.Context) (page, error) { return l.fetchPage(ctx, q) })

@@ -30,7 +30,8 @@ import (
 )
 
 const (
-	// moveTimeout is how long a client that could be served from the cache waits for the manifest that a tag has moved to.
+	// moveTimeout is how long a client that could be served from the cache waits for the manifest that a tag has moved
+	// to.
 	moveTimeout = 10 * time.Second
 	// maxRemembered bounds the tags in memory.
 	maxRemembered = 4096
