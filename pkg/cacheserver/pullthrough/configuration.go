@@ -6,6 +6,7 @@ package pullthrough
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -144,7 +145,7 @@ func (e *Engine) Install(config *configuration.Configuration) {
 	config.Storage = e.storage(config.Storage)
 	config.Proxy = configuration.Proxy{}
 	if config.HTTP.Secret == "" {
-		config.HTTP.Secret = "a cache takes no uploads" // Distribution signs the state of uploads with it.
+		config.HTTP.Secret = rand.Text() // Distribution signs the state of uploads with it, of which a cache has none.
 	}
 }
 

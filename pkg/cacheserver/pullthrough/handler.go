@@ -63,7 +63,7 @@ func (e *Engine) LimitClients(server *http.Server) {
 // their bodies would otherwise come before the next request.
 func (a API) ReadOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if response.ReadOnly(r.Method) {
+		if response.IsRead(r.Method) {
 			next.ServeHTTP(w, withoutBody(r))
 			return
 		}
@@ -109,7 +109,7 @@ func (e *Engine) serveAtHand(api API, w http.ResponseWriter, r *http.Request, to
 	header.Set("Content-Length", strconv.Itoa(len(m.Content)))
 	header.Set("Docker-Content-Digest", m.Digest.String())
 	header.Set("ETag", `"`+m.Digest.String()+`"`)
-	e.manifests.Serve(r.Context(), m)
+	e.manifests.RecordServed(r.Context(), m)
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(m.Content)
 	}

@@ -106,19 +106,20 @@ func (f *fetch) begin(ctx context.Context, blob *remote.Blob) error {
 	if err := f.checkResponse(ctx, blob); err != nil {
 		return err
 	}
-	f.begun, f.etag = true, blob.ETag
+	f.etag = blob.ETag
 	upload, err := f.Content.NewUpload(f.repository, f.digest, f.size)
 	if err != nil {
 		if !content.IsFull(err) {
-			f.Log.WithError(err).Warn("Failed to store a blob; passing it through")
+			f.Log.WithError(err).WithField("digest", f.digest).Warn("Failed to store a blob; passing it through")
 		}
 		if err := f.acquire(ctx, f.unstored); err != nil {
 			return err
 		}
+		f.begun = true
 		f.transfer.Begin(f.size, nil)
 		return nil
 	}
-	f.upload = upload
+	f.begun, f.upload = true, upload
 	f.transfer.Begin(f.size, upload.OpenReader)
 	return nil
 }
@@ -175,7 +176,7 @@ func (f *fetch) deliver(ctx context.Context, p []byte) error {
 		return nil
 	}
 	if !content.IsFull(err) {
-		f.Log.WithError(err).Warn("Failed to store the rest of a blob; streaming it without the disk")
+		f.Log.WithError(err).WithField("digest", f.digest).Warn("Failed to store the rest of a blob; streaming it without the disk")
 	}
 	if err := f.acquire(ctx, f.unstored); err != nil {
 		return err

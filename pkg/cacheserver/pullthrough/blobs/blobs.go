@@ -207,13 +207,13 @@ func (s *Service) declaredSize(ctx context.Context, k key) int64 {
 	return transfer.Unknown
 }
 
-// maxJoined is how many fetches of other repositories may fail before a client gets the error of the last one.
-const maxJoined = 3
+// maxAttempts bounds the transfers that a client follows until it gets the error of the last one.
+const maxAttempts = 4
 
 // follow serves a blob from the transfer that fetches it. A transfer for another repository is followed only when it is
 // certain that this one has the blob, too.
 func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, ownership content.Ownership) (*opened, error) {
-	for attempt := 0; ; attempt++ {
+	for attempt := 1; ; attempt++ {
 		reader, joined, err := s.Transfers.Start(k.digest, k.repository, fetch)
 		if err != nil {
 			return nil, err
@@ -239,7 +239,7 @@ func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, owners
 		}
 		_ = reader.Close()
 		// The failure of a fetch for another repository does not mean that a fetch for this one fails.
-		if !foreign || attempt == maxJoined || errors.Is(err, errStored) || ctx.Err() != nil {
+		if !foreign || attempt == maxAttempts || errors.Is(err, errStored) || ctx.Err() != nil {
 			return nil, err
 		}
 	}

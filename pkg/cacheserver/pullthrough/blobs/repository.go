@@ -19,7 +19,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
@@ -98,22 +97,9 @@ func oneRange(r *http.Request) *http.Request {
 	return r
 }
 
-// Get implements distribution.BlobProvider.
-func (r *repository) Get(ctx context.Context, d digest.Digest) ([]byte, error) {
-	o, err := r.service.open(ctx, key{r.name, d}, false)
-	if remote.Is(err, remote.NotFound) {
-		return nil, distribution.ErrBlobUnknown
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer o.close()
-	if o.file != nil {
-		return io.ReadAll(o.file)
-	}
-	var all collector
-	_, err = o.reader.Copy(ctx, &all, 0, transfer.Unknown)
-	return all, err
+// Get implements distribution.BlobProvider. A blob is not for memory; Distribution's handlers use ServeBlob.
+func (*repository) Get(context.Context, digest.Digest) ([]byte, error) {
+	return nil, distribution.ErrUnsupported
 }
 
 // Open implements distribution.BlobProvider.

@@ -42,12 +42,3 @@ func (s *stream) CopyTo(ctx context.Context, w io.Writer, n int64) (int64, error
 
 // Read implements io.Reader. http.ServeContent reads only what has no content type or asks for several ranges.
 func (*stream) Read([]byte) (int, error) { return 0, errPlainRead }
-
-// collector is a blob in memory.
-type collector []byte
-
-// Write implements io.Writer.
-func (c *collector) Write(p []byte) (int, error) {
-	*c = append(*c, p...)
-	return len(p), nil
-}

@@ -71,11 +71,6 @@ func (s *Service) verify(ctx context.Context, d digest.Digest) (*opened, error) 
 // verifyWork compares a file with its digest.
 func (s *Service) verifyWork(d digest.Digest) transfer.Work {
 	return func(ctx context.Context, t *transfer.Transfer) error {
-		file, err := s.Content.Open(d)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
 		release, err := s.verifications.Acquire(ctx)
 		if err != nil {
 			return err
@@ -84,6 +79,11 @@ func (s *Service) verifyWork(d digest.Digest) transfer.Work {
 		if !t.Wanted() {
 			return transfer.ErrAbandoned
 		}
+		file, err := s.Content.Open(d)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
 		s.Content.Discover(d, file.Size)
 		t.Begin(file.Size, func() (*os.File, error) { return s.openAgain(d) })
 		size, err := hashFile(ctx, t, file, d)
@@ -93,7 +93,7 @@ func (s *Service) verifyWork(d digest.Digest) transfer.Work {
 		case err != nil:
 			return err
 		}
-		s.Content.MarkVerified(d)
+		s.Content.MarkVerified(d, file)
 		t.Verified(size)
 		return nil
 	}

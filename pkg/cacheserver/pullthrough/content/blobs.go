@@ -21,6 +21,8 @@ import (
 type Blob struct {
 	*os.File
 	Size int64
+	// info is the state of the file when it was opened.
+	info os.FileInfo
 	// Verified is when the file was last verified; zero if it has to be verified, because it never was or has changed
 	// since.
 	Verified time.Time
@@ -32,7 +34,7 @@ func (c *Content) Open(d digest.Digest) (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Blob{File: file, Size: info.Size(), Verified: c.verifiedAt(d, info)}, nil
+	return &Blob{File: file, Size: info.Size(), info: info, Verified: c.verifiedAt(d, info)}, nil
 }
 
 // verifiedAt returns when a file was verified, or zero if it has changed since.
@@ -67,11 +69,9 @@ func (c *Content) Discover(d digest.Digest, size int64) {
 	}
 }
 
-// MarkVerified records that the file of a digest, as it is now, matches the digest.
-func (c *Content) MarkVerified(d digest.Digest) {
-	if info, err := c.store.StatBlob(d); err == nil {
-		c.warn(c.keeper.MarkVerified(d, info), "Failed to record a verification", logrus.Fields{"digest": d})
-	}
+// MarkVerified records that a file, in the state in which it was opened, matches its digest.
+func (c *Content) MarkVerified(d digest.Digest, file *Blob) {
+	c.warn(c.keeper.MarkVerified(d, file.info), "Failed to record a verification", logrus.Fields{"digest": d})
 }
 
 // Ownership is why a repository may serve a blob without asking the upstream.

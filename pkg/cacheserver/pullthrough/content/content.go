@@ -34,6 +34,9 @@ const indexFile = "pullthrough/index.db"
 // ErrNotFound means that the cache does not hold the content.
 var ErrNotFound = store.ErrNotFound
 
+// ErrMismatch means that content differs from what its digest promises.
+var ErrMismatch = store.ErrMismatch
+
 // IsFull reports whether an error means that the volume has no room.
 func IsFull(err error) bool { return store.IsFull(err) }
 

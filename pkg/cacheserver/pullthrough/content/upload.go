@@ -96,7 +96,11 @@ func (u *Upload) Commit() error {
 	if err := u.upload.Commit(u.digest); err != nil {
 		return err
 	}
-	u.content.MarkVerified(u.digest)
+	info, err := u.content.store.StatBlob(u.digest)
+	if err == nil {
+		err = u.content.keeper.MarkVerified(u.digest, info)
+	}
+	u.content.warn(err, "Failed to record a verification", logrus.Fields{"digest": u.digest})
 	return nil
 }
 

@@ -174,12 +174,13 @@ type succession struct {
 	displaced time.Time
 }
 
-// add takes a credential from the helper. A displaced credential is not one to fall back on.
+// add takes a credential from the helper. Only an accepted credential is one to fall back on, so that a series of wrong
+// ones does not displace it.
 func (s *succession) add(c credentials.Credential) {
 	if c == s.last {
 		return
 	}
-	if s.displaced.IsZero() && s.last != (credentials.Credential{}) {
+	if s.previous == (credentials.Credential{}) {
 		s.previous = s.last
 	}
 	s.last, s.displaced = c, time.Time{}

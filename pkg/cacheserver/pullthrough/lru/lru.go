@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lru is a cache in memory that is bounded by the size of its values.
+// Package lru is a cache in memory that is bounded by the size of its entries.
 package lru
 
 import (
@@ -14,18 +14,18 @@ import (
 
 // Cache keeps the values that were used most recently. It is safe for concurrent use.
 type Cache[K comparable, V any] struct {
-	limit, maxValue int
-	size            func(V) int
+	limit, maxEntry int
+	size            func(K, V) int
 
 	mu      sync.Mutex
 	used    int
 	entries *simplelru.LRU[K, V]
 }
 
-// New returns a cache whose values have a total size of at most limit. A value larger than maxValue is not kept.
-func New[K comparable, V any](limit, maxValue int, size func(V) int) *Cache[K, V] {
-	c := &Cache[K, V]{limit: limit, maxValue: maxValue, size: size}
-	c.entries, _ = simplelru.NewLRU(math.MaxInt, func(_ K, value V) { c.used -= size(value) }) // It fails for sizes below 1 only.
+// New returns a cache whose entries have a total size of at most limit. An entry larger than maxEntry is not kept.
+func New[K comparable, V any](limit, maxEntry int, size func(K, V) int) *Cache[K, V] {
+	c := &Cache[K, V]{limit: limit, maxEntry: maxEntry, size: size}
+	c.entries, _ = simplelru.NewLRU(math.MaxInt, func(key K, value V) { c.used -= size(key, value) }) // It fails for sizes below 1 only.
 	return c
 }
 
@@ -41,8 +41,8 @@ func (c *Cache[K, V]) Add(key K, value V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries.Remove(key)
-	size := c.size(value)
-	if size > c.maxValue {
+	size := c.size(key, value)
+	if size > c.maxEntry {
 		return
 	}
 	c.entries.Add(key, value)

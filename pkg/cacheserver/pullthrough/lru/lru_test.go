@@ -13,9 +13,9 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/lru"
 )
 
-func TestCacheIsBoundedByTheSizeOfItsValues(t *testing.T) {
+func TestCacheIsBoundedByTheSizeOfItsEntries(t *testing.T) {
 	g := NewWithT(t)
-	c := lru.New[string](10, 6, func(value string) int { return len(value) })
+	c := lru.New(10, 6, func(_, value string) int { return len(value) })
 	has := func(key string) bool {
 		_, ok := c.Get(key)
 		return ok

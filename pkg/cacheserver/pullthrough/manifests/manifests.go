@@ -7,6 +7,7 @@ package manifests
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/opencontainers/go-digest"
@@ -21,6 +22,9 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
 )
+
+// maxDeclaring bounds the images that are read for the size of a blob.
+const maxDeclaring = 16
 
 // recentBytes is how much memory recent manifests take.
 const recentBytes = 2 << 20
@@ -54,7 +58,7 @@ func New(o Options) *Service {
 	return &Service{
 		Options: o,
 		calls:   coalesce.New[key, content.Manifest](),
-		recent:  lru.New[key](recentBytes, recentBytes/2, func(m content.Manifest) int { return len(m.Content) }),
+		recent:  lru.New(recentBytes, recentBytes/2, func(_ key, m content.Manifest) int { return len(m.Content) }),
 	}
 }
 
@@ -97,8 +101,12 @@ func (s *Service) load(ctx context.Context, repository string, d digest.Digest, 
 		return m, nil // Another call has fetched it since.
 	}
 	if stored {
-		if m, err := s.read(ctx, repository, d); err == nil {
+		m, err := s.read(ctx, repository, d)
+		if err == nil {
 			return m, nil
+		}
+		if !errors.Is(err, content.ErrNotFound) && !errors.Is(err, content.ErrMismatch) && ctx.Err() == nil {
+			s.Log.WithError(err).WithFields(logrus.Fields{"repository": repository, "digest": d}).Warn("Failed to read a manifest; fetching it")
 		}
 	}
 	return s.Fetch(ctx, repository, d.String())
@@ -143,7 +151,7 @@ func (s *Service) Fetch(ctx context.Context, repository, reference string) (cont
 }
 
 // Store stores a manifest that is only in memory because there was no room for it when it was fetched.
-func (s *Service) Store(ctx context.Context, repository string, d digest.Digest) {
+func (s *Service) StoreRecent(ctx context.Context, repository string, d digest.Digest) {
 	m, ok := s.Recent(repository, d)
 	if !ok || s.Content.HasManifest(repository, d) {
 		return
@@ -156,7 +164,7 @@ func (s *Service) Store(ctx context.Context, repository string, d digest.Digest)
 func (s *Service) store(repository string, m content.Manifest, info manifest.Info) (stored bool) {
 	err := s.Content.StoreManifest(repository, m, info)
 	if err != nil && !content.IsFull(err) {
-		s.Log.WithError(err).WithField("digest", m.Digest).Warn("Failed to store a manifest")
+		s.Log.WithError(err).WithFields(logrus.Fields{"repository": repository, "digest": m.Digest}).Warn("Failed to store a manifest")
 	}
 	return err == nil
 }
@@ -173,7 +181,11 @@ func (s *Service) parse(ctx context.Context, document []byte, sentAs string) (in
 // DeclaredSizes visits the sizes that the images of a repository declare for a blob. They should all be the same.
 func (s *Service) DeclaredSizes(ctx context.Context, repository string, d digest.Digest) iter.Seq[int64] {
 	return func(visit func(int64) bool) {
+		images := 0
 		for image := range s.Content.ImagesWith(repository, d) {
+			if images++; images > maxDeclaring {
+				return
+			}
 			m, err := s.Get(ctx, repository, image)
 			if err != nil {
 				continue

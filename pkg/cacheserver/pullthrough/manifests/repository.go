@@ -50,7 +50,7 @@ func (r *repository) Get(ctx context.Context, d digest.Digest, _ ...distribution
 	if err != nil {
 		return nil, response.Error(ctx, err, distribution.ErrManifestUnknownRevision{Name: r.name, Revision: d})
 	}
-	r.service.Serve(ctx, m)
+	r.service.RecordServed(ctx, m)
 	return r.service.negotiated(ctx, m), nil
 }
 
@@ -64,8 +64,8 @@ func (*repository) Delete(context.Context, digest.Digest) error {
 	return distribution.ErrUnsupported
 }
 
-// Serve records that a request gets a manifest, and gives its client time to take it.
-func (s *Service) Serve(ctx context.Context, m content.Manifest) {
+// RecordServed records that a request gets a manifest, and gives its client time to take it.
+func (s *Service) RecordServed(ctx context.Context, m content.Manifest) {
 	s.Content.Touch(m.Digest)
 	w := response.From(ctx)
 	w.Expect(len(m.Content))

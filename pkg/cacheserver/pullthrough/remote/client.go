@@ -112,7 +112,7 @@ func New(o Options) (*Client, error) {
 	}
 	c.guard = &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch}
 	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}
-	c.sessions = &sessions{open: c.openSession, byScope: newLRU[string, *session](maxSessions)}
+	c.sessions = &sessions{open: c.openSession, byScope: newLRU[string, []*session](maxSessions)}
 	return c, nil
 }
 

@@ -33,34 +33,44 @@ type session struct {
 	accepted atomic.Bool
 }
 
-// sessions keeps a session for each scope of repositories. A request with another credential replaces it with all its
-// tokens; requests in flight keep theirs.
+// sessions keeps the two latest sessions of each scope of repositories: while a new credential is rejected, requests
+// alternate between it and the one before, which must keep its tokens and rate limits.
 type sessions struct {
 	open func(scope string, c credentials.Credential) *session
 
 	mu      sync.Mutex
-	byScope *simplelru.LRU[string, *session]
+	byScope *simplelru.LRU[string, []*session] // the latest first
 }
 
 // get returns the session of a credential.
 func (s *sessions) get(scope string, c credentials.Credential) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept, ok := s.byScope.Get(scope)
-	if !ok || kept.credential != c {
-		kept = s.open(scope, c)
+	kept, _ := s.byScope.Get(scope)
+	i := slices.IndexFunc(kept, func(known *session) bool { return known.credential == c })
+	switch {
+	case i == 0:
+	case i > 0:
+		kept = []*session{kept[i], kept[0]}
+		s.byScope.Add(scope, kept)
+	default:
+		kept = append([]*session{s.open(scope, c)}, kept[:min(1, len(kept))]...)
 		s.byScope.Add(scope, kept)
 	}
-	return kept
+	return kept[0]
 }
 
 // retain drops all sessions but those of the given credentials.
 func (s *sessions) retain(keep []credentials.Credential) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, kept := range s.byScope.Values() {
-		if !slices.Contains(keep, kept.credential) {
-			s.byScope.Remove(kept.scope)
+	for _, scope := range s.byScope.Keys() {
+		kept, _ := s.byScope.Peek(scope)
+		kept = slices.DeleteFunc(slices.Clone(kept), func(known *session) bool { return !slices.Contains(keep, known.credential) })
+		if len(kept) == 0 {
+			s.byScope.Remove(scope)
+		} else {
+			s.byScope.Add(scope, kept)
 		}
 	}
 }

@@ -145,8 +145,11 @@ func (b *Body) Finish() (written int64, err error) {
 	if b.state != nil {
 		b.state.counting = true
 		for b.uncounted > 0 {
-			n, _ := b.ResponseWriter.Write(zeros[:min(b.uncounted, int64(len(zeros)))])
+			n, err := b.ResponseWriter.Write(zeros[:min(b.uncounted, int64(len(zeros)))])
 			b.uncounted -= int64(n)
+			if err != nil || n == 0 {
+				break
+			}
 		}
 		b.state.counting = false
 	}

@@ -29,6 +29,14 @@ var errBadGateway = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 	HTTPStatusCode: http.StatusBadGateway,
 })
 
+// errBadRequest is for a request that no client of a registry sends.
+var errBadRequest = errcode.Register("larder.pullthrough", errcode.ErrorDescriptor{
+	Value:          "BAD_REQUEST",
+	Message:        "the request is invalid",
+	Description:    "Returned for a read request with a large or late body.",
+	HTTPStatusCode: http.StatusBadRequest,
+})
+
 // Error turns an error of the engine into one for the client. It returns notFound if the upstream does not have the
 // object.
 func Error(ctx context.Context, err error, notFound error) error {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/sirupsen/logrus"
 )
 
@@ -42,13 +43,14 @@ func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
 			w.Header().Set("Connection", "close")
 		}
 		defer func() { // Even if the handler panics.
+			w.taken, w.spent = 0, 0
 			w.Extend()
 			if unread {
 				_ = http.NewResponseController(inner).SetReadDeadline(time.Now().Add(min(timeout, lingerTimeout)))
 			}
 		}()
-		if unread && ReadOnly(r.Method) && !skipBody(inner, r, min(timeout, lingerTimeout)) {
-			http.Error(w, "the request body is too large or did not arrive in time; send GET and HEAD requests without a body", http.StatusBadRequest)
+		if unread && IsRead(r.Method) && !skipBody(inner, r, min(timeout, lingerTimeout)) {
+			_ = errcode.ServeJSON(w, errBadRequest.WithMessage("the request body is too large or did not arrive in time; send GET and HEAD requests without a body"))
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, w)))
@@ -58,8 +60,8 @@ func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
 	})
 }
 
-// ReadOnly reports whether a request with the method only reads.
-func ReadOnly(method string) bool {
+// IsRead reports whether a request with the method only reads.
+func IsRead(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 

@@ -8,6 +8,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"time"
 
@@ -41,19 +42,24 @@ type Source struct {
 	remote.Registry
 	options Options
 	slots   limit.Limit
+	lists   limit.Limit
 	latency latency
 }
 
 // New returns a source.
 func New(o Options) *Source {
-	return &Source{Registry: o.Registry, options: o, slots: limit.New(maxRequests)}
+	return &Source{Registry: o.Registry, options: o, slots: limit.New(maxRequests), lists: limit.New(maxLists)}
 }
 
-// acquire waits for a slot.
+// acquire waits for a slot of a request.
 func (s *Source) acquire(ctx context.Context) (release func(), err error) {
+	return s.acquireOf(ctx, s.slots)
+}
+
+func (s *Source) acquireOf(ctx context.Context, slots limit.Limit) (release func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.options.MaxWait, limit.ErrBusy)
 	defer cancel()
-	return s.slots.Acquire(ctx)
+	return slots.Acquire(ctx)
 }
 
 // Resolve implements remote.Registry.
@@ -141,6 +147,8 @@ func (s *Source) ValidationTimeout() time.Duration {
 func (s *Source) Validates() bool { return s.options.ValidationTimeout > 0 }
 
 const (
+	// maxLists is how many complete lists are put together at a time, each of which takes memory.
+	maxLists = 4
 	// maxPages bounds the pages of one list.
 	maxPages = 1000
 	// pagesTimeout bounds the time in which a list is put together.
@@ -150,10 +158,19 @@ const (
 // EachPage visits the pages of one of the upstream's lists from the one that query asks for, each in a slot of Parsing:
 // parsing a list takes a multiple of its size.
 func (s *Source) EachPage(ctx context.Context, repository, path string, query url.Values, visit func(remote.Document) error) error {
-	ctx, cancel := context.WithTimeout(ctx, pagesTimeout)
+	release, err := s.acquireOf(ctx, s.lists)
+	if err != nil {
+		return err
+	}
+	defer release()
+	late := &remote.Error{Reason: remote.Unavailable, Host: s.options.Host, Cause: "its list took too long"}
+	ctx, cancel := context.WithTimeoutCause(ctx, pagesTimeout, late)
 	defer cancel()
 	for range maxPages {
 		page, err := s.List(ctx, repository, path, query)
+		if err != nil && errors.Is(context.Cause(ctx), late) {
+			return late
+		}
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,6 @@ import (
 	"strconv"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/lru"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
@@ -26,8 +25,6 @@ const (
 	// maxTags bounds the tags of one list, maxTagBytes the length of one of them.
 	maxTags     = 100_000
 	maxTagBytes = 128
-	// maxListings is how many complete lists are put together at a time.
-	maxListings = 4
 	// knownBytes bounds the memory for the lists that are kept for outages, maxKnownList that of one list.
 	knownBytes   = 1 << 20
 	maxKnownList = knownBytes / 4
@@ -38,7 +35,6 @@ type lists struct {
 	Options
 	pages    *coalesce.Group[query, page]
 	complete *coalesce.Group[string, []string]
-	listings limit.Limit
 	// known are the latest complete lists, for outages. They are in memory only: after a restart during an outage,
 	// lists are refused.
 	known *lru.Cache[string, []string]
@@ -49,8 +45,7 @@ func newLists(o Options) *lists {
 		Options:  o,
 		pages:    coalesce.New[query, page](),
 		complete: coalesce.New[string, []string](),
-		listings: limit.New(maxListings),
-		known:    lru.New[string](knownBytes, maxKnownList, listBytes),
+		known:    lru.New(knownBytes, maxKnownList, listBytes),
 	}
 }
 
@@ -128,10 +123,10 @@ func (l *lists) fetchPage(ctx context.Context, q query) (page, error) {
 	switch {
 	case err != nil:
 		return page{}, err
-	case !followsOn(tags, document.Next, q.last):
+	case !isNextPage(tags, document.Next, q.last):
 		return page{}, errNoPage
 	case len(tags) > q.limit: // Some registries ignore n.
-		return page{tags: tags[:q.limit], more: true}, nil
+		return page{tags: slices.Clip(tags[:q.limit]), more: true}, nil
 	}
 	return page{tags: tags, more: document.Next != nil}, nil
 }
@@ -159,13 +154,8 @@ func (l *lists) startComplete(repository string) *coalesce.Call[[]string] {
 
 // fetchComplete fetches all pages of the upstream's list and remembers it for outages.
 func (l *lists) fetchComplete(ctx context.Context, repository string) ([]string, error) {
-	release, err := l.listings.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	var all []string
-	err = l.Source.EachPage(ctx, repository, listPath, nil, func(document remote.Document) error {
+	err := l.Source.EachPage(ctx, repository, listPath, nil, func(document remote.Document) error {
 		tags, err := l.parse(document)
 		all = append(all, tags...)
 		if err == nil && len(all) > maxTags {
@@ -214,9 +204,9 @@ func parseTags(document []byte) ([]string, error) {
 func (q query) of(all []string) page {
 	all = after(q.last, all)
 	if q.limit > 0 && q.limit < len(all) {
-		return page{tags: all[:q.limit], more: true}
+		return page{tags: slices.Clip(all[:q.limit]), more: true}
 	}
-	return page{tags: all}
+	return page{tags: slices.Clip(all)}
 }
 
 // after returns the tags after last, in the order of the upstream. If last no longer exists, it returns all tags that
@@ -239,16 +229,16 @@ func after(last string, all []string) []string {
 
 // isNextPage reports whether tags is the page after last, and whether the next page starts after its last tag, as the
 // specification requires. Some registries find the next page only by a token of their own.
-func followsOn(tags []string, next url.Values, last string) bool {
+func isNextPage(tags []string, next url.Values, last string) bool {
 	if len(tags) == 0 {
 		return next == nil
 	}
 	return slices.Min(tags) > last && (next == nil || next.Get("last") == tags[len(tags)-1])
 }
 
-func listBytes(tags []string) int {
+func listBytes(repository string, tags []string) int {
 	const header = 16 // of each string
-	size := 0
+	size := len(repository) + header
 	for _, tag := range tags {
 		size += len(tag) + header
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
-// resolution is where the upstream says that a tag leads.
+// resolution is the digest that the upstream returns for a tag.
 type resolution struct {
 	digest digest.Digest
 	// moved is set if the manifest is not available yet; since is when the upstream first returned its digest.
@@ -31,26 +31,32 @@ func (s *Service) start(k key) (*coalesce.Call[resolution], bool) {
 	})
 }
 
-// resolve asks the upstream where a tag leads, makes the manifest available and moves the tag.
+// resolve asks the upstream for the digest of a tag, makes the manifest available and moves the tag.
 func (s *Service) resolve(ctx context.Context, k key, answered func(resolution)) (resolution, error) {
 	r, err := s.ask(ctx, k)
 	if err != nil {
 		return resolution{}, err
 	}
-	m := s.join(k, r.digest)
-	defer s.leave(k, m)
-	if r.moved {
-		r.since = m.begun()
-		answered(r)
-		if r.digest, err = s.follow(ctx, k, m, r.digest); err != nil {
-			return resolution{}, err
-		}
+	latest := s.begin(k)
+	defer s.end(k, latest)
+	r.since = latest.note(r.digest)
+	if !r.moved {
+		s.set(k, latest, r.digest, r.digest)
+		return r, nil
 	}
-	s.set(k, m, r.digest)
-	return r, nil
+	answered(r)
+	call, _ := s.follows.Start(answer{k, r.digest}, func(ctx context.Context) (digest.Digest, error) {
+		d, err := s.follow(ctx, k, r.digest)
+		if err == nil {
+			s.set(k, latest, r.digest, d)
+		}
+		return d, err
+	})
+	r.digest, err = call.Wait(ctx)
+	return r, err
 }
 
-// ask returns where the upstream says that a tag leads.
+// ask asks the upstream for the digest of a tag.
 func (s *Service) ask(ctx context.Context, k key) (resolution, error) {
 	cached, ok := s.cached(k)
 	if ok {
@@ -59,7 +65,7 @@ func (s *Service) ask(ctx context.Context, k key) (resolution, error) {
 		case err != nil:
 			return resolution{}, err
 		case d == cached:
-			s.Manifests.Store(ctx, k.repository, d) // There may be room for it now.
+			s.Manifests.StoreRecent(ctx, k.repository, d) // There may be room for it now.
 			return resolution{digest: d}, nil
 		case d != "":
 			return resolution{digest: d, moved: true}, nil
@@ -72,80 +78,67 @@ func (s *Service) ask(ctx context.Context, k key) (resolution, error) {
 
 // follow makes the manifest that a tag has moved to available, and returns its digest. Some upstreams send a wrong
 // digest in the header; then the manifest that they send for the tag decides.
-func (s *Service) follow(ctx context.Context, k key, m *move, d digest.Digest) (digest.Digest, error) {
+func (s *Service) follow(ctx context.Context, k key, d digest.Digest) (digest.Digest, error) {
 	_, err := s.Manifests.Get(ctx, k.repository, d)
 	if !remote.Is(err, remote.NotFound) && !remote.Is(err, remote.Invalid) {
 		return d, err
 	}
-	sent, err := s.Manifests.Fetch(ctx, k.repository, k.tag)
-	if err == nil {
-		m.correct(d, sent.Digest)
-	}
-	return sent.Digest, err
+	m, err := s.Manifests.Fetch(ctx, k.repository, k.tag)
+	return m.Digest, err
+}
+
+// answer is a digest that the upstream returned for a tag.
+type answer struct {
+	key
+	digest digest.Digest
 }
 
 // latestAnswer is what the upstream last returned for a tag that is being resolved. A slow resolution must not
 // overwrite the result of a later one.
-type move struct {
+type latestAnswer struct {
 	mu     sync.Mutex
-	latest digest.Digest
+	digest digest.Digest
 	since  time.Time
 
 	resolutions int // guarded by the service's mu
 }
 
-// join notes an answer as the latest one of its tag.
-func (s *Service) join(k key, d digest.Digest) *move {
-	m := s.enter(k)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.latest != d {
-		m.latest, m.since = d, time.Now()
-	}
-	return m
-}
-
-func (s *Service) enter(k key) *move {
+// begin returns the latest answer for a tag, until end.
+func (s *Service) begin(k key) *latestAnswer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, ok := s.moves[k]
+	latest, ok := s.latest[k]
 	if !ok {
-		m = &move{}
-		s.moves[k] = m
+		latest = &latestAnswer{}
+		s.latest[k] = latest
 	}
-	m.resolutions++
-	return m
+	latest.resolutions++
+	return latest
 }
 
-func (s *Service) leave(k key, m *move) {
+func (s *Service) end(k key, latest *latestAnswer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m.resolutions--; m.resolutions == 0 {
-		delete(s.moves, k)
+	if latest.resolutions--; latest.resolutions == 0 {
+		delete(s.latest, k)
 	}
 }
 
-// begun returns when the upstream first gave the latest answer.
-func (m *move) begun() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.since
-}
-
-// correct replaces an answer, if it is still the latest one.
-func (m *move) correct(from, to digest.Digest) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.latest == from {
-		m.latest = to
+// note records an answer, and returns when the upstream first gave it.
+func (a *latestAnswer) note(d digest.Digest) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.digest != d {
+		a.digest, a.since = d, time.Now()
 	}
+	return a.since
 }
 
-// set stores the digest of a tag, unless the upstream has returned another one since.
-func (s *Service) set(k key, m *move, d digest.Digest) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.latest != d {
+// set stores the digest that an answer leads to, unless the upstream has given another answer since.
+func (s *Service) set(k key, latest *latestAnswer, answered, d digest.Digest) {
+	latest.mu.Lock()
+	defer latest.mu.Unlock()
+	if latest.digest != answered {
 		return
 	}
 	if before, ok := s.cached(k); ok && before != d {
@@ -153,8 +146,8 @@ func (s *Service) set(k key, m *move, d digest.Digest) {
 	}
 	stored := s.Content.SetTag(k.repository, k.tag, d, s.Freshness > 0)
 	if !stored || s.Freshness > 0 {
-		s.remembered.Add(k, validation{d, s.Now()})
+		s.recent.Add(k, validation{d, s.Now()})
 	} else {
-		s.remembered.Remove(k) // An earlier attempt to store the tag may have failed.
+		s.recent.Remove(k) // An earlier attempt to store the tag may have failed.
 	}
 }

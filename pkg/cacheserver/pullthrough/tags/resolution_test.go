@@ -6,6 +6,8 @@ package tags
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,7 +50,7 @@ func inBubble(t *testing.T, wrap func(*enginefixture.Registry) remote.Registry, 
 		})
 		defer func() {
 			s.Close()
-			s.Expect(s.moves).To(BeEmpty())
+			s.Expect(s.latest).To(BeEmpty())
 		}()
 		test(s)
 	})
@@ -142,6 +144,43 @@ func TestWrongDigestInHeaderFallsBackToTheManifestOfTheTag(t *testing.T) {
 			s.Expect(cached).To(Equal(moved))
 		})
 	}
+}
+
+func TestRequestsForAMovedTagShareItsManifest(t *testing.T) {
+	var upstream *counting
+	wrap := func(r *enginefixture.Registry) remote.Registry {
+		upstream = &counting{mislabelling: mislabelling{r, remote.NotFound}}
+		return upstream
+	}
+	inBubble(t, wrap, func(s service) {
+		s.registry.Push("first")
+		s.mustResolve()
+		upstream.fetches.Store(0)
+		moved := s.registry.Push("second")
+		s.registry.Take(0, time.Second)
+		var requests sync.WaitGroup
+		for range 60 {
+			time.Sleep(time.Millisecond)
+			requests.Go(func() {
+				_, d := s.mustResolve()
+				s.Expect(d).To(Equal(moved))
+			})
+		}
+		requests.Wait()
+		s.Expect(upstream.fetches.Load()).To(BeEquivalentTo(2), "one by the wrong digest, one by tag")
+	})
+}
+
+// counting counts requests for manifests.
+type counting struct {
+	mislabelling
+	fetches atomic.Int32
+}
+
+// FetchManifest implements remote.Registry.
+func (r *counting) FetchManifest(ctx context.Context, repository, reference string) (remote.Manifest, error) {
+	r.fetches.Add(1)
+	return r.mislabelling.FetchManifest(ctx, repository, reference)
 }
 
 func TestListsOfTagsAreParsedInASlot(t *testing.T) {

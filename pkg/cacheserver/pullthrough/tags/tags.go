@@ -33,8 +33,8 @@ const (
 	// moveTimeout is how long a client that could be served from the cache waits for the manifest that a tag has moved
 	// to.
 	moveTimeout = 10 * time.Second
-	// maxRemembered bounds the tags in memory.
-	maxRemembered = 4096
+	// maxRecent bounds the tags in memory.
+	maxRecent = 4096
 )
 
 // Options are what a Service depends on.
@@ -55,14 +55,15 @@ type Options struct {
 type Service struct {
 	Options
 	resolutions *coalesce.Group[key, resolution]
+	follows     *coalesce.Group[answer, digest.Digest]
 	lists       *lists
 
-	// remembered are tags that were validated lately, so that serving them again within Freshness costs no I/O, and tags
+	// recent are tags that were validated lately, so that serving them again within Freshness costs no I/O, and tags
 	// that could not be stored.
-	remembered *lru.Cache[key, validation]
+	recent *lru.Cache[key, validation]
 
-	mu    sync.Mutex
-	moves map[key]*move
+	mu     sync.Mutex
+	latest map[key]*latestAnswer
 }
 
 type key struct{ repository, tag string }
@@ -75,14 +76,20 @@ type validation struct {
 
 // New returns a service.
 func New(o Options) *Service {
-	remembered, _ := lru.New[key, validation](maxRemembered) // It fails for sizes below 1 only.
+	recent, _ := lru.New[key, validation](maxRecent) // It fails for sizes below 1 only.
 	return &Service{
-		Options: o, resolutions: coalesce.New[key, resolution](), lists: newLists(o), remembered: remembered, moves: map[key]*move{},
+		Options:     o,
+		resolutions: coalesce.New[key, resolution](),
+		follows:     coalesce.New[answer, digest.Digest](),
+		lists:       newLists(o),
+		recent:      recent,
+		latest:      map[key]*latestAnswer{},
 	}
 }
 
 // Close ends all work.
 func (s *Service) Close() {
+	s.follows.Close()
 	s.resolutions.Close()
 	s.lists.close()
 }
@@ -92,7 +99,7 @@ func (s *Service) Fresh(repository, tag string) (digest.Digest, bool) {
 	if s.Freshness == 0 {
 		return "", false
 	}
-	v, ok := s.remembered.Get(key{repository, tag})
+	v, ok := s.recent.Get(key{repository, tag})
 	return v.digest, ok && s.Now().Sub(v.at) < s.Freshness
 }
 
@@ -103,37 +110,62 @@ func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.D
 	}
 	k := key{repository, tag}
 	cached, ok := s.cached(k)
-	if ok && s.Freshness > 0 {
-		if at := s.Content.TagValidated(repository, tag, cached); s.Now().Sub(at) < s.Freshness {
-			s.remembered.Add(k, validation{cached, at})
-			return cached, nil
-		}
-	}
-	if ok && s.Source.Down(func() { s.start(k) }) {
+	switch {
+	case !ok:
+		return s.resolveUncached(ctx, k)
+	case s.stillFresh(k, cached):
+		return cached, nil
+	case s.Source.Down(func() { s.start(k) }):
 		s.logStale(k, cached, "down")
 		return cached, nil
 	}
+	return s.validate(ctx, k, cached)
+}
+
+// resolveUncached resolves a tag for which the cache has nothing to serve.
+func (s *Service) resolveUncached(ctx context.Context, k key) (digest.Digest, error) {
 	call, joined := s.start(k)
 	s.Metrics.Joined(metrics.Manifest, joined)
-	if !ok {
-		if !joined {
-			response.From(ctx).SetFetched(true)
-		}
-		r, err := call.Wait(ctx)
-		return r.digest, err
+	if !joined {
+		response.From(ctx).SetFetched(true)
 	}
+	r, err := call.Wait(ctx)
+	return r.digest, err
+}
+
+// stillFresh reports whether a cached tag was validated within Freshness, by an earlier process perhaps.
+func (s *Service) stillFresh(k key, cached digest.Digest) bool {
+	if s.Freshness == 0 {
+		return false
+	}
+	at := s.Content.TagValidated(k.repository, k.tag, cached)
+	if s.Now().Sub(at) >= s.Freshness {
+		return false
+	}
+	s.recent.Add(k, validation{cached, at})
+	return true
+}
+
+// validate asks the upstream for the digest of a cached tag. If it does not respond in time, or the new manifest is not
+// available in time, the tag is stale.
+func (s *Service) validate(ctx context.Context, k key, cached digest.Digest) (digest.Digest, error) {
+	call, joined := s.start(k)
+	s.Metrics.Joined(metrics.Manifest, joined)
 	r, err := call.WaitEarlyUntil(ctx, call.Begun.Add(s.Source.ValidationTimeout()))
 	moved := err == nil && r.moved
 	if moved {
 		// The upstream is up and the tag has moved: wait for the new image, but not without end.
 		r, err = call.WaitUntil(ctx, r.since.Add(moveTimeout))
-		response.From(ctx).SetFetched(err == nil)
 	}
 	switch {
 	case err == nil:
+		if r.digest != cached {
+			response.From(ctx).SetFetched(true)
+		}
 		return r.digest, nil
 	case remote.Is(err, remote.NotFound) && !moved:
-		return "", err // The upstream has removed the tag.
+		// The tag is kept for outages nevertheless: upstreams respond like this, too, if the credential lacks a permission.
+		return "", err
 	case ctx.Err() != nil:
 		return "", err
 	case errors.Is(err, context.DeadlineExceeded):
@@ -148,7 +180,7 @@ func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.D
 func (s *Service) cached(k key) (digest.Digest, bool) {
 	d, ok := s.Content.Tag(k.repository, k.tag)
 	if !ok {
-		v, ok := s.remembered.Get(k)
+		v, ok := s.recent.Get(k)
 		if !ok {
 			return "", false
 		}
