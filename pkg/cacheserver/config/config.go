@@ -111,7 +111,7 @@ func (c Config) Marshal() ([]byte, error) {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
 	options := engineOptions{
-		Credentials: c.CredentialsDirectory, ValidationTimeout: c.TagValidation, DoubtfulTimeout: c.TagValidation,
+		Credentials: c.CredentialsDirectory, ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
 	}
 	if c.Local != nil {
 		f.Log.Formatter = "console"

@@ -88,7 +88,7 @@ var _ = Describe("Config", func() {
 	It("sets both validation timeouts, so that the upstream's pace does not matter", func() {
 		parsed := parse(config.Config{RemoteURL: "https://example.com", TagValidation: new(time.Duration(0))})
 		Expect(parsed.Middleware).To(HaveKeyWithValue("registry", ConsistOf(configuration.Middleware{
-			Name: "pullthrough", Options: configuration.Parameters{"validationtimeout": "0s", "doubtfultimeout": "0s"},
+			Name: "pullthrough", Options: configuration.Parameters{"validationtimeout": "0s", "suspecttimeout": "0s"},
 		})))
 	})
 

@@ -91,7 +91,7 @@ type middleware struct {
 type engineOptions struct {
 	Credentials       string         `yaml:"credentials,omitempty"`
 	ValidationTimeout *time.Duration `yaml:"validationtimeout,omitempty"`
-	DoubtfulTimeout   *time.Duration `yaml:"doubtfultimeout,omitempty"`
+	SuspectTimeout    *time.Duration `yaml:"suspecttimeout,omitempty"`
 	Watermarks        *watermarks    `yaml:"watermarks,omitempty"`
 }
 

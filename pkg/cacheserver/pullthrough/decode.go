@@ -24,7 +24,7 @@ type settings struct {
 	AllowedRealms        *[]string      `option:"allowedrealms"`
 	Freshness            *time.Duration `option:"freshness"`
 	ValidationTimeout    *time.Duration `option:"validationtimeout"`
-	SuspectTimeout       *time.Duration `option:"doubtfultimeout"`
+	SuspectTimeout       *time.Duration `option:"suspecttimeout"`
 	GracePeriod          *time.Duration `option:"graceperiod"`
 	Retries              *int           `option:"retries"`
 	MaxFetches           *int           `option:"maxfetches"`
@@ -128,7 +128,7 @@ func decodeErrors(err error) []error {
 		Unwrap() []error
 	}
 	if all, ok := errors.AsType[joined](err); ok {
-		var errs []error
+		errs := make([]error, 0, len(all.Unwrap()))
 		for _, one := range all.Unwrap() {
 			errs = append(errs, decodeErrors(one)...)
 		}

@@ -120,7 +120,7 @@ func (o Options) problems() []error {
 		{"the TTL", o.TTL >= 0, notNegative},
 		{"freshness", o.Freshness >= 0, notNegative},
 		{"validationtimeout", o.ValidationTimeout >= 0, notNegative},
-		{"doubtfultimeout", o.SuspectTimeout >= 0, notNegative},
+		{"suspecttimeout", o.SuspectTimeout >= 0, notNegative},
 		{"graceperiod", o.GracePeriod >= 0, notNegative},
 		{"retries", o.Retries >= 0, notNegative},
 		{"maxfetches", o.MaxFetches >= 1, "must be at least 1"},

@@ -169,7 +169,7 @@ var _ = Describe("FromConfiguration", func() {
 		},
 			Entry(nil, "freshness", "Freshness"),
 			Entry(nil, "validationtimeout", "ValidationTimeout"),
-			Entry(nil, "doubtfultimeout", "SuspectTimeout"),
+			Entry(nil, "suspecttimeout", "SuspectTimeout"),
 			Entry(nil, "graceperiod", "GracePeriod"),
 			Entry(nil, "retries", "Retries"),
 			Entry(nil, "timeouts.minrate", "Timeouts.MinRate"),

@@ -150,6 +150,12 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 // ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
 // good.
 func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	ctx, cancel := a.limited(ctx, ex)
+	defer cancel()
+	return excerpt.Error(a.forceDelete(ctx, log, ex), maxError)
+}
+
+func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
@@ -163,6 +169,12 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 // Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
 // CA to the other seed, and removes retired Services, which the other seed does not know.
 func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
+	ctx, cancel := a.limited(ctx, ex)
+	defer cancel()
+	return excerpt.Error(a.migrate(ctx, ex), maxError)
+}
+
+func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
 	if err := a.dropRetired(ctx, ex.Namespace); err != nil {
 		return err
 	}

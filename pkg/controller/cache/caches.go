@@ -164,7 +164,7 @@ func (r credentialReader) readCredential(ctx context.Context, entry string) (*cr
 	}
 	// Bound memory: without a limit, the Secrets of hundreds of caches, 1 MiB each, would be in memory at once.
 	if size := len(secret.Data[credentials.UsernameKey]) + len(secret.Data[credentials.PasswordKey]); size > maxCredential {
-		return nil, configurationProblem(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", reference.Name, size, maxCredential, entry))
+		return nil, configurationProblem(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", reference.Name, size, ownersecret.MaxLength, entry))
 	}
 
 	// Errors are about the owner's Secret, not about the copy.

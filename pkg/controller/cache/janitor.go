@@ -90,21 +90,25 @@ func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialOb
 	if extensionscontroller.IsHibernationEnabled(cluster) && !leaves {
 		return nil
 	}
+	mayRemove := leaves
 	if !leaves {
 		services, err := readServices(ctx, j.Client, namespace)
 		if err != nil {
 			return err
 		}
-		updated := nodesUpdated(cluster.Shoot)
-		if !slices.ContainsFunc(services, func(service *corev1.Service) bool {
-			return isReleased(service, updated, time.Now())
-		}) {
+		updated, now := nodesUpdated(cluster.Shoot), time.Now()
+		inUse := slices.DeleteFunc(slices.Clone(services), func(service *corev1.Service) bool { return isReleased(service, updated, now) })
+		if len(inUse) == len(services) {
 			return nil
 		}
+		mayRemove = len(inUse) == 0
 	}
 
 	ex := &extensionsv1alpha1.Extension{}
 	if err := j.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: registry.ExtensionType}, ex); apierrors.IsNotFound(err) {
+		if !mayRemove {
+			return nil
+		}
 		return j.remove(ctx, managedResource)
 	} else if err != nil {
 		return fmt.Errorf("read Extension: %w", err)

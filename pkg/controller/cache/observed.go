@@ -23,7 +23,8 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// maxCredential is larger than any credential, and than the headers that HTTP servers accept.
+// maxCredential bounds the memory for a credential, in bytes. Running caches keep one that is longer than
+// ownersecret.MaxLength.
 const maxCredential = 64 << 10
 
 // observed is the state of the caches that decides, with the wishes of their owner, what is deployed.

@@ -103,7 +103,7 @@ func reports(state credentials.State, name, pending string) Replica {
 var _ = DescribeTable("Observe returns", func(before registry.CredentialsStatus, replicas Replicas, expected registry.CredentialsStatus) {
 	now := metav1.NewTime(time.Unix(2, 0))
 	got := Observe(before, replicas, now)
-	if expected.State != before.State || Wanted(&expected) != Wanted(&before) {
+	if expected.State != before.State || WantedSecret(&expected) != WantedSecret(&before) {
 		expected.Since = now
 	}
 	expected.Message, expected.UpstreamStatusCode = got.Message, nil
@@ -145,6 +145,9 @@ var _ = DescribeTable("Observe returns", func(before registry.CredentialsStatus,
 	Entry("pending if an earlier credential is rejected",
 		status(registry.CredentialsPending, "v1", "v3"), Replicas{1, []Replica{reports(credentials.StateRejected, "v1", "v2")}},
 		status(registry.CredentialsPending, "v1", "v3")),
+	Entry("pending after a change back, while a replica still rejects the other credential",
+		status(registry.CredentialsPending, "v1", ""), Replicas{1, []Replica{reports(credentials.StateRejected, "v1", "v2")}},
+		status(registry.CredentialsPending, "v1", "")),
 	Entry("missing if a replica cannot read a credential",
 		status(registry.CredentialsActive, "v1", ""), Replicas{1, []Replica{reports(credentials.StateMissing, "", "")}},
 		status(registry.CredentialsMissing, "v1", "")),

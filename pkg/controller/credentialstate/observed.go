@@ -5,6 +5,7 @@
 package credentialstate
 
 import (
+	"cmp"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,14 +24,14 @@ type Replica struct {
 
 // Replicas are all replicas of a cache.
 type Replicas struct {
-	// Wanted is the number of replicas that should run.
-	Wanted int32
+	// Desired is the number of replicas that should run.
+	Desired int32
 	// Running are the replicas that run.
 	Running []Replica
 }
 
-// Wanted returns the name of the Secret whose credential a cache should use.
-func Wanted(status *registry.CredentialsStatus) string {
+// WantedSecret returns the name of the Secret whose credential a cache should use.
+func WantedSecret(status *registry.CredentialsStatus) string {
 	if status.PendingSecretName != "" {
 		return status.PendingSecretName
 	}
@@ -47,14 +48,14 @@ func InProgress(status *registry.CredentialsStatus) bool {
 // not change, since replicas restart.
 func Observe(status registry.CredentialsStatus, replicas Replicas, now metav1.Time) registry.CredentialsStatus {
 	next := observe(status, replicas)
-	if next.State != status.State || Wanted(&next) != Wanted(&status) {
+	if next.State != status.State || WantedSecret(&next) != WantedSecret(&status) {
 		next.Since = now
 	}
 	return next
 }
 
 func observe(status registry.CredentialsStatus, replicas Replicas) registry.CredentialsStatus {
-	wanted := Wanted(&status)
+	wanted := WantedSecret(&status)
 	active, waitsFor := int32(0), ""
 	for _, replica := range replicas.Running {
 		switch report := replica.Report; {
@@ -64,7 +65,7 @@ func observe(status registry.CredentialsStatus, replicas Replicas) registry.Cred
 			status.State, status.UpstreamStatusCode = registry.CredentialsMissing, nil
 			status.Message = fmt.Sprintf("replica %s: %s", replica.Name, report.Message)
 			return status
-		case report.SecretName != wanted && report.PendingSecretName != wanted:
+		case cmp.Or(report.PendingSecretName, report.SecretName) != wanted: // The report is about another candidate.
 			waitsFor = fmt.Sprintf("replica %s has not received the new credential yet", replica.Name)
 		case report.State == credentials.StateRejected:
 			status.State, status.UpstreamStatusCode = registry.CredentialsRejected, statusCode(report)
@@ -77,7 +78,7 @@ func observe(status registry.CredentialsStatus, replicas Replicas) registry.Cred
 		}
 	}
 	switch {
-	case active >= replicas.Wanted && waitsFor == "" && active > 0:
+	case active >= replicas.Desired && waitsFor == "" && active > 0:
 		previous := status.PreviousSecretName
 		if status.PendingSecretName != "" {
 			previous = status.SecretName
@@ -87,7 +88,7 @@ func observe(status registry.CredentialsStatus, replicas Replicas) registry.Cred
 	case waitsFor != "":
 		status.Message = waitsFor
 	default:
-		status.Message = fmt.Sprintf("%d of %d replicas are running", len(replicas.Running), replicas.Wanted)
+		status.Message = fmt.Sprintf("%d of %d replicas are running", len(replicas.Running), replicas.Desired)
 	}
 	return status
 }

@@ -15,7 +15,7 @@ import (
 // describe tells the owner of a cache the state of its credentials, and what to do about it.
 func describe(cache registry.RegistryCacheStatus) string {
 	status := cache.Credentials
-	wanted, cause := credentialstate.Wanted(status), strings.TrimSuffix(status.Message, ".")
+	wanted, cause := credentialstate.WantedSecret(status), strings.TrimSuffix(status.Message, ".")
 	fallback := ""
 	if status.PendingSecretName != "" && status.SecretName != "" {
 		fallback = fmt.Sprintf(" Until then, the cache uses the Secret %q, which must stay valid.", status.SecretName)

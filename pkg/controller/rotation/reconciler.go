@@ -203,8 +203,8 @@ func (r *Reconciler) requestRemoval(ctx context.Context, ex *extensionsv1alpha1.
 		metav1.SetMetaDataAnnotation(&ex.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
 		return r.Client.Patch(ctx, ex, patch)
 	})
-	if err != nil {
-		return fmt.Errorf("request removal of previous credentials: %w", client.IgnoreNotFound(err))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("request removal of previous credentials: %w", err)
 	}
 	return nil
 }

@@ -68,8 +68,8 @@ func running(ctx context.Context, access client.Client, cache string) (credentia
 	} else if err != nil {
 		return credentialstate.Replicas{}, fmt.Errorf("read StatefulSet %s in the Shoot: %w", cache, err)
 	}
-	replicas := credentialstate.Replicas{Wanted: min(ptr.Deref(statefulSet.Spec.Replicas, 1), component.MaxReplicas)}
-	for ordinal := range int(replicas.Wanted) {
+	replicas := credentialstate.Replicas{Desired: min(ptr.Deref(statefulSet.Spec.Replicas, 1), component.MaxReplicas)}
+	for ordinal := range int(replicas.Desired) {
 		pod := &corev1.Pod{}
 		key := client.ObjectKey{Namespace: component.Namespace, Name: component.PodName(cache, ordinal)}
 		if err := access.Get(ctx, key, pod); client.IgnoreNotFound(err) != nil {

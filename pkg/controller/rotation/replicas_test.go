@@ -50,7 +50,7 @@ var _ = Describe("Replicas", func() {
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(found).To(HaveKeyWithValue(cache, And(
-			HaveField("Wanted", int32(1)),
+			HaveField("Desired", int32(1)),
 			HaveField("Running", ConsistOf(And(HaveField("Name", cache+"-0"), HaveField("Report", HaveValue(And(HaveField("SecretName", "v1"), HaveField("Message", "well"))))))),
 		)))
 		Expect(api.pods()).To(ConsistOf(cache + "-0"))
@@ -60,7 +60,7 @@ var _ = Describe("Replicas", func() {
 		api.replicas = 1000
 		found, err := shoots.Replicas(ctx, shoottest.Namespace, []string{cache})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(found[cache].Wanted).To(Equal(int32(2)))
+		Expect(found[cache].Desired).To(Equal(int32(2)))
 		Expect(api.pods()).To(ConsistOf(cache+"-0", cache+"-1"))
 		Expect(api.others).To(BeEmpty(), "the owner controls the length of lists")
 	})

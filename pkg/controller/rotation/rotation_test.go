@@ -147,14 +147,14 @@ var _ = Describe("Reconciler", func() {
 	})
 
 	It("reports that all replicas have activated a credential, and requests the removal of the previous one", func() {
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v1", "")}}
+		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v1", "")}}
 		Expect(run().RequeueAfter).To(Equal(soon))
 		Expect(present().State).To(Equal(registry.CredentialsPending))
 		Expect(recorder.Events).NotTo(Receive())
 		Expect(ex.Annotations).To(BeEmpty())
 
 		clock.Step(time.Minute)
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
+		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
 		Expect(run().RequeueAfter).To(Equal(soon), "the previous one is still deployed")
 		Expect(present()).To(And(
 			HaveField("SecretName", "v2"), HaveField("PendingSecretName", ""), HaveField("PreviousSecretName", "v1"), HaveField("State", registry.CredentialsActive),
@@ -175,7 +175,7 @@ var _ = Describe("Reconciler", func() {
 	It("requests no removal after the first credential", func() {
 		setStatus(registry.CredentialsStatus{SecretName: "v1", State: registry.CredentialsPending, Since: metav1.NewTime(clock.Now())})
 		Expect(c.Status().Update(ctx, ex)).To(Succeed())
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v1", "")}}
+		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v1", "")}}
 		Expect(run().RequeueAfter).To(Equal(later))
 		Expect(present()).To(And(HaveField("State", registry.CredentialsActive), HaveField("PreviousSecretName", "")))
 		Expect(ex.Annotations).To(BeEmpty())
@@ -184,13 +184,13 @@ var _ = Describe("Reconciler", func() {
 	It("does nothing once the Shoot has left the seed", func() {
 		ex.Status.LastOperation = &gardencorev1beta1.LastOperation{Type: gardencorev1beta1.LastOperationTypeMigrate, State: gardencorev1beta1.LastOperationStateSucceeded}
 		Expect(c.Status().Update(ctx, ex)).To(Succeed())
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
+		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
 		Expect(run()).To(BeZero())
 		Expect(present().State).To(Equal(registry.CredentialsPending))
 	})
 
 	It("reports a rejection once", func() {
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateRejected, "v1", "v2")}}
+		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateRejected, "v1", "v2")}}
 		Expect(run().RequeueAfter).To(Equal(soon))
 		Expect(present()).To(And(
 			HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v2"), HaveField("State", registry.CredentialsRejected),
@@ -212,7 +212,7 @@ var _ = Describe("Reconciler", func() {
 		})
 
 		It("does not replace the request", func() {
-			shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
+			shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
 			run()
 			Expect(present().State).To(Equal(registry.CredentialsActive))
 			Expect(ex.Annotations).To(HaveKeyWithValue(v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationRestore))
@@ -223,7 +223,7 @@ var _ = Describe("Reconciler", func() {
 		BeforeEach(func() { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} })
 
 		It("does nothing", func() {
-			shoots["registry-private-example-com"] = credentialstate.Replicas{Wanted: 1, Running: []credentialstate.Replica{reports(credentials.StateRejected, "v1", "v2")}}
+			shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateRejected, "v1", "v2")}}
 			Expect(run()).To(BeZero())
 			Expect(present().State).To(Equal(registry.CredentialsPending))
 		})

@@ -20,9 +20,9 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// maxCredentialLength is far above the length of keys and tokens. A credential is sent in a header, which HTTP servers
+// MaxLength is the maximum length of a user name and a password together, in bytes: far above the length of keys and tokens. A credential is sent in a header, which HTTP servers
 // limit to 8 to 16 KiB.
-const maxCredentialLength = 16 << 10
+const MaxLength = 16 << 10
 
 // Validate validates a Secret that a Shoot starts to use. It is stricter than [Credential]: running caches keep their
 // credentials, even if HTTP does not allow them.
@@ -31,9 +31,9 @@ func Validate(secret *corev1.Secret, fldPath *field.Path) field.ErrorList {
 	if len(allErrs) > 0 {
 		return allErrs
 	}
-	if len(credential.Username)+len(credential.Password) > maxCredentialLength {
+	if len(credential.Username)+len(credential.Password) > MaxLength {
 		allErrs = append(allErrs, invalidSecret(secret, fldPath,
-			"has a user name and a password of more than %d bytes, which registries refuse", maxCredentialLength))
+			"has a user name and a password of more than %d bytes, which registries refuse", MaxLength))
 	}
 	// A JSON key has line breaks between its fields, which Google's registries accept.
 	if credential.Username != JSONKeyUsername && strings.ContainsFunc(credential.Password, isControl) {

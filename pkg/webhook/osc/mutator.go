@@ -97,7 +97,7 @@ func (m *Mutator) readCABundle(ctx context.Context, namespace string, status *re
 	}
 	caBundle := secret.Data[secretsutils.DataKeyCertificateBundle]
 	if len(caBundle) == 0 {
-		return nil, fmt.Errorf("Secret %s/%s has no CA certificates of the registry caches under the key %s", namespace, *status.CASecretName, secretsutils.DataKeyCertificateBundle)
+		return nil, fmt.Errorf("no CA certificates of the registry caches in Secret %s/%s under the key %s", namespace, *status.CASecretName, secretsutils.DataKeyCertificateBundle)
 	}
 	return caBundle, nil
 }
