@@ -161,7 +161,7 @@ var _ = Describe("Mutator", func() {
 		Entry("an empty CA Secret", func() []client.Object {
 			caSecret.Data = nil
 			return []client.Object{extension, caSecret}
-		}, "has no CA certificates of the registry caches under the key bundle.crt"),
+		}, "no CA certificates of the registry caches"),
 	)
 
 	It("refuses objects of other kinds", func() {

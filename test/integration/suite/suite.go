@@ -10,8 +10,8 @@ import (
 	"os"
 	"time"
 
-	. "github.com/onsi/ginkgo/v2"
-	. "github.com/onsi/gomega"
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
@@ -21,13 +21,13 @@ const ServerTimeout = 5 * time.Minute
 
 // Setup skips the suite if there is no API server, sends logs to Ginkgo, and sets the timeouts of Eventually.
 func Setup() {
-	GinkgoHelper()
+	ginkgo.GinkgoHelper()
 	if os.Getenv("TEST_ASSET_KUBE_APISERVER") == "" && os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		Skip("no kube-apiserver: run make test, or set TEST_ASSET_KUBE_APISERVER or KUBEBUILDER_ASSETS")
+		ginkgo.Skip("no kube-apiserver: run make test, or set TEST_ASSET_KUBE_APISERVER or KUBEBUILDER_ASSETS")
 	}
-	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(GinkgoWriter)))
-	SetDefaultEventuallyTimeout(3 * time.Minute)
-	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
+	logf.SetLogger(zap.New(zap.UseDevMode(true), zap.WriteTo(ginkgo.GinkgoWriter)))
+	gomega.SetDefaultEventuallyTimeout(3 * time.Minute)
+	gomega.SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 }
 
 // Background runs a function, such as that of a manager, until the end of the test or suite.
@@ -35,12 +35,12 @@ func Background(name string, run func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	go func() {
-		defer GinkgoRecover()
+		defer ginkgo.GinkgoRecover()
 		defer close(stopped)
-		Expect(run(ctx)).To(Succeed(), name)
+		gomega.Expect(run(ctx)).To(gomega.Succeed(), name)
 	}()
-	DeferCleanup(func() {
+	ginkgo.DeferCleanup(func() {
 		stop()
-		Eventually(stopped).Should(BeClosed(), name)
+		gomega.Eventually(stopped).Should(gomega.BeClosed(), name)
 	})
 }

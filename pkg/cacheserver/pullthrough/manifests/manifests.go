@@ -150,7 +150,7 @@ func (s *Service) Fetch(ctx context.Context, repository, reference string) (cont
 	return m, nil
 }
 
-// Store stores a manifest that is only in memory because there was no room for it when it was fetched.
+// StoreRecent stores a manifest that is only in memory because there was no room for it when it was fetched.
 func (s *Service) StoreRecent(ctx context.Context, repository string, d digest.Digest) {
 	m, ok := s.Recent(repository, d)
 	if !ok || s.Content.HasManifest(repository, d) {
