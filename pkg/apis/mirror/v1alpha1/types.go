@@ -11,8 +11,8 @@ import (
 // +kubebuilder:object:root=true
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// MirrorConfig configures the mirrors of upstream registries that the nodes of a Shoot use. It is the providerConfig of the
-// extension.
+// MirrorConfig configures the mirrors of upstream registries that the nodes of a Shoot use. It is the providerConfig of
+// the extension.
 type MirrorConfig struct {
 	metav1.TypeMeta `json:",inline"`
 
