@@ -97,11 +97,11 @@ func resolvesWithoutPull(_ upstream.Upstream, host *mirror.Host) bool {
 }
 
 func isPlain(_ upstream.Upstream, host *mirror.Host) bool {
-	return strings.HasPrefix(host.Host, "http://") && host.CABundleSecretReferenceName == nil
+	return strings.HasPrefix(host.Host, "http://")
 }
 
-// isPlainWithCA reports whether containerd tries HTTPS first: it does so for a URL with a TLS configuration unless its port
-// is 80.
+// isPlainWithCA reports whether a mirror has a CA bundle that its URL does not need. Containerd tries HTTPS then, unless the
+// URL has the port 80.
 func isPlainWithCA(_ upstream.Upstream, host *mirror.Host) bool {
 	return strings.HasPrefix(host.Host, "http://") && host.CABundleSecretReferenceName != nil
 }

@@ -287,7 +287,7 @@ var _ = Describe("Mirrors", func() {
 			Entry("resolve", []string{resolve}, host(`"host":"https://a","capabilities":["pull","resolve"]`)),
 			Entry("only resolve", []string{onlyResolve}, host(`"host":"https://a","capabilities":["resolve"]`)),
 			Entry("plain HTTP", []string{plain}, host(`"host":"http://a"`)),
-			Entry("plain HTTP with a CA bundle", []string{plainCA}, host(`"host":"http://a","caBundleSecretReferenceName":"ca"`), resource("ca", "ca-v1")),
+			Entry("plain HTTP with a CA bundle", []string{plain, plainCA}, host(`"host":"http://a","caBundleSecretReferenceName":"ca"`), resource("ca", "ca-v1")),
 			Entry("the root of the server", []string{root}, host(`"host":"https://a","overridePath":true`)),
 			Entry("overridePath with a path", nil, host(`"host":"https://a/b","overridePath":true`)),
 			Entry("the upstream itself", []string{self}, host(`"host":"https://registry-1.docker.io"`)),
