@@ -8,8 +8,10 @@ package mirrors_test
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -194,6 +196,30 @@ var _ = Describe("A node with mirrors", func() {
 		Entry("responds with 500", 2, respond(http.StatusInternalServerError)),
 		Entry("responds with 503", 2, respond(http.StatusServiceUnavailable)),
 	)
+
+	Describe("with a private CA", func() {
+		newTLSServer := func() *server {
+			host := &server{content: upstreamContent, path: "/v2"}
+			host.Server = httptest.NewTLSServer(host)
+			DeferCleanup(host.Close)
+			return host
+		}
+
+		It("uses a host with a CA bundle", func() {
+			host := newTLSServer()
+			file := filepath.Join(GinkgoT().TempDir(), "ca.pem")
+			Expect(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: host.Certificate().Raw}), 0o600)).To(Succeed())
+			Expect(pullImage(upstream, mirror{url: host.URL, capabilities: both, options: fmt.Sprintf("ca = [%q]", file)})).To(Equal(upstreamContent))
+			Expect(host.all()).To(HaveLen(2))
+		})
+
+		It("goes on to the next host without one", func() {
+			host := newTLSServer()
+			host.Config.ErrorLog = log.New(GinkgoWriter, "", 0)
+			Expect(pullImage(upstream, mirror{url: host.URL, capabilities: both})).To(Equal(upstreamContent))
+			Expect(host.all()).To(BeEmpty())
+		})
+	})
 
 	DescribeTable("uses the upstream if no host has the image",
 		func(capabilities string) {
