@@ -31,6 +31,8 @@ const (
 		"use https://, or remove caBundleSecretReferenceName"
 	rootWarning = "mirror %s: overridePath without a path in the URL omits /v2, where registries have their API; " +
 		"add the path, or remove overridePath"
+	serviceWarning = "mirror %s: nodes usually cannot resolve the names of Services; " +
+		"use a name that is known outside of the cluster, or an IP address"
 	selfWarning = "mirror %s: this is the upstream itself, which nodes use without a mirror"
 )
 
@@ -62,6 +64,7 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 			{format: plainMirrorWarning, subjects: hostsThat(isPlain)},
 			{format: plainCAWarning, subjects: hostsThat(isPlainWithCA)},
 			{format: rootWarning, subjects: hostsThat(hasNoAPIPath)},
+			{format: serviceWarning, subjects: hostsThat(isService)},
 			{format: selfWarning, subjects: hostsThat(isUpstream)},
 		},
 		texts: texts{
@@ -110,6 +113,12 @@ func isPlainWithCA(_ upstream.Upstream, host *mirror.Host) bool {
 func hasNoAPIPath(_ upstream.Upstream, host *mirror.Host) bool {
 	url, err := upstream.ParseMirrorURL(host.Host)
 	return err == nil && url.Path == "" && ptr.Deref(host.OverridePath, false)
+}
+
+// isService reports whether the host is the name of a Service, which only the DNS of the cluster knows.
+func isService(_ upstream.Upstream, host *mirror.Host) bool {
+	url, err := upstream.ParseMirrorURL(host.Host)
+	return err == nil && (strings.HasSuffix(url.Hostname, ".svc") || strings.HasSuffix(url.Hostname, ".cluster.local"))
 }
 
 func isUpstream(of upstream.Upstream, host *mirror.Host) bool {

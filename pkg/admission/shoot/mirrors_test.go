@@ -260,6 +260,7 @@ var _ = Describe("Mirrors", func() {
 			plain       = "mirror http://a: since the URL begins with http://"
 			plainCA     = "mirror http://a: with a CA bundle, nodes try HTTPS first"
 			root        = "mirror https://a: overridePath without a path"
+			service     = "mirror https://harbor.registry.svc:5000: nodes usually cannot resolve"
 			self        = "mirror https://registry-1.docker.io: this is the upstream itself"
 		)
 		warnings := func(oldShoot, shoot *gardencorev1beta1.Shoot) []string {
@@ -290,6 +291,8 @@ var _ = Describe("Mirrors", func() {
 			Entry("plain HTTP with a CA bundle", []string{plain, plainCA}, host(`"host":"http://a","caBundleSecretReferenceName":"ca"`), resource("ca", "ca-v1")),
 			Entry("the root of the server", []string{root}, host(`"host":"https://a","overridePath":true`)),
 			Entry("overridePath with a path", nil, host(`"host":"https://a/b","overridePath":true`)),
+			Entry("the name of a Service", []string{service}, host(`"host":"https://harbor.registry.svc:5000"`)),
+			Entry("the full name of a Service", []string{"mirror https://harbor.registry.svc.cluster.local: nodes"}, host(`"host":"https://harbor.registry.svc.cluster.local"`)),
 			Entry("the upstream itself", []string{self}, host(`"host":"https://registry-1.docker.io"`)),
 			Entry("a disabled extension", nil, host(`"host":"http://a"`), disabled),
 			Entry("a host of several upstreams", []string{plain}, mirrors(`{"upstream":"a","hosts":[{"host":"http://a"}]},{"upstream":"b","hosts":[{"host":"http://a"}]}`)),

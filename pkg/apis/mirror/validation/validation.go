@@ -44,10 +44,11 @@ func ValidateCount(newConfig, oldConfig *mirror.MirrorConfig, fldPath *field.Pat
 	}
 	var (
 		allErrs field.ErrorList
-		old     = byUpstream(oldConfig)
+		old     = groupBy(oldConfig.Mirrors, upstreamOf)
 	)
 	for i, m := range newConfig.Mirrors {
-		if count := len(m.Hosts); count > max(MaxHosts, len(old[m.Upstream].Hosts)) {
+		before, _ := take(old, m.Upstream)
+		if count := len(m.Hosts); count > max(MaxHosts, len(before.Hosts)) {
 			allErrs = append(allErrs, field.TooMany(mirrorsPath.Index(i).Child("hosts"), count, MaxHosts))
 		}
 	}
@@ -69,8 +70,8 @@ func ValidateMirrorConfigUpdate(newConfig, oldConfig *mirror.MirrorConfig, fldPa
 	var (
 		allErrs     field.ErrorList
 		mirrorsPath = fldPath.Child("mirrors")
-		old         = byUpstream(oldConfig)
-		occurrences = countUpstreams(oldConfig)
+		old         = groupBy(oldConfig.Mirrors, upstreamOf)
+		occurrences = countBy(oldConfig.Mirrors, upstreamOf)
 		seen        = map[string]int{}
 	)
 	if len(newConfig.Mirrors) == 0 {
@@ -78,7 +79,7 @@ func ValidateMirrorConfigUpdate(newConfig, oldConfig *mirror.MirrorConfig, fldPa
 	}
 	for i, m := range newConfig.Mirrors {
 		mirrorPath := mirrorsPath.Index(i)
-		before, existed := old[m.Upstream]
+		before, existed := take(old, m.Upstream)
 		if !existed {
 			allErrs = append(allErrs, address.ValidateUpstream(m.Upstream, mirrorPath.Child("upstream"))...)
 		}
@@ -94,20 +95,16 @@ func ValidateMirrorConfigUpdate(newConfig, oldConfig *mirror.MirrorConfig, fldPa
 func validateHosts(hosts, oldHosts []mirror.Host, existed bool, fldPath *field.Path) field.ErrorList {
 	var (
 		allErrs     field.ErrorList
-		old         = make(map[string]mirror.Host, len(oldHosts))
-		occurrences = map[string]int{}
+		old         = groupBy(oldHosts, func(host mirror.Host) string { return host.Host })
+		occurrences = countBy(oldHosts, key)
 		seen        = map[string]int{}
 	)
 	if len(hosts) == 0 && (!existed || len(oldHosts) > 0) {
 		allErrs = append(allErrs, field.Required(fldPath, "must have at least one host; to pull from the upstream, remove the mirror"))
 	}
-	for _, host := range oldHosts {
-		old[host.Host] = host
-		occurrences[key(host)]++
-	}
 	for i, host := range hosts {
 		hostPath := fldPath.Index(i)
-		before, existed := old[host.Host]
+		before, existed := take(old, host.Host)
 		if !existed {
 			allErrs = append(allErrs, address.ValidateMirrorURL(host.Host, hostPath.Child("host"))...)
 		}
@@ -172,21 +169,34 @@ func countCABundles(config *mirror.MirrorConfig) int {
 	return len(names)
 }
 
-// byUpstream returns the first mirror of each upstream.
-func byUpstream(config *mirror.MirrorConfig) map[string]mirror.Mirror {
-	result := make(map[string]mirror.Mirror, len(config.Mirrors))
-	for _, m := range config.Mirrors {
-		if _, ok := result[m.Upstream]; !ok {
-			result[m.Upstream] = m
-		}
+func upstreamOf(m mirror.Mirror) string { return m.Upstream }
+
+// groupBy returns the values with the same key in their order.
+func groupBy[T any](values []T, keyOf func(T) string) map[string][]T {
+	result := make(map[string][]T, len(values))
+	for _, value := range values {
+		result[keyOf(value)] = append(result[keyOf(value)], value)
 	}
 	return result
 }
 
-func countUpstreams(config *mirror.MirrorConfig) map[string]int {
-	result := map[string]int{}
-	for _, m := range config.Mirrors {
-		result[m.Upstream]++
+// take returns the first value with a key and removes it unless it is the last one. So duplicates, which an older
+// configuration may have, are compared in their order.
+func take[T any](values map[string][]T, key string) (value T, ok bool) {
+	group := values[key]
+	if len(group) == 0 {
+		return value, false
+	}
+	if len(group) > 1 {
+		values[key] = group[1:]
+	}
+	return group[0], true
+}
+
+func countBy[T any](values []T, keyOf func(T) string) map[string]int {
+	result := make(map[string]int, len(values))
+	for _, value := range values {
+		result[keyOf(value)]++
 	}
 	return result
 }

@@ -6,10 +6,7 @@ package validation_test
 
 import (
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
-	"testing"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -249,6 +246,11 @@ var _ = Describe("ValidateMirrorConfigUpdate", func() {
 		Expect(validate(configOf(newMirror("ghcr.io", newHost("https://a")), bad()), configOf(bad()))).To(BeEmpty())
 	})
 
+	It("compares duplicates in their order", func() {
+		config := configOf(bad(), newMirror("https://docker.io", newHost("b"), newHost("b", capabilities("push"))), newMirror("quay.io", newHost("https://a")))
+		Expect(validate(config, config)).To(BeEmpty())
+	})
+
 	It("accepts all changes of valid mirrors", func() {
 		before := configOf(newMirror("docker.io", newHost("https://a"), newHost("https://b")), newMirror("quay.io", newHost("https://a")))
 		after := configOf(newMirror("quay.io", newHost("https://b", capabilities(mirror.Resolve, mirror.Pull), caBundle("ca"))), newMirror("docker.io", newHost("https://b"), newHost("https://c"), newHost("https://a")))
@@ -296,22 +298,3 @@ var _ = Describe("ValidateMirrorConfigUpdate", func() {
 		Expect(validate(configOf(after), configOf(before))).To(one(field.ErrorTypeDuplicate, "[0].hosts[2].host", ""))
 	})
 })
-
-var harmlessURL = regexp.MustCompile(`^https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?(/[A-Za-z0-9._~+:-]+)*/?$`)
-
-// FuzzHosts checks that accepted hosts consist of a scheme, a host, a port and a plain path: they become names and
-// contents of files on nodes.
-func FuzzHosts(f *testing.F) {
-	for _, seed := range []string{"https://a", "http://[::1]:5000/v2/", "https://a?", "https://a/#", "https://u@a", "https://a/..", "https://a\n", `https://a/"b`, "https://a/%41", "https://[::ffff:1.2.3.4]"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		errs := validation.ValidateMirrorConfig(configOf(newMirror("docker.io", newHost(value))), fldPath)
-		if len(errs) > 0 {
-			return
-		}
-		if !harmlessURL.MatchString(value) || slices.Contains(strings.Split(value, "/"), "..") || slices.Contains(strings.Split(value, "/"), ".") {
-			t.Errorf("host %q is accepted", value)
-		}
-	})
-}
