@@ -5,9 +5,6 @@
 // Package mirror contains the internal types of the API group mirror.extensions.gardener.cloud: the providerConfig of
 // the registry-mirror extension (MirrorConfig).
 //
-// This product does not implement that extension yet. It decodes the configuration to protect the Secrets of mirrors
-// like those of caches.
-//
 // +k8s:deepcopy-gen=package
 // +groupName=mirror.extensions.gardener.cloud
 package mirror

@@ -31,6 +31,13 @@ func New() (*Codec, error) {
 	return &Codec{decoder: provider.NewDecoder(scheme, v1alpha1.SchemeGroupVersion, nil)}, nil
 }
 
+// DecodeConfigStrict decodes the configuration of an owner. It returns an error for unknown and duplicate fields, but
+// still decodes the others unless there is another error.
+func (c *Codec) DecodeConfigStrict(raw *runtime.RawExtension) (*mirror.MirrorConfig, error) {
+	config := &mirror.MirrorConfig{}
+	return config, c.decoder.DecodeStrict(raw, config)
+}
+
 // DecodeConfig decodes an admitted configuration. It ignores unknown fields.
 func (c *Codec) DecodeConfig(raw *runtime.RawExtension) (*mirror.MirrorConfig, error) {
 	config := &mirror.MirrorConfig{}
