@@ -113,8 +113,9 @@ type HighAvailability struct {
 type TagValidation struct {
 	// Timeout is the maximum time that a pull of a cached tag waits for the upstream's response before the cache serves
 	// the tag unvalidated. It must be from 0s to 30s. 0s never waits; a later pull then gets the new image of a moved
-	// tag. A pull never waits for an upstream that is known to be down. Defaults to 5s for an upstream that responds as
-	// fast as it recently did, and to 800ms otherwise. +optional
+	// tag. A pull never waits for an upstream that is known to be down.
+	// Defaults to 5s for an upstream that responds as fast as it recently did, and to 800ms otherwise.
+	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 }
 
@@ -155,7 +156,8 @@ type CredentialsStatus struct {
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
 	// PendingSecretName is the name of the Secret whose credential will replace the one in use. The credential in use
-	// must stay valid until this field is unset. +optional
+	// must stay valid until this field is unset.
+	// +optional
 	PendingSecretName string `json:"pendingSecretName,omitempty"`
 	// PreviousSecretName is the name of the Secret whose credential no replica uses any more. It is unset once that
 	// credential has been removed from the Shoot.
