@@ -26,6 +26,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/problem"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -138,16 +139,4 @@ var _ = Describe("Volumes", func() {
 		}).Build()
 		Expect(orphan(ctx, shoot, replaced)).To(Succeed())
 	}, SpecTimeout(2*time.Minute))
-})
-
-var _ = Describe("Problems", func() {
-	It("are nil if there are none", func() {
-		Expect(joined(nil)).To(Succeed())
-	})
-
-	It("become one error with the codes of all", func() {
-		err := joined([]error{retryableProblem(errors.New("late")), errors.New("odd"), configurationProblem(errors.New("wrong")), configurationProblem(errors.New("bad"))})
-		Expect(err).To(MatchError("late\nodd\nwrong\nbad"))
-		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem, gardencorev1beta1.ErrorConfigurationProblem))
-	})
 })

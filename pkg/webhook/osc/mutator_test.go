@@ -82,7 +82,7 @@ var _ = Describe("Mutator", func() {
 			Build()
 		codec, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
-		return (&Mutator{Reader: reader, Codec: codec}).Mutate(ctx, osc, nil)
+		return (&Mutator{Reader: reader, Source: Caches{Codec: codec}}).Mutate(ctx, osc, nil)
 	}
 
 	It("adds the cache and its CA, and reads each object once", func() {
