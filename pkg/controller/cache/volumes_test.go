@@ -26,7 +26,6 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
-	"github.com/larder-project/larder/pkg/problem"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
