@@ -16,12 +16,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/registry"
-)
-
-const (
-	peerURL     = "http://localhost:15500"
-	rewriterURL = "https://region.example.com"
-	defaultURL  = "https://all.example.com"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
 )
 
 // webhook changes an OperatingSystemConfig like a webhook.
@@ -38,9 +33,9 @@ var testWebhooks = map[string]webhook{
 			{Host: "https://second.example.com", Capabilities: pull},
 		}})
 	},
-	"peer-to-peer": addPeer,
-	"rewriter":     addRewriter,
-	"default":      addDefault,
+	"peer-to-peer": osctest.PeerToPeer,
+	"rewriter":     osctest.Rewriter,
+	"default":      osctest.Default,
 }
 
 func addCaches(osc *extensionsv1alpha1.OperatingSystemConfig, caches ...registry.RegistryCacheStatus) {
@@ -55,69 +50,6 @@ func addMirrors(osc *extensionsv1alpha1.OperatingSystemConfig, mirrors ...mirror
 	config, err := configForMirrors(mirrorsOf(mirrors...), caBundles)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(config.addTo(osc)).To(Succeed())
-}
-
-func entryOf(osc *extensionsv1alpha1.OperatingSystemConfig, upstream string) *extensionsv1alpha1.RegistryConfig {
-	registries := &osc.Spec.CRIConfig.Containerd.Registries
-	i := slices.IndexFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool { return entry.Upstream == upstream })
-	if i < 0 {
-		i = len(*registries)
-		*registries = append(*registries, extensionsv1alpha1.RegistryConfig{Upstream: upstream})
-	}
-	return &(*registries)[i]
-}
-
-func hasHost(entry *extensionsv1alpha1.RegistryConfig, url string) bool {
-	return slices.ContainsFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool { return host.URL == url })
-}
-
-// addPeer configures a host on the node for all upstreams, and puts it first in every entry that exists.
-func addPeer(osc *extensionsv1alpha1.OperatingSystemConfig) {
-	entryOf(osc, "_default")
-	for i := range osc.Spec.CRIConfig.Containerd.Registries {
-		if entry := &osc.Spec.CRIConfig.Containerd.Registries[i]; !hasHost(entry, peerURL) {
-			entry.Hosts = slices.Insert(entry.Hosts, 0, extensionsv1alpha1.RegistryHost{
-				URL: peerURL, Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
-			})
-		}
-	}
-}
-
-// addRewriter configures a host of the region for two upstreams, after those that exist.
-func addRewriter(osc *extensionsv1alpha1.OperatingSystemConfig) {
-	for upstream, server := range map[string]string{"docker.io": "https://registry-1.docker.io", "gcr.io": "https://gcr.io"} {
-		entry := entryOf(osc, upstream)
-		if entry.Server == nil {
-			entry.Server = &server
-		}
-		if !hasHost(entry, rewriterURL) {
-			entry.Hosts = append(entry.Hosts, extensionsv1alpha1.RegistryHost{URL: rewriterURL})
-		}
-	}
-}
-
-// addDefault configures a host for all upstreams that have no entry. It is not on the node.
-func addDefault(osc *extensionsv1alpha1.OperatingSystemConfig) {
-	if entry := entryOf(osc, "_default"); !hasHost(entry, defaultURL) {
-		entry.Hosts = append(entry.Hosts, extensionsv1alpha1.RegistryHost{URL: defaultURL})
-	}
-}
-
-// hostsOf returns the URLs of the hosts and the server, by upstream.
-func hostsOf(osc *extensionsv1alpha1.OperatingSystemConfig) map[string][]string {
-	hosts := map[string][]string{}
-	for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
-		Expect(hosts).NotTo(HaveKey(entry.Upstream))
-		var urls []string
-		for _, host := range entry.Hosts {
-			urls = append(urls, host.URL)
-		}
-		if entry.Server != nil {
-			urls = append(urls, "server "+*entry.Server)
-		}
-		hosts[entry.Upstream] = urls
-	}
-	return hosts
 }
 
 func permutations(names []string) [][]string {
@@ -155,7 +87,7 @@ var _ = Describe("Several webhooks", func() {
 				description := strings.Join(order, ", ")
 				osc := bareOSC()
 				run(osc, order)
-				Expect(hostsOf(osc)).To(Equal(expected), description)
+				Expect(osctest.Hosts(osc)).To(Equal(expected), description)
 
 				again := osc.DeepCopy()
 				run(again, order)
@@ -164,7 +96,7 @@ var _ = Describe("Several webhooks", func() {
 				backwards := osc.DeepCopy()
 				slices.Reverse(order)
 				run(backwards, order)
-				Expect(hostsOf(backwards)).To(Equal(expected), description+", again in reverse order")
+				Expect(osctest.Hosts(backwards)).To(Equal(expected), description+", again in reverse order")
 
 				// The OperatingSystemConfig is not written from scratch.
 				for _, removed := range []struct {
@@ -184,7 +116,7 @@ var _ = Describe("Several webhooks", func() {
 					rest := osc.DeepCopy()
 					removed.webhook(rest)
 					run(rest, others)
-					Expect(hostsOf(rest)).To(Equal(hostsOf(without)), fmt.Sprintf("%s, without %s", description, removed.name))
+					Expect(osctest.Hosts(rest)).To(Equal(osctest.Hosts(without)), fmt.Sprintf("%s, without %s", description, removed.name))
 					Expect(rest.Spec.Files).To(ConsistOf(without.Spec.Files))
 					Expect(maps.Keys(rest.Annotations)).To(HaveLen(len(without.Annotations)))
 				}
@@ -195,19 +127,18 @@ var _ = Describe("Several webhooks", func() {
 			"caches", "mirrors"),
 		Entry("a peer-to-peer host comes first",
 			map[string][]string{
-				"_default": {peerURL}, "docker.io": {peerURL, cache, docker},
-				"internal.example.com": {peerURL, plain, internal}, "quay.io": {peerURL, first, second, quay},
+				"_default": {osctest.PeerURL}, "docker.io": {osctest.PeerURL, cache, docker},
+				"internal.example.com": {osctest.PeerURL, plain, internal}, "quay.io": {osctest.PeerURL, first, second, quay},
 			},
 			"caches", "mirrors", "peer-to-peer"),
 		Entry("another host comes last",
 			map[string][]string{
-				"docker.io": {cache, rewriterURL, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
-				"gcr.io": {rewriterURL, "server https://gcr.io"},
+				"docker.io": {cache, osctest.RewriterURL, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
 			},
 			"caches", "mirrors", "rewriter"),
 		Entry("another host for all upstreams stays where it is",
 			map[string][]string{
-				"_default": {defaultURL}, "docker.io": {cache, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
+				"_default": {osctest.DefaultURL}, "docker.io": {cache, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
 			},
 			"caches", "mirrors", "default"),
 	)
@@ -217,9 +148,9 @@ var _ = Describe("Several webhooks", func() {
 			osc := bareOSC()
 			run(osc, order)
 			run(osc, []string{"caches", "mirrors"})
-			Expect(hostsOf(osc)).To(HaveKeyWithValue("docker.io", []string{peerURL, cache, rewriterURL, docker}), strings.Join(order, ", "))
-			Expect(hostsOf(osc)).To(HaveKeyWithValue("quay.io", []string{peerURL, first, second, quay}), strings.Join(order, ", "))
-			Expect(hostsOf(osc)["_default"]).To(ConsistOf(peerURL, defaultURL))
+			Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("docker.io", []string{osctest.PeerURL, cache, osctest.RewriterURL, docker}), strings.Join(order, ", "))
+			Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("quay.io", []string{osctest.PeerURL, first, second, quay}), strings.Join(order, ", "))
+			Expect(osctest.Hosts(osc)["_default"]).To(ConsistOf(osctest.PeerURL, osctest.DefaultURL))
 		}
 	})
 
@@ -249,7 +180,7 @@ var _ = Describe("addTo", func() {
 		moved := dockerPlain
 		moved.Endpoint = "http://10.4.0.20:5000"
 		addCaches(osc, moved)
-		Expect(hostsOf(osc)).To(Equal(map[string][]string{"docker.io": {moved.Endpoint, "server " + moved.RemoteURL}}))
+		Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"docker.io": {moved.Endpoint, "server " + moved.RemoteURL}}))
 	})
 
 	It("replaces what another implementation added", func() {
@@ -266,8 +197,8 @@ var _ = Describe("addTo", func() {
 	It("restores the server and the readiness probe of others", func() {
 		osc := bareOSC()
 		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{
-			{Upstream: "docker.io", Server: new("https://other.example.com"), Hosts: []extensionsv1alpha1.RegistryHost{{URL: rewriterURL}}},
-			{Upstream: "internal.example.com", ReadinessProbe: new(true), Hosts: []extensionsv1alpha1.RegistryHost{{URL: peerURL}}},
+			{Upstream: "docker.io", Server: new("https://other.example.com"), Hosts: []extensionsv1alpha1.RegistryHost{{URL: osctest.RewriterURL}}},
+			{Upstream: "internal.example.com", ReadinessProbe: new(true), Hosts: []extensionsv1alpha1.RegistryHost{{URL: osctest.PeerURL}}},
 		}
 		before := osc.DeepCopy()
 		addCaches(osc, dockerPlain, internalPlain)
@@ -280,9 +211,9 @@ var _ = Describe("addTo", func() {
 	DescribeTable("ignores an annotation that", func(annotation string) {
 		osc := bareOSC()
 		osc.Annotations = map[string]string{"registry.extensions.gardener.cloud/containerd-registries": annotation}
-		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entryFor("docker.io", rewriterURL)}
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entryFor("docker.io", osctest.RewriterURL)}
 		addCaches(osc, dockerPlain)
-		Expect(hostsOf(osc)).To(HaveKeyWithValue("docker.io", []string{dockerPlain.Endpoint, rewriterURL, "server " + dockerPlain.RemoteURL}))
+		Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("docker.io", []string{dockerPlain.Endpoint, osctest.RewriterURL, "server " + dockerPlain.RemoteURL}))
 	},
 		Entry("cannot be read", `{"docker.io":`),
 		Entry("has another form", `["docker.io"]`),

@@ -23,6 +23,7 @@ import (
 
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
 	"github.com/larder-project/larder/test/landscape/pki"
 )
 
@@ -214,7 +215,7 @@ var _ = Describe("Mutator", func() {
 
 		It("adds hosts and CA bundles, and reads each object once", func() {
 			Expect(mutate(mirrors, caSecret)).To(Succeed())
-			Expect(hostsOf(osc)).To(Equal(map[string][]string{
+			Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{
 				"docker.io": {"https://first.example.com", "https://second.example.com", "server https://registry-1.docker.io"},
 				"quay.io":   {"https://first.example.com", "server https://quay.io"},
 			}))
