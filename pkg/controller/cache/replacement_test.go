@@ -38,8 +38,8 @@ var _ = Describe("The replacement of StatefulSets", func() {
 		return statefulSet.Annotations
 	}
 	allowed := Equal(map[string]string{
-		"kept": "true",
-		resourcesv1alpha1.DeleteOnInvalidUpdate:              "true",
+		"kept":                                  "true",
+		resourcesv1alpha1.DeleteOnInvalidUpdate: "true",
 		resourcesv1alpha1.DeletionPropagationOnInvalidUpdate: "Orphan",
 	})
 
