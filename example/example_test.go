@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	corevalidation "github.com/gardener/gardener/pkg/api/core/validation"
 	"github.com/gardener/gardener/pkg/apis/core"
@@ -27,6 +28,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
+	mirrorvalidation "github.com/larder-project/larder/pkg/apis/mirror/validation"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
@@ -76,8 +80,8 @@ var _ = BeforeSuite(apiserverfeatures.RegisterFeatureGates)
 var _ = Describe("examples", func() {
 	It("are complete", func() {
 		files := read()
-		Expect(files).To(HaveLen(5))
-		for _, file := range []string{"10-secret.yaml", "20-shoot.yaml", "20-shoot-all-fields.yaml", "controller-registration.yaml", "extension.yaml"} {
+		Expect(files).To(HaveLen(7))
+		for _, file := range []string{"10-ca-secret.yaml", "10-secret.yaml", "20-shoot.yaml", "20-shoot-all-fields.yaml", "20-shoot-mirrors.yaml", "controller-registration.yaml", "extension.yaml"} {
 			Expect(files).To(HaveKey(file))
 		}
 	})
@@ -88,7 +92,7 @@ var _ = Describe("examples", func() {
 				By(file)
 				switch object := object.(type) {
 				case *corev1.Secret:
-					expectCredential(object)
+					expectSecret(object)
 				case *gardencorev1beta1.Shoot:
 					expectShoot(object)
 				case *gardencorev1.ControllerDeployment:
@@ -108,24 +112,20 @@ var _ = Describe("examples", func() {
 		}
 	})
 
-	It("reference Secrets from the examples", func() {
-		files := read()
-		for _, file := range []string{"20-shoot.yaml", "20-shoot-all-fields.yaml"} {
-			shoot := files[file][0].(*gardencorev1beta1.Shoot)
-			secret := files["10-secret.yaml"][0].(*corev1.Secret)
+	DescribeTable("reference Secrets from the examples",
+		func(shootFile, secretFile string) {
+			files := read()
+			shoot := files[shootFile][0].(*gardencorev1beta1.Shoot)
+			secret := files[secretFile][0].(*corev1.Secret)
 			Expect(shoot.Namespace).To(Equal(secret.Namespace))
 			Expect(shoot.Spec.Resources).To(HaveLen(1))
 			Expect(shoot.Spec.Resources[0].ResourceRef.Name).To(Equal(secret.Name))
-			var referenced bool
-			for _, cache := range configOf(shoot).Caches {
-				if cache.SecretReferenceName != nil {
-					Expect(*cache.SecretReferenceName).To(Equal(shoot.Spec.Resources[0].Name))
-					referenced = true
-				}
-			}
-			Expect(referenced).To(BeTrue())
-		}
-	})
+			Expect(references(shoot)).To(And(Not(BeEmpty()), HaveEach(shoot.Spec.Resources[0].Name)))
+		},
+		Entry("a cache", "20-shoot.yaml", "10-secret.yaml"),
+		Entry("all fields of caches", "20-shoot-all-fields.yaml", "10-secret.yaml"),
+		Entry("mirrors", "20-shoot-mirrors.yaml", "10-ca-secret.yaml"),
+	)
 })
 
 // convert sets the defaults of the API server and converts to the internal version.
@@ -137,7 +137,13 @@ func convert(external, internal runtime.Object) {
 
 func expectShoot(shoot *gardencorev1beta1.Shoot) {
 	GinkgoHelper()
-	Expect(validation.ValidateRegistryConfig(configOf(shoot), nil)).To(BeEmpty())
+	caches, mirrors := configsOf(shoot)
+	if caches != nil {
+		Expect(validation.ValidateRegistryConfig(caches, nil)).To(BeEmpty())
+	}
+	if mirrors != nil {
+		Expect(mirrorvalidation.ValidateMirrorConfig(mirrors, nil)).To(BeEmpty())
+	}
 
 	internal := &core.Shoot{}
 	convert(shoot.DeepCopy(), internal)
@@ -164,18 +170,52 @@ func expectExtension(extension *operatorv1alpha1.Extension) {
 	}
 }
 
-func configOf(shoot *gardencorev1beta1.Shoot) *registry.RegistryConfig {
+// configsOf returns the configurations of the extensions; nil if the Shoot does not use one.
+func configsOf(shoot *gardencorev1beta1.Shoot) (caches *registry.RegistryConfig, mirrors *mirror.MirrorConfig) {
 	GinkgoHelper()
-	codec, err := codec.New()
+	cacheCodec, err := codec.New()
 	Expect(err).NotTo(HaveOccurred())
-	Expect(shoot.Spec.Extensions).To(HaveLen(1))
-	Expect(shoot.Spec.Extensions[0].Type).To(Equal(registry.ExtensionType))
-	config, err := codec.DecodeConfigStrict(shoot.Spec.Extensions[0].ProviderConfig)
+	mirrorCodec, err := mirrorcodec.New()
 	Expect(err).NotTo(HaveOccurred())
-	return config
+	for _, extension := range shoot.Spec.Extensions {
+		switch extension.Type {
+		case registry.ExtensionType:
+			caches, err = cacheCodec.DecodeConfigStrict(extension.ProviderConfig)
+		case mirror.ExtensionType:
+			mirrors, err = mirrorCodec.DecodeConfigStrict(extension.ProviderConfig)
+		default:
+			Fail("unknown extension " + extension.Type)
+		}
+		Expect(err).NotTo(HaveOccurred())
+	}
+	return caches, mirrors
 }
 
-func expectCredential(secret *corev1.Secret) {
+// references returns the names of the entries in spec.resources that the configurations reference.
+func references(shoot *gardencorev1beta1.Shoot) []string {
+	GinkgoHelper()
+	var names []string
+	caches, mirrors := configsOf(shoot)
+	if caches != nil {
+		for _, cache := range caches.Caches {
+			if cache.SecretReferenceName != nil {
+				names = append(names, *cache.SecretReferenceName)
+			}
+		}
+	}
+	if mirrors != nil {
+		for _, m := range mirrors.Mirrors {
+			for _, host := range m.Hosts {
+				if host.CABundleSecretReferenceName != nil {
+					names = append(names, *host.CABundleSecretReferenceName)
+				}
+			}
+		}
+	}
+	return names
+}
+
+func expectSecret(secret *corev1.Secret) {
 	GinkgoHelper()
 	stored := secret.DeepCopy()
 	// The API server converts StringData in the same way.
@@ -183,6 +223,9 @@ func expectCredential(secret *corev1.Secret) {
 	for key, value := range stored.StringData {
 		stored.Data[key] = []byte(value)
 	}
-	_, errs := ownersecret.Credential(stored, nil)
-	Expect(errs).To(BeEmpty())
+	if _, ok := stored.Data[ownersecret.CABundleKey]; ok {
+		Expect(ownersecret.ValidateCABundle(stored, time.Now(), nil)).To(BeEmpty())
+		return
+	}
+	Expect(ownersecret.Validate(stored, nil)).To(BeEmpty())
 }

@@ -51,6 +51,7 @@ var parts = []part{
 		mentions: []mention{
 			{"example/20-shoot.yaml", `(?m)^    version: ([0-9.]+)$`},
 			{"example/20-shoot-all-fields.yaml", `(?m)^    version: ([0-9.]+)$`},
+			{"example/20-shoot-mirrors.yaml", `(?m)^    version: ([0-9.]+)$`},
 			{"test/landscape/garden/manifests/landscape.yaml", `(?m)^    - version: ([0-9.]+)$`},
 			{"test/integration/admission/garden/garden.yaml", `(?m)^    - version: ([0-9.]+)$`},
 			{"test/integration/admission/garden/garden.go", `Kubernetes\{Version: "([0-9.]+)"\}`},

@@ -26,6 +26,7 @@ import (
 
 	"github.com/larder-project/larder/cmd/internal/webhooks"
 	"github.com/larder-project/larder/pkg/admission/secret"
+	"github.com/larder-project/larder/pkg/admission/shoot"
 )
 
 // Name is the name of the program, of its webhook configuration and of its Service.
@@ -36,7 +37,7 @@ func NewCommand() *cobra.Command {
 	options := newOptions()
 	cmd := &cobra.Command{
 		Use:   Name,
-		Short: "Validate the registry-cache configuration of Shoots and protect the Secrets that they use",
+		Short: "Validate the caches and mirrors of Shoots and protect the Secrets that they use",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			verflag.PrintAndExitIfRequested()
@@ -105,8 +106,11 @@ func run(ctx context.Context, options *options) error {
 
 // adjust adapts the library's registration of a webhook.
 func adjust(webhook *admissionregistrationv1.ValidatingWebhook) {
-	if strings.HasPrefix(webhook.Name, secret.Name+".") {
+	switch name, _, _ := strings.Cut(webhook.Name, "."); name {
+	case secret.Name:
 		secret.Restrict(webhook)
+	case shoot.Name:
+		shoot.Restrict(webhook)
 	}
 }
 

@@ -15,8 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/admission/usage"
 )
 
 const (
@@ -31,17 +30,17 @@ const (
 
 // New returns the webhook for Secrets. Its registration by the library must be restricted with [Restrict].
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
-	registryCodec, err := codec.New()
+	caches, err := usage.Caches()
 	if err != nil {
-		return nil, fmt.Errorf("create codec: %w", err)
+		return nil, err
 	}
-	mirrorCodec, err := mirrorcodec.New()
+	mirrors, err := usage.Mirrors()
 	if err != nil {
-		return nil, fmt.Errorf("create codec: %w", err)
+		return nil, err
 	}
 	handler := &Handler{
 		Reader:     mgr.GetAPIReader(),
-		Extensions: []Extension{RegistryCache(registryCodec), RegistryMirror(mirrorCodec)},
+		Extensions: []Extension{ExtensionOf(caches), ExtensionOf(mirrors)},
 		Slots:      semaphore.NewWeighted(maxConcurrentReviews),
 	}
 	return &extensionswebhook.Webhook{

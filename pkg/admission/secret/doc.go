@@ -2,11 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package secret prevents the deletion of Secrets that caches use.
+// Package secret prevents the deletion of Secrets that caches and mirrors use.
 //
 // Gardener puts a finalizer on the Secrets that Shoots reference. The finalizer keeps a deleted Secret while it is
 // referenced, but a deletion cannot be undone: the Secret is gone the moment the last reference moves. So the webhook
-// refuses the deletion itself as long as a configuration of the extension in any Shoot references the Secret, including
+// refuses the deletion itself as long as a configuration of an extension in any Shoot references the Secret, including
 // Shoots in deletion.
 //
 // # When it is called
@@ -19,7 +19,7 @@
 //
 // # How it decides
 //
-// Each review lists the Shoots of the namespace that use the extension, selected by Gardener's label, page by page, and
+// Each review lists the Shoots of the namespace that use an extension, selected by Gardener's label, page by page, and
 // requests a consistent list from the API server.
 //
 // A watch with a trimmed cache would be faster, but stale: it could allow the deletion of a Secret right after a Shoot

@@ -24,8 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/larder-project/larder/pkg/admission/secret"
-	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/admission/usage"
 )
 
 const (
@@ -41,12 +40,12 @@ var _ = Describe("Handler", func() {
 	)
 
 	BeforeEach(func() {
-		shootCodec, err := codec.New()
+		caches, err := usage.Caches()
 		Expect(err).NotTo(HaveOccurred())
 		shoots = &pages{}
 		handler = &secret.Handler{
 			Reader:     shoots,
-			Extensions: []secret.Extension{secret.RegistryCache(shootCodec)},
+			Extensions: []secret.Extension{secret.ExtensionOf(caches)},
 			Slots:      semaphore.NewWeighted(1),
 		}
 	})
@@ -112,9 +111,9 @@ var _ = Describe("Handler", func() {
 			"hosts":[{"host":"https://a"},{"host":"https://b","caBundleSecretReferenceName":"robot"}]}]}`)
 
 		BeforeEach(func() {
-			codec, err := mirrorcodec.New()
+			mirrors, err := usage.Mirrors()
 			Expect(err).NotTo(HaveOccurred())
-			handler.Extensions = []secret.Extension{secret.RegistryMirror(codec)}
+			handler.Extensions = []secret.Extension{secret.ExtensionOf(mirrors)}
 		})
 
 		It("requests Shoots with the extension", func() {

@@ -9,15 +9,10 @@ import (
 	"strings"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
-	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
-	"github.com/larder-project/larder/pkg/apis/mirror"
-	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
 const (
@@ -35,12 +30,12 @@ type Extension struct {
 	Fields func(shoot *gardencorev1beta1.Shoot, entries sets.Set[string]) []string
 }
 
-// RegistryCache is the extension that this program is part of.
-func RegistryCache(codec *codec.Codec) Extension {
+// ExtensionOf returns the extension with the given use by Shoots.
+func ExtensionOf[C any](extension usage.Extension[C]) Extension {
 	return Extension{
-		Label: usage.Label,
+		Label: extension.Label(),
 		Fields: func(shoot *gardencorev1beta1.Shoot, entries sets.Set[string]) []string {
-			usage := usage.Of(shoot, codec)
+			usage := extension.UsedBy(shoot)
 			if usage == nil {
 				return nil
 			}
@@ -51,33 +46,6 @@ func RegistryCache(codec *codec.Codec) Extension {
 			for _, reference := range usage.References {
 				if entries.Has(reference.Name) {
 					fields = append(fields, reference.Path.String())
-				}
-			}
-			return fields
-		},
-	}
-}
-
-// RegistryMirror is the sibling extension, whose mirrors reference Secrets with CA bundles.
-func RegistryMirror(codec *mirrorcodec.Codec) Extension {
-	return Extension{
-		Label: v1beta1constants.LabelExtensionExtensionTypePrefix + mirror.ExtensionType,
-		Fields: func(shoot *gardencorev1beta1.Shoot, entries sets.Set[string]) []string {
-			i := usage.Find(shoot, mirror.ExtensionType)
-			if i < 0 || shoot.Spec.Extensions[i].ProviderConfig == nil {
-				return nil
-			}
-			fldPath := field.NewPath("spec", "extensions").Index(i).Child("providerConfig")
-			config, err := codec.DecodeConfig(shoot.Spec.Extensions[i].ProviderConfig)
-			if err != nil {
-				return []string{undecodable(fldPath, err)}
-			}
-			var fields []string
-			for i, m := range config.Mirrors {
-				for j, host := range m.Hosts {
-					if entries.Has(ptr.Deref(host.CABundleSecretReferenceName, "")) {
-						fields = append(fields, fldPath.Child("mirrors").Index(i).Child("hosts").Index(j).Child("caBundleSecretReferenceName").String())
-					}
 				}
 			}
 			return fields

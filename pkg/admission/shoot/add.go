@@ -9,12 +9,13 @@ import (
 
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	"github.com/gardener/gardener/pkg/apis/core"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/larder-project/larder/pkg/admission/usage"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
 const (
@@ -24,23 +25,29 @@ const (
 	path = "/webhooks/validate-shoot"
 )
 
-// New returns the webhook for Shoots that use the extension. It selects them by a label that Gardener maintains.
+// New returns the webhook for Shoots. Its registration by the library must be restricted with [Restrict].
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
-	codec, err := codec.New()
+	handler, err := NewHandler(admission.NewDecoder(mgr.GetScheme()), mgr.GetAPIReader())
 	if err != nil {
-		return nil, fmt.Errorf("create codec: %w", err)
+		return nil, err
 	}
-	handler := NewHandler(admission.NewDecoder(mgr.GetScheme()), codec, mgr.GetAPIReader())
 	return &extensionswebhook.Webhook{
 		Name:   Name,
 		Action: extensionswebhook.ActionValidating,
 		Path:   path,
 		Target: extensionswebhook.TargetSeed,
 		// The internal type covers all versions of Shoots, so that a future version cannot bypass the validation.
-		Types: []extensionswebhook.Type{{Obj: &core.Shoot{}}},
-		ObjectSelector: &metav1.LabelSelector{
-			MatchLabels: map[string]string{usage.Label: "true"},
-		},
+		Types:   []extensionswebhook.Type{{Obj: &core.Shoot{}}},
 		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: new(true)},
 	}, nil
+}
+
+// Restrict limits the registration of the webhook to Shoots that use one of the extensions now or did so before, which no
+// selector can express. It matches the labels that Gardener maintains on all Shoots.
+func Restrict(webhook *admissionregistrationv1.ValidatingWebhook) {
+	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
+		Name: "uses-an-extension",
+		Expression: fmt.Sprintf("[object, oldObject].exists(o, o != null && has(o.metadata.labels) && ['%s', '%s'].exists(l, l in o.metadata.labels && o.metadata.labels[l] == 'true'))",
+			v1beta1constants.LabelExtensionExtensionTypePrefix+registry.ExtensionType, v1beta1constants.LabelExtensionExtensionTypePrefix+mirror.ExtensionType),
+	}}
 }

@@ -2,13 +2,15 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shoot validates the registry-cache configuration of Shoots and the Secrets it references.
+// Package shoot validates the configuration of the extensions registry-cache and registry-mirror in Shoots, and the
+// Secrets that it references.
 package shoot
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gardener/gardener/pkg/apis/core"
@@ -18,11 +20,10 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
 const (
@@ -39,23 +40,32 @@ const (
 
 // Handler reviews the creation and the update of Shoots.
 type Handler struct {
-	decoder        admission.Decoder
-	codec          *codec.Codec
-	reader         client.Reader
-	reviews, reads *semaphore.Weighted
+	decoder         admission.Decoder
+	caches, mirrors extension
+	reader          client.Reader
+	reviews, reads  *semaphore.Weighted
 }
 
-// NewHandler returns a handler that decodes Shoots with their configuration of the extension and reads the referenced
+// NewHandler returns a handler that decodes Shoots with their configuration of the extensions and reads the referenced
 // Secrets. The reader must not be a cache: owners create a Secret and reference it right away, and the component must
 // not hold all Secrets of a garden.
-func NewHandler(decoder admission.Decoder, codec *codec.Codec, reader client.Reader) *Handler {
+func NewHandler(decoder admission.Decoder, reader client.Reader) (*Handler, error) {
+	caches, err := newCaches()
+	if err != nil {
+		return nil, err
+	}
+	mirrors, err := newMirrors()
+	if err != nil {
+		return nil, err
+	}
 	return &Handler{
 		decoder: decoder,
-		codec:   codec,
+		caches:  caches,
+		mirrors: mirrors,
 		reader:  reader,
 		reviews: semaphore.NewWeighted(maxConcurrentReviews),
 		reads:   semaphore.NewWeighted(maxConcurrentReads),
-	}
+	}, nil
 }
 
 var _ admission.Handler = &Handler{}
@@ -80,18 +90,28 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("decode Shoot: %w", err))
 	}
 
-	review := newReview(shoot, oldShoot, h.codec)
-	if errs := review.validateCount(); len(errs) > 0 {
-		return refuse(shoot.Name, errs)
+	caches, mirrors := h.caches.review(shoot, oldShoot), h.mirrors.review(shoot, oldShoot)
+	reviews := []reviewer{caches, mirrors}
+	var allErrs field.ErrorList
+	for _, review := range reviews {
+		allErrs = append(allErrs, review.validateCount()...)
 	}
-	secrets, err := h.validateSecrets(ctx, shoot.Namespace, review.secretNames())
+	if len(allErrs) > 0 {
+		return refuse(shoot.Name, allErrs)
+	}
+	secrets, err := h.validateSecrets(ctx, shoot.Namespace, reviews)
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
-	if errs := review.validate(secrets); len(errs) > 0 {
-		return refuse(shoot.Name, errs)
+	var warnings []string
+	for i, review := range reviews {
+		allErrs = append(allErrs, review.validate(secrets[i])...)
+		warnings = append(warnings, review.warnings()...)
 	}
-	return admission.Allowed("").WithWarnings(review.warnings()...)
+	if allErrs = append(allErrs, validateOverlap(caches, mirrors)...); len(allErrs) > 0 {
+		return refuse(shoot.Name, unique(allErrs))
+	}
+	return admission.Allowed("").WithWarnings(warnings...)
 }
 
 // decode returns the Shoot and, for an update, the old Shoot.
@@ -110,14 +130,20 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret once and returns the validation errors by name.
-func (h *Handler) validateSecrets(ctx context.Context, namespace string, names []string) (map[string]field.ErrorList, error) {
+// validateSecrets reads each Secret once and returns the validation errors of each review by name. A review looks up only
+// the Secrets that it needs.
+func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]map[string]field.ErrorList, error) {
+	needed := sets.New[string]()
+	for _, review := range reviews {
+		needed.Insert(review.secretNames()...)
+	}
+	names := sets.List(needed)
+	problems := make([][]field.ErrorList, len(names))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
-	problems := make([]field.ErrorList, len(names))
 	for i, name := range names {
 		group.Go(func() (err error) {
-			problems[i], err = h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name})
+			problems[i], err = h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
 			return err
 		})
 	}
@@ -125,14 +151,18 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, names [
 		return nil, err
 	}
 
-	byName := make(map[string]field.ErrorList, len(names))
-	for i, name := range names {
-		byName[name] = problems[i]
+	byName := make([]map[string]field.ErrorList, len(reviews))
+	for i := range reviews {
+		byName[i] = make(map[string]field.ErrorList, len(names))
+		for j, name := range names {
+			byName[i][name] = problems[j][i]
+		}
 	}
 	return byName, nil
 }
 
-func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey) (field.ErrorList, error) {
+// validateSecret reads a Secret and returns the validation errors of each review.
+func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]field.ErrorList, error) {
 	if err := h.reads.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("wait for other reviews: %w", err)
 	}
@@ -140,11 +170,26 @@ func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey) (fie
 
 	secret := &corev1.Secret{}
 	if err := h.reader.Get(ctx, key, secret); apierrors.IsNotFound(err) {
-		return validateSecret(nil, key), nil
+		secret = nil
 	} else if err != nil {
 		return nil, fmt.Errorf("read Secret %s: %w", key, err)
 	}
-	return validateSecret(secret, key), nil
+	problems := make([]field.ErrorList, len(reviews))
+	for i, review := range reviews {
+		problems[i] = review.validateSecret(secret, key)
+	}
+	return problems, nil
+}
+
+// unique removes repeated errors: two extensions may have the same problem with the workers.
+func unique(errs field.ErrorList) field.ErrorList {
+	seen := sets.New[string]()
+	return slices.DeleteFunc(errs, func(err *field.Error) bool {
+		text := err.Error()
+		repeated := seen.Has(text)
+		seen.Insert(text)
+		return repeated
+	})
 }
 
 // refuse responds like an API server: clients get each error with its field.
@@ -171,8 +216,12 @@ func limit(errs field.ErrorList) field.ErrorList {
 }
 
 func shorten(text string) string {
-	if len(text) <= maxErrorLength {
+	return shortenTo(text, maxErrorLength)
+}
+
+func shortenTo(text string, length int) string {
+	if len(text) <= length {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxErrorLength], "") + "…"
+	return strings.ToValidUTF8(text[:length], "") + "…"
 }

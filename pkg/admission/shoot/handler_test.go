@@ -29,7 +29,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/larder-project/larder/pkg/admission/shoot"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
 const (
@@ -49,9 +48,6 @@ var _ = Describe("Handler", func() {
 		scheme := runtime.NewScheme()
 		Expect(corev1.AddToScheme(scheme)).To(Succeed())
 		Expect(gardencorev1beta1.AddToScheme(scheme)).To(Succeed())
-		shootCodec, err := codec.New()
-		Expect(err).NotTo(HaveOccurred())
-
 		reads, readErr, beforeRead = map[string]int{}, nil, nil
 		var lock sync.Mutex
 		reader := fake.NewClientBuilder().WithScheme(scheme).WithObjects(
@@ -80,7 +76,9 @@ var _ = Describe("Handler", func() {
 				return c.Get(ctx, key, object, options...)
 			},
 		}).Build()
-		handler = shoot.NewHandler(admission.NewDecoder(scheme), shootCodec, reader)
+		var err error
+		handler, err = shoot.NewHandler(admission.NewDecoder(scheme), reader)
+		Expect(err).NotTo(HaveOccurred())
 	})
 
 	create := func(shoot *gardencorev1beta1.Shoot) []string {

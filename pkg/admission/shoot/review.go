@@ -18,26 +18,21 @@ import (
 
 	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/provider"
-	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
-	"github.com/larder-project/larder/pkg/apis/registry/validation"
-	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
-// review validates what a Shoot resolves to: the configuration, the Secrets that it references through spec.resources,
-// and the workers. It ignores what did not change.
-type review struct {
+// review validates what a Shoot resolves to for one extension: the configuration, the Secrets that it references through
+// spec.resources, and the workers. It ignores what did not change.
+type review[C any] struct {
+	rules *rules[C]
 	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is
 	// validated like creating the Shoot.
-	now, before *usage.Usage
+	now, before *usage.Usage[C]
 }
 
-func newReview(shoot, oldShoot *gardencorev1beta1.Shoot, codec *codec.Codec) *review {
-	return &review{now: usage.Of(shoot, codec), before: usage.Of(oldShoot, codec)}
-}
+var _ reviewer = &review[any]{}
 
-// secretNames returns the names of the Secrets that the validation needs.
-func (r *review) secretNames() []string {
+// secretNames returns the names of the Secrets that the update starts to use.
+func (r *review[C]) secretNames() []string {
 	names := sets.New[string]()
 	for _, reference := range r.changedReferences() {
 		if reference.IsSecret() {
@@ -47,24 +42,22 @@ func (r *review) secretNames() []string {
 	return sets.List(names)
 }
 
-// validateCount returns an error if there are too many caches to validate within the time of a review.
-func (r *review) validateCount() field.ErrorList {
+func (r *review[C]) validateCount() field.ErrorList {
 	if r.now == nil || r.now.Config == nil {
 		return nil
 	}
-	return validation.ValidateCount(r.now.Config, r.configBefore(), r.now.ConfigPath())
+	return r.rules.validateCount(r.now.Config, r.configBefore(), r.now.ConfigPath())
 }
 
 // configBefore returns the old configuration. It is empty if there was none or if it cannot be decoded.
-func (r *review) configBefore() *registry.RegistryConfig {
+func (r *review[C]) configBefore() *C {
 	if r.before == nil || r.before.Config == nil {
-		return &registry.RegistryConfig{}
+		return new(C)
 	}
 	return r.before.Config
 }
 
-// validate returns all errors. It gets the validation errors of the Secrets in secretNames by name.
-func (r *review) validate(secrets map[string]field.ErrorList) field.ErrorList {
+func (r *review[C]) validate(secrets map[string]field.ErrorList) field.ErrorList {
 	if r.now == nil {
 		return nil
 	}
@@ -73,26 +66,26 @@ func (r *review) validate(secrets map[string]field.ErrorList) field.ErrorList {
 	return append(allErrs, r.validateWorkers()...)
 }
 
-func (r *review) validateConfig() field.ErrorList {
+func (r *review[C]) validateConfig() field.ErrorList {
 	fldPath := r.now.ConfigPath()
 	if r.before != nil && r.now.SameConfig(r.before) {
 		return nil
 	}
 	if r.now.Raw == nil {
-		return field.ErrorList{field.Required(fldPath, "the extension needs a RegistryConfig with at least one cache")}
+		return field.ErrorList{field.Required(fldPath, fmt.Sprintf("the extension needs a %s with %s", r.rules.kind, r.rules.texts.content))}
 	}
 
 	if r.now.Err != nil {
-		return decodingErrors(r.now.Err, fldPath)
+		return decodingErrors(r.now.Err, r.rules.kind, fldPath)
 	}
-	return append(strictErrors(r.now.StrictErr, fldPath), validation.ValidateRegistryConfigUpdate(r.now.Config, r.configBefore(), fldPath)...)
+	return append(strictErrors(r.now.StrictErr, fldPath), r.rules.validateUpdate(r.now.Config, r.configBefore(), fldPath)...)
 }
 
 // decodingErrors returns the errors of a configuration that cannot be decoded.
-func decodingErrors(err error, fldPath *field.Path) field.ErrorList {
+func decodingErrors(err error, kind string, fldPath *field.Path) field.ErrorList {
 	var invalid *provider.InvalidError
 	if !errors.As(err, &invalid) {
-		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("cannot be decoded as a RegistryConfig: %s", err))}
+		return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{}, fmt.Sprintf("cannot be decoded as a %s: %s", kind, err))}
 	}
 	var allErrs field.ErrorList
 	for _, err := range invalid.Errors {
@@ -127,32 +120,32 @@ func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 }
 
 // changedReferences returns the references that resolved to another object before.
-func (r *review) changedReferences() []usage.Reference {
+func (r *review[C]) changedReferences() []usage.Reference {
 	if r.now == nil {
 		return nil
 	}
 	before := map[string]usage.Reference{}
 	if r.before != nil {
 		for _, reference := range r.before.References {
-			before[reference.Upstream] = reference
+			before[reference.Key] = reference
 		}
 	}
 	var changed []usage.Reference
 	for _, reference := range r.now.References {
-		if old, ok := before[reference.Upstream]; !ok || !reference.SameAs(old) {
+		if old, ok := before[reference.Key]; !ok || !reference.SameAs(old) {
 			changed = append(changed, reference)
 		}
 	}
 	return changed
 }
 
-func (r *review) validateReferences(secrets map[string]field.ErrorList) field.ErrorList {
+func (r *review[C]) validateReferences(secrets map[string]field.ErrorList) field.ErrorList {
 	var allErrs field.ErrorList
 	for _, reference := range r.changedReferences() {
 		switch {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				"there is no entry with this name in spec.resources; add one that references the Secret with the credential"))
+				"there is no entry with this name in spec.resources; add one that references the Secret with "+r.rules.texts.secretContent))
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference kind Secret of apiVersion v1, but references kind %q of apiVersion %q", reference.Target.Kind, reference.Target.APIVersion)))
@@ -167,9 +160,8 @@ func (r *review) validateReferences(secrets map[string]field.ErrorList) field.Er
 	return allErrs
 }
 
-// validateSecret validates a Secret, which is nil if it does not exist. The errors have no field, since several caches
-// may reference the Secret.
-func validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
+// validateSecret returns errors without a field, since several fields may reference the Secret.
+func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
 	switch {
 	case secret == nil:
 		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret does not exist; create it first")}
@@ -177,17 +169,33 @@ func validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList
 		// Finalizers only delay its deletion.
 		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret is being deleted; create another one")}
 	}
-	return ownersecret.Validate(secret, nil)
+	return r.rules.validateContent(secret)
 }
 
-// validateWorkers requires workers with containerd: other runtimes are not configured to use the caches.
-func (r *review) validateWorkers() field.ErrorList {
+func (r *review[C]) upstreams() (now, before []located) {
+	return r.upstreamsOf(r.now), r.upstreamsOf(r.before)
+}
+
+func (r *review[C]) upstreamsOf(use *usage.Usage[C]) []located {
+	if use == nil || use.Config == nil {
+		return nil
+	}
+	names := r.rules.upstreams(use.Config)
+	result := make([]located, len(names))
+	for i, name := range names {
+		result[i] = located{upstream: name, path: use.ConfigPath().Child(r.rules.items).Index(i).Child("upstream")}
+	}
+	return result
+}
+
+// validateWorkers requires workers with containerd: other runtimes are not configured to use caches and mirrors.
+func (r *review[C]) validateWorkers() field.ErrorList {
 	var before []gardencorev1beta1.Worker
 	if r.before != nil {
 		before = r.before.Workers
 	}
 	if len(r.now.Workers) == 0 && (r.before == nil || len(before) > 0) {
-		return field.ErrorList{field.Forbidden(r.now.Path, "caches run on worker nodes, which this Shoot does not have; remove the extension")}
+		return field.ErrorList{field.Forbidden(r.now.Path, r.rules.texts.workerless+", which this Shoot does not have; remove the extension")}
 	}
 
 	runtimes := make(map[string]gardencorev1beta1.CRIName, len(before))

@@ -6,100 +6,60 @@ package shoot
 
 import (
 	"fmt"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
-	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// maxWarningNames limits the number of names in a warning. API servers truncate or drop long warnings.
-const maxWarningNames = 3
-
+// API servers may truncate warnings of more than 256 characters, and drop warnings beyond a total length.
 const (
-	plainWarning = "cache %s: the credential is sent unencrypted, since remoteURL begins with http://; " +
-		"use https:// if the registry supports it"
-	sharedWarning = "cache %s: every pod in the cluster can pull what this credential can pull; " +
-		"use one that is read-only and limited to what the whole cluster may see"
-	rateLimitWarning = "cache %s: without a credential, Docker Hub applies one rate limit to all pulls from your IP address; " +
-		"set secretReferenceName to use the limit of an account"
+	// maxWarningNames limits the number of names in a warning.
+	maxWarningNames = 3
+	// maxWarningNamesLength limits the total length of the names in a warning.
+	maxWarningNamesLength = 70
 )
+
+// warning is a warning about a valid but risky setting of caches or mirrors.
+type warning[C any] struct {
+	// format has a verb for the names.
+	format string
+	// subjects returns the names of those that have the setting.
+	subjects func(use *usage.Usage[C]) sets.Set[string]
+}
 
 // warnings returns warnings about valid but risky settings. It covers only the changes of an update, so that no warning
 // is repeated.
-func (r *review) warnings() []string {
-	var warnings []string
-	warn := func(format string, names []string) {
-		if len(names) > 0 {
-			warnings = append(warnings, fmt.Sprintf(format, list(names)))
-		}
-	}
-	if r.now == nil {
+func (r *review[C]) warnings() []string {
+	if r.now == nil || r.now.Config == nil {
 		return nil
 	}
-	warn(plainWarning, r.newly(sendsCredentialsInPlain))
-	warn(sharedWarning, r.newlyPrivate())
-	warn(rateLimitWarning, r.newly(isLimited))
+	var warnings []string
+	for _, warning := range r.rules.warnings {
+		names := warning.subjects(r.now)
+		if r.before != nil && r.before.Config != nil {
+			names = names.Difference(warning.subjects(r.before))
+		}
+		if len(names) > 0 {
+			warnings = append(warnings, fmt.Sprintf(warning.format, list(sets.List(names))))
+		}
+	}
 	return warnings
 }
 
-// newlyPrivate returns the upstreams of the caches that get a credential and had none before. A rotation does not
-// count.
-func (r *review) newlyPrivate() []string {
-	before := sets.New[string]()
-	if r.before != nil {
-		before = upstreamsOf(r.before.References)
-	}
-	return sets.List(upstreamsOf(r.now.References).Difference(before))
-}
-
-func upstreamsOf(references []usage.Reference) sets.Set[string] {
-	upstreams := sets.New[string]()
-	for _, reference := range references {
-		upstreams.Insert(reference.Upstream)
-	}
-	return upstreams
-}
-
-// newly returns the upstreams of the caches that match now and did not match before.
-func (r *review) newly(is func(*registry.RegistryCache) bool) []string {
-	before := sets.New[string]()
-	if r.before != nil {
-		before = upstreamsThat(r.before.Config, is)
-	}
-	return sets.List(upstreamsThat(r.now.Config, is).Difference(before))
-}
-
-func upstreamsThat(config *registry.RegistryConfig, is func(*registry.RegistryCache) bool) sets.Set[string] {
-	upstreams := sets.New[string]()
-	if config == nil {
-		return upstreams
-	}
-	for i := range config.Caches {
-		if is(&config.Caches[i]) {
-			upstreams.Insert(config.Caches[i].Upstream)
-		}
-	}
-	return upstreams
-}
-
-// sendsCredentialsInPlain reports whether a cache sends a credential over plain HTTP.
-func sendsCredentialsInPlain(cache *registry.RegistryCache) bool {
-	return cache.SecretReferenceName != nil && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
-}
-
-// isLimited reports whether a cache pulls from Docker Hub without a credential.
-func isLimited(cache *registry.RegistryCache) bool {
-	return cache.SecretReferenceName == nil && ptr.Deref(cache.RemoteURL, "") == upstream.DockerHub.DefaultRemoteURL()
-}
-
-// list joins names up to a limit.
+// list joins names up to a limit. It shows at least the first one, shortened if it is very long.
 func list(names []string) string {
-	if more := len(names) - maxWarningNames; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxWarningNames], ", "), more)
+	text := shortenTo(names[0], maxWarningNamesLength)
+	shown := 1
+	for _, name := range names[1:min(len(names), maxWarningNames)] {
+		if len(text)+len(name) > maxWarningNamesLength {
+			break
+		}
+		text += ", " + name
+		shown++
 	}
-	return strings.Join(names, ", ")
+	if more := len(names) - shown; more > 0 {
+		return fmt.Sprintf("%s and %d more", text, more)
+	}
+	return text
 }

@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/larder-project/larder/pkg/admission/shoot"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
 var _ = Describe("Warnings", func() {
@@ -37,9 +36,9 @@ var _ = Describe("Warnings", func() {
 		scheme := runtime.NewScheme()
 		Expect(corev1.AddToScheme(scheme)).To(Succeed())
 		Expect(gardencorev1beta1.AddToScheme(scheme)).To(Succeed())
-		shootCodec, err := codec.New()
+		var err error
+		handler, err = shoot.NewHandler(admission.NewDecoder(scheme), fake.NewClientBuilder().WithScheme(scheme).WithObjects(newSecret("v1"), newSecret("v2")).Build())
 		Expect(err).NotTo(HaveOccurred())
-		handler = shoot.NewHandler(admission.NewDecoder(scheme), shootCodec, fake.NewClientBuilder().WithScheme(scheme).WithObjects(newSecret("v1"), newSecret("v2")).Build())
 	})
 
 	// warnings returns the warnings of an update, or of a creation if there is no old Shoot.

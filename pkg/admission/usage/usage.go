@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package usage extracts the use of the registry-cache extension from a Shoot, as the controller sees it: the
-// configuration and the objects that it references through spec.resources.
+// Package usage extracts the use of the extensions registry-cache and registry-mirror from a Shoot, as their controllers
+// see it: the configuration and the objects that it references through spec.resources.
 package usage
 
 import (
@@ -17,51 +17,65 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/provider"
-	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-// Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.
-const Label = v1beta1constants.LabelExtensionExtensionTypePrefix + registry.ExtensionType
+// Extension is a type of extension, whose providerConfig is a C.
+type Extension[C any] struct {
+	// Type is the type by which a Shoot references the extension.
+	Type string
+	// Decode decodes a providerConfig. For unknown and duplicate fields it returns an error that
+	// [runtime.IsStrictDecodingError] recognizes, together with the content.
+	Decode func(raw *runtime.RawExtension) (*C, error)
+	// References returns the references of a configuration to entries of spec.resources, without their targets. It omits
+	// empty names, which the validation of the configuration refuses.
+	References func(config *C, configPath *field.Path) []Reference
+}
 
-// Usage is the use of the extension by a Shoot.
-type Usage struct {
+// Usage is the use of an extension by a Shoot.
+type Usage[C any] struct {
 	// Path is the path of the entry in spec.extensions.
 	Path *field.Path
 	// Raw is the providerConfig and Config its content. Config is nil if there is no providerConfig or if it cannot be
 	// decoded, which Err explains. StrictErr lists unknown and duplicate fields.
 	Raw       *runtime.RawExtension
-	Config    *registry.RegistryConfig
+	Config    *C
 	Err       error
 	StrictErr error
-	// References are the references of the caches to their credentials.
+	// References are the references of the configuration to Secrets.
 	References []Reference
 	// Workers are the worker pools of the Shoot.
 	Workers []gardencorev1beta1.Worker
 }
 
-// Reference is the reference of a cache to its credential, resolved through spec.resources.
+// Reference is a reference to a Secret, resolved through spec.resources.
 type Reference struct {
 	// Path is the path of the referencing field.
 	Path *field.Path
-	// Upstream identifies the cache.
-	Upstream string
+	// Key identifies the referencing part of the configuration, so that it can be compared with an older one.
+	Key string
 	// Name is the name of the entry in spec.resources.
 	Name string
 	// Target is the referenced object; nil if there is no such entry.
 	Target *autoscalingv1.CrossVersionObjectReference
 }
 
-// Of returns the use of the extension by a Shoot. It returns nil if the Shoot is nil or does not use the extension.
-func Of(shoot *gardencorev1beta1.Shoot, codec *codec.Codec) *Usage {
+// Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.
+func (e Extension[C]) Label() string {
+	return v1beta1constants.LabelExtensionExtensionTypePrefix + e.Type
+}
+
+// UsedBy returns the use of the extension by a Shoot. It returns nil if the Shoot is nil or does not use the extension.
+func (e Extension[C]) UsedBy(shoot *gardencorev1beta1.Shoot) *Usage[C] {
 	if shoot == nil {
 		return nil
 	}
-	i := Find(shoot, registry.ExtensionType)
+	i := slices.IndexFunc(shoot.Spec.Extensions, func(extension gardencorev1beta1.Extension) bool {
+		return extension.Type == e.Type && !ptr.Deref(extension.Disabled, false)
+	})
 	if i < 0 {
 		return nil
 	}
-	usage := &Usage{
+	usage := &Usage[C]{
 		Path:    field.NewPath("spec", "extensions").Index(i),
 		Raw:     shoot.Spec.Extensions[i].ProviderConfig,
 		Workers: shoot.Spec.Provider.Workers,
@@ -69,50 +83,35 @@ func Of(shoot *gardencorev1beta1.Shoot, codec *codec.Codec) *Usage {
 	if usage.Raw == nil {
 		return usage
 	}
-	config, err := codec.DecodeConfigStrict(usage.Raw)
+	config, err := e.Decode(usage.Raw)
 	if err != nil && !runtime.IsStrictDecodingError(err) {
 		usage.Err = err
 		return usage
 	}
 	usage.Config, usage.StrictErr = config, err
-	usage.References = followReferences(config, shoot.Spec.Resources, usage.ConfigPath())
+	usage.References = resolve(e.References(config, usage.ConfigPath()), shoot.Spec.Resources)
 	return usage
 }
 
-// Find returns the index in spec.extensions of an enabled extension, or -1.
-func Find(shoot *gardencorev1beta1.Shoot, extensionType string) int {
-	return slices.IndexFunc(shoot.Spec.Extensions, func(extension gardencorev1beta1.Extension) bool {
-		return extension.Type == extensionType && !ptr.Deref(extension.Disabled, false)
-	})
-}
-
-func followReferences(config *registry.RegistryConfig, resources []gardencorev1beta1.NamedResourceReference, fldPath *field.Path) []Reference {
+// resolve adds the targets of references.
+func resolve(references []Reference, resources []gardencorev1beta1.NamedResourceReference) []Reference {
 	targets := make(map[string]*autoscalingv1.CrossVersionObjectReference, len(resources))
 	for i := range resources {
 		targets[resources[i].Name] = &resources[i].ResourceRef
 	}
-	var references []Reference
-	for i, cache := range config.Caches {
-		// The validation of the configuration refuses an empty name.
-		if name := ptr.Deref(cache.SecretReferenceName, ""); name != "" {
-			references = append(references, Reference{
-				Path:     fldPath.Child("caches").Index(i).Child("secretReferenceName"),
-				Upstream: cache.Upstream,
-				Name:     name,
-				Target:   targets[name],
-			})
-		}
+	for i := range references {
+		references[i].Target = targets[references[i].Name]
 	}
 	return references
 }
 
 // ConfigPath is the path of the providerConfig.
-func (u *Usage) ConfigPath() *field.Path {
+func (u *Usage[C]) ConfigPath() *field.Path {
 	return u.Path.Child("providerConfig")
 }
 
 // SameConfig reports whether both have the same providerConfig, regardless of its formatting.
-func (u *Usage) SameConfig(other *Usage) bool {
+func (u *Usage[C]) SameConfig(other *Usage[C]) bool {
 	if u.Raw == nil || other.Raw == nil {
 		return u.Raw == other.Raw
 	}

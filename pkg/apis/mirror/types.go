@@ -35,7 +35,7 @@ type Host struct {
 	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
 	// the CA bundle of the mirror.
 	CABundleSecretReferenceName *string
-	// OverridePath replaces /v2 with the path of the URL.
+	// OverridePath uses the path of the URL as it is, without appending /v2.
 	OverridePath *bool
 }
 

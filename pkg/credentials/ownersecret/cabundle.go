@@ -61,7 +61,7 @@ func ValidateCABundle(secret *corev1.Secret, now time.Time, fldPath *field.Path)
 		invalid("a CA bundle must have at most %d certificates", maxCertificates)
 	}
 	if bundle.hasText {
-		invalid("a CA bundle must contain only certificates in PEM; remove all text around them")
+		invalid("a CA bundle must contain only certificates in PEM; remove all text around them and the indentation")
 	}
 	if !bundle.validAt(now) {
 		invalid("all certificates of the CA bundle have expired")

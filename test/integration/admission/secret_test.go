@@ -128,17 +128,30 @@ var _ = Describe("Secret protection", Ordered, func() {
 		}
 	})
 
-	It("holds for the CA bundles of mirrors", func() {
-		shoot := newShoot(resource(newSecret()), rawConfig(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[
-			{"upstream":"docker.io","hosts":[{"host":"https://mirror.example.com","caBundleSecretReferenceName":"robot"}]}]}`),
-			func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[0].Type = "registry-mirror" })
+	It("follows the rotation of a CA bundle", func() {
+		shoot := newMirrored(mirrors(privateMirror), resource(newCASecret()))
 		Expect(create(shoot)).To(Succeed())
-		secret := protected(shoot)
-		Expect(testClient.Delete(ctx, secret)).To(beProtected(shoot.Name,
-			"(spec.resources[0], used in spec.extensions[0].providerConfig.mirrors[0].hosts[0].caBundleSecretReferenceName)"))
+		v1 := protected(shoot)
+		Expect(testClient.Delete(ctx, v1)).To(beProtected(shoot.Name, "(spec.resources[0], used in "+caReference+")"))
 
-		Expect(update(shoot, disabled)).To(Succeed())
-		Expect(testClient.Delete(ctx, secret)).To(Succeed())
+		Expect(update(shoot, resource(newCASecret()))).To(Succeed())
+		Expect(testClient.Delete(ctx, protected(shoot))).To(beProtected(shoot.Name))
+		released(v1)
+		Expect(testClient.Delete(ctx, v1)).To(Succeed())
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(v1), v1)).To(Satisfy(apierrors.IsNotFound))
+
+		By("the removal of the mirror")
+		v2 := protected(shoot)
+		Expect(update(shoot, mirrors(publicMirror))).To(Succeed())
+		Expect(testClient.Delete(ctx, v2)).To(Succeed())
+	})
+
+	It("covers a Shoot with caches and mirrors", func() {
+		shoot := newMirrored(mirrors(`{"upstream":"quay.io","hosts":[{"host":"https://a","caBundleSecretReferenceName":"ca"}]}`),
+			resource(newSecret()), resource(newCASecret(), "ca"), andCaches(privateCache))
+		Expect(create(shoot)).To(Succeed())
+		Expect(testClient.Delete(ctx, protected(shoot, 0))).To(beProtected(shoot.Name, "(spec.resources[0], used in spec.extensions[1].providerConfig.caches[0].secretReferenceName)"))
+		Expect(testClient.Delete(ctx, protected(shoot, 1))).To(beProtected(shoot.Name, "(spec.resources[1], used in "+caReference+")"))
 	})
 
 	It("holds when a whole collection is deleted", func() {

@@ -42,9 +42,11 @@ const (
 )
 
 var _ = Describe("Shoot validation", func() {
-	It("is registered for Shoots that use the extension, and fails closed", func() {
+	It("is registered for Shoots that use an extension, and fails closed", func() {
 		webhook := registered("shoot")
-		Expect(webhook.ObjectSelector.MatchLabels).To(Equal(map[string]string{"extensions.extensions.gardener.cloud/registry-cache": "true"}))
+		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", And(
+			ContainSubstring("extensions.extensions.gardener.cloud/registry-cache"), ContainSubstring("extensions.extensions.gardener.cloud/registry-mirror"),
+		))))
 		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
 		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},

@@ -28,6 +28,45 @@ var _ = Describe("Codec", func() {
 		}}))
 	})
 
+	DescribeTable("reports unknown and duplicate fields, and decodes the others",
+		func(fields, message string) {
+			c, err := codec.New()
+			Expect(err).NotTo(HaveOccurred())
+			raw := &runtime.RawExtension{Raw: []byte(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig",` + fields + `}`)}
+			config, err := c.DecodeConfigStrict(raw)
+			Expect(err).To(And(Satisfy(runtime.IsStrictDecodingError), MatchError(ContainSubstring(message))))
+			Expect(config.Mirrors).To(HaveLen(1))
+			lenient, err := c.DecodeConfig(raw)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(lenient).To(Equal(config))
+		},
+		Entry("unknown", `"x":1,"mirrors":[{"upstream":"docker.io"}]`, `unknown field "x"`),
+		Entry("unknown in a host", `"mirrors":[{"upstream":"docker.io","hosts":[{"host":"https://a","skipVerify":true}]}]`, `unknown field "mirrors[0].hosts[0].skipVerify"`),
+		Entry("another case", `"mirrors":[{"Upstream":"docker.io"}]`, `unknown field "mirrors[0].Upstream"`),
+		Entry("duplicate", `"mirrors":[{"upstream":"docker.io","upstream":"quay.io"}]`, `duplicate field "mirrors[0].upstream"`),
+	)
+
+	DescribeTable("refuses documents of other kinds and versions",
+		func(document string) {
+			c, err := codec.New()
+			Expect(err).NotTo(HaveOccurred())
+			for _, decode := range []func(*runtime.RawExtension) (*mirror.MirrorConfig, error){c.DecodeConfig, c.DecodeConfigStrict} {
+				_, err = decode(&runtime.RawExtension{Raw: []byte(document)})
+				Expect(err).To(HaveOccurred())
+				Expect(runtime.IsStrictDecodingError(err)).To(BeFalse())
+			}
+		},
+		Entry("nothing", ``),
+		Entry("null", `null`),
+		Entry("no type", `{"mirrors":[{"upstream":"docker.io"}]}`),
+		Entry("Go's field names", `{"Mirrors":[{"Upstream":"docker.io"}]}`),
+		Entry("the internal version", `{"apiVersion":"mirror.extensions.gardener.cloud/__internal","kind":"MirrorConfig","Mirrors":[{"Upstream":"docker.io"}]}`),
+		Entry("another version", `{"apiVersion":"mirror.extensions.gardener.cloud/v1","kind":"MirrorConfig"}`),
+		Entry("another kind", `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig"}`),
+		Entry("a wrong type of a field", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":{}}`),
+		Entry("YAML", "apiVersion: mirror.extensions.gardener.cloud/v1alpha1\nkind: MirrorConfig\n"),
+	)
+
 	DescribeTable("refuses expensive documents",
 		func(document, message string) {
 			c, err := codec.New()
@@ -37,6 +76,8 @@ var _ = Describe("Codec", func() {
 		},
 		Entry("a number", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":1e999999999}]}`, "mirrors[0].upstream: Invalid value"),
 		Entry("too many mirrors", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[`+strings.Repeat(`{},`, 1000)+`{}]}`, "mirrors: Invalid value: the list has more than 250 items"),
+		Entry("too many hosts", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"hosts":[`+strings.Repeat(`{},`, 1000)+`{}]}]}`, "mirrors[0].hosts: Invalid value: the list has more than 250 items"),
+		Entry("deep nesting", strings.Repeat(`{"a":`, 10_000)+"1"+strings.Repeat(`}`, 10_000), "nested more than"),
 		Entry("a long text", `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":"`+strings.Repeat("x", 300_000)+`"}]}`, "at most 262144 bytes"),
 	)
 })

@@ -6,7 +6,6 @@ package validation
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -15,16 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"github.com/larder-project/larder/pkg/apis/address"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-const (
-	// maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
-	maxServiceNameSuffixLength = 54
-	// maxUpstreamLength is the length of a DNS name with a port.
-	maxUpstreamLength = validation.DNS1123SubdomainMaxLength + len(":65535")
-)
+// maxServiceNameSuffixLength leaves room for "registry-" in a Service's name of at most 63 characters.
+const maxServiceNameSuffixLength = 54
 
 // maxVolumeSize is far above the limit of any infrastructure.
 var maxVolumeSize = resource.MustParse("1Pi")
@@ -34,7 +30,7 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	var allErrs field.ErrorList
 	if old == nil {
 		old = &registry.RegistryCache{}
-		allErrs = append(allErrs, validateUpstream(cache.Upstream, fldPath.Child("upstream"))...)
+		allErrs = append(allErrs, address.ValidateUpstream(cache.Upstream, fldPath.Child("upstream"))...)
 		allErrs = append(allErrs, validateStorageClassName(volumeOf(cache).StorageClassName, fldPath.Child("volume", "storageClassName"))...)
 	} else {
 		allErrs = append(allErrs, validateTransition(cache, old, fldPath)...)
@@ -42,7 +38,7 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 
 	// A derived URL is not from the owner, and the upstream is validated above.
 	if derived := upstream.Upstream(cache.Upstream).DefaultRemoteURL(); ptr.Deref(cache.RemoteURL, derived) != derived {
-		allErrs = append(allErrs, validateURL(cache.RemoteURL, old.RemoteURL, fldPath.Child("remoteURL"))...)
+		allErrs = append(allErrs, address.ValidateURL(cache.RemoteURL, old.RemoteURL, fldPath.Child("remoteURL"))...)
 	}
 	allErrs = append(allErrs, validateSize(volumeOf(cache).Size, volumeOf(old).Size, fldPath.Child("volume", "size"))...)
 	allErrs = append(allErrs, validateTTL(ttlOf(cache), ttlOf(old), fldPath.Child("garbageCollection", "ttl"))...)
@@ -51,8 +47,8 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
 
 	proxy, oldProxy, proxyPath := ptr.Deref(cache.Proxy, registry.Proxy{}), ptr.Deref(old.Proxy, registry.Proxy{}), fldPath.Child("proxy")
-	allErrs = append(allErrs, validateURL(proxy.HTTPProxy, oldProxy.HTTPProxy, proxyPath.Child("httpProxy"))...)
-	return append(allErrs, validateURL(proxy.HTTPSProxy, oldProxy.HTTPSProxy, proxyPath.Child("httpsProxy"))...)
+	allErrs = append(allErrs, address.ValidateURL(proxy.HTTPProxy, oldProxy.HTTPProxy, proxyPath.Child("httpProxy"))...)
+	return append(allErrs, address.ValidateURL(proxy.HTTPSProxy, oldProxy.HTTPSProxy, proxyPath.Child("httpsProxy"))...)
 }
 
 // validateTransition refuses changes that a running cache cannot apply.
@@ -73,29 +69,6 @@ func validateTransition(cache, old *registry.RegistryCache, fldPath *field.Path)
 	if ttl != nil && oldTTL != nil && ttl.Duration > 0 && oldTTL.Duration == 0 {
 		allErrs = append(allErrs, field.Forbidden(fldPath.Child("garbageCollection", "ttl"),
 			fmt.Sprintf("garbage collection cannot be enabled for a cache that runs without it, since its existing content would never be collected; %s", remedy)))
-	}
-	return allErrs
-}
-
-func validateUpstream(value string, fldPath *field.Path) field.ErrorList {
-	if value == "" {
-		return field.ErrorList{field.Required(fldPath, "set the registry host as in image references, for example docker.io or registry.example.com:5000")}
-	}
-	if len(value) > maxUpstreamLength {
-		return field.ErrorList{field.TooLong(fldPath, value, maxUpstreamLength)}
-	}
-	if strings.Contains(value, "/") {
-		return field.ErrorList{invalid(fldPath, value, "must be a registry host with an optional port, without a scheme and without a path")}
-	}
-	var allErrs field.ErrorList
-	host, port, hasPort := strings.Cut(value, ":")
-	for _, message := range validation.IsDNS1123Subdomain(host) {
-		allErrs = append(allErrs, invalid(fldPath, value, "the host must be a DNS name: "+message))
-	}
-	if hasPort {
-		if err := upstream.ValidatePort(port); err != nil {
-			allErrs = append(allErrs, invalid(fldPath, value, err.Error()))
-		}
 	}
 	return allErrs
 }

@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package shoot
+
+import (
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/admission/usage"
+)
+
+// extension is a type of extension, regardless of its configuration.
+type extension interface {
+	review(shoot, oldShoot *gardencorev1beta1.Shoot) reviewer
+}
+
+// reviewer validates the use of one extension by a Shoot. It is pure: the handler reads the Secrets that it asks for.
+type reviewer interface {
+	// validateCount returns an error if the configuration is too large to validate within the time of a review.
+	validateCount() field.ErrorList
+	// secretNames returns the names of the Secrets that the validation needs.
+	secretNames() []string
+	// validateSecret validates one of these Secrets, which is nil if it does not exist.
+	validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList
+	// validate returns all errors. It gets the validation errors of the Secrets by name.
+	validate(secrets map[string]field.ErrorList) field.ErrorList
+	// upstreams returns the upstreams of the configuration with their fields, and those of the old configuration.
+	upstreams() (now, before []located)
+	// warnings returns warnings about valid but risky settings.
+	warnings() []string
+}
+
+// located is an upstream with its field.
+type located struct {
+	upstream string
+	path     *field.Path
+}
+
+// rules are the rules for an extension that are not the same for all extensions. C is its configuration.
+type rules[C any] struct {
+	usage.Extension[C]
+	// kind is the kind of the configuration.
+	kind string
+	// items is the field with the list that the configuration consists of.
+	items string
+	// validateCount and validateUpdate validate the changes of a configuration. The old one is empty if there was none.
+	validateCount, validateUpdate func(config, oldConfig *C, configPath *field.Path) field.ErrorList
+	// validateContent validates a referenced Secret.
+	validateContent func(secret *corev1.Secret) field.ErrorList
+	// upstreams returns the upstreams of the configuration by index.
+	upstreams func(config *C) []string
+	// warnings are the warnings in their order.
+	warnings []warning[C]
+	// texts complete the errors.
+	texts texts
+}
+
+// texts are parts of errors that name the subject.
+type texts struct {
+	// content is the minimum content of a configuration.
+	content string
+	// secretContent is the content of a referenced Secret.
+	secretContent string
+	// workerless explains why the extension needs workers.
+	workerless string
+}
+
+func (r *rules[C]) review(shoot, oldShoot *gardencorev1beta1.Shoot) reviewer {
+	return &review[C]{rules: r, now: r.UsedBy(shoot), before: r.UsedBy(oldShoot)}
+}
