@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command gardener-extension-registry-cache runs in a seed. It deploys pull-through caches into Shoots and configures
-// their nodes to pull through them.
+// their nodes to pull through them, and through the mirrors that owners run themselves.
 package main
 
 import (

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
@@ -76,7 +77,10 @@ func newExtension(chartVersion string) *operatorv1alpha1.Extension {
 			Annotations: map[string]string{v1beta1constants.AnnotationPodSecurityEnforce: "restricted"},
 		},
 		Spec: operatorv1alpha1.ExtensionSpec{
-			Resources: []gardencorev1beta1.ControllerResource{controllerResource()},
+			Resources: []gardencorev1beta1.ControllerResource{
+				controllerResource(registry.ExtensionType),
+				controllerResource(mirror.ExtensionType),
+			},
 			Deployment: &operatorv1alpha1.Deployment{
 				ExtensionDeployment: &operatorv1alpha1.ExtensionDeploymentSpec{DeploymentSpec: deploymentOf(chart, chartVersion)},
 				AdmissionDeployment: &operatorv1alpha1.AdmissionDeploymentSpec{
@@ -88,12 +92,13 @@ func newExtension(chartVersion string) *operatorv1alpha1.Extension {
 	}
 }
 
-// controllerResource returns the responsibility of the extension and its place in the lifecycle of a Shoot.
-func controllerResource() gardencorev1beta1.ControllerResource {
+// controllerResource returns the responsibility for an extension type and its place in the lifecycle of a Shoot. It is
+// the same for both types: mirrors have no objects in the Shoot and would only need to be reconciled before the workers.
+func controllerResource(extensionType string) gardencorev1beta1.ControllerResource {
 	return gardencorev1beta1.ControllerResource{
 		Kind: extensionsv1alpha1.ExtensionResource,
-		Type: registry.ExtensionType,
-		// Caches run on workers and serve workers.
+		Type: extensionType,
+		// Caches run on workers, and workers use caches and mirrors.
 		WorkerlessSupported:  new(false),
 		ClusterCompatibility: []gardencorev1beta1.ClusterType{gardencorev1beta1.ClusterTypeShoot},
 		Lifecycle: &gardencorev1beta1.ControllerResourceLifecycle{

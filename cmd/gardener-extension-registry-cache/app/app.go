@@ -24,6 +24,7 @@ import (
 	"github.com/larder-project/larder/cmd/internal/webhooks"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/controller/cache"
+	"github.com/larder-project/larder/pkg/controller/mirror"
 )
 
 // Name is the name of the program, of its webhook configuration and of its Service.
@@ -34,7 +35,7 @@ func NewCommand() *cobra.Command {
 	options := newOptions()
 	cmd := &cobra.Command{
 		Use:   Name,
-		Short: "Run pull-through registry caches in the Shoots of a seed",
+		Short: "Run pull-through registry caches in the Shoots of a seed, and configure their nodes to use caches and mirrors",
 		Args:  cobra.NoArgs,
 		// The build sets the version.
 		Version: version.Get().GitVersion,
@@ -71,6 +72,9 @@ func run(ctx context.Context, options *options) error {
 		return fmt.Errorf("add health and readiness checks: %w", err)
 	}
 	if err := cache.AddToManager(ctx, mgr, options.cache()); err != nil {
+		return err
+	}
+	if err := mirror.AddToManager(ctx, mgr, options.extension()); err != nil {
 		return err
 	}
 	if err := heartbeat.Add(mgr, options.heartbeatArgs()); err != nil {

@@ -18,6 +18,7 @@ import (
 	configv1alpha1 "github.com/larder-project/larder/pkg/apis/config/v1alpha1"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/controller/cache"
+	"github.com/larder-project/larder/pkg/controller/extension"
 	"github.com/larder-project/larder/pkg/webhook/osc"
 )
 
@@ -58,7 +59,10 @@ func newOptions() *options {
 			"", nil, // There are no webhooks in Shoots.
 			general,
 			&webhookcmd.ServerOptions{ServicePort: 443, Namespace: os.Getenv("WEBHOOK_CONFIG_NAMESPACE")},
-			webhookcmd.NewSwitchOptions(webhookcmd.Switch(osc.Name, osc.New)),
+			webhookcmd.NewSwitchOptions(
+				webhookcmd.Switch(osc.CachesName, osc.NewForCaches),
+				webhookcmd.Switch(osc.MirrorsName, osc.NewForMirrors),
+			),
 		),
 		config: &configOption{},
 	}
@@ -90,9 +94,16 @@ func (o *options) complete() error {
 
 func (o *options) cache() cache.Options {
 	return cache.Options{
+		Options:               o.extension(),
+		HealthCheckController: o.healthCheckController.Completed().Options(),
+		HealthCheck:           *o.config.completed.HealthCheckConfig,
+	}
+}
+
+// extension returns the options that the controllers of all extension types share.
+func (o *options) extension() extension.Options {
+	return extension.Options{
 		Controller:                o.controller.Completed().Options(),
-		HealthCheckController:     o.healthCheckController.Completed().Options(),
-		HealthCheck:               *o.config.completed.HealthCheckConfig,
 		IgnoreOperationAnnotation: o.reconciler.Completed().IgnoreOperationAnnotation,
 		ExtensionClasses:          o.general.Completed().ExtensionClasses,
 	}

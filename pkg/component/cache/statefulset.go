@@ -6,14 +6,15 @@ package cache
 
 import (
 	"fmt"
-	"strconv"
 
-	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
+
+// PodManagementPolicy is that of the StatefulSets of caches: replicas are independent, so none has to wait for another.
+const PodManagementPolicy = appsv1.ParallelPodManagement
 
 // StatefulSet returns the StatefulSet that runs the cache server.
 //
@@ -26,12 +27,8 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 		return nil, err
 	}
 	meta := values.objectMeta(values.Name())
-	meta.Annotations = map[string]string{
-		resourcesv1alpha1.DeleteOnInvalidUpdate:              strconv.FormatBool(true),
-		resourcesv1alpha1.DeletionPropagationOnInvalidUpdate: string(metav1.DeletePropagationOrphan),
-	}
 	if name := values.secretNameInUse(); name != "" {
-		meta.Annotations[SecretNameAnnotation] = name
+		meta.Annotations = map[string]string{SecretNameAnnotation: name}
 	}
 	return &appsv1.StatefulSet{
 		ObjectMeta: meta,
@@ -40,9 +37,8 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 			Replicas:             new(values.replicas()),
 			RevisionHistoryLimit: new(int32(2)),
 			Selector:             &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},
-			// Replicas are independent, so none has to wait for another.
-			PodManagementPolicy: appsv1.ParallelPodManagement,
-			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
+			PodManagementPolicy:  PodManagementPolicy,
+			UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
 			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 				WhenDeleted: appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
 				WhenScaled:  appsv1.RetainPersistentVolumeClaimRetentionPolicyType,

@@ -6,14 +6,10 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
-	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
-	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
 	"github.com/go-logr/logr"
@@ -21,8 +17,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
-	"github.com/larder-project/larder/pkg/controller/excerpt"
 	"github.com/larder-project/larder/pkg/controller/shoot"
+	"github.com/larder-project/larder/pkg/excerpt"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
 // Actuator reconciles Extensions of type registry-cache.
@@ -46,7 +43,7 @@ type Actuator struct {
 func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
-	return excerpt.Error(a.reconcile(ctx, log, ex), maxError)
+	return excerpt.Error(a.reconcile(ctx, log, ex), problem.MaxError)
 }
 
 func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
@@ -81,12 +78,14 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	}
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
+	allowReplacement(ctx, log, access, caches)
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
+	allowReplacementOfNew(ctx, log, access, caches)
 	if err := deleteSurplusClaims(ctx, log, access, caches, found.claims); err != nil {
 		return err
 	}
@@ -99,7 +98,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := certificates.deleteUnused(ctx); err != nil {
 		return err
 	}
-	return joined(append(problems, refusals...))
+	return problem.Join(append(problems, refusals...))
 }
 
 // limited shortens the timeout after a failure, so that a few failing Extensions do not starve the others.
@@ -120,7 +119,7 @@ func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv
 func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
-	return excerpt.Error(a.delete(ctx, log, ex), maxError)
+	return excerpt.Error(a.delete(ctx, log, ex), problem.MaxError)
 }
 
 func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
@@ -182,40 +181,4 @@ func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension
 		return err
 	}
 	return a.removeManagedResources(ctx, ex.Namespace, true)
-}
-
-// configurationProblem returns an error that persists until the owner changes the Shoot. With it, gardenlet marks the
-// Shoot as failed and does not retry.
-func configurationProblem(err error) error {
-	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorConfigurationProblem)
-}
-
-// retryableProblem returns an error whose cause is outside the Shoot, so that it is retried.
-func retryableProblem(err error) error {
-	return v1beta1helper.NewErrorWithCodes(err, gardencorev1beta1.ErrorRetryableConfigurationProblem)
-}
-
-const (
-	// maxError bounds the error of an Extension, and maxProblem that of one cache in it. Both may contain text of the
-	// Shoot's admission webhooks.
-	maxError   = 16 << 10
-	maxProblem = 1 << 10
-)
-
-// joined returns one error for all problems, with all their codes: Gardener evaluates the codes of one error only.
-func joined(problems []error) error {
-	if len(problems) == 0 {
-		return nil
-	}
-	var codes []gardencorev1beta1.ErrorCode
-	short := make([]error, 0, len(problems))
-	for _, problem := range problems {
-		for _, code := range v1beta1helper.ExtractErrorCodes(problem) {
-			if !slices.Contains(codes, code) {
-				codes = append(codes, code)
-			}
-		}
-		short = append(short, excerpt.Error(problem, maxProblem))
-	}
-	return v1beta1helper.NewErrorWithCodes(errors.Join(short...), codes...)
 }

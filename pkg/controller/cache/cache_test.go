@@ -8,14 +8,12 @@ import (
 	"net"
 	"time"
 
-	"github.com/gardener/gardener/pkg/component/extensions/extension"
 	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
@@ -70,11 +68,4 @@ var _ = Describe("Decisions", func() {
 		Entry("more", "10Gi", "20Gi", true),
 		Entry("less, since the volume was expanded manually", "20Gi", "10Gi", false),
 	)
-})
-
-var _ = It("retries a failed Extension before gardenlet gives up on it", func() {
-	limiter, request := backOff(), reconcile.Request{}
-	for range 100 {
-		Expect(limiter.When(request)).To(BeNumerically("<=", extension.DefaultSevereThreshold/2))
-	}
 })

@@ -11,7 +11,8 @@ import (
 	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/larder-project/larder/pkg/controller/excerpt"
+	"github.com/larder-project/larder/pkg/excerpt"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
 // managedResourceCheck checks the health of a ManagedResource. It bounds the details, which may contain text of the
@@ -28,7 +29,7 @@ func newManagedResourceCheck(name string) managedResourceCheck {
 func (c managedResourceCheck) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
 	result, err := c.ManagedResourceHealthChecker.Check(ctx, request)
 	if result != nil {
-		result.Detail = excerpt.Of(result.Detail, maxProblem)
+		result.Detail = excerpt.Of(result.Detail, problem.MaxLength)
 	}
 	return result, err
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
-	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
@@ -36,6 +35,7 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
 // The owner is the administrator of the Shoot, and controls all its objects.
@@ -135,17 +135,6 @@ var _ = Describe("A hostile owner", func() {
 		Expect(parseDeployed(credentials.Files(wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
 	})
 
-	It("cannot make an error grow without bound", func() {
-		var problems []error
-		for i := range 1000 {
-			problems = append(problems, retryableProblem(fmt.Errorf("cache %d: %s", i, strings.Repeat("denied by an admission webhook ", 10000))))
-		}
-		err := joined(problems[:2])
-		Expect(err).To(MatchError(And(ContainSubstring("cache 0"), ContainSubstring("cache 1"))))
-		Expect(len(err.Error())).To(BeNumerically("<=", 2*maxProblem+1))
-		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
-	})
-
 	It("cannot make a condition grow without bound", func(ctx SpecContext) {
 		managedResource := newManagedResource(namespace, ManagedResource)
 		managedResource.Status.Conditions = []gardencorev1beta1.Condition{{
@@ -158,7 +147,7 @@ var _ = Describe("A hostile owner", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
 		Expect(result.Detail).To(ContainSubstring("denied by an admission webhook"))
-		Expect(len(result.Detail)).To(BeNumerically("<=", maxProblem))
+		Expect(len(result.Detail)).To(BeNumerically("<=", problem.MaxLength))
 	})
 
 	Describe("whose Extension failed", func() {
@@ -279,6 +268,6 @@ var _ = Describe("A hostile owner", func() {
 		}).Build()
 		err := (&Actuator{Client: seed}).Reconcile(ctx, logr.Discard(), &extensionsv1alpha1.Extension{})
 		Expect(err).To(MatchError(ContainSubstring("read Cluster")))
-		Expect(len(err.Error())).To(BeNumerically("<=", maxError))
+		Expect(len(err.Error())).To(BeNumerically("<=", problem.MaxError))
 	})
 })

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
 // A volume grows in two steps: the existing claims are expanded, and the StatefulSet, whose claim template is
@@ -58,7 +59,7 @@ func expandClaim(ctx context.Context, shoot client.Client, claim *corev1.Persist
 	patch := client.MergeFrom(claim.DeepCopy())
 	claim.Spec.Resources.Requests[corev1.ResourceStorage] = size
 	if err := shoot.Patch(ctx, claim, patch); apierrors.IsForbidden(err) {
-		return retryableProblem(fmt.Errorf("its volume cannot grow from %s to %s and is used as it is, for the reason that the Shoot's API server gives below; "+
+		return problem.Retryable(fmt.Errorf("its volume cannot grow from %s to %s and is used as it is, for the reason that the Shoot's API server gives below; "+
 			"if the StorageClass does not allow expansion, set its allowVolumeExpansion to true, or remove the cache, wait until it is gone, and add it again with the new size: %w",
 			from, size.String(), err))
 	} else if err != nil {

@@ -139,15 +139,3 @@ var _ = Describe("Volumes", func() {
 		Expect(orphan(ctx, shoot, replaced)).To(Succeed())
 	}, SpecTimeout(2*time.Minute))
 })
-
-var _ = Describe("Problems", func() {
-	It("are nil if there are none", func() {
-		Expect(joined(nil)).To(Succeed())
-	})
-
-	It("become one error with the codes of all", func() {
-		err := joined([]error{retryableProblem(errors.New("late")), errors.New("odd"), configurationProblem(errors.New("wrong")), configurationProblem(errors.New("bad"))})
-		Expect(err).To(MatchError("late\nodd\nwrong\nbad"))
-		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem, gardencorev1beta1.ErrorConfigurationProblem))
-	})
-})

@@ -27,7 +27,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
-	"github.com/larder-project/larder/pkg/controller/excerpt"
+	"github.com/larder-project/larder/pkg/excerpt"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 

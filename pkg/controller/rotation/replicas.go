@@ -20,9 +20,9 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
-	"github.com/larder-project/larder/pkg/controller/excerpt"
 	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/excerpt"
 )
 
 const (

@@ -11,32 +11,48 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
-	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
+	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
 )
 
-// Name is the name of the webhook.
-const Name = "operatingsystemconfig"
+const (
+	// CachesName is the name of the webhook for caches.
+	CachesName = "operatingsystemconfig"
+	// MirrorsName is the name of the webhook for mirrors.
+	MirrorsName = "operatingsystemconfig-mirrors"
+)
 
-// New returns the webhook for OperatingSystemConfigs, served by the given manager.
-func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
-	codec, err := codec.New()
+// NewForCaches returns the webhook that adds caches to OperatingSystemConfigs, served by the given manager.
+func NewForCaches(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
+	codec, err := registrycodec.New()
 	if err != nil {
 		return nil, err
 	}
-	mutator := &Mutator{Reader: mgr.GetAPIReader(), Codec: codec}
+	return newWebhook(mgr, CachesName, Caches{Codec: codec})
+}
 
+// NewForMirrors returns the webhook that adds mirrors to OperatingSystemConfigs, served by the given manager.
+func NewForMirrors(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
+	codec, err := mirrorcodec.New()
+	if err != nil {
+		return nil, err
+	}
+	return newWebhook(mgr, MirrorsName, Mirrors{Codec: codec})
+}
+
+func newWebhook(mgr manager.Manager, name string, source Source) (*extensionswebhook.Webhook, error) {
+	mutator := &Mutator{Reader: mgr.GetAPIReader(), Source: source}
 	webhook, err := extensionswebhook.New(mgr, extensionswebhook.Args{
-		Name:              Name,
-		Path:              "/webhooks/" + Name,
+		Name:              name,
+		Path:              "/webhooks/" + name,
 		Target:            extensionswebhook.TargetSeed,
-		NamespaceSelector: extensionswebhook.BuildExtensionTypeNamespaceSelector(registry.ExtensionType, nil),
+		NamespaceSelector: extensionswebhook.BuildExtensionTypeNamespaceSelector(source.ExtensionType(), nil),
 		Mutators: map[extensionswebhook.Mutator][]extensionswebhook.Type{
 			mutator: {{Obj: &extensionsv1alpha1.OperatingSystemConfig{}}},
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create webhook %s: %w", Name, err)
+		return nil, fmt.Errorf("create webhook %s: %w", name, err)
 	}
 	return webhook, nil
 }

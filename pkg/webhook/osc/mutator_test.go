@@ -13,6 +13,7 @@ import (
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,7 +21,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
+	"github.com/larder-project/larder/test/landscape/pki"
 )
 
 const testNamespace = "shoot--dev--example"
@@ -60,7 +64,7 @@ var _ = Describe("Mutator", func() {
 		reads = map[string]int{}
 	})
 
-	mutate := func(objects ...client.Object) error {
+	mutateWith := func(source func() (Source, error), objects ...client.Object) error {
 		GinkgoHelper()
 		shootJSON, err := json.Marshal(shoot)
 		Expect(err).NotTo(HaveOccurred())
@@ -80,9 +84,16 @@ var _ = Describe("Mutator", func() {
 				},
 			}).
 			Build()
-		codec, err := codec.New()
+		from, err := source()
 		Expect(err).NotTo(HaveOccurred())
-		return (&Mutator{Reader: reader, Codec: codec}).Mutate(ctx, osc, nil)
+		return (&Mutator{Reader: reader, Source: from}).Mutate(ctx, osc, nil)
+	}
+	mutate := func(objects ...client.Object) error {
+		GinkgoHelper()
+		return mutateWith(func() (Source, error) {
+			codec, err := codec.New()
+			return Caches{Codec: codec}, err
+		}, objects...)
 	}
 
 	It("adds the cache and its CA, and reads each object once", func() {
@@ -163,6 +174,84 @@ var _ = Describe("Mutator", func() {
 			return []client.Object{extension, caSecret}
 		}, "no CA certificates of the registry caches"),
 	)
+
+	Describe("for mirrors", func() {
+		var (
+			mirrors  *extensionsv1alpha1.Extension
+			bundle   []byte
+			caSecret *corev1.Secret
+		)
+
+		BeforeEach(func() {
+			var err error
+			bundle, _, err = pki.NewAuthority("mirror")
+			Expect(err).NotTo(HaveOccurred())
+			mirrors = &extensionsv1alpha1.Extension{
+				ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "registry-mirror"},
+				Spec: extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{
+					Type: "registry-mirror",
+					ProviderConfig: &runtime.RawExtension{Raw: []byte(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[
+						{"upstream":"docker.io","hosts":[{"host":"https://first.example.com","caBundleSecretReferenceName":"mirror-ca"},{"host":"https://second.example.com"}]},
+						{"upstream":"quay.io","hosts":[{"host":"https://first.example.com","caBundleSecretReferenceName":"mirror-ca"}]}]}`)},
+				}},
+			}
+			caSecret = &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "ref-ca-v1"},
+				Immutable:  new(true),
+				Data:       map[string][]byte{"bundle.crt": bundle},
+			}
+			shoot.Spec.Resources = []gardencorev1beta1.NamedResourceReference{{
+				Name: "mirror-ca", ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: "ca-v1"},
+			}}
+		})
+
+		mutate := func(objects ...client.Object) error {
+			GinkgoHelper()
+			return mutateWith(func() (Source, error) {
+				codec, err := mirrorcodec.New()
+				return Mirrors{Codec: codec}, err
+			}, objects...)
+		}
+
+		It("adds hosts and CA bundles, and reads each object once", func() {
+			Expect(mutate(mirrors, caSecret)).To(Succeed())
+			Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{
+				"docker.io": {"https://first.example.com", "https://second.example.com", "server https://registry-1.docker.io"},
+				"quay.io":   {"https://first.example.com", "server https://quay.io"},
+			}))
+			Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].CACerts).To(ConsistOf(mirrorCAPath(bundle)))
+			Expect(osc.Spec.Files).To(HaveLen(3))
+			Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1, "Secret": 1}))
+		})
+
+		DescribeTable("ignores irrelevant OperatingSystemConfigs", func(prepare func()) {
+			prepare()
+			before := osc.DeepCopy()
+			Expect(mutate()).To(Succeed())
+			Expect(osc).To(Equal(before))
+		},
+			Entry("another purpose", func() { osc.Spec.Purpose = extensionsv1alpha1.OperatingSystemConfigPurposeProvision }),
+			Entry("a Shoot in deletion", func() { shoot.DeletionTimestamp = new(metav1.Now()) }),
+			Entry("a hibernated Shoot", func() { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} }),
+		)
+
+		DescribeTable("refuses the request and names what is missing", func(objects func() []client.Object, message string) {
+			before := osc.DeepCopy()
+			Expect(mutate(objects()...)).To(MatchError(ContainSubstring(message)))
+			Expect(osc).To(Equal(before))
+		},
+			Entry("no Extension", func() []client.Object { return nil }, "read Extension shoot--dev--example/registry-mirror"),
+			Entry("no configuration", func() []client.Object {
+				mirrors.Spec.ProviderConfig = nil
+				return []client.Object{mirrors}
+			}, "providerConfig of Extension shoot--dev--example/registry-mirror, without which the nodes would lose their registry mirrors: document is missing"),
+			Entry("no copy of the Secret", func() []client.Object { return []client.Object{mirrors} }, `the Secret "ca-v1" that spec.resources entry "mirror-ca" references has not been copied`),
+			Entry("a private key in the Secret", func() []client.Object {
+				caSecret.Data["bundle.crt"] = append(bundle, "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"...)
+				return []client.Object{mirrors, caSecret}
+			}, `the Secret "ca-v1" is invalid`),
+		)
+	})
 
 	It("refuses objects of other kinds", func() {
 		Expect((&Mutator{}).Mutate(ctx, &corev1.Secret{}, nil)).To(MatchError(ContainSubstring("*v1.Secret")))

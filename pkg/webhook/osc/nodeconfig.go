@@ -7,103 +7,75 @@ package osc
 import (
 	"cmp"
 	"encoding/base64"
-	"fmt"
-	"net/url"
 	"slices"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
-
-	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
 const (
-	// caBundlePath is the path of the CA certificates of the caches on the nodes.
-	caBundlePath = "/etc/containerd/certs.d/ca-bundle.pem"
-	// caBundlePermissions make the certificates readable for all users of the node.
-	caBundlePermissions uint32 = 0o644
+	// certificatesDirectory is the directory of containerd's registries on the nodes.
+	certificatesDirectory = "/etc/containerd/certs.d/"
+	// filePermissions make certificates readable for all users of the node.
+	filePermissions uint32 = 0o644
 )
 
-// nodeConfig is the configuration of a node for the caches.
+// nodeConfig is the configuration that an extension adds to a node.
 type nodeConfig struct {
-	// registries are sorted by upstream.
+	// registries are sorted by upstream, which is unique among them.
 	registries []extensionsv1alpha1.RegistryConfig
-	// caBundle is the file with the CA certificates, nil if no cache serves TLS.
-	caBundle *extensionsv1alpha1.File
+	// files are the files with the CA certificates of the registries.
+	files []extensionsv1alpha1.File
+	// annotation is the annotation that records what the extension added.
+	annotation string
+	// ownsFile reports whether only this extension writes a file with the path.
+	ownsFile func(path string) bool
 }
 
-// newNodeConfig derives the configuration of a node from the status of the Extension.
-func newNodeConfig(status *registry.RegistryStatus, caBundle []byte) (nodeConfig, error) {
-	var config nodeConfig
-	for _, cache := range status.Caches {
-		endpoint, err := url.Parse(cache.Endpoint)
-		if err != nil || endpoint.Host == "" {
-			return nodeConfig{}, fmt.Errorf("endpoint %q of the registry cache for %s is not a URL", cache.Endpoint, cache.Upstream)
-		}
-		host := extensionsv1alpha1.RegistryHost{
-			URL:          cache.Endpoint,
-			Capabilities: []extensionsv1alpha1.RegistryCapability{extensionsv1alpha1.PullCapability, extensionsv1alpha1.ResolveCapability},
-		}
-		if endpoint.Scheme == "https" {
-			if len(caBundle) == 0 {
-				return nodeConfig{}, fmt.Errorf("registry cache for %s serves TLS, but the status names no Secret with its CA certificates", cache.Upstream)
-			}
-			host.CACerts = []string{caBundlePath}
-			config.caBundle = caBundleFile(caBundle)
-		}
-		config.registries = append(config.registries, extensionsv1alpha1.RegistryConfig{
-			Upstream: cache.Upstream,
-			Server:   new(cache.RemoteURL),
-			Hosts:    []extensionsv1alpha1.RegistryHost{host},
-			// The node agent configures containerd to use the cache once it is ready: in a new cluster, the pods of the
-			// caches need nodes, so nodes must not wait for the caches.
-			ReadinessProbe: new(true),
-		})
+// addFile adds a file, unless there is one with its path.
+func (c *nodeConfig) addFile(path string, content []byte) {
+	if slices.ContainsFunc(c.files, func(file extensionsv1alpha1.File) bool { return file.Path == path }) {
+		return
 	}
-	slices.SortFunc(config.registries, func(a, b extensionsv1alpha1.RegistryConfig) int {
-		return cmp.Compare(a.Upstream, b.Upstream)
-	})
-	return config, nil
-}
-
-func caBundleFile(caBundle []byte) *extensionsv1alpha1.File {
-	return &extensionsv1alpha1.File{
-		Path:        caBundlePath,
-		Permissions: new(caBundlePermissions),
+	c.files = append(c.files, extensionsv1alpha1.File{
+		Path:        path,
+		Permissions: new(filePermissions),
 		Content: extensionsv1alpha1.FileContent{
 			Inline: &extensionsv1alpha1.FileContentInline{
 				Encoding: string(extensionsv1alpha1.B64FileCodecID),
-				Data:     base64.StdEncoding.EncodeToString(caBundle),
+				Data:     base64.StdEncoding.EncodeToString(content),
 			},
 		},
-	}
+	})
 }
 
-// addTo adds the configuration to an OperatingSystemConfig. Entries for other upstreams and other files keep their
-// content and position.
-//
-// It replaces an existing entry for an upstream with a cache. Such an entry is from an earlier request, possibly with a
-// stale endpoint, or from another webhook; Shoot owners cannot write one. The owner did configure the cache, so the
-// cache takes precedence.
-func (c nodeConfig) addTo(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
-	registries := &spec.CRIConfig.Containerd.Registries
-	for _, registryConfig := range c.registries {
-		*registries = replaceOrAppend(*registries, registryConfig, func(existing extensionsv1alpha1.RegistryConfig) bool {
-			return existing.Upstream == registryConfig.Upstream
-		})
-	}
-	if c.caBundle != nil {
-		spec.Files = replaceOrAppend(spec.Files, *c.caBundle, func(existing extensionsv1alpha1.File) bool {
-			return existing.Path == caBundlePath
-		})
-	}
+// sort makes the configuration independent of the order of its input, apart from the order of hosts.
+func (c *nodeConfig) sort() {
+	slices.SortStableFunc(c.registries, func(a, b extensionsv1alpha1.RegistryConfig) int { return cmp.Compare(a.Upstream, b.Upstream) })
+	slices.SortFunc(c.files, func(a, b extensionsv1alpha1.File) int { return cmp.Compare(a.Path, b.Path) })
 }
 
-// replaceOrAppend replaces the first item that is the same and removes further ones, or appends the item.
-func replaceOrAppend[T any](items []T, item T, same func(T) bool) []T {
-	first := slices.IndexFunc(items, same)
+// addTo adds the configuration to an OperatingSystemConfig. It first removes what the extension added before, so that
+// the result does not depend on earlier requests.
+func (c nodeConfig) addTo(osc *extensionsv1alpha1.OperatingSystemConfig) error {
+	if err := c.addRegistries(osc); err != nil {
+		return err
+	}
+	for _, file := range c.files {
+		osc.Spec.Files = replaceOrAppend(osc.Spec.Files, file)
+	}
+	osc.Spec.Files = slices.DeleteFunc(osc.Spec.Files, func(file extensionsv1alpha1.File) bool {
+		return c.ownsFile(file.Path) && !slices.ContainsFunc(c.files, func(own extensionsv1alpha1.File) bool { return own.Path == file.Path })
+	})
+	return nil
+}
+
+// replaceOrAppend replaces the first file with the same path and removes further ones, or appends the file.
+func replaceOrAppend(files []extensionsv1alpha1.File, file extensionsv1alpha1.File) []extensionsv1alpha1.File {
+	same := func(existing extensionsv1alpha1.File) bool { return existing.Path == file.Path }
+	first := slices.IndexFunc(files, same)
 	if first < 0 {
-		return append(items, item)
+		return append(files, file)
 	}
-	items[first] = item
-	return append(items[:first+1], slices.DeleteFunc(items[first+1:], same)...)
+	files[first] = file
+	return append(files[:first+1], slices.DeleteFunc(files[first+1:], same)...)
 }

@@ -14,30 +14,7 @@ import (
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
-
-	"github.com/larder-project/larder/pkg/apis/registry"
 )
-
-var (
-	testCABundle = []byte("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
-
-	dockerTLS = registry.RegistryCacheStatus{
-		Upstream: "docker.io", Endpoint: "https://10.4.0.10:5000", RemoteURL: "https://registry-1.docker.io",
-	}
-	dockerPlain = registry.RegistryCacheStatus{
-		Upstream: "docker.io", Endpoint: "http://10.4.0.10:5000", RemoteURL: "https://registry-1.docker.io",
-	}
-	privateTLS = registry.RegistryCacheStatus{
-		Upstream: "private.example.com:5443", Endpoint: "https://[fd00:4::2]:5000", RemoteURL: "https://private.example.com:5443",
-	}
-	internalPlain = registry.RegistryCacheStatus{
-		Upstream: "internal.example.com", Endpoint: "http://10.4.0.11:5000", RemoteURL: "http://internal.example.com:8080",
-	}
-)
-
-func statusOf(caches ...registry.RegistryCacheStatus) *registry.RegistryStatus {
-	return &registry.RegistryStatus{CASecretName: new("ca-extension-registry-cache-bundle"), Caches: caches}
-}
 
 // bareSpec returns the spec that gardenlet writes, without registries and without our file.
 func bareSpec() extensionsv1alpha1.OperatingSystemConfigSpec {
@@ -59,11 +36,33 @@ func fileWith(path, content string) extensionsv1alpha1.File {
 	}
 }
 
-func entryFor(upstream, endpoint string) extensionsv1alpha1.RegistryConfig {
+func entryFor(upstream, endpoint string, caCerts ...string) extensionsv1alpha1.RegistryConfig {
 	return extensionsv1alpha1.RegistryConfig{
 		Upstream: upstream,
-		Hosts:    []extensionsv1alpha1.RegistryHost{{URL: endpoint}},
+		Hosts:    []extensionsv1alpha1.RegistryHost{{URL: endpoint, CACerts: caCerts}},
 	}
+}
+
+func bareOSC() *extensionsv1alpha1.OperatingSystemConfig {
+	return &extensionsv1alpha1.OperatingSystemConfig{
+		ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "pool"},
+		Spec:       bareSpec(),
+	}
+}
+
+// expectNodeConfig adds a configuration to an OperatingSystemConfig and compares the result with a golden file.
+func expectNodeConfig(golden string, config nodeConfig, osc *extensionsv1alpha1.OperatingSystemConfig) {
+	GinkgoHelper()
+	Expect(config.addTo(osc)).To(Succeed())
+	expectGolden(golden, osc.Spec)
+
+	By("passing Gardener's validation")
+	Expect(validation.ValidateOperatingSystemConfig(osc)).To(BeEmpty())
+
+	By("being idempotent")
+	again := osc.DeepCopy()
+	Expect(config.addTo(again)).To(Succeed())
+	Expect(again).To(Equal(osc))
 }
 
 func expectGolden(name string, actual any) {
@@ -78,70 +77,3 @@ func expectGolden(name string, actual any) {
 	Expect(err).NotTo(HaveOccurred(), "run the test with UPDATE_GOLDEN=1 to write it")
 	Expect(string(data)).To(Equal(string(golden)))
 }
-
-var _ = Describe("newNodeConfig", func() {
-	DescribeTable("configures nodes",
-		func(golden string, status *registry.RegistryStatus, caBundle []byte, prepare func(*extensionsv1alpha1.OperatingSystemConfigSpec)) {
-			spec := bareSpec()
-			prepare(&spec)
-
-			config, err := newNodeConfig(status, caBundle)
-			Expect(err).NotTo(HaveOccurred())
-			config.addTo(&spec)
-			expectGolden(golden, spec)
-
-			By("passing Gardener's validation")
-			Expect(validation.ValidateOperatingSystemConfig(&extensionsv1alpha1.OperatingSystemConfig{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "pool"},
-				Spec:       spec,
-			})).To(BeEmpty())
-
-			By("being idempotent")
-			again := spec.DeepCopy()
-			config.addTo(again)
-			Expect(*again).To(Equal(spec))
-		},
-		Entry("one cache with TLS", "one-tls", statusOf(dockerTLS), testCABundle,
-			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
-		Entry("one cache without TLS", "one-plain", &registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{dockerPlain}}, nil,
-			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
-		Entry("several caches, IPv6, with and without TLS, sorted", "several", statusOf(privateTLS, internalPlain, dockerTLS), testCABundle,
-			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
-		Entry("existing entries", "existing-entries", statusOf(dockerTLS, privateTLS), testCABundle,
-			func(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
-				spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{
-					entryFor("quay.io", "https://mirror.example.com"),
-					entryFor("docker.io", "http://10.4.0.99:5000"),
-					entryFor("ghcr.io", "https://mirror.example.com"),
-					entryFor("docker.io", "http://10.4.0.98:5000"),
-					entryFor("aaa.example.com", "https://mirror.example.com"),
-				}
-			}),
-		Entry("an existing CA bundle", "existing-file", statusOf(dockerTLS), testCABundle,
-			func(spec *extensionsv1alpha1.OperatingSystemConfigSpec) {
-				spec.Files = []extensionsv1alpha1.File{
-					fileWith("/etc/first", "first"), fileWith(caBundlePath, "old"), fileWith("/etc/last", "last"),
-				}
-			}),
-		Entry("no cache", "none", &registry.RegistryStatus{}, nil,
-			func(*extensionsv1alpha1.OperatingSystemConfigSpec) {}),
-	)
-
-	It("does not depend on the order of the status", func() {
-		one, err := newNodeConfig(statusOf(dockerTLS, privateTLS, internalPlain), testCABundle)
-		Expect(err).NotTo(HaveOccurred())
-		other, err := newNodeConfig(statusOf(internalPlain, privateTLS, dockerTLS), testCABundle)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(one).To(Equal(other))
-	})
-
-	DescribeTable("refuses an unusable status",
-		func(status *registry.RegistryStatus, caBundle []byte, message string) {
-			_, err := newNodeConfig(status, caBundle)
-			Expect(err).To(MatchError(ContainSubstring(message)))
-		},
-		Entry("TLS without a CA", statusOf(dockerTLS), nil, "docker.io serves TLS"),
-		Entry("no endpoint", statusOf(registry.RegistryCacheStatus{Upstream: "docker.io"}), testCABundle, "docker.io is not a URL"),
-		Entry("an invalid endpoint", statusOf(registry.RegistryCacheStatus{Upstream: "docker.io", Endpoint: "https://[fd00::1:5000"}), testCABundle, "docker.io is not a URL"),
-	)
-})

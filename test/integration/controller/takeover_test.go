@@ -27,8 +27,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
-	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/controller/cache"
+	"github.com/larder-project/larder/test/takeover"
 )
 
 // An earlier extension of this type has left objects with the same names and other contents.
@@ -47,17 +47,21 @@ var _ = Describe("Extension that replaces another one", func() {
 	It("keeps volumes, pods and trust", func(ctx SpecContext) {
 		By("Objects of the other extension")
 		oldCA, oldServer := s.issueOldCertificates(ctx, name)
+		services, err := takeover.Services()
+		Expect(err).NotTo(HaveOccurred())
+		caches, err := takeover.Caches()
+		Expect(err).NotTo(HaveOccurred())
+		s.deployOld(ctx, cache.ManagedResourceServices, services...)
+		oldSecrets := s.deployOld(ctx, cache.ManagedResource, caches...)
 		service := inShoot(&corev1.Service{}, name)
-		service.Labels = map[string]string{"app": name, "upstream-host": "docker.io"}
-		service.Spec = corev1.ServiceSpec{Selector: service.Labels, Ports: []corev1.ServicePort{{Name: "registry-cache", Port: 5000}}}
-		s.deployOld(ctx, cache.ManagedResourceServices, service)
-		oldSecrets := s.deployOld(ctx, cache.ManagedResource, oldStatefulSet(name))
+		Eventually(ctx, get(service)).Should(Succeed())
 		statefulSet := inShoot(&appsv1.StatefulSet{}, name)
 		Eventually(ctx, get(statefulSet)).Should(Succeed())
 		claim, pod := createClaim(ctx, name, hub.Upstream), createPod(ctx, statefulSet)
 		address := clusterIP(ctx, name)
-		s.setOldStatus(ctx, `{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryStatus","caSecretName":"`+oldCA.Name+`",
-			"caches":[{"upstream":"docker.io","endpoint":"https://`+address+`:5000","remoteURL":"https://registry-1.docker.io"}]}`)
+		oldStatus, err := takeover.Status(address, oldCA.Name)
+		Expect(err).NotTo(HaveOccurred())
+		s.setOldStatus(ctx, oldStatus)
 
 		status := statusOf(s.reconcile(ctx, hub))
 
@@ -83,20 +87,38 @@ var _ = Describe("Extension that replaces another one", func() {
 			g.Expect(taken.Spec.PodManagementPolicy).To(Equal(appsv1.ParallelPodManagement))
 		}).Should(Succeed())
 
-		By("Volume and pod, kept")
-		for _, kept := range []client.Object{claim, pod} {
-			uid := kept.GetUID()
-			Expect(get(kept)(ctx)).To(Succeed())
-			Expect(kept.GetUID()).To(Equal(uid))
-			Expect(kept.GetDeletionTimestamp()).To(BeNil())
+		expectKept := func() {
+			GinkgoHelper()
+			for _, kept := range []client.Object{service, claim, pod} {
+				uid := kept.GetUID()
+				Expect(get(kept)(ctx)).To(Succeed())
+				Expect(kept.GetUID()).To(Equal(uid))
+				Expect(kept.GetDeletionTimestamp()).To(BeNil())
+			}
+			Expect(metav1.GetControllerOf(pod)).To(BeNil(), "an orphan, which the new StatefulSet adopts")
 		}
-		Expect(metav1.GetControllerOf(pod)).To(BeNil(), "an orphan, which the new StatefulSet adopts")
+		By("Service, volume and pod, kept")
+		expectKept()
 
 		By("ManagedResource, with new content only")
 		managedResource := s.managedResource(cache.ManagedResource)
 		Expect(get(managedResource)(ctx)).To(Succeed())
 		Expect(managedResource.Spec.SecretRefs).To(HaveLen(1))
 		Expect(managedResource.Spec.SecretRefs[0].Name).NotTo(Equal(oldSecrets))
+
+		By("Back, by the same objects in the same ManagedResources")
+		adopt(ctx, taken, pod)
+		s.deployOld(ctx, cache.ManagedResourceServices, services...)
+		s.deployOld(ctx, cache.ManagedResource, caches...)
+		back := inShoot(&appsv1.StatefulSet{}, name)
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(get(back)(ctx)).To(Succeed())
+			g.Expect(back.UID).NotTo(Equal(taken.UID))
+			g.Expect(back.Spec.PodManagementPolicy).To(Equal(appsv1.OrderedReadyPodManagement))
+			g.Expect(back.Spec.Template.Spec.Containers[0].Image).To(Equal("example.com/registry:3"))
+		}).Should(Succeed())
+		expectKept()
+		Expect(clusterIP(ctx, name)).To(Equal(address))
 	})
 })
 
@@ -127,30 +149,14 @@ func (s *shoot) deployOld(ctx context.Context, name string, objects ...client.Ob
 	return managedResource.Spec.SecretRefs[0].Name
 }
 
-func (s *shoot) setOldStatus(ctx context.Context, status string) {
+func (s *shoot) setOldStatus(ctx context.Context, status []byte) {
 	GinkgoHelper()
 	extension := s.extension()
 	extension.Spec = extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "registry-cache"}}
 	Expect(testClient.Create(ctx, extension)).To(Succeed())
 	patch := client.MergeFrom(extension.DeepCopy())
-	extension.Status.ProviderStatus = &runtime.RawExtension{Raw: []byte(status)}
+	extension.Status.ProviderStatus = &runtime.RawExtension{Raw: status}
 	Expect(testClient.Status().Patch(ctx, extension, patch)).To(Succeed())
-}
-
-func oldStatefulSet(name string) *appsv1.StatefulSet {
-	labels := map[string]string{"app": name, "upstream-host": "docker.io"}
-	statefulSet := inShoot(&appsv1.StatefulSet{}, name)
-	statefulSet.Labels = labels
-	statefulSet.Spec = appsv1.StatefulSetSpec{
-		ServiceName: "other",
-		Selector:    &metav1.LabelSelector{MatchLabels: labels},
-		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: labels},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "registry-cache", Image: "example.com/registry:3"}}},
-		},
-		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{*newClaim(component.VolumeClaimTemplate)},
-	}
-	return statefulSet
 }
 
 // createPod creates the pod that the StatefulSet controller would create.
@@ -158,10 +164,23 @@ func createPod(ctx context.Context, statefulSet *appsv1.StatefulSet) *corev1.Pod
 	GinkgoHelper()
 	pod := inShoot(&corev1.Pod{}, statefulSet.Name+"-0")
 	pod.Labels, pod.Spec = statefulSet.Spec.Template.Labels, statefulSet.Spec.Template.Spec
+	for _, claim := range statefulSet.Spec.VolumeClaimTemplates {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name + "-" + pod.Name},
+		}})
+	}
 	Expect(controllerutil.SetControllerReference(statefulSet, pod, testClient.Scheme())).To(Succeed())
 	Expect(testClient.Create(ctx, pod)).To(Succeed())
 	DeferCleanup(func(ctx context.Context) {
 		Expect(client.IgnoreNotFound(testClient.Delete(ctx, pod, client.GracePeriodSeconds(0)))).To(Succeed())
 	})
 	return pod
+}
+
+// adopt makes the StatefulSet the controller of an orphaned pod, as the StatefulSet controller would.
+func adopt(ctx context.Context, statefulSet *appsv1.StatefulSet, pod *corev1.Pod) {
+	GinkgoHelper()
+	patch := client.MergeFrom(pod.DeepCopy())
+	Expect(controllerutil.SetControllerReference(statefulSet, pod, testClient.Scheme())).To(Succeed())
+	Expect(testClient.Patch(ctx, pod, patch)).To(Succeed())
 }

@@ -7,11 +7,13 @@ package webhook_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +23,8 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
+	"github.com/larder-project/larder/test/landscape/pki"
 )
 
 const caBundlePath = "/etc/containerd/certs.d/ca-bundle.pem"
@@ -174,6 +178,138 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		expectUntouched()
 	})
 
+	Describe("for mirrors", func() {
+		var bundles map[string][]byte
+
+		BeforeEach(func() {
+			bundles = map[string][]byte{}
+			for _, name := range []string{"ca-v1", "ca-v2"} {
+				bundle, _, err := pki.NewAuthority(name)
+				Expect(err).NotTo(HaveOccurred())
+				bundles[name] = bundle
+				Expect(testClient.Create(ctx, &corev1.Secret{
+					ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "ref-" + name},
+					Immutable:  ptr.To(true),
+					Data:       map[string][]byte{"bundle.crt": bundle},
+				})).To(Succeed())
+			}
+			label(namespace, "extensions.gardener.cloud/registry-mirror")
+		})
+
+		configure := func(config string) {
+			GinkgoHelper()
+			Expect(testClient.Create(ctx, &extensionsv1alpha1.Extension{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "registry-mirror"},
+				Spec: extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{
+					Type: "registry-mirror", ProviderConfig: &runtime.RawExtension{Raw: []byte(config)},
+				}},
+			})).To(Succeed())
+		}
+		reference := func(secret string) {
+			GinkgoHelper()
+			cluster.Spec.Shoot = shootWith(false, gardencorev1beta1.NamedResourceReference{
+				Name: "mirror-ca", ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: secret},
+			})
+			Expect(testClient.Update(ctx, cluster)).To(Succeed())
+		}
+		const quay = `{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[{"upstream":"quay.io","hosts":[
+			{"host":"https://first.example.com/cache","caBundleSecretReferenceName":"mirror-ca","overridePath":true},
+			{"host":"http://[fd00::1]:5000","capabilities":["pull","resolve"]}]}]}`
+
+		It("adds mirrors beside caches, and follows the rotation of a CA", func() {
+			publish(dockerAt("https://10.4.0.10:5000"))
+			configure(quay)
+			reference("ca-v1")
+			Expect(testClient.Create(ctx, osc)).To(Succeed())
+
+			registries := osc.Spec.CRIConfig.Containerd.Registries
+			Expect(registries).To(HaveLen(2))
+			Expect(registries[0].Upstream).To(Equal("docker.io"))
+			path := registries[1].Hosts[0].CACerts
+			Expect(registries[1]).To(Equal(extensionsv1alpha1.RegistryConfig{
+				Upstream: "quay.io",
+				Server:   ptr.To("https://quay.io"),
+				Hosts: []extensionsv1alpha1.RegistryHost{
+					{URL: "https://first.example.com/cache", Capabilities: []extensionsv1alpha1.RegistryCapability{"pull"}, CACerts: path, OverridePath: ptr.To(true)},
+					{URL: "http://[fd00::1]:5000", Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"}},
+				},
+			}))
+			contents := func() map[string]string {
+				contents := map[string]string{}
+				for _, file := range osc.Spec.Files {
+					contents[file.Path] = file.Content.Inline.Data
+				}
+				return contents
+			}
+			Expect(contents()).To(And(HaveLen(2), HaveKeyWithValue(path[0], base64.StdEncoding.EncodeToString(bundles["ca-v1"]))))
+
+			reference("ca-v2")
+			patch := client.MergeFrom(osc.DeepCopy())
+			osc.Annotations["gardener.cloud/operation"] = "reconcile"
+			Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
+			rotated := osc.Spec.CRIConfig.Containerd.Registries[1].Hosts[0].CACerts
+			Expect(rotated).NotTo(Equal(path))
+			Expect(contents()).To(And(HaveLen(2), HaveKeyWithValue(rotated[0], base64.StdEncoding.EncodeToString(bundles["ca-v2"]))))
+		})
+
+		It("refuses to let nodes lose their mirrors while a Secret is missing", func() {
+			publish()
+			configure(quay)
+			reference("ca-v3")
+			err := testClient.Create(ctx, osc.DeepCopy())
+			Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
+			Expect(err).To(MatchError(ContainSubstring(`the Secret "ca-v3"`)))
+
+			reference("ca-v1")
+			Expect(testClient.Create(ctx, osc)).To(Succeed())
+		})
+
+		DescribeTable("has one result with other webhooks",
+			func(labels ...string) {
+				label(namespace, labels...)
+				publish(dockerAt("http://10.4.0.10:5000"))
+				configure(quay)
+				reference("ca-v1")
+
+				docker := []string{"http://10.4.0.10:5000", "server https://registry-1.docker.io"}
+				mirrors := []string{"https://first.example.com/cache", "http://[fd00::1]:5000", "server https://quay.io"}
+				expected := map[string][]string{"docker.io": docker, "quay.io": mirrors}
+				if slices.Contains(labels, otherLabel(before, rewriter)) || slices.Contains(labels, otherLabel(after, rewriter)) {
+					expected["docker.io"] = slices.Insert(docker, 1, osctest.RewriterURL)
+				}
+				if slices.Contains(labels, otherLabel(before, peerToPeer)) || slices.Contains(labels, otherLabel(after, peerToPeer)) {
+					for upstream := range expected {
+						expected[upstream] = slices.Insert(expected[upstream], 0, osctest.PeerURL)
+					}
+					expected["_default"] = []string{osctest.PeerURL}
+				}
+
+				// The registration of the webhooks takes effect a moment after the namespace has its labels.
+				Eventually(func(g Gomega) {
+					created := osc.DeepCopy()
+					g.Expect(testClient.Create(ctx, created, client.DryRunAll)).To(Succeed())
+					g.Expect(osctest.Hosts(created)).To(Equal(expected))
+				}).Should(Succeed())
+				Expect(testClient.Create(ctx, osc)).To(Succeed())
+
+				By("Call all webhooks again")
+				spec := osc.Spec.DeepCopy()
+				patch := client.MergeFrom(osc.DeepCopy())
+				osc.Annotations["gardener.cloud/operation"] = "reconcile"
+				Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
+				Expect(&osc.Spec).To(Equal(spec))
+			},
+			Entry("none"),
+			Entry("peer-to-peer before", otherLabel(before, peerToPeer)),
+			Entry("peer-to-peer after", otherLabel(after, peerToPeer)),
+			Entry("rewriter before", otherLabel(before, rewriter)),
+			Entry("rewriter after", otherLabel(after, rewriter)),
+			Entry("both before", otherLabel(before, peerToPeer), otherLabel(before, rewriter)),
+			Entry("both after", otherLabel(after, peerToPeer), otherLabel(after, rewriter)),
+			Entry("rewriter before, peer-to-peer after", otherLabel(before, rewriter), otherLabel(after, peerToPeer)),
+		)
+	})
+
 	It("is not called for Shoots without the extension", func() {
 		patch := client.MergeFrom(namespace.DeepCopy())
 		namespace.Labels = nil
@@ -187,13 +323,23 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 	})
 })
 
-func shootWith(hibernated bool) runtime.RawExtension {
+func shootWith(hibernated bool, resources ...gardencorev1beta1.NamedResourceReference) runtime.RawExtension {
 	GinkgoHelper()
 	shoot := &gardencorev1beta1.Shoot{
 		TypeMeta: metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"},
-		Spec:     gardencorev1beta1.ShootSpec{Hibernation: &gardencorev1beta1.Hibernation{Enabled: &hibernated}},
+		Spec:     gardencorev1beta1.ShootSpec{Hibernation: &gardencorev1beta1.Hibernation{Enabled: &hibernated}, Resources: resources},
 	}
 	data, err := json.Marshal(shoot)
 	Expect(err).NotTo(HaveOccurred())
 	return runtime.RawExtension{Raw: data}
+}
+
+// label adds labels to a namespace, which select the webhooks that are called in it.
+func label(namespace *corev1.Namespace, labels ...string) {
+	GinkgoHelper()
+	patch := client.MergeFrom(namespace.DeepCopy())
+	for _, label := range labels {
+		metav1.SetMetaDataLabel(&namespace.ObjectMeta, label, "true")
+	}
+	Expect(testClient.Patch(ctx, namespace, patch)).To(Succeed())
 }

@@ -11,10 +11,12 @@ import (
 	"testing"
 
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/gardener/gardener/pkg/component/extensions/crds"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -22,7 +24,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/larder-project/larder/pkg/webhook/osc"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
 	"github.com/larder-project/larder/test/integration/suite"
+)
+
+const (
+	// before and after name the registrations of other webhooks that the API server calls before and after ours.
+	before, after = "before", "zafter"
+
+	peerToPeer, rewriter = "peer-to-peer", "rewriter"
 )
 
 var (
@@ -59,18 +69,66 @@ var _ = BeforeSuite(func() {
 		}),
 	})
 	Expect(err).NotTo(HaveOccurred())
-	oscWebhook, err := osc.New(mgr)
+	caches, err := osc.NewForCaches(mgr)
 	Expect(err).NotTo(HaveOccurred())
-	mgr.GetWebhookServer().Register(oscWebhook.Path, oscWebhook.Webhook)
+	mirrors, err := osc.NewForMirrors(mgr)
+	Expect(err).NotTo(HaveOccurred())
+	register := func(name string, webhooks ...*extensionswebhook.Webhook) {
+		GinkgoHelper()
+		for _, webhook := range webhooks {
+			mgr.GetWebhookServer().Register(webhook.Path, webhook.Webhook)
+		}
+		configs, _, err := extensionswebhook.BuildWebhookConfigs(
+			webhooks, testClient, "", name, false, 443, extensionswebhook.ModeURL,
+			fmt.Sprintf("%s:%d", serving.LocalServingHost, serving.LocalServingPort), serving.LocalServingCAData, false,
+		)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(testClient.Create(ctx, configs.MutatingWebhookConfig)).To(Succeed())
+	}
 
-	By("registering the webhook like the extension library in a seed")
-	configs, _, err := extensionswebhook.BuildWebhookConfigs(
-		[]*extensionswebhook.Webhook{oscWebhook}, testClient, "", "registry-cache", false, 443, extensionswebhook.ModeURL,
-		fmt.Sprintf("%s:%d", serving.LocalServingHost, serving.LocalServingPort), serving.LocalServingCAData, false,
-	)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(testClient.Create(ctx, configs.MutatingWebhookConfig)).To(Succeed())
+	By("Register the webhooks as the extension library does in a seed")
+	register("registry-cache", caches, mirrors)
+	// The API server calls webhooks in the order of their names.
+	for _, name := range []string{before, after} {
+		register(name,
+			otherWebhook(mgr, name, peerToPeer, osctest.PeerToPeer),
+			otherWebhook(mgr, name, rewriter, osctest.Rewriter),
+		)
+	}
 
 	suite.Background("manager", mgr.Start)
 	Eventually(func() error { return mgr.GetWebhookServer().StartedChecker()(nil) }).Should(Succeed())
 })
+
+// otherWebhook returns a webhook of another extension, for namespaces with the label of [otherLabel].
+func otherWebhook(mgr manager.Manager, order, kind string, mutate func(*extensionsv1alpha1.OperatingSystemConfig)) *extensionswebhook.Webhook {
+	GinkgoHelper()
+	webhook, err := extensionswebhook.New(mgr, extensionswebhook.Args{
+		Name:              kind,
+		Path:              "/webhooks/" + order + "/" + kind,
+		Target:            extensionswebhook.TargetSeed,
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{otherLabel(order, kind): "true"}},
+		Mutators: map[extensionswebhook.Mutator][]extensionswebhook.Type{
+			&mutator{mutate}: {{Obj: &extensionsv1alpha1.OperatingSystemConfig{}}},
+		},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	return webhook
+}
+
+func otherLabel(order, kind string) string {
+	return "test.larder.dev/" + order + "-" + kind
+}
+
+type mutator struct {
+	mutate func(*extensionsv1alpha1.OperatingSystemConfig)
+}
+
+func (m *mutator) Mutate(_ context.Context, object, _ client.Object) error {
+	osc, ok := object.(*extensionsv1alpha1.OperatingSystemConfig)
+	if !ok {
+		return fmt.Errorf("unexpected object of type %T", object)
+	}
+	m.mutate(osc)
+	return nil
+}

@@ -1,0 +1,120 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package reference reads the Secrets that entries of a Shoot's spec.resources reference. In the seed, these are
+// gardenlet's copies in the Shoot's namespace. Errors name the owner's Secret, not the copy.
+package reference
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
+	"github.com/larder-project/larder/pkg/problem"
+)
+
+const pollInterval = time.Second
+
+// Reader reads the Secrets that a Shoot references.
+type Reader struct {
+	// Client reads from the seed.
+	Client client.Reader
+	// Namespace is the Shoot's namespace in the seed.
+	Namespace string
+	// Shoot is the Shoot.
+	Shoot *gardencorev1beta1.Shoot
+}
+
+// Path returns the path of an entry of spec.resources.
+func Path(entry string) *field.Path {
+	return field.NewPath("spec", "resources").Key(entry).Child("resourceRef", "name")
+}
+
+// Secret returns the Secret that an entry of spec.resources references, with the name and the namespace of the owner's
+// Secret. The field is the one in which the owner names the entry.
+func (r Reader) Secret(ctx context.Context, fieldName, entry string) (*corev1.Secret, error) {
+	resource := v1beta1helper.GetResourceByName(r.Shoot.Spec.Resources, entry)
+	if resource == nil {
+		return nil, problem.Configuration(fmt.Errorf("%s %q does not name an entry of the Shoot's spec.resources; add an entry that references a Secret", fieldName, entry))
+	}
+	reference := resource.ResourceRef
+	if reference.Kind != "Secret" || reference.APIVersion != "v1" {
+		return nil, problem.Configuration(fmt.Errorf("spec.resources entry %q references the %s %q (%s); it must reference a Secret (v1)", entry, reference.Kind, reference.Name, reference.APIVersion))
+	}
+	secret := &corev1.Secret{}
+	if err := r.Client.Get(ctx, r.copyKey(reference.Name), secret); apierrors.IsNotFound(err) {
+		return nil, problem.Retryable(fmt.Errorf("the Secret %q that spec.resources entry %q references has not been copied to the seed yet; make sure that it exists in the namespace of the Shoot, or reference another one; this is retried", reference.Name, entry))
+	} else if err != nil {
+		return nil, fmt.Errorf("read Secret %q referenced by spec.resources entry %q: %w", reference.Name, entry, err)
+	}
+	secret.Namespace, secret.Name = r.Shoot.Namespace, reference.Name
+	return secret, nil
+}
+
+// CABundle returns the CA bundle in the Secret that an entry of spec.resources references. The entry is named in
+// caBundleSecretReferenceName.
+func (r Reader) CABundle(ctx context.Context, entry string) ([]byte, error) {
+	secret, err := r.Secret(ctx, "caBundleSecretReferenceName", entry)
+	if err != nil {
+		return nil, err
+	}
+	bundle, errs := ownersecret.CABundle(secret, Path(entry))
+	if len(errs) > 0 {
+		return nil, Invalid(secret, entry, errs)
+	}
+	return bundle, nil
+}
+
+// Invalid returns the error for a Secret that its owner has to replace.
+func Invalid(secret *corev1.Secret, entry string, errs field.ErrorList) error {
+	return problem.Configuration(fmt.Errorf("the Secret %q is invalid; create a new one and reference it in spec.resources entry %q: %w", secret.Name, entry, errs.ToAggregate()))
+}
+
+// Await waits until the Secrets that entries of spec.resources reference are in the seed, but for no longer than the
+// timeout: gardener-resource-manager copies them while gardenlet proceeds to the Extension. [Reader.Secret] reports
+// those that are still missing.
+func (r Reader) Await(ctx context.Context, timeout time.Duration, entries []string) error {
+	missing := sets.New[string]()
+	for _, entry := range entries {
+		resource := v1beta1helper.GetResourceByName(r.Shoot.Spec.Resources, entry)
+		if resource != nil && resource.ResourceRef.Kind == "Secret" {
+			missing.Insert(resource.ResourceRef.Name)
+		}
+	}
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(ctx context.Context) (bool, error) {
+		for name := range missing {
+			secret := &metav1.PartialObjectMetadata{}
+			secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+			err := r.Client.Get(ctx, r.copyKey(name), secret)
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			} else if err != nil {
+				return false, fmt.Errorf("look up Secret %q referenced in spec.resources: %w", name, err)
+			}
+			missing.Delete(name)
+		}
+		return true, nil
+	})
+	if wait.Interrupted(err) {
+		return ctx.Err()
+	}
+	return err
+}
+
+// copyKey returns the key of gardenlet's copy of a Secret in the Shoot's project.
+func (r Reader) copyKey(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: r.Namespace, Name: v1beta1constants.ReferencedResourcesPrefix + name}
+}

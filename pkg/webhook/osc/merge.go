@@ -1,0 +1,197 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package osc
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+)
+
+// Several extensions configure the hosts of one upstream. Containerd tries them in order, so they are ordered from near
+// to far:
+//
+//  1. hosts on the node itself, such as those of a peer-to-peer extension,
+//  2. the hosts of this extension,
+//  3. other hosts,
+//  4. the server, which is the upstream.
+//
+// Containerd reads the entry for all upstreams, _default, only where there is none for the upstream. So an entry that
+// this extension adds starts with the hosts of _default that are on the node; otherwise it would hide them.
+//
+// # Own hosts
+//
+// Gardenlet writes OperatingSystemConfigs from scratch, but other writers do not, and the webhook is called for these as
+// well. Then the hosts that it added before are still there, possibly with endpoints that no longer exist, beside hosts
+// that belong to others. Nothing in a host names its author: the URL of a mirror is whatever its owner wrote, and caches
+// may share their port with others. So an annotation of the OperatingSystemConfig records what was added to each entry.
+// The node agent does not get the annotation. It may describe an earlier content, since gardenlet keeps annotations when
+// it overwrites the rest; what is recorded but no longer there is ignored. In addition, hosts that trust a CA file of this
+// extension are its own, even if the annotation is missing.
+
+const (
+	// contributionsAnnotation is the name of the annotation, without the API group of the extension.
+	contributionsAnnotation = "containerd-registries"
+	// allUpstreams is the upstream of the entry that containerd reads for upstreams without an entry.
+	allUpstreams = "_default"
+)
+
+// contribution is what an extension added to the entry of an upstream.
+type contribution struct {
+	// Created is true if the extension created the entry.
+	Created bool `json:"created,omitempty"`
+	// Hosts are the hashes of the URLs of the hosts: owners write the URLs, and annotations are limited in size.
+	Hosts []string `json:"hosts"`
+	// Server is the server of the entry, nil if it was there before.
+	Server *string `json:"server,omitempty"`
+	// ReplacedServer is the server that Server replaced.
+	ReplacedServer *string `json:"replacedServer,omitempty"`
+	// ReadinessProbe is true if the extension switched the probe on.
+	ReadinessProbe bool `json:"readinessProbe,omitempty"`
+}
+
+// addRegistries merges the registries into those of an OperatingSystemConfig.
+func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig) error {
+	registries := &osc.Spec.CRIConfig.Containerd.Registries
+	before := map[string]contribution{}
+	// An annotation that cannot be read is treated like a missing one: refusing the request would not repair it.
+	_ = json.Unmarshal([]byte(osc.Annotations[c.annotation]), &before)
+
+	// created reports for entries from which hosts were withdrawn whether the extension created them.
+	created := map[string]bool{}
+	for i := range *registries {
+		entry := &(*registries)[i]
+		added, recorded := before[entry.Upstream]
+		if c.withdraw(entry, added) {
+			created[entry.Upstream] = added.Created || !recorded
+		}
+	}
+	peers := localHosts(*registries)
+	after := map[string]contribution{}
+	for _, own := range c.registries {
+		i := slices.IndexFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool { return entry.Upstream == own.Upstream })
+		if i < 0 {
+			i = len(*registries)
+			*registries = append(*registries, extensionsv1alpha1.RegistryConfig{Upstream: own.Upstream})
+			created[own.Upstream] = true
+		}
+		added := merge(&(*registries)[i], own, peers)
+		added.Created = created[own.Upstream]
+		after[own.Upstream] = added
+	}
+	// Another extension may have added its hosts for all upstreams to an entry because this extension had created it.
+	*registries = slices.DeleteFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool {
+		_, used := after[entry.Upstream]
+		return created[entry.Upstream] && !used && len(without(entry.Hosts, peers)) == 0
+	})
+	return c.record(osc, after)
+}
+
+// withdraw removes what the extension added to an entry. It reports whether there were hosts among it.
+func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added contribution) bool {
+	before := len(entry.Hosts)
+	entry.Hosts = slices.DeleteFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool {
+		return slices.Contains(added.Hosts, hash(host.URL)) || slices.ContainsFunc(host.CACerts, c.ownsFile)
+	})
+	if added.Server != nil && ptr.Equal(entry.Server, added.Server) {
+		entry.Server = added.ReplacedServer
+	}
+	if added.ReadinessProbe {
+		entry.ReadinessProbe = nil
+	}
+	return len(entry.Hosts) < before
+}
+
+// merge adds the configuration of an upstream to its entry, after the hosts on the node and before all others. It returns
+// what it added.
+func merge(entry *extensionsv1alpha1.RegistryConfig, own extensionsv1alpha1.RegistryConfig, peers []extensionsv1alpha1.RegistryHost) contribution {
+	entry.Hosts = without(entry.Hosts, own.Hosts)
+	peers = without(peers, slices.Concat(entry.Hosts, own.Hosts))
+	local := 0
+	for i, host := range entry.Hosts {
+		if isLocal(host) {
+			local = i + 1
+		}
+	}
+	entry.Hosts = slices.Concat(peers, entry.Hosts[:local], own.Hosts, entry.Hosts[local:])
+
+	var added contribution
+	for _, host := range slices.Concat(peers, own.Hosts) {
+		added.Hosts = append(added.Hosts, hash(host.URL))
+	}
+	if !ptr.Equal(entry.Server, own.Server) {
+		added.Server, added.ReplacedServer = own.Server, entry.Server
+		entry.Server = own.Server
+	}
+	if ptr.Deref(own.ReadinessProbe, false) && !ptr.Deref(entry.ReadinessProbe, false) {
+		added.ReadinessProbe = true
+		entry.ReadinessProbe = own.ReadinessProbe
+	}
+	return added
+}
+
+// record writes the annotation, or removes it if the extension added nothing.
+func (c nodeConfig) record(osc *extensionsv1alpha1.OperatingSystemConfig, added map[string]contribution) error {
+	if len(added) == 0 {
+		delete(osc.Annotations, c.annotation)
+		return nil
+	}
+	data, err := json.Marshal(added)
+	if err != nil {
+		return fmt.Errorf("encode annotation %s: %w", c.annotation, err)
+	}
+	metav1.SetMetaDataAnnotation(&osc.ObjectMeta, c.annotation, string(data))
+	return nil
+}
+
+// without returns the hosts whose URLs are not among those of others.
+func without(hosts, others []extensionsv1alpha1.RegistryHost) []extensionsv1alpha1.RegistryHost {
+	return slices.DeleteFunc(slices.Clone(hosts), func(host extensionsv1alpha1.RegistryHost) bool {
+		return slices.ContainsFunc(others, func(other extensionsv1alpha1.RegistryHost) bool { return other.URL == host.URL })
+	})
+}
+
+// localHosts returns the hosts for all upstreams that are on the node.
+func localHosts(registries []extensionsv1alpha1.RegistryConfig) []extensionsv1alpha1.RegistryHost {
+	var hosts []extensionsv1alpha1.RegistryHost
+	for _, entry := range registries {
+		if entry.Upstream != allUpstreams {
+			continue
+		}
+		for _, host := range entry.Hosts {
+			if isLocal(host) {
+				hosts = append(hosts, host)
+			}
+		}
+	}
+	return hosts
+}
+
+// isLocal reports whether a host is on the node itself.
+func isLocal(host extensionsv1alpha1.RegistryHost) bool {
+	parsed, err := url.Parse(host.URL)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(parsed.Hostname(), "localhost") {
+		return true
+	}
+	address, err := netip.ParseAddr(parsed.Hostname())
+	return err == nil && address.IsLoopback()
+}
+
+func hash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,233 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package osc
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
+)
+
+// webhook changes an OperatingSystemConfig like a webhook.
+type webhook func(*extensionsv1alpha1.OperatingSystemConfig)
+
+// testWebhooks are the webhooks of this extension with a cache for docker.io and a mirror for quay.io, and others.
+var testWebhooks = map[string]webhook{
+	"caches": func(osc *extensionsv1alpha1.OperatingSystemConfig) {
+		addCaches(osc, dockerTLS, internalPlain)
+	},
+	"mirrors": func(osc *extensionsv1alpha1.OperatingSystemConfig) {
+		addMirrors(osc, mirror.Mirror{Upstream: "quay.io", Hosts: []mirror.Host{
+			{Host: "https://first.example.com", Capabilities: pull, CABundleSecretReferenceName: new("ca")},
+			{Host: "https://second.example.com", Capabilities: pull},
+		}})
+	},
+	"peer-to-peer": osctest.PeerToPeer,
+	"rewriter":     osctest.Rewriter,
+	"default":      osctest.Default,
+}
+
+func addCaches(osc *extensionsv1alpha1.OperatingSystemConfig, caches ...registry.RegistryCacheStatus) {
+	GinkgoHelper()
+	config, err := configForCaches(&registry.RegistryStatus{Caches: caches}, testCABundle)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(config.addTo(osc)).To(Succeed())
+}
+
+func addMirrors(osc *extensionsv1alpha1.OperatingSystemConfig, mirrors ...mirror.Mirror) {
+	GinkgoHelper()
+	config, err := configForMirrors(mirrorsOf(mirrors...), caBundles)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(config.addTo(osc)).To(Succeed())
+}
+
+func permutations(names []string) [][]string {
+	if len(names) <= 1 {
+		return [][]string{names}
+	}
+	var all [][]string
+	for i, name := range names {
+		for _, rest := range permutations(slices.Concat(names[:i], names[i+1:])) {
+			all = append(all, append([]string{name}, rest...))
+		}
+	}
+	return all
+}
+
+var _ = Describe("Several webhooks", func() {
+	var (
+		cache, plain  = dockerTLS.Endpoint, internalPlain.Endpoint
+		first, second = "https://first.example.com", "https://second.example.com"
+		docker        = "server https://registry-1.docker.io"
+		internal      = "server http://internal.example.com:8080"
+		quay          = "server https://quay.io"
+	)
+
+	// run calls webhooks one after the other.
+	run := func(osc *extensionsv1alpha1.OperatingSystemConfig, names []string) {
+		for _, name := range names {
+			testWebhooks[name](osc)
+		}
+	}
+
+	DescribeTable("have the same result in any order, when they are called again, and when one is removed",
+		func(expected map[string][]string, names ...string) {
+			for _, order := range permutations(names) {
+				description := strings.Join(order, ", ")
+				osc := bareOSC()
+				run(osc, order)
+				Expect(osctest.Hosts(osc)).To(Equal(expected), description)
+
+				again := osc.DeepCopy()
+				run(again, order)
+				Expect(again.Spec).To(Equal(osc.Spec), description+", again")
+
+				backwards := osc.DeepCopy()
+				slices.Reverse(order)
+				run(backwards, order)
+				Expect(osctest.Hosts(backwards)).To(Equal(expected), description+", again in reverse order")
+
+				// The OperatingSystemConfig is not written from scratch.
+				for _, removed := range []struct {
+					name string
+					webhook
+				}{
+					{"caches", func(osc *extensionsv1alpha1.OperatingSystemConfig) { addCaches(osc) }},
+					{"mirrors", func(osc *extensionsv1alpha1.OperatingSystemConfig) { addMirrors(osc) }},
+				} {
+					if !slices.Contains(order, removed.name) {
+						continue
+					}
+					others := slices.DeleteFunc(slices.Clone(order), func(name string) bool { return name == removed.name })
+					without := bareOSC()
+					run(without, others)
+
+					rest := osc.DeepCopy()
+					removed.webhook(rest)
+					run(rest, others)
+					Expect(osctest.Hosts(rest)).To(Equal(osctest.Hosts(without)), fmt.Sprintf("%s, without %s", description, removed.name))
+					Expect(rest.Spec.Files).To(ConsistOf(without.Spec.Files))
+					Expect(maps.Keys(rest.Annotations)).To(HaveLen(len(without.Annotations)))
+				}
+			}
+		},
+		Entry("only this extension",
+			map[string][]string{"docker.io": {cache, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay}},
+			"caches", "mirrors"),
+		Entry("a peer-to-peer host comes first",
+			map[string][]string{
+				"_default": {osctest.PeerURL}, "docker.io": {osctest.PeerURL, cache, docker},
+				"internal.example.com": {osctest.PeerURL, plain, internal}, "quay.io": {osctest.PeerURL, first, second, quay},
+			},
+			"caches", "mirrors", "peer-to-peer"),
+		Entry("another host comes last",
+			map[string][]string{
+				"docker.io": {cache, osctest.RewriterURL, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
+			},
+			"caches", "mirrors", "rewriter"),
+		Entry("another host for all upstreams stays where it is",
+			map[string][]string{
+				"_default": {osctest.DefaultURL}, "docker.io": {cache, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
+			},
+			"caches", "mirrors", "default"),
+	)
+
+	It("has one order of hosts, whichever webhooks come before this extension's", func() {
+		for _, order := range permutations([]string{"peer-to-peer", "rewriter", "default"}) {
+			osc := bareOSC()
+			run(osc, order)
+			run(osc, []string{"caches", "mirrors"})
+			Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("docker.io", []string{osctest.PeerURL, cache, osctest.RewriterURL, docker}), strings.Join(order, ", "))
+			Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("quay.io", []string{osctest.PeerURL, first, second, quay}), strings.Join(order, ", "))
+			Expect(osctest.Hosts(osc)["_default"]).To(ConsistOf(osctest.PeerURL, osctest.DefaultURL))
+		}
+	})
+
+	It("leaves entries of others as they are", func() {
+		osc := bareOSC()
+		run(osc, []string{"peer-to-peer", "rewriter"})
+		before := osc.DeepCopy()
+		run(osc, []string{"caches", "mirrors"})
+		after := osc.Spec.CRIConfig.Containerd.Registries
+		for i, entry := range before.Spec.CRIConfig.Containerd.Registries {
+			Expect(after[i].Upstream).To(Equal(entry.Upstream), "its place")
+			for _, host := range entry.Hosts {
+				Expect(after[i].Hosts).To(ContainElement(host))
+			}
+		}
+		addCaches(osc)
+		addMirrors(osc)
+		Expect(osc.Spec).To(Equal(before.Spec))
+		Expect(osc.Annotations).To(BeEmpty())
+	})
+})
+
+var _ = Describe("addTo", func() {
+	It("replaces what it added before", func() {
+		osc := bareOSC()
+		addCaches(osc, dockerPlain, internalPlain)
+		moved := dockerPlain
+		moved.Endpoint = "http://10.4.0.20:5000"
+		addCaches(osc, moved)
+		Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"docker.io": {moved.Endpoint, "server " + moved.RemoteURL}}))
+	})
+
+	It("replaces what another implementation added", func() {
+		osc := bareOSC()
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{{
+			Upstream: "docker.io", Server: new("https://registry-1.docker.io"), ReadinessProbe: new(true),
+			Hosts: []extensionsv1alpha1.RegistryHost{{URL: dockerTLS.Endpoint, Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"}, CACerts: []string{caBundlePath}}},
+		}}
+		before := osc.DeepCopy()
+		addCaches(osc, dockerTLS)
+		Expect(osc.Spec.CRIConfig).To(Equal(before.Spec.CRIConfig))
+	})
+
+	It("restores the server and the readiness probe of others", func() {
+		osc := bareOSC()
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{
+			{Upstream: "docker.io", Server: new("https://other.example.com"), Hosts: []extensionsv1alpha1.RegistryHost{{URL: osctest.RewriterURL}}},
+			{Upstream: "internal.example.com", ReadinessProbe: new(true), Hosts: []extensionsv1alpha1.RegistryHost{{URL: osctest.PeerURL}}},
+		}
+		before := osc.DeepCopy()
+		addCaches(osc, dockerPlain, internalPlain)
+		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Server).To(HaveValue(Equal(dockerPlain.RemoteURL)))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].ReadinessProbe).To(HaveValue(BeTrue()))
+		addCaches(osc)
+		Expect(osc.Spec).To(Equal(before.Spec))
+	})
+
+	DescribeTable("ignores an annotation that", func(annotation string) {
+		osc := bareOSC()
+		osc.Annotations = map[string]string{"registry.extensions.gardener.cloud/containerd-registries": annotation}
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entryFor("docker.io", osctest.RewriterURL)}
+		addCaches(osc, dockerPlain)
+		Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("docker.io", []string{dockerPlain.Endpoint, osctest.RewriterURL, "server " + dockerPlain.RemoteURL}))
+	},
+		Entry("cannot be read", `{"docker.io":`),
+		Entry("has another form", `["docker.io"]`),
+		Entry("describes an earlier content", `{"docker.io":{"created":true,"hosts":["0123456789abcdef"],"server":"https://old.example.com"},"quay.io":{"hosts":["0123456789abcdef"]}}`),
+	)
+
+	DescribeTable("isLocal", func(url string, expected bool) {
+		Expect(isLocal(extensionsv1alpha1.RegistryHost{URL: url})).To(Equal(expected))
+	},
+		Entry("localhost", "http://localhost:15500", true),
+		Entry("IPv4", "http://127.0.0.1:15500/path", true),
+		Entry("IPv6", "http://[::1]:15500", true),
+		Entry("a cache", "http://10.4.0.10:5000", false),
+		Entry("a name that starts alike", "http://localhost.example.com", false),
+		Entry("no URL", "http://[::1", false),
+	)
+})

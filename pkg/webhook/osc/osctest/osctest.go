@@ -1,0 +1,83 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package osctest plays webhooks of other extensions that configure containerd's registries.
+package osctest
+
+import (
+	"slices"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+)
+
+const (
+	// PeerURL is the host that [PeerToPeer] adds.
+	PeerURL = "http://localhost:15500"
+	// RewriterURL is the host that [Rewriter] adds.
+	RewriterURL = "https://region.example.com"
+	// DefaultURL is the host that [Default] adds.
+	DefaultURL = "https://all.example.com"
+)
+
+// PeerToPeer configures a host on the node for all upstreams, and puts it first in every entry that exists.
+func PeerToPeer(osc *extensionsv1alpha1.OperatingSystemConfig) {
+	entryOf(osc, "_default")
+	for i := range osc.Spec.CRIConfig.Containerd.Registries {
+		if entry := &osc.Spec.CRIConfig.Containerd.Registries[i]; !hasHost(entry, PeerURL) {
+			entry.Hosts = slices.Insert(entry.Hosts, 0, extensionsv1alpha1.RegistryHost{
+				URL: PeerURL, Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
+			})
+		}
+	}
+}
+
+// Rewriter configures a host of the region for docker.io, after the hosts that exist.
+func Rewriter(osc *extensionsv1alpha1.OperatingSystemConfig) {
+	entry := entryOf(osc, "docker.io")
+	if entry.Server == nil {
+		entry.Server = new("https://registry-1.docker.io")
+	}
+	if !hasHost(entry, RewriterURL) {
+		entry.Hosts = append(entry.Hosts, extensionsv1alpha1.RegistryHost{URL: RewriterURL})
+	}
+}
+
+// Default configures a host for all upstreams that have no entry. It is not on the node.
+func Default(osc *extensionsv1alpha1.OperatingSystemConfig) {
+	if entry := entryOf(osc, "_default"); !hasHost(entry, DefaultURL) {
+		entry.Hosts = append(entry.Hosts, extensionsv1alpha1.RegistryHost{URL: DefaultURL})
+	}
+}
+
+// Hosts returns the URLs of the hosts, followed by the server, by upstream.
+func Hosts(osc *extensionsv1alpha1.OperatingSystemConfig) map[string][]string {
+	hosts := map[string][]string{}
+	for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
+		var urls []string
+		for _, host := range entry.Hosts {
+			urls = append(urls, host.URL)
+		}
+		if entry.Server != nil {
+			urls = append(urls, "server "+*entry.Server)
+		}
+		// Appended, so that a second entry for an upstream shows.
+		hosts[entry.Upstream] = append(hosts[entry.Upstream], urls...)
+	}
+	return hosts
+}
+
+// entryOf returns the entry of an upstream, and creates it if it does not exist.
+func entryOf(osc *extensionsv1alpha1.OperatingSystemConfig, upstream string) *extensionsv1alpha1.RegistryConfig {
+	registries := &osc.Spec.CRIConfig.Containerd.Registries
+	i := slices.IndexFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool { return entry.Upstream == upstream })
+	if i < 0 {
+		i = len(*registries)
+		*registries = append(*registries, extensionsv1alpha1.RegistryConfig{Upstream: upstream})
+	}
+	return &(*registries)[i]
+}
+
+func hasHost(entry *extensionsv1alpha1.RegistryConfig, url string) bool {
+	return slices.ContainsFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool { return host.URL == url })
+}

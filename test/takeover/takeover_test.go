@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package takeover_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/gardener/gardener/pkg/client/kubernetes"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
+	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/webhook/osc"
+	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/takeover"
+)
+
+const (
+	namespace = "shoot--dev--example"
+	address   = "10.4.0.10"
+)
+
+var _ = Describe("Nodes", func() {
+	var (
+		seed               client.Client
+		cachesCA, mirrorCA []byte
+		left               *extensionsv1alpha1.OperatingSystemConfig
+	)
+
+	BeforeEach(func() {
+		var err error
+		cachesCA, _, err = pki.NewAuthority("caches")
+		Expect(err).NotTo(HaveOccurred())
+		mirrorCA, _, err = pki.NewAuthority("mirror")
+		Expect(err).NotTo(HaveOccurred())
+		left, err = takeover.OperatingSystemConfig(address, base64.StdEncoding.EncodeToString(cachesCA), base64.StdEncoding.EncodeToString(mirrorCA))
+		Expect(err).NotTo(HaveOccurred())
+
+		shoot := &gardencorev1beta1.Shoot{
+			TypeMeta:   metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "garden-dev", Name: "example"},
+			Spec: gardencorev1beta1.ShootSpec{Resources: []gardencorev1beta1.NamedResourceReference{{
+				Name: "mirror-ca", ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: "mirror-ca"},
+			}}},
+		}
+		shootJSON, err := json.Marshal(shoot)
+		Expect(err).NotTo(HaveOccurred())
+		status, err := takeover.Status(address, "ca-bundle")
+		Expect(err).NotTo(HaveOccurred())
+		mirrors, err := takeover.MirrorConfig()
+		Expect(err).NotTo(HaveOccurred())
+		seed = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(
+			&extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Spec: extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: shootJSON}}},
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ca-bundle"}, Data: map[string][]byte{"bundle.crt": cachesCA}},
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ref-mirror-ca"}, Immutable: new(true), Data: map[string][]byte{"bundle.crt": mirrorCA}},
+			&extensionsv1alpha1.Extension{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-cache"},
+				Status:     extensionsv1alpha1.ExtensionStatus{DefaultStatus: extensionsv1alpha1.DefaultStatus{ProviderStatus: &runtime.RawExtension{Raw: status}}},
+			},
+			&extensionsv1alpha1.Extension{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-mirror"},
+				Spec:       extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{ProviderConfig: &runtime.RawExtension{Raw: mirrors}}},
+			},
+		).Build()
+	})
+
+	mutate := func(ctx SpecContext, object *extensionsv1alpha1.OperatingSystemConfig) {
+		GinkgoHelper()
+		caches, err := registrycodec.New()
+		Expect(err).NotTo(HaveOccurred())
+		mirrors, err := mirrorcodec.New()
+		Expect(err).NotTo(HaveOccurred())
+		for _, source := range []osc.Source{osc.Caches{Codec: caches}, osc.Mirrors{Codec: mirrors}} {
+			Expect((&osc.Mutator{Reader: seed, Source: source}).Mutate(ctx, object, nil)).To(Succeed())
+		}
+	}
+	// withoutOwnCA returns the registries without the path of the CA bundle of the mirror.
+	withoutOwnCA := func(object *extensionsv1alpha1.OperatingSystemConfig) []extensionsv1alpha1.RegistryConfig {
+		registries := object.DeepCopy().Spec.CRIConfig.Containerd.Registries
+		Expect(registries).To(HaveLen(3))
+		Expect(registries[2].Hosts).To(HaveLen(2))
+		Expect(registries[2].Hosts[1].CACerts).To(HaveLen(1))
+		registries[2].Hosts[1].CACerts = nil
+		return registries
+	}
+
+	It("get the same registries when gardenlet writes them from scratch", func(ctx SpecContext) {
+		written := left.DeepCopy()
+		written.Spec.Files = nil
+		written.Spec.CRIConfig.Containerd.Registries = nil
+		mutate(ctx, written)
+
+		Expect(withoutOwnCA(written)).To(Equal(withoutOwnCA(left)))
+		Expect(written.Spec.Files).To(HaveLen(2))
+		Expect(written.Spec.Files[0]).To(Equal(left.Spec.Files[0]))
+		Expect(written.Spec.Files[1].Path).To(Equal(written.Spec.CRIConfig.Containerd.Registries[2].Hosts[1].CACerts[0]))
+		Expect(written.Spec.Files[1].Content).To(Equal(left.Spec.Files[1].Content))
+	})
+
+	It("keep their registries when anything else is written before that", func(ctx SpecContext) {
+		written := left.DeepCopy()
+		mutate(ctx, written)
+		Expect(withoutOwnCA(written)).To(Equal(withoutOwnCA(left)))
+		Expect(written.Spec.Files).To(ContainElements(left.Spec.Files), "also the file to which nodes refer until then")
+	})
+})
