@@ -151,7 +151,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
-	return excerpt.Error(a.forceDelete(ctx, log, ex), maxError)
+	return excerpt.Error(a.forceDelete(ctx, log, ex), problem.MaxError)
 }
 
 func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
@@ -170,7 +170,7 @@ func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensi
 func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
-	return excerpt.Error(a.migrate(ctx, ex), maxError)
+	return excerpt.Error(a.migrate(ctx, ex), problem.MaxError)
 }
 
 func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
