@@ -219,7 +219,7 @@ var _ = Describe("registry-cache-server", func() {
 			Expect(cache.serial()).To(Equal(after))
 			Expect(cache.serial()).To(Equal(after))
 			cache.stop()
-			Expect(bytes.Count(cache.Err.Contents(), []byte("cannot be used"))).To(Equal(1), "logged once, not at each handshake")
+			Expect(bytes.Count(cache.Err.Contents(), []byte("Failed to load renewed certificate"))).To(Equal(1), "logged once, not at each handshake")
 		})
 	})
 
@@ -387,7 +387,7 @@ var _ = Describe("registry-cache-server", func() {
 		}, "multiple storage drivers"),
 		Entry("a middleware is unknown", func() *cache {
 			return w.launch(w.config(upstream.Private), "REGISTRY_MIDDLEWARE={registry: [{name: unknown}]}")
-		}, "no registry middleware registered with name: unknown"),
+		}, `middleware.registry[0]: "unknown" is not built in`),
 	)
 
 	It("starts and ends while the upstream does not respond", func() {

@@ -177,8 +177,8 @@ var _ = Describe("Handler", func() {
 				HavePrefix(configPath+`.caches[1].remoteURL: Invalid value: "x"`),
 				HavePrefix(configPath+`.caches[1].x: Forbidden: unknown field`),
 				And(HavePrefix(configPath+`.caches[2].secretReferenceName: Invalid value: "garden-dev/bad"`), ContainSubstring("colon")),
-				And(HavePrefix(configPath+`.caches[3].secretReferenceName: Invalid value: "map"`), ContainSubstring(`kind "ConfigMap"`)),
-				And(HavePrefix(configPath+`.caches[4].secretReferenceName: Invalid value: "old"`), ContainSubstring(`apiVersion "v1beta1"`)),
+				And(HavePrefix(configPath+`.caches[3].secretReferenceName: Invalid value: "map"`), ContainSubstring("a ConfigMap (v1)")),
+				And(HavePrefix(configPath+`.caches[4].secretReferenceName: Invalid value: "old"`), ContainSubstring("a Secret (v1beta1)")),
 				HavePrefix(`spec.provider.workers[1].cri.name: Unsupported value: "docker"`),
 			))
 		})

@@ -108,7 +108,7 @@ func takeMiddleware(config *configuration.Configuration) (options configuration.
 			case kind != "registry" || entry.Name != Name:
 				middlewares[kind] = append(middlewares[kind], entry)
 			case found:
-				return nil, false, fmt.Errorf("middleware.registry: %s is listed twice; merge its options into one entry", Name)
+				return nil, false, fmt.Errorf("middleware.registry: %s is listed twice, merge its options into one entry", Name)
 			default:
 				options, found = entry.Options, true
 			}
