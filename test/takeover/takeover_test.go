@@ -23,7 +23,7 @@ import (
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 	"github.com/larder-project/larder/test/takeover"
 )
 
@@ -40,11 +40,11 @@ var _ = Describe("Nodes", func() {
 	)
 
 	BeforeEach(func() {
-		var err error
-		cachesCA, _, err = pki.NewAuthority("caches")
+		caches, err := pki.NewAuthority("caches")
 		Expect(err).NotTo(HaveOccurred())
-		mirrorCA, _, err = pki.NewAuthority("mirror")
+		mirrorAuthority, err := pki.NewAuthority("mirror")
 		Expect(err).NotTo(HaveOccurred())
+		cachesCA, mirrorCA = caches.Certificate, mirrorAuthority.Certificate
 		left, err = takeover.OperatingSystemConfig(address, base64.StdEncoding.EncodeToString(cachesCA), base64.StdEncoding.EncodeToString(mirrorCA))
 		Expect(err).NotTo(HaveOccurred())
 

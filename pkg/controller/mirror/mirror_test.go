@@ -29,7 +29,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/controller/mirror"
 	"github.com/larder-project/larder/pkg/problem"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
 const namespace = "shoot--dev--example"
@@ -59,12 +59,12 @@ var _ = Describe("Actuator", func() {
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-mirror"},
 			Spec:       extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{Type: "registry-mirror"}},
 		}
-		bundle, _, err := pki.NewAuthority("mirror")
+		authority, err := pki.NewAuthority("mirror")
 		Expect(err).NotTo(HaveOccurred())
 		caSecret = &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ref-ca-v1"},
 			Immutable:  new(true),
-			Data:       map[string][]byte{"bundle.crt": bundle},
+			Data:       map[string][]byte{"bundle.crt": authority.Certificate},
 		}
 		reads = 0
 	})

@@ -24,7 +24,7 @@ import (
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
 const testNamespace = "shoot--dev--example"
@@ -183,9 +183,9 @@ var _ = Describe("Mutator", func() {
 		)
 
 		BeforeEach(func() {
-			var err error
-			bundle, _, err = pki.NewAuthority("mirror")
+			authority, err := pki.NewAuthority("mirror")
 			Expect(err).NotTo(HaveOccurred())
+			bundle = authority.Certificate
 			mirrors = &extensionsv1alpha1.Extension{
 				ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "registry-mirror"},
 				Spec: extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{

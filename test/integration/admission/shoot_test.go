@@ -28,7 +28,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/test/integration/admission/garden"
@@ -52,7 +51,7 @@ var _ = Describe("Shoot validation", func() {
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
 			Rule: admissionregistrationv1.Rule{
 				APIGroups: []string{"core.gardener.cloud"}, APIVersions: []string{"*"}, Resources: []string{"shoots"},
-				Scope: ptr.To(admissionregistrationv1.AllScopes),
+				Scope: new(admissionregistrationv1.AllScopes),
 			},
 		}))
 	})
@@ -159,7 +158,7 @@ var _ = Describe("Shoot validation", func() {
 			Expect(create(shoot)).To(Succeed())
 			By("invalid Secrets")
 			for message, change := range map[string]func(*corev1.Secret){
-				"immutable: true":    func(s *corev1.Secret) { s.Immutable = ptr.To(false) },
+				"immutable: true":    func(s *corev1.Secret) { s.Immutable = new(false) },
 				`the key "password"`: func(s *corev1.Secret) { s.Data = nil },
 				"must not be empty":  func(s *corev1.Secret) { s.Data["password"] = nil },
 				"colon":              func(s *corev1.Secret) { s.Data["username"] = []byte("jo:hn") },
@@ -216,12 +215,12 @@ var _ = Describe("Shoot validation", func() {
 
 			for _, change := range []change{
 				func(s *gardencorev1beta1.Shoot) { s.Labels["team"] = "a" },
-				func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeDevelopment) },
+				func(s *gardencorev1beta1.Shoot) { s.Spec.Purpose = new(gardencorev1beta1.ShootPurposeDevelopment) },
 				func(s *gardencorev1beta1.Shoot) {
-					s.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(true)}
+					s.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
 				},
 				func(s *gardencorev1beta1.Shoot) {
-					s.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: ptr.To(false)}
+					s.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(false)}
 				},
 				func(s *gardencorev1beta1.Shoot) { s.Spec.Provider.Workers[0].Maximum = 2 },
 			} {
@@ -237,7 +236,7 @@ var _ = Describe("Shoot validation", func() {
 			for _, size := range []string{`1e999999999`, `"1e-9000000"`, `"10e9"`} {
 				before := newShoot(caches(`{"upstream":"docker.io","volume":{"size":` + size + `}}`))
 				after := before.DeepCopy()
-				after.Spec.Purpose = ptr.To(gardencorev1beta1.ShootPurposeTesting)
+				after.Spec.Purpose = new(gardencorev1beta1.ShootPurposeTesting)
 				Expect(callWebhook(after, before).Allowed).To(BeTrue())
 				caches(`{"upstream":"docker.io","volume":{"size":"10Gi"}}`)(after)
 				Expect(callWebhook(after, before).Allowed).To(BeTrue())
@@ -291,7 +290,7 @@ func rawConfig(text string) change {
 	}
 }
 
-func disabled(shoot *gardencorev1beta1.Shoot)    { shoot.Spec.Extensions[0].Disabled = ptr.To(true) }
+func disabled(shoot *gardencorev1beta1.Shoot)    { shoot.Spec.Extensions[0].Disabled = new(true) }
 func enabled(shoot *gardencorev1beta1.Shoot)     { shoot.Spec.Extensions[0].Disabled = nil }
 func noResources(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Resources = nil }
 

@@ -22,7 +22,7 @@ import (
 
 	mirrorv1alpha1 "github.com/larder-project/larder/pkg/apis/mirror/v1alpha1"
 	registryv1alpha3 "github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
 var _ = Describe("Extension for mirrors", func() {
@@ -38,9 +38,9 @@ var _ = Describe("Extension for mirrors", func() {
 	BeforeEach(func(ctx SpecContext) {
 		s = newShoot(ctx)
 		mirror = &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "registry-mirror"}}
-		certificate, _, err := pki.NewAuthority("mirror")
+		authority, err := pki.NewAuthority("mirror")
 		Expect(err).NotTo(HaveOccurred())
-		bundle = map[string]string{"bundle.crt": string(certificate)}
+		bundle = map[string]string{"bundle.crt": string(authority.Certificate)}
 		DeferCleanup(func(ctx context.Context) {
 			Expect(client.IgnoreNotFound(testClient.Delete(ctx, mirror))).To(Succeed())
 			Eventually(ctx, get(mirror)).Should(beNotFound())

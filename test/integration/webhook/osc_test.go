@@ -18,13 +18,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
 const caBundlePath = "/etc/containerd/certs.d/ca-bundle.pem"
@@ -85,7 +84,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		GinkgoHelper()
 		codec, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
-		providerStatus, err := codec.EncodeStatus(&registry.RegistryStatus{CASecretName: ptr.To("ca-bundle"), Caches: caches})
+		providerStatus, err := codec.EncodeStatus(&registry.RegistryStatus{CASecretName: new("ca-bundle"), Caches: caches})
 		Expect(err).NotTo(HaveOccurred())
 		extension.Status.ProviderStatus = providerStatus
 		Expect(testClient.Status().Update(ctx, extension)).To(Succeed())
@@ -103,8 +102,8 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		Expect(osc.Spec.CRIConfig.Containerd.SandboxImage).To(Equal("registry.example.com/pause:1"))
 		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(ConsistOf(extensionsv1alpha1.RegistryConfig{
 			Upstream:       "docker.io",
-			Server:         ptr.To("https://registry-1.docker.io"),
-			ReadinessProbe: ptr.To(true),
+			Server:         new("https://registry-1.docker.io"),
+			ReadinessProbe: new(true),
 			Hosts: []extensionsv1alpha1.RegistryHost{{
 				URL:          "https://10.4.0.10:5000",
 				Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
@@ -113,7 +112,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		}))
 		Expect(osc.Spec.Files).To(ConsistOf(extensionsv1alpha1.File{
 			Path:        caBundlePath,
-			Permissions: ptr.To[uint32](0o644),
+			Permissions: new(uint32(0o644)),
 			Content: extensionsv1alpha1.FileContent{Inline: &extensionsv1alpha1.FileContentInline{
 				Encoding: "b64", Data: base64.StdEncoding.EncodeToString([]byte("certificates")),
 			}},
@@ -184,13 +183,13 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		BeforeEach(func() {
 			bundles = map[string][]byte{}
 			for _, name := range []string{"ca-v1", "ca-v2"} {
-				bundle, _, err := pki.NewAuthority(name)
+				authority, err := pki.NewAuthority(name)
 				Expect(err).NotTo(HaveOccurred())
-				bundles[name] = bundle
+				bundles[name] = authority.Certificate
 				Expect(testClient.Create(ctx, &corev1.Secret{
 					ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "ref-" + name},
-					Immutable:  ptr.To(true),
-					Data:       map[string][]byte{"bundle.crt": bundle},
+					Immutable:  new(true),
+					Data:       map[string][]byte{"bundle.crt": authority.Certificate},
 				})).To(Succeed())
 			}
 			label(namespace, "extensions.gardener.cloud/registry-mirror")
@@ -228,9 +227,9 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 			path := registries[1].Hosts[0].CACerts
 			Expect(registries[1]).To(Equal(extensionsv1alpha1.RegistryConfig{
 				Upstream: "quay.io",
-				Server:   ptr.To("https://quay.io"),
+				Server:   new("https://quay.io"),
 				Hosts: []extensionsv1alpha1.RegistryHost{
-					{URL: "https://first.example.com/cache", Capabilities: []extensionsv1alpha1.RegistryCapability{"pull"}, CACerts: path, OverridePath: ptr.To(true)},
+					{URL: "https://first.example.com/cache", Capabilities: []extensionsv1alpha1.RegistryCapability{"pull"}, CACerts: path, OverridePath: new(true)},
 					{URL: "http://[fd00::1]:5000", Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"}},
 				},
 			}))

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	kubernetesscheme "k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/test/landscape"
@@ -107,7 +106,7 @@ func apiService(api string, ca []byte) client.Object {
 			Service: &apiregistrationv1.ServiceReference{
 				Namespace: gardenNamespace,
 				Name:      gardenerServiceName,
-				Port:      ptr.To[int32](gardenerAPIServerPort),
+				Port:      new(int32(gardenerAPIServerPort)),
 			},
 		},
 	}

@@ -23,7 +23,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -65,7 +64,7 @@ func CreateProject(ctx context.Context, c client.Client, name string) (string, e
 		}}},
 		&gardencorev1beta1.Project{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
-			Spec:       gardencorev1beta1.ProjectSpec{Namespace: ptr.To(namespace)},
+			Spec:       gardencorev1beta1.ProjectSpec{Namespace: new(namespace)},
 		},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: credentials}},
 		&securityv1alpha1.CredentialsBinding{
@@ -100,14 +99,14 @@ func NewShoot(namespace string) *gardencorev1beta1.Shoot {
 		Spec: gardencorev1beta1.ShootSpec{
 			CloudProfile:           &gardencorev1beta1.CloudProfileReference{Name: provider},
 			Region:                 provider,
-			CredentialsBindingName: ptr.To(credentials),
+			CredentialsBindingName: new(credentials),
 			Kubernetes:             gardencorev1beta1.Kubernetes{Version: "1.36.4"},
-			Networking:             &gardencorev1beta1.Networking{Type: ptr.To("calico"), Nodes: ptr.To("10.10.0.0/16")},
+			Networking:             &gardencorev1beta1.Networking{Type: new("calico"), Nodes: new("10.10.0.0/16")},
 			Provider: gardencorev1beta1.Provider{
 				Type: provider,
 				Workers: []gardencorev1beta1.Worker{{
 					Name: "worker", Minimum: 1, Maximum: 1,
-					Machine: gardencorev1beta1.Machine{Type: provider, Image: &gardencorev1beta1.ShootMachineImage{Name: provider, Version: ptr.To("1.0.0")}},
+					Machine: gardencorev1beta1.Machine{Type: provider, Image: &gardencorev1beta1.ShootMachineImage{Name: provider, Version: new("1.0.0")}},
 				}},
 			},
 			Extensions: []gardencorev1beta1.Extension{{Type: "registry-cache"}},
@@ -120,7 +119,7 @@ func NewSecret(namespace string) *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "robot-"},
 		Type:       corev1.SecretTypeOpaque,
-		Immutable:  ptr.To(true),
+		Immutable:  new(true),
 		Data:       map[string][]byte{"username": []byte("john"), "password": []byte("hunter2")},
 	}
 }
