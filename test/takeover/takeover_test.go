@@ -21,6 +21,7 @@ import (
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
+	"github.com/larder-project/larder/pkg/apis/mirror/validation"
 	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc"
 	"github.com/larder-project/larder/test/pki"
@@ -107,6 +108,16 @@ var _ = Describe("Nodes", func() {
 		Expect(written.Spec.Files[0]).To(Equal(left.Spec.Files[0]))
 		Expect(written.Spec.Files[1].Path).To(Equal(written.Spec.CRIConfig.Containerd.Registries[2].Hosts[1].CACerts[0]))
 		Expect(written.Spec.Files[1].Content).To(Equal(left.Spec.Files[1].Content))
+	})
+
+	It("are configured by an Extension that is still valid", func() {
+		mirrors, err := takeover.MirrorConfig()
+		Expect(err).NotTo(HaveOccurred())
+		codec, err := mirrorcodec.New()
+		Expect(err).NotTo(HaveOccurred())
+		config, err := codec.DecodeConfigStrict(&runtime.RawExtension{Raw: mirrors})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(validation.ValidateMirrorConfig(config, nil)).To(BeEmpty())
 	})
 
 	It("keep their registries when anything else is written before that", func(ctx SpecContext) {

@@ -15,6 +15,7 @@ import (
 	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -113,6 +114,22 @@ var _ = Describe("Extension for mirrors", func() {
 			g.Expect(mirror.Status.LastOperation).To(HaveValue(HaveField("State", gardencorev1beta1.LastOperationStateSucceeded)))
 			g.Expect(mirror.Status.LastError).To(BeNil())
 		}).Should(Succeed())
+	})
+
+	It("has a webhook for nodes of its own", func(ctx SpecContext) {
+		config := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "gardener-extension-registry-cache"}}
+		Eventually(ctx, get(config)).Should(Succeed())
+		labels := map[string]string{}
+		for _, webhook := range config.Webhooks {
+			for label, value := range webhook.NamespaceSelector.MatchLabels {
+				Expect(value).To(Equal("true"))
+				labels[webhook.Name] = label
+			}
+		}
+		Expect(labels).To(Equal(map[string]string{
+			"operatingsystemconfig.registry-cache.extensions.gardener.cloud":         "extensions.gardener.cloud/registry-cache",
+			"operatingsystemconfig-mirrors.registry-cache.extensions.gardener.cloud": "extensions.gardener.cloud/registry-mirror",
+		}))
 	})
 
 	It("does not depend on the caches of the same Shoot", func(ctx SpecContext) {
