@@ -38,7 +38,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc"
 	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
-	"github.com/larder-project/larder/test/landscape/pki"
+	"github.com/larder-project/larder/test/pki"
 )
 
 const (
@@ -118,9 +118,9 @@ var _ = Describe("A node", func() {
 		}
 		bundles = map[string][]byte{}
 		for _, name := range []string{"ca-v1", "ca-v2"} {
-			bundle, _, err := pki.NewAuthority(name)
+			authority, err := pki.NewAuthority(name)
 			Expect(err).NotTo(HaveOccurred())
-			bundles[name] = bundle
+			bundles[name] = authority.Certificate
 		}
 	})
 

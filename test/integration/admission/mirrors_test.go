@@ -168,7 +168,7 @@ var _ = Describe("Mirrors", func() {
 
 			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
 			Expect(testClient.Create(ctx, configMap)).To(Succeed())
-			Expect(create(newMirrored(mirrors(privateMirror), reference(configMap.Name, "ConfigMap")))).To(beDenied(caReference, "kind Secret"))
+			Expect(create(newMirrored(mirrors(privateMirror), reference(configMap.Name, "ConfigMap")))).To(beDenied(caReference, "must reference a Secret (v1)"))
 		})
 
 		It("reports all errors at once", func() {
