@@ -82,7 +82,7 @@ var _ = Describe("The replacement of StatefulSets", func() {
 
 	It("does not hold up a reconciliation", func(ctx SpecContext) {
 		shoot := fakeclient.NewClientBuilder().WithObjects(newStatefulSet(appsv1.OrderedReadyPodManagement)).WithInterceptorFuncs(interceptor.Funcs{
-			Patch: func(ctx context.Context, _ client.WithWatch, _ client.Object, _ client.Patch, _ ...client.PatchOption) error {
+			Patch: func(_ context.Context, _ client.WithWatch, _ client.Object, _ client.Patch, _ ...client.PatchOption) error {
 				return errors.New("denied by an admission webhook")
 			},
 		}).Build()

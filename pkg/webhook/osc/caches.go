@@ -54,7 +54,7 @@ func readCABundle(ctx context.Context, reader client.Reader, namespace string, s
 	}
 	caBundle := secret.Data[secretsutils.DataKeyCertificateBundle]
 	if len(caBundle) == 0 {
-		return nil, fmt.Errorf("Secret %s/%s has no CA certificates of the registry caches under the key %s", namespace, *status.CASecretName, secretsutils.DataKeyCertificateBundle)
+		return nil, fmt.Errorf("no CA certificates of the registry caches in Secret %s/%s under the key %s", namespace, *status.CASecretName, secretsutils.DataKeyCertificateBundle)
 	}
 	return caBundle, nil
 }
