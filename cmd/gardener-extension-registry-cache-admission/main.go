@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gardener-extension-registry-cache-admission runs next to a Gardener API server. It validates the registry caches
-// and mirrors of Shoots and prevents the deletion of the Secrets that they use.
+// Command gardener-extension-registry-cache-admission runs next to a Gardener API server. It validates the registry
+// caches and mirrors of Shoots and prevents the deletion of the Secrets that they use.
 package main
 
 import (

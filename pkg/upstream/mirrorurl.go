@@ -18,8 +18,8 @@ type MirrorURL struct {
 	Path string
 }
 
-// segment matches a segment of a path. Containerd decodes percent-encoded characters, but does not encode them again, and
-// nodes have the URL in a file.
+// segment matches a segment of a path. Containerd decodes percent-encoded characters, but does not encode them again,
+// and nodes have the URL in a file.
 var segment = regexp.MustCompile(`^[A-Za-z0-9._~+:-]+$`)
 
 // ParseMirrorURL parses http(s)://host[:port][/path] with an optional slash at the end. The error names everything that

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mirrors_test pulls with containerd's resolver from mirrors in the states that docs/usage.md describes. It shows
-// what nodes do, without a node.
+// Package mirrors_test pulls with containerd's resolver from mirrors in the states that docs/usage.md describes. It
+// shows what nodes do, without a node.
 package mirrors_test
 
 import (

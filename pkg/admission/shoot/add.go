@@ -42,8 +42,8 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	}, nil
 }
 
-// Restrict limits the registration of the webhook to Shoots that use one of the extensions now or did so before, which no
-// selector can express. It matches the labels that Gardener maintains on all Shoots.
+// Restrict limits the registration of the webhook to Shoots that use one of the extensions now or did so before, which
+// no selector can express. It matches the labels that Gardener maintains on all Shoots.
 func Restrict(webhook *admissionregistrationv1.ValidatingWebhook) {
 	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
 		Name: "uses-an-extension",

@@ -130,8 +130,8 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret once and returns the validation errors of each review by name. A review looks up only
-// the Secrets that it needs.
+// validateSecrets reads each Secret once and returns the validation errors of each review by name. A review looks up
+// only the Secrets that it needs.
 func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]map[string]field.ErrorList, error) {
 	needed := sets.New[string]()
 	for _, review := range reviews {

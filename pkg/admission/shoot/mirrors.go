@@ -103,8 +103,8 @@ func isPlain(_ upstream.Upstream, host *mirror.Host) bool {
 	return strings.HasPrefix(host.Host, "http://")
 }
 
-// isPlainWithCA reports whether a mirror has a CA bundle that its URL does not need. Containerd tries HTTPS then, unless the
-// URL has the port 80.
+// isPlainWithCA reports whether a mirror has a CA bundle that its URL does not need. Containerd tries HTTPS then,
+// unless the URL has the port 80.
 func isPlainWithCA(_ upstream.Upstream, host *mirror.Host) bool {
 	return strings.HasPrefix(host.Host, "http://") && host.CABundleSecretReferenceName != nil
 }

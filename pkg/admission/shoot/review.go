@@ -20,8 +20,8 @@ import (
 	"github.com/larder-project/larder/pkg/apis/provider"
 )
 
-// review validates what a Shoot resolves to for one extension: the configuration, the Secrets that it references through
-// spec.resources, and the workers. It ignores what did not change.
+// review validates what a Shoot resolves to for one extension: the configuration, the Secrets that it references
+// through spec.resources, and the workers. It ignores what did not change.
 type review[C any] struct {
 	rules *rules[C]
 	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package usage extracts the use of the extensions registry-cache and registry-mirror from a Shoot, as their controllers
-// see it: the configuration and the objects that it references through spec.resources.
+// Package usage extracts the use of the extensions registry-cache and registry-mirror from a Shoot, as their
+// controllers see it: the configuration and the objects that it references through spec.resources.
 package usage
 
 import (

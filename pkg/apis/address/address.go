@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package address validates the addresses in the configurations of owners: upstreams and the URLs of registries, proxies
-// and mirrors. They become names and contents of files on nodes.
+// Package address validates the addresses in the configurations of owners: upstreams and the URLs of registries,
+// proxies and mirrors. They become names and contents of files on nodes.
 package address
 
 import (
@@ -75,8 +75,8 @@ func ValidateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	return nil
 }
 
-// ValidateMirrorURL validates the URL of a mirror. Its host must have the form of an upstream or be an IPv6 address. The
-// defaults leave the URL as its owner writes it, so that may have a slash at the end.
+// ValidateMirrorURL validates the URL of a mirror. Its host must have the form of an upstream or be an IPv6 address.
+// The defaults leave the URL as its owner writes it, so that may have a slash at the end.
 func ValidateMirrorURL(value string, fldPath *field.Path) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(fldPath, "set the URL of the mirror, for example https://mirror.example.com")}

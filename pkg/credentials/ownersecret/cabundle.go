@@ -20,8 +20,8 @@ const (
 	// CABundleKey is the key of the CA bundle in a Secret.
 	CABundleKey = "bundle.crt"
 
-	// MaxCABundleLength is the maximum length of a CA bundle, about 20 certificates. The bundles of all mirrors become part
-	// of the configuration of each node, which is stored in one Secret of at most 1 MiB.
+	// MaxCABundleLength is the maximum length of a CA bundle, about 20 certificates. The bundles of all mirrors become
+	// part of the configuration of each node, which is stored in one Secret of at most 1 MiB.
 	MaxCABundleLength = 32 << 10
 	// maxCertificates is the maximum number of certificates in a CA bundle. Containerd parses them for each pull.
 	maxCertificates = 50
@@ -29,8 +29,8 @@ const (
 	certificateType = "CERTIFICATE"
 )
 
-// CABundle returns the CA bundle in the Secret in PEM, or all errors. The errors are reported for fldPath, the field that
-// references the Secret, and never show its content, not even its keys.
+// CABundle returns the CA bundle in the Secret in PEM, or all errors. The errors are reported for fldPath, the field
+// that references the Secret, and never show its content, not even its keys.
 //
 // The bundle contains certificates and nothing else, since nodes keep it in a file that every process can read. If the
 // Secret has other text between the certificates, as in the output of `openssl s_client`, the text is left out.

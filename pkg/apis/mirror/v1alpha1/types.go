@@ -27,8 +27,8 @@ type Mirror struct {
 	// to 65535, must not have a scheme, must be unique among the mirrors, and must not have a cache of the extension
 	// registry-cache.
 	Upstream string `json:"upstream"`
-	// Hosts lists the mirrors of the upstream in the order in which nodes try them before the upstream itself. It must have
-	// at least one and at most 5 entries.
+	// Hosts lists the mirrors of the upstream in the order in which nodes try them before the upstream itself. It must
+	// have at least one and at most 5 entries.
 	Hosts []Host `json:"hosts"`
 }
 
@@ -46,8 +46,8 @@ type Host struct {
 	Capabilities []Capability `json:"capabilities,omitempty"`
 	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
 	// the CA certificates with which nodes verify the mirror, in addition to public ones. The Secret must be immutable and
-	// have exactly the key "bundle.crt" with certificates in PEM and nothing else. All hosts together can reference at most
-	// 10 different entries.
+	// have exactly the key "bundle.crt" with certificates in PEM and nothing else. All hosts together can reference at
+	// most 10 different entries.
 	// +optional
 	CABundleSecretReferenceName *string `json:"caBundleSecretReferenceName,omitempty"`
 	// OverridePath uses the path of the URL as it is. Otherwise, "/v2" is appended to a path that does not end with it.

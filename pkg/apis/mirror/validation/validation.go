@@ -5,8 +5,8 @@
 // Package validation validates a MirrorConfig. It is pure: checks that need other objects, such as the referenced
 // Secrets, are part of admission.
 //
-// The validation of an update covers only what the update changes: rules may be newer than the configurations of running
-// clusters.
+// The validation of an update covers only what the update changes: rules may be newer than the configurations of
+// running clusters.
 package validation
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// Mirrors and CA bundles become part of the OperatingSystemConfig of each worker pool, which is stored in one Secret of at
-// most 1 MiB.
+// Mirrors and CA bundles become part of the OperatingSystemConfig of each worker pool, which is stored in one Secret of
+// at most 1 MiB.
 const (
 	// MaxMirrors is the maximum number of mirrors in a configuration.
 	MaxMirrors = 100
@@ -35,8 +35,8 @@ const (
 
 var capabilities = []mirror.Capability{mirror.Pull, mirror.Resolve}
 
-// ValidateCount returns an error if there are more mirrors or hosts than allowed and more than before. Call it first: all
-// other checks take time for each host.
+// ValidateCount returns an error if there are more mirrors or hosts than allowed and more than before. Call it first:
+// all other checks take time for each host.
 func ValidateCount(newConfig, oldConfig *mirror.MirrorConfig, fldPath *field.Path) field.ErrorList {
 	mirrorsPath := fldPath.Child("mirrors")
 	if count := len(newConfig.Mirrors); count > max(MaxMirrors, len(oldConfig.Mirrors)) {
@@ -61,8 +61,8 @@ func ValidateMirrorConfig(config *mirror.MirrorConfig, fldPath *field.Path) fiel
 }
 
 // ValidateMirrorConfigUpdate validates the changes from the old to the new configuration. It does not validate what did
-// not change, so call it instead of ValidateMirrorConfig, not in addition. Mirrors are identified by their upstream, and
-// hosts by their URL.
+// not change, so call it instead of ValidateMirrorConfig, not in addition. Mirrors are identified by their upstream,
+// and hosts by their URL.
 func ValidateMirrorConfigUpdate(newConfig, oldConfig *mirror.MirrorConfig, fldPath *field.Path) field.ErrorList {
 	if errs := ValidateCount(newConfig, oldConfig, fldPath); len(errs) > 0 {
 		return errs
