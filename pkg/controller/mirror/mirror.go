@@ -70,17 +70,17 @@ func (a *Actuator) reconcile(ctx context.Context, ex *extensionsv1alpha1.Extensi
 	// Do not wait again after a failed wait; a few such Extensions would starve the rest.
 	if ex.Status.LastError == nil {
 		entries := make([]string, 0, len(references))
-		for _, reference := range references {
-			entries = append(entries, reference.entry)
+		for _, ca := range references {
+			entries = append(entries, ca.entry)
 		}
 		if err := secrets.Await(ctx, a.CopyTimeout, entries); err != nil {
 			return err
 		}
 	}
 	var problems []error
-	for _, reference := range references {
-		if _, err := secrets.CABundle(ctx, reference.entry); err != nil {
-			problems = append(problems, fmt.Errorf("mirror of %s: %w", reference.upstream, err))
+	for _, ca := range references {
+		if _, err := secrets.CABundle(ctx, ca.entry); err != nil {
+			problems = append(problems, fmt.Errorf("mirror of %s: %w", ca.upstream, err))
 		}
 	}
 	return problem.Join(problems)

@@ -141,6 +141,7 @@ var _ = Describe("Actuator", func() {
 				Expect(err).To(MatchError(ContainSubstring(message)))
 			}
 			Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(code))
+			Expect(err.Error()).NotTo(ContainSubstring("mirror.example.com"), "a URL may contain a password")
 		},
 		Entry("no configuration", func() {}, gardencorev1beta1.ErrorConfigurationProblem, "decode providerConfig of extension registry-mirror: document is missing"),
 		Entry("an entry that does not exist", func() { configure(withCA("docker.io", "nothing")) }, gardencorev1beta1.ErrorConfigurationProblem,
