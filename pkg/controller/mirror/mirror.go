@@ -66,46 +66,48 @@ func (a *Actuator) reconcile(ctx context.Context, ex *extensionsv1alpha1.Extensi
 		return problem.Configuration(fmt.Errorf("decode providerConfig of extension %s: %w", ex.Spec.Type, err))
 	}
 	secrets := reference.Reader{Client: a.Client, Namespace: ex.Namespace, Shoot: cluster.Shoot}
-	hosts := hostsWithCABundle(config)
+	references := caReferences(config)
 	// Do not wait again after a failed wait; a few such Extensions would starve the rest.
 	if ex.Status.LastError == nil {
-		entries := make([]string, 0, len(hosts))
-		for _, host := range hosts {
-			entries = append(entries, host.entry)
+		entries := make([]string, 0, len(references))
+		for _, ca := range references {
+			entries = append(entries, ca.entry)
 		}
 		if err := secrets.Await(ctx, a.CopyTimeout, entries); err != nil {
 			return err
 		}
 	}
 	var problems []error
-	for _, host := range hosts {
-		if _, err := secrets.CABundle(ctx, host.entry); err != nil {
-			problems = append(problems, fmt.Errorf("mirror %s of %s: %w", host.url, host.upstream, err))
+	for _, ca := range references {
+		if _, err := secrets.CABundle(ctx, ca.entry); err != nil {
+			problems = append(problems, fmt.Errorf("mirror of %s: %w", ca.upstream, err))
 		}
 	}
 	return problem.Join(problems)
 }
 
-// hostWithCABundle is a host of a mirror with a CA bundle.
-type hostWithCABundle struct {
-	upstream, url string
-	// entry is the entry of spec.resources that references the Secret with the CA bundle.
+// caReference is a reference to the Secret with the CA bundle of a mirror.
+type caReference struct {
+	// upstream is the upstream of the mirror. The URL of the mirror is not part of errors: before it was validated, it may
+	// have contained a password.
+	upstream string
+	// entry is the entry of spec.resources that references the Secret.
 	entry string
 }
 
-// hostsWithCABundle returns the first host for each referenced entry of spec.resources.
-func hostsWithCABundle(config *mirror.MirrorConfig) []hostWithCABundle {
-	var hosts []hostWithCABundle
+// caReferences returns the first reference to each entry of spec.resources.
+func caReferences(config *mirror.MirrorConfig) []caReference {
+	var references []caReference
 	seen := map[string]bool{}
 	for _, m := range config.Mirrors {
 		for _, host := range m.Hosts {
 			if entry := host.CABundleSecretReferenceName; entry != nil && !seen[*entry] {
 				seen[*entry] = true
-				hosts = append(hosts, hostWithCABundle{upstream: m.Upstream, url: host.Host, entry: *entry})
+				references = append(references, caReference{upstream: m.Upstream, entry: *entry})
 			}
 		}
 	}
-	return hosts
+	return references
 }
 
 // Restore validates the configuration in the new seed.

@@ -141,10 +141,11 @@ var _ = Describe("Actuator", func() {
 				Expect(err).To(MatchError(ContainSubstring(message)))
 			}
 			Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(code))
+			Expect(err.Error()).NotTo(ContainSubstring("mirror.example.com"), "a URL may contain a password")
 		},
 		Entry("no configuration", func() {}, gardencorev1beta1.ErrorConfigurationProblem, "decode providerConfig of extension registry-mirror: document is missing"),
 		Entry("an entry that does not exist", func() { configure(withCA("docker.io", "nothing")) }, gardencorev1beta1.ErrorConfigurationProblem,
-			"mirror https://mirror.example.com of docker.io", `caBundleSecretReferenceName "nothing" does not name an entry`),
+			"mirror of docker.io", `caBundleSecretReferenceName "nothing" does not name an entry`),
 		Entry("an entry of another kind", func() { configure(withCA("docker.io", "other")) }, gardencorev1beta1.ErrorConfigurationProblem, `references the ConfigMap "other"`),
 		Entry("a Secret that is not copied", func() {
 			configure(withCA("docker.io", "ca"))
@@ -156,7 +157,7 @@ var _ = Describe("Actuator", func() {
 		}, gardencorev1beta1.ErrorConfigurationProblem, `the Secret "ca-v1" is invalid`, "must be immutable"),
 		Entry("all problems at once", func() {
 			configure(withCA("docker.io", "nothing") + "," + withCA("quay.io", "other"))
-		}, gardencorev1beta1.ErrorConfigurationProblem, "mirror https://mirror.example.com of docker.io", "mirror https://mirror.example.com of quay.io"),
+		}, gardencorev1beta1.ErrorConfigurationProblem, "mirror of docker.io", "mirror of quay.io"),
 	)
 
 	It("bounds its error", func(ctx SpecContext) {
