@@ -29,7 +29,7 @@ var _ = Describe("Secrets of the project", Label("protection"), func() {
 	It("cannot be deleted while a cache uses them", func(ctx context.Context) {
 		Expect(c.Delete(ctx, used)).To(MatchError(And(
 			ContainSubstring("Shoot "+shootKey.Name+" (spec.resources[0], used in spec.extensions[0].providerConfig.caches[0].secretReferenceName)"),
-			ContainSubstring("Create another Secret"))))
+			ContainSubstring("Reference another Secret"))))
 		Expect(c.Delete(ctx, other)).To(Succeed())
 	}, SpecTimeout(journeyTimeout))
 
