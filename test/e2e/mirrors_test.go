@@ -209,7 +209,7 @@ var _ = Describe("Mirrors", func() {
 			}
 		}
 		expectBundle(oldCA)
-		load, log := startMirrorPulls(ctx, m), accessLog()
+		load, log := startNodeImagePulls(ctx, pushImages(ctx, garden.PrivateHost, 5, m), pushImages(ctx, garden.PrivateHost, 5, m)), accessLog()
 		load.awaitPulls(ctx, 20)
 
 		By("trusting both CAs")
@@ -488,28 +488,26 @@ func mirrorAuthority(name string) ([]byte, *tls.Certificate) {
 	return authority.Certificate, &certificate
 }
 
-// startMirrorPulls repeatedly pulls images that an upstream and its mirror have with the node's containerd, each time
-// completely.
-func startMirrorPulls(ctx context.Context, m *mirrorHost) *load {
+// pushImages pushes images that have never been pulled to an upstream and to mirrors, for repeated pulls.
+func pushImages(ctx context.Context, host string, count int, mirrors ...*mirrorHost) []string {
 	GinkgoHelper()
-	const workers, imagesPerWorker = 2, 5
-	references := make([][]string, workers)
-	for worker := range references {
-		for i := range imagesPerWorker {
-			image, err := garden.DemoImage(here)
-			Expect(err).NotTo(HaveOccurred())
-			tag := fmt.Sprintf("%d-%d-%d", time.Now().Unix(), worker, i)
-			reference := garden.PrivateHost + "/" + mirroredRepository + ":" + tag
-			Expect(garden.Push(ctx, here, reference, image)).To(Succeed())
+	var references []string
+	for range count {
+		image, err := garden.DemoImage(here)
+		Expect(err).NotTo(HaveOccurred())
+		tag := fmt.Sprint(time.Now().UnixNano())
+		reference := host + "/" + mirroredRepository + ":" + tag
+		Expect(garden.Push(ctx, here, reference, image)).To(Succeed())
+		for _, m := range mirrors {
 			m.Push(mirroredRepository, tag, copyImage(image))
-			references[worker] = append(references[worker], reference)
 		}
+		references = append(references, reference)
 	}
-	return startNodeImagePulls(ctx, references...)
+	return references
 }
 
-// startNodeImagePulls repeatedly pulls images with the node's containerd and the credentials for the upstreams. There is
-// one worker for each list of images.
+// startNodeImagePulls repeatedly pulls images with the node's containerd and the credentials for the upstreams, each time
+// completely. There is one worker for each list of images.
 func startNodeImagePulls(ctx context.Context, references ...[]string) *load {
 	GinkgoHelper()
 	username, password, err := here.Puller()
