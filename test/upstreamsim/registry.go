@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-project/larder/test/ports"
@@ -103,6 +104,8 @@ type Registry struct {
 	foreign     *http.Server // another host, which must not receive credentials
 	origin      string       // the URL of foreign
 
+	certificate atomic.Pointer[tls.Certificate]
+
 	mu          sync.Mutex
 	wrapper     func(http.Handler) http.Handler
 	listener    net.Listener // nil while connections are refused
@@ -120,6 +123,7 @@ func Start(options Options) (_ *Registry, err error) {
 		connections: map[net.Conn]struct{}{},
 	}
 	r.credential.set(options.Username, options.Password)
+	r.certificate.Store(options.Certificate)
 	if options.Accounts == nil {
 		options.Accounts = r.credential.accounts
 	}
@@ -187,7 +191,10 @@ func (r *Registry) startTokenServer() error {
 func (r *Registry) newServer(handler http.HandlerFunc) *http.Server {
 	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	if r.options.Certificate != nil {
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*r.options.Certificate}, MinVersion: tls.VersionTLS12}
+		server.TLSConfig = &tls.Config{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.certificate.Load(), nil },
+			MinVersion:     tls.VersionTLS12,
+		}
 	}
 	return server
 }
@@ -259,6 +266,9 @@ func (r *Registry) SetCredential(username, password string) {
 	r.credential.set(username, password)
 	r.tokens.revoke()
 }
+
+// SetCertificate replaces the certificate of a registry that serves HTTPS, for new connections.
+func (r *Registry) SetCertificate(certificate tls.Certificate) { r.certificate.Store(&certificate) }
 
 // RevokeTokens revokes all tokens.
 func (r *Registry) RevokeTokens() { r.tokens.revoke() }

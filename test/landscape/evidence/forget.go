@@ -25,14 +25,13 @@ const criTimeout = 2 * time.Minute
 // Forget removes all images of a repository from the node, with their content and the containers of deleted pods that
 // still use them, so that the next pod pulls its image completely.
 func Forget(ctx context.Context, l *landscape.Landscape, repository string) error {
-	pid, err := l.FirstProcess()
+	endpoint, err := containerdEndpoint(l)
 	if err != nil {
 		return err
 	}
-	endpoint := fmt.Sprintf("unix:///proc/%d/root%s", pid, landscape.ContainerdSocket)
-	images, err := cri.NewRemoteImageService(ctx, endpoint, criTimeout, nil, false)
+	images, err := imageService(ctx, endpoint)
 	if err != nil {
-		return fmt.Errorf("connect to containerd's image service: %w", err)
+		return err
 	}
 	containers, err := cri.NewRemoteRuntimeService(ctx, endpoint, criTimeout, nil, false)
 	if err != nil {

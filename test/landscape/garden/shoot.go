@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	mirrorv1alpha1 "github.com/larder-project/larder/pkg/apis/mirror/v1alpha1"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	"github.com/larder-project/larder/test/landscape"
 )
@@ -30,6 +32,8 @@ const (
 	CredentialsReference = "upstream"
 	// CredentialsName is the name of the Secret of that entry.
 	CredentialsName = "upstream-v1"
+	// MirrorCAReference is the entry of spec.resources that mirrors reference.
+	MirrorCAReference = "mirror-ca"
 )
 
 // Shoot returns the repository's example of a Shoot with the given caches, or without the extension if there are none.
@@ -54,11 +58,33 @@ func Shoot(l *landscape.Landscape, caches ...v1alpha3.RegistryCache) (*gardencor
 		return nil, err
 	}
 	shoot.Spec.Extensions = []gardencorev1beta1.Extension{{Type: ExtensionType, ProviderConfig: &runtime.RawExtension{Raw: raw}}}
-	shoot.Spec.Resources = []gardencorev1beta1.NamedResourceReference{{
-		Name:        CredentialsReference,
-		ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: CredentialsName},
-	}}
+	addSecret(shoot, CredentialsReference, CredentialsName)
 	return shoot, nil
+}
+
+// AddMirrors adds the extension registry-mirror to a Shoot. If caSecret is not empty, it is the Secret of
+// MirrorCAReference.
+func AddMirrors(shoot *gardencorev1beta1.Shoot, caSecret string, mirrors ...mirrorv1alpha1.Mirror) error {
+	config := &mirrorv1alpha1.MirrorConfig{Mirrors: mirrors}
+	config.SetGroupVersionKind(mirrorv1alpha1.SchemeGroupVersion.WithKind("MirrorConfig"))
+	raw, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	shoot.Spec.Extensions = append(shoot.Spec.Extensions,
+		gardencorev1beta1.Extension{Type: mirror.ExtensionType, ProviderConfig: &runtime.RawExtension{Raw: raw}})
+	if caSecret != "" {
+		addSecret(shoot, MirrorCAReference, caSecret)
+	}
+	return nil
+}
+
+// addSecret adds an entry to spec.resources.
+func addSecret(shoot *gardencorev1beta1.Shoot, entry, secret string) {
+	shoot.Spec.Resources = append(shoot.Spec.Resources, gardencorev1beta1.NamedResourceReference{
+		Name:        entry,
+		ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: secret},
+	})
 }
 
 // Cache returns a cache for an upstream that requires credentials.

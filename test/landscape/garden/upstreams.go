@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -55,21 +56,30 @@ func EnsureCredentials(ctx context.Context, c client.Client, name, username, pas
 // DemoRepository is the repository of the demo images in each registry.
 const DemoRepository = "demo/hello"
 
-// PushDemo pushes an image of the demo program that differs from all earlier ones to one of the upstream registries.
-func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) error {
+// DemoImage returns an image of the demo program that differs from all earlier ones.
+func DemoImage(l *landscape.Landscape) (v1.Image, error) {
 	program, err := image.New(parts.OwnPath(l.Repository(), parts.Demo), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	layer, err := random.Layer(uniqueBytes, types.DockerLayer)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	unique, err := mutate.AppendLayers(program.Image, layer)
+	return mutate.AppendLayers(program.Image, layer)
+}
+
+// PushDemo pushes an image of the demo program that differs from all earlier ones to one of the upstream registries.
+func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) error {
+	unique, err := DemoImage(l)
 	if err != nil {
 		return err
 	}
+	return Push(ctx, l, reference, unique)
+}
 
+// Push pushes an image to one of the upstream registries.
+func Push(ctx context.Context, l *landscape.Landscape, reference string, img v1.Image) error {
 	username, password, err := l.Pusher()
 	if err != nil {
 		return err
@@ -79,7 +89,7 @@ func PushDemo(ctx context.Context, l *landscape.Landscape, reference string) err
 		return err
 	}
 	registry := upstream.Client{Account: upstreamsim.Account{Username: username, Password: password}, CA: ca, IP: l.IP()}
-	return registry.Push(ctx, reference, unique)
+	return registry.Push(ctx, reference, img)
 }
 
 func pushDemoImages(ctx context.Context, l *landscape.Landscape) error {
