@@ -20,7 +20,6 @@ import (
 	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
-	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,11 +103,7 @@ func rotateAuthorities(ctx context.Context, phase gardencorev1beta1.CredentialsR
 			rotation.LastInitiationFinishedTime, rotation.LastCompletionTime = nil, now
 		}
 	})
-	shoot := getShoot(ctx)
-	patch := client.MergeFrom(shoot.DeepCopy())
-	metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
-	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
-	Expect(garden.WaitForShoot(ctx, c, shootKey)).To(Succeed())
+	reconcileShoot(ctx)
 }
 
 func patchShootStatus(ctx context.Context, change func(*gardencorev1beta1.ShootStatus)) {

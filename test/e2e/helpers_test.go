@@ -11,6 +11,7 @@ import (
 	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	. "github.com/onsi/ginkgo/v2"
@@ -83,6 +84,16 @@ func getShoot(ctx context.Context) *gardencorev1beta1.Shoot {
 	shoot := &gardencorev1beta1.Shoot{}
 	Expect(c.Get(ctx, shootKey, shoot)).To(Succeed())
 	return shoot
+}
+
+// reconcileShoot reconciles the Shoot, like its maintenance.
+func reconcileShoot(ctx context.Context) {
+	GinkgoHelper()
+	shoot := getShoot(ctx)
+	patch := client.MergeFrom(shoot.DeepCopy())
+	metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
+	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
+	Expect(garden.WaitForShoot(ctx, c, shootKey)).To(Succeed())
 }
 
 // newImage pushes an image that has never been pulled.

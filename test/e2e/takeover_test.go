@@ -26,6 +26,9 @@ import (
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	"github.com/gardener/gardener/pkg/utils/managedresources"
+	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
+	secretsmanager "github.com/gardener/gardener/pkg/utils/secrets/manager"
+	"github.com/go-logr/logr"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -35,12 +38,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/registry"
-	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	"github.com/larder-project/larder/pkg/upstream"
 	"github.com/larder-project/larder/test/cacheprocess"
 	"github.com/larder-project/larder/test/landscape/evidence"
@@ -65,23 +68,23 @@ var _ = Describe("Another implementation", func() {
 			return
 		}
 		other.leave(ctx)
-		configure(ctx) // Its Secret must be deletable.
+		configure(ctx) // Remove its volume.
 	}, NodeTimeout(journeyTimeout))
 
-	// Its pods have no probes and serve without TLS, so nodes also use the upstream while a pod is replaced.
+	// Its pods have no probes, so nodes use the upstream while a pod is replaced.
 	It("is replaced, and replaces again, without a failed pull and with warm caches", Label("takeover"), func(ctx context.Context) {
 		By("using the other implementation")
 		other.enter(ctx)
-		plain := garden.Cache(garden.PrivateHost)
-		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
-		shoot, err := garden.Shoot(here, plain)
+		shoot, err := garden.Shoot(here, garden.Cache(garden.PrivateHost))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(garden.AddMirrors(shoot, other.caSecret)).To(Succeed())
 		shoot.Spec.Extensions[1].ProviderConfig = &runtime.RawExtension{Raw: other.mirrorConfig}
 		Expect(garden.ApplyShoot(ctx, c, shoot)).To(Succeed())
 		expectReady(ctx, garden.PrivateHost)
 		left := nodeRegistries()
-		Expect(left).To(HaveLen(4), "three hosts.toml and the CA of a mirror")
+		Expect(left).To(HaveLen(5), "three hosts.toml, the CA of the caches and the CA of a mirror")
+		oldCA := nodeBundle()
+		Expect(oldCA).To(HaveLen(1))
 		kept := keptObjects(ctx)
 		warm := newImage(ctx, garden.PrivateHost)
 		pull(ctx, warm)
@@ -104,6 +107,8 @@ var _ = Describe("Another implementation", func() {
 			expectReady(ctx, garden.PrivateHost)
 			Expect(keptObjects(ctx)).To(Equal(kept))
 			Expect(withoutCAs(nodeRegistries())).To(Equal(withoutCAs(left)), "the path of the CA of a mirror differs")
+			Expect(nodeBundle()).To(ContainElement(oldCA[0]))
+			Eventually(ctx, func() error { return serves(ctx, oldCA) }).Should(Succeed(), "nodes that have not been updated trust the cache")
 		}
 		expectTakenOver()
 		expectWarm(ctx, warm)
@@ -115,7 +120,15 @@ var _ = Describe("Another implementation", func() {
 		Eventually(ctx, func() string { return cacheImage(ctx) }).Should(Equal(other.image))
 		expectReady(ctx, garden.PrivateHost)
 		Expect(keptObjects(ctx)).To(Equal(kept))
-		Expect(nodeRegistries()).To(Equal(left))
+		Expect(nodeRegistries()).To(HaveLen(len(left)))
+		for path, content := range nodeRegistries() {
+			if path == nodeBundleFile() {
+				Expect(nodeBundle()).To(ContainElement(oldCA[0]))
+			} else {
+				Expect(left).To(HaveKeyWithValue(path, content))
+			}
+		}
+		Eventually(ctx, func() error { return serves(ctx, nodeBundle()) }).Should(Succeed())
 		expectWarm(ctx, warm)
 		load.awaitPulls(ctx, 20)
 
@@ -185,16 +198,6 @@ func withoutCAs(files map[string]string) map[string]string {
 	return hosts
 }
 
-// reconcileShoot reconciles the Shoot, like an owner or its maintenance.
-func reconcileShoot(ctx context.Context) {
-	GinkgoHelper()
-	shoot := getShoot(ctx)
-	patch := client.MergeFrom(shoot.DeepCopy())
-	metav1.SetMetaDataAnnotation(&shoot.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
-	Expect(c.Patch(ctx, shoot, patch)).To(Succeed())
-	Expect(garden.WaitForShoot(ctx, c, shootKey)).To(Succeed())
-}
-
 // otherImplementation stands for the implementation of both types from which landscapes move: it deploys the objects
 // of test/takeover, with the upstreams of the landscape and stock Distribution as the image. Test code performs what
 // its controller and its webhook do.
@@ -258,7 +261,7 @@ func (o *otherImplementation) localize(address string) *strings.Replacer {
 		`"upstream-host":"docker.io"`, `"upstream-host":"`+host.LabelValue()+`"`,
 		"docker.io", garden.PrivateHost,
 		"example.com/registry:3", o.image,
-		"https://ADDRESS:5000", "http://"+address+":5000",
+		"ADDRESS", address,
 		"registry.example.com:5443", garden.BasicHost,
 		"registry.example.com-5443", strings.ReplaceAll(garden.BasicHost, ":", "-"),
 		"https://private.example.com:8443", o.mirror.URL(),
@@ -282,18 +285,23 @@ func (o *otherImplementation) enter(ctx context.Context) {
 
 	services, err := takeover.Services()
 	Expect(err).NotTo(HaveOccurred())
-	o.deploy(ctx, "extension-registry-cache-services", services)
+	o.deploy(ctx, "extension-registry-cache-services", services...)
 	service := &corev1.Service{}
 	Eventually(ctx, func() error { return c.Get(ctx, cacheKey(garden.PrivateHost), service) }).Should(Succeed())
 	address := service.Spec.ClusterIP
+	server, bundle := issueCertificates(ctx, address)
 	caches, err := takeover.Caches()
 	Expect(err).NotTo(HaveOccurred())
-	o.deploy(ctx, managedResourceKey.Name, caches)
+	certificate := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: service.Namespace, Name: service.Name + "-tls-0a1b2c3d", Labels: service.Spec.Selector},
+		Data:       map[string][]byte{"tls.crt": server.Data["tls.crt"], "tls.key": server.Data["tls.key"]},
+	}
+	o.deploy(ctx, managedResourceKey.Name, append(caches, certificate)...)
 
-	o.osc = o.operatingSystemConfig(address)
-	status, err := takeover.Status("ADDRESS", "")
+	o.osc = o.operatingSystemConfig(address, bundle.Data["bundle.crt"])
+	status, err := takeover.Status("ADDRESS", bundle.Name)
 	Expect(err).NotTo(HaveOccurred())
-	o.status = []byte(strings.ReplaceAll(o.localize(address).Replace(string(status)), `"caSecretName":"",`, ""))
+	o.status = []byte(o.localize(address).Replace(string(status)))
 	o.control(ctx)
 }
 
@@ -313,8 +321,29 @@ func (o *otherImplementation) leave(ctx context.Context) {
 	}).Should(Succeed())
 }
 
+// issueCertificates returns the certificate of the cache and the CA bundle.
+func issueCertificates(ctx context.Context, address string) (server, bundle *corev1.Secret) {
+	GinkgoHelper()
+	const authority = "ca-extension-registry-cache"
+	manager, err := secretsmanager.New(ctx, logr.Discard(), clock.RealClock{}, c, "extension-registry-cache", secretsmanager.WithNamespaces(seedNamespace))
+	Expect(err).NotTo(HaveOccurred())
+	_, err = manager.Generate(ctx, &secretsutils.CertificateSecretConfig{
+		Name: authority, CommonName: authority, CertType: secretsutils.CACert, Validity: new(365 * 24 * time.Hour),
+	}, secretsmanager.Persist(), secretsmanager.Rotate(secretsmanager.KeepOld))
+	Expect(err).NotTo(HaveOccurred())
+	name := cacheKey(garden.PrivateHost).Name
+	server, err = manager.Generate(ctx, &secretsutils.CertificateSecretConfig{
+		Name: name + "-tls", CommonName: name, CertType: secretsutils.ServerCert, Validity: new(30 * 24 * time.Hour),
+		IPAddresses: []net.IP{net.ParseIP(address)}, SkipPublishingCACertificate: true,
+	}, secretsmanager.SignedByCA(authority))
+	Expect(err).NotTo(HaveOccurred())
+	bundle, found := manager.Get(authority)
+	Expect(found).To(BeTrue())
+	return server, bundle
+}
+
 // deploy deploys objects by a ManagedResource.
-func (o *otherImplementation) deploy(ctx context.Context, name string, objects []client.Object) {
+func (o *otherImplementation) deploy(ctx context.Context, name string, objects ...client.Object) {
 	GinkgoHelper()
 	username, password, err := here.Puller()
 	Expect(err).NotTo(HaveOccurred())
@@ -322,14 +351,24 @@ func (o *otherImplementation) deploy(ctx context.Context, name string, objects [
 		content, err := json.Marshal(object)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(json.Unmarshal([]byte(o.localize("").Replace(string(content))), object)).To(Succeed())
-		if secret, ok := object.(*corev1.Secret); ok {
-			config := map[string]any{}
-			Expect(yaml.Unmarshal([]byte(secret.StringData["config.yml"]), &config)).To(Succeed())
-			proxy := config["proxy"].(map[string]any)
-			proxy["username"], proxy["password"] = username, password
+		switch object := object.(type) {
+		case *corev1.Secret:
+			if object.StringData["config.yml"] == "" {
+				continue
+			}
+			config := map[string]map[string]any{}
+			Expect(yaml.Unmarshal([]byte(strings.Replace(object.StringData["config.yml"], "version: 0.1\n", "", 1)), &config)).To(Succeed())
+			config["proxy"]["username"], config["proxy"]["password"] = username, password
+			config["http"]["tls"] = map[string]string{"certificate": "/etc/distribution/tls/tls.crt", "key": "/etc/distribution/tls/tls.key"}
 			content, err := yaml.Marshal(config)
 			Expect(err).NotTo(HaveOccurred())
-			secret.StringData, secret.Data = nil, map[string][]byte{"config.yml": content}
+			object.StringData, object.Data = nil, map[string][]byte{"config.yml": append([]byte("version: 0.1\n"), content...)}
+		case *appsv1.StatefulSet:
+			spec := &object.Spec.Template.Spec
+			spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: "/etc/distribution/tls"})
+			spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
+				Secret: &corev1.SecretVolumeSource{SecretName: object.Name + "-tls-0a1b2c3d"},
+			}})
 		}
 	}
 	data, err := managedresources.NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).AddAllAndSerialize(objects...)
@@ -344,17 +383,14 @@ func (o *otherImplementation) deploy(ctx context.Context, name string, objects [
 	}).Should(Succeed())
 }
 
-func (o *otherImplementation) operatingSystemConfig(address string) *extensionsv1alpha1.OperatingSystemConfig {
+func (o *otherImplementation) operatingSystemConfig(address string, cachesCA []byte) *extensionsv1alpha1.OperatingSystemConfig {
 	GinkgoHelper()
-	golden, err := takeover.OperatingSystemConfig("ADDRESS", "", base64.StdEncoding.EncodeToString(o.mirrorCA))
+	golden, err := takeover.OperatingSystemConfig("ADDRESS", base64.StdEncoding.EncodeToString(cachesCA), base64.StdEncoding.EncodeToString(o.mirrorCA))
 	Expect(err).NotTo(HaveOccurred())
 	content, err := json.Marshal(golden)
 	Expect(err).NotTo(HaveOccurred())
 	osc := &extensionsv1alpha1.OperatingSystemConfig{}
 	Expect(json.Unmarshal([]byte(o.localize(address).Replace(string(content))), osc)).To(Succeed())
-	// The cache serves without TLS.
-	osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].CACerts = nil
-	osc.Spec.Files = osc.Spec.Files[1:]
 	return osc
 }
 
