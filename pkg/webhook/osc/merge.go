@@ -30,6 +30,14 @@ import (
 // Containerd reads the entry for all upstreams, _default, only where there is none for the upstream. So an entry that
 // this extension adds starts with the hosts of _default that are on the node; otherwise it would hide them.
 //
+// # Readiness probe
+//
+// With a readiness probe, the node agent writes hosts.toml only when all hosts of the entry respond. So one peer or host
+// of others that is down would keep a node from using the cache, and the reconciliation of the node from completing.
+// Besides, the node agent probes all hosts of an entry with the CAs of the first host that has any, so a host with a
+// public CA beside a cache with TLS never passes. So an entry has a probe only if all of its hosts are caches.
+// Containerd itself goes on to the next host.
+//
 // # Own hosts
 //
 // Gardenlet writes OperatingSystemConfigs from scratch, but other writers do not, and the webhook is called for these as
@@ -57,8 +65,8 @@ type contribution struct {
 	Server *string `json:"server,omitempty"`
 	// ReplacedServer is the server that Server replaced.
 	ReplacedServer *string `json:"replacedServer,omitempty"`
-	// ReadinessProbe is true if the extension switched the probe on.
-	ReadinessProbe bool `json:"readinessProbe,omitempty"`
+	// ReadinessProbe is true if the extension switched the probe on, false if it switched it off, and nil otherwise.
+	ReadinessProbe *bool `json:"readinessProbe,omitempty"`
 }
 
 // addRegistries merges the registries into those of an OperatingSystemConfig.
@@ -107,8 +115,8 @@ func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added con
 	if added.Server != nil && ptr.Equal(entry.Server, added.Server) {
 		entry.Server = added.ReplacedServer
 	}
-	if added.ReadinessProbe {
-		entry.ReadinessProbe = nil
+	if added.ReadinessProbe != nil && *added.ReadinessProbe == ptr.Deref(entry.ReadinessProbe, false) {
+		setProbe(entry, !*added.ReadinessProbe)
 	}
 	return len(entry.Hosts) < before
 }
@@ -134,11 +142,19 @@ func merge(entry *extensionsv1alpha1.RegistryConfig, own extensionsv1alpha1.Regi
 		added.Server, added.ReplacedServer = own.Server, entry.Server
 		entry.Server = own.Server
 	}
-	if ptr.Deref(own.ReadinessProbe, false) && !ptr.Deref(entry.ReadinessProbe, false) {
-		added.ReadinessProbe = true
-		entry.ReadinessProbe = own.ReadinessProbe
+	probe := ptr.Deref(own.ReadinessProbe, false) && len(entry.Hosts) == len(own.Hosts)
+	if probe != ptr.Deref(entry.ReadinessProbe, false) {
+		added.ReadinessProbe = &probe
+		setProbe(entry, probe)
 	}
 	return added
+}
+
+func setProbe(entry *extensionsv1alpha1.RegistryConfig, on bool) {
+	entry.ReadinessProbe = nil
+	if on {
+		entry.ReadinessProbe = new(true)
+	}
 }
 
 // record writes the annotation, or removes it if the extension added nothing.

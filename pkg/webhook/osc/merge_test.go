@@ -12,6 +12,7 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -73,10 +74,16 @@ var _ = Describe("Several webhooks", func() {
 		quay          = "server https://quay.io"
 	)
 
-	// run calls webhooks one after the other.
+	// run calls webhooks one after the other, and then those of this extension again, as an API server does if a later
+	// webhook changed the object.
 	run := func(osc *extensionsv1alpha1.OperatingSystemConfig, names []string) {
 		for _, name := range names {
 			testWebhooks[name](osc)
+		}
+		for _, name := range names {
+			if name == "caches" || name == "mirrors" {
+				testWebhooks[name](osc)
+			}
 		}
 	}
 
@@ -202,8 +209,50 @@ var _ = Describe("addTo", func() {
 		before := osc.DeepCopy()
 		addCaches(osc, dockerPlain, internalPlain)
 		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Server).To(HaveValue(Equal(dockerPlain.RemoteURL)))
-		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].ReadinessProbe).To(HaveValue(BeTrue()))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveEach(HaveField("ReadinessProbe", BeNil())), "they have hosts of others")
 		addCaches(osc)
+		Expect(osc.Spec).To(Equal(before.Spec))
+	})
+
+	DescribeTable("probes an upstream only if all of its hosts are caches",
+		func(expected bool, names ...string) {
+			for _, order := range permutations(append(names, "caches")) {
+				osc := bareOSC()
+				for range 2 {
+					for _, name := range order {
+						testWebhooks[name](osc)
+					}
+				}
+				description := strings.Join(order, ", ")
+				for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
+					switch entry.Upstream {
+					case "docker.io":
+						Expect(ptr.Deref(entry.ReadinessProbe, false)).To(Equal(expected), description)
+					case "quay.io":
+						Expect(entry.ReadinessProbe).To(BeNil(), description)
+					}
+				}
+			}
+		},
+		Entry("only caches", true),
+		Entry("mirrors of other upstreams", true, "mirrors"),
+		Entry("a peer-to-peer host", false, "peer-to-peer"),
+		Entry("another host", false, "rewriter"),
+		Entry("another host for all upstreams", true, "default"),
+		Entry("all of them", false, "mirrors", "peer-to-peer", "rewriter", "default"),
+	)
+
+	It("switches the probe of others off while their entry has mirrors", func() {
+		osc := bareOSC()
+		entry := entryFor("docker.io", osctest.RewriterURL)
+		entry.ReadinessProbe = new(true)
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entry}
+		before := osc.DeepCopy()
+		for range 2 {
+			addMirrors(osc, dockerMirror)
+			Expect(osc.Spec.CRIConfig.Containerd.Registries[0].ReadinessProbe).To(BeNil())
+		}
+		addMirrors(osc)
 		Expect(osc.Spec).To(Equal(before.Spec))
 	})
 
