@@ -35,6 +35,7 @@ var testWebhooks = map[string]webhook{
 		}})
 	},
 	"peer-to-peer": osctest.PeerToPeer,
+	"peer-for-all": osctest.PeerForAll,
 	"rewriter":     osctest.Rewriter,
 	"default":      osctest.Default,
 }
@@ -171,6 +172,12 @@ var _ = Describe("Several webhooks", func() {
 				"internal.example.com": {osctest.PeerURL, plain, internal}, "quay.io": {osctest.PeerURL, first, second, quay},
 			},
 			"caches", "mirrors", "peer-to-peer"),
+		Entry("a peer-to-peer host that others add only for all upstreams comes first",
+			map[string][]string{
+				"_default": {osctest.PeerURL}, "docker.io": {osctest.PeerURL, cache, docker},
+				"internal.example.com": {osctest.PeerURL, plain, internal}, "quay.io": {osctest.PeerURL, first, second, quay},
+			},
+			"caches", "mirrors", "peer-for-all"),
 		Entry("another host comes last",
 			map[string][]string{
 				"docker.io": {cache, osctest.RewriterURL, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
@@ -271,6 +278,7 @@ var _ = Describe("addTo", func() {
 		Entry("only caches", true),
 		Entry("mirrors of other upstreams", true, "mirrors"),
 		Entry("a peer-to-peer host", false, "peer-to-peer"),
+		Entry("a peer-to-peer host for all upstreams", false, "peer-for-all"),
 		Entry("another host", false, "rewriter"),
 		Entry("another host for all upstreams", true, "default"),
 		Entry("all of them", false, "mirrors", "peer-to-peer", "rewriter", "default"),
