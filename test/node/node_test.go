@@ -6,9 +6,12 @@ package node_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"time"
@@ -36,6 +39,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/pkg/apis/mirror/codec"
+	"github.com/larder-project/larder/pkg/apis/registry"
+	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc"
 	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
 	"github.com/larder-project/larder/test/pki"
@@ -162,6 +167,28 @@ var _ = Describe("A node", func() {
 		Expect((&osc.Mutator{Reader: seed, Source: osc.Mirrors{Codec: decoder}}).Mutate(ctx, object, nil)).To(Succeed())
 		return object
 	}
+	// addCache adds a cache for docker.io with TLS.
+	addCache := func(object *extensionsv1alpha1.OperatingSystemConfig, endpoint string, caBundle []byte) {
+		GinkgoHelper()
+		shoot, err := json.Marshal(&gardencorev1beta1.Shoot{TypeMeta: metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"}})
+		Expect(err).NotTo(HaveOccurred())
+		decoder, err := registrycodec.New()
+		Expect(err).NotTo(HaveOccurred())
+		status, err := decoder.EncodeStatus(&registry.RegistryStatus{
+			CASecretName: new("caches-ca"),
+			Caches:       []registry.RegistryCacheStatus{{Upstream: "docker.io", Endpoint: endpoint, RemoteURL: "https://registry-1.docker.io"}},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(
+			&extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Spec: extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: shoot}}},
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "caches-ca"}, Data: map[string][]byte{"bundle.crt": caBundle}},
+			&extensionsv1alpha1.Extension{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-cache"},
+				Status:     extensionsv1alpha1.ExtensionStatus{DefaultStatus: extensionsv1alpha1.DefaultStatus{ProviderStatus: status}},
+			},
+		).Build()
+		Expect((&osc.Mutator{Reader: seed, Source: osc.Caches{Codec: decoder}}).Mutate(ctx, object, nil)).To(Succeed())
+	}
 	apply := func(object *extensionsv1alpha1.OperatingSystemConfig) {
 		GinkgoHelper()
 		secret, err := nodeagent.OperatingSystemConfigSecret(ctx, nil, object, "osc", "pool", false)
@@ -169,6 +196,9 @@ var _ = Describe("A node", func() {
 		Expect(client.IgnoreNotFound(cluster.Delete(ctx, secret.DeepCopy()))).To(Succeed())
 		Expect(cluster.Create(ctx, secret)).To(Succeed())
 		files.log = nil
+		// A failed probe is retried until the context ends.
+		ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+		defer cancel()
 		_, err = agent.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(secret)})
 		Expect(err).NotTo(HaveOccurred())
 	}
@@ -244,5 +274,32 @@ server = "https://registry-1.docker.io"
 		apply(object)
 		hosts := tree()["docker.io/hosts.toml"]
 		Expect(strings.Index(hosts, osctest.PeerURL)).To(And(BeNumerically(">", 0), BeNumerically("<", strings.Index(hosts, "https://first.example.com"))))
+	})
+
+	It("uses a cache with TLS beside a host of others with another CA, which the node agent cannot probe", func() {
+		serve := func(authority *pki.Authority) *httptest.Server {
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			pair, err := authority.Issue(pki.Request{Hosts: []string{"127.0.0.1"}})
+			Expect(err).NotTo(HaveOccurred())
+			certificate, err := pair.TLS()
+			Expect(err).NotTo(HaveOccurred())
+			server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+			server.StartTLS()
+			DeferCleanup(server.Close)
+			return server
+		}
+		cacheAuthority, err := pki.NewAuthority("caches")
+		Expect(err).NotTo(HaveOccurred())
+		otherAuthority, err := pki.NewAuthority("other")
+		Expect(err).NotTo(HaveOccurred())
+		cache, other := serve(cacheAuthority), serve(otherAuthority)
+
+		object := newOSC()
+		object.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{{
+			Upstream: "docker.io", ReadinessProbe: new(true), Hosts: []extensionsv1alpha1.RegistryHost{{URL: other.URL}},
+		}}
+		addCache(object, cache.URL, cacheAuthority.Certificate)
+		apply(object)
+		Expect(tree()).To(HaveKeyWithValue("docker.io/hosts.toml", And(ContainSubstring(cache.URL), ContainSubstring(other.URL))))
 	})
 })

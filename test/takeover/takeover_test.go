@@ -7,6 +7,7 @@ package takeover_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -107,6 +108,23 @@ var _ = Describe("Nodes", func() {
 		Expect(written.Spec.Files).To(HaveLen(2))
 		Expect(written.Spec.Files[0]).To(Equal(left.Spec.Files[0]))
 		Expect(written.Spec.Files[1].Path).To(Equal(written.Spec.CRIConfig.Containerd.Registries[2].Hosts[1].CACerts[0]))
+		Expect(written.Spec.Files[1].Content).To(Equal(left.Spec.Files[1].Content))
+	})
+
+	It("keep their mirrors, but get no private key, from a Secret that only the other implementation accepts", func(ctx SpecContext) {
+		secret := &corev1.Secret{}
+		Expect(seed.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "ref-mirror-ca"}, secret)).To(Succeed())
+		key := []byte("-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n")
+		secret.Immutable = nil
+		secret.Data = map[string][]byte{"bundle.crt": slices.Concat(mirrorCA, key), "ca.key": key}
+		Expect(seed.Update(ctx, secret)).To(Succeed())
+		written := left.DeepCopy()
+		written.Spec.Files = nil
+		written.Spec.CRIConfig.Containerd.Registries = nil
+		mutate(ctx, written)
+
+		Expect(withoutOwnCA(written)).To(Equal(withoutOwnCA(left)))
+		Expect(written.Spec.Files).To(HaveLen(2))
 		Expect(written.Spec.Files[1].Content).To(Equal(left.Spec.Files[1].Content))
 	})
 

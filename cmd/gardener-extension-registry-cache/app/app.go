@@ -25,6 +25,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/controller/cache"
 	"github.com/larder-project/larder/pkg/controller/mirror"
+	"github.com/larder-project/larder/pkg/webhook/osc"
 )
 
 // Name is the name of the program, of its webhook configuration and of its Service.
@@ -80,7 +81,9 @@ func run(ctx context.Context, options *options) error {
 	if err := heartbeat.Add(mgr, options.heartbeatArgs()); err != nil {
 		return fmt.Errorf("add heartbeat: %w", err)
 	}
-	if err := (webhooks.Webhooks{Component: registry.ExtensionType, Config: options.webhook.Completed()}).AddToManager(ctx, mgr); err != nil {
+	if err := (webhooks.Webhooks{
+		Component: registry.ExtensionType, Config: options.webhook.Completed(), AdjustMutating: osc.Adjust,
+	}).AddToManager(ctx, mgr); err != nil {
 		return fmt.Errorf("add webhooks: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil {

@@ -41,6 +41,8 @@ type Webhooks struct {
 	SourceCluster cluster.Cluster
 	// Adjust changes each validating webhook before its registration; may be nil.
 	Adjust func(*admissionregistrationv1.ValidatingWebhook)
+	// AdjustMutating changes each mutating webhook before its registration; may be nil.
+	AdjustMutating func(*admissionregistrationv1.MutatingWebhook)
 	// Protect wraps the handler of each webhook; may be nil.
 	Protect func(http.Handler) http.Handler
 }
@@ -100,6 +102,11 @@ func (w Webhooks) registration(mgr manager.Manager, webhooks []*extensionswebhoo
 	// The library returns them in random order.
 	if config := configs.MutatingWebhookConfig; config != nil {
 		slices.SortFunc(config.Webhooks, func(a, b admissionregistrationv1.MutatingWebhook) int { return strings.Compare(a.Name, b.Name) })
+		for i := range config.Webhooks {
+			if w.AdjustMutating != nil {
+				w.AdjustMutating(&config.Webhooks[i])
+			}
+		}
 	}
 	if config := configs.ValidatingWebhookConfig; config != nil {
 		slices.SortFunc(config.Webhooks, func(a, b admissionregistrationv1.ValidatingWebhook) int { return strings.Compare(a.Name, b.Name) })

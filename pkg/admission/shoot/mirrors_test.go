@@ -87,6 +87,19 @@ var _ = Describe("Mirrors", func() {
 	}
 
 	Describe("creation", func() {
+		It("reads no Secret if there are too many CA bundles", func() {
+			var items []string
+			var resources []change
+			for i := range 11 {
+				name := fmt.Sprintf("ca-%d", i)
+				items = append(items, fmt.Sprintf(`{"upstream":"%s.example.com","hosts":[{"host":"https://a","caBundleSecretReferenceName":%q}]}`, name, name))
+				resources = append(resources, resource(name, "ca-v1"))
+			}
+			mirrored := newMirrored(append(resources, mirrors(strings.Join(items, ",")))...)
+			Expect(create(mirrored)).To(ConsistOf(ContainSubstring("reference 11 CA bundles")))
+			Expect(reads).To(BeEmpty())
+		})
+
 		It("accepts a valid configuration", func() {
 			Expect(create(newMirrored(mirrors(private+`,{"upstream":"quay.io","hosts":[{"host":"http://[2001:db8::1]:5000/v2/quay","capabilities":["pull","resolve"],"overridePath":true}]}`),
 				resource("ca", "ca-v1")))).To(BeEmpty())

@@ -69,6 +69,7 @@ var _ = Describe("Actuator", func() {
 		reads = 0
 	})
 
+	privateKey := []byte("-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n")
 	configure := func(mirrors string) {
 		ex.Spec.ProviderConfig = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[` + mirrors + `]}`)}
 	}
@@ -100,6 +101,14 @@ var _ = Describe("Actuator", func() {
 		Expect(reconcile(ctx, caSecret)).To(Succeed())
 		Expect(reads).To(Equal(1))
 		Expect(ex.Status.ProviderStatus).To(BeNil())
+	})
+
+	It("accepts a Secret that only admission refuses, since the Shoot may have used it before", func(ctx SpecContext) {
+		configure(withCA("docker.io", "ca"))
+		caSecret.Immutable = nil
+		caSecret.Data["tls.key"] = privateKey
+		caSecret.Data["bundle.crt"] = append(caSecret.Data["bundle.crt"], privateKey...)
+		Expect(reconcile(ctx, caSecret)).To(Succeed())
 	})
 
 	It("accepts the mirrors of a hibernated Shoot", func(ctx SpecContext) {
@@ -151,10 +160,10 @@ var _ = Describe("Actuator", func() {
 			configure(withCA("docker.io", "ca"))
 			shoot.Spec.Resources[0].ResourceRef.Name = "ca-v2"
 		}, gardencorev1beta1.ErrorRetryableConfigurationProblem, `the Secret "ca-v2"`, "has not been copied to the seed yet"),
-		Entry("a mutable Secret", func() {
+		Entry("a Secret without a certificate", func() {
 			configure(withCA("docker.io", "ca"))
-			caSecret.Immutable = nil
-		}, gardencorev1beta1.ErrorConfigurationProblem, `the Secret "ca-v1" is invalid`, "must be immutable"),
+			caSecret.Data["bundle.crt"] = privateKey
+		}, gardencorev1beta1.ErrorConfigurationProblem, `the Secret "ca-v1" is invalid`, "no private keys"),
 		Entry("all problems at once", func() {
 			configure(withCA("docker.io", "nothing") + "," + withCA("quay.io", "other"))
 		}, gardencorev1beta1.ErrorConfigurationProblem, "mirror of docker.io", "mirror of quay.io"),

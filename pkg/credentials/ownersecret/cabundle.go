@@ -29,33 +29,47 @@ const (
 	certificateType = "CERTIFICATE"
 )
 
-// CABundle returns the CA bundle in the Secret in PEM, or all errors. The errors are reported for fldPath, the field
-// that references the Secret, and never show its content, not even its keys.
+// CABundle returns the certificates in the CA bundle of the Secret in PEM, or all errors. The errors are reported for
+// fldPath, the field that references the Secret, and never show its content, not even its keys.
 //
-// The bundle contains certificates and nothing else, since nodes keep it in a file that every process can read. If the
-// Secret has other text between the certificates, as in the output of `openssl s_client`, the text is left out.
+// Nodes keep the bundle in a file that every process can read, so everything else is left out: private keys, other
+// blocks, and text as in the output of `openssl s_client`. Containerd ignores the same blocks. A Secret without any
+// certificate is an error.
 func CABundle(secret *corev1.Secret, fldPath *field.Path) ([]byte, field.ErrorList) {
-	bundle, allErrs := readCABundle(secret, fldPath)
-	if len(allErrs) > 0 {
-		return nil, allErrs
+	data, ok := secret.Data[CABundleKey]
+	if !ok {
+		return nil, field.ErrorList{missingCABundle(secret, fldPath)}
+	}
+	bundle := parseCABundle(data)
+	if len(bundle.certificates) == 0 {
+		return nil, field.ErrorList{invalidCABundle(secret, fldPath, bundle.problem)}
 	}
 	return bundle.pem(), nil
 }
 
 // ValidateCABundle validates a Secret that a Shoot starts to use. It is stricter than [CABundle]: running mirrors keep
-// their bundles, even if they have grown too large, have text between the certificates, or have expired.
+// their bundles, even if the Secrets are not immutable, have other keys, have more than certificates, or have grown too
+// large or expired. Another implementation of the extension may have accepted them.
 func ValidateCABundle(secret *corev1.Secret, now time.Time, fldPath *field.Path) field.ErrorList {
-	// Parse only what is short.
-	if data, ok := secret.Data[CABundleKey]; ok && len(data) > MaxCABundleLength {
-		return append(checkCABundleMetadata(secret, fldPath), invalidSecret(secret, fldPath,
-			"has an invalid value for the key %q: a CA bundle must have at most %d bytes; include only the CAs of the mirror, nodes trust public CAs anyway", CABundleKey, MaxCABundleLength))
+	allErrs := checkCABundleMetadata(secret, fldPath)
+	data, ok := secret.Data[CABundleKey]
+	if !ok {
+		return allErrs
 	}
-	bundle, allErrs := readCABundle(secret, fldPath)
+	// Parse only what is short.
+	if len(data) > MaxCABundleLength {
+		return append(allErrs, invalidCABundle(secret, fldPath,
+			fmt.Sprintf("a CA bundle must have at most %d bytes; include only the CAs of the mirror, nodes trust public CAs anyway", MaxCABundleLength)))
+	}
+	bundle := parseCABundle(data)
+	if bundle.problem != "" {
+		return append(allErrs, invalidCABundle(secret, fldPath, bundle.problem))
+	}
 	if len(allErrs) > 0 {
 		return allErrs
 	}
 	invalid := func(format string, args ...any) {
-		allErrs = append(allErrs, invalidSecret(secret, fldPath, "has an invalid value for the key %q: %s", CABundleKey, fmt.Sprintf(format, args...)))
+		allErrs = append(allErrs, invalidCABundle(secret, fldPath, fmt.Sprintf(format, args...)))
 	}
 	if len(bundle.certificates) > maxCertificates {
 		invalid("a CA bundle must have at most %d certificates", maxCertificates)
@@ -73,21 +87,18 @@ func ValidateCABundle(secret *corev1.Secret, now time.Time, fldPath *field.Path)
 type caBundle struct {
 	data         []byte
 	certificates []*x509.Certificate
-	// hasText reports whether the data has more than certificates and white space.
+	// hasText reports whether the data has more than PEM blocks and white space.
 	hasText bool
+	// problem is the first problem with the blocks, empty if all of them are certificates and there is at least one.
+	problem string
 }
 
-func readCABundle(secret *corev1.Secret, fldPath *field.Path) (caBundle, field.ErrorList) {
-	allErrs := checkCABundleMetadata(secret, fldPath)
-	data, ok := secret.Data[CABundleKey]
-	if !ok {
-		return caBundle{}, allErrs
-	}
-	bundle, problem := parseCABundle(data)
-	if problem != "" {
-		allErrs = append(allErrs, invalidSecret(secret, fldPath, "has an invalid value for the key %q: %s", CABundleKey, problem))
-	}
-	return bundle, allErrs
+func missingCABundle(secret *corev1.Secret, fldPath *field.Path) *field.Error {
+	return invalidSecret(secret, fldPath, "must have the key %q", CABundleKey)
+}
+
+func invalidCABundle(secret *corev1.Secret, fldPath *field.Path, problem string) *field.Error {
+	return invalidSecret(secret, fldPath, "has an invalid value for the key %q: %s", CABundleKey, problem)
 }
 
 // checkCABundleMetadata checks everything but the content of the bundle.
@@ -101,7 +112,7 @@ func checkCABundleMetadata(secret *corev1.Secret, fldPath *field.Path) field.Err
 	if _, ok := secret.Data[CABundleKey]; ok {
 		others--
 	} else {
-		allErrs = append(allErrs, invalidSecret(secret, fldPath, "must have the key %q", CABundleKey))
+		allErrs = append(allErrs, missingCABundle(secret, fldPath))
 	}
 	if others > 0 {
 		allErrs = append(allErrs, invalidSecret(secret, fldPath, "must have only the key %q, remove the others", CABundleKey))
@@ -109,10 +120,16 @@ func checkCABundleMetadata(secret *corev1.Secret, fldPath *field.Path) field.Err
 	return allErrs
 }
 
-// parseCABundle returns the content of a bundle, or the problem with it.
-func parseCABundle(data []byte) (caBundle, string) {
+// parseCABundle returns the content of a bundle.
+func parseCABundle(data []byte) caBundle {
 	bundle := caBundle{data: data}
-	for rest := data; ; {
+	report := func(format string, args ...any) {
+		if bundle.problem == "" {
+			bundle.problem = fmt.Sprintf(format, args...)
+		}
+	}
+	rest := data
+	for number := 1; ; number++ {
 		block, after := pem.Decode(rest)
 		if block == nil {
 			bundle.hasText = bundle.hasText || len(bytes.TrimSpace(rest)) > 0
@@ -124,28 +141,30 @@ func parseCABundle(data []byte) (caBundle, string) {
 		}
 		rest = after
 
-		number := len(bundle.certificates) + 1
 		if block.Type != certificateType {
-			return caBundle{}, fmt.Sprintf("PEM block %d is not a certificate; a CA bundle must contain only blocks of type %s, no private keys", number, certificateType)
+			report("PEM block %d is not a certificate; a CA bundle must contain only blocks of type %s, no private keys", number, certificateType)
+			continue
 		}
 		if len(block.Headers) > 0 {
-			return caBundle{}, fmt.Sprintf("certificate %d has PEM headers; remove them", number)
+			report("certificate %d has PEM headers; remove them", number)
+			continue
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil { // The error may quote the certificate.
-			return caBundle{}, fmt.Sprintf("certificate %d cannot be parsed", number)
+			report("certificate %d cannot be parsed", number)
+			continue
 		}
 		bundle.certificates = append(bundle.certificates, certificate)
 	}
 	if len(bundle.certificates) == 0 {
-		return caBundle{}, "a CA bundle must contain at least one certificate in PEM"
+		report("a CA bundle must contain at least one certificate in PEM")
 	}
-	return bundle, ""
+	return bundle
 }
 
 // pem returns the certificates in PEM, byte for byte as in the Secret if that contains nothing else.
 func (b caBundle) pem() []byte {
-	if !b.hasText {
+	if !b.hasText && b.problem == "" {
 		return b.data
 	}
 	var certificates bytes.Buffer

@@ -116,7 +116,7 @@ var _ = Describe("CA bundles", func() {
 			)))
 			bundle, errs := ownersecret.CABundle(secret, fldPath)
 			Expect(bundle).To(BeNil())
-			Expect(errs).To(HaveLen(1))
+			Expect(messages(errs.ToAggregate().Errors())).To(ConsistOf(ContainSubstring(expected)))
 		},
 		Entry("empty", newCABundle(), "at least one certificate"),
 		Entry("blank", newCABundle(" \n"), "at least one certificate"),
@@ -124,12 +124,33 @@ var _ = Describe("CA bundles", func() {
 		Entry("DER", newCABundle("\x30\x82\x01\x00"), "at least one certificate"),
 		Entry("truncated", newCABundle(ca[:len(ca)-40]), "at least one certificate"),
 		Entry("private key", newCABundle(privateKey), "no private keys"),
-		Entry("private key after a certificate", newCABundle(ca, privateKey), "PEM block 2 is not a certificate"),
-		Entry("private key before a certificate", newCABundle(privateKey, ca), "PEM block 1 is not a certificate"),
 		Entry("trusted certificate of OpenSSL", newCABundle(bytes.ReplaceAll(ca, []byte("CERTIFICATE"), []byte("TRUSTED CERTIFICATE"))), "PEM block 1 is not a certificate"),
-		Entry("no certificate in a block", newCABundle(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hunter2")})), "certificate 2 cannot be parsed"),
 		Entry("PEM headers", newCABundle(bytes.Replace(ca, []byte("-----\n"), []byte("-----\nPassword: hunter2\n\n"), 1)), "certificate 1 has PEM headers"),
 	)
+
+	DescribeTable("other blocks beside a certificate are refused at first, and never reach nodes",
+		func(secret *corev1.Secret, expected string) {
+			Expect(validate(secret)).To(ConsistOf(And(ContainSubstring(expected), Not(ContainSubstring("hunter2")), Not(ContainSubstring("MII")))))
+			bundle, errs := ownersecret.CABundle(secret, fldPath)
+			Expect(errs).To(BeEmpty())
+			Expect(bundle).To(Equal(ca))
+		},
+		Entry("private key after a certificate", newCABundle(ca, privateKey), "PEM block 2 is not a certificate"),
+		Entry("private key before a certificate", newCABundle(privateKey, ca), "PEM block 1 is not a certificate"),
+		Entry("no certificate in a block", newCABundle(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hunter2")})), "certificate 2 cannot be parsed"),
+		Entry("revocation list", newCABundle(ca, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("hunter2")})), "PEM block 2 is not a certificate"),
+		Entry("trusted certificate of OpenSSL", newCABundle(bytes.ReplaceAll(otherCA, []byte("CERTIFICATE"), []byte("TRUSTED CERTIFICATE")), ca), "PEM block 1 is not a certificate"),
+		Entry("PEM headers", newCABundle(ca, bytes.Replace(otherCA, []byte("-----\n"), []byte("-----\nPassword: hunter2\n\n"), 1)), "certificate 2 has PEM headers"),
+	)
+
+	It("keeps the bundle of a Secret that is not immutable or has other keys", func() {
+		secret := newCABundle(ca)
+		secret.Immutable, secret.Data["tls.key"] = nil, privateKey
+		Expect(validate(secret)).To(ConsistOf(ContainSubstring("must be immutable"), ContainSubstring(`must have only the key "bundle.crt"`)))
+		bundle, errs := ownersecret.CABundle(secret, fldPath)
+		Expect(errs).To(BeEmpty())
+		Expect(bundle).To(Equal(ca))
+	})
 
 	DescribeTable("text is refused at first, and never reaches nodes",
 		func(parts ...any) {

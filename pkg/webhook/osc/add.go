@@ -9,6 +9,7 @@ import (
 
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
@@ -55,4 +56,11 @@ func newWebhook(mgr manager.Manager, name string, source Source) (*extensionsweb
 		return nil, fmt.Errorf("create webhook %s: %w", name, err)
 	}
 	return webhook, nil
+}
+
+// Adjust makes API servers call the webhook again if a later one has changed the object. API servers call webhooks by
+// name, and gardenlet writes from scratch each time, so the webhook would otherwise never see a host that a later one adds
+// for all upstreams, and never copy it. A second call changes nothing else.
+func Adjust(webhook *admissionregistrationv1.MutatingWebhook) {
+	webhook.ReinvocationPolicy = new(admissionregistrationv1.IfNeededReinvocationPolicy)
 }

@@ -86,7 +86,7 @@ func configForCaches(status *registry.RegistryStatus, caBundle []byte) (nodeConf
 			Server:   new(cache.RemoteURL),
 			Hosts:    []extensionsv1alpha1.RegistryHost{host},
 			// The node agent configures containerd to use the cache once it is ready: in a new cluster, the pods of the caches
-			// need nodes, so nodes must not wait for the caches.
+			// need nodes, so nodes must not wait for the caches. See merge.go for entries with other hosts.
 			ReadinessProbe: new(true),
 		})
 	}

@@ -30,15 +30,26 @@ import (
 // Containerd reads the entry for all upstreams, _default, only where there is none for the upstream. So an entry that
 // this extension adds starts with the hosts of _default that are on the node; otherwise it would hide them.
 //
+// # Readiness probe
+//
+// With a readiness probe, the node agent writes hosts.toml only when all hosts of the entry respond. So one peer or host
+// of others that is down would keep a node from using the cache, and the reconciliation of the node from completing.
+// Besides, the node agent probes all hosts of an entry with the CAs of the first host that has any, so a host with a
+// public CA beside a cache with TLS never passes. So an entry has a probe only if all of its hosts are caches.
+// Containerd itself goes on to the next host.
+//
 // # Own hosts
 //
 // Gardenlet writes OperatingSystemConfigs from scratch, but other writers do not, and the webhook is called for these as
 // well. Then the hosts that it added before are still there, possibly with endpoints that no longer exist, beside hosts
 // that belong to others. Nothing in a host names its author: the URL of a mirror is whatever its owner wrote, and caches
 // may share their port with others. So an annotation of the OperatingSystemConfig records what was added to each entry.
-// The node agent does not get the annotation. It may describe an earlier content, since gardenlet keeps annotations when
-// it overwrites the rest; what is recorded but no longer there is ignored. In addition, hosts that trust a CA file of this
-// extension are its own, even if the annotation is missing.
+// The node agent does not get the annotation. In addition, hosts that trust a CA file of this extension are its own, even
+// if the annotation is missing.
+//
+// Gardenlet keeps the annotation when it overwrites the rest. Then it describes an earlier content, while the same
+// servers, probes or even URLs may come from others. So the annotation counts only if all hosts that it records are still
+// there, unchanged; otherwise the content was written from scratch.
 
 const (
 	// contributionsAnnotation is the name of the annotation, without the API group of the extension.
@@ -51,33 +62,33 @@ const (
 type contribution struct {
 	// Created is true if the extension created the entry.
 	Created bool `json:"created,omitempty"`
-	// Hosts are the hashes of the URLs of the hosts: owners write the URLs, and annotations are limited in size.
+	// Hosts are the hashes of the hosts: owners write their URLs, and annotations are limited in size.
 	Hosts []string `json:"hosts"`
+	// Peers are the hashes of the hosts that were copied from the entry for all upstreams.
+	Peers []string `json:"peers,omitempty"`
 	// Server is the server of the entry, nil if it was there before.
 	Server *string `json:"server,omitempty"`
 	// ReplacedServer is the server that Server replaced.
 	ReplacedServer *string `json:"replacedServer,omitempty"`
-	// ReadinessProbe is true if the extension switched the probe on.
-	ReadinessProbe bool `json:"readinessProbe,omitempty"`
+	// ReadinessProbe is true if the extension switched the probe on, false if it switched it off, and nil otherwise.
+	ReadinessProbe *bool `json:"readinessProbe,omitempty"`
 }
 
 // addRegistries merges the registries into those of an OperatingSystemConfig.
 func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig) error {
 	registries := &osc.Spec.CRIConfig.Containerd.Registries
-	before := map[string]contribution{}
-	// An annotation that cannot be read is treated like a missing one: refusing the request would not repair it.
-	_ = json.Unmarshal([]byte(osc.Annotations[c.annotation]), &before)
+	before := recorded(osc, c.annotation)
+	peers := localHosts(*registries)
 
 	// created reports for entries from which hosts were withdrawn whether the extension created them.
 	created := map[string]bool{}
 	for i := range *registries {
 		entry := &(*registries)[i]
 		added, recorded := before[entry.Upstream]
-		if c.withdraw(entry, added) {
+		if c.withdraw(entry, added, peers) {
 			created[entry.Upstream] = added.Created || !recorded
 		}
 	}
-	peers := localHosts(*registries)
 	after := map[string]contribution{}
 	for _, own := range c.registries {
 		i := slices.IndexFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool { return entry.Upstream == own.Upstream })
@@ -98,17 +109,42 @@ func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig)
 	return c.record(osc, after)
 }
 
+// recorded returns what an annotation says was added to each entry, or nothing if the content has been written from
+// scratch since.
+func recorded(osc *extensionsv1alpha1.OperatingSystemConfig, annotation string) map[string]contribution {
+	var contributions map[string]contribution
+	// An annotation that cannot be read is treated like a missing one: refusing the request would not repair it.
+	if err := json.Unmarshal([]byte(osc.Annotations[annotation]), &contributions); err != nil {
+		return nil
+	}
+	present := map[string][]string{}
+	for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
+		present[entry.Upstream] = append(present[entry.Upstream], hashes(entry.Hosts)...)
+	}
+	for upstream, added := range contributions {
+		for _, host := range added.Hosts {
+			if !slices.Contains(present[upstream], host) {
+				return nil
+			}
+		}
+	}
+	return contributions
+}
+
 // withdraw removes what the extension added to an entry. It reports whether there were hosts among it.
-func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added contribution) bool {
+func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added contribution, peers []extensionsv1alpha1.RegistryHost) bool {
 	before := len(entry.Hosts)
 	entry.Hosts = slices.DeleteFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool {
-		return slices.Contains(added.Hosts, hash(host.URL)) || slices.ContainsFunc(host.CACerts, c.ownsFile)
+		id := hash(host)
+		return slices.Contains(added.Hosts, id) || slices.Contains(added.Peers, id) || slices.ContainsFunc(host.CACerts, c.ownsFile)
 	})
-	if added.Server != nil && ptr.Equal(entry.Server, added.Server) {
+	// Others that joined an entry of this extension rely on its server.
+	joined := added.Created && len(without(entry.Hosts, peers)) > 0
+	if added.Server != nil && ptr.Equal(entry.Server, added.Server) && !joined {
 		entry.Server = added.ReplacedServer
 	}
-	if added.ReadinessProbe {
-		entry.ReadinessProbe = nil
+	if added.ReadinessProbe != nil && *added.ReadinessProbe == ptr.Deref(entry.ReadinessProbe, false) {
+		setProbe(entry, !*added.ReadinessProbe)
 	}
 	return len(entry.Hosts) < before
 }
@@ -126,19 +162,24 @@ func merge(entry *extensionsv1alpha1.RegistryConfig, own extensionsv1alpha1.Regi
 	}
 	entry.Hosts = slices.Concat(peers, entry.Hosts[:local], own.Hosts, entry.Hosts[local:])
 
-	var added contribution
-	for _, host := range slices.Concat(peers, own.Hosts) {
-		added.Hosts = append(added.Hosts, hash(host.URL))
-	}
+	added := contribution{Hosts: hashes(own.Hosts), Peers: hashes(peers)}
 	if !ptr.Equal(entry.Server, own.Server) {
 		added.Server, added.ReplacedServer = own.Server, entry.Server
 		entry.Server = own.Server
 	}
-	if ptr.Deref(own.ReadinessProbe, false) && !ptr.Deref(entry.ReadinessProbe, false) {
-		added.ReadinessProbe = true
-		entry.ReadinessProbe = own.ReadinessProbe
+	probe := ptr.Deref(own.ReadinessProbe, false) && len(entry.Hosts) == len(own.Hosts)
+	if probe != ptr.Deref(entry.ReadinessProbe, false) {
+		added.ReadinessProbe = &probe
+		setProbe(entry, probe)
 	}
 	return added
+}
+
+func setProbe(entry *extensionsv1alpha1.RegistryConfig, on bool) {
+	entry.ReadinessProbe = nil
+	if on {
+		entry.ReadinessProbe = new(true)
+	}
 }
 
 // record writes the annotation, or removes it if the extension added nothing.
@@ -191,7 +232,16 @@ func isLocal(host extensionsv1alpha1.RegistryHost) bool {
 	return err == nil && address.IsLoopback()
 }
 
-func hash(text string) string {
-	sum := sha256.Sum256([]byte(text))
+func hashes(hosts []extensionsv1alpha1.RegistryHost) []string {
+	var all []string
+	for _, host := range hosts {
+		all = append(all, hash(host))
+	}
+	return all
+}
+
+// hash returns a hash of all fields of a host.
+func hash(host extensionsv1alpha1.RegistryHost) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %t", host.URL, host.Capabilities, host.CACerts, ptr.Deref(host.OverridePath, false)))
 	return hex.EncodeToString(sum[:8])
 }

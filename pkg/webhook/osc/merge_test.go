@@ -6,12 +6,14 @@ package osc
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -33,8 +35,35 @@ var testWebhooks = map[string]webhook{
 		}})
 	},
 	"peer-to-peer": osctest.PeerToPeer,
+	"peer-for-all": osctest.PeerForAll,
 	"rewriter":     osctest.Rewriter,
 	"default":      osctest.Default,
+}
+
+// changedWebhooks are the webhooks of this extension after the cache and the mirror were exchanged.
+var changedWebhooks = map[string]webhook{
+	"caches": func(osc *extensionsv1alpha1.OperatingSystemConfig) {
+		addCaches(osc, internalPlain, registry.RegistryCacheStatus{Upstream: "quay.io", Endpoint: "http://10.4.0.30:5000", RemoteURL: "https://quay.io"})
+	},
+	"mirrors": func(osc *extensionsv1alpha1.OperatingSystemConfig) {
+		addMirrors(osc, dockerMirror)
+	},
+}
+
+func webhookFor(name string, replaced ...map[string]webhook) webhook {
+	for _, webhooks := range replaced {
+		if webhook, ok := webhooks[name]; ok {
+			return webhook
+		}
+	}
+	return testWebhooks[name]
+}
+
+// fromScratch returns what gardenlet writes: the annotations stay, the rest is without changes of webhooks.
+func fromScratch(osc *extensionsv1alpha1.OperatingSystemConfig) *extensionsv1alpha1.OperatingSystemConfig {
+	written := bareOSC()
+	written.Annotations = maps.Clone(osc.Annotations)
+	return written
 }
 
 func addCaches(osc *extensionsv1alpha1.OperatingSystemConfig, caches ...registry.RegistryCacheStatus) {
@@ -73,10 +102,16 @@ var _ = Describe("Several webhooks", func() {
 		quay          = "server https://quay.io"
 	)
 
-	// run calls webhooks one after the other.
-	run := func(osc *extensionsv1alpha1.OperatingSystemConfig, names []string) {
+	// run calls webhooks one after the other, and then those of this extension again, as an API server does if a later
+	// webhook changed the object.
+	run := func(osc *extensionsv1alpha1.OperatingSystemConfig, names []string, replaced ...map[string]webhook) {
 		for _, name := range names {
-			testWebhooks[name](osc)
+			webhookFor(name, replaced...)(osc)
+		}
+		for _, name := range names {
+			if name == "caches" || name == "mirrors" {
+				webhookFor(name, replaced...)(osc)
+			}
 		}
 	}
 
@@ -97,7 +132,14 @@ var _ = Describe("Several webhooks", func() {
 				run(backwards, order)
 				Expect(osctest.Hosts(backwards)).To(Equal(expected), description+", again in reverse order")
 
-				// The OperatingSystemConfig is not written from scratch.
+				// Gardenlet writes the rest from scratch, but keeps annotations.
+				changed := func(osc *extensionsv1alpha1.OperatingSystemConfig) *extensionsv1alpha1.OperatingSystemConfig {
+					run(osc, order, changedWebhooks)
+					return osc
+				}
+				Expect(changed(fromScratch(osc))).To(Equal(changed(bareOSC())), description+", written from scratch after a change")
+
+				// Other writers change the rest.
 				for _, removed := range []struct {
 					name string
 					webhook
@@ -112,9 +154,9 @@ var _ = Describe("Several webhooks", func() {
 					without := bareOSC()
 					run(without, others)
 
+					// No other webhook repairs what the removal breaks.
 					rest := osc.DeepCopy()
 					removed.webhook(rest)
-					run(rest, others)
 					Expect(osctest.Hosts(rest)).To(Equal(osctest.Hosts(without)), fmt.Sprintf("%s, without %s", description, removed.name))
 					Expect(rest.Spec.Files).To(ConsistOf(without.Spec.Files))
 					Expect(rest.Annotations).To(HaveLen(len(without.Annotations)))
@@ -130,6 +172,12 @@ var _ = Describe("Several webhooks", func() {
 				"internal.example.com": {osctest.PeerURL, plain, internal}, "quay.io": {osctest.PeerURL, first, second, quay},
 			},
 			"caches", "mirrors", "peer-to-peer"),
+		Entry("a peer-to-peer host that others add only for all upstreams comes first",
+			map[string][]string{
+				"_default": {osctest.PeerURL}, "docker.io": {osctest.PeerURL, cache, docker},
+				"internal.example.com": {osctest.PeerURL, plain, internal}, "quay.io": {osctest.PeerURL, first, second, quay},
+			},
+			"caches", "mirrors", "peer-for-all"),
 		Entry("another host comes last",
 			map[string][]string{
 				"docker.io": {cache, osctest.RewriterURL, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
@@ -202,8 +250,51 @@ var _ = Describe("addTo", func() {
 		before := osc.DeepCopy()
 		addCaches(osc, dockerPlain, internalPlain)
 		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Server).To(HaveValue(Equal(dockerPlain.RemoteURL)))
-		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].ReadinessProbe).To(HaveValue(BeTrue()))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveEach(HaveField("ReadinessProbe", BeNil())), "they have hosts of others")
 		addCaches(osc)
+		Expect(osc.Spec).To(Equal(before.Spec))
+	})
+
+	DescribeTable("probes an upstream only if all of its hosts are caches",
+		func(expected bool, names ...string) {
+			for _, order := range permutations(append(names, "caches")) {
+				osc := bareOSC()
+				for range 2 {
+					for _, name := range order {
+						testWebhooks[name](osc)
+					}
+				}
+				description := strings.Join(order, ", ")
+				for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
+					switch entry.Upstream {
+					case "docker.io":
+						Expect(ptr.Deref(entry.ReadinessProbe, false)).To(Equal(expected), description)
+					case "quay.io":
+						Expect(entry.ReadinessProbe).To(BeNil(), description)
+					}
+				}
+			}
+		},
+		Entry("only caches", true),
+		Entry("mirrors of other upstreams", true, "mirrors"),
+		Entry("a peer-to-peer host", false, "peer-to-peer"),
+		Entry("a peer-to-peer host for all upstreams", false, "peer-for-all"),
+		Entry("another host", false, "rewriter"),
+		Entry("another host for all upstreams", true, "default"),
+		Entry("all of them", false, "mirrors", "peer-to-peer", "rewriter", "default"),
+	)
+
+	It("switches the probe of others off while their entry has mirrors", func() {
+		osc := bareOSC()
+		entry := entryFor("docker.io", osctest.RewriterURL)
+		entry.ReadinessProbe = new(true)
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entry}
+		before := osc.DeepCopy()
+		for range 2 {
+			addMirrors(osc, dockerMirror)
+			Expect(osc.Spec.CRIConfig.Containerd.Registries[0].ReadinessProbe).To(BeNil())
+		}
+		addMirrors(osc)
 		Expect(osc.Spec).To(Equal(before.Spec))
 	})
 
@@ -216,8 +307,74 @@ var _ = Describe("addTo", func() {
 	},
 		Entry("cannot be read", `{"docker.io":`),
 		Entry("has another form", `["docker.io"]`),
-		Entry("describes an earlier content", `{"docker.io":{"created":true,"hosts":["0123456789abcdef"],"server":"https://old.example.com"},"quay.io":{"hosts":["0123456789abcdef"]}}`),
+		Entry("has another form within", `{"docker.io":{"created":true,"hosts":["`+hash(extensionsv1alpha1.RegistryHost{URL: osctest.RewriterURL})+`"]},"quay.io":[]}`),
+		Entry("records a host that is gone", `{"docker.io":{"created":true,"hosts":["`+hash(extensionsv1alpha1.RegistryHost{URL: osctest.RewriterURL})+`"]},"quay.io":{"hosts":["0123456789abcdef"]}}`),
 	)
+
+	Describe("after gardenlet has written the rest from scratch", func() {
+		var (
+			region  = mirror.Mirror{Upstream: "docker.io", Hosts: []mirror.Host{{Host: osctest.RewriterURL, Capabilities: pull}}}
+			quay    = mirror.Mirror{Upstream: "quay.io", Hosts: []mirror.Host{{Host: "https://first.example.com", Capabilities: pull}}}
+			servers = map[string][]string{"docker.io": {osctest.RewriterURL, "server https://registry-1.docker.io"}, "quay.io": {"https://first.example.com", "server https://quay.io"}}
+		)
+
+		It("keeps the server of a cache that replaces a mirror", func() {
+			osc := bareOSC()
+			addMirrors(osc, dockerMirror, quay)
+			osc = fromScratch(osc)
+			addCaches(osc, dockerTLS)
+			addMirrors(osc, quay)
+			Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("docker.io", []string{dockerTLS.Endpoint, "server https://registry-1.docker.io"}))
+		})
+
+		It("keeps a host of others with the URL of a removed mirror", func() {
+			osc := bareOSC()
+			addMirrors(osc, region, quay)
+			osc = fromScratch(osc)
+			osctest.Rewriter(osc)
+			addMirrors(osc, quay)
+			Expect(osctest.Hosts(osc)).To(Equal(servers))
+		})
+
+		It("keeps a host of others with the URL of the only mirror before", func() {
+			osc := bareOSC()
+			addMirrors(osc, region)
+			osc = fromScratch(osc)
+			osctest.Rewriter(osc)
+			addMirrors(osc, quay)
+			Expect(osctest.Hosts(osc)).To(Equal(servers))
+		})
+
+		It("keeps the server of others after a mirror is removed", func() {
+			osc := bareOSC()
+			addMirrors(osc, dockerMirror, quay)
+			osc = fromScratch(osc)
+			osctest.Rewriter(osc)
+			addMirrors(osc, quay)
+			Expect(osctest.Hosts(osc)).To(Equal(servers))
+		})
+
+		It("keeps the readiness probe of others after a cache is removed", func() {
+			osc := bareOSC()
+			addCaches(osc, dockerTLS, internalPlain)
+			osc = fromScratch(osc)
+			entry := entryFor("docker.io", osctest.RewriterURL)
+			entry.ReadinessProbe = new(true)
+			osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entry}
+			addCaches(osc, internalPlain)
+			Expect(osc.Spec.CRIConfig.Containerd.Registries[0]).To(Equal(entry))
+		})
+
+		It("keeps a peer-to-peer host that was for all upstreams before", func() {
+			osc := bareOSC()
+			osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entryFor("_default", osctest.PeerURL)}
+			addCaches(osc, dockerTLS)
+			osc = fromScratch(osc)
+			osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{entryFor("docker.io", osctest.PeerURL)}
+			addCaches(osc, dockerTLS)
+			Expect(osctest.Hosts(osc)).To(HaveKeyWithValue("docker.io", []string{osctest.PeerURL, dockerTLS.Endpoint, "server https://registry-1.docker.io"}))
+		})
+	})
 
 	DescribeTable("isLocal", func(url string, expected bool) {
 		Expect(isLocal(extensionsv1alpha1.RegistryHost{URL: url})).To(Equal(expected))

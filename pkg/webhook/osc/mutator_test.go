@@ -7,6 +7,7 @@ package osc
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -28,6 +29,8 @@ import (
 )
 
 const testNamespace = "shoot--dev--example"
+
+var privateKey = []byte("-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n")
 
 var _ = Describe("Mutator", func() {
 	var (
@@ -224,6 +227,19 @@ var _ = Describe("Mutator", func() {
 			Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1, "Secret": 1}))
 		})
 
+		It("leaves out everything but certificates of a Secret that only admission refuses", func() {
+			bare := osc.DeepCopy()
+			Expect(mutate(mirrors, caSecret)).To(Succeed())
+			expected := osc
+			osc = bare
+
+			caSecret.Immutable = nil
+			caSecret.Data["tls.key"] = privateKey
+			caSecret.Data["bundle.crt"] = slices.Concat(privateKey, bundle, privateKey)
+			Expect(mutate(mirrors, caSecret)).To(Succeed())
+			Expect(osc).To(Equal(expected))
+		})
+
 		DescribeTable("ignores irrelevant OperatingSystemConfigs", func(prepare func()) {
 			prepare()
 			before := osc.DeepCopy()
@@ -246,8 +262,8 @@ var _ = Describe("Mutator", func() {
 				return []client.Object{mirrors}
 			}, "providerConfig of Extension shoot--dev--example/registry-mirror, without which the nodes would lose their registry mirrors: document is missing"),
 			Entry("no copy of the Secret", func() []client.Object { return []client.Object{mirrors} }, `the Secret "ca-v1" that spec.resources entry "mirror-ca" references has not been copied`),
-			Entry("a private key in the Secret", func() []client.Object {
-				caSecret.Data["bundle.crt"] = append(bundle, "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"...)
+			Entry("only a private key in the Secret", func() []client.Object {
+				caSecret.Data["bundle.crt"] = privateKey
 				return []client.Object{mirrors, caSecret}
 			}, `the Secret "ca-v1" is invalid`),
 		)

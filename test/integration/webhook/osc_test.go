@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -276,7 +277,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 				if slices.Contains(labels, otherLabel(before, rewriter)) || slices.Contains(labels, otherLabel(after, rewriter)) {
 					expected["docker.io"] = slices.Insert(docker, 1, osctest.RewriterURL)
 				}
-				if slices.Contains(labels, otherLabel(before, peerToPeer)) || slices.Contains(labels, otherLabel(after, peerToPeer)) {
+				if slices.ContainsFunc(labels, func(label string) bool { return strings.Contains(label, "peer") }) {
 					for upstream := range expected {
 						expected[upstream] = slices.Insert(expected[upstream], 0, osctest.PeerURL)
 					}
@@ -301,10 +302,13 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 			Entry("none"),
 			Entry("peer-to-peer before", otherLabel(before, peerToPeer)),
 			Entry("peer-to-peer after", otherLabel(after, peerToPeer)),
+			Entry("peer-to-peer for all upstreams before", otherLabel(before, peerForAll)),
+			Entry("peer-to-peer for all upstreams after", otherLabel(after, peerForAll)),
 			Entry("rewriter before", otherLabel(before, rewriter)),
 			Entry("rewriter after", otherLabel(after, rewriter)),
 			Entry("both before", otherLabel(before, peerToPeer), otherLabel(before, rewriter)),
 			Entry("both after", otherLabel(after, peerToPeer), otherLabel(after, rewriter)),
+			Entry("rewriter and peer-to-peer for all upstreams after", otherLabel(after, peerForAll), otherLabel(after, rewriter)),
 			Entry("rewriter before, peer-to-peer after", otherLabel(before, rewriter), otherLabel(after, peerToPeer)),
 		)
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/gardener/gardener/pkg/component/extensions/crds"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -32,7 +33,7 @@ const (
 	// before and after name the registrations of other webhooks that the API server calls before and after ours.
 	before, after = "before", "zafter"
 
-	peerToPeer, rewriter = "peer-to-peer", "rewriter"
+	peerToPeer, peerForAll, rewriter = "peer-to-peer", "peer-for-all", "rewriter"
 )
 
 var (
@@ -73,7 +74,7 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 	mirrors, err := osc.NewForMirrors(mgr)
 	Expect(err).NotTo(HaveOccurred())
-	register := func(name string, webhooks ...*extensionswebhook.Webhook) {
+	register := func(name string, adjust func(*admissionregistrationv1.MutatingWebhook), webhooks ...*extensionswebhook.Webhook) {
 		GinkgoHelper()
 		for _, webhook := range webhooks {
 			mgr.GetWebhookServer().Register(webhook.Path, webhook.Webhook)
@@ -83,15 +84,19 @@ var _ = BeforeSuite(func() {
 			fmt.Sprintf("%s:%d", serving.LocalServingHost, serving.LocalServingPort), serving.LocalServingCAData, false,
 		)
 		Expect(err).NotTo(HaveOccurred())
+		for i := range configs.MutatingWebhookConfig.Webhooks {
+			adjust(&configs.MutatingWebhookConfig.Webhooks[i])
+		}
 		Expect(testClient.Create(ctx, configs.MutatingWebhookConfig)).To(Succeed())
 	}
 
-	By("Register the webhooks as the extension library does in a seed")
-	register("registry-cache", caches, mirrors)
+	By("Register the webhooks as the controller does in a seed")
+	register("registry-cache", osc.Adjust, caches, mirrors)
 	// The API server calls webhooks in the order of their names.
 	for _, name := range []string{before, after} {
-		register(name,
+		register(name, func(*admissionregistrationv1.MutatingWebhook) {},
 			otherWebhook(mgr, name, peerToPeer, osctest.PeerToPeer),
+			otherWebhook(mgr, name, peerForAll, osctest.PeerForAll),
 			otherWebhook(mgr, name, rewriter, osctest.Rewriter),
 		)
 	}

@@ -35,8 +35,8 @@ const (
 
 var capabilities = []mirror.Capability{mirror.Pull, mirror.Resolve}
 
-// ValidateCount returns an error if there are more mirrors or hosts than allowed and more than before. Call it first:
-// all other checks take time for each host.
+// ValidateCount returns an error if there are more mirrors, hosts or CA bundles than allowed and more than before. Call
+// it first: all other checks take time for each host, and each CA bundle has to be read.
 func ValidateCount(newConfig, oldConfig *mirror.MirrorConfig, fldPath *field.Path) field.ErrorList {
 	mirrorsPath := fldPath.Child("mirrors")
 	if count := len(newConfig.Mirrors); count > max(MaxMirrors, len(oldConfig.Mirrors)) {
@@ -52,7 +52,7 @@ func ValidateCount(newConfig, oldConfig *mirror.MirrorConfig, fldPath *field.Pat
 			allErrs = append(allErrs, field.TooMany(mirrorsPath.Index(i).Child("hosts"), count, MaxHosts))
 		}
 	}
-	return allErrs
+	return append(allErrs, validateCABundles(newConfig, oldConfig, mirrorsPath)...)
 }
 
 // ValidateMirrorConfig validates a new configuration.
@@ -88,7 +88,7 @@ func ValidateMirrorConfigUpdate(newConfig, oldConfig *mirror.MirrorConfig, fldPa
 		}
 		allErrs = append(allErrs, validateHosts(m.Hosts, before.Hosts, existed, mirrorPath.Child("hosts"))...)
 	}
-	return append(allErrs, validateCABundles(newConfig, oldConfig, mirrorsPath)...)
+	return allErrs
 }
 
 // validateHosts validates the hosts of a mirror. Existed is false for a new mirror.

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// PeerURL is the host that [PeerToPeer] adds.
+	// PeerURL is the host that [PeerToPeer] and [PeerForAll] add.
 	PeerURL = "http://localhost:15500"
 	// RewriterURL is the host that [Rewriter] adds.
 	RewriterURL = "https://region.example.com"
@@ -22,13 +22,22 @@ const (
 
 // PeerToPeer configures a host on the node for all upstreams, and puts it first in every entry that exists.
 func PeerToPeer(osc *extensionsv1alpha1.OperatingSystemConfig) {
-	entryOf(osc, "_default")
+	PeerForAll(osc)
 	for i := range osc.Spec.CRIConfig.Containerd.Registries {
-		if entry := &osc.Spec.CRIConfig.Containerd.Registries[i]; !hasHost(entry, PeerURL) {
-			entry.Hosts = slices.Insert(entry.Hosts, 0, extensionsv1alpha1.RegistryHost{
-				URL: PeerURL, Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
-			})
-		}
+		addPeer(&osc.Spec.CRIConfig.Containerd.Registries[i])
+	}
+}
+
+// PeerForAll configures the same host for all upstreams that have no entry, and leaves existing entries alone.
+func PeerForAll(osc *extensionsv1alpha1.OperatingSystemConfig) {
+	addPeer(entryOf(osc, "_default"))
+}
+
+func addPeer(entry *extensionsv1alpha1.RegistryConfig) {
+	if !hasHost(entry, PeerURL) {
+		entry.Hosts = slices.Insert(entry.Hosts, 0, extensionsv1alpha1.RegistryHost{
+			URL: PeerURL, Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
+		})
 	}
 }
 
