@@ -61,10 +61,7 @@ func readCABundle(ctx context.Context, reader client.Reader, namespace string, s
 
 // configForCaches derives the configuration of a node from the status of the Extension.
 func configForCaches(status *registry.RegistryStatus, caBundle []byte) (nodeConfig, error) {
-	config := nodeConfig{
-		annotation: registry.GroupName + "/" + contributionsAnnotation,
-		ownsFile:   func(path string) bool { return path == caBundlePath },
-	}
+	config := nodeConfig{contributor: cachesContributor, other: mirrorsContributor}
 	for _, cache := range status.Caches {
 		endpoint, err := url.Parse(cache.Endpoint)
 		if err != nil || endpoint.Host == "" {

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
-	"strings"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -63,10 +62,7 @@ func (m Mirrors) nodeConfig(ctx context.Context, reader client.Reader, cluster *
 // configForMirrors derives the configuration of a node from the configuration of the owner and the CA bundles by the
 // entries of spec.resources that reference them.
 func configForMirrors(mirrors *mirror.MirrorConfig, caBundles map[string][]byte) (nodeConfig, error) {
-	config := nodeConfig{
-		annotation: mirror.GroupName + "/" + contributionsAnnotation,
-		ownsFile:   func(path string) bool { return strings.HasPrefix(path, mirrorCAPrefix) },
-	}
+	config := nodeConfig{contributor: mirrorsContributor, other: cachesContributor}
 	for _, m := range mirrors.Mirrors {
 		registryConfig := extensionsv1alpha1.RegistryConfig{
 			Upstream: m.Upstream,
