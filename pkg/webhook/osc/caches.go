@@ -31,6 +31,11 @@ type Caches struct {
 // ExtensionType implements [Source].
 func (Caches) ExtensionType() string { return registry.ExtensionType }
 
+// needed is false for hibernated Shoots: caches sleep with them, and their status may be missing.
+func (Caches) needed(cluster *extensionscontroller.Cluster) bool {
+	return !extensionscontroller.IsHibernationEnabled(cluster)
+}
+
 func (c Caches) nodeConfig(ctx context.Context, reader client.Reader, _ *extensionscontroller.Cluster, ex *extensionsv1alpha1.Extension) (nodeConfig, error) {
 	status, err := c.Codec.DecodeStatus(ex.Status.ProviderStatus)
 	if err != nil {

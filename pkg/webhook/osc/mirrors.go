@@ -38,6 +38,10 @@ type Mirrors struct {
 // ExtensionType implements [Source].
 func (Mirrors) ExtensionType() string { return mirror.ExtensionType }
 
+// needed is also true for hibernated Shoots: nodes still run while a Shoot falls asleep, and pods that move meanwhile may
+// depend on a mirror, which does not sleep with the Shoot.
+func (Mirrors) needed(*extensionscontroller.Cluster) bool { return true }
+
 func (m Mirrors) nodeConfig(ctx context.Context, reader client.Reader, cluster *extensionscontroller.Cluster, ex *extensionsv1alpha1.Extension) (nodeConfig, error) {
 	config, err := m.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
