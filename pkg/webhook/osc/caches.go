@@ -31,6 +31,11 @@ type Caches struct {
 // ExtensionType implements [Source].
 func (Caches) ExtensionType() string { return registry.ExtensionType }
 
+// needed is false for hibernated Shoots: caches sleep with them, and their status may be missing.
+func (Caches) needed(cluster *extensionscontroller.Cluster) bool {
+	return !extensionscontroller.IsHibernationEnabled(cluster)
+}
+
 func (c Caches) nodeConfig(ctx context.Context, reader client.Reader, _ *extensionscontroller.Cluster, ex *extensionsv1alpha1.Extension) (nodeConfig, error) {
 	status, err := c.Codec.DecodeStatus(ex.Status.ProviderStatus)
 	if err != nil {
@@ -61,10 +66,7 @@ func readCABundle(ctx context.Context, reader client.Reader, namespace string, s
 
 // configForCaches derives the configuration of a node from the status of the Extension.
 func configForCaches(status *registry.RegistryStatus, caBundle []byte) (nodeConfig, error) {
-	config := nodeConfig{
-		annotation: registry.GroupName + "/" + contributionsAnnotation,
-		ownsFile:   func(path string) bool { return path == caBundlePath },
-	}
+	config := nodeConfig{contributor: cachesContributor, other: mirrorsContributor}
 	for _, cache := range status.Caches {
 		endpoint, err := url.Parse(cache.Endpoint)
 		if err != nil || endpoint.Host == "" {

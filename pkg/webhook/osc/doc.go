@@ -18,8 +18,8 @@
 // Secret with CA certificates. Admitting it would silently remove the caches or mirrors from all nodes until the next
 // reconciliation of the Shoot, usually a day later. Refusing it costs little: gardenlet does not get here before the
 // controller has seen the input, a failing Extension keeps its last status, and every other writer retries. The webhook
-// refuses only OperatingSystemConfigs that would lose something: not those of Shoots in deletion or hibernation, and not
-// those of an Extension in deletion.
+// refuses only OperatingSystemConfigs that would lose something: not those of Shoots in deletion, not those of an Extension
+// in deletion, and not for the caches of hibernated Shoots, which sleep as well.
 //
 // # Other webhooks
 //

@@ -23,9 +23,16 @@ import (
 // to far:
 //
 //  1. hosts on the node itself, such as those of a peer-to-peer extension,
-//  2. the hosts of this extension,
-//  3. other hosts,
-//  4. the server, which is the upstream.
+//  2. caches,
+//  3. mirrors,
+//  4. other hosts,
+//  5. the server, which is the upstream.
+//
+// Admission refuses an upstream that is both cached and mirrored, but tolerates it in a Shoot that does not change. Then
+// both webhooks add hosts to one entry, and the last one to leave it cleans up.
+//
+// A host of others with the URL of a mirror takes the place of the mirror and keeps its other fields, and it stays when
+// the mirror goes.
 //
 // Containerd reads the entry for all upstreams, _default, only where there is none for the upstream. So an entry that
 // this extension adds starts with the hosts of _default that are on the node; otherwise it would hide them.
@@ -77,7 +84,7 @@ type contribution struct {
 // addRegistries merges the registries into those of an OperatingSystemConfig.
 func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig) error {
 	registries := &osc.Spec.CRIConfig.Containerd.Registries
-	before := recorded(osc, c.annotation)
+	before, others := recorded(osc, c.annotation), recorded(osc, c.other.annotation)
 	peers := localHosts(*registries)
 
 	// created reports for entries from which hosts were withdrawn whether the extension created them.
@@ -85,7 +92,7 @@ func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig)
 	for i := range *registries {
 		entry := &(*registries)[i]
 		added, recorded := before[entry.Upstream]
-		if c.withdraw(entry, added, peers) {
+		if c.withdraw(entry, added, others[entry.Upstream], peers) {
 			created[entry.Upstream] = added.Created || !recorded
 		}
 	}
@@ -97,9 +104,11 @@ func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig)
 			*registries = append(*registries, extensionsv1alpha1.RegistryConfig{Upstream: own.Upstream})
 			created[own.Upstream] = true
 		}
-		added := merge(&(*registries)[i], own, peers)
-		added.Created = created[own.Upstream]
-		after[own.Upstream] = added
+		other := others[own.Upstream]
+		if added := c.merge(&(*registries)[i], own, other, peers); len(added.Hosts) > 0 {
+			added.Created = created[own.Upstream] || other.Created
+			after[own.Upstream] = added
+		}
 	}
 	// Another extension may have added its hosts for all upstreams to an entry because this extension had created it.
 	*registries = slices.DeleteFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool {
@@ -131,13 +140,25 @@ func recorded(osc *extensionsv1alpha1.OperatingSystemConfig, annotation string) 
 	return contributions
 }
 
+// added reports whether a host is among those that the contributor added.
+func (c contributor) added(host extensionsv1alpha1.RegistryHost, hosts []string) bool {
+	return slices.Contains(hosts, hash(host)) || slices.ContainsFunc(host.CACerts, c.ownsFile)
+}
+
+// shares reports whether the other extension of this project has hosts in an entry.
+func (c nodeConfig) shares(entry *extensionsv1alpha1.RegistryConfig, other contribution) bool {
+	return slices.ContainsFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool { return c.other.added(host, other.Hosts) })
+}
+
 // withdraw removes what the extension added to an entry. It reports whether there were hosts among it.
-func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added contribution, peers []extensionsv1alpha1.RegistryHost) bool {
+func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added, other contribution, peers []extensionsv1alpha1.RegistryHost) bool {
 	before := len(entry.Hosts)
-	entry.Hosts = slices.DeleteFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool {
-		id := hash(host)
-		return slices.Contains(added.Hosts, id) || slices.Contains(added.Peers, id) || slices.ContainsFunc(host.CACerts, c.ownsFile)
-	})
+	entry.Hosts = slices.DeleteFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool { return c.added(host, added.Hosts) })
+	withdrawn := len(entry.Hosts) < before
+	if c.shares(entry, other) {
+		return withdrawn
+	}
+	entry.Hosts = slices.DeleteFunc(entry.Hosts, func(host extensionsv1alpha1.RegistryHost) bool { return slices.Contains(added.Peers, hash(host)) })
 	// Others that joined an entry of this extension rely on its server.
 	joined := added.Created && len(without(entry.Hosts, peers)) > 0
 	if added.Server != nil && ptr.Equal(entry.Server, added.Server) && !joined {
@@ -146,33 +167,72 @@ func (c nodeConfig) withdraw(entry *extensionsv1alpha1.RegistryConfig, added con
 	if added.ReadinessProbe != nil && *added.ReadinessProbe == ptr.Deref(entry.ReadinessProbe, false) {
 		setProbe(entry, !*added.ReadinessProbe)
 	}
-	return len(entry.Hosts) < before
+	return withdrawn
 }
 
-// merge adds the configuration of an upstream to its entry, after the hosts on the node and before all others. It returns
-// what it added.
-func merge(entry *extensionsv1alpha1.RegistryConfig, own extensionsv1alpha1.RegistryConfig, peers []extensionsv1alpha1.RegistryHost) contribution {
-	entry.Hosts = without(entry.Hosts, own.Hosts)
-	peers = without(peers, slices.Concat(entry.Hosts, own.Hosts))
-	local := 0
-	for i, host := range entry.Hosts {
-		if isLocal(host) {
-			local = i + 1
+// merge adds the configuration of an upstream to its entry. It returns what it added, without hosts if others have
+// already added all of them; then the entry is left as it is.
+func (c nodeConfig) merge(entry *extensionsv1alpha1.RegistryConfig, own extensionsv1alpha1.RegistryConfig, other contribution, peers []extensionsv1alpha1.RegistryHost) contribution {
+	peers = without(peers, entry.Hosts)
+	var hosts, added []extensionsv1alpha1.RegistryHost
+	for _, host := range own.Hosts {
+		existing, ok := find(slices.Concat(peers, entry.Hosts), host.URL)
+		switch {
+		case !ok || c.mayReplace(existing, own.Upstream):
+			hosts, added = append(hosts, host), append(added, host)
+		case !isLocal(existing):
+			hosts = append(hosts, existing)
 		}
 	}
-	entry.Hosts = slices.Concat(peers, entry.Hosts[:local], own.Hosts, entry.Hosts[local:])
+	if len(added) == 0 {
+		return contribution{}
+	}
+	peers = without(peers, hosts)
+	entry.Hosts = without(entry.Hosts, hosts)
+	shared := c.shares(entry, other)
+	place := 0
+	for i, host := range entry.Hosts {
+		if isLocal(host) && !c.other.added(host, other.Hosts) || !c.caches && c.other.added(host, other.Hosts) {
+			place = i + 1
+		}
+	}
+	entry.Hosts = slices.Concat(peers, entry.Hosts[:place], hosts, entry.Hosts[place:])
 
-	added := contribution{Hosts: hashes(own.Hosts), Peers: hashes(peers)}
-	if !ptr.Equal(entry.Server, own.Server) {
-		added.Server, added.ReplacedServer = own.Server, entry.Server
+	result := contribution{Hosts: hashes(added), Peers: hashes(peers)}
+	if shared {
+		result.Peers = append(result.Peers, other.Peers...)
+		result.Server, result.ReplacedServer = other.Server, other.ReplacedServer
+	}
+	// The server of a cache may be another one than the default for the upstream.
+	if !ptr.Equal(entry.Server, own.Server) && (c.caches || !shared) {
+		result.Server, result.ReplacedServer = own.Server, entry.Server
 		entry.Server = own.Server
 	}
-	probe := ptr.Deref(own.ReadinessProbe, false) && len(entry.Hosts) == len(own.Hosts)
+	probe := ptr.Deref(own.ReadinessProbe, false) && len(entry.Hosts) == len(added)
 	if probe != ptr.Deref(entry.ReadinessProbe, false) {
-		added.ReadinessProbe = &probe
+		// In a shared entry, the probe belongs to the caches.
+		if !shared {
+			result.ReadinessProbe = &probe
+		}
 		setProbe(entry, probe)
 	}
-	return added
+	return result
+}
+
+// mayReplace reports whether the extension may replace a host that has the URL of one of its own, but is not known as its
+// own: no others add the URLs of caches, and other implementations of this extension use CA files of the upstream.
+func (c nodeConfig) mayReplace(host extensionsv1alpha1.RegistryHost, upstream string) bool {
+	return c.caches || slices.ContainsFunc(host.CACerts, func(path string) bool {
+		return strings.HasPrefix(path, certificatesDirectory+upstream+"/")
+	})
+}
+
+func find(hosts []extensionsv1alpha1.RegistryHost, url string) (extensionsv1alpha1.RegistryHost, bool) {
+	i := slices.IndexFunc(hosts, func(host extensionsv1alpha1.RegistryHost) bool { return host.URL == url })
+	if i < 0 {
+		return extensionsv1alpha1.RegistryHost{}, false
+	}
+	return hosts[i], true
 }
 
 func setProbe(entry *extensionsv1alpha1.RegistryConfig, on bool) {

@@ -34,6 +34,9 @@ var testWebhooks = map[string]webhook{
 			{Host: "https://second.example.com", Capabilities: pull},
 		}})
 	},
+	"mirrors-of-docker": func(osc *extensionsv1alpha1.OperatingSystemConfig) {
+		addMirrors(osc, dockerMirror)
+	},
 	"peer-to-peer": osctest.PeerToPeer,
 	"peer-for-all": osctest.PeerForAll,
 	"rewriter":     osctest.Rewriter,
@@ -109,7 +112,7 @@ var _ = Describe("Several webhooks", func() {
 			webhookFor(name, replaced...)(osc)
 		}
 		for _, name := range names {
-			if name == "caches" || name == "mirrors" {
+			if name == "caches" || strings.HasPrefix(name, "mirrors") {
 				webhookFor(name, replaced...)(osc)
 			}
 		}
@@ -146,6 +149,7 @@ var _ = Describe("Several webhooks", func() {
 				}{
 					{"caches", func(osc *extensionsv1alpha1.OperatingSystemConfig) { addCaches(osc) }},
 					{"mirrors", func(osc *extensionsv1alpha1.OperatingSystemConfig) { addMirrors(osc) }},
+					{"mirrors-of-docker", func(osc *extensionsv1alpha1.OperatingSystemConfig) { addMirrors(osc) }},
 				} {
 					if !slices.Contains(order, removed.name) {
 						continue
@@ -188,6 +192,18 @@ var _ = Describe("Several webhooks", func() {
 				"_default": {osctest.DefaultURL}, "docker.io": {cache, docker}, "internal.example.com": {plain, internal}, "quay.io": {first, second, quay},
 			},
 			"caches", "mirrors", "default"),
+		Entry("a cache comes before mirrors of its upstream",
+			map[string][]string{
+				"docker.io": {cache, dockerMirror.Hosts[0].Host, dockerMirror.Hosts[1].Host, docker}, "internal.example.com": {plain, internal},
+			},
+			"caches", "mirrors-of-docker"),
+		Entry("a cache and mirrors of its upstream between hosts of others",
+			map[string][]string{
+				"_default":             {osctest.PeerURL},
+				"docker.io":            {osctest.PeerURL, cache, dockerMirror.Hosts[0].Host, dockerMirror.Hosts[1].Host, osctest.RewriterURL, docker},
+				"internal.example.com": {osctest.PeerURL, plain, internal},
+			},
+			"caches", "mirrors-of-docker", "peer-for-all", "rewriter"),
 	)
 
 	It("has one order of hosts, whichever webhooks come before this extension's", func() {
@@ -277,6 +293,7 @@ var _ = Describe("addTo", func() {
 		},
 		Entry("only caches", true),
 		Entry("mirrors of other upstreams", true, "mirrors"),
+		Entry("mirrors of its upstream", false, "mirrors-of-docker"),
 		Entry("a peer-to-peer host", false, "peer-to-peer"),
 		Entry("a peer-to-peer host for all upstreams", false, "peer-for-all"),
 		Entry("another host", false, "rewriter"),
@@ -310,6 +327,52 @@ var _ = Describe("addTo", func() {
 		Entry("has another form within", `{"docker.io":{"created":true,"hosts":["`+hash(extensionsv1alpha1.RegistryHost{URL: osctest.RewriterURL})+`"]},"quay.io":[]}`),
 		Entry("records a host that is gone", `{"docker.io":{"created":true,"hosts":["`+hash(extensionsv1alpha1.RegistryHost{URL: osctest.RewriterURL})+`"]},"quay.io":{"hosts":["0123456789abcdef"]}}`),
 	)
+
+	Describe("with a host of others that has the URL of a mirror", func() {
+		var (
+			region = mirror.Host{Host: osctest.RewriterURL, Capabilities: pullResolve, CABundleSecretReferenceName: new("ca")}
+			local  = mirror.Host{Host: osctest.PeerURL, Capabilities: pull}
+			first  = mirror.Host{Host: "https://first.example.com", Capabilities: pull}
+			server = "server https://registry-1.docker.io"
+		)
+
+		DescribeTable("keeps the host, also when the mirror goes",
+			func(hosts []mirror.Host, expected []string, webhooks ...webhook) {
+				osc := bareOSC()
+				for _, webhook := range webhooks {
+					webhook(osc)
+				}
+				before := osc.DeepCopy()
+				for range 2 {
+					addMirrors(osc, mirror.Mirror{Upstream: "docker.io", Hosts: hosts})
+					Expect(osctest.Hosts(osc)["docker.io"]).To(Equal(expected))
+					for i, entry := range before.Spec.CRIConfig.Containerd.Registries {
+						for _, host := range entry.Hosts {
+							Expect(osc.Spec.CRIConfig.Containerd.Registries[i].Hosts).To(ContainElement(host))
+						}
+					}
+				}
+				addMirrors(osc)
+				Expect(osc.Spec).To(Equal(before.Spec))
+				Expect(osc.Annotations).To(BeEmpty())
+			},
+			Entry("only this mirror", []mirror.Host{region}, []string{osctest.RewriterURL, server}, osctest.Rewriter),
+			Entry("before another mirror", []mirror.Host{region, first}, []string{osctest.RewriterURL, first.Host, server}, osctest.Rewriter),
+			Entry("after another mirror", []mirror.Host{first, region}, []string{first.Host, osctest.RewriterURL, server}, osctest.Rewriter),
+			Entry("a host on the node", []mirror.Host{first, local}, []string{osctest.PeerURL, first.Host, osctest.RewriterURL, server}, osctest.Rewriter, osctest.PeerToPeer),
+			Entry("a host on the node for all upstreams", []mirror.Host{first, local}, []string{osctest.PeerURL, first.Host, server}, osctest.PeerForAll),
+			Entry("only a host on the node for all upstreams", []mirror.Host{local}, nil, osctest.PeerForAll),
+		)
+
+		It("replaces the host of another implementation, which has its CA file", func() {
+			osc := bareOSC()
+			osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{
+				entryFor("docker.io", region.Host, "/etc/containerd/certs.d/docker.io/region.example.com-ca-bundle.pem"),
+			}
+			addMirrors(osc, mirror.Mirror{Upstream: "docker.io", Hosts: []mirror.Host{region}})
+			Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts).To(ConsistOf(HaveField("CACerts", ConsistOf(mirrorCAPath(testCABundle)))))
+		})
+	})
 
 	Describe("after gardenlet has written the rest from scratch", func() {
 		var (

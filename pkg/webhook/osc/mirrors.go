@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
-	"strings"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -39,6 +38,10 @@ type Mirrors struct {
 // ExtensionType implements [Source].
 func (Mirrors) ExtensionType() string { return mirror.ExtensionType }
 
+// needed is also true for hibernated Shoots: nodes still run while a Shoot falls asleep, and pods that move meanwhile may
+// depend on a mirror, which does not sleep with the Shoot.
+func (Mirrors) needed(*extensionscontroller.Cluster) bool { return true }
+
 func (m Mirrors) nodeConfig(ctx context.Context, reader client.Reader, cluster *extensionscontroller.Cluster, ex *extensionsv1alpha1.Extension) (nodeConfig, error) {
 	config, err := m.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
@@ -63,10 +66,7 @@ func (m Mirrors) nodeConfig(ctx context.Context, reader client.Reader, cluster *
 // configForMirrors derives the configuration of a node from the configuration of the owner and the CA bundles by the
 // entries of spec.resources that reference them.
 func configForMirrors(mirrors *mirror.MirrorConfig, caBundles map[string][]byte) (nodeConfig, error) {
-	config := nodeConfig{
-		annotation: mirror.GroupName + "/" + contributionsAnnotation,
-		ownsFile:   func(path string) bool { return strings.HasPrefix(path, mirrorCAPrefix) },
-	}
+	config := nodeConfig{contributor: mirrorsContributor, other: cachesContributor}
 	for _, m := range mirrors.Mirrors {
 		registryConfig := extensionsv1alpha1.RegistryConfig{
 			Upstream: m.Upstream,

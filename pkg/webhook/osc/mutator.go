@@ -26,6 +26,8 @@ type Mutator struct {
 type Source interface {
 	// ExtensionType is the type of the extension, and the name of its Extension.
 	ExtensionType() string
+	// needed reports whether the nodes of a Shoot that is not in deletion need the configuration.
+	needed(*extensionscontroller.Cluster) bool
 	// nodeConfig returns the configuration for the nodes of a Shoot. It is an error if an input is missing.
 	nodeConfig(context.Context, client.Reader, *extensionscontroller.Cluster, *extensionsv1alpha1.Extension) (nodeConfig, error)
 }
@@ -44,7 +46,7 @@ func (m *Mutator) Mutate(ctx context.Context, newObj, _ client.Object) error {
 	if err != nil {
 		return fmt.Errorf("read Cluster %s: %w", osc.Namespace, err)
 	}
-	if cluster.Shoot.DeletionTimestamp != nil || extensionscontroller.IsHibernationEnabled(cluster) {
+	if cluster.Shoot.DeletionTimestamp != nil || !m.Source.needed(cluster) {
 		return nil
 	}
 

@@ -227,6 +227,13 @@ var _ = Describe("Mutator", func() {
 			Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1, "Secret": 1}))
 		})
 
+		It("adds hosts while the nodes of a hibernated Shoot still run", func() {
+			shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
+			Expect(mutate(mirrors, caSecret)).To(Succeed())
+			Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(2))
+			Expect(osc.Spec.Files).To(HaveLen(3))
+		})
+
 		It("leaves out everything but certificates of a Secret that only admission refuses", func() {
 			bare := osc.DeepCopy()
 			Expect(mutate(mirrors, caSecret)).To(Succeed())
@@ -248,7 +255,6 @@ var _ = Describe("Mutator", func() {
 		},
 			Entry("another purpose", func() { osc.Spec.Purpose = extensionsv1alpha1.OperatingSystemConfigPurposeProvision }),
 			Entry("a Shoot in deletion", func() { shoot.DeletionTimestamp = new(metav1.Now()) }),
-			Entry("a hibernated Shoot", func() { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} }),
 		)
 
 		DescribeTable("refuses the request and names what is missing", func(objects func() []client.Object, message string) {

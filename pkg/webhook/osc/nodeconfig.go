@@ -8,8 +8,12 @@ import (
 	"cmp"
 	"encoding/base64"
 	"slices"
+	"strings"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+
+	"github.com/larder-project/larder/pkg/apis/mirror"
+	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
 const (
@@ -25,11 +29,33 @@ type nodeConfig struct {
 	registries []extensionsv1alpha1.RegistryConfig
 	// files are the files with the CA certificates of the registries.
 	files []extensionsv1alpha1.File
+	contributor
+	// other is the other extension of this project.
+	other contributor
+}
+
+// contributor is an extension of this project that adds hosts to registries.
+type contributor struct {
 	// annotation is the annotation that records what the extension added.
 	annotation string
 	// ownsFile reports whether only this extension writes a file with the path.
 	ownsFile func(path string) bool
+	// caches is true if the hosts are caches. They come before mirrors. Besides, nobody else adds their URLs, which are
+	// addresses of Services in the Shoot; the URLs of mirrors are whatever the owner wrote.
+	caches bool
 }
+
+var (
+	cachesContributor = contributor{
+		annotation: registry.GroupName + "/" + contributionsAnnotation,
+		ownsFile:   func(path string) bool { return path == caBundlePath },
+		caches:     true,
+	}
+	mirrorsContributor = contributor{
+		annotation: mirror.GroupName + "/" + contributionsAnnotation,
+		ownsFile:   func(path string) bool { return strings.HasPrefix(path, mirrorCAPrefix) },
+	}
+)
 
 // addFile adds a file, unless there is one with its path.
 func (c *nodeConfig) addFile(path string, content []byte) {
