@@ -293,7 +293,7 @@ func isLocal(host extensionsv1alpha1.RegistryHost) bool {
 }
 
 func hashes(hosts []extensionsv1alpha1.RegistryHost) []string {
-	var all []string
+	all := make([]string, 0, len(hosts))
 	for _, host := range hosts {
 		all = append(all, hash(host))
 	}
