@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -506,10 +507,10 @@ var _ = Describe("An odd upstream", func() {
 	)
 
 	DescribeTable("fails at HEAD at times, and still gets HEAD requests", func(ctx context.Context, breaks http.HandlerFunc) {
-		broken := false
+		var broken atomic.Bool
 		o.api = func(w http.ResponseWriter, r *http.Request, _ string) {
 			w.Header().Set("Connection", "close")
-			if r.Method == http.MethodHead && broken {
+			if r.Method == http.MethodHead && broken.Load() {
 				breaks(w, r)
 				return
 			}
@@ -519,7 +520,8 @@ var _ = Describe("An odd upstream", func() {
 		options.Credentials = nil
 		c := client()
 		for range 3 {
-			for _, broken = range []bool{true, false} {
+			for _, breaking := range []bool{true, false} {
+				broken.Store(breaking)
 				Expect(c.Resolve(ctx, "app", "v1")).To(Equal(digest.FromString("{}")))
 			}
 			Expect(o.requests()).To(Equal([]string{"HEAD manifests", "GET manifests", "HEAD manifests"}))
