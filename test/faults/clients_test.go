@@ -89,7 +89,8 @@ func hangUpOnTags(ctx context.Context, g Gomega, c *cache) {
 		paths = append(paths, "HEAD /v2/"+name+"/manifests/"+tag)
 	}
 	c.hangUp(g, paths)
-	g.Expect(c.settled(ctx, g)).To(BeNumerically("<", 150))
+	// Slots pass on to requests whose clients' leaving is not noticed yet, so the count depends on the machine.
+	g.Expect(c.settled(ctx, g)).To(BeNumerically("<", len(paths)/2))
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 
