@@ -106,7 +106,7 @@ func (a *Actuator) writeServices(ctx context.Context, namespace, origin string, 
 }
 
 // readServices returns the Services as last deployed, sorted by name. If the Secret does not exist, it returns none,
-// and the Services are deployed anew.
+// and the Services are deployed again.
 func readServices(ctx context.Context, seed client.Client, namespace string) ([]*corev1.Service, error) {
 	objects, err := readObjects(ctx, seed, namespace, ManagedResourceServices)
 	if client.IgnoreNotFound(err) != nil {

@@ -40,7 +40,7 @@ type contributor struct {
 	annotation string
 	// ownsFile reports whether only this extension writes a file with the path.
 	ownsFile func(path string) bool
-	// caches is true if the hosts are caches. They come before mirrors. Besides, nobody else adds their URLs, which are
+	// caches is true if the hosts are caches. They come before mirrors. Besides, no other extension adds their URLs, which are
 	// addresses of Services in the Shoot; the URLs of mirrors are whatever the owner wrote.
 	caches bool
 }

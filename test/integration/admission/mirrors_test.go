@@ -161,7 +161,7 @@ var _ = Describe("Mirrors", func() {
 		)
 
 		It("refuses a missing Secret, and a reference to another kind", func() {
-			// Gardener refuses the first one on its own, so that the webhook is called directly, too.
+			// Gardener refuses the first one on its own, so the test also calls the webhook directly.
 			shoot := newMirrored(mirrors(privateMirror), reference("missing", "Secret"))
 			Expect(create(shoot)).NotTo(Succeed())
 			Expect(callWebhook(shoot, nil).Result.Message).To(And(ContainSubstring(caReference), ContainSubstring("does not exist")))

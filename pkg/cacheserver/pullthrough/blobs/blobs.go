@@ -211,7 +211,7 @@ func (s *Service) declaredSize(ctx context.Context, k key) int64 {
 const maxAttempts = 4
 
 // follow serves a blob from the transfer that fetches it. A transfer for another repository is followed only when it is
-// certain that this one has the blob, too.
+// certain that this one has the blob as well.
 func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, ownership content.Ownership) (*opened, error) {
 	for attempt := 1; ; attempt++ {
 		reader, joined, err := s.Transfers.Start(k.digest, k.repository, fetch)
