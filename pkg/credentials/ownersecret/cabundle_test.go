@@ -206,7 +206,7 @@ var _ = Describe("CA bundles", func() {
 			Expect(validate(secret)).To(ConsistOf(ContainSubstring("at most 32768 bytes")))
 			_, errs := ownersecret.CABundle(secret, fldPath)
 			Expect(errs).NotTo(BeEmpty())
-			Expect(time.Since(start)).To(BeNumerically("<", time.Second))
+			Expect(time.Since(start)).To(BeNumerically("<", time.Minute), "a guard against runaway work, not a figure")
 		},
 		Entry("beginnings", "-----BEGIN CERTIFICATE-----\n"),
 		Entry("different beginnings", "-----BEGIN A-----\n-----END B-----\n"),

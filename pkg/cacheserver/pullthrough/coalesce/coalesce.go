@@ -159,11 +159,6 @@ func (c *Call[V]) WaitUntil(ctx context.Context, deadline time.Time) (V, error) 
 	return c.final.waitUntil(ctx, deadline, c.leave)
 }
 
-// WaitEarly returns the early result, or the error of ctx when that ends first.
-func (c *Call[V]) WaitEarly(ctx context.Context) (V, error) {
-	return c.early.wait(ctx, c.leave)
-}
-
 // WaitEarlyUntil is WaitUntil for the early result.
 func (c *Call[V]) WaitEarlyUntil(ctx context.Context, deadline time.Time) (V, error) {
 	return c.early.waitUntil(ctx, deadline, c.leave)
