@@ -29,10 +29,12 @@ import (
 const (
 	// Port serves the registry API.
 	Port = 5000
-	// DebugPort serves /metrics, /debug/health and, by names only, /debug/credentials.
+	// DebugPort serves /metrics, /debug/health and the state of the server, which contains no secrets.
 	DebugPort = 5001
 	// CredentialsPath serves, at DebugPort, the state of the server's credentials as a credentials.Report.
 	CredentialsPath = "/debug/credentials"
+	// StatusPath serves, at DebugPort, the state of the server as a status.Report.
+	StatusPath = "/debug/status"
 	// StorageRoot is the directory of the cached content, which has the layout of Distribution's filesystem driver. It
 	// is that driver's default.
 	StorageRoot = "/var/lib/registry"

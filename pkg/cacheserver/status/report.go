@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+// Package status has the report of a cache server about its state. The server serves it at config.StatusPath, as JSON,
+// and the controller derives the health of a cache from it. It never contains a secret.
+package status
+
+import (
+	"time"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
+
+// Report is the state of a cache server.
+type Report struct {
+	Upstream Upstream `json:"upstream"`
+	Storage  Storage  `json:"storage"`
+	// Certificate is nil if the server serves plain HTTP.
+	Certificate *Certificate `json:"certificate,omitempty"`
+	// Credentials is nil if the upstream is used anonymously or through a credential helper.
+	Credentials *credentials.Report `json:"credentials,omitempty"`
+}
+
+// Upstream is how the upstream responds.
+type Upstream struct {
+	// Host is the host of the upstream, with its port if it has one.
+	Host string `json:"host"`
+	// Reachable is false if the last requests got no usable response.
+	Reachable bool `json:"reachable"`
+	// Since is when Reachable changed last; the zero time means never.
+	Since time.Time `json:"since,omitzero"`
+	// Message is the cause of an unreachable upstream. It is bounded, and free of credentials and query strings.
+	Message string `json:"message,omitempty"`
+	// RateLimit is what the upstream reported about the credential in use. Nil means that it reports none.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+}
+
+// RateLimit is the limit of requests in the upstream's time window.
+type RateLimit struct {
+	Limit     int64 `json:"limit"`
+	Remaining int64 `json:"remaining"`
+}
+
+// Storage is the state of the volume. All sizes are in bytes.
+type Storage struct {
+	// Used is the size of the cached content.
+	Used int64 `json:"used"`
+	// Size and Free describe the volume.
+	Size int64 `json:"size"`
+	Free int64 `json:"free"`
+	// Bypassing is set if a recent fetch could not be stored for lack of space, and was only passed through.
+	Bypassing bool `json:"bypassing"`
+	// BypassedAt is when that last happened; the zero time means never.
+	BypassedAt time.Time `json:"bypassedAt,omitzero"`
+}
+
+// Certificate is the certificate that the server presents.
+type Certificate struct {
+	NotAfter time.Time `json:"notAfter"`
+}
