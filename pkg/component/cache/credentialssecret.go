@@ -16,7 +16,7 @@ func CredentialsSecret(values Values) *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: values.objectMeta(CredentialsSecretName(values.Name())),
 		Type:       corev1.SecretTypeOpaque,
-		Data:       credentials.Files(*values.Credential, values.PreviousCredential),
+		Data:       credentials.Files("", *values.Credential, values.PreviousCredential),
 	}
 }
 

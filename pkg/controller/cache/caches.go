@@ -126,5 +126,5 @@ func (r credentialReader) readCredential(ctx context.Context, entry string) (*cr
 	if len(errs) > 0 {
 		return nil, reference.Invalid(secret, entry, errs)
 	}
-	return &credentials.Named{Name: secret.Name, Credential: credential}, nil
+	return &credentials.Named{Name: secret.Name, Material: credentials.Static(credential)}, nil
 }

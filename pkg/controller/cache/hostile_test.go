@@ -56,7 +56,7 @@ var _ = Describe("A hostile owner", func() {
 				Volume:           &registry.Volume{Size: new(resource.MustParse("10Gi"))},
 				HighAvailability: &registry.HighAvailability{},
 			},
-			Credential: &credentials.Named{Name: "v1", Credential: credentials.Credential{Username: "robot", Password: "example"}},
+			Credential: &credentials.Named{Name: "v1", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "example"})},
 		}}
 	}
 
@@ -126,13 +126,13 @@ var _ = Describe("A hostile owner", func() {
 	}, SpecTimeout(time.Minute))
 
 	It("cannot inject names and credentials that were never deployed", func() {
-		wanted := credentials.Named{Name: "v2", Credential: credentials.Credential{Username: "robot", Password: "example"}}
+		wanted := credentials.Named{Name: "v2", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "example"})}
 		long, heavy := wanted, wanted
 		long.Name = strings.Repeat("x", 254)
-		heavy.Name, heavy.Password = "v1", strings.Repeat("x", 1<<20)
-		Expect(parseDeployed(credentials.Files(long, &wanted))).To(BeZero())
-		Expect(parseDeployed(credentials.Files(heavy, nil))).To(BeZero())
-		Expect(parseDeployed(credentials.Files(wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
+		heavy.Name, heavy.Material.Credential.Password = "v1", strings.Repeat("x", 1<<20)
+		Expect(parseDeployed(credentials.Files("", long, &wanted))).To(BeZero())
+		Expect(parseDeployed(credentials.Files("", heavy, nil))).To(BeZero())
+		Expect(parseDeployed(credentials.Files("", wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
 	})
 
 	It("cannot make a condition grow without bound", func(ctx SpecContext) {
