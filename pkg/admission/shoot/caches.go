@@ -40,8 +40,13 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 		items:          "caches",
 		validateCount:  validation.ValidateCount,
 		validateUpdate: validation.ValidateRegistryConfigUpdate,
-		validateContent: func(secret *corev1.Secret) field.ErrorList {
-			return ownersecret.Validate(secret, nil)
+		validateContent: func(secret *corev1.Secret, references []usage.Reference) field.ErrorList {
+			content := ownersecret.Parse(secret)
+			var allErrs field.ErrorList
+			for _, reference := range references {
+				allErrs = append(allErrs, content.Validate(reference.Use, reference.Path)...)
+			}
+			return allErrs
 		},
 		upstreams: func(config *registry.RegistryConfig) []string {
 			upstreams := make([]string, len(config.Caches))
@@ -67,7 +72,7 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 func privateUpstreams(use *usage.Usage[registry.RegistryConfig]) sets.Set[string] {
 	upstreams := sets.New[string]()
 	for _, reference := range use.References {
-		upstreams.Insert(reference.Key)
+		upstreams.Insert(reference.Use.Upstream)
 	}
 	return upstreams
 }
@@ -87,7 +92,7 @@ func cachesThat(match func(*registry.RegistryCache) bool) func(*usage.Usage[regi
 
 // sendsCredentialsInPlain reports whether a cache sends a credential over plain HTTP.
 func sendsCredentialsInPlain(cache *registry.RegistryCache) bool {
-	return cache.SecretReferenceName != nil && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
+	return (cache.SecretReferenceName != nil || len(cache.Credentials) > 0) && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
 }
 
 // isLimited reports whether a cache pulls from Docker Hub without a credential.

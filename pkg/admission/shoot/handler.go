@@ -105,7 +105,8 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	}
 	var warnings []string
 	for i, review := range reviews {
-		allErrs = append(allErrs, review.validate(secrets[i])...)
+		allErrs = append(allErrs, review.validate()...)
+		allErrs = append(allErrs, secrets[i]...)
 		warnings = append(warnings, review.warnings()...)
 	}
 	if allErrs = append(allErrs, validateOverlap(caches, mirrors)...); len(allErrs) > 0 {
@@ -130,9 +131,8 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret once and returns the validation errors of each review by name. A review looks up
-// only the Secrets that it needs.
-func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]map[string]field.ErrorList, error) {
+// validateSecrets reads each Secret once and returns its validation errors for each review.
+func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]field.ErrorList, error) {
 	needed := sets.New[string]()
 	for _, review := range reviews {
 		needed.Insert(review.secretNames()...)
@@ -151,14 +151,13 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews
 		return nil, err
 	}
 
-	byName := make([]map[string]field.ErrorList, len(reviews))
+	byReview := make([]field.ErrorList, len(reviews))
 	for i := range reviews {
-		byName[i] = make(map[string]field.ErrorList, len(names))
-		for j, name := range names {
-			byName[i][name] = problems[j][i]
+		for j := range names {
+			byReview[i] = append(byReview[i], problems[j][i]...)
 		}
 	}
-	return byName, nil
+	return byReview, nil
 }
 
 // validateSecret reads a Secret and returns the validation errors of each review.

@@ -14,10 +14,11 @@ import (
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
-// Caches returns the extension registry-cache, whose caches reference credentials. The key of a reference is the
-// upstream.
+// Caches returns the extension registry-cache, whose caches reference credentials.
 func Caches() (Extension[registry.RegistryConfig], error) {
 	codec, err := codec.New()
 	if err != nil {
@@ -28,12 +29,17 @@ func Caches() (Extension[registry.RegistryConfig], error) {
 		Decode: codec.DecodeConfigStrict,
 		References: func(config *registry.RegistryConfig, configPath *field.Path) []Reference {
 			var references []Reference
-			for i, cache := range config.Caches {
-				if name := ptr.Deref(cache.SecretReferenceName, ""); name != "" {
+			for i := range config.Caches {
+				cache := &config.Caches[i]
+				for _, credential := range reference.Credentials(cache, configPath.Child("caches").Index(i)) {
+					if credential.Entry == "" {
+						continue
+					}
 					references = append(references, Reference{
-						Path: configPath.Child("caches").Index(i).Child("secretReferenceName"),
-						Key:  cache.Upstream,
-						Name: name,
+						Path: credential.Path,
+						Key:  cache.Upstream + " " + credentials.Prefix(credential.Use.Repositories),
+						Name: credential.Entry,
+						Use:  credential.Use,
 					})
 				}
 			}

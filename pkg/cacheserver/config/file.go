@@ -89,10 +89,11 @@ type middleware struct {
 }
 
 type engineOptions struct {
-	Credentials       string         `yaml:"credentials,omitempty"`
-	ValidationTimeout *time.Duration `yaml:"validationtimeout,omitempty"`
-	SuspectTimeout    *time.Duration `yaml:"suspecttimeout,omitempty"`
-	Watermarks        *watermarks    `yaml:"watermarks,omitempty"`
+	Credentials           string                 `yaml:"credentials,omitempty"`
+	RepositoryCredentials []RepositoryCredential `yaml:"repositorycredentials,omitempty"`
+	ValidationTimeout     *time.Duration         `yaml:"validationtimeout,omitempty"`
+	SuspectTimeout        *time.Duration         `yaml:"suspecttimeout,omitempty"`
+	Watermarks            *watermarks            `yaml:"watermarks,omitempty"`
 }
 
 type watermarks struct {

@@ -254,7 +254,7 @@ var _ = Describe("A hostile owner", func() {
 			_, problems, err := actuator.readCaches(ctx, ex, cluster)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(problems).To(HaveLen(number))
-			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 16384"), ContainSubstring(`Secret "v1"`)))))
+			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 65536"), ContainSubstring(`Secret "v1"`)))))
 			Expect(reads).To(HaveKeyWithValue("*v1alpha1.ManagedResource extension-registry-cache", 1))
 			Expect(reads).To(HaveKeyWithValue("*v1.Secret ref-v1", 1))
 		})
