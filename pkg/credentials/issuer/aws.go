@@ -219,7 +219,7 @@ const unknownError = "UnknownError"
 // request.
 func awsError(operation string, err error) error {
 	var response *smithyhttp.ResponseError
-	if !errors.As(err, &response) || response.Response == nil || response.Response.Response == nil {
+	if !errors.As(err, &response) || response.HTTPStatusCode() == 0 {
 		return unreachable(operation, err)
 	}
 	code := ""

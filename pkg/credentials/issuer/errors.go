@@ -86,11 +86,21 @@ func unreachable(operation string, err error) *Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = context.DeadlineExceeded
 	case errors.As(err, &urlError):
-		err = urlError.Err
+		err = short(urlError.Err)
 	default:
 		err = errNoResponse
 	}
 	return &Error{Operation: operation, err: err}
+}
+
+// maxReason bounds the text of an error of the network, in bytes: that of a certificate lists all its names.
+const maxReason = 256
+
+func short(err error) error {
+	if text := err.Error(); len(text) > maxReason {
+		return errors.New(strings.ToValidUTF8(text[:maxReason], "") + "...")
+	}
+	return err
 }
 
 // refused returns the error for a response with an error. A response without a code may come from a proxy, so it is not
