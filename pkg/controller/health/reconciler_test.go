@@ -2,14 +2,17 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package rotation
+package health
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
@@ -22,76 +25,71 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
-	"github.com/larder-project/larder/pkg/controller/credentialstate"
+	"github.com/larder-project/larder/pkg/controller/readiness"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-func reports(state credentials.State, name, pending string) credentialstate.Replica {
+// replica returns a replica that works, with a report about its credential.
+func replica(state credentials.State, name, pending string) Replica {
 	report := &credentials.Report{State: state, SecretName: name, PendingSecretName: pending, Message: "upstream registry.example.com: status 401"}
 	if state == credentials.StateRejected {
 		report.UpstreamStatusCode = 401
 	}
-	return credentialstate.Replica{Name: "pod", Report: report}
+	return Replica{Name: "pod", Running: true, Credentials: report}
 }
 
-func status(state registry.CredentialsState, name, pending string) registry.CredentialsStatus {
+// seen is a cache with the given replicas.
+func seen(replicas ...Replica) Cache {
+	return Cache{Desired: int32(len(replicas)), Replicas: replicas}
+}
+
+func credentialsStatus(state registry.CredentialsState, name, pending string) registry.CredentialsStatus {
 	return registry.CredentialsStatus{State: state, SecretName: name, PendingSecretName: pending, Since: metav1.NewTime(time.Unix(1, 0))}
 }
 
-var _ = Describe("Health", func() {
-	cache := func(upstream string, credentials registry.CredentialsStatus) registry.RegistryCacheStatus {
-		return registry.RegistryCacheStatus{Upstream: upstream, Credentials: &credentials}
+// fakeShoots has caches by name. Others have one replica that works.
+type fakeShoots struct {
+	caches map[string]Cache
+	// err is the result of a look, and takes its time.
+	err   error
+	takes time.Duration
+	clock *clocktesting.FakeClock
+	looks int
+}
+
+func (f *fakeShoots) Look(_ context.Context, _ string, names []string) (map[string]Cache, error) {
+	f.looks++
+	f.clock.Step(f.takes)
+	if f.err != nil {
+		return nil, f.err
 	}
-	rejected := status(registry.CredentialsRejected, "robot-v1", "robot-v2")
-	rejected.UpstreamStatusCode, rejected.Message = new(int32(401)), "upstream b.example.com: status 401"
-
-	It("is good without credentials, and with active ones", func() {
-		Expect(health(&registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{
-			{Upstream: "anonymous.example.com"}, cache("a.example.com", status(registry.CredentialsActive, "v1", "")),
-		}})).To(Equal(&healthcheck.SingleCheckResult{Status: gardencorev1beta1.ConditionTrue}))
-	})
-
-	It("progresses while credentials are pending, but not for ever", func() {
-		result := health(&registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{cache("a.example.com", status(registry.CredentialsPending, "robot-v1", "robot-v2"))}})
-		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionProgressing))
-		Expect(result.ProgressingThreshold).To(HaveValue(Equal(pendingThreshold)))
-		Expect(result.Detail).To(And(ContainSubstring("a.example.com"), ContainSubstring(`"robot-v1"`), ContainSubstring(`"robot-v2"`)))
-	})
-
-	It("is bad if credentials are rejected, with a code, the Secret and the active Secret", func() {
-		result := health(&registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{
-			cache("b.example.com", rejected), cache("a.example.com", status(registry.CredentialsPending, "v1", "v2")), cache("c.example.com", rejected),
-		}})
-		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
-		Expect(result.ProgressingThreshold).To(BeNil())
-		Expect(result.Codes).To(Equal([]gardencorev1beta1.ErrorCode{gardencorev1beta1.ErrorInfraUnauthorized}))
-		Expect(result.Detail).To(And(
-			ContainSubstring(`The upstream b.example.com rejects the Secret "robot-v2" of its registry cache with status 401`), ContainSubstring(`uses the Secret "robot-v1", which must stay valid`)))
-	})
-
-	It("is bad if credentials are missing", func() {
-		result := health(&registry.RegistryStatus{Caches: []registry.RegistryCacheStatus{cache("a.example.com", status(registry.CredentialsMissing, "v1", ""))}})
-		Expect(result.Codes).To(Equal([]gardencorev1beta1.ErrorCode{gardencorev1beta1.ErrorConfigurationProblem}))
-	})
-})
-
-type fakeShoots map[string]credentialstate.Replicas
-
-func (f fakeShoots) Replicas(context.Context, string, []string) (map[string]credentialstate.Replicas, error) {
-	return f, nil
+	found := map[string]Cache{}
+	for _, name := range names {
+		cache, known := f.caches[name]
+		if !known {
+			cache = seen(Replica{Name: name + "-0", Running: true})
+		}
+		found[name] = cache
+	}
+	return found, nil
 }
 
 var _ = Describe("Reconciler", func() {
+	const public, private = "registry-docker-io", "registry-private-example-com"
+
 	var (
 		ctx        = context.Background()
 		c          client.Client
 		decoder    *codec.Codec
-		shoots     fakeShoots
+		shoots     *fakeShoots
 		recorder   *events.FakeRecorder
 		clock      *clocktesting.FakeClock
 		reconciler *Reconciler
@@ -130,7 +128,7 @@ var _ = Describe("Reconciler", func() {
 		Expect(err).NotTo(HaveOccurred())
 		clock = clocktesting.NewFakeClock(time.Unix(1000, 0))
 		recorder = events.NewFakeRecorder(10)
-		shoots = fakeShoots{}
+		shoots = &fakeShoots{caches: map[string]Cache{}, clock: clock}
 		shoot = &gardencorev1beta1.Shoot{TypeMeta: metav1.TypeMeta{APIVersion: "core.gardener.cloud/v1beta1", Kind: "Shoot"}}
 		ex = &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "registry-cache"}}
 		setStatus(registry.CredentialsStatus{SecretName: "v1", PendingSecretName: "v2", State: registry.CredentialsPending, Since: metav1.NewTime(clock.Now())})
@@ -143,18 +141,18 @@ var _ = Describe("Reconciler", func() {
 			ObjectMeta: metav1.ObjectMeta{Name: ex.Namespace},
 			Spec:       extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: raw}, Seed: &runtime.RawExtension{Raw: []byte(`{}`)}, CloudProfile: runtime.RawExtension{Raw: []byte(`{}`)}},
 		}).Build()
-		reconciler = &Reconciler{Client: c, Codec: decoder, Shoots: shoots, Recorder: recorder, Clock: clock}
+		reconciler = &Reconciler{Client: c, Reader: c, Codec: decoder, Shoots: shoots, Recorder: recorder, Clock: clock}
 	})
 
 	It("reports that all replicas have activated a credential, and requests the removal of the previous one", func() {
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v1", "")}}
+		shoots.caches[private] = seen(replica(credentials.StateActive, "v1", ""))
 		Expect(run().RequeueAfter).To(Equal(soon))
 		Expect(present().State).To(Equal(registry.CredentialsPending))
 		Expect(recorder.Events).NotTo(Receive())
 		Expect(ex.Annotations).To(BeEmpty())
 
 		clock.Step(time.Minute)
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
+		shoots.caches[private] = seen(replica(credentials.StateActive, "v2", ""))
 		Expect(run().RequeueAfter).To(Equal(soon), "the previous one is still deployed")
 		Expect(present()).To(And(
 			HaveField("SecretName", "v2"), HaveField("PendingSecretName", ""), HaveField("PreviousSecretName", "v1"), HaveField("State", registry.CredentialsActive),
@@ -175,8 +173,8 @@ var _ = Describe("Reconciler", func() {
 	It("requests no removal after the first credential", func() {
 		setStatus(registry.CredentialsStatus{SecretName: "v1", State: registry.CredentialsPending, Since: metav1.NewTime(clock.Now())})
 		Expect(c.Status().Update(ctx, ex)).To(Succeed())
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v1", "")}}
-		Expect(run().RequeueAfter).To(Equal(later))
+		shoots.caches[private] = seen(replica(credentials.StateActive, "v1", ""))
+		Expect(run().RequeueAfter).To(BeLater())
 		Expect(present()).To(And(HaveField("State", registry.CredentialsActive), HaveField("PreviousSecretName", "")))
 		Expect(ex.Annotations).To(BeEmpty())
 	})
@@ -184,13 +182,13 @@ var _ = Describe("Reconciler", func() {
 	It("does nothing once the Shoot has left the seed", func() {
 		ex.Status.LastOperation = &gardencorev1beta1.LastOperation{Type: gardencorev1beta1.LastOperationTypeMigrate, State: gardencorev1beta1.LastOperationStateSucceeded}
 		Expect(c.Status().Update(ctx, ex)).To(Succeed())
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
+		shoots.caches[private] = seen(replica(credentials.StateActive, "v2", ""))
 		Expect(run()).To(BeZero())
 		Expect(present().State).To(Equal(registry.CredentialsPending))
 	})
 
 	It("reports a rejection once", func() {
-		shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateRejected, "v1", "v2")}}
+		shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", "v2"))
 		Expect(run().RequeueAfter).To(Equal(soon))
 		Expect(present()).To(And(
 			HaveField("SecretName", "v1"), HaveField("PendingSecretName", "v2"), HaveField("State", registry.CredentialsRejected),
@@ -200,7 +198,7 @@ var _ = Describe("Reconciler", func() {
 
 		version := ex.ResourceVersion
 		clock.Step(time.Hour)
-		Expect(run().RequeueAfter).To(Equal(later), "the owner no longer waits")
+		Expect(run().RequeueAfter).To(BeLater(), "the owner no longer waits")
 		present()
 		Expect(ex.ResourceVersion).To(Equal(version))
 		Expect(recorder.Events).NotTo(Receive())
@@ -212,20 +210,244 @@ var _ = Describe("Reconciler", func() {
 		})
 
 		It("does not replace the request", func() {
-			shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateActive, "v2", "")}}
+			shoots.caches[private] = seen(replica(credentials.StateActive, "v2", ""))
 			run()
 			Expect(present().State).To(Equal(registry.CredentialsActive))
 			Expect(ex.Annotations).To(HaveKeyWithValue(v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationRestore))
 		})
 	})
 
-	Context("with a hibernated Shoot", func() {
-		BeforeEach(func() { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} })
+	Describe("that looks at caches", func() {
+		failing := func(reason readiness.Reason, message string) Cache {
+			return seen(Replica{Name: "pod", Running: true, Problem: readiness.Problem{Reason: reason, Message: message}})
+		}
+		conditions := func() []metav1.Condition {
+			GinkgoHelper()
+			Expect(c.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
+			status, err := decoder.DecodeStatus(ex.Status.ProviderStatus)
+			Expect(err).NotTo(HaveOccurred())
+			var found []metav1.Condition
+			for _, cache := range status.Caches {
+				Expect(cache.Conditions).To(HaveLen(1))
+				found = append(found, cache.Conditions[0])
+			}
+			return found
+		}
+		condition := func(status metav1.ConditionStatus, reason readiness.Reason, since time.Time) OmegaMatcher {
+			return And(HaveField("Type", registry.ConditionReady), HaveField("Status", status), HaveField("Reason", string(reason)),
+				HaveField("LastTransitionTime.Time", BeTemporally("==", since)))
+		}
 
-		It("does nothing", func() {
-			shoots["registry-private-example-com"] = credentialstate.Replicas{Desired: 1, Running: []credentialstate.Replica{reports(credentials.StateRejected, "v1", "v2")}}
-			Expect(run()).To(BeZero())
-			Expect(present().State).To(Equal(registry.CredentialsPending))
+		BeforeEach(func() {
+			setStatus(registry.CredentialsStatus{SecretName: "v1", State: registry.CredentialsActive, Since: metav1.NewTime(clock.Now())})
+			shoots.caches[private] = seen(replica(credentials.StateActive, "v1", ""))
+		})
+
+		It("reports that they are ready, without an event, and writes nothing while that does not change", func() {
+			Expect(run().RequeueAfter).To(BeLater())
+			Expect(conditions()).To(HaveEach(condition(metav1.ConditionTrue, readiness.Ready, clock.Now())))
+			version := ex.ResourceVersion
+			for range 5 {
+				clock.Step(time.Minute)
+				run()
+			}
+			conditions()
+			Expect(ex.ResourceVersion).To(Equal(version))
+			Expect(shoots.looks).To(Equal(6))
+			Expect(recorder.Events).NotTo(Receive())
+		})
+
+		It("reports a problem and its end once each", func() {
+			run()
+			started := clock.Now()
+			clock.Step(time.Minute)
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			run()
+			Expect(conditions()[0]).To(And(condition(metav1.ConditionFalse, readiness.UpstreamUnreachable, clock.Now()), HaveField("Message", "Check the network.")))
+			Expect(conditions()[1]).To(condition(metav1.ConditionTrue, readiness.Ready, started))
+			Expect(recorder.Events).To(Receive(Equal("Warning CacheUpstreamUnreachable Registry cache for docker.io: Check the network.")))
+			failed, version := clock.Now(), ex.ResourceVersion
+
+			By("Nothing new")
+			clock.Step(time.Minute)
+			run()
+			conditions()
+			Expect(ex.ResourceVersion).To(Equal(version))
+
+			By("Another cause, which does not make the outage shorter")
+			clock.Step(time.Minute)
+			shoots.caches[public] = failing(readiness.Crashing, "See the log.")
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.Crashing, failed))
+			Expect(recorder.Events).To(Receive(HavePrefix("Warning CacheCrashing")))
+
+			By("Recovery")
+			clock.Step(time.Minute)
+			delete(shoots.caches, public)
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+			Expect(recorder.Events).To(Receive(HavePrefix("Normal CacheReady")))
+			Expect(recorder.Events).NotTo(Receive())
+		})
+
+		It("reports a rejected credential by one event", func() {
+			run()
+			shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", ""))
+			run()
+			Expect(conditions()[1]).To(And(condition(metav1.ConditionFalse, readiness.CredentialRejected, clock.Now()), HaveField("Message", ContainSubstring(`rejects the Secret "v1"`))))
+			Expect(recorder.Events).To(Receive(HavePrefix("Warning CredentialsRejected")))
+			shoots.caches[private] = seen(replica(credentials.StateActive, "v1", ""))
+			run()
+			Expect(conditions()[1]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+			Expect(recorder.Events).To(Receive(HavePrefix("Normal CredentialsActive")))
+			Expect(recorder.Events).NotTo(Receive())
+		})
+
+		It("finds caches without credentials that have no StatefulSet", func() {
+			shoots.caches[public] = Cache{}
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.ReplicaMissing, clock.Now()))
+		})
+
+		It("looks less often at a Shoot that responds slowly", func() {
+			shoots.takes = 9 * time.Second
+			Expect(run().RequeueAfter).To(Equal(3 * time.Minute))
+		})
+
+		It("does not overwrite a status that has changed since it was read", func() {
+			stale := ex.DeepCopy()
+			Expect(c.Get(ctx, client.ObjectKeyFromObject(ex), stale)).To(Succeed())
+			changed := stale.DeepCopy()
+			changed.Status.ObservedGeneration++
+			Expect(c.Status().Update(ctx, changed)).To(Succeed())
+			reconciler.Reader = interceptor.NewClient(c.(client.WithWatch), interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+					if ex, ok := object.(*extensionsv1alpha1.Extension); ok {
+						stale.DeepCopyInto(ex)
+						return nil
+					}
+					return c.Get(ctx, key, object, options...)
+				},
+			})
+			Expect(run().RequeueAfter).To(Equal(soon))
+			Expect(c.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
+			Expect(ex.ResourceVersion).To(Equal(changed.ResourceVersion))
+		})
+
+		Context("whose API server does not respond", func() {
+			It("keeps the conditions for a while, and then reports that they are unknown, without an alarm", func() {
+				run()
+				started := clock.Now()
+				shoots.err = errors.New("connection refused")
+				for range 10 {
+					clock.Step(time.Minute)
+					Expect(run().RequeueAfter).To(BeLater())
+					Expect(conditions()).To(HaveEach(condition(metav1.ConditionTrue, readiness.Ready, started)))
+				}
+				clock.Step(time.Minute)
+				run()
+				Expect(conditions()).To(HaveEach(condition(metav1.ConditionUnknown, readiness.ShootUnreachable, clock.Now())))
+				Expect(present().State).To(Equal(registry.CredentialsActive))
+				version := ex.ResourceVersion
+				clock.Step(time.Hour)
+				run()
+				conditions()
+				Expect(ex.ResourceVersion).To(Equal(version))
+				Expect(recorder.Events).To(Receive(HavePrefix("Normal CacheShootUnreachable")))
+				Expect(recorder.Events).To(Receive(HavePrefix("Normal CacheShootUnreachable")))
+
+				By("Recovery")
+				shoots.err = nil
+				run()
+				Expect(conditions()).To(HaveEach(condition(metav1.ConditionTrue, readiness.Ready, clock.Now())))
+			})
+
+			It("counts the time anew after a response", func() {
+				run()
+				for range 3 {
+					shoots.err = errors.New("timeout")
+					run()
+					clock.Step(silence - time.Second)
+					run()
+					shoots.err = nil
+					run()
+				}
+				Expect(conditions()).To(HaveEach(HaveField("Status", metav1.ConditionTrue)))
+			})
+
+			It("does not put its response into the log without a bound", func() {
+				var logged bytes.Buffer
+				shoots.err = errors.New(strings.Repeat("denied\n", 1<<17))
+				_, err := reconciler.Reconcile(logf.IntoContext(ctx, zap.New(zap.WriteTo(&logged))), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(ex)})
+				Expect(err).NotTo(HaveOccurred())
+				Expect(logged.String()).To(ContainSubstring("denied denied"))
+				Expect(logged.Len()).To(BeNumerically("<", 4<<10))
+			})
+		})
+
+		Context("of a hibernated Shoot", func() {
+			BeforeEach(func() { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} })
+
+			It("reports once that they are unknown, without a look", func() {
+				Expect(run().RequeueAfter).To(BeLater())
+				Expect(conditions()).To(HaveEach(condition(metav1.ConditionUnknown, readiness.Hibernated, clock.Now())))
+				Expect(present().State).To(Equal(registry.CredentialsActive))
+				version := ex.ResourceVersion
+				clock.Step(time.Hour)
+				run()
+				conditions()
+				Expect(ex.ResourceVersion).To(Equal(version))
+				Expect(shoots.looks).To(BeZero())
+			})
+		})
+
+		Context("of a Shoot in deletion", func() {
+			BeforeEach(func() { shoot.DeletionTimestamp = new(metav1.NewTime(clock.Now())) })
+
+			It("does nothing", func() {
+				Expect(run()).To(BeZero())
+				Expect(shoots.looks).To(BeZero())
+			})
+		})
+
+		Context("of a hostile owner", func() {
+			It("writes at most once for each look, whatever replicas report", func() {
+				writes := 0
+				reconciler.Client = interceptor.NewClient(c.(client.WithWatch), interceptor.Funcs{
+					SubResourcePatch: func(ctx context.Context, c client.Client, subresource string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+						writes++
+						return c.SubResource(subresource).Patch(ctx, object, patch, options...)
+					},
+				})
+				for i := range 10 {
+					shoots.caches[public] = failing(readiness.UpstreamUnreachable, strings.Repeat("x", i))
+					if i%2 == 0 {
+						delete(shoots.caches, public)
+					}
+					shoots.caches[private] = failing(readiness.DiskFull, strings.Repeat("y", i))
+					Expect(run().RequeueAfter).To(BeLater())
+				}
+				Expect(writes).To(Equal(10))
+			})
+
+			It("gets a bounded number of events and log entries", func() {
+				recorder = events.NewFakeRecorder(1000)
+				reconciler.Recorder = recorder
+				caches := make([]registry.RegistryCacheStatus, 150)
+				for i := range caches {
+					caches[i].Upstream = fmt.Sprintf("%d.example.com", i)
+				}
+				after := slices.Clone(caches)
+				for i := range after {
+					after[i].Conditions = []metav1.Condition{readiness.Of([]readiness.Problem{{Reason: readiness.Crashing, Message: strings.Repeat("x", 1<<20)}}, readiness.Problem{})}
+				}
+				var logged bytes.Buffer
+				reconciler.record(logf.IntoContext(ctx, zap.New(zap.WriteTo(&logged))), ex, caches, after)
+				Expect(recorder.Events).To(HaveLen(maxEvents))
+				Expect(<-recorder.Events).To(HaveLen(len("Warning CacheCrashing ") + maxNote))
+				Expect(logged.String()).To(ContainSubstring(`"skipped":140`))
+				Expect(logged.Len()).To(BeNumerically("<", 2*maxEvents*maxNote))
+			})
 		})
 	})
 
@@ -235,6 +457,11 @@ var _ = Describe("Reconciler", func() {
 		It("does nothing", func() { Expect(run()).To(BeZero()) })
 	})
 })
+
+// BeLater matches the interval of looks that no owner waits for.
+func BeLater() OmegaMatcher {
+	return BeNumerically("~", later, later/10)
+}
 
 var _ = Describe("A report", func() {
 	var statuses *codec.Codec
@@ -255,28 +482,9 @@ var _ = Describe("A report", func() {
 	DescribeTable("causes no reconciliation", func(before, after registry.CredentialsStatus, expected bool) {
 		Expect(wantedChanged(statuses).Update(event.UpdateEvent{ObjectOld: extension(before), ObjectNew: extension(after)})).To(Equal(expected))
 	},
-		Entry("when status 401mething else", status(registry.CredentialsActive, "v1", ""), status(registry.CredentialsRejected, "v1", ""), false),
-		Entry("if it changes the message", status(registry.CredentialsPending, "v1", "v2"),
+		Entry("if it changes the state", credentialsStatus(registry.CredentialsActive, "v1", ""), credentialsStatus(registry.CredentialsRejected, "v1", ""), false),
+		Entry("if it changes the message", credentialsStatus(registry.CredentialsPending, "v1", "v2"),
 			registry.CredentialsStatus{State: registry.CredentialsPending, SecretName: "v1", PendingSecretName: "v2", Message: "other"}, false),
-		Entry("unlike another wanted credential", status(registry.CredentialsActive, "v1", ""), status(registry.CredentialsPending, "v1", "v2"), true),
+		Entry("unlike another wanted credential", credentialsStatus(registry.CredentialsActive, "v1", ""), credentialsStatus(registry.CredentialsPending, "v1", "v2"), true),
 	)
-
-	It("does not make conditions and events grow with its length", func() {
-		longest := strings.Repeat("x", 253)
-		caches := make([]registry.RegistryCacheStatus, 1000)
-		for i := range caches {
-			credentials := status(registry.CredentialsRejected, longest, longest)
-			credentials.Message = strings.Repeat("m", maxMessage)
-			caches[i] = registry.RegistryCacheStatus{Upstream: longest, Credentials: &credentials}
-		}
-		detail := health(&registry.RegistryStatus{Caches: caches}).Detail
-		Expect(len(detail)).To(BeNumerically("<", 16<<10))
-		Expect(detail).To(HaveSuffix("And 990 more; see the provider status of the Extension."))
-
-		recorder := events.NewFakeRecorder(1)
-		(&Reconciler{Recorder: recorder}).record(context.Background(), extension(*caches[0].Credentials), caches[0])
-		var note string
-		Expect(recorder.Events).To(Receive(&note))
-		Expect(len(strings.TrimPrefix(note, "Warning CredentialsRejected "))).To(BeNumerically("<=", 1024))
-	})
 })
