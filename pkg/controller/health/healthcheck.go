@@ -8,16 +8,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck"
-	"github.com/gardener/gardener/extensions/pkg/controller/healthcheck/general"
+	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	healthutils "github.com/gardener/gardener/pkg/utils/kubernetes/health"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -56,7 +58,7 @@ func (*HealthCheck) SetLoggerSuffix(string, string) {}
 // Check implements healthcheck.HealthCheck.
 func (h *HealthCheck) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
 	summary := &summary{}
-	unhealthy, err := h.checkManagedResources(ctx, request, summary)
+	unhealthy, err := h.checkManagedResources(ctx, request.Namespace, summary)
 	if err != nil {
 		return nil, err
 	}
@@ -81,28 +83,29 @@ func (h *HealthCheck) Check(ctx context.Context, request types.NamespacedName) (
 
 // checkManagedResources adds what is not deployed to the summary, and returns what is deployed but not healthy. The
 // latter is a pod that does not run, which the next look at the caches explains better.
-func (h *HealthCheck) checkManagedResources(ctx context.Context, request types.NamespacedName, summary *summary) (unhealthy []string, err error) {
+func (h *HealthCheck) checkManagedResources(ctx context.Context, namespace string, summary *summary) (unhealthy []string, err error) {
 	for _, name := range h.ManagedResources {
-		check := general.CheckManagedResource(name)
-		check.SetLoggerSuffix("", registry.ExtensionType)
-		check.InjectSourceClient(h.Client)
-		result, err := check.Check(ctx, request)
-		if err != nil {
-			return nil, err
-		}
-		if result.Status == gardencorev1beta1.ConditionTrue {
-			continue
-		}
-		detail := excerpt.Of(result.Detail, problem.MaxLength) // It may contain text of the Shoot's admission webhooks.
 		managedResource := &resourcesv1alpha1.ManagedResource{}
-		err = h.Client.Get(ctx, types.NamespacedName{Namespace: request.Namespace, Name: name}, managedResource)
-		if err == nil && healthutils.CheckManagedResourceApplied(managedResource) == nil {
-			unhealthy = append(unhealthy, detail)
+		err := h.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, managedResource)
+		if apierrors.IsNotFound(err) {
+			summary.addPassing(fmt.Sprintf("ManagedResource %s does not exist.", name))
 			continue
 		}
-		summary.addFailure(detail, result.Codes...)
+		if err != nil {
+			return nil, fmt.Errorf("read ManagedResource %s: %w", name, err)
+		}
+		if err := healthutils.CheckManagedResourceApplied(managedResource); err != nil {
+			summary.addNotApplied(managedResource, managedResourceDetail(err))
+		} else if err := healthutils.CheckManagedResourceHealthy(managedResource); err != nil {
+			unhealthy = append(unhealthy, managedResourceDetail(err))
+		}
 	}
 	return unhealthy, nil
+}
+
+// managedResourceDetail bounds an error that may contain text of the Shoot's admission webhooks.
+func managedResourceDetail(err error) string {
+	return excerpt.Line(err.Error(), problem.MaxLength-1) + "."
 }
 
 // summary collects the problems of a Shoot's caches.
@@ -153,6 +156,22 @@ var codes = map[readiness.Reason][]gardencorev1beta1.ErrorCode{
 	readiness.NoVolume:      {gardencorev1beta1.ErrorConfigurationProblem},
 	readiness.Unschedulable: {gardencorev1beta1.ErrorConfigurationProblem},
 	readiness.DiskFull:      {gardencorev1beta1.ErrorConfigurationProblem},
+}
+
+// invalidObject matches an error of gardener-resource-manager about an object that the API server does not accept.
+var invalidObject = regexp.MustCompile(`error during apply of object .* is invalid:`)
+
+// addNotApplied adds a ManagedResource that is not applied. That is a failure only if an attempt has failed.
+func (s *summary) addNotApplied(managedResource *resourcesv1alpha1.ManagedResource, detail string) {
+	applied := v1beta1helper.GetCondition(managedResource.Status.Conditions, resourcesv1alpha1.ResourcesApplied)
+	switch {
+	case applied == nil || applied.Status != gardencorev1beta1.ConditionFalse || managedResource.Status.ObservedGeneration != managedResource.Generation:
+		s.addPassing(detail)
+	case invalidObject.MatchString(detail):
+		s.addFailure(detail, gardencorev1beta1.ErrorConfigurationProblem)
+	default:
+		s.addFailure(detail)
+	}
 }
 
 // addFailure adds a problem that the owner should solve now.

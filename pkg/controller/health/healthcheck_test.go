@@ -149,10 +149,26 @@ var _ = Describe("HealthCheck", func() {
 		Expect(result.Detail).To(ContainSubstring("denied by an admission webhook"))
 		Expect(len(result.Detail)).To(BeNumerically("<=", problem.MaxLength))
 
-		managedResource = nil
+		By("in addition to problems of caches")
 		result = check(ctx, with("a.example.com", metav1.ConditionFalse, readiness.Crashing, "See its log."))
 		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
-		Expect(result.Detail).To(And(ContainSubstring("not found"), ContainSubstring("See its log.")))
+		Expect(result.Detail).To(And(ContainSubstring("denied by an admission webhook"), HaveSuffix("See its log.")))
+		Expect(result.Codes).To(BeEmpty())
+
+		By("with a code for an invalid object")
+		managedResource.Status.Conditions[0].Message = "Could not apply all new resources: error during apply of object a/b: C is invalid: d"
+		Expect(check(ctx).Codes).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
+	})
+
+	// The library keeps a condition False until it is True, so a first False would hide that caches progress.
+	It("progresses while objects are being deployed", func(ctx SpecContext) {
+		progresses := And(HaveField("Status", gardencorev1beta1.ConditionProgressing), HaveField("ProgressingThreshold", HaveValue(Equal(passingThreshold))))
+		managedResource.Generation = 2
+		Expect(check(ctx)).To(progresses)
+		managedResource.Generation, managedResource.Status.Conditions = 0, nil
+		Expect(check(ctx)).To(progresses)
+		managedResource = nil
+		Expect(check(ctx)).To(progresses)
 	})
 
 	It("describes a bounded number of problems and counts the others", func(ctx SpecContext) {
