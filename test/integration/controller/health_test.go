@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
@@ -130,6 +131,22 @@ var _ = Describe("Readiness", func() {
 		Expect(testClient.Status().Update(ctx, statefulSet)).To(Succeed())
 		expect(ctx, metav1.ConditionTrue, readiness.Ready, "works")
 		expectHealth(ctx, gardencorev1beta1.ConditionTrue, "")
+
+		By("Metrics")
+		Eventually(ctx, func(g Gomega) {
+			families, err := metrics.Registry.Gather()
+			g.Expect(err).NotTo(HaveOccurred())
+			values := map[string]float64{}
+			for _, family := range families {
+				for _, metric := range family.GetMetric() {
+					for _, label := range metric.GetLabel() {
+						values[family.GetName()+" "+label.GetValue()] = metric.GetGauge().GetValue()
+					}
+				}
+			}
+			g.Expect(values).To(HaveKeyWithValue("registry_cache_caches Ready", 1.0))
+			g.Expect(values).To(HaveKeyWithValue("registry_cache_caches NoVolume", 0.0))
+		}).Should(Succeed())
 
 		By("What the replica reports")
 		report := healthyReport()
