@@ -87,7 +87,7 @@ var _ = Describe("Look", func() {
 		Eventually(ctx, api.open.Load).Should(BeZero())
 	}, SpecTimeout(time.Minute))
 
-	It("finds what pods are missing", func(ctx SpecContext) {
+	It("finds the problems of pending pods", func(ctx SpecContext) {
 		api.replicas, api.pod = 2, corev1.PodStatus{Phase: corev1.PodPending}
 		found := look(ctx, cache)[cache]
 		Expect(found.running()).To(Equal(credentialstate.Replicas{Desired: 2}))

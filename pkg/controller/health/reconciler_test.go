@@ -362,7 +362,7 @@ var _ = Describe("Reconciler", func() {
 				Expect(conditions()).To(HaveEach(condition(metav1.ConditionTrue, readiness.Ready, clock.Now())))
 			})
 
-			It("counts the time anew after a response", func() {
+			It("restarts the period after a response", func() {
 				run()
 				for range 3 {
 					shoots.err = errors.New("timeout")
@@ -375,7 +375,7 @@ var _ = Describe("Reconciler", func() {
 				Expect(conditions()).To(HaveEach(HaveField("Status", metav1.ConditionTrue)))
 			})
 
-			It("does not put its response into the log without a bound", func() {
+			It("bounds its response in the log", func() {
 				var logged bytes.Buffer
 				shoots.err = errors.New(strings.Repeat("denied\n", 1<<17))
 				_, err := reconciler.Reconcile(logf.IntoContext(ctx, zap.New(zap.WriteTo(&logged))), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(ex)})

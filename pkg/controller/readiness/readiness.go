@@ -122,7 +122,7 @@ func Of(replicas []Problem, credential Problem) metav1.Condition {
 	return condition(metav1.ConditionTrue, Ready, "The cache works.")
 }
 
-// Unknown returns the condition of a cache that cannot be observed. It says nothing about the cache, so it is no problem.
+// Unknown returns the condition of a cache that cannot be observed, which is not a problem of the cache.
 func Unknown(reason Reason, message string) metav1.Condition {
 	return condition(metav1.ConditionUnknown, reason, message)
 }
