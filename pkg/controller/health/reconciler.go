@@ -144,8 +144,18 @@ func observed(found map[string]Cache) observation {
 		if cache.Credentials != nil {
 			cache.Credentials = new(credentialstate.Observe(*cache.Credentials, seen.running(), now))
 		}
-		setReady(cache, readiness.Of(seen.problems(), credentialProblem(*cache)), now)
+		condition := readiness.Of(seen.problems(), credentialProblem(*cache))
+		if condition.Status == metav1.ConditionTrue && seen.silent() && wasReported(*cache) {
+			return
+		}
+		setReady(cache, condition, now)
 	}
+}
+
+// wasReported reports whether a problem was reported by replicas. It has not ended only because they do not respond.
+func wasReported(cache registry.RegistryCacheStatus) bool {
+	before := ready(cache)
+	return before != nil && readiness.Reason(before.Reason).IsReported()
 }
 
 // unknown returns that the caches cannot be observed. What is known about their credentials stays.

@@ -290,6 +290,33 @@ var _ = Describe("Reconciler", func() {
 			Expect(recorder.Events).NotTo(Receive())
 		})
 
+		It("keeps a problem that a replica reported while that does not respond", func() {
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			run()
+			started := clock.Now()
+			version := func() string { conditions(); return ex.ResourceVersion }()
+			clock.Step(time.Minute)
+			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.UpstreamUnreachable, started))
+			Expect(ex.ResourceVersion).To(Equal(version))
+
+			By("Unlike that of its pod")
+			shoots.caches[public] = failing(readiness.Crashing, "See its log.")
+			run()
+			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
+		It("ends a problem when one replica reports its end", func() {
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			run()
+			shoots.caches[public] = seen(Replica{Name: "pod-0", Running: true, Silent: true}, Replica{Name: "pod-1", Running: true})
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
 		It("reports a rejected credential by one event", func() {
 			run()
 			shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", ""))

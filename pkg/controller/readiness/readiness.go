@@ -79,6 +79,15 @@ func (r Reason) MayPass() bool {
 	return true
 }
 
+// IsReported reports whether a problem is known from the reports of replicas, not from their pods.
+func (r Reason) IsReported() bool {
+	switch r {
+	case DiskFull, CertificateExpiring, UpstreamUnreachable:
+		return true
+	}
+	return false
+}
+
 const (
 	// MaxMessage bounds the message of a condition in bytes.
 	MaxMessage = 1 << 10
