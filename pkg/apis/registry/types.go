@@ -126,6 +126,8 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	Credentials *CredentialsStatus
 	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
 	RepositoryCredentials []RepositoryCredentialStatus
+	// Conditions has the condition [ConditionReady].
+	Conditions []metav1.Condition
 }
 
 // RepositoryCredentialStatus describes the credential for some of an upstream's repositories.
@@ -135,6 +137,11 @@ type RepositoryCredentialStatus struct {
 	// Credentials describes the credential.
 	Credentials CredentialsStatus
 }
+
+// ConditionReady is the type of the condition that reports whether a cache works. It is True if at least one replica works,
+// False with the most important cause if none does, and Unknown if the replicas cannot be observed, for example in a
+// hibernated Shoot.
+const ConditionReady = "Ready"
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
 // fields except SecretName and PreviousSecretName describe the new credential; the old one stays in use until the

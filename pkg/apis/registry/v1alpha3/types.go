@@ -185,6 +185,13 @@ type RegistryCacheStatus struct {
 	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
 	// +optional
 	RepositoryCredentials []RepositoryCredentialStatus `json:"repositoryCredentials,omitempty"`
+	// Conditions has the condition "Ready", unless the cache is new. It is "True" if at least one replica works, "False"
+	// with the most important cause if none does, and "Unknown" if the replicas cannot be observed, for example in a
+	// hibernated Shoot.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // RepositoryCredentialStatus describes the credential for some of an upstream's repositories.

@@ -323,6 +323,7 @@ func autoConvert_v1alpha3_RegistryCacheStatus_To_registry_RegistryCacheStatus(in
 	out.RemoteURL = in.RemoteURL
 	out.Credentials = (*registry.CredentialsStatus)(unsafe.Pointer(in.Credentials))
 	out.RepositoryCredentials = *(*[]registry.RepositoryCredentialStatus)(unsafe.Pointer(&in.RepositoryCredentials))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	return nil
 }
 
@@ -337,6 +338,7 @@ func autoConvert_registry_RegistryCacheStatus_To_v1alpha3_RegistryCacheStatus(in
 	out.RemoteURL = in.RemoteURL
 	out.Credentials = (*CredentialsStatus)(unsafe.Pointer(in.Credentials))
 	out.RepositoryCredentials = *(*[]RepositoryCredentialStatus)(unsafe.Pointer(&in.RepositoryCredentials))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	return nil
 }
 
