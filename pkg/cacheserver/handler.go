@@ -18,6 +18,7 @@ import (
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 const (
@@ -91,12 +92,12 @@ func newDebugHandler(config configuration.Debug, checks *health.Registry, engine
 			}
 			serveJSON(w, status, failures)
 		case cacheconfig.CredentialsPath:
-			report := engine.Credentials()
-			if report == nil {
+			reports := credentials.Reports{Report: engine.Credentials(), Repositories: engine.RepositoryCredentials()}
+			if reports.Report == nil && len(reports.Repositories) == 0 {
 				http.NotFound(w, r)
 				return
 			}
-			serveJSON(w, http.StatusOK, report)
+			serveJSON(w, http.StatusOK, reports)
 		case metricsPath:
 			metrics.ServeHTTP(w, r)
 		default:

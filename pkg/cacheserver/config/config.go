@@ -32,7 +32,7 @@ const (
 	Port = 5000
 	// DebugPort serves /metrics, /debug/health and the state of the server, which contains no secrets.
 	DebugPort = 5001
-	// CredentialsPath serves, at DebugPort, the state of the server's credentials as a credentials.Report.
+	// CredentialsPath serves, at DebugPort, the state of the server's credentials as credentials.Reports.
 	CredentialsPath = "/debug/credentials"
 	// StatusPath serves, at DebugPort, the state of the server as a status.Report.
 	StatusPath = "/debug/status"

@@ -19,19 +19,20 @@ import (
 // settings maps the names of options in a configuration file to the fields of Options. The decoder writes through the
 // pointers; an option that is absent or null keeps its default.
 type settings struct {
-	CredentialsDirectory *string        `option:"credentials"`
-	CABundle             *string        `option:"cabundle"`
-	AllowedRealms        *[]string      `option:"allowedrealms"`
-	Freshness            *time.Duration `option:"freshness"`
-	ValidationTimeout    *time.Duration `option:"validationtimeout"`
-	SuspectTimeout       *time.Duration `option:"suspecttimeout"`
-	GracePeriod          *time.Duration `option:"graceperiod"`
-	Retries              *int           `option:"retries"`
-	MaxFetches           *int           `option:"maxfetches"`
-	Timeouts             timeouts       `option:"timeouts"`
-	Watermarks           watermarks     `option:"watermarks"`
-	Scrub                scrub          `option:"scrub"`
-	Unknown              map[string]any `option:",remain"`
+	CredentialsDirectory  *string                 `option:"credentials"`
+	RepositoryCredentials *[]RepositoryCredential `option:"repositorycredentials"`
+	CABundle              *string                 `option:"cabundle"`
+	AllowedRealms         *[]string               `option:"allowedrealms"`
+	Freshness             *time.Duration          `option:"freshness"`
+	ValidationTimeout     *time.Duration          `option:"validationtimeout"`
+	SuspectTimeout        *time.Duration          `option:"suspecttimeout"`
+	GracePeriod           *time.Duration          `option:"graceperiod"`
+	Retries               *int                    `option:"retries"`
+	MaxFetches            *int                    `option:"maxfetches"`
+	Timeouts              timeouts                `option:"timeouts"`
+	Watermarks            watermarks              `option:"watermarks"`
+	Scrub                 scrub                   `option:"scrub"`
+	Unknown               map[string]any          `option:",remain"`
 }
 
 type timeouts struct {
@@ -58,15 +59,16 @@ type scrub struct {
 
 func (o *Options) settings() *settings {
 	return &settings{
-		CredentialsDirectory: &o.CredentialsDirectory,
-		CABundle:             &o.CABundle,
-		AllowedRealms:        &o.AllowedRealms,
-		Freshness:            &o.Freshness,
-		ValidationTimeout:    &o.ValidationTimeout,
-		SuspectTimeout:       &o.SuspectTimeout,
-		GracePeriod:          &o.GracePeriod,
-		Retries:              &o.Retries,
-		MaxFetches:           &o.MaxFetches,
+		CredentialsDirectory:  &o.CredentialsDirectory,
+		RepositoryCredentials: &o.RepositoryCredentials,
+		CABundle:              &o.CABundle,
+		AllowedRealms:         &o.AllowedRealms,
+		Freshness:             &o.Freshness,
+		ValidationTimeout:     &o.ValidationTimeout,
+		SuspectTimeout:        &o.SuspectTimeout,
+		GracePeriod:           &o.GracePeriod,
+		Retries:               &o.Retries,
+		MaxFetches:            &o.MaxFetches,
 		Timeouts: timeouts{
 			Connect:   &o.Timeouts.Connect,
 			FirstByte: &o.Timeouts.FirstByte,
@@ -175,7 +177,11 @@ func convert(from, to reflect.Value) (any, error) {
 		if from.Kind() != reflect.Slice {
 			return nil, errors.New("must be a list of strings")
 		}
-	case timeouts, watermarks, scrub:
+	case []RepositoryCredential:
+		if from.Kind() != reflect.Slice {
+			return nil, errors.New("must be a list of sections")
+		}
+	case timeouts, watermarks, scrub, RepositoryCredential:
 		if from.Kind() != reflect.Map || slices.ContainsFunc(from.MapKeys(), notString) {
 			return nil, errors.New("must be a section with options of its own")
 		}

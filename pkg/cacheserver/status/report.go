@@ -20,6 +20,9 @@ type Report struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Credentials is nil if the upstream is used anonymously or through a credential helper.
 	Credentials *credentials.Report `json:"credentials,omitempty"`
+	// RepositoryCredentials are the credentials for some repositories, by the prefix of their files (see
+	// credentials.Prefix).
+	RepositoryCredentials map[string]credentials.Report `json:"repositoryCredentials,omitempty"`
 }
 
 // Upstream is how the upstream responds.
