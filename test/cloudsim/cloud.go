@@ -93,7 +93,7 @@ func Start(options Options) (_ *Cloud, err error) {
 	if c.proxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, fmt.Errorf("start proxy: %w", err)
 	}
-	c.serve(c.services, http.HandlerFunc(c.route))
+	c.serve(c.services, c)
 	c.serve(c.proxy, http.HandlerFunc(c.connect))
 	return c, nil
 }
@@ -216,8 +216,9 @@ func fail(w http.ResponseWriter, failure Failure, body string) {
 
 const maxBody = 1 << 20
 
-// route serves a request by the host that it is for, as the services of a cloud share addresses.
-func (c *Cloud) route(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP serves a request by the host that it is for, since the services share an address. A registry of Azure passes
+// requests to its exchange on.
+func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", c.now().UTC().Format(http.TimeFormat))
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	if err != nil || r.Method != http.MethodPost {
@@ -247,7 +248,6 @@ func (c *Cloud) connect(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.hosts[host]++
 	c.mu.Unlock()
-	// The exchange of a registry of Azure is at its own host.
 	address, ok := c.options.Registries[host]
 	if !ok {
 		address = c.services.Addr().String()

@@ -28,8 +28,6 @@ const (
 	// rejection.
 	minFailedInterval, maxFailedInterval     = time.Second, time.Minute
 	minRejectedInterval, maxRejectedInterval = 30 * time.Second, 10 * time.Minute
-	// expediteInterval bounds how often a credential is renewed because an upstream rejects it.
-	expediteInterval = 30 * time.Second
 	// backoffJitter is the part of an interval that is random.
 	backoffJitter = 0.2
 )
@@ -101,14 +99,21 @@ func (r *Renewer) Replace(issuer Issuer) {
 	}
 }
 
-// Expedite makes the next attempt due soon, because the upstream rejects the credential before it expires. A failed
+// RenewBy makes the next attempt due by a time, because the upstream rejects the credential before it expires. A failed
 // attempt keeps its interval.
-func (r *Renewer) Expedite() {
+func (r *Renewer) RenewBy(at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if soon := r.ended.Add(expediteInterval); r.err == nil && soon.Before(r.due) {
-		r.due = soon
+	if r.err == nil && at.Before(r.due) {
+		r.due = at
 	}
+}
+
+// Err returns the error of the last attempt, nil if there was none.
+func (r *Renewer) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
 // Renew makes an attempt. A call during another attempt waits for its result.

@@ -204,15 +204,20 @@ var _ = Describe("Renewer", func() {
 		Expect(renewer.Due()).To(Equal(due))
 	})
 
-	It("renews soon, but not at once, when the upstream rejects the credential", func() {
+	It("renews earlier when the upstream rejects the credential", func() {
 		Expect(renewer.Renew(ctx)).To(Succeed())
-		for range 10 {
-			renewer.Expedite()
-		}
+		due := renewer.Due()
+		renewer.RenewBy(due.Add(time.Second))
+		Expect(renewer.Due()).To(Equal(due))
+		renewer.RenewBy(clock.Now().Add(30 * time.Second))
 		Expect(until()).To(Equal(30 * time.Second))
-		clock.Step(time.Hour)
-		renewer.Expedite()
-		Expect(until()).To(BeNumerically("<=", 0))
+
+		s.fail(errors.New("service is down"))
+		Expect(renewer.Renew(ctx)).NotTo(Succeed())
+		due = renewer.Due()
+		renewer.RenewBy(clock.Now())
+		Expect(renewer.Due()).To(Equal(due), "a failed attempt keeps its interval")
+		Expect(renewer.Err()).To(MatchError("service is down"))
 	})
 
 	It("renews in the background until its context ends", func() {
