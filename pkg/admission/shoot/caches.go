@@ -7,6 +7,7 @@ package shoot
 import (
 	"strings"
 
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -15,6 +16,7 @@ import (
 	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
+	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 	"github.com/larder-project/larder/pkg/upstream"
 )
@@ -48,6 +50,7 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 			}
 			return allErrs
 		},
+		validateIdentity: validateIdentity,
 		upstreams: func(config *registry.RegistryConfig) []string {
 			upstreams := make([]string, len(config.Caches))
 			for i, cache := range config.Caches {
@@ -66,6 +69,16 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 			workerless:    "caches run on worker nodes",
 		},
 	}, nil
+}
+
+// validateIdentity validates a WorkloadIdentity for a reference to it.
+func validateIdentity(identity *securityv1alpha1.WorkloadIdentity, reference usage.Reference) field.ErrorList {
+	system := identity.Spec.TargetSystem
+	described := credentials.WorkloadIdentity{Provider: credentials.Provider(system.Type)}
+	if system.ProviderConfig != nil {
+		described.Config = string(system.ProviderConfig.Raw)
+	}
+	return ownersecret.ValidateWorkloadIdentity(described, identity.Namespace+"/"+identity.Name, reference.Use, reference.Path)
 }
 
 // privateUpstreams returns the upstreams of the caches with a credential. A rotation does not change them.

@@ -6,6 +6,7 @@ package shoot
 
 import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,7 +27,12 @@ type reviewer interface {
 	secretNames() []string
 	// validateSecret validates one of these Secrets, which is nil if it does not exist, for all references to it.
 	validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList
-	// validate returns all errors but those of the Secrets.
+	// identityNames returns the names of the WorkloadIdentities that the validation needs.
+	identityNames() []string
+	// validateIdentity validates one of these WorkloadIdentities, which is nil if it does not exist, for all references to
+	// it.
+	validateIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) field.ErrorList
+	// validate returns all errors but those of the Secrets and WorkloadIdentities.
 	validate() field.ErrorList
 	// upstreams returns the upstreams of the configuration with their fields, and those of the old configuration.
 	upstreams() (now, before []located)
@@ -51,6 +57,8 @@ type rules[C any] struct {
 	validateCount, validateUpdate func(config, oldConfig *C, configPath *field.Path) field.ErrorList
 	// validateContent validates a Secret for each reference to it.
 	validateContent func(secret *corev1.Secret, references []usage.Reference) field.ErrorList
+	// validateIdentity validates a WorkloadIdentity for a reference to it. Nil means that only Secrets are allowed.
+	validateIdentity func(identity *securityv1alpha1.WorkloadIdentity, reference usage.Reference) field.ErrorList
 	// upstreams returns the upstreams of the configuration by index.
 	upstreams func(config *C) []string
 	// warnings are the warnings in their order.

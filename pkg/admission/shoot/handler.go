@@ -15,6 +15,7 @@ import (
 
 	"github.com/gardener/gardener/pkg/apis/core"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -131,19 +132,30 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret once and returns its validation errors for each review.
+// validateSecrets reads each Secret and WorkloadIdentity once and returns their validation errors for each review.
 func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]field.ErrorList, error) {
-	needed := sets.New[string]()
+	secrets, identities := sets.New[string](), sets.New[string]()
 	for _, review := range reviews {
-		needed.Insert(review.secretNames()...)
+		secrets.Insert(review.secretNames()...)
+		identities.Insert(review.identityNames()...)
 	}
-	names := sets.List(needed)
-	problems := make([][]field.ErrorList, len(names))
+	var reads []func(ctx context.Context) ([]field.ErrorList, error)
+	for _, name := range sets.List(secrets) {
+		reads = append(reads, func(ctx context.Context) ([]field.ErrorList, error) {
+			return h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+		})
+	}
+	for _, name := range sets.List(identities) {
+		reads = append(reads, func(ctx context.Context) ([]field.ErrorList, error) {
+			return h.validateIdentity(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+		})
+	}
+	problems := make([][]field.ErrorList, len(reads))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
-	for i, name := range names {
+	for i, read := range reads {
 		group.Go(func() (err error) {
-			problems[i], err = h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+			problems[i], err = read(ctx)
 			return err
 		})
 	}
@@ -153,7 +165,7 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews
 
 	byReview := make([]field.ErrorList, len(reviews))
 	for i := range reviews {
-		for j := range names {
+		for j := range reads {
 			byReview[i] = append(byReview[i], problems[j][i]...)
 		}
 	}
@@ -162,20 +174,42 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews
 
 // validateSecret reads a Secret and returns the validation errors of each review.
 func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]field.ErrorList, error) {
+	secret := &corev1.Secret{}
+	return h.validateObject(ctx, "Secret", key, secret, reviews, func(review reviewer, found bool) field.ErrorList {
+		if !found {
+			return review.validateSecret(nil, key)
+		}
+		return review.validateSecret(secret, key)
+	})
+}
+
+// validateIdentity reads a WorkloadIdentity and returns the validation errors of each review.
+func (h *Handler) validateIdentity(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]field.ErrorList, error) {
+	identity := &securityv1alpha1.WorkloadIdentity{}
+	return h.validateObject(ctx, "WorkloadIdentity", key, identity, reviews, func(review reviewer, found bool) field.ErrorList {
+		if !found {
+			return review.validateIdentity(nil, key)
+		}
+		return review.validateIdentity(identity, key)
+	})
+}
+
+// validateObject reads an object and returns the validation errors of each review.
+func (h *Handler) validateObject(
+	ctx context.Context, kind string, key client.ObjectKey, object client.Object, reviews []reviewer, validate func(review reviewer, found bool) field.ErrorList,
+) ([]field.ErrorList, error) {
 	if err := h.reads.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("wait for other reviews: %w", err)
 	}
 	defer h.reads.Release(1)
 
-	secret := &corev1.Secret{}
-	if err := h.reader.Get(ctx, key, secret); apierrors.IsNotFound(err) {
-		secret = nil
-	} else if err != nil {
-		return nil, fmt.Errorf("read Secret %s: %w", key, err)
+	err := h.reader.Get(ctx, key, object)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("read %s %s: %w", kind, key, err)
 	}
 	problems := make([]field.ErrorList, len(reviews))
 	for i, review := range reviews {
-		problems[i] = review.validateSecret(secret, key)
+		problems[i] = validate(review, err == nil)
 	}
 	return problems, nil
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -42,6 +43,21 @@ func (r *review[C]) secretNames() []string {
 		}
 	}
 	return sets.List(names)
+}
+
+// identityNames returns the names of the WorkloadIdentities that the update starts to use.
+func (r *review[C]) identityNames() []string {
+	names := sets.New[string]()
+	for _, reference := range r.changed {
+		if r.allowsIdentity(reference) {
+			names.Insert(reference.Target.Name)
+		}
+	}
+	return sets.List(names)
+}
+
+func (r *review[C]) allowsIdentity(reference usage.Reference) bool {
+	return r.rules.validateIdentity != nil && reference.IsWorkloadIdentity()
 }
 
 func (r *review[C]) validateCount() field.ErrorList {
@@ -141,7 +157,8 @@ func (r *review[C]) changedReferences() []usage.Reference {
 	return changed
 }
 
-// validateReferences requires that the references resolve to Secrets, which validateSecret validates.
+// validateReferences requires that the references resolve to Secrets or WorkloadIdentities, which validateSecret and
+// validateIdentity validate.
 func (r *review[C]) validateReferences() field.ErrorList {
 	var allErrs field.ErrorList
 	for _, reference := range r.changed {
@@ -149,7 +166,7 @@ func (r *review[C]) validateReferences() field.ErrorList {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				"there is no entry with this name in spec.resources; add one that references the Secret with "+r.rules.texts.secretContent))
-		case !reference.IsSecret():
+		case !reference.IsSecret() && !r.allowsIdentity(reference):
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
 		}
@@ -181,6 +198,23 @@ func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) 
 	var allErrs field.ErrorList
 	for _, reference := range references {
 		allErrs = append(allErrs, field.Invalid(reference.Path, key.String(), problem))
+	}
+	return allErrs
+}
+
+// validateIdentity returns the errors of a WorkloadIdentity for each changed reference to it.
+func (r *review[C]) validateIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) field.ErrorList {
+	var allErrs field.ErrorList
+	for _, reference := range r.changed {
+		switch {
+		case !r.allowsIdentity(reference) || reference.Target.Name != key.Name:
+		case identity == nil:
+			allErrs = append(allErrs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity does not exist; create it first"))
+		case identity.DeletionTimestamp != nil:
+			allErrs = append(allErrs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity is being deleted; create another one"))
+		default:
+			allErrs = append(allErrs, r.rules.validateIdentity(identity, reference)...)
+		}
 	}
 	return allErrs
 }
