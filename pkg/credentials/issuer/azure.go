@@ -90,7 +90,7 @@ func (a azure) exchange(ctx context.Context, token string) (string, time.Time, e
 	if response.Token == "" {
 		return "", time.Time{}, invalid(request.operation, errNoCredential)
 	}
-	expires, ok := tokenExpiry(response.Token)
+	expires, ok := credentials.TokenTime(response.Token, credentials.ClaimExpires)
 	if !ok {
 		return response.Token, time.Now().Add(azureLifetime), nil
 	}
