@@ -1,0 +1,132 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package keeper
+
+import (
+	"crypto/sha256"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/larder-project/larder/pkg/pullsecret"
+)
+
+// action is what is to be done with a pull secret in a namespace.
+type action int
+
+const (
+	// leave means that there is nothing to do.
+	leave action = iota
+	// respect means that a Secret of somebody else has the name.
+	respect
+	// remove means that the pull secret is no longer wanted.
+	remove
+	// replace means that the pull secret cannot be updated and must be deleted before it is created again.
+	replace
+	// write means that the pull secret must exist with the wanted content.
+	write
+)
+
+// decide returns what is to be done in a namespace in which a pull secret is wanted or not, and in which present has its
+// name. Present is nil if there is no such Secret.
+func decide(wanted bool, present *corev1.Secret) action {
+	switch {
+	case present == nil && !wanted:
+		return leave
+	case present != nil && !isOwn(present):
+		if wanted {
+			return respect
+		}
+		return leave
+	case !wanted:
+		return remove
+	case present != nil && (present.Type != corev1.SecretTypeDockerConfigJson || present.Immutable != nil && *present.Immutable):
+		return replace
+	}
+	return write
+}
+
+// isOwn reports whether a Secret is a pull secret that this controller keeps.
+func isOwn(secret *corev1.Secret) bool {
+	return secret.Labels[pullsecret.Label] == pullsecret.LabelValue
+}
+
+// isOwnedBy reports whether a Secret has an owner with the given name, so that Kubernetes collects it. The controller sets
+// the UID when it creates the Secret; a Secret whose owner has another UID is collected and created again.
+func isOwnedBy(secret *corev1.Secret, name string) bool {
+	for _, owner := range secret.OwnerReferences {
+		if owner.APIVersion == rbacv1.SchemeGroupVersion.String() && owner.Kind == "ClusterRole" && owner.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// hasContent reports whether a Secret from the informer, see [dropContent], has the given docker configuration.
+func hasContent(secret *corev1.Secret, config []byte) bool {
+	sum := sha256.Sum256(config)
+	return string(secret.Data[corev1.DockerConfigJsonKey]) == string(sum[:])
+}
+
+// references is the set of pull secrets that a ServiceAccount should reference.
+type references struct {
+	wanted []string
+	// undecided are those that could not be decided on. They stay as they are.
+	undecided []string
+}
+
+// change is a change to a ServiceAccount.
+type change struct {
+	add, remove []string
+	// recorded are the references that the controller has added.
+	recorded []string
+}
+
+// changeOf returns the change that makes a ServiceAccount reference the pull secrets, and false if there is none. It
+// removes only references that the controller added, which the ServiceAccount has in an annotation.
+func (r references) changeOf(account *corev1.ServiceAccount) (change, bool) {
+	before := recordedReferences(account)
+	present := map[string]bool{}
+	for _, reference := range account.ImagePullSecrets {
+		present[reference.Name] = true
+	}
+	var c change
+	recorded := map[string]bool{}
+	for _, name := range r.wanted {
+		if !present[name] {
+			c.add = append(c.add, name)
+		}
+		if !present[name] || before[name] {
+			recorded[name] = true
+		}
+	}
+	for name := range before {
+		switch {
+		case slices.Contains(r.wanted, name):
+		case slices.Contains(r.undecided, name):
+			recorded[name] = true
+		case present[name]:
+			c.remove = append(c.remove, name)
+		}
+	}
+	slices.Sort(c.add)
+	slices.Sort(c.remove)
+	c.recorded = slices.Sorted(maps.Keys(recorded))
+	return c, len(c.add)+len(c.remove) > 0 || !maps.Equal(before, recorded)
+}
+
+// recordedReferences returns the references that the controller has added to a ServiceAccount.
+func recordedReferences(account *corev1.ServiceAccount) map[string]bool {
+	names := map[string]bool{}
+	for name := range strings.SplitSeq(account.Annotations[pullsecret.ReferencesAnnotation], ",") {
+		if name != "" {
+			names[name] = true
+		}
+	}
+	return names
+}

@@ -1,0 +1,344 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+
+	"github.com/larder-project/larder/pkg/pullsecret"
+)
+
+const (
+	// workers is the number of namespaces that are reconciled at a time.
+	workers = 4
+	// reconcileTimeout bounds the reconciliation of a namespace.
+	reconcileTimeout = time.Minute
+	// A failed reconciliation is repeated after intervals that double between these.
+	minRetry, maxRetry = time.Second, 2 * time.Minute
+)
+
+// Keeper keeps pull secrets in the namespaces of a cluster. It must not be copied.
+type Keeper struct {
+	// Client is a client for the cluster.
+	Client kubernetes.Interface
+	// Recorder records events about Secrets of others in the place of pull secrets.
+	Recorder events.EventRecorder
+	// Clock decides when credentials are renewed.
+	Clock clock.Clock
+	// Log is for what operators may have to know.
+	Log logr.Logger
+
+	queue      workqueue.TypedRateLimitingInterface[string]
+	issuance   issuance
+	feeds      cache.SharedIndexInformer
+	namespaces cache.SharedIndexInformer
+	accounts   cache.SharedIndexInformer
+
+	mu sync.Mutex
+	// feed is the one that is followed. Its generation grows with each change of the wanted content.
+	feed       pullsecret.Feed
+	digest     string
+	generation int64
+	// secrets are the informers of the Secrets with the names in the feed.
+	secrets map[string]*watch
+	// results are those of the last reconciliation of each namespace.
+	results map[string]result
+}
+
+// result is the result of a reconciliation of a namespace.
+type result struct {
+	// generation is that of the feed; zero as long as no reconciliation was complete.
+	generation int64
+	// foreign are the names that Secrets of others have.
+	foreign map[string]bool
+	// failed are the reasons why pull secrets could not be written.
+	failed map[string]string
+}
+
+// Run follows the feed until the context ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
+	k.issuance = issuance{clock: k.Clock, changed: k.contentChanged}
+	k.mu.Lock()
+	k.secrets, k.results = map[string]*watch{}, map[string]result{}
+	k.mu.Unlock()
+	if err := k.addInformers(ctx); err != nil {
+		return err
+	}
+
+	var running sync.WaitGroup
+	for _, informer := range []cache.SharedIndexInformer{k.feeds, k.namespaces, k.accounts} {
+		running.Go(func() { informer.RunWithContext(ctx) })
+	}
+	defer running.Wait()
+	defer cancel()
+	// Without all of them, namespaces would look empty, and their pull secrets would be created again.
+	if cache.WaitForCacheSync(ctx.Done(), k.namespaces.HasSynced, k.accounts.HasSynced) {
+		for range workers {
+			running.Go(func() {
+				for k.next(ctx) {
+				}
+			})
+		}
+	}
+	<-ctx.Done()
+	k.queue.ShutDown()
+	return nil
+}
+
+// next reconciles the next namespace, and returns false at the end.
+func (k *Keeper) next(ctx context.Context) bool {
+	namespace, shutdown := k.queue.Get()
+	if shutdown {
+		return false
+	}
+	defer k.queue.Done(namespace)
+	reconcileCtx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	switch err := k.reconcile(reconcileCtx, namespace); {
+	case err == nil:
+		k.queue.Forget(namespace)
+	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errNotSynced):
+		k.queue.AddRateLimited(namespace) // The informers will catch up.
+	default:
+		k.Log.Info("Failed to keep pull secrets", "namespace", namespace, "reason", reason(err))
+		k.queue.AddRateLimited(namespace)
+	}
+	return true
+}
+
+// errNotSynced is the error for a pull secret whose Secrets have not been listed yet.
+var errNotSynced = errors.New("the Secrets have not been listed yet")
+
+// reconcile makes a namespace have the wanted pull secrets and no others.
+func (k *Keeper) reconcile(ctx context.Context, name string) error {
+	object, exists, err := k.namespaces.GetStore().GetByKey(name)
+	if err != nil {
+		return err
+	}
+	if !exists || object.(*corev1.Namespace).DeletionTimestamp != nil {
+		k.forget(name) // Kubernetes deletes what it contains.
+		return nil
+	}
+	feed, generation := k.current()
+	if generation == 0 {
+		return nil // Without a feed, what is deployed stays.
+	}
+
+	var (
+		found = result{generation: generation, foreign: map[string]bool{}, failed: map[string]string{}}
+		refs  references
+		errs  []error
+	)
+	for _, secret := range feed.Secrets {
+		done, err := k.reconcileSecret(ctx, object.(*corev1.Namespace), secret)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+			refs.undecided = append(refs.undecided, secret.Name)
+			if errors.Is(err, errNotSynced) {
+				found.generation = 0
+			} else {
+				found.failed[secret.Name] = reason(err)
+			}
+		case done == replace:
+			refs.undecided = append(refs.undecided, secret.Name)
+		case done == write && secret.AddToDefaultServiceAccounts:
+			refs.wanted = append(refs.wanted, secret.Name)
+		case done == respect:
+			found.foreign[secret.Name] = true
+		}
+	}
+	if err := k.reconcileReferences(ctx, name, refs); err != nil {
+		errs = append(errs, err)
+		for _, secret := range feed.Secrets {
+			found.failed[secret.Name] = reason(err)
+		}
+	}
+	k.record(ctx, name, found)
+	return errors.Join(errs...)
+}
+
+// reconcileSecret makes a namespace have or not have a pull secret. It returns write if it has it.
+func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespace, secret pullsecret.Secret) (action, error) {
+	present, err := k.present(namespace.Name, secret.Name)
+	if err != nil {
+		return leave, err
+	}
+	next := decide(secret.Selects(namespace.Name, namespace.Labels), present)
+	switch next {
+	case remove:
+		return remove, k.remove(ctx, present)
+	case replace:
+		// The next reconciliation, after the informer has noticed this, creates it.
+		return replace, k.remove(ctx, present)
+	case write:
+		return k.write(ctx, namespace.Name, secret, present)
+	}
+	return next, nil
+}
+
+// write creates or updates a pull secret if it differs.
+func (k *Keeper) write(ctx context.Context, namespace string, secret pullsecret.Secret, present *corev1.Secret) (action, error) {
+	auths := pullsecret.Auths{}
+	missing := k.add(auths, secret)
+	if missing && present != nil {
+		deployed, err := k.deployed(ctx, namespace, secret.Name)
+		if err != nil {
+			return leave, err
+		}
+		k.keep(auths, secret, deployed)
+	}
+	if len(auths) == 0 {
+		// No credential has been accepted or issued yet.
+		if present == nil {
+			return leave, nil
+		}
+		return write, nil
+	}
+	config := auths.Encode()
+	switch {
+	case present == nil:
+		return write, k.create(ctx, namespace, secret.Name, config)
+	case hasContent(present, config) && isOwnedBy(present, pullsecret.OwnerName(secret.Name)):
+		return write, nil
+	}
+	return write, k.update(ctx, present, config)
+}
+
+// add adds all credentials that a pull secret can have now, and reports whether one is missing.
+func (k *Keeper) add(auths pullsecret.Auths, secret pullsecret.Secret) (missing bool) {
+	for _, registry := range secret.Registries {
+		for _, entry := range registry.Credentials {
+			if entry.Material == nil {
+				missing = true
+				continue
+			}
+			credential, err := k.issuance.credential(registry, *entry.Material)
+			if err == nil {
+				err = auths.Add(registry, entry.Repositories, credential)
+			}
+			if err != nil {
+				missing = true
+			}
+		}
+	}
+	return missing
+}
+
+// keep adds the deployed entries for all credentials that are missing.
+func (k *Keeper) keep(auths pullsecret.Auths, secret pullsecret.Secret, deployed pullsecret.Auths) {
+	for _, registry := range secret.Registries {
+		for _, entry := range registry.Credentials {
+			auths.Keep(registry, entry.Repositories, deployed)
+		}
+	}
+}
+
+// reconcileReferences makes the default ServiceAccount of a namespace reference the pull secrets.
+func (k *Keeper) reconcileReferences(ctx context.Context, namespace string, refs references) error {
+	object, exists, err := k.accounts.GetStore().GetByKey(namespace + "/" + pullsecret.DefaultServiceAccount)
+	if err != nil || !exists {
+		return err // Kubernetes creates it soon, which notifies the controller.
+	}
+	account := object.(*corev1.ServiceAccount)
+	if c, changed := refs.changeOf(account); changed {
+		return k.apply(ctx, account, c)
+	}
+	return nil
+}
+
+// record records the result of a reconciliation, and an event about each foreign Secret that is new.
+func (k *Keeper) record(ctx context.Context, namespace string, found result) {
+	k.mu.Lock()
+	before := k.results[namespace]
+	k.results[namespace] = found
+	k.mu.Unlock()
+	for name := range found.foreign {
+		if before.foreign[name] {
+			continue
+		}
+		if present, err := k.present(namespace, name); err == nil && present != nil {
+			k.Recorder.Eventf(present, nil, corev1.EventTypeWarning, "NotAPullSecret", "Keep",
+				"The registry cache is to keep a pull secret with this name here, but this Secret is not its own and stays as it is. "+
+					"Delete or rename this Secret, or change pullSecret.name of the cache.")
+		}
+	}
+}
+
+func (k *Keeper) forget(namespace string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.results, namespace)
+}
+
+// current returns the feed with its generation.
+func (k *Keeper) current() (pullsecret.Feed, int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.feed, k.generation
+}
+
+// reason returns a short reason for an error. It contains no message of the API server: one of an admission webhook may quote
+// the object.
+func reason(err error) string {
+	if reason := apierrors.ReasonForError(err); reason != "" {
+		return string(reason)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "Timeout"
+	}
+	return "Unreachable"
+}
+
+// follow makes all namespaces follow a feed.
+func (k *Keeper) follow(ctx context.Context, encoded []byte) error {
+	digest := pullsecret.Digest(encoded)
+	k.mu.Lock()
+	known := k.digest == digest
+	k.mu.Unlock()
+	if known {
+		return nil
+	}
+	feed, err := pullsecret.DecodeFeed(encoded)
+	if err != nil {
+		return err
+	}
+	if len(feed.Secrets) > pullsecret.MaxSecrets {
+		return fmt.Errorf("the feed has %d pull secrets, more than the maximum of %d", len(feed.Secrets), pullsecret.MaxSecrets)
+	}
+	issuing := k.issuance.follow(ctx, feed) // What can be issued is; the report has the rest.
+	k.mu.Lock()
+	k.feed, k.digest = feed, digest
+	k.generation++
+	k.watchSecrets(ctx, feed.Names())
+	k.mu.Unlock()
+	k.Log.Info("Following a changed feed", "secrets", feed.Names())
+	k.enqueueAll()
+	return issuing
+}
+
+// contentChanged makes all namespaces get a credential that was issued.
+func (k *Keeper) contentChanged() {
+	k.mu.Lock()
+	k.generation++
+	k.mu.Unlock()
+	k.enqueueAll()
+}

@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullsecret
+
+const (
+	// Port is the port of the controller for its report and its probes.
+	Port = 5001
+	// ReportPath is the path of the [Report].
+	ReportPath = "/debug/status"
+	// HealthPath is the path of the probes.
+	HealthPath = "/debug/health"
+	// MaxListed bounds the namespaces that a report lists for a pull secret and a problem.
+	MaxListed = 5
+	// MaxReason bounds the texts of a report.
+	MaxReason = 256
+)
+
+// Report is what the controller reports. Its length is bounded.
+type Report struct {
+	// Feed is the [Digest] of the feed that the controller follows; empty if it has none yet.
+	Feed string `json:"feed"`
+	// Outstanding is the number of namespaces that do not follow the feed yet.
+	Outstanding int `json:"outstanding"`
+	// Secrets has the pull secrets with problems.
+	Secrets []SecretReport `json:"secrets,omitempty"`
+}
+
+// SecretReport describes the problems of a pull secret.
+type SecretReport struct {
+	Name string `json:"name"`
+	// Foreign are the namespaces in which a Secret of somebody else has the name.
+	Foreign Namespaces `json:"foreign"`
+	// Failed are the namespaces in which it could not be written.
+	Failed Namespaces `json:"failed"`
+	// Reason is why it could not be written in one of them.
+	Reason string `json:"reason,omitempty"`
+	// Credential is why a credential could not be issued.
+	Credential string `json:"credential,omitempty"`
+}
+
+// Namespaces are some namespaces.
+type Namespaces struct {
+	// Listed has the names of the first of them, up to [MaxListed].
+	Listed []string `json:"listed,omitempty"`
+	Count  int      `json:"count"`
+}
+
+// Add adds a namespace. The names must come in a stable order, so that the report is stable.
+func (n *Namespaces) Add(name string) {
+	n.Count++
+	if len(n.Listed) < MaxListed {
+		n.Listed = append(n.Listed, name)
+	}
+}
+
+// Done reports whether all namespaces follow the feed with the digest. Foreign Secrets do not hinder that.
+func (r Report) Done(feed string) bool {
+	if r.Feed != feed || r.Outstanding > 0 {
+		return false
+	}
+	for _, secret := range r.Secrets {
+		if secret.Failed.Count > 0 {
+			return false
+		}
+	}
+	return true
+}
