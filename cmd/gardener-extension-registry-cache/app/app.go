@@ -62,6 +62,8 @@ func run(ctx context.Context, options *options) error {
 	managerOptions.Scheme = scheme
 	managerOptions.Cache = cacheOptions()
 	managerOptions.Client = clientOptions()
+	// The program ends with its manager, so another process can take over at once when this one is stopped.
+	managerOptions.LeaderElectionReleaseOnCancel = true
 	log.SetLogger(managerOptions.Logger)
 	log.Log.Info("Starting", "name", Name, "version", version.Get().GitVersion)
 
