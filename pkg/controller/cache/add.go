@@ -49,6 +49,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		return err
 	}
 	options.Controller.RateLimiter = extension.BackOff() // Controllers must not share a rate limiter.
+	options.Controller = extension.WithFairQueue(options.Controller)
 	if err := rotation.AddToManager(mgr, rotation.Options{
 		Controller:       options.Controller,
 		Client:           actuator.Client,
