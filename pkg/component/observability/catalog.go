@@ -208,10 +208,14 @@ and sum by (upstream_host) (increase(registry_proxy_requests_total[1h])) > 100
 and sum by (upstream_host) (increase(registry_proxy_requests_total[1d] offset 1h)) > 1000`
 
 // increased returns an expression for the increase of a counter within a window, by replica. A counter of errors appears
-// with the first error, and increase does not count the first value of a series; so if a series is new, its value is the
-// increase.
+// with the first error, and increase does not count the first value of a series. So if a series is new, its value is the
+// increase, unless the replica itself is new to Prometheus: then its errors may be old.
 func increased(counter, window string) string {
-	return fmt.Sprintf("sum by (upstream_host, pod) (\n  (%[1]s unless %[1]s offset %[2]s)\n  or\n  increase(%[1]s[%[2]s])\n)", counter, window)
+	return fmt.Sprintf(`sum by (upstream_host, pod) (
+  (%[1]s unless %[1]s offset %[2]s and on (pod) up{job="%[3]s"} offset %[2]s)
+  or
+  increase(%[1]s[%[2]s])
+)`, counter, window, Job)
 }
 
 func percent(n int) string {

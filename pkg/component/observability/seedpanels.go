@@ -20,6 +20,9 @@ func SeedRows() []Row {
 	return []Row{shootsRow(), controllerRow()}
 }
 
+// SeedPanels returns all panels of the dashboard of a seed.
+func SeedPanels() []Panel { return panelsOf(SeedRows()) }
+
 func shootsRow() Row {
 	total := func(name string) string { return "sum(shoot:registry_proxy_" + name + "_total:sum)" }
 	return Row{Title: "Caches of all Shoots", Panels: []Panel{
