@@ -35,6 +35,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/blobs"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/journal"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
@@ -56,8 +57,10 @@ const maxParsing = 4
 // Engine is one cache: a directory and an upstream. Engines share nothing but the metrics of the process.
 type Engine struct {
 	options Options
+	host    string
 	log     logrus.FieldLogger
 	metrics *metrics.Metrics
+	journal *journal.Journal
 
 	content   *content.Content
 	source    *source.Source
@@ -92,7 +95,9 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("remote URL: %w", err)
 	}
 	host := base.Host()
-	e := &Engine{options: o, log: o.Log.WithField("upstream", host), metrics: o.Metrics}
+	e := &Engine{
+		options: o, host: host, log: o.Log.WithField("upstream", host), metrics: o.Metrics, journal: journal.New(),
+	}
 	registry, checker := o.Upstream, keyring.Checker(nil)
 	if registry == nil {
 		client, err := e.connect(host)
