@@ -23,6 +23,7 @@ type figures struct {
 	requests, hits                    float64
 	pushedBytes, savedBytes           float64
 	fetchErrors, staleTags            float64
+	coalesced, corrupt                float64
 	upstreamRequests, upstreamErrors  float64
 	latencyMedian, latencyP95         time.Duration // 0 without requests
 	budgets                           []budget
@@ -57,6 +58,8 @@ func gather(from prometheus.Gatherer, upstream string) (figures, error) {
 		savedBytes:            f.sum("registry_proxy_saved_bytes_total"),
 		fetchErrors:           f.sum("registry_proxy_fill_errors_total"),
 		staleTags:             f.sum("registry_proxy_stale_tags_total"),
+		coalesced:             f.sum("registry_proxy_coalesced_total"),
+		corrupt:               f.sum("registry_proxy_corrupt_total"),
 		upstreamRequests:      f.sum("registry_proxy_upstream_requests_total"),
 		upstreamErrors:        f.sumWhere("registry_proxy_upstream_requests_total", "code", isError),
 		latencyMedian:         latency.quantile(0.5),

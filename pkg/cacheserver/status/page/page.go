@@ -42,6 +42,8 @@ type Options struct {
 	Report func() status.Report
 	// Metrics are the metrics of the process.
 	Metrics prometheus.Gatherer
+	// MetricsPath is where the server serves them, empty if it does not.
+	MetricsPath string
 	// Version is the version of the server.
 	Version string
 	Now     func() time.Time
@@ -94,6 +96,6 @@ func (o Options) render() ([]byte, error) {
 		return nil, err
 	}
 	var content bytes.Buffer
-	err = page.Execute(&content, newView(o.Now(), o.Version, report, figures, o.Engine.Misses(), o.Engine.Repositories()))
+	err = page.Execute(&content, o.newView(report, figures))
 	return content.Bytes(), err
 }

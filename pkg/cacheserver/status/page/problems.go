@@ -45,31 +45,32 @@ func upstreamProblem(now time.Time, u status.Upstream) *problem {
 	if u.Reachable {
 		return nil
 	}
-	p := &problem{Title: "The upstream does not respond", Level: bad}
+	p := &problem{Title: "The upstream does not respond", Text: "Only cached images can be pulled.", Level: bad}
 	if !u.Since.IsZero() {
-		p.Title += " since " + at(u.Since, now).Relative
+		p.Title = "The upstream has not responded for " + span(max(now.Sub(u.Since), 0))
 	}
-	p.Text = "Only cached images can be pulled."
 	if u.Message != "" {
-		p.Text = text(u.Message, maxText) + ". " + p.Text
+		p.Text += " Cause: " + text(u.Message, maxText) + "."
 	}
 	return p
 }
 
 func credentialProblem(r *credentials.Report) *problem {
+	const remedy = "Create a Secret with a valid credential and refer to it."
 	switch {
 	case r == nil:
 		return nil
 	case r.State == credentials.StateRejected && r.PendingSecretName != "":
 		return &problem{
 			Title: "The upstream rejects the new credential", Level: warning,
-			Text: "The previous one stays in use. Create a Secret with a valid credential and refer to it.",
+			Text: "The previous one stays in use. " + remedy,
 		}
 	case r.State == credentials.StateRejected:
-		return &problem{
-			Title: "The upstream rejects the credential", Level: bad,
-			Text: "Only cached images and those that need no credential can be pulled. Create a Secret with a valid credential and refer to it.",
+		p := &problem{Title: "The upstream rejects the credential", Text: "Only cached images can be pulled.", Level: bad}
+		if r.SecretName != "" {
+			p.Text += " " + remedy
 		}
+		return p
 	case r.State == credentials.StateMissing:
 		return &problem{Title: "The credential cannot be read", Level: bad, Text: text(r.Message, maxText) + "."}
 	}

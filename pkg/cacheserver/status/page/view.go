@@ -36,17 +36,24 @@ type view struct {
 	Tiles       []tile
 	Credentials []credential
 	Storage     storage
+	Server      []pair
 	Certificate certificate
-	Transfers   string
 
 	Events  []eventRow
 	Largest []repositoryRow
 	Slowest []repositoryRow
+
+	MetricsPath string
 }
 
 // tile is one number with an explanation.
 type tile struct {
 	Name, Value, Note string
+}
+
+// pair is a number of less importance.
+type pair struct {
+	Name, Value string
 }
 
 // levels are the CSS classes of states.
@@ -93,20 +100,27 @@ type repositoryRow struct {
 	Name, Requests, Fetches, Pushed, Pulled, FetchTime string
 }
 
-func newView(now time.Time, version string, report status.Report, f figures, events []event.Event, repositories []event.Repository) view {
+func (o Options) newView(report status.Report, f figures) view {
+	now, repositories := o.Now(), o.Engine.Repositories()
 	v := view{
 		Upstream:    text(report.Upstream.Host, maxName),
-		Version:     text(version, maxName),
+		Version:     text(o.Version, maxName),
 		Now:         at(now, now),
 		Problems:    problems(now, report, f),
 		Tiles:       tiles(f),
 		Credentials: credentialsOf(report.Credentials, f.credentialActiveSince, now),
 		Storage:     newStorage(f),
 		Certificate: newCertificate(report.Certificate, now),
-		Transfers:   count(f.activeTransfers),
-		Events:      eventRows(events, now),
+		Server: []pair{
+			{"Active transfers", count(f.activeTransfers)},
+			{"Requests that shared a fetch", count(f.coalesced)},
+			{"Tags served unvalidated", count(f.staleTags)},
+			{"Corrupt objects dropped", count(f.corrupt)},
+		},
+		Events:      eventRows(o.Engine.Misses(), now),
 		Largest:     largest(repositories),
 		Slowest:     slowest(repositories),
+		MetricsPath: o.MetricsPath,
 	}
 	if !f.started.IsZero() {
 		v.Started, v.Uptime = new(at(f.started, now)), span(max(now.Sub(f.started), 0))
@@ -116,10 +130,15 @@ func newView(now time.Time, version string, report status.Report, f figures, eve
 
 // tiles are the numbers that the first row of the dashboard has, too.
 func tiles(f figures) []tile {
-	latency := tile{Name: "Upstream latency", Value: none, Note: "no request to the upstream yet"}
+	const unused = "no request to the upstream yet"
+	latency := tile{Name: "Upstream latency", Value: none, Note: unused}
 	if f.latencyP95 > 0 {
 		latency.Value = duration(f.latencyMedian)
 		latency.Note = "median; 95th percentile " + duration(f.latencyP95)
+	}
+	failed := tile{Name: "Failed fetches", Value: count(f.fetchErrors), Note: unused}
+	if f.upstreamRequests > 0 {
+		failed.Note = fmt.Sprintf("%s of %s upstream requests failed", count(f.upstreamErrors), count(f.upstreamRequests))
 	}
 	hits := tile{Name: "Hit ratio", Value: percent(f.hits, f.requests), Note: "no request yet"}
 	if f.requests > 0 {
@@ -137,7 +156,7 @@ func tiles(f figures) []tile {
 		hits,
 		{Name: "Bytes saved", Value: size(f.savedBytes), Note: "of " + size(f.pushedBytes) + " served"},
 		latency,
-		{Name: "Failed fetches", Value: count(f.fetchErrors), Note: fmt.Sprintf("%s of %s upstream requests failed", count(f.upstreamErrors), count(f.upstreamRequests))},
+		failed,
 		rateLimit,
 	}
 }
@@ -226,8 +245,11 @@ func eventRows(events []event.Event, now time.Time) []eventRow {
 			Full:  text(e.Repository, maxText) + " " + text(e.Reference, maxText),
 			Kind:  text(e.Method+" "+e.Kind, maxName),
 			Cause: text(e.Cause, maxText),
-			Bytes: size(float64(e.Bytes)), Duration: duration(e.Duration),
+			Bytes: none, Duration: duration(e.Duration),
 			Node: text(e.Node, maxName),
+		}
+		if e.Bytes > 0 {
+			row.Bytes = size(float64(e.Bytes))
 		}
 		row.Outcome, row.Level = outcome(e)
 		rows = append(rows, row)
