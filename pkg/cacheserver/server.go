@@ -28,6 +28,9 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
+// ErrDebugAddress means that the server cannot listen at the address of its debug endpoints.
+var ErrDebugAddress = errors.New("http.debug.addr")
+
 const (
 	headerTimeout = 30 * time.Second
 	idleTimeout   = 3 * time.Minute
@@ -52,9 +55,8 @@ func Run(ctx context.Context, configPath string) error {
 }
 
 // RunLocal serves a cache like Run, but without a configuration file and without REGISTRY_* variables. The credential
-// stays in memory; the zero value means anonymous access. RunLocal calls ready with the address as soon as clients can
-// connect.
-func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(address string)) error {
+// stays in memory; the zero value means anonymous access. RunLocal calls ready as soon as clients can connect.
+func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(*Server)) error {
 	config, err := build(described, credential)
 	if err != nil {
 		return err
@@ -64,7 +66,7 @@ func RunLocal(ctx context.Context, described cacheconfig.Config, credential cred
 	if err != nil {
 		return err
 	}
-	return server.serveUntilStopped(ctx, func() { ready(server.Addr()) })
+	return server.serveUntilStopped(ctx, func() { ready(server) })
 }
 
 // serveUntilStopped serves until the context ends or the process receives a signal; a second signal kills the process.
@@ -141,7 +143,7 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 		s.debug = &endpoint{Server: newHTTPServer(pullthrough.API{}.ReadOnly(s.newDebugHandler(config.HTTP.Debug, checks)))}
 		engine.LimitClients(s.debug.Server)
 		if s.debug.listener, err = net.Listen("tcp", config.HTTP.Debug.Addr); err != nil {
-			return nil, fmt.Errorf("http.debug.addr: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrDebugAddress, err)
 		}
 	}
 	return s, nil
