@@ -2,35 +2,59 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package journal takes the event of each request: it logs it, counts it for its repository, and remembers the latest
-// ones that were not hits.
+// Package journal takes the event of each request: it completes the cause, logs the event, counts it for its repository,
+// and remembers the latest ones that were not hits.
 package journal
 
 import (
 	"slices"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 )
 
 // maxMisses bounds the events that are remembered.
 const maxMisses = 50
 
+// Options are what a Journal depends on.
+type Options struct {
+	// Removed returns why content was removed from the cache.
+	Removed func(d digest.Digest) (reason string, ok bool)
+	Metrics *metrics.Metrics
+	// Log logs an event.
+	Log func(event.Event)
+}
+
 // Journal has the events of one cache.
 type Journal struct {
-	mu     sync.Mutex
+	Options
+
+	mu sync.Mutex
+	// misses is a ring whose oldest event is the next to be replaced.
 	misses []event.Event
 	next   int
 }
 
 // New returns an empty journal.
-func New() *Journal {
-	return &Journal{misses: make([]event.Event, 0, maxMisses)}
+func New(o Options) *Journal {
+	return &Journal{Options: o, misses: make([]event.Event, 0, maxMisses)}
 }
 
 // Record takes an event.
 func (j *Journal) Record(e event.Event) {
-	if e.Outcome != event.Hit {
+	if e.Outcome != event.Hit && e.Cause == "" {
+		e.Cause = event.CauseNew
+		if reason, ok := j.Removed(digest.Digest(e.Digest)); ok {
+			e.Cause = reason
+		}
+	}
+	j.Log(e)
+	j.Metrics.Repositories.Served(e)
+	// Lists are always fetched; remembering that would displace what needs an explanation.
+	if e.Outcome != event.Hit && e.Cause != event.CauseList {
 		j.remember(e)
 	}
 }
