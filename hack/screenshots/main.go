@@ -15,8 +15,8 @@ import (
 
 // shots are the screenshots: the page on a desktop and on a phone.
 var shots = []screenshot{
-	{file: "status-page.png", width: 1160, height: 1320, scale: 1},
-	{file: "status-page-dark.png", width: 1160, height: 1320, scale: 1, dark: true},
+	{file: "status-page.png", width: 1160, height: 1700, scale: 1},
+	{file: "status-page-dark.png", width: 1160, height: 1700, scale: 1, dark: true},
 	{file: "status-page-phone.png", width: 390, height: 1180, scale: 1.5},
 }
 

@@ -29,7 +29,7 @@ const (
 	// host is the name of the upstream in the screenshots. The cache reaches it through a proxy, which the simulated
 	// registry is.
 	host       = "registry.example.com"
-	rateLimit  = 2000
+	rateLimit  = 200
 	robot      = "robot"
 	password   = "password"
 	patience   = time.Minute
@@ -42,11 +42,10 @@ var images = []struct {
 	layer int
 	pulls int
 }{
-	{"library/postgres", 24 << 20, 9},
-	{"library/nginx", 9 << 20, 14},
-	{"team/shop", 4 << 20, 22},
-	{"team/shop-frontend", 2 << 20, 17},
-	{"monitoring/agent", 1 << 20, 12},
+	{"library/postgres", 36 << 20, 9},
+	{"library/nginx", 14 << 20, 14},
+	{"monitoring/agent", 3 << 20, 12},
+	{"team/shop", 8 << 20, 22},
 }
 
 // scene is a cache and its upstream.
@@ -74,7 +73,7 @@ func (s *scene) play(ctx context.Context) error {
 		return err
 	}
 	for i, img := range images {
-		s.registry.Push(img.name, "1.4.2", upstreamsim.RandomImage(uint64(i), 3, img.layer))
+		s.registry.Push(img.name, "1.4.2", upstreamsim.RandomImage(uint64(i), 2, img.layer))
 		for node := range img.pulls {
 			if _, err := s.node(node).Image(ctx, img.name, "1.4.2"); err != nil {
 				return fmt.Errorf("pull %s: %w", img.name, err)
@@ -106,7 +105,7 @@ func (s *scene) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.registry.Wrap(limited)
+	s.registry.Wrap(limited())
 	credentialDirectory := filepath.Join(s.directory, "credentials")
 	active := named("robot-v1", password)
 	if err := secretvolume.Write(credentialDirectory, credentials.Files(active, nil)); err != nil {
@@ -128,14 +127,16 @@ func (s *scene) start(ctx context.Context) (err error) {
 	return s.cache.Start(ctx)
 }
 
-// limited adds the headers of a rate limit to the responses of a registry.
-func limited(registry http.Handler) http.Handler {
+// limited returns a wrapper that adds the headers of a rate limit to the responses of a registry.
+func limited() func(registry http.Handler) http.Handler {
 	var used atomic.Int64
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("RateLimit-Limit", strconv.Itoa(rateLimit)+";w=21600")
-		w.Header().Set("RateLimit-Remaining", strconv.FormatInt(rateLimit-used.Add(1), 10)+";w=21600")
-		registry.ServeHTTP(w, r)
-	})
+	return func(registry http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("RateLimit-Limit", strconv.Itoa(rateLimit)+";w=21600")
+			w.Header().Set("RateLimit-Remaining", strconv.FormatInt(rateLimit-used.Add(1), 10)+";w=21600")
+			registry.ServeHTTP(w, r)
+		})
+	}
 }
 
 // node returns a client with an address of its own.

@@ -54,7 +54,7 @@ func (s screenshot) take(ctx context.Context, url, path, work string) error {
 	return shrink(raw, path)
 }
 
-// shrink writes a picture with its 256 most frequent colors, which are all but a few shades of the edges of letters.
+// shrink writes a picture with a palette.
 func shrink(from, to string) error {
 	source, err := os.Open(from)
 	if err != nil {
@@ -65,7 +65,7 @@ func shrink(from, to string) error {
 	if err != nil {
 		return err
 	}
-	small := image.NewPaletted(full.Bounds(), frequent(full, 256))
+	small := image.NewPaletted(full.Bounds(), palette(full))
 	draw.Draw(small, small.Bounds(), full, full.Bounds().Min, draw.Src)
 
 	target, err := os.Create(to)
@@ -86,13 +86,23 @@ func shrink(from, to string) error {
 	return nil
 }
 
-func frequent(picture image.Image, limit int) color.Palette {
+// palette returns at most 256 colors: of similar ones, most of which are shades at the edges of letters, the most frequent.
+func palette(picture image.Image) color.Palette {
 	counts := map[color.Color]int{}
 	for y := picture.Bounds().Min.Y; y < picture.Bounds().Max.Y; y++ {
 		for x := picture.Bounds().Min.X; x < picture.Bounds().Max.X; x++ {
 			counts[picture.At(x, y)]++
 		}
 	}
-	colors := slices.SortedFunc(maps.Keys(counts), func(a, b color.Color) int { return cmp.Compare(counts[b], counts[a]) })
-	return colors[:min(len(colors), limit)]
+	type group [3]uint32
+	seen := map[group]bool{}
+	var colors color.Palette
+	for _, c := range slices.SortedFunc(maps.Keys(counts), func(a, b color.Color) int { return cmp.Compare(counts[b], counts[a]) }) {
+		r, g, b, _ := c.RGBA()
+		if similar := (group{r >> 11, g >> 11, b >> 11}); !seen[similar] && len(colors) < 256 {
+			seen[similar] = true
+			colors = append(colors, c)
+		}
+	}
+	return colors
 }

@@ -86,7 +86,7 @@ func (s *Server) newDebugHandler(config configuration.Debug, checks *health.Regi
 	metrics := promhttp.Handler()
 	people := page.Handler(page.Options{
 		Engine: s.engine, Report: s.report, Metrics: prometheus.DefaultGatherer, MetricsPath: metricsPath,
-		Version: version.Get().GitVersion, Now: time.Now,
+		Version: serverVersion(), Now: time.Now,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -117,6 +117,12 @@ func (s *Server) newDebugHandler(config configuration.Debug, checks *health.Regi
 			http.NotFound(w, r)
 		}
 	})
+}
+
+// serverVersion returns the version of the server, without the placeholder for a commit that go run leaves in it.
+func serverVersion() string {
+	name, _, _ := strings.Cut(version.Get().GitVersion, "+$Format")
+	return name
 }
 
 func serveJSON(w http.ResponseWriter, status int, value any) {

@@ -123,7 +123,7 @@ var _ = Describe("status", func() {
 		cache := w.start(c)
 		expiry := func() time.Time {
 			_, metrics := cache.debug("/metrics")
-			seconds, err := strconv.ParseFloat(match(metrics, `registry_proxy_certificate_expiry_seconds (\S+)`), 64)
+			seconds, err := strconv.ParseFloat(match(metrics, `\nregistry_proxy_certificate_expiry_seconds (\S+)`), 64)
 			Expect(err).NotTo(HaveOccurred())
 			return time.Unix(int64(seconds), 0)
 		}

@@ -136,7 +136,7 @@ func busy() *cache {
 	observer.Request("blob", http.StatusTooManyRequests, 20*time.Millisecond)
 	observer.Budget("", 200, 12)
 	observer.Budget("team", 5000, 4900)
-	observer.Credentials(true, ago(26*time.Hour))
+	observer.Credentials(true, ago(26*time.Hour), ago(11*time.Minute))
 	c.metrics.Upstream("other.example.com").Budget("", 100, 0)
 
 	c.report = status.Report{

@@ -45,9 +45,9 @@ func upstreamProblem(now time.Time, u status.Upstream) *problem {
 	if u.Reachable {
 		return nil
 	}
-	p := &problem{Title: "The upstream does not respond", Text: "Only cached images can be pulled.", Level: bad}
+	p := &problem{Title: "The upstream is unavailable", Text: "Only cached images can be pulled.", Level: bad}
 	if !u.Since.IsZero() {
-		p.Title = "The upstream has not responded for " + span(max(now.Sub(u.Since), 0))
+		p.Title = "The upstream has been unavailable for " + span(max(now.Sub(u.Since), 0))
 	}
 	if u.Message != "" {
 		p.Text += " Cause: " + text(u.Message, maxText) + "."
@@ -56,7 +56,7 @@ func upstreamProblem(now time.Time, u status.Upstream) *problem {
 }
 
 func credentialProblem(r *credentials.Report) *problem {
-	const remedy = "Create a Secret with a valid credential and refer to it."
+	const remedy = "Create a Secret with a valid credential and reference it in the Shoot."
 	switch {
 	case r == nil:
 		return nil
