@@ -49,7 +49,6 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		return err
 	}
 	options.Controller.RateLimiter = extension.BackOff() // Controllers must not share a rate limiter.
-	options.Controller = extension.WithFairQueue(options.Controller)
 	if err := health.AddToManager(mgr, health.Options{
 		Controller:       options.Controller,
 		Client:           actuator.Client,
