@@ -183,7 +183,7 @@ func (b *bench) createOthers(ctx context.Context) error {
 	if err := b.create(ctx, b.healthy[1:]); err != nil {
 		return err
 	}
-	_, err := b.server.audit.read()
+	_, err := b.server.audit.Read()
 	return errors.Join(err, b.healthy[0].request(ctx, b.server.client))
 }
 
@@ -228,7 +228,7 @@ func (b *bench) measureUnchanged(ctx context.Context) error {
 	var requests []counts
 	for i := range samples {
 		shoot := b.healthy[i*len(b.healthy)/samples]
-		if _, err := b.server.audit.read(); err != nil {
+		if _, err := b.server.audit.Read(); err != nil {
 			return err
 		}
 		latency, err := b.reconcile(ctx, shoot)
@@ -280,7 +280,7 @@ func (b *bench) measureRest(ctx context.Context) error {
 	if _, err := b.leader.cpu(); err != nil {
 		return err
 	}
-	if _, err := b.server.audit.read(); err != nil {
+	if _, err := b.server.audit.Read(); err != nil {
 		return err
 	}
 	if err := b.sleep(ctx, b.rest); err != nil {
@@ -438,8 +438,14 @@ func (b *bench) awaitExtensions(ctx context.Context, state string, done func(*ex
 
 // requests returns the requests since the last call that match.
 func (b *bench) requests(matches func(record) bool) (counts, error) {
-	records, err := b.server.audit.read()
-	return count(records, matches), err
+	requests, err := b.server.audit.Read()
+	result := counts{}
+	for _, request := range requests {
+		if record := newRecord(request); matches(record) {
+			result[record.request]++
+		}
+	}
+	return result, err
 }
 
 func (b *bench) each(number int) float64 { return float64(number) / float64(b.size) }
