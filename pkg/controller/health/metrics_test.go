@@ -50,7 +50,9 @@ var _ = Describe("Collector", func() {
 	BeforeEach(func() {
 		elected = make(chan struct{})
 		seed = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme)
-		isCache := func(object client.Object) bool { return object.(*extensionsv1alpha1.Extension).Spec.Type == "registry-cache" }
+		isCache := func(object client.Object) bool {
+			return object.(*extensionsv1alpha1.Extension).Spec.Type == "registry-cache"
+		}
 		collector = &Collector{Counts: predicate.NewPredicateFuncs(isCache), Elected: elected}
 	})
 
@@ -90,7 +92,9 @@ var _ = Describe("Collector", func() {
 
 	It("does not fail a scrape while the Extensions cannot be read", func() {
 		collector.Reader = seed.WithInterceptorFuncs(interceptor.Funcs{
-			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return errors.New("not started") },
+			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+				return errors.New("not started")
+			},
 		}).Build()
 		close(elected)
 		metrics := make(chan prometheus.Metric, 100)

@@ -186,13 +186,15 @@ var _ = Describe("Readiness", func() {
 
 	It("is unknown while the Shoot is hibernated, and returns with it", func(ctx SpecContext) {
 		expect(ctx, metav1.ConditionFalse, readiness.ReplicaMissing, name)
-		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} })
+		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+			shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
+		})
 		expect(ctx, metav1.ConditionUnknown, readiness.Hibernated, "The Shoot is hibernated")
 		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Hibernation = nil })
 		expect(ctx, metav1.ConditionFalse, readiness.ReplicaMissing, name)
 	})
 
-	It("survives a report that is meant to harm", func(ctx SpecContext) {
+	It("ignores malformed reports", func(ctx SpecContext) {
 		s.reconcile(ctx, cache)
 		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, name))).Should(Succeed())
 		replica := newReplica(ctx, cache.Upstream)
