@@ -74,7 +74,7 @@ func gather(from prometheus.Gatherer, upstream string) (figures, error) {
 	}, nil
 }
 
-// isError reports whether a request to the upstream got no response, or one that promises success later.
+// isError reports whether a request to the upstream got no response, or that of a temporary error.
 func isError(code string) bool {
 	status, err := strconv.Atoi(code)
 	return err == nil && (status == 0 || status == 429 || status >= 500)
