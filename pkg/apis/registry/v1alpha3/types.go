@@ -146,6 +146,13 @@ type RegistryCacheStatus struct {
 	// Credentials describes the credential for the upstream. It is unset for a cache that pulls anonymously.
 	// +optional
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
+	// Conditions has the condition "Ready", unless the cache is new. It is "True" if at least one replica works, "False"
+	// with the most important cause if none does, and "Unknown" if the replicas cannot be observed, for example in a
+	// hibernated Shoot.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
