@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// sampleLimit bounds the samples of one replica. A replica with all its repositories and several hundred statuses of
-	// upstream requests stays below it.
+	// sampleLimit bounds the samples of one replica. One with all its repositories and the maximum of 256 scopes of rate
+	// limits has fewer than 1,500.
 	sampleLimit = 2500
 	// bodySizeLimit bounds the response of one replica before it is parsed.
 	bodySizeLimit = "4MB"
