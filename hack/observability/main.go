@@ -53,11 +53,15 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("collect metrics of the cache server: %w", err)
 	}
+	ofController, err := controllerMetrics()
+	if err != nil {
+		return nil, fmt.Errorf("collect metrics of the controller: %w", err)
+	}
 	before, err := os.ReadFile(root + "/" + document)
 	if err != nil {
 		return nil, err
 	}
-	after, err := replaceTables(before, tables(metrics))
+	after, err := replaceTables(before, tables(metrics, ofController))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", document, err)
 	}

@@ -26,6 +26,9 @@ func TestObservability(t *testing.T) {
 
 const root = "../.."
 
+// recordedSeries matches the names of recorded series.
+var recordedSeries = regexp.MustCompile(`shoot:[a-z_:]+`)
+
 var _ = Describe("Observability", Ordered, func() {
 	var (
 		files   map[string][]byte
@@ -66,11 +69,11 @@ var _ = Describe("Observability", Ordered, func() {
 		}
 	})
 
-	It("refers only to metrics that the server has", func() {
-		names := regexp.MustCompile(`\bregistry_(?:proxy|http)_[a-z_]+`)
+	It("refers only to metrics that the server or the controller has", func() {
+		names := regexp.MustCompile(`\bregistry_(?:proxy|http|cache)_[a-z_]+`)
 		found := 0
 		for place, expr := range exprs {
-			expr = regexp.MustCompile(`shoot:[a-z_:]+`).ReplaceAllString(expr, "")
+			expr = recordedSeries.ReplaceAllString(expr, "")
 			for _, name := range names.FindAllString(expr, -1) {
 				found++
 				if !metrics[name] {
@@ -88,7 +91,7 @@ var _ = Describe("Observability", Ordered, func() {
 			recorded[rule.Name] = true
 		}
 		for place, expr := range exprs {
-			for _, name := range regexp.MustCompile(`shoot:[a-z_:]+`).FindAllString(expr, -1) {
+			for _, name := range recordedSeries.FindAllString(expr, -1) {
 				Expect(recorded).To(HaveKey(name), place)
 			}
 		}
@@ -106,7 +109,7 @@ var _ = Describe("Observability", Ordered, func() {
 			if seed[place] {
 				continue // The Prometheus of the seed scrapes the controller.
 			}
-			expr = regexp.MustCompile(`shoot:[a-z_:]+`).ReplaceAllString(expr, "")
+			expr = recordedSeries.ReplaceAllString(expr, "")
 			for _, name := range regexp.MustCompile(`\b(registry_(proxy|http)|process)_[a-z_]+`).FindAllString(expr, -1) {
 				Expect(kept.MatchString(name)).To(BeTrue(), "%s: %s", place, name)
 			}

@@ -50,6 +50,15 @@ func documented(name string) bool {
 	return strings.HasPrefix(name, "registry_proxy_") || strings.HasPrefix(name, "registry_http_")
 }
 
+// metricOf returns the metric of a family with at least one sample.
+func metricOf(family *dto.MetricFamily) metric {
+	m := metric{name: family.GetName(), kind: strings.ToLower(family.GetType().String()), help: family.GetHelp()}
+	for _, label := range family.GetMetric()[0].GetLabel() {
+		m.labels = append(m.labels, label.GetName())
+	}
+	return m
+}
+
 // serverMetrics starts a cache server and returns the metrics that it registers, sorted by name. Those that it serves but
 // that were not registered while it started are an error: they would be missing from the documentation.
 func serverMetrics(ctx context.Context) ([]metric, error) {
@@ -72,11 +81,7 @@ func serverMetrics(ctx context.Context) ([]metric, error) {
 			continue
 		}
 		known[family.GetName()] = true
-		m := metric{name: family.GetName(), kind: strings.ToLower(family.GetType().String()), help: family.GetHelp()}
-		for _, label := range family.GetMetric()[0].GetLabel() {
-			m.labels = append(m.labels, label.GetName())
-		}
-		metrics = append(metrics, m)
+		metrics = append(metrics, metricOf(family))
 	}
 	for _, name := range served {
 		if documented(name) && !known[name] {

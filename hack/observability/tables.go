@@ -13,13 +13,14 @@ import (
 )
 
 // tables returns the generated tables by name.
-func tables(metrics []metric) map[string]string {
+func tables(ofServer, ofController []metric) map[string]string {
 	return map[string]string{
-		"metrics":         metricsTable(metrics),
-		"recording rules": recordingRulesTable(),
-		"alerts":          alertsTable(),
-		"panels":          panelsTables(observability.Rows()),
-		"seed panels":     panelsTables(observability.SeedRows()),
+		"metrics":            metricsTable(ofServer),
+		"controller metrics": metricsTable(ofController),
+		"recording rules":    recordingRulesTable(),
+		"alerts":             alertsTable(),
+		"panels":             panelsTables(observability.Rows()),
+		"seed panels":        panelsTables(observability.SeedRows()),
 	}
 }
 

@@ -221,7 +221,7 @@ func (b *bench) measureStorm(ctx context.Context) (err error) {
 	return nil
 }
 
-// measureUnchanged measures reconciliations that have nothing to change: one after the other, and all at once.
+// measureUnchanged measures reconciliations that have nothing to change, one after the other.
 func (b *bench) measureUnchanged(ctx context.Context) error {
 	const heading = "Reconciliation of an unchanged Shoot"
 	latencies := make([]time.Duration, 0, samples)
@@ -249,28 +249,6 @@ func (b *bench) measureUnchanged(ctx context.Context) error {
 	b.set(heading, "requests to the seed", "%d", median.sum(func(r request) bool { return r.seed }))
 	b.set(heading, "requests to the Shoot", "%d", median.sum(func(r request) bool { return !r.seed }))
 	b.set(heading, fmt.Sprintf("writes, apart from %d of Gardener's library", libraryWrites), "%d", median.sum(request.writes)-libraryWrites)
-
-	if _, err := b.leader.cpu(); err != nil {
-		return err
-	}
-	start := time.Now()
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
-	for _, shoot := range b.healthy {
-		group.Go(func() error { return shoot.request(groupCtx, b.server.client) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if err := b.awaitAll(ctx); err != nil {
-		return err
-	}
-	cpu, err := b.leader.cpu()
-	if err != nil {
-		return err
-	}
-	b.set(heading, "all Shoots at once take", "%.1f s", time.Since(start).Seconds())
-	b.set(heading, "all Shoots at once: CPU", "%.1f s", cpu)
 	return b.sleep(ctx, settling)
 }
 
