@@ -101,7 +101,7 @@ func (b *bench) run(ctx context.Context, last bool) error {
 		{"Reconcile unchanged Shoots", b.measureUnchanged, false},
 		{"Rest", b.measureRest, false},
 		{"Restart the extension", b.measureRestart, true},
-		{"Fail", b.measureFailures, true},
+		{"Reconcile healthy Shoots beside failing ones", b.measureFailures, true},
 		{"Kill the leader", b.measureFailover, true},
 	}
 	for _, phase := range phases {
@@ -249,7 +249,7 @@ func (b *bench) measureUnchanged(ctx context.Context) error {
 	b.set(heading, "requests to the seed", "%d", median.sum(func(r request) bool { return r.seed }))
 	b.set(heading, "requests to the Shoot", "%d", median.sum(func(r request) bool { return !r.seed }))
 	b.set(heading, fmt.Sprintf("writes, apart from %d of Gardener's library", libraryWrites), "%d", median.sum(request.writes)-libraryWrites)
-	return b.sleep(ctx, settling)
+	return sleep(ctx, settling)
 }
 
 // measureRest measures the extension while nothing changes.
@@ -261,7 +261,7 @@ func (b *bench) measureRest(ctx context.Context) error {
 	if _, err := b.server.audit.Read(); err != nil {
 		return err
 	}
-	if err := b.sleep(ctx, b.rest); err != nil {
+	if err := sleep(ctx, b.rest); err != nil {
 		return err
 	}
 	cpu, err := b.leader.cpu()
@@ -305,7 +305,7 @@ func (b *bench) measureRestart(ctx context.Context) (err error) {
 		return err
 	}
 	reconciles := time.Since(start)
-	if err := b.sleep(ctx, b.rest-time.Since(start)); err != nil {
+	if err := sleep(ctx, b.rest-time.Since(start)); err != nil {
 		return err
 	}
 	cpu, err := b.leader.cpu()
@@ -337,7 +337,7 @@ func (b *bench) measureFailover(ctx context.Context) (err error) {
 	if err := b.standby.awaitReady(ctx); err != nil {
 		return err
 	}
-	if err := b.sleep(ctx, settling); err != nil {
+	if err := sleep(ctx, settling); err != nil {
 		return err
 	}
 	rss, _, err := b.standby.rss()
@@ -432,7 +432,7 @@ func (b *bench) set(heading, title, format string, args ...any) {
 	b.report.set(b.size, heading, title, fmt.Sprintf(format, args...))
 }
 
-func (b *bench) sleep(ctx context.Context, duration time.Duration) error {
+func sleep(ctx context.Context, duration time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
