@@ -66,7 +66,10 @@ func Configure(server *envtest.APIServer, directory string, users, groups []stri
 		return nil, err
 	}
 	log := &Log{file: filepath.Join(directory, "audit.log")}
-	server.Configure().Set("audit-policy-file", policyFile).Set("audit-log-path", log.file)
+	server.Configure().
+		Set("audit-policy-file", policyFile).
+		Set("audit-log-path", log.file).
+		Set("audit-log-maxsize", "10000") // MiB; a rotation would hide requests.
 	return log, nil
 }
 
