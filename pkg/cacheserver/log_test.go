@@ -7,6 +7,9 @@ package cacheserver
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +57,9 @@ var _ = Describe("eventLog", func() {
 		for _, change := range []func(*event.Event){
 			func(*event.Event) {},
 			func(e *event.Event) { e.Outcome, e.Duration, e.Bytes = event.Hit, 0, 0 },
-			func(e *event.Event) { e.Repository, e.Reference = "a\"\\\n\x00\x1b\u2028\xff<é>", strings.Repeat("…", 100) },
+			func(e *event.Event) {
+				e.Repository, e.Reference = "a\"\\\n\x00\x1b\u2028\xff<é>", strings.Repeat("…", 100)
+			},
 		} {
 			e := full
 			change(&e)
@@ -120,3 +125,40 @@ var _ = DescribeTable("withoutRequests", func(message string, repository bool, k
 	Entry("keeps other failed requests", "response completed with error", false, true),
 	Entry("keeps other errors", "storage driver health check: gone", false, true),
 )
+
+var _ = Describe("docs/logs.md", func() {
+	text, err := os.ReadFile("../../docs/logs.md")
+	// names returns the names in the first column of the table of a section.
+	names := func(section string) (names []string) {
+		GinkgoHelper()
+		Expect(err).NotTo(HaveOccurred())
+		_, rest, found := strings.Cut(string(text), "\n## "+section+"\n")
+		Expect(found).To(BeTrue(), section)
+		rest, _, _ = strings.Cut(rest, "\n## ")
+		for line := range strings.Lines(rest) {
+			column, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+			for i, name := range strings.Split(column, "`") {
+				if strings.HasPrefix(line, "| ") && i%2 == 1 {
+					names = append(names, name)
+				}
+			}
+		}
+		return names
+	}
+
+	It("lists the fields of a line", func() {
+		expected := slices.Collect(maps.Keys(event.Event{}.Fields("")))
+		Expect(names("Fields")).To(ConsistOf(append(expected, "time", "level", "msg")))
+	})
+
+	It("lists the outcomes and causes", func() {
+		Expect(names("Outcomes")).To(ConsistOf(
+			BeEquivalentTo(event.Hit), BeEquivalentTo(event.Miss), BeEquivalentTo(event.Joined), BeEquivalentTo(event.Stale),
+			BeEquivalentTo(event.Bypassed), BeEquivalentTo(event.Canceled), BeEquivalentTo(event.NotFound), BeEquivalentTo(event.Failed),
+		))
+		Expect(names("Causes")).To(ConsistOf(
+			event.CauseNew, event.CauseExpired, event.CauseEvicted, event.CauseCorrupt, event.CauseMoved, event.CauseUnproven, event.CauseList,
+			event.CauseRefused, event.CauseClientLeft, event.CauseClientSlow, event.Unvalidated("REASON"), "REASON: MESSAGE",
+		))
+	})
+})

@@ -99,7 +99,9 @@ func newPulls(change func(*pullthrough.Options)) *pulls {
 	return p
 }
 
-func (p *pulls) blob() string { return "/v2/" + name + "/blobs/" + p.layer.Descriptor().Digest.String() }
+func (p *pulls) blob() string {
+	return "/v2/" + name + "/blobs/" + p.layer.Descriptor().Digest.String()
+}
 
 var acceptAll = http.Header{"Accept": {imagev1.MediaTypeImageManifest, imagev1.MediaTypeImageIndex}}
 

@@ -90,6 +90,8 @@ func crds(ctx context.Context) []string {
 		"extensions.gardener.cloud_operatingsystemconfigs",
 		"resources.gardener.cloud_managedresources",
 		"autoscaling.k8s.io_verticalpodautoscalers",
+		"monitoring.coreos.com_scrapeconfigs",
+		"monitoring.coreos.com_prometheusrules",
 	}
 	paths := make([]string, 0, len(names))
 	for _, name := range names {
