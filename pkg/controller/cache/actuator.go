@@ -80,14 +80,16 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	}
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
-	allowReplacement(ctx, log, access, caches)
+	allowed := allowReplacement(ctx, log, access, caches)
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
-	allowReplacementOfNew(ctx, log, access, caches)
+	if allowed {
+		allowReplacementOfNew(ctx, log, access, caches)
+	}
 	if err := deleteSurplusClaims(ctx, log, access, caches, found.claims); err != nil {
 		return err
 	}
