@@ -101,7 +101,7 @@ func (b *bench) run(ctx context.Context, last bool) error {
 		{"Reconcile unchanged Shoots", b.measureUnchanged, false},
 		{"Rest", b.measureRest, false},
 		{"Restart the extension", b.measureRestart, true},
-		{"Fail", b.measureFailures, true},
+		{"Reconcile healthy Shoots beside failing ones", b.measureFailures, true},
 		{"Kill the leader", b.measureFailover, true},
 	}
 	for _, phase := range phases {
@@ -221,7 +221,7 @@ func (b *bench) measureStorm(ctx context.Context) (err error) {
 	return nil
 }
 
-// measureUnchanged measures reconciliations that have nothing to change: one after the other, and all at once.
+// measureUnchanged measures reconciliations that have nothing to change, one after the other.
 func (b *bench) measureUnchanged(ctx context.Context) error {
 	const heading = "Reconciliation of an unchanged Shoot"
 	latencies := make([]time.Duration, 0, samples)
@@ -249,29 +249,7 @@ func (b *bench) measureUnchanged(ctx context.Context) error {
 	b.set(heading, "requests to the seed", "%d", median.sum(func(r request) bool { return r.seed }))
 	b.set(heading, "requests to the Shoot", "%d", median.sum(func(r request) bool { return !r.seed }))
 	b.set(heading, fmt.Sprintf("writes, apart from %d of Gardener's library", libraryWrites), "%d", median.sum(request.writes)-libraryWrites)
-
-	if _, err := b.leader.cpu(); err != nil {
-		return err
-	}
-	start := time.Now()
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
-	for _, shoot := range b.healthy {
-		group.Go(func() error { return shoot.request(groupCtx, b.server.client) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if err := b.awaitAll(ctx); err != nil {
-		return err
-	}
-	cpu, err := b.leader.cpu()
-	if err != nil {
-		return err
-	}
-	b.set(heading, "all Shoots at once take", "%.1f s", time.Since(start).Seconds())
-	b.set(heading, "all Shoots at once: CPU", "%.1f s", cpu)
-	return b.sleep(ctx, settling)
+	return sleep(ctx, settling)
 }
 
 // measureRest measures the extension while nothing changes.
@@ -283,7 +261,7 @@ func (b *bench) measureRest(ctx context.Context) error {
 	if _, err := b.server.audit.Read(); err != nil {
 		return err
 	}
-	if err := b.sleep(ctx, b.rest); err != nil {
+	if err := sleep(ctx, b.rest); err != nil {
 		return err
 	}
 	cpu, err := b.leader.cpu()
@@ -327,7 +305,7 @@ func (b *bench) measureRestart(ctx context.Context) (err error) {
 		return err
 	}
 	reconciles := time.Since(start)
-	if err := b.sleep(ctx, b.rest-time.Since(start)); err != nil {
+	if err := sleep(ctx, b.rest-time.Since(start)); err != nil {
 		return err
 	}
 	cpu, err := b.leader.cpu()
@@ -359,7 +337,7 @@ func (b *bench) measureFailover(ctx context.Context) (err error) {
 	if err := b.standby.awaitReady(ctx); err != nil {
 		return err
 	}
-	if err := b.sleep(ctx, settling); err != nil {
+	if err := sleep(ctx, settling); err != nil {
 		return err
 	}
 	rss, _, err := b.standby.rss()
@@ -454,7 +432,7 @@ func (b *bench) set(heading, title, format string, args ...any) {
 	b.report.set(b.size, heading, title, fmt.Sprintf(format, args...))
 }
 
-func (b *bench) sleep(ctx context.Context, duration time.Duration) error {
+func sleep(ctx context.Context, duration time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

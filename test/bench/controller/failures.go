@@ -91,7 +91,7 @@ func (b *bench) measureFailures(ctx context.Context) error {
 			return err
 		}
 		latencies = append(latencies, latency)
-		if err := b.sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

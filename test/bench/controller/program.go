@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -130,7 +131,7 @@ type process struct {
 }
 
 // start starts a process. The name distinguishes its files from those of others.
-func (p *program) start(server *server, name string) (_ *process, err error) {
+func (p *program) start(server *server, name string) (*process, error) {
 	kubeconfig, err := server.kubeconfig(p.user(), "")
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (p *program) start(server *server, name string) (_ *process, err error) {
 
 	container := p.deployment.Spec.Template.Spec.Containers[0]
 	// The last of equal flags counts.
-	process.cmd = exec.Command(p.binary, append(container.Args,
+	process.cmd = exec.Command(p.binary, append(slices.Clone(container.Args),
 		"--kubeconfig="+server.file("kubeconfig"),
 		"--config="+server.file("config.yaml"),
 		"--webhook-config-mode=url",
@@ -180,7 +181,10 @@ func (p *program) start(server *server, name string) (_ *process, err error) {
 	}
 	defer log.Close()
 	process.cmd.Stdout, process.cmd.Stderr = log, log
-	return process, process.cmd.Start()
+	if err := process.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start extension: %w", err)
+	}
+	return process, nil
 }
 
 // awaitReady waits until the process has filled its caches.
