@@ -247,16 +247,16 @@ var _ = Describe("announce", func() {
 		Entry("between the cache and the upstream, anonymously", "http://registry.example.com", "127.0.0.1:5000", anonymous, "127.0.0.1:5000"),
 	)
 
-	DescribeTable("warns when others can see the status", func(bound, url string, warned bool) {
+	DescribeTable("warns when others can see the status", func(bound, url string, level logrus.Level) {
 		hook := logrustest.NewGlobal()
 		logrus.SetOutput(GinkgoWriter)
 		DeferCleanup(logrus.StandardLogger().ReplaceHooks, logrus.LevelHooks{})
 		announceStatus(netip.MustParseAddrPort(bound))
 		Expect(hook.LastEntry().Data).To(HaveKeyWithValue("url", url))
-		Expect(hook.Entries[0].Level == logrus.WarnLevel).To(Equal(warned))
+		Expect(hook.Entries[0].Level).To(Equal(level))
 	},
-		Entry("on a loopback address", "127.0.0.1:5001", "http://127.0.0.1:5001/debug/", false),
-		Entry("on another address", "192.0.2.1:5001", "http://192.0.2.1:5001/debug/", true),
-		Entry("on all addresses", "[::]:5001", "http://127.0.0.1:5001/debug/", true),
+		Entry("on a loopback address", "127.0.0.1:5001", "http://127.0.0.1:5001/debug/", logrus.InfoLevel),
+		Entry("on another address", "192.0.2.1:5001", "http://192.0.2.1:5001/debug/", logrus.WarnLevel),
+		Entry("on all addresses", "[::]:5001", "http://127.0.0.1:5001/debug/", logrus.WarnLevel),
 	)
 })

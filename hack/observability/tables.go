@@ -25,7 +25,7 @@ func tables(ofServer, ofController []metric) map[string]string {
 }
 
 func metricsTable(metrics []metric) string {
-	var rows [][]string
+	rows := make([][]string, 0, len(metrics))
 	for _, m := range metrics {
 		labels := make([]string, 0, len(m.labels))
 		for _, label := range m.labels {
@@ -37,16 +37,18 @@ func metricsTable(metrics []metric) string {
 }
 
 func recordingRulesTable() string {
-	var rows [][]string
-	for _, rule := range observability.RecordingRules() {
+	rules := observability.RecordingRules()
+	rows := make([][]string, 0, len(rules))
+	for _, rule := range rules {
 		rows = append(rows, []string{code(rule.Name), rule.Unit, rule.Meaning})
 	}
 	return table([]string{"series", "unit", "meaning"}, rows)
 }
 
 func alertsTable() string {
-	var rows [][]string
-	for _, alert := range observability.Alerts() {
+	alerts := observability.Alerts()
+	rows := make([][]string, 0, len(alerts))
+	for _, alert := range alerts {
 		duration := "at once"
 		if alert.For > 0 {
 			duration = model.Duration(alert.For).String()

@@ -32,6 +32,7 @@ const (
 	// wait for it.
 	SecretNameAnnotation = "registry.extensions.gardener.cloud/secret-name"
 
+	// ContainerName is the name of the container of the cache server.
 	ContainerName = "registry-cache"
 
 	labelApp          = "app"

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	portName      = "registry-cache"
+	portName = "registry-cache"
+	// DebugPortName is the name of the port that serves metrics and the state of the server.
 	DebugPortName = "debug"
 )
 

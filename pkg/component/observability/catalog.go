@@ -47,25 +47,26 @@ const (
 // RecordingRules returns all recording rules. Their only label is upstream_host, which has as many values as the Shoot
 // has caches.
 func RecordingRules() []RecordingRule {
-	rules := []RecordingRule{
-		{
-			Name: DesiredReplicas, Unit: "replicas",
-			Meaning: "Replicas that should run.",
-		},
-		{
-			Name: UpReplicas, Unit: "replicas",
-			Expr:    `sum by (upstream_host) (up{job="` + Job + `"})`,
-			Meaning: "Replicas that Prometheus can scrape.",
-		},
-	}
-	for _, r := range []struct{ metric, unit, meaning string }{
+	counters := []struct{ metric, unit, meaning string }{
 		{"requests", "requests/s", "Requests of clients for content."},
 		{"hits", "requests/s", "Requests served from the cache."},
 		{"misses", "requests/s", "Requests for which content had to be fetched from the upstream."},
 		{"pushed_bytes", "bytes/s", "Content sent to clients."},
 		{"pulled_bytes", "bytes/s", "Content fetched from the upstream."},
 		{"saved_bytes", "bytes/s", "Content sent to clients without fetching it again."},
-	} {
+	}
+	rules := append(make([]RecordingRule, 0, 2+len(counters)),
+		RecordingRule{
+			Name: DesiredReplicas, Unit: "replicas",
+			Meaning: "Replicas that should run.",
+		},
+		RecordingRule{
+			Name: UpReplicas, Unit: "replicas",
+			Expr:    `sum by (upstream_host) (up{job="` + Job + `"})`,
+			Meaning: "Replicas that Prometheus can scrape.",
+		},
+	)
+	for _, r := range counters {
 		rules = append(rules, RecordingRule{
 			Name:    "shoot:registry_proxy_" + r.metric + "_total:sum",
 			Expr:    "sum by (upstream_host) (rate(registry_proxy_" + r.metric + "_total[5m]))",

@@ -52,8 +52,9 @@ func recordingRules(caches []Cache) []monitoringv1.Rule {
 }
 
 func alertingRules() []monitoringv1.Rule {
-	var rules []monitoringv1.Rule
-	for _, alert := range Alerts() {
+	alerts := Alerts()
+	rules := make([]monitoringv1.Rule, 0, len(alerts))
+	for _, alert := range alerts {
 		rule := monitoringv1.Rule{
 			Alert: alert.Name,
 			Expr:  intstr.FromString(alert.Expr),

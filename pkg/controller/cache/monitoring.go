@@ -122,5 +122,5 @@ func (d deployment) replicas() int32 {
 			return ptr.Deref(statefulSet.Spec.Replicas, 1)
 		}
 	}
-	return d.Values.Replicas()
+	return d.Replicas()
 }

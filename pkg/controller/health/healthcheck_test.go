@@ -27,7 +27,7 @@ import (
 	"github.com/larder-project/larder/pkg/problem"
 )
 
-var _ = Describe("HealthCheck", func() {
+var _ = Describe("Check", func() {
 	const namespace = "shoot--dev--example"
 
 	var managedResource *resourcesv1alpha1.ManagedResource
@@ -56,7 +56,7 @@ var _ = Describe("HealthCheck", func() {
 			objects = append(objects, managedResource)
 		}
 		c := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(objects...).Build()
-		check := &HealthCheck{Client: c, Codec: codec, ManagedResources: []string{"example"}}
+		check := &Check{Client: c, Codec: codec, ManagedResources: []string{"example"}}
 		result, err := check.Check(ctx, types.NamespacedName{Namespace: namespace, Name: "registry-cache"})
 		Expect(err).NotTo(HaveOccurred())
 		return result

@@ -224,7 +224,7 @@ func (s *Shoots) addReports(ctx context.Context, access *shoot.Shoot, caches []C
 		}
 	}
 	// A random order keeps unresponsive replicas from always using up the time of the same others.
-	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] }) //nolint:gosec // not a secret
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentReports)
 	for _, replica := range asked {

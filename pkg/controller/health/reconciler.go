@@ -189,7 +189,7 @@ func (r *Reconciler) interval(status *registry.RegistryStatus) time.Duration {
 			return soon
 		}
 	}
-	return later - later/10 + rand.N(later/5)
+	return later - later/10 + rand.N(later/5) //nolint:gosec // not a secret
 }
 
 // update writes what has changed, and nothing otherwise. It fails with a conflict if package cache has written the

@@ -465,7 +465,7 @@ func (b *bench) stop() error {
 // keepLogs copies the logs to the directory of the flag.
 func (b *bench) keepLogs() error {
 	directory := filepath.Join(b.keep, fmt.Sprint(b.size))
-	if err := os.MkdirAll(directory, 0o755); err != nil {
+	if err := os.MkdirAll(directory, 0o750); err != nil {
 		return err
 	}
 	logs, err := filepath.Glob(b.server.file("*.log"))
@@ -477,7 +477,7 @@ func (b *bench) keepLogs() error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(directory, filepath.Base(log)), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(directory, filepath.Base(log)), data, 0o600); err != nil { //nolint:gosec // The user of this program names the directory.
 			return err
 		}
 	}

@@ -232,7 +232,7 @@ func newCloudProfile(machineTypes int) *gardencorev1beta1.CloudProfile {
 		image := gardencorev1beta1.MachineImage{Name: fmt.Sprintf("image-%d", i)}
 		for j := range 30 {
 			image.Versions = append(image.Versions, gardencorev1beta1.MachineImageVersion{
-				ExpirableVersion: gardencorev1beta1.ExpirableVersion{Version: fmt.Sprintf("%d.1.0", 1500+j), Classification: new(gardencorev1beta1.ClassificationSupported)},
+				ExpirableVersion: gardencorev1beta1.ExpirableVersion{Version: fmt.Sprintf("%d.1.0", 1500+j), Lifecycle: []gardencorev1beta1.LifecycleStage{{Classification: gardencorev1beta1.ClassificationSupported}}},
 				CRI:              []gardencorev1beta1.CRI{{Name: "containerd", ContainerRuntimes: []gardencorev1beta1.ContainerRuntime{{Type: "gvisor"}}}},
 				Architectures:    []string{"amd64", "arm64"},
 			})
