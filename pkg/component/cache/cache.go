@@ -32,7 +32,7 @@ const (
 	// wait for it.
 	SecretNameAnnotation = "registry.extensions.gardener.cloud/secret-name"
 
-	containerName = "registry-cache"
+	ContainerName = "registry-cache"
 
 	labelApp          = "app"
 	labelUpstreamHost = "upstream-host"

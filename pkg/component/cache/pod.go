@@ -117,14 +117,14 @@ func container(values Values) corev1.Container {
 		scheme = corev1.URISchemeHTTPS
 	}
 	return corev1.Container{
-		Name:            containerName,
+		Name:            ContainerName,
 		Image:           values.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Args:            []string{"serve", configDirectory + "/" + configKey},
 		Env:             environment(values),
 		Ports: []corev1.ContainerPort{
 			containerPort(portName, config.Port),
-			containerPort(debugPortName, config.DebugPort),
+			containerPort(DebugPortName, config.DebugPort),
 		},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{
@@ -144,7 +144,7 @@ func container(values Values) corev1.Container {
 			FailureThreshold: 6,
 		},
 		ReadinessProbe: &corev1.Probe{
-			ProbeHandler:     httpGet("/debug/health", debugPortName, corev1.URISchemeHTTP),
+			ProbeHandler:     httpGet("/debug/health", DebugPortName, corev1.URISchemeHTTP),
 			PeriodSeconds:    5,
 			TimeoutSeconds:   5,
 			FailureThreshold: 3,

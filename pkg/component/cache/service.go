@@ -14,7 +14,7 @@ import (
 
 const (
 	portName      = "registry-cache"
-	debugPortName = "debug"
+	DebugPortName = "debug"
 )
 
 var atLeast134 = mustConstraint(">= 1.34-0")
@@ -29,7 +29,7 @@ func Service(values Values) *corev1.Service {
 			Selector: Labels(values.upstream()),
 			Ports: []corev1.ServicePort{
 				servicePort(portName, config.Port),
-				servicePort(debugPortName, config.DebugPort),
+				servicePort(DebugPortName, config.DebugPort),
 			},
 			TrafficDistribution: trafficDistribution(values.KubernetesVersion),
 		},
