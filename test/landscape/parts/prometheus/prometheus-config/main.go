@@ -43,10 +43,8 @@ import (
 
 // The paths that the operator's generator writes into the configuration.
 const (
-	configFile = "/etc/prometheus/prometheus.yaml"
-	certsDir   = "/etc/prometheus/certs"
-	// rulesName is the name of the operator's ConfigMap with the rules.
-	rulesName = "rulefiles-0"
+	configDir = "/etc/prometheus"
+	certsDir  = configDir + "/certs"
 )
 
 // interval is the scrape and evaluation interval of Gardener's Prometheus.
@@ -57,12 +55,17 @@ func main() {
 	kubeconfig := flag.String("kubeconfig", os.Getenv(clientcmd.RecommendedConfigPathEnvVar), "kubeconfig of the seed")
 	flag.StringVar(&s.namespace, "namespace", "", "namespace of the objects")
 	flag.StringVar(&s.name, "name", "shoot", "name of the Prometheus; its objects have the label prometheus=NAME")
+	external := flag.String("labels", "", "external labels: NAME=VALUE,...")
 	factor := flag.Int("faster", 1, "divisor of all durations")
 	flag.Parse()
 	s.factor = faster.Factor(*factor)
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *kubeconfig, s)
+	set, err := labels.ConvertSelectorToLabelsMap(*external)
+	if err == nil {
+		s.labels = set
+		err = run(ctx, *kubeconfig, s)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prometheus-config:", err)
@@ -82,14 +85,20 @@ func run(ctx context.Context, kubeconfig string, s source) error {
 	if err != nil {
 		return err
 	}
-	return write(files)
+	return s.write(files)
 }
 
 // source has the objects of a Prometheus.
 type source struct {
 	namespace, name string
+	labels          map[string]string
 	factor          faster.Factor
 }
+
+func (s source) configFile() string { return filepath.Join(configDir, s.name+".yaml") }
+
+// rulesName is the name of the operator's ConfigMap with the rules.
+func (s source) rulesName() string { return "prometheus-" + s.name + "-rulefiles-0" }
 
 // files returns the content of all files by their paths.
 func (s source) files(ctx context.Context, config *rest.Config) (map[string][]byte, error) {
@@ -106,7 +115,7 @@ func (s source) files(ctx context.Context, config *rest.Config) (map[string][]by
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{configFile: content}
+	files := map[string][]byte{s.configFile(): content}
 	for name, asset := range store.TLSAssets() {
 		files[filepath.Join(certsDir, name)] = asset
 	}
@@ -119,7 +128,7 @@ func (s source) files(ctx context.Context, config *rest.Config) (map[string][]by
 		if err != nil {
 			return nil, fmt.Errorf("PrometheusRule %s: %w", rules.Name, err)
 		}
-		files[filepath.Join(prometheus.RulesDir, rulesName, rules.Name+".yaml")] = content
+		files[filepath.Join(prometheus.RulesDir, s.rulesName(), rules.Name+".yaml")] = content
 	}
 	return files, nil
 }
@@ -162,7 +171,7 @@ func (s source) config(ctx context.Context, objects monitoringclient.Interface, 
 	if err != nil {
 		return nil, err
 	}
-	return generator.GenerateServerConfiguration(p, nil, nil, nil, selection.ValidResources(), store, nil, nil, nil, []string{rulesName})
+	return generator.GenerateServerConfiguration(p, nil, nil, nil, selection.ValidResources(), store, nil, nil, nil, []string{s.rulesName()})
 }
 
 // prometheus returns the Prometheus as Gardener defines it, with what matters to its configuration.
@@ -176,6 +185,7 @@ func (s source) prometheus() *monitoringv1.Prometheus {
 			CommonPrometheusFields: monitoringv1.CommonPrometheusFields{
 				ScrapeInterval:       every,
 				ScrapeConfigSelector: selector,
+				ExternalLabels:       s.labels,
 			},
 			RuleSelector: selector,
 		},
@@ -210,8 +220,8 @@ func (s source) rules(rules *monitoringv1.PrometheusRule) ([]byte, error) {
 }
 
 // write replaces the files. They contain tokens.
-func write(files map[string][]byte) error {
-	if err := os.RemoveAll(filepath.Join(prometheus.RulesDir, rulesName)); err != nil {
+func (s source) write(files map[string][]byte) error {
+	if err := os.RemoveAll(filepath.Join(prometheus.RulesDir, s.rulesName())); err != nil {
 		return err
 	}
 	for path, content := range files {
