@@ -180,6 +180,32 @@ var _ = Describe("pull-through", func() {
 		Expect(session.Out.Contents()).To(BeEmpty())
 	})
 
+	It("names the remedy for a status address in use", func() {
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		defer taken.Close()
+		session := start(directory, append(arguments, "--status-address", taken.Addr().String())...)
+		Eventually(session, patience).Should(gexec.Exit(1))
+		Expect(session.Err.Contents()).To(ContainSubstring("--status-address: listen tcp " + taken.Addr().String()))
+	})
+
+	It("shows its status on request", func(ctx context.Context) {
+		session := start(directory, append(arguments, "--status-address", "127.0.0.1:0")...)
+		client := serving(session)
+		defer client.Close()
+		Expect(client.Image(ctx, repository, "v1")).To(Equal(image.Size()))
+		url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/debug/`).Find(session.Err.Contents()) // Logged before it serves.
+		Eventually(func(g Gomega) {
+			response, err := http.Get(string(url))
+			g.Expect(err).NotTo(HaveOccurred())
+			defer response.Body.Close()
+			g.Expect(response).To(HaveHTTPStatus(http.StatusOK))
+			g.Expect(io.ReadAll(response.Body)).To(And(
+				ContainSubstring("<h1>"+registry.Host()+"</h1>"), ContainSubstring("Credential, in use"), Not(ContainSubstring("s3cret"))))
+		}, patience).Should(Succeed())
+		stop(session)
+	})
+
 	It("names the remedy for a directory in use", func() {
 		first := start(directory, arguments...)
 		serving(first).Close()

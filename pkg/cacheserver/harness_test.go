@@ -143,7 +143,13 @@ func (w *world) clientCertificate() tls.Certificate {
 // issue writes a server certificate for the cache like the kubelet.
 func (w *world) issue(dir string) *config.TLSFiles {
 	GinkgoHelper()
-	pair, err := w.authority.Issue(pki.Request{CommonName: "cache", Hosts: []string{"127.0.0.1"}})
+	return w.issueFor(dir, 0)
+}
+
+// issueFor is issue for a lifetime; 0 is the default.
+func (w *world) issueFor(dir string, lifetime time.Duration) *config.TLSFiles {
+	GinkgoHelper()
+	pair, err := w.authority.Issue(pki.Request{CommonName: "cache", Hosts: []string{"127.0.0.1"}, Lifetime: lifetime})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(secretvolume.Write(dir, map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key})).To(Succeed())
 	return &config.TLSFiles{CertificateFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}

@@ -29,7 +29,8 @@ import (
 const (
 	// Port serves the registry API.
 	Port = 5000
-	// DebugPort serves /metrics, /debug/health and the state of the server, which contains no secrets.
+	// DebugPort serves /metrics, /debug/health, and the state of the server, for people at /debug/. It serves no
+	// secrets.
 	DebugPort = 5001
 	// CredentialsPath serves, at DebugPort, the state of the server's credentials as a credentials.Report.
 	CredentialsPath = "/debug/credentials"
@@ -60,10 +61,12 @@ type Config struct {
 	Local *Local
 }
 
-// Local configures a server on a user's machine, which logs for a terminal and serves no metrics.
+// Local configures a server on a user's machine, which logs for a terminal.
 type Local struct {
 	// Address is the listen address of the registry API, [host]:port.
 	Address string
+	// StatusAddress is the listen address of the status page and the metrics, [host]:port. Empty disables them.
+	StatusAddress string
 	// Directory holds the cached content.
 	Directory string
 	// MaxDiskUse is the used share of the disk, in percent, above which content is evicted.
@@ -119,7 +122,10 @@ func (c Config) Marshal() ([]byte, error) {
 		f.Log.Formatter = "console"
 		f.Storage.Filesystem.RootDirectory = c.Local.Directory
 		f.HTTP.Addr = c.Local.Address
-		f.HTTP.Debug = nil
+		f.HTTP.Debug.Addr = c.Local.StatusAddress
+		if c.Local.StatusAddress == "" {
+			f.HTTP.Debug = nil
+		}
 		options.Watermarks = &watermarks{High: c.Local.MaxDiskUse}
 	}
 	if options != (engineOptions{}) {
@@ -155,6 +161,9 @@ func (l *Local) validate() error {
 	}
 	if _, _, err := net.SplitHostPort(l.Address); err != nil {
 		return fmt.Errorf("address %q must be [host]:port", l.Address)
+	}
+	if _, _, err := net.SplitHostPort(l.StatusAddress); l.StatusAddress != "" && err != nil {
+		return fmt.Errorf("status address %q must be [host]:port", l.StatusAddress)
 	}
 	if !filepath.IsAbs(l.Directory) {
 		return fmt.Errorf("directory %q must be an absolute path", l.Directory)

@@ -48,6 +48,10 @@ var _ = Describe("Config", func() {
 			TTL:       168 * time.Hour,
 			Local:     &config.Local{Address: "127.0.0.1:5000", Directory: "/home/john/.cache/registry-cache-server/docker.io", MaxDiskUse: 90},
 		}),
+		Entry("a cache on a user's machine with a status page", "local-status", config.Config{
+			RemoteURL: "https://registry-1.docker.io",
+			Local:     local(func(l *config.Local) { l.StatusAddress = "127.0.0.1:5001" }),
+		}),
 	)
 
 	It("is parsed by Distribution", func() {
@@ -107,6 +111,7 @@ var _ = Describe("Config", func() {
 		Entry("a negative timeout", func(c *config.Config) { c.TagValidation = new(-time.Second) }, "must not be negative"),
 		Entry("a certificate without a key", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
 		Entry("no port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Address = "127.0.0.1" }) }, "must be [host]:port"),
+		Entry("a status address without a port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.StatusAddress = "127.0.0.1" }) }, "status address \"127.0.0.1\" must be [host]:port"),
 		Entry("a relative directory", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Directory = "cache" }) }, "must be an absolute path"),
 		Entry("a limit of 0 percent of the disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 0 }) }, "must be from 1 to 100"),
 		Entry("a limit above 100 percent of the disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 101 }) }, "must be from 1 to 100"),

@@ -35,6 +35,8 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/blobs"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/journal"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
@@ -56,9 +58,13 @@ const maxParsing = 4
 // Engine is one cache: a directory and an upstream. Engines share nothing but the metrics of the process.
 type Engine struct {
 	options Options
+	host    string
 	log     logrus.FieldLogger
 	metrics *metrics.Metrics
+	journal *journal.Journal
 
+	// client is nil with an injected Upstream.
+	client    *remote.Client
 	content   *content.Content
 	source    *source.Source
 	tags      *tags.Service
@@ -92,14 +98,15 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("remote URL: %w", err)
 	}
 	host := base.Host()
-	e := &Engine{options: o, log: o.Log.WithField("upstream", host), metrics: o.Metrics}
+	e := &Engine{
+		options: o, host: host, log: o.Log.WithField("upstream", host), metrics: o.Metrics,
+	}
 	registry, checker := o.Upstream, keyring.Checker(nil)
 	if registry == nil {
-		client, err := e.connect(host)
-		if err != nil {
+		if e.client, err = e.connect(host); err != nil {
 			return nil, err
 		}
-		registry, checker = client, client
+		registry, checker = e.client, e.client
 	}
 	transfers := transfer.NewGroup(o.GracePeriod)
 	e.content, err = content.Open(content.Options{
@@ -111,6 +118,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.journal = journal.New(journal.Options{Removed: e.content.Removed, Metrics: o.Metrics, Log: e.logEvent})
 	e.wire(registry, host, transfers)
 	e.start(checker)
 	return e, nil
@@ -145,6 +153,9 @@ func (e *Engine) start(checker keyring.Checker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	e.background.Go(func() { e.content.Run(ctx) })
+	if e.client != nil {
+		e.background.Go(func() { e.client.Run(ctx) })
+	}
 	if e.credentials != nil {
 		e.background.Go(func() { e.credentials.Run(ctx, checker) })
 	}
@@ -165,7 +176,7 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 		}
 	} else {
 		e.credentials = keyring.New(o.credentials(host), clock.RealClock{}, e.log, func(s keyring.Snapshot) {
-			observer.Credentials(s.Rejected, s.ActiveSince)
+			observer.Credentials(s.Rejected, s.ActiveSince, s.PendingSince)
 		})
 		options.Credentials, options.Rejected = e.credentials, e.credentials.Rejected
 	}
@@ -179,6 +190,18 @@ func (e *Engine) Credentials() *credentials.Report {
 		return nil
 	}
 	return e.credentials.Report()
+}
+
+// logEvent logs an event.
+func (e *Engine) logEvent(ev event.Event) {
+	switch {
+	case e.options.LogEvent != nil:
+		e.options.LogEvent(e.host, ev)
+	case ev.Outcome.Severe():
+		e.log.WithFields(ev.Fields(e.host)).Warn(event.Message)
+	default:
+		e.log.WithFields(ev.Fields(e.host)).Info(event.Message)
+	}
 }
 
 // Close ends all work and waits for its end. Clients that are being served from files are not affected.

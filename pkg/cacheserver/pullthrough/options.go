@@ -10,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
@@ -67,6 +68,9 @@ type Options struct {
 	// of 0 disables scrubbing, a rate of 0 does not limit it.
 	ScrubInterval time.Duration
 	ScrubRate     int64
+
+	// LogEvent logs the events of requests for content of an upstream; nil logs them to Log.
+	LogEvent func(upstream string, e event.Event)
 
 	// Tests replace the following; nil selects the real implementation.
 	Log      logrus.FieldLogger

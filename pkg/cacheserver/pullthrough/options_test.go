@@ -41,7 +41,7 @@ var _ = Describe("FromConfiguration", func() {
 	inEffect := func(options configuration.Parameters) (pullthrough.Options, error) {
 		c := *config
 		c.Middleware = map[string][]configuration.Middleware{"registry": {{Name: pullthrough.Name, Options: options}}}
-		engine, err := pullthrough.FromConfiguration(&c, "")
+		engine, err := pullthrough.FromConfiguration(&c, "", nil)
 		if err != nil {
 			return pullthrough.Options{}, err
 		}
@@ -57,7 +57,7 @@ var _ = Describe("FromConfiguration", func() {
 				"registry":   {{Name: "other"}, {Name: pullthrough.Name, Options: option("freshness", "5s")}},
 				"repository": {{Name: "another"}},
 			}
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			defer engine.Close()
 			Expect(config.Proxy).To(BeZero())
@@ -72,7 +72,7 @@ var _ = Describe("FromConfiguration", func() {
 			root := given["filesystem"]["rootdirectory"]
 			given["filesystem"]["maxthreads"] = 50
 			config.Storage["delete"] = configuration.Parameters{"enabled": true}
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			defer engine.Close()
 			Expect(config.Storage).To(Equal(configuration.Storage{
@@ -90,7 +90,7 @@ var _ = Describe("FromConfiguration", func() {
 				},
 				"storage": {{Name: "cloudfront", Disabled: true}},
 			}
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			defer engine.Close()
 			Expect(engine.Options()).To(HaveField("Freshness", BeZero()))
@@ -100,7 +100,7 @@ var _ = Describe("FromConfiguration", func() {
 
 		It("starts no engine without a proxy section", func() {
 			config.Proxy.RemoteURL = ""
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(engine).To(BeNil())
 		})
@@ -115,13 +115,13 @@ var _ = Describe("FromConfiguration", func() {
 
 		It("two entries for the middleware", func() {
 			config.Middleware = map[string][]configuration.Middleware{"registry": {{Name: pullthrough.Name}, {Name: pullthrough.Name}}}
-			_, err := pullthrough.FromConfiguration(config, "")
+			_, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).To(MatchError(ContainSubstring("middleware.registry: pullthrough is listed twice")))
 		})
 
 		It("other storage drivers", func() {
 			config.Storage = configuration.Storage{"inmemory": configuration.Parameters{}}
-			_, err := pullthrough.FromConfiguration(config, "")
+			_, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).To(MatchError(ContainSubstring(`use "filesystem"`)))
 		})
 	})

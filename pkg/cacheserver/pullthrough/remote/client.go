@@ -79,6 +79,7 @@ type Client struct {
 	// pulled are requests that succeeded recently, denied those that were rejected.
 	pulled, denied *evidence
 	health         *health
+	budgets        *budgets
 	// headless upstreams refuse HEAD. Mislabelling ones send wrong digests in headers.
 	headless, mislabels quirk
 	coded               *misjudged
@@ -104,11 +105,12 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		base: base, credentials: o.Credentials, rejected: o.Rejected, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
-		pulled: newEvidence(),
-		denied: newEvidence(),
-		health: &health{now: o.Now, observer: o.Observer},
-		coded:  newMisjudged(),
-		memory: semaphore.NewWeighted(maxReading),
+		pulled:  newEvidence(),
+		denied:  newEvidence(),
+		health:  &health{now: o.Now, observer: o.Observer},
+		budgets: newBudgets(o.Now, o.Observer),
+		coded:   newMisjudged(),
+		memory:  semaphore.NewWeighted(maxReading),
 	}
 	c.guard = &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch}
 	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}
@@ -216,7 +218,7 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 		c.observer.Request(kind, 0, took)
 		// A cancelled request proves nothing about the upstream, unlike one that timed out.
 		if api && !errors.Is(req.Context().Err(), context.Canceled) {
-			c.health.failure("")
+			c.health.failure("", causeOf(err))
 		}
 		return
 	}
@@ -229,7 +231,7 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 	switch {
 	case !api:
 	case isGatewayError(resp.StatusCode):
-		c.health.failure(info.repository)
+		c.health.failure(info.repository, fmt.Sprintf("status %d", resp.StatusCode))
 	default:
 		c.health.success()
 	}
@@ -246,11 +248,7 @@ func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool)
 	if info.session.check {
 		return // The metrics are about the active credential.
 	}
-	limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit"))
-	remaining, known := parseLimit(resp.Header.Get("RateLimit-Remaining"))
-	if ok && known {
-		c.observer.Budget(info.session.scope, limit, remaining)
-	}
+	c.budgets.note(info.session.scope, resp.Header)
 }
 
 // isGatewayError reports whether a status is that of a proxy whose registry does not respond. Any other status comes

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
@@ -166,8 +165,7 @@ func (k *Keeper) evictUnknown() error {
 			return removing
 		}
 		goal -= candidate.record.Size
-		k.Metrics.Removed.WithLabelValues(metrics.Blob, Evicted).Inc()
-		k.Metrics.RemovedBytes.WithLabelValues(Evicted).Add(float64(candidate.record.Size))
+		k.removed(candidate.digest, candidate.record, Evicted)
 	}
 	return err
 }

@@ -63,6 +63,8 @@ type Keeper struct {
 	Now     func() time.Time
 	// Busy reports whether an object is being fetched or verified. It is not removed then.
 	Busy func(digest.Digest) bool
+	// Removed is called with each object that was removed, and why; may be nil. It must not block.
+	Removed func(d digest.Digest, reason string)
 
 	room     sync.Mutex
 	reserved atomic.Int64
@@ -191,17 +193,25 @@ func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (
 	if err := k.Store.RemoveBlob(d); err != nil {
 		return 0, err
 	}
+	k.removed(d, record, reason)
+	links, err := k.Index.Links(d)
+	for _, link := range links {
+		err = errors.Join(err, k.unlink(d, link))
+	}
+	return record.Size, errors.Join(err, k.Index.Forget(d))
+}
+
+// removed counts an object that was removed.
+func (k *Keeper) removed(d digest.Digest, record index.Record, reason string) {
 	kind := metrics.Blob
 	if record.Manifest {
 		kind = metrics.Manifest
 	}
 	k.Metrics.Removed.WithLabelValues(kind, reason).Inc()
 	k.Metrics.RemovedBytes.WithLabelValues(reason).Add(float64(record.Size))
-	links, err := k.Index.Links(d)
-	for _, link := range links {
-		err = errors.Join(err, k.unlink(d, link))
+	if k.Removed != nil {
+		k.Removed(d, reason)
 	}
-	return record.Size, errors.Join(err, k.Index.Forget(d))
 }
 
 func (k *Keeper) unlink(d digest.Digest, link index.Link) error {
