@@ -107,7 +107,14 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	RemoteURL string
 	// Credentials describes the credential for the upstream. It is nil for a cache that pulls anonymously.
 	Credentials *CredentialsStatus
+	// Conditions has the condition [ConditionReady].
+	Conditions []metav1.Condition
 }
+
+// ConditionReady is the type of the condition that says whether a cache does everything that its owner expects. It is
+// True if at least one replica does, False with the most important cause if none does, and Unknown if the replicas
+// cannot be observed, for example in a hibernated Shoot.
+const ConditionReady = "Ready"
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
 // fields except SecretName and PreviousSecretName describe the new credential; the old one stays in use until the

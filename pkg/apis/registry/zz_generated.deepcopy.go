@@ -189,6 +189,13 @@ func (in *RegistryCacheStatus) DeepCopyInto(out *RegistryCacheStatus) {
 		*out = new(CredentialsStatus)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.Conditions != nil {
+		in, out := &in.Conditions, &out.Conditions
+		*out = make([]v1.Condition, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
 	return
 }
 

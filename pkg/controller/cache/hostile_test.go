@@ -14,7 +14,6 @@ import (
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
-	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
@@ -133,21 +132,6 @@ var _ = Describe("A hostile owner", func() {
 		Expect(parseDeployed(credentials.Files(long, &wanted))).To(BeZero())
 		Expect(parseDeployed(credentials.Files(heavy, nil))).To(BeZero())
 		Expect(parseDeployed(credentials.Files(wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
-	})
-
-	It("cannot make a condition grow without bound", func(ctx SpecContext) {
-		managedResource := newManagedResource(namespace, ManagedResource)
-		managedResource.Status.Conditions = []gardencorev1beta1.Condition{{
-			Type: resourcesv1alpha1.ResourcesApplied, Status: gardencorev1beta1.ConditionFalse, Message: strings.Repeat("denied by an admission webhook ", 10000),
-		}}
-		check := newManagedResourceCheck(ManagedResource)
-		check.SetLoggerSuffix("", "")
-		check.InjectSourceClient(fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(managedResource).Build())
-		result, err := check.Check(ctx, client.ObjectKeyFromObject(managedResource))
-		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
-		Expect(result.Detail).To(ContainSubstring("denied by an admission webhook"))
-		Expect(len(result.Detail)).To(BeNumerically("<=", problem.MaxLength))
 	})
 
 	Describe("whose Extension failed", func() {

@@ -296,6 +296,7 @@ func autoConvert_v1alpha3_RegistryCacheStatus_To_registry_RegistryCacheStatus(in
 	out.Endpoint = in.Endpoint
 	out.RemoteURL = in.RemoteURL
 	out.Credentials = (*registry.CredentialsStatus)(unsafe.Pointer(in.Credentials))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	return nil
 }
 
@@ -309,6 +310,7 @@ func autoConvert_registry_RegistryCacheStatus_To_v1alpha3_RegistryCacheStatus(in
 	out.Endpoint = in.Endpoint
 	out.RemoteURL = in.RemoteURL
 	out.Credentials = (*CredentialsStatus)(unsafe.Pointer(in.Credentials))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	return nil
 }
 
