@@ -62,10 +62,16 @@ func run(ctx context.Context, options *options) error {
 	managerOptions.Scheme = scheme
 	managerOptions.Cache = cacheOptions()
 	managerOptions.Client = clientOptions()
+	// The program ends with its manager, so another process can take over at once when this one is stopped.
+	managerOptions.LeaderElectionReleaseOnCancel = true
 	log.SetLogger(managerOptions.Logger)
 	log.Log.Info("Starting", "name", Name, "version", version.Get().GitVersion)
 
-	mgr, err := manager.New(options.rest.Completed().Config, managerOptions)
+	config := options.rest.Completed().Config
+	// The API server has its own fairness. client-go's limit of 5 requests per second for each kind would slow down the
+	// reconciliation of even one Shoot.
+	config.QPS = -1
+	mgr, err := manager.New(config, managerOptions)
 	if err != nil {
 		return fmt.Errorf("create manager: %w", err)
 	}

@@ -9,11 +9,9 @@ package controller_test
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +35,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
+	"github.com/larder-project/larder/test/integration/seed"
 	"github.com/larder-project/larder/test/integration/suite"
 	"github.com/larder-project/larder/test/ports"
 )
@@ -58,8 +57,10 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	SetDefaultConsistentlyDuration(time.Second)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 
+	crds, err := seed.CRDs(ctx)
+	Expect(err).NotTo(HaveOccurred())
 	testEnv := &envtest.Environment{
-		CRDInstallOptions:        envtest.CRDInstallOptions{Paths: crds(ctx)},
+		CRDInstallOptions:        envtest.CRDInstallOptions{Paths: crds},
 		ErrorIfCRDPathMissing:    true,
 		ControlPlaneStartTimeout: suite.ServerTimeout,
 		ControlPlaneStopTimeout:  suite.ServerTimeout,
@@ -79,24 +80,6 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	suite.Background("kube-controller-manager", collectGarbage)
 	startExtension(ctx)
 }, NodeTimeout(3*suite.ServerTimeout))
-
-// crds returns the CRDs of a seed, from Gardener's sources.
-func crds(ctx context.Context) []string {
-	directory, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/gardener/gardener").Output()
-	Expect(err).NotTo(HaveOccurred())
-	names := []string{
-		"extensions.gardener.cloud_clusters",
-		"extensions.gardener.cloud_extensions",
-		"extensions.gardener.cloud_operatingsystemconfigs",
-		"resources.gardener.cloud_managedresources",
-		"autoscaling.k8s.io_verticalpodautoscalers",
-	}
-	paths := make([]string, 0, len(names))
-	for _, name := range names {
-		paths = append(paths, filepath.Join(strings.TrimSpace(string(directory)), "example", "seed-crds", "10-crd-"+name+".yaml"))
-	}
-	return paths
-}
 
 // resourceManager returns the part of gardener-resource-manager that applies ManagedResources and checks their health.
 func resourceManager(config *rest.Config) manager.Manager {
