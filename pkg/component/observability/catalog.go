@@ -119,9 +119,8 @@ func Alerts() []Alert {
 		},
 		{
 			Name: "RegistryCacheRateLimitNearlyExhausted",
-			// Without recent requests, the last report of the upstream is outdated.
-			Expr: "min by (upstream_host, pod) (\n  registry_proxy_upstream_rate_limit_remaining / (registry_proxy_upstream_rate_limit > 0)\n) < 0.1\n" +
-				"and\nsum by (upstream_host, pod) (increase(registry_proxy_upstream_requests_total[1h])) > 0",
+			// The cache drops a report of the upstream when its time window has passed.
+			Expr:        "min by (upstream_host, pod) (\n  registry_proxy_upstream_rate_limit_remaining / (registry_proxy_upstream_rate_limit > 0)\n) < 0.1",
 			For:         5 * time.Minute,
 			Summary:     "Registry cache has nearly used up the rate limit of its upstream.",
 			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has {{ $value | humanizePercentage }} of the requests left that its upstream allows. When they are used up, only cached content is served until the limit resets.`,
@@ -177,7 +176,7 @@ func Alerts() []Alert {
 		},
 		{
 			Name:        "RegistryCacheFetchesFailing",
-			Expr:        increased(`registry_proxy_fill_errors_total{reason!="not_found"}`, "15m") + ` > 5`,
+			Expr:        increased(`registry_proxy_fill_errors_total{reason!~"not_found|canceled"}`, "15m") + ` > 5`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache fails to fetch content.",
 			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within 15 minutes. Affected pulls go to the upstream directly.`,

@@ -89,6 +89,8 @@ func ScrapeConfig(values Values) *monitoringv1alpha1.ScrapeConfig {
 	}
 }
 
+// relabelConfigs names each action: if the API server adds the default, the object differs from the desired one, and is
+// written again by every reconciliation.
 func relabelConfigs(values Values) []monitoringv1.RelabelConfig {
 	return []monitoringv1.RelabelConfig{
 		{
@@ -111,18 +113,22 @@ func relabelConfigs(values Values) []monitoringv1.RelabelConfig {
 			TargetLabel: "job",
 		},
 		{
+			Action:       "replace",
 			SourceLabels: []monitoringv1.LabelName{"__meta_kubernetes_pod_name"},
 			TargetLabel:  "pod",
 		},
 		{
+			Action:       "replace",
 			SourceLabels: []monitoringv1.LabelName{"__meta_kubernetes_pod_node_name"},
 			TargetLabel:  "node",
 		},
 		{
+			Action:      "replace",
 			TargetLabel: "__address__",
 			Replacement: new(apiServer + ":" + strconv.Itoa(kubeapiserverconstants.Port)),
 		},
 		{
+			Action:       "replace",
 			SourceLabels: []monitoringv1.LabelName{"__meta_kubernetes_pod_name", "__meta_kubernetes_pod_container_port_number"},
 			Regex:        "(.+);(.+)",
 			TargetLabel:  "__metrics_path__",

@@ -6,6 +6,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -98,7 +99,11 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := certificates.deleteUnused(ctx); err != nil {
 		return err
 	}
-	return problem.Join(append(problems, refusals...))
+	problems = append(problems, refusals...)
+	if err := a.deployMonitoring(ctx, cluster, caches); err != nil {
+		problems = append(problems, err)
+	}
+	return problem.Join(problems)
 }
 
 // limited shortens the timeout after a failure, so that a few failing Extensions do not starve the others.
@@ -143,7 +148,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	if err != nil {
 		return err
 	}
-	return a.deleteCertificates(ctx, log, cluster)
+	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
@@ -162,7 +167,7 @@ func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
 	}
-	return a.deleteCertificates(ctx, log, cluster)
+	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
@@ -180,5 +185,5 @@ func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension
 	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
 		return err
 	}
-	return a.removeManagedResources(ctx, ex.Namespace, true)
+	return errors.Join(a.removeManagedResources(ctx, ex.Namespace, true), a.deleteMonitoring(ctx, ex.Namespace))
 }
