@@ -16,9 +16,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// figures are the numbers of the page. Counters count from the start of the process. A metric that does not exist is 0.
+// figures are the numbers of the page, since the start of the process. A metric that does not exist is 0.
 type figures struct {
-	started time.Time // zero if the operating system does not tell
+	started time.Time // zero if unknown
 
 	requests, hits                    float64
 	pushedBytes, savedBytes           float64
@@ -74,7 +74,7 @@ func gather(from prometheus.Gatherer, upstream string) (figures, error) {
 	}, nil
 }
 
-// isError reports whether a request to the upstream got no response, or one that says that it cannot serve now.
+// isError reports whether a request to the upstream got no response, or that of a temporary error.
 func isError(code string) bool {
 	status, err := strconv.Atoi(code)
 	return err == nil && (status == 0 || status == 429 || status >= 500)
@@ -91,7 +91,7 @@ func unix(seconds float64) time.Time {
 	return time.UnixMilli(int64(seconds * 1000)).UTC()
 }
 
-// families are the metrics by name. Those of other upstreams do not count: the caches of a process share its metrics.
+// families are the metrics by name. All caches of a process share its metrics, so those of other upstreams do not count.
 type families struct {
 	upstream string
 	byName   map[string][]*dto.Metric

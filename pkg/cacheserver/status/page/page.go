@@ -27,11 +27,11 @@ import (
 // Path is the path of the page.
 const Path = "/debug/"
 
-// Engine is what the page shows of a cache.
+// Engine provides the events of a cache.
 type Engine interface {
 	// Misses returns the last events that were not hits, the newest first.
 	Misses() []event.Event
-	// Repositories returns the sums of the repositories with the most traffic.
+	// Repositories returns the repositories with the most traffic.
 	Repositories() []event.Repository
 }
 

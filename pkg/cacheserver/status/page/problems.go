@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// nearExpiry is the time before the end of a certificate from which it should have been renewed.
+	// nearExpiry is the remaining lifetime at which a certificate should have been renewed.
 	nearExpiry = 7 * 24 * time.Hour
 	// lowBudget is the part of a rate limit below which it is nearly used up.
 	lowBudget = 0.1

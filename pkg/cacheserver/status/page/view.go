@@ -51,7 +51,7 @@ type tile struct {
 	Name, Value, Note string
 }
 
-// pair is a number of less importance.
+// pair is a secondary number.
 type pair struct {
 	Name, Value string
 }
@@ -128,7 +128,7 @@ func (o Options) newView(report status.Report, f figures) view {
 	return v
 }
 
-// tiles are the numbers that the first row of the dashboard has, too.
+// tiles are the numbers in the first row of the dashboard.
 func tiles(f figures) []tile {
 	const unused = "no request to the upstream yet"
 	latency := tile{Name: "Upstream latency", Value: none, Note: unused}
@@ -171,8 +171,8 @@ func tightest(budgets []budget) (budget, bool) {
 	}), true
 }
 
-// credentialsOf lists the active credential, and the candidate that is to replace it. A report is about the candidate
-// if there is one, so the state of the active one is what the metrics say.
+// credentialsOf lists the active credential, and the candidate if there is one. The report is then about the candidate,
+// so the state of the active credential comes from the metrics.
 func credentialsOf(report *credentials.Report, activeSince, now time.Time) []credential {
 	if report == nil {
 		return nil
