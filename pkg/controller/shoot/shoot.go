@@ -64,14 +64,15 @@ func ConnectWithin(ctx context.Context, seed client.Client, namespace string, ma
 	config.QPS = -1 // The API server has its own fairness, and a wait here would look like an unresponsive replica.
 	config.Timeout = requestTimeout
 	config.WarningHandler = rest.NoWarnings{} // Admission webhooks of the Shoot write them.
+	// With HTTP/2, a pod could fill a window of megabytes before the first byte of its response is read, and a connection
+	// occupies memory for another minute after it was closed.
+	config.NextProtos = []string{"http/1.1"}
 
 	shoot := &Shoot{}
 	if shoot.server, _, err = rest.DefaultServerUrlFor(config); err != nil {
 		return nil, fmt.Errorf("read address of the Shoot's API server: %w", err)
 	}
-	// With HTTP/2, a pod could fill a window of megabytes before the first byte of its response is read.
 	toPods := rest.CopyConfig(config)
-	toPods.NextProtos = []string{"http/1.1"}
 	toPods.Wrap(guarded(maxReport))
 	if shoot.pods, err = rest.HTTPClientFor(toPods); err != nil {
 		return nil, fmt.Errorf("create client for pods of the Shoot: %w", err)
