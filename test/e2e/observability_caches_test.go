@@ -22,6 +22,7 @@ import (
 	. "github.com/onsi/gomega"
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -91,9 +92,7 @@ func startObservedCaches(ctx context.Context) observedCaches {
 		expectReady(ctx, host)
 		cache.endpoint = cacheStatus(ctx, Default, host).Endpoint
 	}
-	// The volume must be mounted before the pod starts.
-	mountMemory(ctx, volumePath(ctx, fullHost), fmt.Sprint(smallVolume))
-	restartCache(ctx, fullHost)
+	shrinkVolume(ctx, fullHost)
 	return caches
 }
 
@@ -108,6 +107,25 @@ func mountMemory(ctx context.Context, path, size string) {
 		output, err := here.Command(ctx, "umount", "--lazy", path).CombinedOutput()
 		Expect(err).NotTo(HaveOccurred(), string(output))
 	})
+}
+
+// shrinkVolume replaces the volume of a cache by a small one. No pod may use the volume meanwhile: its mount would
+// also be replaced, and end with the pod.
+func shrinkVolume(ctx context.Context, host string) {
+	GinkgoHelper()
+	cordon(ctx, true)
+	defer restore(ctx)
+	key := cacheKey(host)
+	key.Name += "-0"
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	Expect(c.Delete(ctx, pod)).To(Succeed())
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(c.Get(ctx, key, pod)).To(Succeed())
+		g.Expect(pod.Spec.NodeName).To(BeEmpty())
+	}).Should(Succeed())
+	mountMemory(ctx, volumePath(ctx, host), fmt.Sprint(smallVolume))
+	cordon(ctx, false)
+	expectReady(ctx, host)
 }
 
 // volumePath returns the path of a cache's volume on the node.

@@ -34,9 +34,11 @@ type cause struct {
 	host   string
 	what   string
 	alerts []string
+	// effects are alerts that fire as well, although they do not name the cause.
+	effects []string
 	// start and stop make and end it.
 	start, stop func(ctx context.Context)
-	// load, if set, sends requests every half second until the end of the test. It learns whether the cause lasts.
+	// load, if set, sends requests every second until the end of the test. It learns whether the cause lasts.
 	load func(ctx context.Context, active bool)
 
 	began, ended time.Time
@@ -65,7 +67,7 @@ func (c causes) alerts() []string {
 func (c causes) expected() []string {
 	var alerts []string
 	for _, cause := range c {
-		for _, name := range cause.alerts {
+		for _, name := range slices.Concat(cause.alerts, cause.effects) {
 			alerts = append(alerts, name+" "+cause.host)
 		}
 	}
@@ -90,7 +92,7 @@ func (c causes) begin(ctx context.Context) {
 
 // run keeps requests coming.
 func (c *cause) run(ctx context.Context) {
-	ticker := time.NewTicker(500 * time.Millisecond)
+	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
 		select {
@@ -139,14 +141,15 @@ func referObserved(ctx context.Context, secret string) {
 func stoppedUpstream(caches observedCaches) *cause {
 	cache := caches[unreachableHost]
 	return &cause{
-		host:   cache.host,
-		what:   "the upstream refuses connections",
-		alerts: []string{"RegistryCacheUpstreamUnreachable"},
-		start:  func(context.Context) { cache.upstream.Refuse() },
-		stop:   func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
+		host:    cache.host,
+		what:    "the upstream refuses connections",
+		alerts:  []string{"RegistryCacheUpstreamUnreachable"},
+		effects: []string{"RegistryCacheFetchesFailing"},
+		start:   func(context.Context) { cache.upstream.Refuse() },
+		stop:    func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
 		load: func(ctx context.Context, _ bool) {
 			_, _, _ = cache.get(ctx, "manifests/1") // Served unvalidated.
-			cache.pullNew(ctx, 1)
+			cache.getNew(ctx)
 		},
 	}
 }
@@ -168,13 +171,15 @@ func nearLimit(caches observedCaches) *cause {
 		alerts: []string{"RegistryCacheRateLimitNearlyExhausted"},
 		start:  func(context.Context) { report(3) },
 		stop:   func(context.Context) { report(90) },
-		load:   func(ctx context.Context, _ bool) { cache.pullNew(ctx, 1) },
+		load:   func(ctx context.Context, _ bool) { cache.getNew(ctx) },
 	}
 }
 
 func tooManyRequests(caches observedCaches) *cause {
-	return faultyUpstream(caches[throttledHost], "RegistryCacheRateLimitExceeded", "the upstream responds with 429",
-		upstreamsim.Faults{Status: http.StatusTooManyRequests, Headers: map[string]string{"Retry-After": "1"}, Only: []upstreamsim.Kind{upstreamsim.BlobGet}})
+	faults := upstreamsim.Faults{Status: http.StatusTooManyRequests, Headers: map[string]string{"Retry-After": "1"}, Only: []upstreamsim.Kind{upstreamsim.BlobGet}}
+	cause := faultyUpstream(caches[throttledHost], "RegistryCacheRateLimitExceeded", "the upstream responds with 429", faults)
+	cause.effects = []string{"RegistryCacheFetchesFailing"}
+	return cause
 }
 
 func failedFetches(caches observedCaches) *cause {
@@ -187,7 +192,7 @@ func faultyUpstream(cache *observedCache, alert, what string, faults upstreamsim
 		host: cache.host, what: what, alerts: []string{alert},
 		start: func(context.Context) { cache.upstream.Misbehave(faults) },
 		stop:  func(context.Context) { cache.upstream.Misbehave(upstreamsim.Faults{}) },
-		load:  func(ctx context.Context, _ bool) { cache.pullNew(ctx, 1) },
+		load:  func(ctx context.Context, _ bool) { cache.getNew(ctx) },
 	}
 }
 
@@ -201,7 +206,9 @@ func coldCache(caches observedCaches) *cause {
 		stop:   func(context.Context) {},
 		load: func(ctx context.Context, active bool) {
 			if active {
-				cache.pullNew(ctx, 2)
+				for range 5 {
+					cache.getNew(ctx)
+				}
 			}
 		},
 	}
@@ -231,7 +238,7 @@ func fullVolume(caches observedCaches) *cause {
 					_ = file.Close()
 				}
 			}
-			cache.pullNew(ctx, 1)
+			cache.getNew(ctx)
 		},
 	}
 }
@@ -250,7 +257,6 @@ func expiringCertificate() *cause {
 			pair, err := authority.Issue(pki.Request{CommonName: certificateHost, Hosts: []string{certificateHost}, Lifetime: lifetime})
 			Expect(err).NotTo(HaveOccurred())
 			ignoreManagedResource(ctx, true)
-			DeferCleanup(func(ctx context.Context) { ignoreManagedResource(ctx, false) })
 			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: cacheKey(certificateHost).Name + "-tls"}}
 			Expect(c.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
 			patch := client.MergeFrom(secret.DeepCopy())
@@ -263,20 +269,12 @@ func expiringCertificate() *cause {
 
 // missingReplica deletes a replica that no node can run again.
 func missingReplica() *cause {
-	cordon := func(ctx context.Context, cordoned bool) {
-		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: landscape.NodeName}}
-		Expect(c.Get(ctx, client.ObjectKeyFromObject(node), node)).To(Succeed())
-		patch := client.MergeFrom(node.DeepCopy())
-		node.Spec.Unschedulable = cordoned
-		Expect(c.Patch(ctx, node, patch)).To(Succeed())
-	}
 	return &cause{
 		host:   replicatedHost,
 		what:   "a replica that cannot be scheduled",
 		alerts: []string{"RegistryCacheReplicaMissing"},
 		start: func(ctx context.Context) {
 			cordon(ctx, true)
-			DeferCleanup(func(ctx context.Context) { cordon(ctx, false) })
 			key := cacheKey(replicatedHost)
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name + "-1"}}
 			Expect(c.Delete(ctx, pod)).To(Succeed())
@@ -285,10 +283,27 @@ func missingReplica() *cause {
 	}
 }
 
-// pullNew pulls new images. Pulls may fail.
-func (o *observedCache) pullNew(ctx context.Context, count int) {
-	for range count {
-		tag, _ := o.newImage(1 << 10)
-		_, _ = o.pull(ctx, tag)
-	}
+// restore ends what keeps the cluster from being configured, even after a failure.
+func restore(ctx context.Context) {
+	GinkgoHelper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	ignoreManagedResource(ctx, false)
+	cordon(ctx, false)
+}
+
+// getNew gets a blob that the cache does not have. It may fail.
+func (o *observedCache) getNew(ctx context.Context) {
+	_, image := o.newImage(1 << 10)
+	_, _, _ = o.get(ctx, "blobs/"+image.Layers()[0].Descriptor().Digest.String())
+}
+
+// cordon makes the node accept no new pods, or accept them again.
+func cordon(ctx context.Context, cordoned bool) {
+	GinkgoHelper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: landscape.NodeName}}
+	Expect(c.Get(ctx, client.ObjectKeyFromObject(node), node)).To(Succeed())
+	patch := client.MergeFrom(node.DeepCopy())
+	node.Spec.Unschedulable = cordoned
+	Expect(c.Patch(ctx, node, patch)).To(Succeed())
 }

@@ -7,6 +7,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -20,9 +21,12 @@ import (
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	monitoringv1alpha1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/component/observability"
+	"github.com/larder-project/larder/pkg/controller/readiness"
 	"github.com/larder-project/larder/test/landscape/garden"
 	"github.com/larder-project/larder/test/landscape/monitoring"
 )
@@ -44,8 +48,24 @@ var _ = Describe("Observability", func() {
 		By("making the causes of all alerts")
 		causes := newCauses(caches)
 		Expect(causes.alerts()).To(ConsistOf(alertNames()), "each alert has a cause")
+		// The configuration of the next journey needs the node and gardener-resource-manager.
+		defer restore(ctx)
 		causes.begin(ctx)
 		Eventually(ctx, log.firing).WithTimeout(alertTimeout).Should(ConsistOf(causes.expected()), "no other alert fires")
+
+		By("finding the causes in the conditions")
+		expectConditions(ctx, map[string]readiness.Reason{
+			unreachableHost: readiness.UpstreamUnreachable,
+			rejectedHost:    readiness.CredentialRejected,
+			fullHost:        readiness.DiskFull,
+			certificateHost: readiness.CertificateExpiring,
+			replicatedHost:  readiness.Degraded,
+		})
+		Eventually(ctx, func(g Gomega) {
+			condition := systemComponents(g, getShoot(ctx))
+			g.Expect(condition.Status).To(Equal(gardencorev1beta1.ConditionFalse))
+			g.Expect(condition.Message).To(ContainSubstring(rejectedHost))
+		}).Should(Succeed())
 
 		By("querying all panels")
 		panels := expectPanels(ctx, shoot, seed)
@@ -53,6 +73,10 @@ var _ = Describe("Observability", func() {
 		By("ending the causes")
 		causes.end(ctx)
 		Eventually(ctx, log.firing).WithTimeout(alertTimeout).Should(BeEmpty())
+		expectConditions(ctx, nil)
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(systemComponents(g, getShoot(ctx)).Status).To(Equal(gardencorev1beta1.ConditionTrue))
+		}).Should(Succeed())
 		writeEvidence("panels", panels)
 		writeEvidence("alerts", log.table(causes))
 	}, SpecTimeout(journeyTimeout))
@@ -102,6 +126,19 @@ func startMonitoring(ctx context.Context) (shoot, seed *monitoring.Prometheus) {
 		return p
 	}
 	return start(monitoring.Shoot, map[string]string{"cluster": seedNamespace}), start(monitoring.Seed, nil)
+}
+
+// expectConditions expects the reason of the condition of each observed cache, by default that it is ready.
+func expectConditions(ctx context.Context, reasons map[string]readiness.Reason) {
+	GinkgoHelper()
+	for _, host := range observedHosts {
+		expected := cmp.Or(reasons[host], readiness.Ready)
+		Eventually(ctx, func(g Gomega) {
+			condition := meta.FindStatusCondition(cacheStatus(ctx, g, host).Conditions, registry.ConditionReady)
+			g.Expect(condition).NotTo(BeNil(), host)
+			g.Expect(condition.Reason).To(BeEquivalentTo(expected), host+": "+condition.Message)
+		}).Should(Succeed())
+	}
 }
 
 // alertNames returns the names of all alerts in the catalog.

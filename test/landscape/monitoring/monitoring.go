@@ -63,7 +63,7 @@ type Prometheus struct {
 	url       string
 }
 
-// Start starts a Prometheus, or a new one in place of one that runs. Its data is kept until the landscape ends.
+// Start starts a Prometheus without data, in place of one that runs. Its data is kept until the next start.
 func Start(ctx context.Context, l *landscape.Landscape, o Options) (*Prometheus, error) {
 	cache, err := parts.DefaultCache()
 	if err != nil {
@@ -93,6 +93,9 @@ func Start(ctx context.Context, l *landscape.Landscape, o Options) (*Prometheus,
 		return nil, err
 	}
 	if err := p.Stop(ctx); err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(filepath.Join(l.VarDir(), "lib", p.process())); err != nil {
 		return nil, err
 	}
 	if err := l.AddProcess(ctx, p.spec(programs[parts.Prometheus])); err != nil {
