@@ -107,8 +107,7 @@ func eventLog(config configuration.Log) func(upstream string, e event.Event) {
 
 // staticJSON returns the fields of log.fields as they are appended to a JSON object. Those of events take precedence.
 func staticJSON(fields map[string]any) (static []byte) {
-	e := event.Event{}
-	taken := e.Fields("")
+	taken := event.Event{}.Fields("")
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if _, ok := taken[name]; ok || slices.Contains([]string{"time", "level", "msg"}, name) {
 			continue

@@ -268,7 +268,10 @@ var _ = Describe("registry-cache-server", func() {
 				"REGISTRY_LOG_ACCESSLOG_DISABLED=false", "REGISTRY_LOG_FIELDS={cluster: example}", "REGISTRY_LOG_LEVEL=debug")
 			Expect(http.Get("http://" + cache.Address() + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
 			Eventually(cache.Out).Should(gbytes.Say(`127.0.0.1 - - \[.*\] "GET /v2/ HTTP/1.1" 200 2`))
-			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
+			Expect(http.Get("http://" + cache.Address() + "/v2/team/app/manifests/v1?secret=hidden")).To(HaveHTTPStatus(http.StatusNotFound))
+			Eventually(cache.Err).Should(gbytes.Say(`"level":"info","msg":"Pull",.*"outcome":"notFound".*"status":404,.*,"cluster":"example"}`))
+			cache.stop()
+			Expect(cache.Err.Contents()).NotTo(Or(ContainSubstring("response completed"), ContainSubstring("hidden")))
 		})
 
 		It("rejects requests while a health check fails, and stays alive", func() {

@@ -111,9 +111,9 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	Conditions []metav1.Condition
 }
 
-// ConditionReady is the type of the condition that says whether a cache does everything that its owner expects. It is
-// True if at least one replica does, False with the most important cause if none does, and Unknown if the replicas
-// cannot be observed, for example in a hibernated Shoot.
+// ConditionReady is the type of the condition that reports whether a cache works. It is True if at least one replica works,
+// False with the most important cause if none does, and Unknown if the replicas cannot be observed, for example in a
+// hibernated Shoot.
 const ConditionReady = "Ready"
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all

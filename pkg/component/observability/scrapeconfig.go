@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// sampleLimit bounds the samples of one replica. A replica with all its repositories and several hundred statuses of
-	// upstream requests stays below it.
+	// sampleLimit bounds the samples of one replica. One with all its repositories and the maximum of 256 scopes of rate
+	// limits has fewer than 1,500.
 	sampleLimit = 2500
 	// bodySizeLimit bounds the response of one replica before it is parsed.
 	bodySizeLimit = "4MB"
@@ -68,12 +68,13 @@ func ScrapeConfig(values Values) *monitoringv1alpha1.ScrapeConfig {
 	return &monitoringv1alpha1.ScrapeConfig{
 		ObjectMeta: configObjectMeta(values.Namespace),
 		Spec: monitoringv1alpha1.ScrapeConfigSpec{
-			HonorLabels:   new(false),
-			SampleLimit:   new(int64(sampleLimit)),
-			BodySizeLimit: new(monitoringv1.ByteSize(bodySizeLimit)),
-			Scheme:        new(monitoringv1.SchemeHTTPS),
-			TLSConfig:     insecure,
-			Authorization: token,
+			HonorLabels:     new(false),
+			HonorTimestamps: new(false),
+			SampleLimit:     new(int64(sampleLimit)),
+			BodySizeLimit:   new(monitoringv1.ByteSize(bodySizeLimit)),
+			Scheme:          new(monitoringv1.SchemeHTTPS),
+			TLSConfig:       insecure,
+			Authorization:   token,
 			KubernetesSDConfigs: []monitoringv1alpha1.KubernetesSDConfig{{
 				Role:            monitoringv1alpha1.KubernetesRolePod,
 				APIServer:       new("https://" + apiServer),
@@ -141,7 +142,10 @@ func relabelConfigs(values Values) []monitoringv1.RelabelConfig {
 func replicaPattern(caches []Cache) string {
 	replicas := make([]string, 0, len(caches))
 	for _, cache := range caches {
-		ordinals := fmt.Sprintf("[0-%d]", cache.Replicas-1)
+		ordinals := "0"
+		if cache.Replicas > 1 {
+			ordinals = fmt.Sprintf("[0-%d]", cache.Replicas-1)
+		}
 		replicas = append(replicas, regexp.QuoteMeta(cache.Upstream.ResourceName())+"-"+ordinals+";"+regexp.QuoteMeta(cache.Upstream.LabelValue()))
 	}
 	return "(" + strings.Join(replicas, "|") + ")"

@@ -27,9 +27,9 @@ func shootsRow() Row {
 	total := func(name string) string { return "sum(shoot:registry_proxy_" + name + "_total:sum)" }
 	return Row{Title: "Caches of all Shoots", Panels: []Panel{
 		{
-			Title: "Shoots", Kind: Stat, Unit: UnitNone, Width: 4, Datasource: aggregate,
+			Title: "Shoots", Kind: Stat, Unit: UnitNone, Width: 4, Datasource: seed,
 			Meaning: "Shoots with caches.",
-			Queries: []Query{{Expr: "count(count by (cluster) (" + DesiredReplicas + "))"}},
+			Queries: []Query{{Expr: sum("registry_cache_shoots{" + controllerJob + "}")}},
 		},
 		{
 			Title: "Caches", Kind: Stat, Unit: UnitNone, Width: 4, Datasource: aggregate,
@@ -88,7 +88,7 @@ func shootsRow() Row {
 		{
 			Title: "Caches by condition", Kind: Graph, Unit: UnitNone, Width: 12, Datasource: seed,
 			Meaning: "Caches that are ready, and those that are not, by reason.",
-			Queries: []Query{{Expr: "max by (reason) (registry_cache_caches{" + controllerJob + "})", Legend: "{{reason}}"}},
+			Queries: []Query{{Expr: "sum by (reason) (registry_cache_caches{" + controllerJob + "})", Legend: "{{reason}}"}},
 		},
 	}}
 }

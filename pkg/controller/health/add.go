@@ -63,7 +63,11 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		Recorder: mgr.GetEventRecorder(ControllerName),
 		Clock:    clock.RealClock{},
 	}
-	collector := &Collector{Reader: mgr.GetCache(), ExtensionClasses: options.ExtensionClasses, Elected: mgr.Elected()}
+	collector := &Collector{
+		Reader:  mgr.GetCache(),
+		Counts:  predicate.And(predicateutils.AddTypeAndClassPredicates(nil, options.ExtensionClasses, registry.ExtensionType)...),
+		Elected: mgr.Elected(),
+	}
 	if err := metrics.Registry.Register(collector); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,6 +59,8 @@ type Replica struct {
 	Name string
 	// Running reports whether its pod runs.
 	Running bool
+	// Silent reports whether it runs but does not respond.
+	Silent bool
 	// Credentials is its report about the credential, nil if there is none.
 	Credentials *credentials.Report
 	// Problem is why it does not work.
@@ -85,6 +88,11 @@ func (c Cache) problems() []readiness.Problem {
 		found = append(found, replica.Problem)
 	}
 	return found
+}
+
+// silent reports whether no replica that works has responded.
+func (c Cache) silent() bool {
+	return !slices.ContainsFunc(c.Replicas, func(replica Replica) bool { return replica.Problem == readiness.Problem{} && !replica.Silent })
 }
 
 // Shoots looks at caches through the API servers of their Shoots.
@@ -238,7 +246,11 @@ func (s *Shoots) addReport(ctx context.Context, access *shoot.Shoot, replica *Re
 		report.Credentials = &credentials.Report{}
 		err = get(ctx, access, replica.Name, config.CredentialsPath, report.Credentials)
 	}
+	if errors.Is(err, shoot.ErrNotFound) {
+		return
+	}
 	if err != nil {
+		replica.Silent = true
 		return
 	}
 	if replica.Credentials = report.Credentials; replica.Credentials != nil {

@@ -87,7 +87,7 @@ var _ = Describe("Look", func() {
 		Eventually(ctx, api.open.Load).Should(BeZero())
 	}, SpecTimeout(time.Minute))
 
-	It("finds what pods are missing", func(ctx SpecContext) {
+	It("finds the problems of pending pods", func(ctx SpecContext) {
 		api.replicas, api.pod = 2, corev1.PodStatus{Phase: corev1.PodPending}
 		found := look(ctx, cache)[cache]
 		Expect(found.running()).To(Equal(credentialstate.Replicas{Desired: 2}))
@@ -134,7 +134,7 @@ var _ = Describe("Look", func() {
 			Expect(found).To(HaveLen(100))
 			for _, cache := range found {
 				Expect(cache.Replicas).To(HaveLen(2))
-				Expect(cache.Replicas).To(HaveEach(And(HaveField("Running", true), HaveField("Credentials", BeNil()), HaveField("Problem", readiness.Problem{}))))
+				Expect(cache.Replicas).To(HaveEach(And(HaveField("Running", true), HaveField("Silent", true), HaveField("Credentials", BeNil()), HaveField("Problem", readiness.Problem{}))))
 			}
 		}, SpecTimeout(time.Minute))
 
@@ -152,20 +152,22 @@ var _ = Describe("Look", func() {
 		}, SpecTimeout(time.Minute))
 	})
 
-	DescribeTable("ignores a report that is", func(ctx SpecContext, respond http.HandlerFunc) {
+	DescribeTable("ignores a report that is", func(ctx SpecContext, silent bool, respond http.HandlerFunc) {
 		api.respond = respond
-		Expect(look(ctx, cache)[cache].Replicas).To(ConsistOf(Replica{Name: cache + "-0", Running: true}))
+		found := look(ctx, cache)[cache]
+		Expect(found.Replicas).To(ConsistOf(Replica{Name: cache + "-0", Running: true, Silent: silent}))
+		Expect(found.silent()).To(Equal(silent))
 	},
-		Entry("an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }),
-		Entry("missing", http.NotFound),
-		Entry("not JSON", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }),
-		Entry("empty", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }),
-		Entry("too long", func(w http.ResponseWriter, _ *http.Request) {
+		Entry("an error", true, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) })),
+		Entry("missing", false, http.HandlerFunc(http.NotFound)),
+		Entry("not JSON", true, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })),
+		Entry("empty", false, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })),
+		Entry("too long", true, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(status.Report{Upstream: status.Upstream{Host: strings.Repeat("x", 1<<20)}})
-		}),
-		Entry("impossible", func(w http.ResponseWriter, _ *http.Request) {
+		})),
+		Entry("impossible", true, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"upstream":{"host":"docker.io"},"storage":{"free":1e999999999}}`)
-		}),
+		})),
 	)
 
 	It("shortens messages", func(ctx SpecContext) {

@@ -7,15 +7,15 @@ package health
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
-	extensionsv1alpha1helper "github.com/gardener/gardener/pkg/api/extensions/v1alpha1/helper"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
@@ -38,8 +38,8 @@ var (
 type Collector struct {
 	// Reader reads Extensions from memory.
 	Reader client.Reader
-	// ExtensionClasses are the classes of the Extensions that count.
-	ExtensionClasses []extensionsv1alpha1.ExtensionClass
+	// Counts selects the Extensions that count.
+	Counts predicate.Predicate
 	// Elected is closed once this process is the leader. The others return nothing, so that sums over all processes are
 	// right.
 	Elected <-chan struct{}
@@ -84,7 +84,7 @@ func (c *Collector) count(extensions []extensionsv1alpha1.Extension) (shoots int
 	}
 	for i := range extensions {
 		ex := &extensions[i]
-		if ex.Spec.Type != registry.ExtensionType || !slices.Contains(c.ExtensionClasses, extensionsv1alpha1helper.GetExtensionClassOrDefault(ex.Spec.Class)) {
+		if !c.Counts.Generic(event.GenericEvent{Object: ex}) {
 			continue
 		}
 		shoots++

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/larder-project/larder/pkg/controller/readiness"
 )
@@ -49,7 +50,10 @@ var _ = Describe("Collector", func() {
 	BeforeEach(func() {
 		elected = make(chan struct{})
 		seed = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme)
-		collector = &Collector{ExtensionClasses: []extensionsv1alpha1.ExtensionClass{extensionsv1alpha1.ExtensionClassShoot}, Elected: elected}
+		isCache := func(object client.Object) bool {
+			return object.(*extensionsv1alpha1.Extension).Spec.Type == "registry-cache"
+		}
+		collector = &Collector{Counts: predicate.NewPredicateFuncs(isCache), Elected: elected}
 	})
 
 	It("counts Shoots, and caches by the reason of their condition", func() {
@@ -88,7 +92,9 @@ var _ = Describe("Collector", func() {
 
 	It("does not fail a scrape while the Extensions cannot be read", func() {
 		collector.Reader = seed.WithInterceptorFuncs(interceptor.Funcs{
-			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return errors.New("not started") },
+			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+				return errors.New("not started")
+			},
 		}).Build()
 		close(elected)
 		metrics := make(chan prometheus.Metric, 100)

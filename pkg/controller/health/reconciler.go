@@ -97,16 +97,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("read Cluster: %w", err)
 	}
-	if cluster.Shoot.DeletionTimestamp != nil {
+	if cluster.Shoot == nil || cluster.Shoot.DeletionTimestamp != nil {
 		return reconcile.Result{}, nil
 	}
 
 	started := r.Clock.Now()
-	observation, err := r.look(ctx, ex, cluster, status)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	if err := r.update(ctx, ex, status, observation); apierrors.IsConflict(err) {
+	if err := r.update(ctx, ex, status, r.look(ctx, ex, cluster, status)); apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: soon}, nil
 	} else if err != nil {
 		return reconcile.Result{}, err
@@ -118,11 +114,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 type observation func(cache *registry.RegistryCacheStatus, now metav1.Time)
 
 // look returns what is to be written about the caches.
-func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, status *registry.RegistryStatus) (observation, error) {
+func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, status *registry.RegistryStatus) observation {
 	key := client.ObjectKeyFromObject(ex)
 	if extensionscontroller.IsHibernationEnabled(cluster) {
 		r.silent.end(key)
-		return unknown(readiness.Hibernated, "The Shoot is hibernated. The cache returns with it."), nil
+		return unknown(readiness.Hibernated, "The Shoot is hibernated. The cache returns with it.")
 	}
 	names := make([]string, 0, len(status.Caches))
 	for _, cache := range status.Caches {
@@ -131,15 +127,14 @@ func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension,
 	found, err := r.Shoots.Look(ctx, ex.Namespace, names)
 	if err == nil {
 		r.silent.end(key)
-		return observed(found), nil
+		return observed(found)
 	}
-	// The look is not repeated at once: others are waiting, and an API server that does not respond rarely recovers within
-	// seconds. Its responses are the owner's.
+	// Do not retry at once: an API server that does not respond rarely recovers within seconds. The error may quote it.
 	logf.FromContext(ctx).Info("Failed to look at the caches", "error", excerpt.Line(err.Error(), problem.MaxLength))
 	if r.silent.since(key, r.Clock.Now()) < silence {
-		return nil, nil
+		return nil
 	}
-	return unknown(readiness.ShootUnreachable, "The API server of the Shoot has not responded for a while. See the other conditions of the Shoot."), nil
+	return unknown(readiness.ShootUnreachable, "The API server of the Shoot has not responded for a while. See the other conditions of the Shoot.")
 }
 
 // observed returns what follows from a look.
@@ -149,8 +144,18 @@ func observed(found map[string]Cache) observation {
 		if cache.Credentials != nil {
 			cache.Credentials = new(credentialstate.Observe(*cache.Credentials, seen.running(), now))
 		}
-		setReady(cache, readiness.Of(seen.problems(), credentialProblem(*cache)), now)
+		condition := readiness.Of(seen.problems(), credentialProblem(*cache))
+		if condition.Status == metav1.ConditionTrue && seen.silent() && wasReported(*cache) {
+			return
+		}
+		setReady(cache, condition, now)
 	}
+}
+
+// wasReported reports whether a problem was reported by replicas. It has not ended only because they do not respond.
+func wasReported(cache registry.RegistryCacheStatus) bool {
+	before := ready(cache)
+	return before != nil && readiness.Reason(before.Reason).IsReported()
 }
 
 // unknown returns that the caches cannot be observed. What is known about their credentials stays.

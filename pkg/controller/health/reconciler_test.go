@@ -290,6 +290,33 @@ var _ = Describe("Reconciler", func() {
 			Expect(recorder.Events).NotTo(Receive())
 		})
 
+		It("keeps a problem that a replica reported while that does not respond", func() {
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			run()
+			started := clock.Now()
+			version := func() string { conditions(); return ex.ResourceVersion }()
+			clock.Step(time.Minute)
+			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.UpstreamUnreachable, started))
+			Expect(ex.ResourceVersion).To(Equal(version))
+
+			By("Unlike that of its pod")
+			shoots.caches[public] = failing(readiness.Crashing, "See its log.")
+			run()
+			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
+		It("ends a problem when one replica reports its end", func() {
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			run()
+			shoots.caches[public] = seen(Replica{Name: "pod-0", Running: true, Silent: true}, Replica{Name: "pod-1", Running: true})
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
 		It("reports a rejected credential by one event", func() {
 			run()
 			shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", ""))
@@ -362,7 +389,7 @@ var _ = Describe("Reconciler", func() {
 				Expect(conditions()).To(HaveEach(condition(metav1.ConditionTrue, readiness.Ready, clock.Now())))
 			})
 
-			It("counts the time anew after a response", func() {
+			It("restarts the period after a response", func() {
 				run()
 				for range 3 {
 					shoots.err = errors.New("timeout")
@@ -375,7 +402,7 @@ var _ = Describe("Reconciler", func() {
 				Expect(conditions()).To(HaveEach(HaveField("Status", metav1.ConditionTrue)))
 			})
 
-			It("does not put its response into the log without a bound", func() {
+			It("bounds its response in the log", func() {
 				var logged bytes.Buffer
 				shoots.err = errors.New(strings.Repeat("denied\n", 1<<17))
 				_, err := reconciler.Reconcile(logf.IntoContext(ctx, zap.New(zap.WriteTo(&logged))), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(ex)})

@@ -79,6 +79,15 @@ func (r Reason) MayPass() bool {
 	return true
 }
 
+// IsReported reports whether a problem is known from the reports of replicas, not from their pods.
+func (r Reason) IsReported() bool {
+	switch r {
+	case DiskFull, CertificateExpiring, UpstreamUnreachable:
+		return true
+	}
+	return false
+}
+
 const (
 	// MaxMessage bounds the message of a condition in bytes.
 	MaxMessage = 1 << 10
@@ -122,7 +131,7 @@ func Of(replicas []Problem, credential Problem) metav1.Condition {
 	return condition(metav1.ConditionTrue, Ready, "The cache works.")
 }
 
-// Unknown returns the condition of a cache that cannot be observed. It says nothing about the cache, so it is no problem.
+// Unknown returns the condition of a cache that cannot be observed, which is not a problem of the cache.
 func Unknown(reason Reason, message string) metav1.Condition {
 	return condition(metav1.ConditionUnknown, reason, message)
 }

@@ -159,9 +159,13 @@ var _ = Describe("Report", func() {
 		Entry("none if it bypassed its volume once", func(r *status.Report) { r.Storage.BypassedAt = now.Add(-time.Hour) }, readiness.Reason("")),
 		Entry("none with a certificate that is about to be renewed", func(r *status.Report) { r.Certificate.NotAfter = now.Add(7 * 24 * time.Hour) }, readiness.Reason("")),
 		Entry("full volume", func(r *status.Report) { r.Storage.Bypassing, r.Upstream.Reachable = true, false }, readiness.DiskFull, name, "volume.size"),
-		Entry("certificate", func(r *status.Report) { r.Certificate.NotAfter, r.Upstream.Reachable = now.Add(7*24*time.Hour-time.Second), false }, readiness.CertificateExpiring, "2026-03-08", "reconcile"),
+		Entry("certificate", func(r *status.Report) {
+			r.Certificate.NotAfter, r.Upstream.Reachable = now.Add(7*24*time.Hour-time.Second), false
+		}, readiness.CertificateExpiring, "2026-03-08", "reconcile"),
 		Entry("expired certificate", func(r *status.Report) { r.Certificate.NotAfter = now.Add(-time.Hour) }, readiness.CertificateExpiring),
-		Entry("upstream", func(r *status.Report) { r.Upstream = status.Upstream{Host: "docker.io", Message: "connection refused."} }, readiness.UpstreamUnreachable,
+		Entry("upstream", func(r *status.Report) {
+			r.Upstream = status.Upstream{Host: "docker.io", Message: "connection refused."}
+		}, readiness.UpstreamUnreachable,
 			"cannot reach the upstream (connection refused),", "remoteURL"),
 		Entry("upstream without a cause", func(r *status.Report) { r.Upstream.Reachable = false }, readiness.UpstreamUnreachable, "cannot reach the upstream, and"),
 	)

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
@@ -131,6 +132,22 @@ var _ = Describe("Readiness", func() {
 		expect(ctx, metav1.ConditionTrue, readiness.Ready, "works")
 		expectHealth(ctx, gardencorev1beta1.ConditionTrue, "")
 
+		By("Metrics")
+		Eventually(ctx, func(g Gomega) {
+			families, err := metrics.Registry.Gather()
+			g.Expect(err).NotTo(HaveOccurred())
+			values := map[string]float64{}
+			for _, family := range families {
+				for _, metric := range family.GetMetric() {
+					for _, label := range metric.GetLabel() {
+						values[family.GetName()+" "+label.GetValue()] = metric.GetGauge().GetValue()
+					}
+				}
+			}
+			g.Expect(values).To(HaveKeyWithValue("registry_cache_caches Ready", 1.0))
+			g.Expect(values).To(HaveKeyWithValue("registry_cache_caches NoVolume", 0.0))
+		}).Should(Succeed())
+
 		By("What the replica reports")
 		report := healthyReport()
 		report.Storage.Bypassing = true
@@ -169,13 +186,15 @@ var _ = Describe("Readiness", func() {
 
 	It("is unknown while the Shoot is hibernated, and returns with it", func(ctx SpecContext) {
 		expect(ctx, metav1.ConditionFalse, readiness.ReplicaMissing, name)
-		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} })
+		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) {
+			shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
+		})
 		expect(ctx, metav1.ConditionUnknown, readiness.Hibernated, "The Shoot is hibernated")
 		s.update(ctx, func(shoot *gardencorev1beta1.Shoot) { shoot.Spec.Hibernation = nil })
 		expect(ctx, metav1.ConditionFalse, readiness.ReplicaMissing, name)
 	})
 
-	It("survives a report that is meant to harm", func(ctx SpecContext) {
+	It("ignores malformed reports", func(ctx SpecContext) {
 		s.reconcile(ctx, cache)
 		Eventually(ctx, get(inShoot(&appsv1.StatefulSet{}, name))).Should(Succeed())
 		replica := newReplica(ctx, cache.Upstream)

@@ -25,6 +25,8 @@ func CRDs(ctx context.Context) ([]string, error) {
 		"extensions.gardener.cloud_operatingsystemconfigs",
 		"resources.gardener.cloud_managedresources",
 		"autoscaling.k8s.io_verticalpodautoscalers",
+		"monitoring.coreos.com_scrapeconfigs",
+		"monitoring.coreos.com_prometheusrules",
 	}
 	paths := make([]string, 0, len(names))
 	for _, name := range names {

@@ -146,9 +146,9 @@ type RegistryCacheStatus struct {
 	// Credentials describes the credential for the upstream. It is unset for a cache that pulls anonymously.
 	// +optional
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
-	// Conditions has the condition "Ready". It is "True" if at least one replica of the cache does everything that is
-	// expected of it, "False" with the most important cause if none does, and "Unknown" if the replicas cannot be
-	// observed, for example in a hibernated Shoot. It is unset until the first observation.
+	// Conditions has the condition "Ready", unless the cache is new. It is "True" if at least one replica works, "False"
+	// with the most important cause if none does, and "Unknown" if the replicas cannot be observed, for example in a
+	// hibernated Shoot.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

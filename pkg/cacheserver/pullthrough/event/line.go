@@ -18,7 +18,7 @@ const Message = "Pull"
 func (o Outcome) Severe() bool { return o == Failed || o == Stale || o == Bypassed }
 
 // Fields returns the fields of the event's log line.
-func (e *Event) Fields(upstream string) map[string]any {
+func (e Event) Fields(upstream string) map[string]any {
 	return map[string]any{
 		"upstream": upstream, "kind": e.Kind, "method": e.Method, "repository": e.Repository, "reference": e.Reference,
 		"digest": e.Digest, "node": e.Node, "outcome": string(e.Outcome), "status": e.Status, "bytes": e.Bytes,
@@ -27,7 +27,7 @@ func (e *Event) Fields(upstream string) map[string]any {
 }
 
 // AppendFields appends the same fields to a JSON object, each after a comma.
-func (e *Event) AppendFields(line []byte, upstream string) []byte {
+func (e Event) AppendFields(line []byte, upstream string) []byte {
 	for _, field := range [...]struct{ name, value string }{
 		{"upstream", upstream}, {"kind", e.Kind}, {"method", e.Method}, {"repository", e.Repository},
 		{"reference", e.Reference}, {"digest", e.Digest}, {"node", e.Node}, {"outcome", string(e.Outcome)}, {"cause", e.Cause},

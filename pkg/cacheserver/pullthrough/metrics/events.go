@@ -44,7 +44,9 @@ const canceled = "canceled"
 // Bypassed counts a fetch that could not be stored.
 func (m *Metrics) Bypassed() {
 	m.Unstored.Inc()
-	m.bypassedAt.Store(time.Now().Unix())
+	now := time.Now().Unix()
+	m.bypassedAt.Store(now)
+	m.LastBypass.Set(float64(now))
 }
 
 // BypassedAt returns when a fetch last could not be stored, the zero time if that never happened.

@@ -56,9 +56,10 @@ type Metrics struct {
 	StorageUsed      prometheus.Gauge
 	VolumeBytes      *prometheus.GaugeVec // state
 	ActiveTransfers  prometheus.Gauge
+	LastBypass       prometheus.Gauge
 	Repositories     *Repositories
 
-	bypassedAt atomic.Int64 // Unix time
+	bypassedAt atomic.Int64 // LastBypass, for reading
 }
 
 // Process returns the metrics in the default registry, which the debug server exposes.
@@ -100,10 +101,7 @@ func New(registerer prometheus.Registerer) *Metrics {
 	}))
 	m.Resumed = f.counter("resumed_total", "Fetches that were resumed after an interruption.")
 	m.Unstored = f.counter("unstored_total", "Fetches that could not be stored, usually for lack of space.")
-	register(registerer, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "bypassed_at_seconds",
-		Help: "Unix time of the last fetch that could not be stored, usually for lack of space; 0 if there was none.",
-	}, func() float64 { return float64(m.bypassedAt.Load()) }))
+	m.LastBypass = f.gauge("bypassed_at_seconds", "Unix time of the last fetch that could not be stored, usually for lack of space; 0 if there was none.")
 	m.ActiveTransfers = f.gauge("active_transfers", "Blobs that are being fetched or verified.")
 	m.Repositories = register(registerer, newRepositories())
 	m.Corrupt = f.counter("corrupt_total", "Cached objects that did not match their digest and were dropped.")
