@@ -294,6 +294,16 @@ var _ = Describe("Events", func() {
 			Eventually(func(g Gomega) { g.Expect(p.log.events(g)).NotTo(BeEmpty()) }).Should(Succeed())
 			p.Upstream.Misbehave(upstreamsim.Faults{})
 		}, event.Canceled, "client left", Keys{"status": BeEquivalentTo(200), "bytes": BeNumerically(">=", 1000)}),
+		Entry("a blob whose client does not read it", func(o *pullthrough.Options) {
+			o.ClientTimeout = 300 * time.Millisecond
+		}, func(ctx context.Context, p *pulls) {
+			layer := upstreamsim.NewLayer(9, 24*mib) // More than sockets buffer.
+			p.Upstream.Push(name, "large", upstreamsim.NewImage(layer))
+			response, err := http.Get(p.Server.URL + "/v2/" + name + "/blobs/" + layer.Descriptor().Digest.String())
+			Expect(err).NotTo(HaveOccurred())
+			defer response.Body.Close()
+			Eventually(func(g Gomega) { g.Expect(p.log.events(g)).NotTo(BeEmpty()) }).Should(Succeed())
+		}, event.Canceled, "client too slow", Keys{"bytes": BeNumerically("<", 24*mib)}),
 		Entry("a blob that breaks off", func(o *pullthrough.Options) { o.Retries = 0 }, func(ctx context.Context, p *pulls) {
 			p.Upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, CutAfter: 100_000})
 			response, err := http.Get(p.Server.URL + p.blob())

@@ -81,7 +81,7 @@ func Open(o Options) (*Content, error) {
 	removed, _ := lru.New[digest.Digest, string](maxRemoved) // It fails for sizes below 1 only.
 	keeper := &retention.Keeper{
 		Options: o.Retention, Store: files, Index: known, Metrics: o.Metrics, Log: o.Log, Now: o.Now, Busy: o.Busy,
-		Removed: func(d digest.Digest, reason string) { removed.Add(d, reason) },
+		Removing: func(d digest.Digest, reason string) { removed.Add(d, reason) },
 	}
 	return &Content{store: files, index: known, keeper: keeper, removed: removed, log: o.Log, now: o.Now}, nil
 }

@@ -159,13 +159,13 @@ func (k *Keeper) evictUnknown() error {
 			continue
 		}
 		unlock := k.Store.Lock(candidate.digest)
-		removing := k.Store.RemoveBlob(candidate.digest)
+		removing := k.removeBlob(candidate.digest, Evicted)
 		unlock()
 		if removing != nil {
 			return removing
 		}
 		goal -= candidate.record.Size
-		k.removed(candidate.digest, candidate.record, Evicted)
+		k.count(candidate.record, Evicted)
 	}
 	return err
 }
