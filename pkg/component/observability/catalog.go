@@ -172,7 +172,7 @@ func Alerts() []Alert {
 			Expr:        DesiredReplicas + " - (" + UpReplicas + " or 0 * " + DesiredReplicas + ") > 0",
 			For:         15 * time.Minute,
 			Summary:     "Registry cache lacks replicas.",
-			Description: `{{ $value }} replicas of the registry cache {{ $labels.upstream_host }} do not run or do not respond. Without any replica, nodes pull from the upstream directly.`,
+			Description: `The registry cache {{ $labels.upstream_host }} lacks {{ $value }} of its replicas: they do not run or do not respond. Without any replica, nodes pull from the upstream directly.`,
 		},
 		{
 			Name:        "RegistryCacheFetchesFailing",

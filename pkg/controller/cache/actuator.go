@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/controller/extension"
 	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/excerpt"
 	"github.com/larder-project/larder/pkg/problem"
@@ -48,7 +49,7 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 }
 
 func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}
@@ -80,14 +81,16 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	}
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
-	allowReplacement(ctx, log, access, caches)
+	allowed := allowReplacement(ctx, log, access, caches)
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
-	allowReplacementOfNew(ctx, log, access, caches)
+	if allowed {
+		allowReplacementOfNew(ctx, log, access, caches)
+	}
 	if err := deleteSurplusClaims(ctx, log, access, caches, found.claims); err != nil {
 		return err
 	}
@@ -129,7 +132,7 @@ func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 }
 
 func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}
@@ -161,7 +164,7 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 }
 
 func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}

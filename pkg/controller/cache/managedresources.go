@@ -7,6 +7,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -113,9 +114,7 @@ func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Ti
 
 // deploy creates or updates a ManagedResource with additional labels. The claims of a StatefulSet are deleted with it.
 func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, labels map[string]string) error {
-	data, err := managedresources.
-		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
-		AddAllAndSerialize(objects...)
+	data, err := serialize(objects)
 	if err != nil {
 		return fmt.Errorf("serialize objects of ManagedResource %s: %w", name, err)
 	}
@@ -134,6 +133,19 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 		return fmt.Errorf("deploy ManagedResource %s: %w", name, err)
 	}
 	return nil
+}
+
+// serializing is held by [serialize].
+var serializing sync.Mutex
+
+// serialize returns the data of a ManagedResource's Secret. The compression takes 10 MiB for a few milliseconds, so one
+// reconciliation compresses at a time.
+func serialize(objects []client.Object) (map[string][]byte, error) {
+	serializing.Lock()
+	defer serializing.Unlock()
+	return managedresources.
+		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
+		AddAllAndSerialize(objects...)
 }
 
 // waitUntilNotDeleting waits until a ManagedResource that is being deleted is gone, as after the extension was disabled

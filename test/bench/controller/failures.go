@@ -80,7 +80,7 @@ func (b *bench) measureFailures(ctx context.Context) error {
 	if _, err := b.leader.cpu(); err != nil {
 		return err
 	}
-	if _, err := b.server.audit.read(); err != nil {
+	if _, err := b.server.audit.Read(); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -96,19 +96,23 @@ func (b *bench) measureFailures(ctx context.Context) error {
 		}
 	}
 	minutes := time.Since(start).Minutes()
-	records, err := b.server.audit.read()
+	requests, err := b.server.audit.Read()
 	if err != nil {
 		return err
 	}
 	for _, way := range []string{missingSecret, unreachable, hostile} {
-		requests := count(records, func(r record) bool {
-			return slices.ContainsFunc(b.failures[way], func(s *shoot) bool { return s.namespace == r.namespace })
-		})
+		theirs := counts{}
+		for _, request := range requests {
+			record := newRecord(request)
+			if slices.ContainsFunc(b.failures[way], func(s *shoot) bool { return s.namespace == record.namespace }) {
+				theirs[record.request]++
+			}
+		}
 		number := float64(len(b.failures[way])) * minutes
 		// The library writes the status when a reconciliation starts and when it ends.
-		attempts := float64(requests[request{seed: true, verb: "patch", resource: "extensions/status"}]) / 2
+		attempts := float64(theirs[request{seed: true, verb: "patch", resource: "extensions/status"}]) / 2
 		b.set(heading, way+": attempts a minute", "%.1f", attempts/number)
-		b.set(heading, way+": requests a minute", "%.0f", float64(requests.sum(func(request) bool { return true }))/number)
+		b.set(heading, way+": requests a minute", "%.0f", float64(theirs.sum(func(request) bool { return true }))/number)
 	}
 	cpu, err := b.leader.cpu()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/larder-project/larder/test/integration/audit"
 	"github.com/larder-project/larder/test/integration/seed"
 )
 
@@ -35,7 +36,7 @@ type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
 	client      client.Client
-	audit       *auditLog
+	audit       *audit.Log
 }
 
 // startServer starts an API server with the users of the extension in the seed and in the given Shoots.
@@ -54,23 +55,19 @@ func startServer(ctx context.Context, seedUser string, shoots []*shoot) (_ *serv
 	for _, shoot := range shoots {
 		fmt.Fprintf(&tokens, "%s,%s,%s,\"system:masters,%s\"\n", tokenOf(shoot.user()), shoot.user(), shoot.namespace, shootGroup)
 	}
-	if err := errors.Join(
-		os.WriteFile(s.file("tokens.csv"), []byte(tokens.String()), 0o600),
-		os.WriteFile(s.file("audit-policy.yaml"), []byte(auditPolicy(seedUser)), 0o600),
-	); err != nil {
+	if err := os.WriteFile(s.file("tokens.csv"), []byte(tokens.String()), 0o600); err != nil {
 		return nil, err
 	}
-	s.audit = &auditLog{file: s.file("audit.log"), seedUser: seedUser}
-
 	crds, err := seed.CRDs(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.environment = &envtest.Environment{CRDInstallOptions: envtest.CRDInstallOptions{Paths: crds}, ErrorIfCRDPathMissing: true}
-	s.environment.ControlPlane.GetAPIServer().Configure().
-		Set("token-auth-file", s.file("tokens.csv")).
-		Set("audit-policy-file", s.file("audit-policy.yaml")).
-		Set("audit-log-path", s.audit.file)
+	apiServer := s.environment.ControlPlane.GetAPIServer()
+	apiServer.Configure().Set("token-auth-file", s.file("tokens.csv"))
+	if s.audit, err = audit.Configure(apiServer, s.directory, []string{seedUser}, []string{shootGroup}); err != nil {
+		return nil, err
+	}
 	if s.config, err = s.environment.Start(); err != nil {
 		return nil, fmt.Errorf("start API server: %w", err)
 	}

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -41,6 +43,8 @@ type shoot struct {
 	caches string
 	// withoutSecret means that the Secret with the credential is missing.
 	withoutSecret bool
+	// certificates are Secrets of the extension from an earlier reconciliation.
+	certificates []corev1.Secret
 	// address is that of the API server. If it is empty, that is the one of this program.
 	address string
 }
@@ -85,6 +89,10 @@ func (s *shoot) create(ctx context.Context, server *server, machineTypes int) (i
 			Data:       map[string][]byte{"username": []byte("robot"), "password": []byte("hunter2")},
 		})
 	}
+	for _, certificate := range s.certificates {
+		certificate.ObjectMeta = metav1.ObjectMeta{Namespace: s.namespace, Name: certificate.Name, Labels: certificate.Labels}
+		objects = append(objects, &certificate)
+	}
 	objects = append(objects, s.extension())
 	for _, object := range objects {
 		if err := server.client.Create(ctx, object); err != nil {
@@ -109,11 +117,13 @@ func (s *shoot) extension() *extensionsv1alpha1.Extension {
 	}
 }
 
-// request requests a reconciliation.
+// request requests a reconciliation that changes nothing. Timestamps in a status are too coarse to distinguish it from
+// an earlier one, so each has a generation of its own, through a field that the extension does not know.
 func (s *shoot) request(ctx context.Context, c client.Client) error {
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"providerConfig":{"request":%q}}}`,
+		v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile, rand.Text())
 	ex := &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: registry.ExtensionType}}
-	return c.Patch(ctx, ex, client.RawPatch("application/merge-patch+json", []byte(patch)))
+	return c.Patch(ctx, ex, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
 // await waits until the requested reconciliation has succeeded.
@@ -128,8 +138,8 @@ func (s *shoot) await(ctx context.Context, c client.Client) error {
 }
 
 func succeeded(ex *extensionsv1alpha1.Extension) bool {
-	_, requested := ex.Annotations[v1beta1constants.GardenerOperation]
-	return !requested && ex.Status.LastOperation != nil && ex.Status.LastOperation.State == gardencorev1beta1.LastOperationStateSucceeded
+	return ex.Status.ObservedGeneration == ex.Generation &&
+		ex.Status.LastOperation != nil && ex.Status.LastOperation.State == gardencorev1beta1.LastOperationStateSucceeded
 }
 
 // cluster returns the Cluster and its size in bytes.

@@ -35,16 +35,23 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
+	"github.com/larder-project/larder/test/integration/audit"
 	"github.com/larder-project/larder/test/integration/seed"
 	"github.com/larder-project/larder/test/integration/suite"
 	"github.com/larder-project/larder/test/ports"
 )
 
-const extensionNamespace = "extension-registry-cache"
+const (
+	extensionNamespace = "extension-registry-cache"
+	// extensionUser is the user of the extension in the seed and in Shoots.
+	extensionUser = "gardener-extension-registry-cache"
+)
 
 var (
 	testClient client.Client
 	kubeconfig []byte
+	// requests are those of the extension.
+	requests *audit.Log
 )
 
 func TestController(t *testing.T) {
@@ -65,13 +72,15 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 		ControlPlaneStartTimeout: suite.ServerTimeout,
 		ControlPlaneStopTimeout:  suite.ServerTimeout,
 	}
+	requests, err = audit.Configure(testEnv.ControlPlane.GetAPIServer(), GinkgoT().TempDir(), []string{extensionUser}, nil)
+	Expect(err).NotTo(HaveOccurred())
 	config, err := testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
 
-	admin, err := testEnv.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
+	user, err := testEnv.AddUser(envtest.User{Name: extensionUser, Groups: []string{"system:masters"}}, nil)
 	Expect(err).NotTo(HaveOccurred())
-	kubeconfig, err = admin.KubeConfig()
+	kubeconfig, err = user.KubeConfig()
 	Expect(err).NotTo(HaveOccurred())
 	testClient, err = client.New(config, client.Options{Scheme: resourcemanagerclient.CombinedScheme})
 	Expect(err).NotTo(HaveOccurred())
