@@ -105,7 +105,8 @@ func expectPanels(ctx context.Context, shoot, seed *monitoring.Prometheus) strin
 // alertLog records when alerts fire.
 type alertLog struct {
 	mu sync.Mutex
-	// current are the alerts that fire, fired and resolved the last changes, by alert and cache.
+	// current are the alerts that fire; fired is when they first did, and resolved when they last did not any more, by
+	// alert and cache.
 	current         []string
 	fired, resolved map[string]time.Time
 }
@@ -144,7 +145,7 @@ func (l *alertLog) update(alerts []prometheusv1.Alert) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for alert := range firing {
-		if !slices.Contains(l.current, alert) {
+		if _, ok := l.fired[alert]; !ok {
 			l.fired[alert] = time.Now()
 		}
 	}
@@ -165,6 +166,13 @@ func alertHost(labels model.LabelSet) string {
 		}
 	}
 	return string(labels["upstream_host"])
+}
+
+// all returns all alerts that have fired, each with its cache.
+func (l *alertLog) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.fired))
 }
 
 // firing returns the alerts that fire, each with its cache.

@@ -259,7 +259,7 @@ func (o observedCaches) pull(ctx context.Context) {
 		if cache.host == certificateHost {
 			continue // Only nodes trust it.
 		}
-		tag, image := cache.newImage(100 << 10)
+		tag, image := cache.newImage(2 << 20)
 		cache.hot = image
 		for range 2 {
 			Expect(cache.pull(ctx, tag)).To(Equal(http.StatusOK), cache.host)

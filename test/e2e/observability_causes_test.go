@@ -214,11 +214,12 @@ func coldCache(caches observedCaches) *cause {
 	}
 }
 
-// fullVolume leaves less than 5 % of a volume, and slowly uses that up.
+// fullVolume leaves less than 2 % of a volume, and slowly uses that up. A blob that the cache can make room for evicts
+// others; one that is too large is passed on without being stored.
 func fullVolume(caches observedCaches) *cause {
 	cache := caches[fullHost]
-	var filler string
-	const step = 32 << 10
+	var filler, large string
+	const step = 8 << 10
 	return &cause{
 		host:   cache.host,
 		what:   "a file fills the volume",
@@ -227,18 +228,21 @@ func fullVolume(caches observedCaches) *cause {
 			pid, err := here.FirstProcess()
 			Expect(err).NotTo(HaveOccurred())
 			filler = filepath.Join(fmt.Sprintf("/proc/%d/root", pid), volumePath(ctx, fullHost), "filler")
-			Expect(os.WriteFile(filler, make([]byte, smallVolume/1000*955), 0o600)).To(Succeed())
+			Expect(os.WriteFile(filler, make([]byte, smallVolume/1000*978), 0o600)).To(Succeed())
+			_, status, err := cache.get(ctx, cache.newBlob(2<<20))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(status).To(Equal(http.StatusOK))
+			large = cache.newBlob(8 << 20)
 		},
 		stop: func(context.Context) { Expect(os.Remove(filler)).To(Succeed()) },
 		load: func(ctx context.Context, active bool) {
 			if active {
-				// In the end, there is no space.
 				if file, err := os.OpenFile(filler, os.O_WRONLY|os.O_APPEND, 0); err == nil {
-					_, _ = file.Write(make([]byte, step))
+					_, _ = file.Write(make([]byte, step)) // In the end, there is no space.
 					_ = file.Close()
 				}
 			}
-			cache.getNew(ctx)
+			_, _, _ = cache.get(ctx, large)
 		},
 	}
 }
@@ -292,11 +296,14 @@ func restore(ctx context.Context) {
 	cordon(ctx, false)
 }
 
-// getNew gets a blob that the cache does not have. It may fail.
-func (o *observedCache) getNew(ctx context.Context) {
-	_, image := o.newImage(1 << 10)
-	_, _, _ = o.get(ctx, "blobs/"+image.Layers()[0].Descriptor().Digest.String())
+// newBlob adds a blob to the upstream that the cache does not have, and returns its path.
+func (o *observedCache) newBlob(size int) string {
+	_, image := o.newImage(size)
+	return "blobs/" + image.Layers()[0].Descriptor().Digest.String()
 }
+
+// getNew gets a blob that the cache does not have. It may fail.
+func (o *observedCache) getNew(ctx context.Context) { _, _, _ = o.get(ctx, o.newBlob(1<<10)) }
 
 // cordon makes the node accept no new pods, or accept them again.
 func cordon(ctx context.Context, cordoned bool) {
