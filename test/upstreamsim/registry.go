@@ -48,6 +48,8 @@ type Options struct {
 	TokenEndpoint Endpoint
 	// Certificate makes the registry and the token server serve HTTPS.
 	Certificate *tls.Certificate
+	// Listen replaces net.Listen, for a registry in another network namespace.
+	Listen func(network, address string) (net.Listener, error) `json:"-"`
 
 	// Content serves the repositories in place of those in memory.
 	Content http.Handler `json:"-"`
@@ -122,6 +124,9 @@ func Start(options Options) (_ *Registry, err error) {
 		switchboard: newSwitchboard(),
 		connections: map[net.Conn]struct{}{},
 	}
+	if options.Listen == nil {
+		options.Listen = net.Listen
+	}
 	r.credential.set(options.Username, options.Password)
 	r.certificate.Store(options.Certificate)
 	if options.Accounts == nil {
@@ -146,7 +151,7 @@ func Start(options Options) (_ *Registry, err error) {
 		}
 		r.address = r.port.Address()
 	}
-	listener, err := net.Listen("tcp", r.address)
+	listener, err := options.Listen("tcp", r.address)
 	if err != nil {
 		return nil, fmt.Errorf("start registry: %w", err)
 	}
@@ -178,7 +183,7 @@ func (r *Registry) startTokenServer() error {
 		r.tokenURL = r.URL()
 		return nil
 	}
-	listener, err := net.Listen("tcp", endpoint.Listen)
+	listener, err := r.options.Listen("tcp", endpoint.Listen)
 	if err != nil {
 		return err
 	}
@@ -312,7 +317,7 @@ func (r *Registry) Accept() error {
 	if r.listener != nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", r.address)
+	listener, err := r.options.Listen("tcp", r.address)
 	if err != nil {
 		return fmt.Errorf("accept connections: %w", err)
 	}
