@@ -141,12 +141,11 @@ func referObserved(ctx context.Context, secret string) {
 func stoppedUpstream(caches observedCaches) *cause {
 	cache := caches[unreachableHost]
 	return &cause{
-		host:    cache.host,
-		what:    "the upstream refuses connections",
-		alerts:  []string{"RegistryCacheUpstreamUnreachable"},
-		effects: []string{"RegistryCacheFetchesFailing"},
-		start:   func(context.Context) { cache.upstream.Refuse() },
-		stop:    func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
+		host:   cache.host,
+		what:   "the upstream refuses connections",
+		alerts: []string{"RegistryCacheUpstreamUnreachable"},
+		start:  func(context.Context) { cache.upstream.Refuse() },
+		stop:   func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
 		load: func(ctx context.Context, _ bool) {
 			_, _, _ = cache.get(ctx, "manifests/1") // Served unvalidated.
 			cache.getNew(ctx)
@@ -177,9 +176,7 @@ func nearLimit(caches observedCaches) *cause {
 
 func tooManyRequests(caches observedCaches) *cause {
 	faults := upstreamsim.Faults{Status: http.StatusTooManyRequests, Headers: map[string]string{"Retry-After": "1"}, Only: []upstreamsim.Kind{upstreamsim.BlobGet}}
-	cause := faultyUpstream(caches[throttledHost], "RegistryCacheRateLimitExceeded", "the upstream responds with 429", faults)
-	cause.effects = []string{"RegistryCacheFetchesFailing"}
-	return cause
+	return faultyUpstream(caches[throttledHost], "RegistryCacheRateLimitExceeded", "the upstream responds with 429", faults)
 }
 
 func failedFetches(caches observedCaches) *cause {

@@ -177,7 +177,9 @@ func Alerts() []Alert {
 		},
 		{
 			Name:        "RegistryCacheFetchesFailing",
-			Expr:        increased(`registry_proxy_fill_errors_total{reason!~"not_found|canceled"}`, "15m") + ` > 5`,
+			// Other causes have alerts of their own, and anyone can ask for images that do not exist or are private.
+			Expr: increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") +
+				" > 5\nunless on (upstream_host, pod) registry_proxy_upstream_up == 0",
 			For:         5 * time.Minute,
 			Summary:     "Registry cache fails to fetch content.",
 			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within 15 minutes. Affected pulls go to the upstream directly.`,
@@ -209,10 +211,10 @@ and sum by (upstream_host) (increase(registry_proxy_requests_total[1d] offset 1h
 
 // increased returns an expression for the increase of a counter within a window, by replica. A counter of errors appears
 // with the first error, and increase does not count the first value of a series. So if a series is new, its value is the
-// increase, unless the replica itself is new to Prometheus: then its errors may be old.
+// increase, unless the replica itself is new to Prometheus or could not be scraped then: its errors may be old.
 func increased(counter, window string) string {
 	return fmt.Sprintf(`sum by (upstream_host, pod) (
-  (%[1]s unless %[1]s offset %[2]s and on (pod) up{job="%[3]s"} offset %[2]s)
+  (%[1]s unless %[1]s offset %[2]s and on (pod) up{job="%[3]s"} offset %[2]s == 1)
   or
   increase(%[1]s[%[2]s])
 )`, counter, window, Job)

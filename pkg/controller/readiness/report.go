@@ -10,9 +10,10 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
-// certificateMargin is the remaining lifetime of a certificate that is worth an alarm. Certificates are valid for 90 days
-// and are renewed after 80 % of them, so such a certificate was due eleven days ago, and reconciliations have failed since.
-const certificateMargin = 7 * 24 * time.Hour
+// certificateMargin is the remaining lifetime of a certificate that is worth an alarm, as in the alert. Certificates are
+// valid for 90 days and are renewed after 80 % of them, so such a certificate was due four days ago, and reconciliations
+// have failed since.
+const certificateMargin = 14 * 24 * time.Hour
 
 // Report returns the problem of a running replica as it reports it itself.
 func Report(pod string, report *status.Report, now time.Time) Problem {

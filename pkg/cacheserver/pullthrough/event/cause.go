@@ -48,10 +48,11 @@ const (
 	MaxCause      = 200
 )
 
-// Bound returns at most limit bytes of a text, in memory of its own if it is shortened.
+// Bound returns at most limit bytes of a text, in memory of its own: a name from a path would otherwise keep the whole
+// request line, query included.
 func Bound(text string, limit int) string {
 	if len(text) <= limit {
-		return text
+		return strings.Clone(text)
 	}
 	const ellipsis = "…"
 	return strings.ToValidUTF8(text[:limit-len(ellipsis)], "") + ellipsis
