@@ -141,11 +141,12 @@ func referObserved(ctx context.Context, secret string) {
 func stoppedUpstream(caches observedCaches) *cause {
 	cache := caches[unreachableHost]
 	return &cause{
-		host:   cache.host,
-		what:   "the upstream refuses connections",
-		alerts: []string{"RegistryCacheUpstreamUnreachable"},
-		start:  func(context.Context) { cache.upstream.Refuse() },
-		stop:   func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
+		host:    cache.host,
+		what:    "the upstream refuses connections",
+		alerts:  []string{"RegistryCacheUpstreamUnreachable"},
+		effects: []string{"RegistryCacheFetchesFailing"},
+		start:   func(context.Context) { cache.upstream.Refuse() },
+		stop:    func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
 		load: func(ctx context.Context, _ bool) {
 			_, _, _ = cache.get(ctx, "manifests/1") // Served unvalidated.
 			cache.getNew(ctx)

@@ -178,8 +178,7 @@ func Alerts() []Alert {
 		{
 			Name:        "RegistryCacheFetchesFailing",
 			// Other causes have alerts of their own, and anyone can ask for images that do not exist or are private.
-			Expr: increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") +
-				" > 5\nunless on (upstream_host, pod) registry_proxy_upstream_up == 0",
+			Expr: increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") + ` > 5`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache fails to fetch content.",
 			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within 15 minutes. Affected pulls go to the upstream directly.`,

@@ -14,7 +14,7 @@ import (
 
 const (
 	// nearExpiry is the remaining lifetime at which a certificate should have been renewed.
-	nearExpiry = 7 * 24 * time.Hour
+	nearExpiry = 14 * 24 * time.Hour
 	// lowBudget is the part of a rate limit below which it is nearly used up.
 	lowBudget = 0.1
 )
