@@ -176,9 +176,9 @@ func Alerts() []Alert {
 			Description: `The registry cache {{ $labels.upstream_host }} lacks {{ $value }} of its replicas: they do not run or do not respond. Without any replica, nodes pull from the upstream directly.`,
 		},
 		{
-			Name:        "RegistryCacheFetchesFailing",
+			Name: "RegistryCacheFetchesFailing",
 			// Other causes have alerts of their own, and anyone can ask for images that do not exist or are private.
-			Expr: increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") + ` > 5`,
+			Expr:        increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") + ` > 5`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache fails to fetch content.",
 			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within 15 minutes. Affected pulls go to the upstream directly.`,

@@ -154,7 +154,7 @@ func kubeletScrapeConfig(namespace string) (*monitoringv1alpha1.ScrapeConfig, er
 	all := shoot.CentralScrapeConfigs(namespace, clusterCA, false)
 	index := slices.IndexFunc(all, func(config *monitoringv1alpha1.ScrapeConfig) bool { return config.Name == "kube-kubelet" })
 	if index < 0 {
-		return nil, errors.New("Gardener has no ScrapeConfig kube-kubelet")
+		return nil, errors.New("no ScrapeConfig kube-kubelet in Gardener")
 	}
 	config := all[index]
 	config.ObjectMeta = monitoringutils.ConfigObjectMeta(config.Name, namespace, Shoot)
@@ -167,7 +167,7 @@ func extensionsScrapeConfig(namespace string) (*monitoringv1alpha1.ScrapeConfig,
 	all := seed.CentralPodMonitors()
 	index := slices.IndexFunc(all, func(monitor *monitoringv1.PodMonitor) bool { return monitor.Name == "extensions" })
 	if index < 0 {
-		return nil, errors.New("Gardener has no PodMonitor extensions")
+		return nil, errors.New("no PodMonitor extensions in Gardener")
 	}
 	return &monitoringv1alpha1.ScrapeConfig{
 		ObjectMeta: monitoringutils.ConfigObjectMeta("extensions", namespace, Seed),
@@ -195,7 +195,7 @@ func federationScrapeConfig(l *landscape.Landscape, namespace string) (*monitori
 	all := aggregate.CentralServiceMonitors()
 	index := slices.IndexFunc(all, func(monitor *monitoringv1.ServiceMonitor) bool { return monitor.Name == "shoot-prometheus" })
 	if index < 0 {
-		return nil, errors.New("Gardener has no ServiceMonitor shoot-prometheus")
+		return nil, errors.New("no ServiceMonitor shoot-prometheus in Gardener")
 	}
 	endpoint := all[index].Spec.Endpoints[0]
 	return &monitoringv1alpha1.ScrapeConfig{

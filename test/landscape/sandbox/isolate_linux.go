@@ -126,7 +126,7 @@ func overlayEtc(l *landscape.Landscape) error {
 	if err := os.Remove(resolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.WriteFile(resolvConf, []byte("nameserver "+l.IP()+"\n"), 0o644) // #nosec G306 -- a public file.
+	return os.WriteFile(resolvConf, []byte("nameserver "+l.IP()+"\n"), 0o644) // #nosec G306 G703 -- a public file with a name of the landscape.
 }
 
 // addHost adds a name to a hosts file.
@@ -136,5 +136,5 @@ func addHost(path, ip, name string) error {
 		return err
 	}
 	content = fmt.Appendf(content, "\n%s %s\n", ip, name)
-	return os.WriteFile(path, content, 0o644) // #nosec G306 -- a public file.
+	return os.WriteFile(path, content, 0o644) // #nosec G306 G703 -- a public file with a name of the landscape.
 }

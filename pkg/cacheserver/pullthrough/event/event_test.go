@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+	"unsafe"
 
 	. "github.com/onsi/gomega"
 
@@ -23,6 +24,15 @@ func TestTextsAreShortenedBetweenCharacters(t *testing.T) {
 		g.Expect(len(short)).To(BeNumerically("<=", limit))
 		g.Expect(utf8.ValidString(short)).To(BeTrue())
 		g.Expect(short).To(HaveSuffix("é…"))
+	}
+}
+
+func TestTextsDoNotKeepTheRequestTheyComeFrom(t *testing.T) {
+	g := NewWithT(t)
+	request := strings.Repeat("x", 1<<10)
+	for _, limit := range []int{10, 20} {
+		name := event.Bound(request[:15], limit)
+		g.Expect(unsafe.StringData(name)).NotTo(BeIdenticalTo(unsafe.StringData(request)))
 	}
 }
 
