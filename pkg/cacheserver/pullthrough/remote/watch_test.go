@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,9 @@ import (
 // watched is a client whose upstream runs in memory, so that it can be in a bubble.
 type watched struct {
 	*remote.Client
-	seen   *observer
+	seen *observer
+
+	mu     sync.Mutex // Time that passes in a bubble does not order memory accesses.
 	down   bool
 	header http.Header
 	asked  []string
@@ -34,6 +37,8 @@ func watch(t *testing.T, test func(g Gomega, w *watched)) {
 		w.Client, err = remote.New(remote.Options{
 			URL: "https://registry.example.com", Observer: w.seen,
 			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				w.asked = append(w.asked, req.Method+" "+req.URL.Path)
 				if w.down {
 					return nil, errors.New("connection refused")
@@ -54,29 +59,36 @@ func watch(t *testing.T, test func(g Gomega, w *watched)) {
 	})
 }
 
+// change applies a change to the upstream.
+func (w *watched) change(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
 func (w *watched) resolve() { _, _ = w.Resolve(context.Background(), "library/app", "v1") }
 
 func TestAnUpstreamRecoversWithoutRequestsOfClients(t *testing.T) {
 	watch(t, func(g Gomega, w *watched) {
 		g.Expect(w.Health()).To(Equal(remote.Health{Up: true}))
-		w.down = true
+		w.change(func() { w.down = true })
 		w.resolve()
 		w.resolve()
 		went := time.Now()
 		g.Expect(w.Health()).To(Equal(remote.Health{Since: went, Cause: "request failed: connection refused"}))
-		w.asked = nil
+		w.change(func() { w.asked = nil })
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		g.Expect(len(w.asked)).To(And(BeNumerically(">=", 10), BeNumerically("<=", 20)), "it is asked rarely")
 		g.Expect(w.asked).To(HaveEach("GET /v2/"))
 		g.Expect(w.Health().Since).To(Equal(went))
-		w.down = false
+		w.change(func() { w.down = false })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		g.Expect(w.Health()).To(And(HaveField("Up", true), HaveField("Cause", "")))
 		g.Expect(w.Health().Since).To(BeTemporally(">", went))
 		g.Expect(w.seen.up).To(Equal([]bool{false, true}))
-		w.asked = nil
+		w.change(func() { w.asked = nil })
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		g.Expect(w.asked).To(BeEmpty(), "it is up")
@@ -86,10 +98,10 @@ func TestAnUpstreamRecoversWithoutRequestsOfClients(t *testing.T) {
 func TestTheLatestPullIsRepeatedToSeeWhetherTheUpstreamHasRecovered(t *testing.T) {
 	watch(t, func(g Gomega, w *watched) {
 		w.resolve()
-		w.down = true
+		w.change(func() { w.down = true })
 		w.resolve()
 		w.resolve()
-		w.asked = nil
+		w.change(func() { w.asked = nil })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		g.Expect(w.asked).To(And(Not(BeEmpty()), HaveEach("HEAD /v2/library/app/manifests/v1")))
@@ -111,8 +123,10 @@ func TestAReportedRateLimitCountsForItsWindow(t *testing.T) {
 		watch(t, func(g Gomega, w *watched) {
 			_, ok := w.RateLimit()
 			g.Expect(ok).To(BeFalse())
-			w.header.Set("RateLimit-Limit", test.limit)
-			w.header.Set("RateLimit-Remaining", "3;w=3600")
+			w.change(func() {
+				w.header.Set("RateLimit-Limit", test.limit)
+				w.header.Set("RateLimit-Remaining", "3;w=3600")
+			})
 			w.resolve()
 			time.Sleep(test.window)
 			budget, ok := w.RateLimit()
