@@ -7,6 +7,8 @@ package observability
 import (
 	"fmt"
 	"time"
+
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
 // Alert is an alert of a Shoot.
@@ -81,9 +83,6 @@ const (
 	// minFree is the free part of a volume, in percent, below which a cache evicts. Less than that for long means that
 	// eviction does not keep up, or that something else fills the volume.
 	minFree = 10
-	// certificateMargin is the remaining validity of a certificate that should have been renewed four days ago: server
-	// certificates are renewed after 80 % of 90 days.
-	certificateMargin = 14 * 24 * time.Hour
 	// rotationTimeout is how long a new credential may be pending. The cache checks it every few seconds.
 	rotationTimeout = 30 * time.Minute
 
@@ -91,7 +90,8 @@ const (
 	volumes = `{persistentvolumeclaim=~"cache-volume-registry-.+"}`
 )
 
-// Alerts returns all alerts. None means that pulls fail: nodes go on to the upstream when a cache does not serve them.
+// Alerts returns all alerts. None alone stops pulls of public images: nodes go on to the upstream when a cache does not
+// serve them.
 //
 // The first two have the names, labels and durations of the other implementation, so that existing routes keep working.
 func Alerts() []Alert {
@@ -121,7 +121,7 @@ func Alerts() []Alert {
 		{
 			Name: "RegistryCacheRateLimitNearlyExhausted",
 			// The cache drops a report of the upstream when its time window has passed.
-			Expr:        "min by (upstream_host, pod) (\n  registry_proxy_upstream_rate_limit_remaining / (registry_proxy_upstream_rate_limit > 0)\n) < 0.1",
+			Expr:        fmt.Sprintf("min by (upstream_host, pod) (\n  registry_proxy_upstream_rate_limit_remaining / (registry_proxy_upstream_rate_limit > 0)\n) < %g", status.LowRateLimit),
 			For:         5 * time.Minute,
 			Summary:     "Registry cache has nearly used up the rate limit of its upstream.",
 			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has {{ $value | humanizePercentage }} of the requests left that its upstream allows. When they are used up, only cached content is served until the limit resets.`,
@@ -163,7 +163,7 @@ func Alerts() []Alert {
 		},
 		{
 			Name:        "RegistryCacheCertificateExpiresSoon",
-			Expr:        fmt.Sprintf("min by (upstream_host, pod) (registry_proxy_certificate_expiry_seconds > 0) - time() < %d", int(certificateMargin.Seconds())),
+			Expr:        fmt.Sprintf("min by (upstream_host, pod) (registry_proxy_certificate_expiry_seconds > 0) - time() < %d", int(status.CertificateMargin.Seconds())),
 			For:         time.Hour,
 			Summary:     "Certificate of a registry cache expires soon.",
 			Description: `The certificate of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) expires in {{ $value | humanizeDuration }} and should have been renewed. When it has expired, nodes pull from the upstream directly.`,

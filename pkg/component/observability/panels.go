@@ -125,7 +125,7 @@ func hitsRow() Row {
 	return Row{Title: "Hits and saved bytes", Panels: []Panel{
 		{
 			Title: "Hit ratio", Kind: Stat, Unit: UnitRatio, Width: 6,
-			Meaning: "Part of the requests that were served from the cache.",
+			Meaning: "Part of the requests that needed no fetch of their own: they were served from the cache, or shared a running fetch.",
 			Queries: []Query{{Expr: inRange(hits) + " / " + inRange(requests)}},
 		},
 		{
@@ -140,7 +140,7 @@ func hitsRow() Row {
 		},
 		{
 			Title: "Alerts", Kind: Stat, Unit: UnitNone, Width: 6,
-			Meaning: "Alerts that fire for the caches.",
+			Meaning: "Alerts that fire for all caches of the Shoot, whichever are selected.",
 			Queries: []Query{{Expr: `count(ALERTS{service="registry-cache-extension", alertstate="firing"}) or vector(0)`}},
 		},
 		{
@@ -154,7 +154,7 @@ func hitsRow() Row {
 		},
 		{
 			Title: "Hit ratio by cache", Kind: Graph, Unit: UnitRatio, Width: 8,
-			Meaning: "Part of the requests that were served from the cache.",
+			Meaning: "Part of the requests that needed no fetch of their own: they were served from the cache, or shared a running fetch.",
 			Queries: []Query{{Expr: rate(hits, "upstream_host") + " / " + rate(requests, "upstream_host"), Legend: "{{upstream_host}}"}},
 		},
 		{
@@ -193,7 +193,7 @@ func upstreamRow() Row {
 		},
 		{
 			Title: "Failed fetches", Kind: Graph, Unit: UnitOperations, Width: 8,
-			Meaning: "Fetches of blobs that failed, by reason.",
+			Meaning: "Fetches of manifests and blobs that failed, by reason.",
 			Queries: []Query{{Expr: rate("registry_proxy_fill_errors_total"+selected(), "upstream_host", "reason"), Legend: "{{upstream_host}} {{reason}}"}},
 		},
 		{

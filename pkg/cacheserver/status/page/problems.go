@@ -12,13 +12,6 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-const (
-	// nearExpiry is the remaining lifetime at which a certificate should have been renewed.
-	nearExpiry = 14 * 24 * time.Hour
-	// lowBudget is the part of a rate limit below which it is nearly used up.
-	lowBudget = 0.1
-)
-
 // problem is something that a person should look at, with its consequence.
 type problem struct {
 	Title, Text, Level string
@@ -85,7 +78,7 @@ func certificateProblem(now time.Time, c *status.Certificate) *problem {
 	switch left := c.NotAfter.Sub(now); {
 	case left <= 0:
 		return &problem{Title: "The certificate expired " + expiry, Level: bad, Text: "Nodes bypass the cache and pull from the upstream."}
-	case left < nearExpiry:
+	case left < status.CertificateMargin:
 		return &problem{Title: "The certificate expires " + expiry, Level: warning, Text: "It should have been renewed by now."}
 	}
 	return nil
@@ -105,7 +98,7 @@ func storageProblem(now time.Time, s status.Storage) *problem {
 func rateLimitProblem(budgets []budget) *problem {
 	b, ok := tightest(budgets)
 	switch {
-	case !ok || b.remaining >= lowBudget*b.limit:
+	case !ok || b.remaining >= status.LowRateLimit*b.limit:
 		return nil
 	case b.remaining <= 0:
 		return &problem{Title: "The rate limit of the upstream is used up", Level: bad, Text: "Only cached images can be pulled until its time window ends."}

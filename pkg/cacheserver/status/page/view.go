@@ -128,7 +128,7 @@ func (o Options) newView(report status.Report, f figures) view {
 	return v
 }
 
-// tiles are the numbers in the first row of the dashboard.
+// tiles are the numbers at the top of the page.
 func tiles(f figures) []tile {
 	const unused = "no request to the upstream yet"
 	latency := tile{Name: "Upstream latency", Value: none, Note: unused}
@@ -230,7 +230,7 @@ func newCertificate(c *status.Certificate, now time.Time) certificate {
 	switch left := c.NotAfter.Sub(now); {
 	case left <= 0:
 		level = bad
-	case left < nearExpiry:
+	case left < status.CertificateMargin:
 		level = warning
 	}
 	return certificate{Expiry: new(at(c.NotAfter, now)), Level: level}
