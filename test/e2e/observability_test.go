@@ -73,13 +73,13 @@ var _ = Describe("Observability", func() {
 		By("ending the causes")
 		causes.end(ctx)
 		Eventually(ctx, log.firing).WithTimeout(alertTimeout).Should(BeEmpty())
+		Expect(log.all()).To(ConsistOf(causes.expected()), "no other alert has fired")
 		// The condition would last for ten minutes after the last blob that was not stored. A new process knows of none.
 		restartCache(ctx, fullHost)
 		expectConditions(ctx, nil)
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(systemComponents(g, getShoot(ctx)).Status).To(Equal(gardencorev1beta1.ConditionTrue))
 		}).Should(Succeed())
-		Expect(log.all()).To(ConsistOf(causes.expected()), "no other alert has fired")
 		writeEvidence("panels", panels)
 		writeEvidence("alerts", log.table(causes))
 	}, SpecTimeout(journeyTimeout))

@@ -90,7 +90,7 @@ var _ = Describe("ScrapeConfig", func() {
 		}
 	})
 
-	It("has a target for each of the maximum of caches only", func() {
+	It("is small enough for Prometheus with the maximum of caches", func() {
 		values := observability.Values{}
 		for i := range 150 {
 			values.Caches = append(values.Caches, observability.Cache{
@@ -195,16 +195,13 @@ var _ = Describe("Dashboard", func() {
 	})
 
 	It("describes each panel and replaces all variables in its queries", func() {
-		titles := map[string]bool{}
 		for _, p := range slices.Concat(observability.Panels(), observability.SeedPanels()) {
 			Expect(p.Meaning).To(HaveSuffix("."), p.Title)
 			Expect(p.Queries).NotTo(BeEmpty(), p.Title)
 			for _, query := range p.Queries {
 				Expect(query.Evaluable()).NotTo(ContainSubstring("$"), p.Title)
 			}
-			titles[p.Title] = true
 		}
-		Expect(titles).NotTo(BeEmpty())
 	})
 })
 
