@@ -130,7 +130,7 @@ var _ = Describe("Observability", Ordered, func() {
 		all := strings.Join(slices.Collect(maps.Values(exprs)), "\n")
 		for name := range metrics {
 			if strings.HasPrefix(name, "registry_") && !slices.Contains(unused, name) {
-				Expect(all).To(MatchRegexp(`\b`+name+`(_bucket|_sum|_count)?\b`))
+				Expect(all).To(MatchRegexp(`\b` + name + `(_bucket|_sum|_count)?\b`))
 			}
 		}
 	})

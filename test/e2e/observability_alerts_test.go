@@ -193,7 +193,8 @@ func (l *alertLog) table(causes causes) string {
 		waits[alert.Name] = alert.For
 	}
 	var table strings.Builder
-	table.WriteString(fmt.Sprintf("| alert | cause | waits for | fired after, %d times as fast | resolved after, %[1]d times as fast |\n| --- | --- | --- | --- | --- |\n", faster))
+	_, _ = fmt.Fprintf(&table, "| alert | cause | waits for | fired after, %d times as fast "+
+		"| resolved after, %[1]d times as fast |\n| --- | --- | --- | --- | --- |\n", faster)
 	for _, cause := range causes {
 		for _, name := range cause.alerts {
 			key := name + " " + cause.host
