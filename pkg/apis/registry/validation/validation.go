@@ -19,13 +19,13 @@ import (
 // one ManagedResource, whose Secret can hold 1 MiB: 150 caches with every field set need 0.9 MiB.
 const MaxCaches = 150
 
-// ValidateCount returns an error if there are more caches than [MaxCaches] and more than before. Call it first: all
-// other checks take time for each cache.
+// ValidateCount returns an error if there are more caches, or Secrets for their connections, than allowed and more than
+// before. Call it first: all other checks take time for each cache, and each Secret has to be read.
 func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	if count := len(newConfig.Caches); count > max(MaxCaches, len(oldConfig.Caches)) {
 		return field.ErrorList{field.TooMany(fldPath.Child("caches"), count, MaxCaches)}
 	}
-	return nil
+	return validateConnectionSecrets(newConfig, oldConfig, fldPath.Child("caches"))
 }
 
 // ValidateRegistryConfig validates a new configuration.
