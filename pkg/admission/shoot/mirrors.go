@@ -48,7 +48,7 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 		items:          "mirrors",
 		validateCount:  validation.ValidateCount,
 		validateUpdate: validation.ValidateMirrorConfigUpdate,
-		validateContent: func(secret *corev1.Secret) field.ErrorList {
+		validateContent: func(secret *corev1.Secret, _ usage.Purpose) field.ErrorList {
 			return ownersecret.ValidateCABundle(secret, time.Now(), nil)
 		},
 		upstreams: func(config *mirror.MirrorConfig) []string {
@@ -68,9 +68,8 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 			{format: selfWarning, subjects: hostsThat(isUpstream)},
 		},
 		texts: texts{
-			content:       "at least one mirror",
-			secretContent: "the CA bundle",
-			workerless:    "mirrors are for worker nodes",
+			content:    "at least one mirror",
+			workerless: "mirrors are for worker nodes",
 		},
 	}, nil
 }

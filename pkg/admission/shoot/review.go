@@ -27,6 +27,8 @@ type review[C any] struct {
 	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is
 	// validated like creating the Shoot.
 	now, before *usage.Usage[C]
+	// changed are the references that are new or now resolve to another object.
+	changed []usage.Reference
 }
 
 var _ reviewer = &review[any]{}
@@ -34,7 +36,7 @@ var _ reviewer = &review[any]{}
 // secretNames returns the names of the Secrets that the update starts to use.
 func (r *review[C]) secretNames() []string {
 	names := sets.New[string]()
-	for _, reference := range r.changedReferences() {
+	for _, reference := range r.changed {
 		if reference.IsSecret() {
 			names.Insert(reference.Target.Name)
 		}
@@ -57,7 +59,7 @@ func (r *review[C]) configBefore() *C {
 	return r.before.Config
 }
 
-func (r *review[C]) validate(secrets map[string]field.ErrorList) field.ErrorList {
+func (r *review[C]) validate(secrets map[string]secretReview) field.ErrorList {
 	if r.now == nil {
 		return nil
 	}
@@ -120,37 +122,37 @@ func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 }
 
 // changedReferences returns the references that are new or now resolve to another object.
-func (r *review[C]) changedReferences() []usage.Reference {
-	if r.now == nil {
+func changedReferences[C any](now, before *usage.Usage[C]) []usage.Reference {
+	if now == nil {
 		return nil
 	}
-	before := map[string]usage.Reference{}
-	if r.before != nil {
-		for _, reference := range r.before.References {
-			before[reference.Key] = reference
+	old := map[string]usage.Reference{}
+	if before != nil {
+		for _, reference := range before.References {
+			old[reference.Key] = reference
 		}
 	}
 	var changed []usage.Reference
-	for _, reference := range r.now.References {
-		if old, ok := before[reference.Key]; !ok || !reference.SameAs(old) {
+	for _, reference := range now.References {
+		if was, ok := old[reference.Key]; !ok || !reference.SameAs(was) {
 			changed = append(changed, reference)
 		}
 	}
 	return changed
 }
 
-func (r *review[C]) validateReferences(secrets map[string]field.ErrorList) field.ErrorList {
+func (r *review[C]) validateReferences(secrets map[string]secretReview) field.ErrorList {
 	var allErrs field.ErrorList
-	for _, reference := range r.changedReferences() {
+	for _, reference := range r.changed {
 		switch {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				"there is no entry with this name in spec.resources; add one that references the Secret with "+r.rules.texts.secretContent))
+				"there is no entry with this name in spec.resources; add one that references the Secret with the "+string(reference.Purpose)))
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
 		default:
-			for _, err := range secrets[reference.Target.Name] {
+			for _, err := range secrets[reference.Target.Name].errs[reference.Purpose] {
 				here := *err
 				here.Field = reference.Path.String()
 				allErrs = append(allErrs, &here)
@@ -160,8 +162,24 @@ func (r *review[C]) validateReferences(secrets map[string]field.ErrorList) field
 	return allErrs
 }
 
-// validateSecret returns errors without a field, since several fields may reference the Secret.
-func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
+func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview {
+	result := secretReview{errs: map[usage.Purpose]field.ErrorList{}}
+	for _, reference := range r.changed {
+		purpose := reference.Purpose
+		if _, done := result.errs[purpose]; done || !reference.IsSecret() || reference.Target.Name != key.Name {
+			continue
+		}
+		result.errs[purpose] = r.validateSecret(secret, key, purpose)
+		if r.rules.warnAbout != nil && len(result.errs[purpose]) == 0 {
+			if warning := r.rules.warnAbout(secret, purpose); warning != "" {
+				result.warnings = append(result.warnings, warning)
+			}
+		}
+	}
+	return result
+}
+
+func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey, purpose usage.Purpose) field.ErrorList {
 	switch {
 	case secret == nil:
 		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret does not exist; create it first")}
@@ -169,7 +187,7 @@ func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) 
 		// Finalizers only delay its deletion.
 		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret is being deleted; create another one")}
 	}
-	return r.rules.validateContent(secret)
+	return r.rules.validateContent(secret, purpose)
 }
 
 func (r *review[C]) upstreams() (now, before []located) {
