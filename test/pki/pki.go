@@ -49,6 +49,8 @@ type Request struct {
 	Organizations []string
 	// Hosts are the DNS names and IP addresses of a server.
 	Hosts []string
+	// Expires is when the certificate expires, by default in a year.
+	Expires time.Time
 }
 
 // NewAuthority creates an authority.
@@ -117,6 +119,9 @@ func newTemplate(request Request) (*x509.Certificate, error) {
 		NotAfter:     now.Add(lifetime),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if !request.Expires.IsZero() {
+		template.NotAfter = request.Expires
 	}
 	for _, host := range request.Hosts {
 		if ip := net.ParseIP(host); ip != nil {

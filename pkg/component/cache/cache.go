@@ -54,6 +54,8 @@ type Values struct {
 	Credential *credentials.Named
 	// PreviousCredential is used until the upstream accepts Credential. Nil means that there is none.
 	PreviousCredential *credentials.Named
+	// Connection is the content of the Secrets for the connections to the upstream.
+	Connection Connection
 	// Certificate is the server certificate. It is required if and only if the cache serves TLS.
 	Certificate *Certificate
 	// KubernetesVersion is the version of the Shoot.
@@ -62,10 +64,20 @@ type Values struct {
 	VerticalPodAutoscaler bool
 }
 
-// Certificate is a server certificate and its key in PEM format.
+// Certificate is a certificate and its key in PEM format.
 type Certificate struct {
 	Certificate []byte
 	Key         []byte
+}
+
+// Connection is what a cache needs to connect to its upstream. The zero value needs no Secret.
+type Connection struct {
+	// CABundle are the certificates in PEM that the cache trusts in addition to public CAs.
+	CABundle []byte
+	// ClientCertificate identifies the cache at the upstream. Nil means that there is none.
+	ClientCertificate *Certificate
+	// ProxyCredential is the credential for the proxies. Nil means that there is none.
+	ProxyCredential *credentials.Credential
 }
 
 // Objects returns the objects of a cache except the Service, in a fixed order. The Service is deployed before them,
@@ -86,6 +98,9 @@ func Objects(values Values) ([]client.Object, error) {
 	objects := []client.Object{configSecret}
 	if values.Credential != nil {
 		objects = append(objects, CredentialsSecret(values))
+	}
+	if values.Connection.needsSecret() {
+		objects = append(objects, ConnectionSecret(values))
 	}
 	if values.ServesTLS() {
 		objects = append(objects, TLSSecret(values))
@@ -150,8 +165,13 @@ func (v Values) objectMeta(name string) metav1.ObjectMeta {
 // config is the configuration of the cache server.
 func (v Values) config() config.Config {
 	configuration := config.Config{
-		RemoteURL: *v.Cache.RemoteURL,
-		TTL:       v.Cache.GarbageCollection.TTL.Duration,
+		RemoteURL:     *v.Cache.RemoteURL,
+		TTL:           v.Cache.GarbageCollection.TTL.Duration,
+		Connection:    v.Connection.files(),
+		AllowedRealms: v.Cache.AllowedRealms,
+	}
+	if timeouts := v.Cache.Timeouts; timeouts != nil && timeouts.FirstByte != nil {
+		configuration.FirstByte = &timeouts.FirstByte.Duration
 	}
 	if validation := v.Cache.TagValidation; validation != nil && validation.Timeout != nil {
 		configuration.TagValidation = &validation.Timeout.Duration

@@ -47,6 +47,7 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("an anonymous cache without TLS", "plain", plain()),
 		Entry("a private, highly available cache with all objects", "private-ha", privateHA()),
+		Entry("a cache with a private CA, a client certificate, an authenticating proxy and a slow upstream", "connected", connected()),
 	)
 
 	It("returns the objects in a fixed order", func() {
@@ -102,6 +103,7 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("plain", plain()),
 		Entry("private, highly available", privateHA()),
+		Entry("with a Secret for its connections", connected()),
 	)
 
 	DescribeTable("names the Secret in use", func(change func(*cache.Values), expected types.GomegaMatcher) {
@@ -151,6 +153,34 @@ var _ = Describe("Cache", func() {
 			Entry("the previous credential is dropped", func(v *cache.Values) { v.PreviousCredential = nil }),
 			Entry("vertical autoscaling is disabled", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
 		)
+
+		DescribeTable("nothing if the connection is rotated:", func(change func(*cache.Connection)) {
+			before, after := connected(), connected()
+			change(&after.Connection)
+			Expect(cache.ConnectionSecret(after)).NotTo(Equal(cache.ConnectionSecret(before)))
+			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
+			Expect(configOf(after)).To(Equal(configOf(before)))
+		},
+			Entry("its CA bundle", func(c *cache.Connection) { c.CABundle = []byte("another CA") }),
+			Entry("its client certificate", func(c *cache.Connection) {
+				c.ClientCertificate = &cache.Certificate{Certificate: []byte("another certificate"), Key: []byte("another key")}
+			}),
+			Entry("its credential for proxies", func(c *cache.Connection) {
+				c.ProxyCredential = &credentials.Credential{Username: "other", Password: "another password"}
+			}),
+		)
+
+		It("the server if a connection needs a file for the first time", func() {
+			for _, change := range []func(*cache.Connection){
+				func(c *cache.Connection) { c.CABundle = nil },
+				func(c *cache.Connection) { c.ClientCertificate = nil },
+				func(c *cache.Connection) { c.ProxyCredential = nil },
+			} {
+				before := connected()
+				change(&before.Connection)
+				Expect(templateOf(connected())).NotTo(Equal(templateOf(before)))
+			}
+		})
 
 		It("does not derive readable fields from the content of a credential", func() {
 			after := privateHA()
@@ -218,6 +248,23 @@ func privateHA() cache.Values {
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,
 	}
+}
+
+func connected() cache.Values {
+	values := plain()
+	values.Cache.Upstream, values.Cache.RemoteURL = "registry.example.com", new("https://registry.example.com")
+	values.Cache.CABundleSecretReferenceName, values.Cache.ClientCertificateSecretReferenceName = new("ca"), new("client")
+	values.Cache.AllowedRealms = []string{"auth.example.org"}
+	values.Cache.Timeouts = &registry.Timeouts{FirstByte: &metav1.Duration{Duration: 2 * time.Minute}}
+	values.Cache.Proxy = &registry.Proxy{
+		HTTPSProxy: new("http://proxy.example.com:3128"), NoProxy: []string{".example.org", "10.0.0.0/8"}, SecretReferenceName: new("proxy"),
+	}
+	values.Connection = cache.Connection{
+		CABundle:          []byte("example CA"),
+		ClientCertificate: &cache.Certificate{Certificate: []byte("example client certificate"), Key: []byte("example client key")},
+		ProxyCredential:   &credentials.Credential{Username: "proxy user", Password: "example: proxy password"},
+	}
+	return values
 }
 
 func allObjects(values cache.Values) []client.Object {
