@@ -49,10 +49,11 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 		}
 	}
 	var (
-		caches   []deployment
-		problems []error
-		reader   = credentialReader{secrets: secrets, read: map[string]credentialResult{}}
-		deployed = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
+		caches      []deployment
+		problems    []error
+		reader      = credentialReader{secrets: secrets, read: map[string]credentialResult{}}
+		connections = newConnectionReader(secrets)
+		deployed    = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
 	)
 	for _, cache := range config.Caches {
 		values := deployment{Values: component.Values{
@@ -61,17 +62,23 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 			KubernetesVersion:     version,
 			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
 		}}
+		var unusable []error
+		values.Connection, unusable = connections.read(ctx, cache)
 		if entry := cache.SecretReferenceName; entry != nil {
-			values.Credential, err = reader.get(ctx, *entry)
+			if values.Credential, err = reader.get(ctx, *entry); err != nil {
+				unusable = append(unusable, err)
+			}
+		}
+		for _, err := range unusable {
+			problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
+		}
+		if len(unusable) > 0 {
+			objects, err := deployed()
 			if err != nil {
-				problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
-				objects, err := deployed()
-				if err != nil {
-					return nil, nil, err
-				}
-				if values.Deployed = objects[values.Name()]; values.Deployed == nil {
-					continue
-				}
+				return nil, nil, err
+			}
+			if values.Deployed = objects[values.Name()]; values.Deployed == nil {
+				continue
 			}
 		}
 		caches = append(caches, values)
@@ -86,6 +93,7 @@ func references(caches []registry.RegistryCache) []string {
 		if cache.SecretReferenceName != nil {
 			entries = append(entries, *cache.SecretReferenceName)
 		}
+		entries = append(entries, connectionReferences(cache)...)
 	}
 	return entries
 }
