@@ -6,6 +6,7 @@ package cache
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 )
@@ -40,8 +41,18 @@ func ConnectionSecret(values Values) *corev1.Secret {
 	}
 }
 
+// IsConnectionSecret reports whether an object of a cache is its ConnectionSecret.
+func IsConnectionSecret(object client.Object) bool {
+	_, ok := object.(*corev1.Secret)
+	return ok && object.GetName() == connectionSecretName(NameOf(object))
+}
+
 func (v Values) connectionSecretName() string {
-	return v.Name() + "-connection"
+	return connectionSecretName(v.Name())
+}
+
+func connectionSecretName(cache string) string {
+	return cache + "-connection"
 }
 
 func (c Connection) needsSecret() bool {

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// MaxClientCertificateLength is the maximum length of a client certificate with its chain, about 20 certificates.
-	MaxClientCertificateLength = 32 << 10
+	// MaxClientCertificateLength is the maximum length of a client certificate with its chain, about 10 certificates.
+	MaxClientCertificateLength = 16 << 10
 	// MaxClientKeyLength is the maximum length of the key of a client certificate, in PEM: that of an RSA key of 8,192 bits.
 	// Longer keys take long to parse.
 	MaxClientKeyLength = 8 << 10

@@ -102,7 +102,7 @@ var _ = Describe("Client certificates", func() {
 		Entry("a damaged key", set("tls.key", privateKey), "must contain the private key of the first certificate"),
 		Entry("the key of another certificate", set("tls.key", other.Key), "must contain the private key of the first certificate"),
 		Entry("an encrypted key", set("tls.key", pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("hunter2")})), "store it without a passphrase"),
-		Entry("a long certificate", set("tls.crt", bytes.Repeat([]byte("x"), 32<<10+1)), "at most 32768 bytes"),
+		Entry("a long certificate", set("tls.crt", bytes.Repeat([]byte("x"), 16<<10+1)), "at most 16384 bytes"),
 		Entry("a long key", set("tls.key", bytes.Repeat([]byte("x"), 8<<10+1)), "at most 8192 bytes"),
 	)
 

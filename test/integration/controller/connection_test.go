@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	controller "github.com/larder-project/larder/pkg/controller/cache"
 	"github.com/larder-project/larder/test/pki"
 )
 
@@ -79,6 +80,9 @@ var _ = Describe("Connection", func() {
 		Expect(statefulSet.Spec.Template.Spec.Containers[0].Env).To(ContainElements(
 			corev1.EnvVar{Name: "HTTPS_PROXY", Value: "http://proxy.example.com:3128"}, corev1.EnvVar{Name: "NO_PROXY", Value: ".example.org"}))
 		generation := statefulSet.Generation
+		resources := s.managedResource(controller.ManagedResource)
+		Expect(get(resources)(ctx)).To(Succeed())
+		Expect(resources.Spec.SecretRefs).To(HaveLen(2), "what owners may make large is apart")
 
 		By("Rotation")
 		client = clientCertificate()
@@ -115,6 +119,8 @@ var _ = Describe("Connection", func() {
 		By("Removal")
 		s.reconcile(ctx, v1alpha3.RegistryCache{Upstream: cache.Upstream})
 		Eventually(ctx, get(secret)).Should(beNotFound())
+		Expect(get(resources)(ctx)).To(Succeed())
+		Expect(resources.Spec.SecretRefs).To(HaveLen(1))
 	})
 
 	It("waits for Secrets that are about to be copied to the seed", func(ctx SpecContext) {
