@@ -55,13 +55,17 @@ var _ = Describe("Validation of the connections of caches", func() {
 		Entry("a mutable CA bundle", "ca", ".caBundleSecretReferenceName",
 			func() *corev1.Secret { return newCASecret(func(s *corev1.Secret) { s.Immutable = nil }) }, "must be immutable"),
 		Entry("expired CAs", "ca", ".caBundleSecretReferenceName",
-			func() *corev1.Secret { return newCASecret(func(s *corev1.Secret) { s.Data["bundle.crt"] = newCABundle(-time.Hour) }) }, "have expired"),
+			func() *corev1.Secret {
+				return newCASecret(func(s *corev1.Secret) { s.Data["bundle.crt"] = newCABundle(-time.Hour) })
+			}, "have expired"),
 		Entry("a credential as a client certificate", "client", ".clientCertificateSecretReferenceName",
 			func() *corev1.Secret { return newSecret() }, "must be of type kubernetes.io/tls"),
 		Entry("another key in a client certificate", "client", ".clientCertificateSecretReferenceName",
 			func() *corev1.Secret { return newClientSecret(func(s *corev1.Secret) { s.Data["ca.crt"] = nil }) }, "remove the others"),
 		Entry("the key of another client certificate", "client", ".clientCertificateSecretReferenceName",
-			func() *corev1.Secret { return newClientSecret(func(s *corev1.Secret) { s.Data["tls.key"] = newClientSecret().Data["tls.key"] }) },
+			func() *corev1.Secret {
+				return newClientSecret(func(s *corev1.Secret) { s.Data["tls.key"] = newClientSecret().Data["tls.key"] })
+			},
 			"must contain the private key of the first certificate"),
 		Entry("an encrypted key", "client", ".clientCertificateSecretReferenceName",
 			func() *corev1.Secret {
@@ -76,7 +80,9 @@ var _ = Describe("Validation of the connections of caches", func() {
 				return newClientSecret(func(s *corev1.Secret) { s.Data = map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key} })
 			}, "the certificate expired on"),
 		Entry("a line break in the password for a proxy", "robot", ".proxy.secretReferenceName",
-			func() *corev1.Secret { return newSecret(func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") }) }, "control characters"),
+			func() *corev1.Secret {
+				return newSecret(func(s *corev1.Secret) { s.Data["password"] = []byte("hunter2\n") })
+			}, "control characters"),
 		Entry("a client certificate for a proxy", "robot", ".proxy.secretReferenceName",
 			func() *corev1.Secret { return newClientSecret() }, `must have the key "username"`),
 	)
