@@ -24,8 +24,13 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// checkInterval is how often files are read again, at most. Kubelets take a minute to write them.
-const checkInterval = time.Second
+const (
+	// checkInterval is how often files are read again, at most. Kubelets take a minute to write them.
+	checkInterval = time.Second
+	// expiresSoon is how long before the expiry of a client certificate the server warns, every warnInterval.
+	expiresSoon  = 30 * 24 * time.Hour
+	warnInterval = 24 * time.Hour
+)
 
 // Options describe how to connect.
 type Options struct {
@@ -50,6 +55,7 @@ type Transport struct {
 	// checking guards the fields below. A request that does not get it uses the current generation.
 	checking sync.Mutex
 	checked  time.Time
+	warned   time.Time
 	// problem is the last one that was logged, so that it is logged once.
 	problem string
 }
@@ -80,6 +86,7 @@ func New(o Options) (*Transport, error) {
 	}
 	t := &Transport{options: o, checked: time.Now()}
 	t.current.Store(first)
+	t.warn(t.checked)
 	return t, nil
 }
 
@@ -101,7 +108,18 @@ func (t *Transport) check() {
 	if now := time.Now(); now.Sub(t.checked) >= checkInterval {
 		t.checked = now
 		t.reload()
+		t.warn(now)
 	}
+}
+
+// warn logs that the client certificate has to be replaced, if that is due.
+func (t *Transport) warn(now time.Time) {
+	expires := t.current.Load().expires
+	if expires.IsZero() || expires.Sub(now) >= expiresSoon || now.Sub(t.warned) < warnInterval {
+		return
+	}
+	t.warned = now
+	t.options.Log.WithField("expires", expires.UTC().Format(time.RFC3339)).Warn("Client certificate expires soon or has expired")
 }
 
 // reload replaces the current generation if the files have changed and can be used.
@@ -122,7 +140,7 @@ func (t *Transport) reload() {
 		}
 		return
 	}
-	t.problem = ""
+	t.problem, t.warned = "", time.Time{}
 	t.current.Swap(next).closeIdle()
 	t.options.Log.Info("Using changed files for connections to the upstream")
 }

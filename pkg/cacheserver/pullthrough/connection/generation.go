@@ -17,14 +17,13 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// expiresSoon is how long before the expiry of a client certificate the server warns.
-const expiresSoon = 30 * 24 * time.Hour
-
 // generation connects with one state of the files. It never changes, so neither connections nor TLS sessions of an
 // earlier state are used for a later one.
 type generation struct {
 	content contents
 	proxies proxies
+	// expires is when the client certificate expires, zero without one.
+	expires time.Time
 	// anonymous and identified are the same without a client certificate.
 	anonymous, identified *http.Transport
 }
@@ -42,9 +41,7 @@ func newGeneration(o Options, content contents) (*generation, error) {
 	g.anonymous = g.newTransport(o, tlsConfig(roots))
 	g.identified = g.anonymous
 	if identity != nil {
-		if expires := identity.Leaf.NotAfter; time.Until(expires) < expiresSoon {
-			o.Log.WithField("expires", expires.Format(time.RFC3339)).Warn("Client certificate expires soon or has expired")
-		}
+		g.expires = identity.Leaf.NotAfter
 		config := tlsConfig(roots)
 		config.Certificates = []tls.Certificate{*identity}
 		g.identified = g.newTransport(o, config)
