@@ -37,6 +37,12 @@ type KeyPair struct {
 // ClientCertificate returns the client certificate in the Secret, or all errors. The errors are reported for fldPath, the
 // field that references the Secret, and never show its content, not even its keys.
 func ClientCertificate(secret *corev1.Secret, fldPath *field.Path) (KeyPair, field.ErrorList) {
+	pair, _, errs := parseClientCertificate(secret, fldPath)
+	return pair, errs
+}
+
+// parseClientCertificate also returns the first certificate. Parsing a key takes up to ten milliseconds, so do it once.
+func parseClientCertificate(secret *corev1.Secret, fldPath *field.Path) (KeyPair, *x509.Certificate, field.ErrorList) {
 	pair := KeyPair{Certificate: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey]}
 	var allErrs field.ErrorList
 	for _, part := range []struct {
@@ -55,12 +61,13 @@ func ClientCertificate(secret *corev1.Secret, fldPath *field.Path) (KeyPair, fie
 		}
 	}
 	if len(allErrs) > 0 {
-		return KeyPair{}, allErrs
+		return KeyPair{}, nil, allErrs
 	}
-	if _, err := parseKeyPair(pair, secret, fldPath); err != nil {
-		return KeyPair{}, field.ErrorList{err}
+	leaf, err := parseKeyPair(pair, secret, fldPath)
+	if err != nil {
+		return KeyPair{}, nil, field.ErrorList{err}
 	}
-	return pair, nil
+	return pair, leaf, nil
 }
 
 // ValidateClientCertificate validates a Secret that a Shoot starts to use. It is stricter than [ClientCertificate]:
@@ -81,11 +88,10 @@ func ValidateClientCertificate(secret *corev1.Secret, now time.Time, fldPath *fi
 			break
 		}
 	}
-	pair, errs := ClientCertificate(secret, fldPath)
+	pair, leaf, errs := parseClientCertificate(secret, fldPath)
 	if len(errs) > 0 {
 		return append(allErrs, errs...)
 	}
-	leaf, _ := parseKeyPair(pair, secret, fldPath)
 	invalid := func(format string, args ...any) {
 		allErrs = append(allErrs, invalidSecret(secret, fldPath, "has an invalid value for the key %q: %s", corev1.TLSCertKey, fmt.Sprintf(format, args...)))
 	}
@@ -101,14 +107,12 @@ func ValidateClientCertificate(secret *corev1.Secret, now time.Time, fldPath *fi
 	return allErrs
 }
 
-// ClientCertificateExpiry returns when the client certificate in a Secret expires, and whether that is soon. It returns
-// false for one that is invalid or has expired.
+// ClientCertificateExpiry returns when the client certificate in a valid Secret expires, and whether that is soon.
 func ClientCertificateExpiry(secret *corev1.Secret, now time.Time) (time.Time, bool) {
-	pair, errs := ClientCertificate(secret, nil)
-	if len(errs) > 0 {
+	leaf := firstCertificate(secret.Data[corev1.TLSCertKey])
+	if leaf == nil {
 		return time.Time{}, false
 	}
-	leaf, _ := parseKeyPair(pair, secret, nil)
 	left := leaf.NotAfter.Sub(now)
 	return leaf.NotAfter, left > 0 && left < ExpiresSoon
 }
@@ -119,7 +123,7 @@ func parseKeyPair(pair KeyPair, secret *corev1.Secret, fldPath *field.Path) (*x5
 	switch {
 	case err == nil:
 		return parsed.Leaf, nil
-	case !hasCertificate(pair.Certificate):
+	case firstCertificate(pair.Certificate) == nil:
 		return nil, invalidSecret(secret, fldPath, "has an invalid value for the key %q: it must contain the certificate in PEM, followed by its chain", corev1.TLSCertKey)
 	case bytes.Contains(pair.Key, []byte("ENCRYPTED")):
 		return nil, invalidSecret(secret, fldPath, "has an invalid value for the key %q: the private key is encrypted; store it without a passphrase", corev1.TLSPrivateKeyKey)
@@ -127,15 +131,19 @@ func parseKeyPair(pair KeyPair, secret *corev1.Secret, fldPath *field.Path) (*x5
 	return nil, invalidSecret(secret, fldPath, "has an invalid value for the key %q: it must contain the private key of the first certificate of %q, in PEM", corev1.TLSPrivateKeyKey, corev1.TLSCertKey)
 }
 
-// hasCertificate reports whether the first certificate of a chain can be parsed.
-func hasCertificate(chain []byte) bool {
+// firstCertificate returns the first certificate of a chain, nil if it cannot be parsed.
+func firstCertificate(chain []byte) *x509.Certificate {
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == certificateType {
-			_, err := x509.ParseCertificate(block.Bytes)
-			return err == nil
+		if block.Type != certificateType {
+			continue
 		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil
+		}
+		return certificate
 	}
-	return false
+	return nil
 }
 
 func onlyCertificates(chain []byte) bool {
