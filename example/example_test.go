@@ -236,5 +236,6 @@ func expectSecret(secret *corev1.Secret) {
 		Expect(ownersecret.ValidateCABundle(stored, time.Now(), nil)).To(BeEmpty())
 		return
 	}
-	Expect(ownersecret.Validate(stored, nil)).To(BeEmpty())
+	use := ownersecret.Use{Upstream: "docker.io", RemoteURL: "https://registry-1.docker.io"}
+	Expect(ownersecret.Parse(stored).Validate(use, nil)).To(BeEmpty())
 }

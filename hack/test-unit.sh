@@ -6,10 +6,10 @@
 
 # Runs the unit tests and the integration tests with real API servers.
 #
-# The race detector compiles all imports of a package again. So only packages with goroutines of their own use it: those of
-# the cache server, and of the landscape's supervisor, builder and progress. Elsewhere, the product starts goroutines in two
-# places only, each of which fills one slot of a slice. RACE=all uses it for all packages; those that import Gardener then
-# take minutes to compile.
+# The race detector compiles all imports of a package again. So only packages with goroutines of their own use it:
+# those of the cache server, and of the landscape's supervisor, builder and progress. Elsewhere, the product starts
+# goroutines in three places only, each of which fills one slot of a slice. RACE=all uses it for all packages; those
+# that import Gardener then take minutes to compile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -114,13 +114,13 @@ func (w *world) credentials() string {
 }
 
 func named(name string, account upstreamsim.Account) credentials.Named {
-	return credentials.Named{Name: name, Credential: credentials.Credential{Username: account.Username, Password: account.Password}}
+	return credentials.Named{Name: name, Material: credentials.Static(credentials.Credential{Username: account.Username, Password: account.Password})}
 }
 
 // writeCredential writes the credentials of the cache like the kubelet.
 func (w *world) writeCredential(wanted credentials.Named, previous *credentials.Named) {
 	GinkgoHelper()
-	Expect(secretvolume.Write(w.credentials(), credentials.Files(wanted, previous))).To(Succeed())
+	Expect(secretvolume.Write(w.credentials(), credentials.Files("", wanted, previous))).To(Succeed())
 }
 
 func (w *world) pullersFile() string {

@@ -6,7 +6,9 @@ package shoot
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -70,20 +72,42 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 	}, nil
 }
 
-func validateCacheSecret(secret *corev1.Secret, purpose usage.Purpose) field.ErrorList {
-	switch purpose {
-	case usage.CABundle:
-		return ownersecret.ValidateCABundle(secret, time.Now(), nil)
-	case usage.ClientCertificate:
-		return ownersecret.ValidateClientCertificate(secret, time.Now(), nil)
-	case usage.ProxyCredential:
-		return ownersecret.ValidateProxyCredential(secret, nil)
+// validateCacheSecret validates a Secret once for each purpose, or for each use as a credential.
+func validateCacheSecret(secret *corev1.Secret, references []usage.Reference) field.ErrorList {
+	content := ownersecret.Parse(secret)
+	now := time.Now()
+	caBundle := sync.OnceValue(func() field.ErrorList { return ownersecret.ValidateCABundle(secret, now, nil) })
+	clientCertificate := sync.OnceValue(func() field.ErrorList { return ownersecret.ValidateClientCertificate(secret, now, nil) })
+	proxyCredential := sync.OnceValue(func() field.ErrorList { return ownersecret.ValidateProxyCredential(secret, nil) })
+	var allErrs field.ErrorList
+	for _, reference := range references {
+		switch reference.Purpose {
+		case usage.CABundle:
+			allErrs = append(allErrs, errorsAt(reference.Path, caBundle())...)
+		case usage.ClientCertificate:
+			allErrs = append(allErrs, errorsAt(reference.Path, clientCertificate())...)
+		case usage.ProxyCredential:
+			allErrs = append(allErrs, errorsAt(reference.Path, proxyCredential())...)
+		default:
+			allErrs = append(allErrs, content.Validate(reference.Use, reference.Path)...)
+		}
 	}
-	return ownersecret.Validate(secret, nil)
+	return allErrs
 }
 
-func warnAboutCacheSecret(secret *corev1.Secret, purpose usage.Purpose) string {
-	if purpose != usage.ClientCertificate {
+// errorsAt returns errors for the field that references a Secret.
+func errorsAt(fldPath *field.Path, errs field.ErrorList) field.ErrorList {
+	var allErrs field.ErrorList
+	for _, err := range errs {
+		here := *err
+		here.Field = fldPath.String()
+		allErrs = append(allErrs, &here)
+	}
+	return allErrs
+}
+
+func warnAboutCacheSecret(secret *corev1.Secret, references []usage.Reference) string {
+	if !slices.ContainsFunc(references, func(r usage.Reference) bool { return r.Purpose == usage.ClientCertificate }) {
 		return ""
 	}
 	expiry, soon := ownersecret.ClientCertificateExpiry(secret, time.Now())
@@ -98,7 +122,7 @@ func privateUpstreams(use *usage.Usage[registry.RegistryConfig]) sets.Set[string
 	upstreams := sets.New[string]()
 	for _, reference := range use.References {
 		if reference.Purpose == usage.Credential {
-			upstreams.Insert(reference.Key)
+			upstreams.Insert(reference.Use.Upstream)
 		}
 	}
 	return upstreams
@@ -119,7 +143,7 @@ func cachesThat(match func(*registry.RegistryCache) bool) func(*usage.Usage[regi
 
 // sendsCredentialsInPlain reports whether a cache sends a credential over plain HTTP.
 func sendsCredentialsInPlain(cache *registry.RegistryCache) bool {
-	return cache.SecretReferenceName != nil && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
+	return (cache.SecretReferenceName != nil || len(cache.Credentials) > 0) && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
 }
 
 // isLimited reports whether a cache pulls from Docker Hub without a credential.

@@ -24,22 +24,21 @@ type reviewer interface {
 	validateCount() field.ErrorList
 	// secretNames returns the names of the Secrets that the validation needs.
 	secretNames() []string
-	// reviewSecret validates one of these Secrets, which is nil if it does not exist.
+	// reviewSecret validates one of these Secrets, which is nil if it does not exist, for all references to it.
 	reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview
-	// validate returns all errors. It gets the reviews of the Secrets by name.
-	validate(secrets map[string]secretReview) field.ErrorList
+	// validate returns all errors but those of the Secrets.
+	validate() field.ErrorList
 	// upstreams returns the upstreams of the configuration with their fields, and those of the old configuration.
 	upstreams() (now, before []located)
 	// warnings returns warnings about valid but risky settings.
-	warnings(secrets map[string]secretReview) []string
+	warnings() []string
 }
 
 // secretReview is what is left of a Secret after its validation.
 type secretReview struct {
-	// errs are the errors for each purpose that the Secret is used for, without a field: several fields may reference it.
-	errs map[usage.Purpose]field.ErrorList
-	// warnings are about a valid Secret.
-	warnings []string
+	errs field.ErrorList
+	// warning is about a valid Secret, empty for none.
+	warning string
 }
 
 // located is an upstream with its field.
@@ -57,10 +56,10 @@ type rules[C any] struct {
 	items string
 	// validateCount and validateUpdate validate the changes of a configuration. The old one is empty if there was none.
 	validateCount, validateUpdate func(config, oldConfig *C, configPath *field.Path) field.ErrorList
-	// validateContent validates a referenced Secret.
-	validateContent func(secret *corev1.Secret, purpose usage.Purpose) field.ErrorList
+	// validateContent validates a Secret for each reference to it.
+	validateContent func(secret *corev1.Secret, references []usage.Reference) field.ErrorList
 	// warnAbout returns a warning about a valid Secret, or an empty text; may be nil.
-	warnAbout func(secret *corev1.Secret, purpose usage.Purpose) string
+	warnAbout func(secret *corev1.Secret, references []usage.Reference) string
 	// upstreams returns the upstreams of the configuration by index.
 	upstreams func(config *C) []string
 	// warnings are the warnings in their order.
@@ -78,6 +77,7 @@ type texts struct {
 }
 
 func (r *rules[C]) review(shoot, oldShoot *gardencorev1beta1.Shoot) reviewer {
-	now, before := r.UsedBy(shoot), r.UsedBy(oldShoot)
-	return &review[C]{rules: r, now: now, before: before, changed: changedReferences(now, before)}
+	review := &review[C]{rules: r, now: r.UsedBy(shoot), before: r.UsedBy(oldShoot)}
+	review.changed = review.changedReferences()
+	return review
 }

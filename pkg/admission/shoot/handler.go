@@ -105,8 +105,14 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	}
 	var warnings []string
 	for i, review := range reviews {
-		allErrs = append(allErrs, review.validate(secrets[i])...)
-		warnings = append(warnings, review.warnings(secrets[i])...)
+		allErrs = append(allErrs, review.validate()...)
+		warnings = append(warnings, review.warnings()...)
+		for _, secret := range secrets[i] {
+			allErrs = append(allErrs, secret.errs...)
+			if secret.warning != "" {
+				warnings = append(warnings, secret.warning)
+			}
+		}
 	}
 	if allErrs = append(allErrs, validateOverlap(caches, mirrors)...); len(allErrs) > 0 {
 		return refuse(shoot.Name, unique(allErrs))
@@ -130,9 +136,8 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// reviewSecrets reads each Secret once and returns what each review finds, by name. A review looks up only the Secrets
-// that it needs.
-func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]map[string]secretReview, error) {
+// reviewSecrets reads each Secret once and returns what each review finds, in the order of their names.
+func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews []reviewer) ([][]secretReview, error) {
 	needed := sets.New[string]()
 	for _, review := range reviews {
 		needed.Insert(review.secretNames()...)
@@ -151,14 +156,13 @@ func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews [
 		return nil, err
 	}
 
-	byName := make([]map[string]secretReview, len(reviews))
+	byReview := make([][]secretReview, len(reviews))
 	for i := range reviews {
-		byName[i] = make(map[string]secretReview, len(names))
-		for j, name := range names {
-			byName[i][name] = found[j][i]
+		for j := range names {
+			byReview[i] = append(byReview[i], found[j][i])
 		}
 	}
-	return byName, nil
+	return byReview, nil
 }
 
 // reviewSecret reads a Secret and returns what each review finds.

@@ -27,7 +27,7 @@ type review[C any] struct {
 	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is
 	// validated like creating the Shoot.
 	now, before *usage.Usage[C]
-	// changed are the references that are new or now resolve to another object.
+	// changed are the references that are new, or now resolve to another object or have another use.
 	changed []usage.Reference
 }
 
@@ -59,12 +59,12 @@ func (r *review[C]) configBefore() *C {
 	return r.before.Config
 }
 
-func (r *review[C]) validate(secrets map[string]secretReview) field.ErrorList {
+func (r *review[C]) validate() field.ErrorList {
 	if r.now == nil {
 		return nil
 	}
 	allErrs := r.validateConfig()
-	allErrs = append(allErrs, r.validateReferences(secrets)...)
+	allErrs = append(allErrs, r.validateReferences()...)
 	return append(allErrs, r.validateWorkers()...)
 }
 
@@ -121,27 +121,28 @@ func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// changedReferences returns the references that are new or now resolve to another object.
-func changedReferences[C any](now, before *usage.Usage[C]) []usage.Reference {
-	if now == nil {
+// changedReferences returns the value of changed.
+func (r *review[C]) changedReferences() []usage.Reference {
+	if r.now == nil {
 		return nil
 	}
-	old := map[string]usage.Reference{}
-	if before != nil {
-		for _, reference := range before.References {
-			old[reference.Key] = reference
+	before := map[string]usage.Reference{}
+	if r.before != nil {
+		for _, reference := range r.before.References {
+			before[reference.Key] = reference
 		}
 	}
 	var changed []usage.Reference
-	for _, reference := range now.References {
-		if was, ok := old[reference.Key]; !ok || !reference.SameAs(was) {
+	for _, reference := range r.now.References {
+		if old, ok := before[reference.Key]; !ok || !reference.SameAs(old) {
 			changed = append(changed, reference)
 		}
 	}
 	return changed
 }
 
-func (r *review[C]) validateReferences(secrets map[string]secretReview) field.ErrorList {
+// validateReferences requires that the references resolve to Secrets, which reviewSecret validates.
+func (r *review[C]) validateReferences() field.ErrorList {
 	var allErrs field.ErrorList
 	for _, reference := range r.changed {
 		switch {
@@ -151,43 +152,41 @@ func (r *review[C]) validateReferences(secrets map[string]secretReview) field.Er
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
-		default:
-			for _, err := range secrets[reference.Target.Name].errs[reference.Purpose] {
-				here := *err
-				here.Field = reference.Path.String()
-				allErrs = append(allErrs, &here)
-			}
 		}
 	}
 	return allErrs
 }
 
+// reviewSecret validates a Secret for each changed reference to it. The result does not refer to the Secret, so that it
+// need not stay in memory.
 func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview {
-	result := secretReview{errs: map[usage.Purpose]field.ErrorList{}}
+	var references []usage.Reference
 	for _, reference := range r.changed {
-		purpose := reference.Purpose
-		if _, done := result.errs[purpose]; done || !reference.IsSecret() || reference.Target.Name != key.Name {
-			continue
-		}
-		result.errs[purpose] = r.validateSecret(secret, key, purpose)
-		if r.rules.warnAbout != nil && len(result.errs[purpose]) == 0 {
-			if warning := r.rules.warnAbout(secret, purpose); warning != "" {
-				result.warnings = append(result.warnings, warning)
-			}
+		if reference.IsSecret() && reference.Target.Name == key.Name {
+			references = append(references, reference)
 		}
 	}
-	return result
-}
-
-func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey, purpose usage.Purpose) field.ErrorList {
+	problem := ""
 	switch {
+	case len(references) == 0:
+		return secretReview{}
 	case secret == nil:
-		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret does not exist; create it first")}
+		problem = "the referenced Secret does not exist; create it first"
 	case secret.DeletionTimestamp != nil:
 		// Finalizers only delay its deletion.
-		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret is being deleted; create another one")}
+		problem = "the referenced Secret is being deleted; create another one"
+	default:
+		result := secretReview{errs: r.rules.validateContent(secret, references)}
+		if len(result.errs) == 0 && r.rules.warnAbout != nil {
+			result.warning = r.rules.warnAbout(secret, references)
+		}
+		return result
 	}
-	return r.rules.validateContent(secret, purpose)
+	var result secretReview
+	for _, reference := range references {
+		result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), problem))
+	}
+	return result
 }
 
 func (r *review[C]) upstreams() (now, before []located) {

@@ -30,7 +30,7 @@ type warning[C any] struct {
 
 // warnings returns warnings about valid but risky settings. It covers only the changes of an update, so that no warning
 // is repeated.
-func (r *review[C]) warnings(secrets map[string]secretReview) []string {
+func (r *review[C]) warnings() []string {
 	if r.now == nil || r.now.Config == nil {
 		return nil
 	}
@@ -43,9 +43,6 @@ func (r *review[C]) warnings(secrets map[string]secretReview) []string {
 		if len(names) > 0 {
 			warnings = append(warnings, fmt.Sprintf(warning.format, list(sets.List(names))))
 		}
-	}
-	for _, name := range r.secretNames() {
-		warnings = append(warnings, secrets[name].warnings...)
 	}
 	return warnings
 }

@@ -14,10 +14,12 @@ import (
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 // Caches returns the extension registry-cache, whose caches reference credentials, and Secrets for their connections. The
-// key of a reference is the upstream, and for all but the credential the purpose.
+// key of a reference is the upstream with the repositories of a credential, or with the purpose.
 func Caches() (Extension[registry.RegistryConfig], error) {
 	codec, err := codec.New()
 	if err != nil {
@@ -44,7 +46,17 @@ func referencesOf(cache *registry.RegistryCache, cachePath *field.Path) []Refere
 		}
 	}
 	keyOf := func(purpose Purpose) string { return cache.Upstream + " " + string(purpose) }
-	add(cache.SecretReferenceName, Credential, cache.Upstream, cachePath.Child("secretReferenceName"))
+	for _, credential := range reference.Credentials(cache, cachePath) {
+		if credential.Entry != "" {
+			references = append(references, Reference{
+				Path:    credential.Path,
+				Key:     cache.Upstream + " " + credentials.Prefix(credential.Use.Repositories),
+				Purpose: Credential,
+				Name:    credential.Entry,
+				Use:     credential.Use,
+			})
+		}
+	}
 	add(cache.CABundleSecretReferenceName, CABundle, keyOf(CABundle), cachePath.Child("caBundleSecretReferenceName"))
 	add(cache.ClientCertificateSecretReferenceName, ClientCertificate, keyOf(ClientCertificate), cachePath.Child("clientCertificateSecretReferenceName"))
 	if cache.Proxy != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/provider"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 // Extension is a type of extension, whose providerConfig is a C.
@@ -57,6 +58,8 @@ type Reference struct {
 	Purpose Purpose
 	// Name is the name of the entry in spec.resources.
 	Name string
+	// Use is what a cache uses the Secret for.
+	Use ownersecret.Use
 	// Target is the referenced object; nil if there is no such entry.
 	Target *autoscalingv1.CrossVersionObjectReference
 }
@@ -136,8 +139,12 @@ func (r Reference) IsSecret() bool {
 	return r.Target != nil && IsSecret(*r.Target)
 }
 
-// SameAs reports whether both resolve to the same object, or are dangling references with the same name.
+// SameAs reports whether both resolve to the same object for the same use, or are dangling references with the same
+// name.
 func (r Reference) SameAs(other Reference) bool {
+	if !r.Use.Same(other.Use) {
+		return false
+	}
 	if r.Target == nil && other.Target == nil {
 		return r.Name == other.Name
 	}

@@ -32,6 +32,11 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
 	// credential for the upstream.
 	SecretReferenceName *string
+	// UsernameKey and PasswordKey are the keys in that Secret; nil means that it may have any form.
+	UsernameKey *string
+	PasswordKey *string
+	// Credentials lists credentials for some of the upstream's repositories. SecretReferenceName is for all others.
+	Credentials []RepositoryCredential
 	// Proxy configures the HTTP proxies between the cache and the upstream.
 	Proxy *Proxy
 	// HTTP configures how the cache serves its clients.
@@ -52,6 +57,18 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	AllowedRealms []string
 	// Timeouts configures how long the cache waits for the upstream.
 	Timeouts *Timeouts
+}
+
+// RepositoryCredential is a credential for some of an upstream's repositories.
+type RepositoryCredential struct {
+	// Repositories lists the repositories that the credential is for, each with all repositories below it.
+	Repositories []string
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential.
+	SecretReferenceName string
+	// UsernameKey and PasswordKey are the keys in that Secret; nil means that it may have any form.
+	UsernameKey *string
+	PasswordKey *string
 }
 
 // Volume configures the volume of a cache.
@@ -128,7 +145,24 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	RemoteURL string
 	// Credentials describes the credential for the upstream. It is nil for a cache that pulls anonymously.
 	Credentials *CredentialsStatus
+	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
+	RepositoryCredentials []RepositoryCredentialStatus
+	// Conditions has the condition [ConditionReady].
+	Conditions []metav1.Condition
 }
+
+// RepositoryCredentialStatus describes the credential for some of an upstream's repositories.
+type RepositoryCredentialStatus struct {
+	// Repositories lists the repositories, as in the RegistryConfig.
+	Repositories []string
+	// Credentials describes the credential.
+	Credentials CredentialsStatus
+}
+
+// ConditionReady is the type of the condition that reports whether a cache works. It is True if at least one replica works,
+// False with the most important cause if none does, and Unknown if the replicas cannot be observed, for example in a
+// hibernated Shoot.
+const ConditionReady = "Ready"
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
 // fields except SecretName and PreviousSecretName describe the new credential; the old one stays in use until the

@@ -52,6 +52,8 @@ type Config struct {
 	RemoteURL string
 	// CredentialsDirectory holds the files of the credential for the upstream. Empty means anonymous access.
 	CredentialsDirectory string
+	// RepositoryCredentials are the files of credentials for some of the upstream's repositories.
+	RepositoryCredentials []RepositoryCredential
 	// TTL is how long content is kept after its last use. 0 keeps it forever.
 	TTL time.Duration
 	// TagValidation is how long a pull of a cached tag waits for its validation, however fast the upstream usually is.
@@ -77,6 +79,15 @@ type Connection struct {
 	ClientCertificate *TLSFiles
 	// ProxyUsernameFile and ProxyPasswordFile have the credential for the proxies in the environment.
 	ProxyUsernameFile, ProxyPasswordFile string
+}
+
+// RepositoryCredential describes the files of the credential for some of an upstream's repositories.
+type RepositoryCredential struct {
+	// Directory holds the files, whose names start with Prefix.
+	Directory string `yaml:"directory"`
+	Prefix    string `yaml:"prefix"`
+	// Repositories are prefixes of repositories, by path segments.
+	Repositories []string `yaml:"repositories"`
 }
 
 // Local configures a server on a user's machine, which logs for a terminal and serves no metrics.
@@ -132,7 +143,8 @@ func (c Config) Marshal() ([]byte, error) {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
 	options := engineOptions{
-		Credentials: c.CredentialsDirectory, ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
+		Credentials: c.CredentialsDirectory, RepositoryCredentials: c.RepositoryCredentials,
+		ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
 		CABundle: c.Connection.CABundleFile, AllowedRealms: c.AllowedRealms,
 	}
 	if files := c.Connection.ClientCertificate; files != nil {

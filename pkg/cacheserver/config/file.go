@@ -89,16 +89,17 @@ type middleware struct {
 }
 
 type engineOptions struct {
-	Credentials       string             `yaml:"credentials,omitempty"`
-	ValidationTimeout *time.Duration     `yaml:"validationtimeout,omitempty"`
-	SuspectTimeout    *time.Duration     `yaml:"suspecttimeout,omitempty"`
-	CABundle          string             `yaml:"cabundle,omitempty"`
-	ClientCertificate *clientCertificate `yaml:"clientcertificate,omitempty"`
-	ForwardProxy      *forwardProxy      `yaml:"forwardproxy,omitempty"`
-	AllowedRealms     []string           `yaml:"allowedrealms,omitempty"`
-	Timeouts          *timeouts          `yaml:"timeouts,omitempty"`
-	GracePeriod       *time.Duration     `yaml:"graceperiod,omitempty"`
-	Watermarks        *watermarks        `yaml:"watermarks,omitempty"`
+	Credentials           string                 `yaml:"credentials,omitempty"`
+	RepositoryCredentials []RepositoryCredential `yaml:"repositorycredentials,omitempty"`
+	ValidationTimeout     *time.Duration         `yaml:"validationtimeout,omitempty"`
+	SuspectTimeout        *time.Duration         `yaml:"suspecttimeout,omitempty"`
+	CABundle              string                 `yaml:"cabundle,omitempty"`
+	ClientCertificate     *clientCertificate     `yaml:"clientcertificate,omitempty"`
+	ForwardProxy          *forwardProxy          `yaml:"forwardproxy,omitempty"`
+	AllowedRealms         []string               `yaml:"allowedrealms,omitempty"`
+	Timeouts              *timeouts              `yaml:"timeouts,omitempty"`
+	GracePeriod           *time.Duration         `yaml:"graceperiod,omitempty"`
+	Watermarks            *watermarks            `yaml:"watermarks,omitempty"`
 }
 
 type clientCertificate struct {

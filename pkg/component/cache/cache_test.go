@@ -148,7 +148,7 @@ var _ = Describe("Cache", func() {
 			Entry("the name of the Service changes", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
 			Entry("the credential is rotated", func(v *cache.Values) {
 				v.PreviousCredential = v.Credential
-				v.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "robot$v2", Password: "second"}}
+				v.Credential = &credentials.Named{Name: "robot-v2", Material: credentials.Static(credentials.Credential{Username: "robot$v2", Password: "second"})}
 			}),
 			Entry("the previous credential is dropped", func(v *cache.Values) { v.PreviousCredential = nil }),
 			Entry("vertical autoscaling is disabled", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
@@ -184,7 +184,7 @@ var _ = Describe("Cache", func() {
 
 		It("does not derive readable fields from the content of a credential", func() {
 			after := privateHA()
-			after.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "other", Password: "other"}}
+			after.Credential = &credentials.Named{Name: "robot-v2", Material: credentials.Static(credentials.Credential{Username: "other", Password: "other"})}
 			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
 			Expect(configOf(after)).To(Equal(configOf(before)))
 			Expect(cache.CredentialsSecret(after).Data).NotTo(Equal(cache.CredentialsSecret(before).Data))
@@ -242,8 +242,8 @@ func privateHA() cache.Values {
 			TagValidation:     &registry.TagValidation{Timeout: &metav1.Duration{Duration: 20 * time.Second}},
 		},
 		Image:                 "example.com/registry-cache-server:v1",
-		Credential:            &credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"}},
-		PreviousCredential:    &credentials.Named{Name: "robot-v0", Credential: credentials.Credential{Username: "robot$puller", Password: "previous example"}},
+		Credential:            &credentials.Named{Name: "robot-v1", Material: credentials.Static(credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"})},
+		PreviousCredential:    &credentials.Named{Name: "robot-v0", Material: credentials.Static(credentials.Credential{Username: "robot$puller", Password: "previous example"})},
 		Certificate:           &cache.Certificate{Certificate: []byte("example certificate"), Key: []byte("example key")},
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,

@@ -91,7 +91,7 @@ func build(item registry.RegistryCache) error {
 	values := cache.Values{
 		Cache:                 item,
 		Image:                 "example.com/registry-cache-server:v1",
-		Credential:            &credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "john", Password: "example"}},
+		Credential:            &credentials.Named{Name: "robot-v1", Material: credentials.Static(credentials.Credential{Username: "john", Password: "example"})},
 		Connection:            cache.Connection{CABundle: []byte("CA"), ProxyCredential: &credentials.Credential{Username: "john", Password: "example"}},
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,

@@ -187,7 +187,7 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 		{Name: VolumeClaimTemplate, MountPath: config.StorageRoot},
 		{Name: configVolume, MountPath: configDirectory, ReadOnly: true},
 	}
-	if values.Credential != nil {
+	if values.hasCredentials() {
 		mounts = append(mounts, corev1.VolumeMount{Name: credentialsVolume, MountPath: credentialsDirectory, ReadOnly: true})
 	}
 	if values.Connection.needsSecret() {
@@ -201,7 +201,7 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 
 func volumes(values Values) []corev1.Volume {
 	volumes := []corev1.Volume{secretVolume(configVolume, values.configSecretName())}
-	if values.Credential != nil {
+	if values.hasCredentials() {
 		volumes = append(volumes, secretVolume(credentialsVolume, CredentialsSecretName(values.Name())))
 	}
 	if values.Connection.needsSecret() {

@@ -43,7 +43,7 @@ var _ = Describe("The largest configuration", func() {
 		for i := range validation.MaxCaches {
 			values := privateHA()
 			values.Cache.Upstream = fmt.Sprintf("registry-%d.example.com:5443", i)
-			values.Credential.Password, values.PreviousCredential.Password = string(random(1024)), string(random(1024))
+			values.Credential.Material.Credential.Password, values.PreviousCredential.Material.Credential.Password = string(random(1024)), string(random(1024))
 			// Gardener's certificates have RSA keys of 3,072 bits.
 			values.Certificate = &cache.Certificate{Certificate: random(1700), Key: random(2500)}
 			values.Connection = connections[i%len(connections)]

@@ -67,6 +67,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
+	defer access.Close()
 	found, err := a.observe(ctx, access, ex, caches)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/controller/extension"
-	"github.com/larder-project/larder/pkg/controller/rotation"
+	"github.com/larder-project/larder/pkg/controller/health"
 )
 
 // retryTimeout suffices for the wait for referenced Secrets and for the next resync of gardener-resource-manager.
@@ -39,7 +39,7 @@ type Options struct {
 	HealthCheck extensionsconfigv1alpha1.HealthCheckConfig
 }
 
-// AddToManager adds the controllers of the caches, of their credentials and of their health.
+// AddToManager adds the controllers of the caches and of their health.
 func AddToManager(ctx context.Context, mgr manager.Manager, options Options) error {
 	actuator, err := newActuator(mgr)
 	if err != nil {
@@ -49,12 +49,12 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 		return err
 	}
 	options.Controller.RateLimiter = extension.BackOff() // Controllers must not share a rate limiter.
-	if err := rotation.AddToManager(mgr, rotation.Options{
+	if err := health.AddToManager(mgr, health.Options{
 		Controller:       options.Controller,
 		Client:           actuator.Client,
 		ExtensionClasses: options.ExtensionClasses,
 	}); err != nil {
-		return fmt.Errorf("add controller %s: %w", rotation.ControllerName, err)
+		return fmt.Errorf("add controller %s: %w", health.ControllerName, err)
 	}
 	if err := mgr.Add(&Janitor{Client: actuator.Client, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
 		return fmt.Errorf("add janitor of %s: %w", registry.ExtensionType, err)
@@ -90,25 +90,17 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 
 // addHealthCheck makes the health of the caches part of the health of the Shoot's system components.
 func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) error {
-	names := managedResourceNames()
-	checks := make([]healthcheck.ConditionTypeToHealthCheck, 0, len(names)+1)
-	for _, name := range names {
-		checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
-			ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
-			HealthCheck:   newManagedResourceCheck(name),
-		})
-	}
-	checks = append(checks, healthcheck.ConditionTypeToHealthCheck{
+	checks := []healthcheck.ConditionTypeToHealthCheck{{
 		ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
-		HealthCheck:   &rotation.HealthCheck{Reader: mgr.GetClient(), Codec: codec},
-	})
+		HealthCheck:   &health.HealthCheck{Client: mgr.GetClient(), Codec: codec, ManagedResources: managedResourceNames()},
+	}}
 
 	newExtension := func() extensionsv1alpha1.Object { return &extensionsv1alpha1.Extension{} }
 	kind := extensionsv1alpha1.SchemeGroupVersion.WithKind(extensionsv1alpha1.ExtensionResource)
 	args := healthcheck.AddArgs{
 		ControllerOptions: options.HealthCheckController,
 		// Check on status changes, so that the owner sees the result of a credential rotation at once.
-		Predicates:              []predicate.Predicate{predicate.Or(predicate.GenerationChangedPredicate{}, rotation.StatusChanged())},
+		Predicates:              []predicate.Predicate{predicate.Or(predicate.GenerationChangedPredicate{}, health.StatusChanged())},
 		Type:                    registry.ExtensionType,
 		ExtensionClasses:        options.ExtensionClasses,
 		SyncPeriod:              options.HealthCheck.SyncPeriod,

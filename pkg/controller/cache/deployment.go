@@ -59,7 +59,7 @@ func complete(caches []deployment, found observed, stuck map[string]resource.Qua
 	for i := range out {
 		cache := &out[i]
 		if cache.Credential != nil {
-			next := found.credentials[cache.Name()].Next(*cache.Credential, found.statuses[cache.Cache.Upstream])
+			next := found.credentials[cache.Name()].Next(*cache.Credential, found.statuses[cache.Cache.Upstream].Credentials)
 			cache.PreviousCredential = next.Previous
 		}
 		if size, ok := stuck[cache.Name()]; ok {

@@ -14,7 +14,6 @@ import (
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
-	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
@@ -56,7 +55,7 @@ var _ = Describe("A hostile owner", func() {
 				Volume:           &registry.Volume{Size: new(resource.MustParse("10Gi"))},
 				HighAvailability: &registry.HighAvailability{},
 			},
-			Credential: &credentials.Named{Name: "v1", Credential: credentials.Credential{Username: "robot", Password: "example"}},
+			Credential: &credentials.Named{Name: "v1", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "example"})},
 		}}
 	}
 
@@ -126,28 +125,13 @@ var _ = Describe("A hostile owner", func() {
 	}, SpecTimeout(time.Minute))
 
 	It("cannot inject names and credentials that were never deployed", func() {
-		wanted := credentials.Named{Name: "v2", Credential: credentials.Credential{Username: "robot", Password: "example"}}
+		wanted := credentials.Named{Name: "v2", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "example"})}
 		long, heavy := wanted, wanted
 		long.Name = strings.Repeat("x", 254)
-		heavy.Name, heavy.Password = "v1", strings.Repeat("x", 1<<20)
-		Expect(parseDeployed(credentials.Files(long, &wanted))).To(BeZero())
-		Expect(parseDeployed(credentials.Files(heavy, nil))).To(BeZero())
-		Expect(parseDeployed(credentials.Files(wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
-	})
-
-	It("cannot make a condition grow without bound", func(ctx SpecContext) {
-		managedResource := newManagedResource(namespace, ManagedResource)
-		managedResource.Status.Conditions = []gardencorev1beta1.Condition{{
-			Type: resourcesv1alpha1.ResourcesApplied, Status: gardencorev1beta1.ConditionFalse, Message: strings.Repeat("denied by an admission webhook ", 10000),
-		}}
-		check := newManagedResourceCheck(ManagedResource)
-		check.SetLoggerSuffix("", "")
-		check.InjectSourceClient(fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(managedResource).Build())
-		result, err := check.Check(ctx, client.ObjectKeyFromObject(managedResource))
-		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
-		Expect(result.Detail).To(ContainSubstring("denied by an admission webhook"))
-		Expect(len(result.Detail)).To(BeNumerically("<=", problem.MaxLength))
+		heavy.Name, heavy.Material.Credential.Password = "v1", strings.Repeat("x", 1<<20)
+		Expect(parseDeployed(credentials.Files("", long, &wanted))).To(BeZero())
+		Expect(parseDeployed(credentials.Files("", heavy, nil))).To(BeZero())
+		Expect(parseDeployed(credentials.Files("", wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
 	})
 
 	Describe("whose Extension failed", func() {
@@ -254,7 +238,7 @@ var _ = Describe("A hostile owner", func() {
 			_, problems, err := actuator.readCaches(ctx, ex, cluster)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(problems).To(HaveLen(number))
-			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 16384"), ContainSubstring(`Secret "v1"`)))))
+			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 65536"), ContainSubstring(`Secret "v1"`)))))
 			Expect(reads).To(HaveKeyWithValue("*v1alpha1.ManagedResource extension-registry-cache", 1))
 			Expect(reads).To(HaveKeyWithValue("*v1.Secret ref-v1", 1))
 		})

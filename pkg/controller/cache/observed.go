@@ -35,8 +35,8 @@ type observed struct {
 	credentials map[string]credentialstate.Deployed
 	// claims are the volume claims in the Shoot, by name.
 	claims map[string]*corev1.PersistentVolumeClaim
-	// statuses are those of the credentials in the provider status, by upstream.
-	statuses map[string]*registry.CredentialsStatus
+	// statuses are those of the caches in the provider status, by upstream.
+	statuses map[string]registry.RegistryCacheStatus
 }
 
 // observe reads the state of the caches, each object by name: the owner controls the length of lists.
@@ -83,8 +83,8 @@ func serviceAddresses(ctx context.Context, shoot client.Client, caches []deploym
 	return found, nil
 }
 
-// readStatus returns the Extension as it is now, and the states of the credentials in its provider status, by upstream.
-func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (*extensionsv1alpha1.Extension, map[string]*registry.CredentialsStatus, error) {
+// readStatus returns the Extension as it is now, and the caches in its provider status, by upstream.
+func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (*extensionsv1alpha1.Extension, map[string]registry.RegistryCacheStatus, error) {
 	present := &extensionsv1alpha1.Extension{}
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(ex), present); err != nil {
 		return nil, nil, fmt.Errorf("read provider status: %w", err)
@@ -96,9 +96,9 @@ func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extens
 	if err != nil {
 		return nil, nil, fmt.Errorf("decode provider status: %w", err)
 	}
-	statuses := make(map[string]*registry.CredentialsStatus, len(status.Caches))
+	statuses := make(map[string]registry.RegistryCacheStatus, len(status.Caches))
 	for _, cache := range status.Caches {
-		statuses[cache.Upstream] = cache.Credentials
+		statuses[cache.Upstream] = cache
 	}
 	return present, statuses, nil
 }
@@ -116,7 +116,7 @@ func deployedCredentials(ctx context.Context, shoot client.Client, cacheName str
 // parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the
 // Secret, and what it holds goes into the provider status and back into the Shoot.
 func parseDeployed(files map[string][]byte) credentialstate.Deployed {
-	wanted, previous := credentials.FromFiles(files)
+	wanted, previous := credentials.FromFiles("", files)
 	if wanted == nil || !isPlausible(*wanted) {
 		return credentialstate.Deployed{}
 	}
@@ -127,7 +127,7 @@ func parseDeployed(files map[string][]byte) credentialstate.Deployed {
 }
 
 func isPlausible(credential credentials.Named) bool {
-	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && len(credential.Username)+len(credential.Password) <= maxCredential
+	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && credential.Size()-len(credential.Name) <= maxCredential
 }
 
 // readClaim returns the claim with the given name, or nil if there is none.

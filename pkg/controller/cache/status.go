@@ -17,24 +17,30 @@ import (
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/pkg/apis/provider"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
 )
 
 // updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
-// reads the status again, since package rotation may have updated it.
+// reads the status again, since package health may have updated it, and writes nothing if nothing has changed.
 func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []deployment, addresses map[string]net.IP, caBundleName *string) error {
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		present, before, err := a.readStatus(ctx, ex)
 		if err != nil {
 			return err
 		}
-		patch := client.MergeFromWithOptions(present.DeepCopy(), client.MergeFromWithOptimisticLock{})
-		if present.Status.ProviderStatus, err = a.providerStatus(before, caches, addresses, caBundleName); err != nil {
+		status, err := a.providerStatus(before, caches, addresses, caBundleName)
+		if err != nil {
 			return err
 		}
-		ex.Status.ProviderStatus = present.Status.ProviderStatus
+		ex.Status.ProviderStatus = status
+		if present.Status.ProviderStatus != nil && provider.Same(present.Status.ProviderStatus.Raw, status.Raw) {
+			return nil
+		}
+		patch := client.MergeFromWithOptions(present.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		present.Status.ProviderStatus = status
 		if err := a.Client.Status().Patch(ctx, present, patch); err != nil {
 			return fmt.Errorf("update provider status: %w", err)
 		}
@@ -42,10 +48,10 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 	})
 }
 
-func (a *Actuator) providerStatus(before map[string]*registry.CredentialsStatus, caches []deployment, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
+func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, caches []deployment, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
 	status := &registry.RegistryStatus{CASecretName: caBundleName}
 	for _, cache := range caches {
-		credentials := before[cache.Cache.Upstream]
+		credentials := before[cache.Cache.Upstream].Credentials
 		if cache.Deployed == nil {
 			deployed := credentialstate.Deployed{Wanted: cache.Credential, Previous: cache.PreviousCredential}
 			credentials = deployed.Status(credentials, metav1.NewTime(a.Clock.Now()))
@@ -55,6 +61,7 @@ func (a *Actuator) providerStatus(before map[string]*registry.CredentialsStatus,
 			Endpoint:    endpoint(cache, addresses[cache.ServiceName()]),
 			RemoteURL:   *cache.Cache.RemoteURL,
 			Credentials: credentials,
+			Conditions:  before[cache.Cache.Upstream].Conditions, // Those of package health.
 		})
 	}
 	return a.Codec.EncodeStatus(status)

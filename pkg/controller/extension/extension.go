@@ -71,7 +71,7 @@ func NewClient(mgr manager.Manager) (client.Client, error) {
 	return uncached, nil
 }
 
-// predicates admit requests by annotation, and other changes if the annotation is to be ignored. Package rotation
+// predicates admit requests by annotation, and other changes if the annotation is to be ignored. Package health
 // requests reconciliations by the annotation in any case.
 func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotation bool) []predicate.Predicate {
 	requested := extension.DefaultPredicates(ctx, mgr, false)

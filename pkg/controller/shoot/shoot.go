@@ -22,8 +22,10 @@ import (
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -31,8 +33,10 @@ import (
 const (
 	// requestTimeout bounds a request and its response.
 	requestTimeout = 10 * time.Second
-	// maxResponse is twice the size of the largest object that an API server stores, in JSON with Base64.
-	maxResponse = 4 << 20
+	// MaxObject is twice the size of the largest object that an API server stores, in JSON with Base64.
+	MaxObject = 4 << 20
+	// MaxPod is far larger than a pod, claim or StatefulSet of a cache. It bounds what many Shoots at a time can cost.
+	MaxPod = 256 << 10
 	// maxReport is larger than any report of a replica.
 	maxReport = 16 << 10
 )
@@ -41,12 +45,17 @@ const (
 type Shoot struct {
 	client.Client
 
-	server *url.URL
-	pods   *http.Client
+	server        *url.URL
+	objects, pods *http.Client
 }
 
-// Connect returns the Shoot whose kubeconfig is in a namespace of the seed.
+// Connect returns the Shoot whose kubeconfig is in a namespace of the seed. Close it after use.
 func Connect(ctx context.Context, seed client.Client, namespace string) (*Shoot, error) {
+	return ConnectWithin(ctx, seed, namespace, MaxObject)
+}
+
+// ConnectWithin is [Connect] for a caller that reads only objects of at most maxObject bytes.
+func ConnectWithin(ctx context.Context, seed client.Client, namespace string, maxObject int64) (*Shoot, error) {
 	options := client.Options{Scheme: kubernetes.ShootScheme, Mapper: newMapper()}
 	config, _, err := util.NewClientForShoot(ctx, seed, namespace, options, extensionsconfigv1alpha1.RESTOptions{})
 	if err != nil {
@@ -55,34 +64,50 @@ func Connect(ctx context.Context, seed client.Client, namespace string) (*Shoot,
 	config.QPS = -1 // The API server has its own fairness, and a wait here would look like an unresponsive replica.
 	config.Timeout = requestTimeout
 	config.WarningHandler = rest.NoWarnings{} // Admission webhooks of the Shoot write them.
+	// With HTTP/2, a pod could fill a window of megabytes before the first byte of its response is read, and a connection
+	// occupies memory for another minute after it was closed.
+	config.NextProtos = []string{"http/1.1"}
 
 	shoot := &Shoot{}
 	if shoot.server, _, err = rest.DefaultServerUrlFor(config); err != nil {
 		return nil, fmt.Errorf("read address of the Shoot's API server: %w", err)
 	}
-	// With HTTP/2, a pod could fill a window of megabytes before the first byte of its response is read.
 	toPods := rest.CopyConfig(config)
-	toPods.NextProtos = []string{"http/1.1"}
 	toPods.Wrap(guarded(maxReport))
 	if shoot.pods, err = rest.HTTPClientFor(toPods); err != nil {
 		return nil, fmt.Errorf("create client for pods of the Shoot: %w", err)
 	}
-	config.Wrap(guarded(maxResponse))
+	config.Wrap(guarded(maxObject))
+	if shoot.objects, err = rest.HTTPClientFor(config); err != nil {
+		return nil, fmt.Errorf("create client for objects of the Shoot: %w", err)
+	}
+	options.HTTPClient = shoot.objects
 	if shoot.Client, err = client.New(config, options); err != nil {
 		return nil, fmt.Errorf("create client for the Shoot: %w", err)
 	}
 	return shoot, nil
 }
 
+// Close closes the connections that are idle. client-go keeps them otherwise, and those of a thousand Shoots take more
+// memory than new handshakes take time.
+func (s *Shoot) Close() {
+	utilnet.CloseIdleConnectionsFor(s.objects.Transport)
+	utilnet.CloseIdleConnectionsFor(s.pods.Transport)
+}
+
 // newMapper maps the kinds that are read and written, to avoid the discovery of all kinds that the owner defined.
 func newMapper() meta.RESTMapper {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, storagev1.SchemeGroupVersion})
 	for _, kind := range []string{"Service", "Secret", "PersistentVolumeClaim", "Pod"} {
 		mapper.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
 	mapper.Add(appsv1.SchemeGroupVersion.WithKind("StatefulSet"), meta.RESTScopeNamespace)
+	mapper.Add(storagev1.SchemeGroupVersion.WithKind("StorageClass"), meta.RESTScopeRoot)
 	return mapper
 }
+
+// ErrNotFound is the error of a pod that has no such path, and of a pod that does not exist.
+var ErrNotFound = errors.New("not found")
 
 // GetFromPod returns the response of a pod to a GET request, through the proxy of the API server.
 func (s *Shoot) GetFromPod(ctx context.Context, pod client.ObjectKey, port int32, path string) ([]byte, error) {
@@ -96,6 +121,9 @@ func (s *Shoot) GetFromPod(ctx context.Context, pod client.ObjectKey, port int32
 		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, ErrNotFound)
+	}
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("get %s from pod %s: status %d", path, pod.Name, response.StatusCode)
 	}
@@ -115,6 +143,9 @@ type guard struct {
 	next  http.RoundTripper
 	limit int64
 }
+
+// WrappedRoundTripper returns the transport that has the connections.
+func (g guard) WrappedRoundTripper() http.RoundTripper { return g.next }
 
 var (
 	errRedirect = errors.New("response is a redirect, which is not followed")

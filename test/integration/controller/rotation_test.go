@@ -26,6 +26,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/upstream"
@@ -141,23 +142,17 @@ var _ = Describe("Credentials", func() {
 
 // replica is a pod that is reached through the API server, like a real one.
 type replica struct {
-	mu     sync.Mutex
-	report credentials.Report
+	mu sync.Mutex
+	// documents are the reports by path. Others do not exist, as in earlier versions of the cache server.
+	documents map[string][]byte
+	// asked counts the requests.
+	asked int
 }
 
+// newReplica returns a replica with a running pod.
 func newReplica(ctx context.Context, host string) *replica {
 	GinkgoHelper()
-	r := &replica{}
-	address := hostAddress()
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(config.DebugPort)))
-	Expect(err).NotTo(HaveOccurred())
-	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	suite.Background("replica", func(ctx context.Context) error {
-		context.AfterFunc(ctx, func() { _ = server.Close() })
-		_ = server.Serve(listener)
-		return nil
-	})
-
+	r := serveReplica()
 	pod := inShoot(&corev1.Pod{}, upstream.Upstream(host).ResourceName()+"-0")
 	pod.Labels = component.Labels(upstream.Upstream(host))
 	pod.Spec.Containers = []corev1.Container{{Name: "registry-cache", Image: "example.com/registry-cache-server:v1"}}
@@ -166,27 +161,63 @@ func newReplica(ctx context.Context, host string) *replica {
 		Expect(testClient.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
 	})
 	pod.Status.Phase = corev1.PodRunning
-	pod.Status.PodIP = address
-	pod.Status.PodIPs = []corev1.PodIP{{IP: address}}
+	pod.Status.PodIP = hostAddress()
+	pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
 	Expect(testClient.Status().Update(ctx, pod)).To(Succeed())
 	return r
 }
 
-func (r *replica) say(report credentials.Report) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.report = report
+// serveReplica returns a replica without a pod.
+func serveReplica() *replica {
+	GinkgoHelper()
+	r := &replica{documents: map[string][]byte{}}
+	listener, err := net.Listen("tcp", net.JoinHostPort(hostAddress(), strconv.Itoa(config.DebugPort)))
+	Expect(err).NotTo(HaveOccurred())
+	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
+	suite.Background("replica", func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { _ = server.Close() })
+		_ = server.Serve(listener)
+		return nil
+	})
+	return r
 }
 
-// ServeHTTP serves the configured report.
+// say has the replica report like one of an earlier version, which knows only its credential.
+func (r *replica) say(report credentials.Report) {
+	document, _ := json.Marshal(report)
+	r.set(config.CredentialsPath, document)
+}
+
+func (r *replica) sayStatus(report status.Report) {
+	document, _ := json.Marshal(report)
+	r.set(config.StatusPath, document)
+}
+
+func (r *replica) sayRaw(document string) { r.set(config.StatusPath, []byte(document)) }
+
+func (r *replica) set(path string, document []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.documents[path] = document
+}
+
+func (r *replica) requests() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
+}
+
+// ServeHTTP serves the configured reports.
 func (r *replica) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	if request.URL.Path != config.CredentialsPath {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked++
+	document, known := r.documents[request.URL.Path]
+	if !known {
 		http.NotFound(w, request)
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_ = json.NewEncoder(w).Encode(r.report)
+	_, _ = w.Write(document)
 }
 
 // hostAddress returns an address of this machine other than loopback, to which API servers do not connect.

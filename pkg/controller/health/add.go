@@ -2,10 +2,11 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-package rotation
+package health
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -26,9 +28,16 @@ import (
 )
 
 // ControllerName is the name of the controller.
-const ControllerName = "registry-cache-credentials"
+const ControllerName = "registry-cache-health"
 
-const reconciliationTimeout = time.Minute
+const (
+	// reconciliationTimeout bounds a look with all that is written.
+	reconciliationTimeout = time.Minute
+	// minConcurrentReconciles is the number of looks at a time, unless more reconciliations are configured. A look mostly
+	// waits, and no Shoot can take more than a part of that time, see share: so it takes hundreds of unresponsive Shoots to
+	// delay the looks at others.
+	minConcurrentReconciles = 20
+)
 
 // Options configure the controller.
 type Options struct {
@@ -48,13 +57,23 @@ func AddToManager(mgr manager.Manager, options Options) error {
 	}
 	reconciler := &Reconciler{
 		Client:   options.Client,
+		Reader:   mgr.GetClient(),
 		Codec:    codec,
-		Shoots:   &Shoots{Client: options.Client, Timeout: replicasTimeout},
+		Shoots:   &Shoots{Client: options.Client, ReportsTimeout: reportsTimeout, Now: time.Now},
 		Recorder: mgr.GetEventRecorder(ControllerName),
 		Clock:    clock.RealClock{},
 	}
+	collector := &Collector{
+		Reader:  mgr.GetCache(),
+		Counts:  predicate.And(predicateutils.AddTypeAndClassPredicates(nil, options.ExtensionClasses, registry.ExtensionType)...),
+		Elected: mgr.Elected(),
+	}
+	if err := metrics.Registry.Register(collector); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	// Shoots whose API servers do not respond must not delay the others.
 	options.Controller.ReconciliationTimeout = reconciliationTimeout
+	options.Controller.MaxConcurrentReconciles = max(options.Controller.MaxConcurrentReconciles, minConcurrentReconciles)
 	return builder.ControllerManagedBy(mgr).
 		Named(ControllerName).
 		WithOptions(options.Controller).
@@ -63,9 +82,8 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		Complete(reconciler)
 }
 
-// wantedChanged admits updates that change the wanted credentials, but not updates of their state, which this
-// controller makes: a replica with ever-changing reports would otherwise cause requests and status updates without a
-// pause.
+// wantedChanged admits updates that change the wanted credentials, but not updates of states and conditions, which this
+// controller makes: a replica with ever-changing reports would otherwise cause looks and status updates without a pause.
 func wantedChanged(codec *codec.Codec) predicate.Predicate {
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool {

@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/excerpt"
+)
+
+const (
+	// maxNote is the length of the longest note of an event that the API server allows.
+	maxNote = 1024
+	// maxEvents bounds the events of a look, since all caches of a Shoot can change at once, as often as their owner wants.
+	maxEvents = 10
+)
+
+// note is an event about a cache.
+type note struct {
+	upstream, kind, reason, action, text string
+}
+
+// record records the changes of caches as events and in the log.
+func (r *Reconciler) record(ctx context.Context, ex *extensionsv1alpha1.Extension, before, after []registry.RegistryCacheStatus) {
+	var changes []note
+	for i := range after {
+		changes = append(changes, notes(before[i], after[i])...)
+	}
+	log := logf.FromContext(ctx)
+	if skipped := len(changes) - maxEvents; skipped > 0 {
+		log.Info("Skipping events about further caches", "skipped", skipped)
+		changes = changes[:maxEvents]
+	}
+	for _, change := range changes {
+		text := excerpt.Line(change.text, maxNote)
+		log.Info("State of cache changed", "upstream", change.upstream, "reason", change.reason, "message", text)
+		r.Recorder.Eventf(ex, nil, change.kind, change.reason, change.action, "%s", text)
+	}
+}
+
+// notes returns the changes of a cache: of the state of its credential, and of its readiness.
+func notes(before, after registry.RegistryCacheStatus) []note {
+	var found []note
+	if state := credentialsState(after); state != "" && state != credentialsState(before) {
+		kind := corev1.EventTypeNormal
+		if state == registry.CredentialsRejected || state == registry.CredentialsMissing {
+			kind = corev1.EventTypeWarning
+		}
+		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(after)})
+	}
+	was, is := ready(before), ready(after)
+	if is == nil || was != nil && was.Reason == is.Reason {
+		return found
+	}
+	switch reason := readiness.Reason(is.Reason); {
+	case isCredential(reason), reason == readiness.Ready && was != nil && isCredential(readiness.Reason(was.Reason)):
+		// There is an event about the credential.
+	case reason == readiness.Ready && was == nil:
+		// The owner expects nothing else of a new cache.
+	default:
+		kind := corev1.EventTypeNormal
+		if is.Status == metav1.ConditionFalse || reason == readiness.Degraded {
+			kind = corev1.EventTypeWarning
+		}
+		found = append(found, note{after.Upstream, kind, "Cache" + is.Reason, "CheckReadiness", describeReadiness(after)})
+	}
+	return found
+}
+
+// isCredential reports whether a reason is about the credential, whose state has events and descriptions of its own.
+func isCredential(reason readiness.Reason) bool {
+	return reason == readiness.CredentialRejected || reason == readiness.CredentialMissing
+}
+
+func credentialsState(cache registry.RegistryCacheStatus) registry.CredentialsState {
+	if cache.Credentials == nil {
+		return ""
+	}
+	return cache.Credentials.State
+}

@@ -1,0 +1,272 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
+	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
+	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/controller/shoot"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/excerpt"
+)
+
+const (
+	// objectsTimeout bounds the wait for all objects of a look.
+	objectsTimeout = 15 * time.Second
+	// reportsTimeout bounds the wait for all reports of a look, so that unresponsive pods do not block the controller.
+	// Requests go through the Shoot's API server and the VPN.
+	reportsTimeout = 5 * time.Second
+	// maxConcurrentReads bounds the caches of a Shoot whose objects are read at a time.
+	maxConcurrentReads = 5
+	// maxConcurrentReports bounds the concurrent requests to the replicas of a Shoot.
+	maxConcurrentReports = 20
+	// maxMessage bounds a replica's message in the provider status, and so in a condition and an event.
+	maxMessage = 256
+)
+
+// Cache is what a look found about a cache.
+type Cache struct {
+	// Desired is the number of replicas that should run.
+	Desired int32
+	// Replicas has an entry for each of them.
+	Replicas []Replica
+}
+
+// Replica is what a look found about a replica of a cache.
+type Replica struct {
+	// Name is the name of its pod.
+	Name string
+	// Running reports whether its pod runs.
+	Running bool
+	// Silent reports whether it runs but does not respond.
+	Silent bool
+	// Credentials is its report about the credential, nil if there is none.
+	Credentials *credentials.Report
+	// Problem is why it does not work.
+	Problem readiness.Problem
+}
+
+// running returns the replicas that run, with their reports about the credential.
+func (c Cache) running() credentialstate.Replicas {
+	replicas := credentialstate.Replicas{Desired: c.Desired}
+	for _, replica := range c.Replicas {
+		if replica.Running {
+			replicas.Running = append(replicas.Running, credentialstate.Replica{Name: replica.Name, Report: replica.Credentials})
+		}
+	}
+	return replicas
+}
+
+// problems returns the problem of each replica, at least one.
+func (c Cache) problems() []readiness.Problem {
+	if len(c.Replicas) == 0 {
+		return []readiness.Problem{{Reason: readiness.ReplicaMissing, Message: "The StatefulSet of the cache does not exist, or has no replicas. The errors in the status of the Shoot show the reason."}}
+	}
+	found := make([]readiness.Problem, 0, len(c.Replicas))
+	for _, replica := range c.Replicas {
+		found = append(found, replica.Problem)
+	}
+	return found
+}
+
+// silent reports whether no replica that works has responded.
+func (c Cache) silent() bool {
+	return !slices.ContainsFunc(c.Replicas, func(replica Replica) bool { return replica.Problem == readiness.Problem{} && !replica.Silent })
+}
+
+// Shoots looks at caches through the API servers of their Shoots.
+type Shoots struct {
+	// Client is a client for the seed, which has the kubeconfigs.
+	Client client.Client
+	// ReportsTimeout bounds the wait for the reports of all replicas of a Shoot.
+	ReportsTimeout time.Duration
+	// Now returns the time.
+	Now func() time.Time
+}
+
+// Look implements Looker. It reads objects by name, so that other pods with the labels of a cache are not asked.
+func (s *Shoots) Look(ctx context.Context, namespace string, caches []string) (map[string]Cache, error) {
+	access, err := shoot.ConnectWithin(ctx, s.Client, namespace, shoot.MaxPod)
+	if err != nil {
+		return nil, err
+	}
+	defer access.Close()
+	found, err := s.readObjects(ctx, access, caches)
+	if err != nil {
+		return nil, err
+	}
+	s.addReports(ctx, access, found)
+
+	byName := make(map[string]Cache, len(caches))
+	for i, name := range caches {
+		byName[name] = found[i]
+	}
+	return byName, nil
+}
+
+// readObjects returns the given caches as their objects describe them, in the same order.
+func (s *Shoots) readObjects(ctx context.Context, access client.Reader, caches []string) ([]Cache, error) {
+	ctx, cancel := context.WithTimeout(ctx, objectsTimeout)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxConcurrentReads)
+	found := make([]Cache, len(caches))
+	for i, name := range caches {
+		group.Go(func() (err error) {
+			found[i], err = s.readCache(ctx, access, name)
+			return err
+		})
+	}
+	return found, group.Wait()
+}
+
+func (s *Shoots) readCache(ctx context.Context, access client.Reader, name string) (Cache, error) {
+	statefulSet := &appsv1.StatefulSet{}
+	if found, err := read(ctx, access, name, statefulSet); err != nil || !found {
+		return Cache{}, err
+	}
+	cache := Cache{Desired: min(ptr.Deref(statefulSet.Spec.Replicas, 1), component.MaxReplicas)}
+	for ordinal := range int(cache.Desired) {
+		replica, err := s.readReplica(ctx, access, name, ordinal)
+		if err != nil {
+			return Cache{}, err
+		}
+		cache.Replicas = append(cache.Replicas, replica)
+	}
+	return cache, nil
+}
+
+func (s *Shoots) readReplica(ctx context.Context, access client.Reader, cache string, ordinal int) (Replica, error) {
+	name, pod := component.PodName(cache, ordinal), &corev1.Pod{}
+	found, err := read(ctx, access, name, pod)
+	if err != nil {
+		return Replica{}, err
+	}
+	if !found {
+		return Replica{Name: name, Problem: readiness.Pod(name, nil, readiness.Volume{}, s.Now())}, nil
+	}
+	volume := readiness.Volume{}
+	if pod.Status.Phase == corev1.PodPending {
+		if volume, err = readVolume(ctx, access, component.ClaimName(cache, ordinal)); err != nil {
+			return Replica{}, err
+		}
+	}
+	return Replica{
+		Name:    name,
+		Running: pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil,
+		Problem: readiness.Pod(name, pod, volume, s.Now()),
+	}, nil
+}
+
+// readVolume returns the claim of a pending pod, and the StorageClass of a claim that is not bound.
+func readVolume(ctx context.Context, access client.Reader, name string) (readiness.Volume, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	if found, err := read(ctx, access, name, claim); err != nil || !found {
+		return readiness.Volume{}, err
+	}
+	volume := readiness.Volume{Claim: claim}
+	className := ptr.Deref(claim.Spec.StorageClassName, "")
+	if className == "" || claim.Status.Phase == corev1.ClaimBound {
+		return volume, nil
+	}
+	class := &storagev1.StorageClass{}
+	if err := access.Get(ctx, client.ObjectKey{Name: className}, class); client.IgnoreNotFound(err) != nil {
+		return readiness.Volume{}, fmt.Errorf("read StorageClass %s in the Shoot: %w", className, err)
+	} else if err == nil {
+		volume.Class = class
+	}
+	return volume, nil
+}
+
+// read reads the object with the given name and reports whether it exists.
+func read(ctx context.Context, access client.Reader, name string, object client.Object) (bool, error) {
+	err := access.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, object)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %T %s in the Shoot: %w", object, name, err)
+	}
+	return true, nil
+}
+
+// addReports adds what the running replicas report.
+func (s *Shoots) addReports(ctx context.Context, access *shoot.Shoot, caches []Cache) {
+	ctx, cancel := context.WithTimeout(ctx, s.ReportsTimeout)
+	defer cancel()
+	var asked []*Replica
+	for _, cache := range caches {
+		for i := range cache.Replicas {
+			if cache.Replicas[i].Running {
+				asked = append(asked, &cache.Replicas[i])
+			}
+		}
+	}
+	// A random order keeps unresponsive replicas from always using up the time of the same others.
+	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+	var group errgroup.Group
+	group.SetLimit(maxConcurrentReports)
+	for _, replica := range asked {
+		group.Go(func() error {
+			s.addReport(ctx, access, replica)
+			return nil
+		})
+	}
+	_ = group.Wait() // The functions return no errors.
+}
+
+// addReport adds what a replica reports. A replica without a report is judged by its pod alone: the requests of an
+// overloaded Shoot fail as well, and the readiness probe of the pod shows whether the replica serves pulls.
+func (s *Shoots) addReport(ctx context.Context, access *shoot.Shoot, replica *Replica) {
+	report := &status.Report{}
+	err := get(ctx, access, replica.Name, config.StatusPath, report)
+	if errors.Is(err, shoot.ErrNotFound) {
+		// Until an upgrade has replaced the pod, its server reports only its credential.
+		report.Credentials = &credentials.Report{}
+		err = get(ctx, access, replica.Name, config.CredentialsPath, report.Credentials)
+	}
+	if errors.Is(err, shoot.ErrNotFound) {
+		return
+	}
+	if err != nil {
+		replica.Silent = true
+		return
+	}
+	if replica.Credentials = report.Credentials; replica.Credentials != nil {
+		replica.Credentials.Message = excerpt.Line(replica.Credentials.Message, maxMessage)
+	}
+	// Every report of the state names the upstream.
+	if replica.Problem == (readiness.Problem{}) && report.Upstream.Host != "" {
+		replica.Problem = readiness.Report(replica.Name, report, s.Now())
+	}
+}
+
+// get decodes what a pod serves.
+func get(ctx context.Context, access *shoot.Shoot, pod, path string, into any) error {
+	content, err := access.GetFromPod(ctx, client.ObjectKey{Namespace: component.Namespace, Name: pod}, config.DebugPort, path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(content, into)
+}

@@ -1,0 +1,289 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
+	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/excerpt"
+	"github.com/larder-project/larder/pkg/problem"
+	"github.com/larder-project/larder/pkg/upstream"
+)
+
+const (
+	// soon is the interval of looks while an owner may be waiting for a rotation, for eager after its start.
+	soon  = 2 * time.Second
+	eager = 5 * time.Minute
+	// later is the interval otherwise.
+	later = time.Minute
+	// share bounds the part of the time that is spent on one Shoot: one in share. So a Shoot that is slow to respond is
+	// looked at less often, and many of them do not delay the looks at others.
+	share = 20
+	// silence is how long the API server of a Shoot may not respond before its caches become Unknown. Until then, a
+	// restart of the API server is more likely than a change of the caches.
+	silence = 10 * time.Minute
+)
+
+// Looker looks at the caches with the given names in a Shoot, and returns what it finds by these names.
+type Looker interface {
+	Look(ctx context.Context, namespace string, caches []string) (map[string]Cache, error)
+}
+
+// Reconciler follows the caches of Extensions. It must not be copied.
+type Reconciler struct {
+	// Client is an uncached client for the seed.
+	Client client.Client
+	// Reader reads from the cache of the manager: a look needs no newer Extension, since it is written with optimistic
+	// locking.
+	Reader client.Reader
+	// Codec decodes and encodes the provider status.
+	Codec *codec.Codec
+	// Shoots looks at caches.
+	Shoots Looker
+	// Recorder records state changes.
+	Recorder events.EventRecorder
+	// Clock dates state changes.
+	Clock clock.Clock
+
+	silent silences
+}
+
+// Reconcile looks at the caches of an Extension once.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	ex := &extensionsv1alpha1.Extension{}
+	err := r.Reader.Get(ctx, request.NamespacedName, ex)
+	if apierrors.IsNotFound(err) || ex.DeletionTimestamp != nil || migrates(ex) {
+		r.silent.end(request.NamespacedName)
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("read Extension: %w", err)
+	}
+	status, err := r.Codec.DecodeStatus(ex.Status.ProviderStatus)
+	if errors.Is(err, codec.ErrMissing) {
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("decode provider status: %w", err)
+	}
+	cluster, err := extensionscontroller.GetCluster(ctx, r.Reader, ex.Namespace)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("read Cluster: %w", err)
+	}
+	if cluster.Shoot == nil || cluster.Shoot.DeletionTimestamp != nil {
+		return reconcile.Result{}, nil
+	}
+
+	started := r.Clock.Now()
+	if err := r.update(ctx, ex, status, r.look(ctx, ex, cluster, status)); apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: soon}, nil
+	} else if err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: max(r.interval(status), share*r.Clock.Since(started))}, nil
+}
+
+// observation updates the status of a cache. It is nil if nothing was observed.
+type observation func(cache *registry.RegistryCacheStatus, now metav1.Time)
+
+// look returns what is to be written about the caches.
+func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, status *registry.RegistryStatus) observation {
+	key := client.ObjectKeyFromObject(ex)
+	if extensionscontroller.IsHibernationEnabled(cluster) {
+		r.silent.end(key)
+		return unknown(readiness.Hibernated, "The Shoot is hibernated. The cache returns with it.")
+	}
+	names := make([]string, 0, len(status.Caches))
+	for _, cache := range status.Caches {
+		names = append(names, resourceName(cache))
+	}
+	found, err := r.Shoots.Look(ctx, ex.Namespace, names)
+	if err == nil {
+		r.silent.end(key)
+		return observed(found)
+	}
+	// Do not retry at once: an API server that does not respond rarely recovers within seconds. The error may quote it.
+	logf.FromContext(ctx).Info("Failed to look at the caches", "error", excerpt.Line(err.Error(), problem.MaxLength))
+	if r.silent.since(key, r.Clock.Now()) < silence {
+		return nil
+	}
+	return unknown(readiness.ShootUnreachable, "The API server of the Shoot has not responded for a while. See the other conditions of the Shoot.")
+}
+
+// observed returns what follows from a look.
+func observed(found map[string]Cache) observation {
+	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
+		seen := found[resourceName(*cache)]
+		if cache.Credentials != nil {
+			cache.Credentials = new(credentialstate.Observe(*cache.Credentials, seen.running(), now))
+		}
+		condition := readiness.Of(seen.problems(), credentialProblem(*cache))
+		if condition.Status == metav1.ConditionTrue && seen.silent() && wasReported(*cache) {
+			return
+		}
+		setReady(cache, condition, now)
+	}
+}
+
+// wasReported reports whether a problem was reported by replicas. It has not ended only because they do not respond.
+func wasReported(cache registry.RegistryCacheStatus) bool {
+	before := ready(cache)
+	return before != nil && readiness.Reason(before.Reason).IsReported()
+}
+
+// unknown returns that the caches cannot be observed. What is known about their credentials stays.
+func unknown(reason readiness.Reason, message string) observation {
+	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
+		setReady(cache, readiness.Unknown(reason, message), now)
+	}
+}
+
+func setReady(cache *registry.RegistryCacheStatus, condition metav1.Condition, now metav1.Time) {
+	condition.LastTransitionTime = now // It stays as it was if the status does.
+	cache.Conditions = slices.Clone(cache.Conditions)
+	meta.SetStatusCondition(&cache.Conditions, condition)
+}
+
+func resourceName(cache registry.RegistryCacheStatus) string {
+	return upstream.Upstream(cache.Upstream).ResourceName()
+}
+
+// migrates reports whether the Shoot is leaving or has left this seed.
+func migrates(ex *extensionsv1alpha1.Extension) bool {
+	return ex.Annotations[v1beta1constants.GardenerOperation] == v1beta1constants.GardenerOperationMigrate ||
+		ex.Status.LastOperation != nil && ex.Status.LastOperation.Type == gardencorev1beta1.LastOperationTypeMigrate
+}
+
+// interval returns the time until the next look. It varies, so that the Shoots that are looked at when the controller
+// starts spread over time.
+func (r *Reconciler) interval(status *registry.RegistryStatus) time.Duration {
+	for _, cache := range status.Caches {
+		if cache.Credentials != nil && credentialstate.InProgress(cache.Credentials) && r.Clock.Since(cache.Credentials.Since.Time) < eager {
+			return soon
+		}
+	}
+	return later - later/10 + rand.N(later/5)
+}
+
+// update writes what has changed, and nothing otherwise. It fails with a conflict if package cache has written the
+// status since it was read: package cache can deploy another credential meanwhile.
+func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus, observe observation) error {
+	if observe == nil {
+		return nil
+	}
+	changed, surplus := false, false
+	before, now := slices.Clone(status.Caches), metav1.NewTime(r.Clock.Now())
+	for i := range status.Caches {
+		cache := &status.Caches[i]
+		observe(cache, now)
+		changed = changed || !equal(before[i], *cache)
+		surplus = surplus || cache.Credentials != nil && cache.Credentials.PreviousSecretName != ""
+	}
+	if changed {
+		if err := r.patchStatus(ctx, ex, status); err != nil {
+			return err
+		}
+		r.record(ctx, ex, before, status.Caches)
+	}
+	if surplus {
+		return r.requestRemoval(ctx, ex)
+	}
+	return nil
+}
+
+func (r *Reconciler) patchStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, status *registry.RegistryStatus) error {
+	encoded, err := r.Codec.EncodeStatus(status)
+	if err != nil {
+		return err
+	}
+	patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
+	ex.Status.ProviderStatus = encoded
+	if err := r.Client.Status().Patch(ctx, ex, patch); err != nil {
+		return fmt.Errorf("update provider status: %w", err)
+	}
+	return nil
+}
+
+func equal(a, b registry.RegistryCacheStatus) bool {
+	return equalCredentials(a.Credentials, b.Credentials) && slices.Equal(a.Conditions, b.Conditions)
+}
+
+func equalCredentials(a, b *registry.CredentialsStatus) bool {
+	return a == b || a != nil && b != nil && a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName &&
+		a.PreviousSecretName == b.PreviousSecretName && a.State == b.State && a.Message == b.Message
+}
+
+// requestRemoval has package cache remove the previous credentials. The request is repeated until the status no longer
+// names them.
+func (r *Reconciler) requestRemoval(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(ex), ex); err != nil {
+			return err
+		}
+		if _, busy := ex.Annotations[v1beta1constants.GardenerOperation]; busy {
+			return nil
+		}
+		patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
+		metav1.SetMetaDataAnnotation(&ex.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
+		return r.Client.Patch(ctx, ex, patch)
+	})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("request removal of previous credentials: %w", err)
+	}
+	return nil
+}
+
+// silences records since when the API servers of Shoots do not respond. It is not persistent: after a restart of the
+// controller, their caches keep their conditions for a little longer.
+type silences struct {
+	mu     sync.Mutex
+	starts map[types.NamespacedName]time.Time
+}
+
+// since returns how long looks at an Extension's Shoot have failed.
+func (s *silences) since(extension types.NamespacedName, now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	start, known := s.starts[extension]
+	if !known {
+		if s.starts == nil {
+			s.starts = map[types.NamespacedName]time.Time{}
+		}
+		start, s.starts[extension] = now, now
+	}
+	return now.Sub(start)
+}
+
+// end forgets an Extension.
+func (s *silences) end(extension types.NamespacedName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.starts, extension)
+}
