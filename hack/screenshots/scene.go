@@ -108,7 +108,7 @@ func (s *scene) start(ctx context.Context) (err error) {
 	s.registry.Wrap(limited())
 	credentialDirectory := filepath.Join(s.directory, "credentials")
 	active := named("robot-v1", password)
-	if err := secretvolume.Write(credentialDirectory, credentials.Files(active, nil)); err != nil {
+	if err := secretvolume.Write(credentialDirectory, credentials.Files("", active, nil)); err != nil {
 		return err
 	}
 	rendered, err := config.Config{RemoteURL: "http://" + host, CredentialsDirectory: credentialDirectory, TTL: time.Hour}.Marshal()
@@ -150,7 +150,7 @@ func (s *scene) node(number int) *pull.Client {
 // rotate replaces the credential by one that the upstream rejects, and waits until the cache knows that.
 func (s *scene) rotate(ctx context.Context) error {
 	active, candidate := named("robot-v1", password), named("robot-v2", "mistyped")
-	if err := secretvolume.Write(filepath.Join(s.directory, "credentials"), credentials.Files(candidate, &active)); err != nil {
+	if err := secretvolume.Write(filepath.Join(s.directory, "credentials"), credentials.Files("", candidate, &active)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -169,7 +169,7 @@ func (s *scene) rotate(ctx context.Context) error {
 }
 
 func named(secret, password string) credentials.Named {
-	return credentials.Named{Name: secret, Credential: credentials.Credential{Username: robot, Password: password}}
+	return credentials.Named{Name: secret, Material: credentials.Static(credentials.Credential{Username: robot, Password: password})}
 }
 
 // credentials returns the cache's report about its credentials.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +20,7 @@ import (
 	"github.com/onsi/gomega/gbytes"
 	"github.com/onsi/gomega/gexec"
 
+	"github.com/larder-project/larder/test/forwardproxy"
 	"github.com/larder-project/larder/test/landscape/upstream"
 	"github.com/larder-project/larder/test/pki"
 	"github.com/larder-project/larder/test/upstreamsim"
@@ -296,13 +296,13 @@ var _ = Describe("registry-cache-server", func() {
 			o.Token = upstreamsim.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
 		})
 		image := w.push(upstream.Private, app, 1024)
-		proxy := &connectProxy{}
-		server := httptest.NewServer(proxy)
-		DeferCleanup(server.Close)
+		proxy, err := forwardproxy.Start(forwardproxy.Options{})
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(proxy.Close)
 
-		cache := w.start(w.config(upstream.Private), "HTTPS_PROXY="+server.URL)
+		cache := w.start(w.config(upstream.Private), "HTTPS_PROXY="+proxy.URL())
 		Expect(cache.pull(app)).To(Equal(digestOf(image)))
-		Expect(proxy.seen()).To(ConsistOf("private.example.test", "auth.example.test"))
+		Expect(proxy.Hosts()).To(ConsistOf("private.example.test", "auth.example.test"))
 	})
 
 	Describe("on termination", func() {

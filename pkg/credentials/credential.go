@@ -2,30 +2,44 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credentials defines the credential that a cache presents to its upstream, the files that a cache server reads
-// it from, and the server's report about it. Package ownersecret validates the Secrets that contain credentials.
+// Package credentials defines what a cache authenticates with at its upstream: the credential that signs a request, the
+// material that an owner provides for it, the files that a cache server reads both from, and the server's report about
+// it. Package ownersecret validates the Secrets that contain material.
 package credentials
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 	"strings"
 )
 
-// Credential is a user name and a password for an upstream, byte for byte as in the Secret. Printing, logging or
-// encoding it never shows the password; only the field does.
+// Credential signs requests to an upstream. It has a user name and a password, byte for byte as in the Secret, or a
+// token. Printing, logging or encoding it never shows the password or a token; only the fields do.
 type Credential struct {
 	Username string
 	Password string
+	// IdentityToken is an OAuth 2 refresh token that the token server of the upstream exchanges for access tokens. It
+	// takes the place of the password.
+	IdentityToken string
+	// RegistryToken is a bearer token that requests carry as it is. It takes the place of the user name and the
+	// password.
+	RegistryToken string
 }
 
-// Validate returns an error if HTTP basic authentication (RFC 7617) cannot carry the credential. The error does not
-// quote it.
+// Validate returns an error if HTTP cannot carry the credential: user name and password in the header of basic
+// authentication (RFC 7617), tokens in a form or as a bearer token (RFC 6750). The error does not quote it.
 func (c Credential) Validate() error {
-	if c.Username == "" || c.Password == "" {
+	switch {
+	case c.RegistryToken != "" && c.IdentityToken != "":
+		return errors.New("credential has both an identity token and a registry token")
+	case c.RegistryToken != "" && (c.Username != "" || c.Password != ""):
+		return errors.New("credential has a registry token beside a user name or a password")
+	case c.IdentityToken != "" && c.Password != "":
+		return errors.New("credential has both an identity token and a password")
+	case c.RegistryToken != "" || c.IdentityToken != "":
+		if err := ValidateToken(c.RegistryToken + c.IdentityToken); err != nil {
+			return err
+		}
+	case c.Username == "" || c.Password == "":
 		return errors.New("a credential needs a user name and a password")
 	}
 	return ValidateUsername(c.Username)
@@ -40,32 +54,10 @@ func ValidateUsername(name string) error {
 	return nil
 }
 
-// String returns a text with the user name only.
-func (c Credential) String() string {
-	return fmt.Sprintf("credential of user %q", c.Username)
-}
-
-// GoString returns String.
-func (c Credential) GoString() string {
-	return c.String()
-}
-
-// Format prints String, whatever the verb: some of fmt's verbs would otherwise print the fields.
-func (c Credential) Format(state fmt.State, _ rune) {
-	_, _ = io.WriteString(state, c.String())
-}
-
-// MarshalText implements encoding.TextMarshaler, which YAML encoders use. It encodes String.
-func (c Credential) MarshalText() ([]byte, error) {
-	return []byte(c.String()), nil
-}
-
-// MarshalJSON encodes String.
-func (c Credential) MarshalJSON() ([]byte, error) {
-	return json.Marshal(c.String())
-}
-
-// LogValue logs String.
-func (c Credential) LogValue() slog.Value {
-	return slog.StringValue(c.String())
+// ValidateToken returns an error if HTTP cannot carry a token. The error does not quote it.
+func ValidateToken(token string) error {
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("a token must have printable ASCII characters only, without white space")
+	}
+	return nil
 }

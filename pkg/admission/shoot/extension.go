@@ -24,14 +24,21 @@ type reviewer interface {
 	validateCount() field.ErrorList
 	// secretNames returns the names of the Secrets that the validation needs.
 	secretNames() []string
-	// validateSecret validates one of these Secrets, which is nil if it does not exist.
-	validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList
-	// validate returns all errors. It gets the validation errors of the Secrets by name.
-	validate(secrets map[string]field.ErrorList) field.ErrorList
+	// reviewSecret validates one of these Secrets, which is nil if it does not exist, for all references to it.
+	reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview
+	// validate returns all errors but those of the Secrets.
+	validate() field.ErrorList
 	// upstreams returns the upstreams of the configuration with their fields, and those of the old configuration.
 	upstreams() (now, before []located)
 	// warnings returns warnings about valid but risky settings.
 	warnings() []string
+}
+
+// secretReview is what is left of a Secret after its validation.
+type secretReview struct {
+	errs field.ErrorList
+	// warning is about a valid Secret, empty for none.
+	warning string
 }
 
 // located is an upstream with its field.
@@ -49,8 +56,10 @@ type rules[C any] struct {
 	items string
 	// validateCount and validateUpdate validate the changes of a configuration. The old one is empty if there was none.
 	validateCount, validateUpdate func(config, oldConfig *C, configPath *field.Path) field.ErrorList
-	// validateContent validates a referenced Secret.
-	validateContent func(secret *corev1.Secret) field.ErrorList
+	// validateContent validates a Secret for each reference to it.
+	validateContent func(secret *corev1.Secret, references []usage.Reference) field.ErrorList
+	// warnAbout returns a warning about a valid Secret, or an empty text; may be nil.
+	warnAbout func(secret *corev1.Secret, references []usage.Reference) string
 	// upstreams returns the upstreams of the configuration by index.
 	upstreams func(config *C) []string
 	// warnings are the warnings in their order.
@@ -63,12 +72,12 @@ type rules[C any] struct {
 type texts struct {
 	// content is the minimum content of a configuration.
 	content string
-	// secretContent is the content of a referenced Secret.
-	secretContent string
 	// workerless explains why the extension needs workers.
 	workerless string
 }
 
 func (r *rules[C]) review(shoot, oldShoot *gardencorev1beta1.Shoot) reviewer {
-	return &review[C]{rules: r, now: r.UsedBy(shoot), before: r.UsedBy(oldShoot)}
+	review := &review[C]{rules: r, now: r.UsedBy(shoot), before: r.UsedBy(oldShoot)}
+	review.changed = review.changedReferences()
+	return review
 }

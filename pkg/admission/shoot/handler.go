@@ -99,14 +99,20 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	if len(allErrs) > 0 {
 		return refuse(shoot.Name, allErrs)
 	}
-	secrets, err := h.validateSecrets(ctx, shoot.Namespace, reviews)
+	secrets, err := h.reviewSecrets(ctx, shoot.Namespace, reviews)
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
 	var warnings []string
 	for i, review := range reviews {
-		allErrs = append(allErrs, review.validate(secrets[i])...)
+		allErrs = append(allErrs, review.validate()...)
 		warnings = append(warnings, review.warnings()...)
+		for _, secret := range secrets[i] {
+			allErrs = append(allErrs, secret.errs...)
+			if secret.warning != "" {
+				warnings = append(warnings, secret.warning)
+			}
+		}
 	}
 	if allErrs = append(allErrs, validateOverlap(caches, mirrors)...); len(allErrs) > 0 {
 		return refuse(shoot.Name, unique(allErrs))
@@ -130,20 +136,19 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret once and returns the validation errors of each review by name. A review looks up
-// only the Secrets that it needs.
-func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]map[string]field.ErrorList, error) {
+// reviewSecrets reads each Secret once and returns what each review finds, in the order of their names.
+func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews []reviewer) ([][]secretReview, error) {
 	needed := sets.New[string]()
 	for _, review := range reviews {
 		needed.Insert(review.secretNames()...)
 	}
 	names := sets.List(needed)
-	problems := make([][]field.ErrorList, len(names))
+	found := make([][]secretReview, len(names))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
 	for i, name := range names {
 		group.Go(func() (err error) {
-			problems[i], err = h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+			found[i], err = h.reviewSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
 			return err
 		})
 	}
@@ -151,18 +156,17 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews
 		return nil, err
 	}
 
-	byName := make([]map[string]field.ErrorList, len(reviews))
+	byReview := make([][]secretReview, len(reviews))
 	for i := range reviews {
-		byName[i] = make(map[string]field.ErrorList, len(names))
-		for j, name := range names {
-			byName[i][name] = problems[j][i]
+		for j := range names {
+			byReview[i] = append(byReview[i], found[j][i])
 		}
 	}
-	return byName, nil
+	return byReview, nil
 }
 
-// validateSecret reads a Secret and returns the validation errors of each review.
-func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]field.ErrorList, error) {
+// reviewSecret reads a Secret and returns what each review finds.
+func (h *Handler) reviewSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]secretReview, error) {
 	if err := h.reads.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("wait for other reviews: %w", err)
 	}
@@ -174,11 +178,11 @@ func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey, revi
 	} else if err != nil {
 		return nil, fmt.Errorf("read Secret %s: %w", key, err)
 	}
-	problems := make([]field.ErrorList, len(reviews))
+	found := make([]secretReview, len(reviews))
 	for i, review := range reviews {
-		problems[i] = review.validateSecret(secret, key)
+		found[i] = review.reviewSecret(secret, key)
 	}
-	return problems, nil
+	return found, nil
 }
 
 // unique removes repeated errors: two extensions may have the same problem with the workers.

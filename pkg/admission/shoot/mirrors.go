@@ -48,8 +48,13 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 		items:          "mirrors",
 		validateCount:  validation.ValidateCount,
 		validateUpdate: validation.ValidateMirrorConfigUpdate,
-		validateContent: func(secret *corev1.Secret) field.ErrorList {
-			return ownersecret.ValidateCABundle(secret, time.Now(), nil)
+		validateContent: func(secret *corev1.Secret, references []usage.Reference) field.ErrorList {
+			var allErrs field.ErrorList
+			problems := ownersecret.ValidateCABundle(secret, time.Now(), nil)
+			for _, reference := range references {
+				allErrs = append(allErrs, errorsAt(reference.Path, problems)...)
+			}
+			return allErrs
 		},
 		upstreams: func(config *mirror.MirrorConfig) []string {
 			upstreams := make([]string, len(config.Mirrors))
@@ -68,9 +73,8 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 			{format: selfWarning, subjects: hostsThat(isUpstream)},
 		},
 		texts: texts{
-			content:       "at least one mirror",
-			secretContent: "the CA bundle",
-			workerless:    "mirrors are for worker nodes",
+			content:    "at least one mirror",
+			workerless: "mirrors are for worker nodes",
 		},
 	}, nil
 }

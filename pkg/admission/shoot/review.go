@@ -27,6 +27,8 @@ type review[C any] struct {
 	// now is nil if the Shoot does not use the extension. before is nil if it did not use it: enabling the extension is
 	// validated like creating the Shoot.
 	now, before *usage.Usage[C]
+	// changed are the references that are new, or now resolve to another object or have another use.
+	changed []usage.Reference
 }
 
 var _ reviewer = &review[any]{}
@@ -34,7 +36,7 @@ var _ reviewer = &review[any]{}
 // secretNames returns the names of the Secrets that the update starts to use.
 func (r *review[C]) secretNames() []string {
 	names := sets.New[string]()
-	for _, reference := range r.changedReferences() {
+	for _, reference := range r.changed {
 		if reference.IsSecret() {
 			names.Insert(reference.Target.Name)
 		}
@@ -57,12 +59,12 @@ func (r *review[C]) configBefore() *C {
 	return r.before.Config
 }
 
-func (r *review[C]) validate(secrets map[string]field.ErrorList) field.ErrorList {
+func (r *review[C]) validate() field.ErrorList {
 	if r.now == nil {
 		return nil
 	}
 	allErrs := r.validateConfig()
-	allErrs = append(allErrs, r.validateReferences(secrets)...)
+	allErrs = append(allErrs, r.validateReferences()...)
 	return append(allErrs, r.validateWorkers()...)
 }
 
@@ -119,7 +121,7 @@ func strictErrors(err error, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// changedReferences returns the references that are new or now resolve to another object.
+// changedReferences returns the value of changed.
 func (r *review[C]) changedReferences() []usage.Reference {
 	if r.now == nil {
 		return nil
@@ -139,37 +141,52 @@ func (r *review[C]) changedReferences() []usage.Reference {
 	return changed
 }
 
-func (r *review[C]) validateReferences(secrets map[string]field.ErrorList) field.ErrorList {
+// validateReferences requires that the references resolve to Secrets, which reviewSecret validates.
+func (r *review[C]) validateReferences() field.ErrorList {
 	var allErrs field.ErrorList
-	for _, reference := range r.changedReferences() {
+	for _, reference := range r.changed {
 		switch {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				"there is no entry with this name in spec.resources; add one that references the Secret with "+r.rules.texts.secretContent))
+				"there is no entry with this name in spec.resources; add one that references the Secret with the "+string(reference.Purpose)))
 		case !reference.IsSecret():
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
-		default:
-			for _, err := range secrets[reference.Target.Name] {
-				here := *err
-				here.Field = reference.Path.String()
-				allErrs = append(allErrs, &here)
-			}
 		}
 	}
 	return allErrs
 }
 
-// validateSecret returns errors without a field, since several fields may reference the Secret.
-func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
+// reviewSecret validates a Secret for each changed reference to it. The result does not refer to the Secret, so that it
+// need not stay in memory.
+func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview {
+	var references []usage.Reference
+	for _, reference := range r.changed {
+		if reference.IsSecret() && reference.Target.Name == key.Name {
+			references = append(references, reference)
+		}
+	}
+	problem := ""
 	switch {
+	case len(references) == 0:
+		return secretReview{}
 	case secret == nil:
-		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret does not exist; create it first")}
+		problem = "the referenced Secret does not exist; create it first"
 	case secret.DeletionTimestamp != nil:
 		// Finalizers only delay its deletion.
-		return field.ErrorList{field.Invalid(nil, key.String(), "the referenced Secret is being deleted; create another one")}
+		problem = "the referenced Secret is being deleted; create another one"
+	default:
+		result := secretReview{errs: r.rules.validateContent(secret, references)}
+		if len(result.errs) == 0 && r.rules.warnAbout != nil {
+			result.warning = r.rules.warnAbout(secret, references)
+		}
+		return result
 	}
-	return r.rules.validateContent(secret)
+	var result secretReview
+	for _, reference := range references {
+		result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), problem))
+	}
+	return result
 }
 
 func (r *review[C]) upstreams() (now, before []located) {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/provider"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 // Extension is a type of extension, whose providerConfig is a C.
@@ -53,11 +54,26 @@ type Reference struct {
 	Path *field.Path
 	// Key identifies the referencing part of the configuration, so that it can be compared with an older one.
 	Key string
+	// Purpose is what the Secret is for.
+	Purpose Purpose
 	// Name is the name of the entry in spec.resources.
 	Name string
+	// Use is what a cache uses the Secret for.
+	Use ownersecret.Use
 	// Target is the referenced object; nil if there is no such entry.
 	Target *autoscalingv1.CrossVersionObjectReference
 }
+
+// Purpose is what a configuration uses a Secret for. It reads well after "the" in an error.
+type Purpose string
+
+// The purposes of Secrets.
+const (
+	Credential        Purpose = "credential"
+	CABundle          Purpose = "CA bundle"
+	ClientCertificate Purpose = "client certificate"
+	ProxyCredential   Purpose = "credential for the proxies"
+)
 
 // Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.
 func (e Extension[C]) Label() string {
@@ -123,8 +139,12 @@ func (r Reference) IsSecret() bool {
 	return r.Target != nil && IsSecret(*r.Target)
 }
 
-// SameAs reports whether both resolve to the same object, or are dangling references with the same name.
+// SameAs reports whether both resolve to the same object for the same use, or are dangling references with the same
+// name.
 func (r Reference) SameAs(other Reference) bool {
+	if !r.Use.Same(other.Use) {
+		return false
+	}
 	if r.Target == nil && other.Target == nil {
 		return r.Name == other.Name
 	}

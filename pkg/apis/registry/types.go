@@ -32,6 +32,11 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
 	// credential for the upstream.
 	SecretReferenceName *string
+	// UsernameKey and PasswordKey are the keys in that Secret; nil means that it may have any form.
+	UsernameKey *string
+	PasswordKey *string
+	// Credentials lists credentials for some of the upstream's repositories. SecretReferenceName is for all others.
+	Credentials []RepositoryCredential
 	// Proxy configures the HTTP proxies between the cache and the upstream.
 	Proxy *Proxy
 	// HTTP configures how the cache serves its clients.
@@ -42,6 +47,28 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	ServiceNameSuffix *string
 	// TagValidation configures the validation of cached tags against the upstream.
 	TagValidation *TagValidation
+	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
+	// the CA bundle of the upstream.
+	CABundleSecretReferenceName *string
+	// ClientCertificateSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the
+	// Secret with the client certificate for the upstream.
+	ClientCertificateSecretReferenceName *string
+	// AllowedRealms lists hosts of token servers outside the upstream's domain that may receive the credential.
+	AllowedRealms []string
+	// Timeouts configures how long the cache waits for the upstream.
+	Timeouts *Timeouts
+}
+
+// RepositoryCredential is a credential for some of an upstream's repositories.
+type RepositoryCredential struct {
+	// Repositories lists the repositories that the credential is for, each with all repositories below it.
+	Repositories []string
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential.
+	SecretReferenceName string
+	// UsernameKey and PasswordKey are the keys in that Secret; nil means that it may have any form.
+	UsernameKey *string
+	PasswordKey *string
 }
 
 // Volume configures the volume of a cache.
@@ -64,6 +91,11 @@ type Proxy struct {
 	HTTPProxy *string
 	// HTTPSProxy is the URL of the proxy for an https:// upstream.
 	HTTPSProxy *string
+	// NoProxy lists hosts, domains, IP addresses and CIDR ranges that the cache connects to without a proxy.
+	NoProxy []string
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential for the proxies.
+	SecretReferenceName *string
 }
 
 // HTTP configures how a cache serves its clients.
@@ -82,6 +114,12 @@ type HighAvailability struct {
 type TagValidation struct {
 	// Timeout is the maximum time that a pull waits for the upstream's response; nil leaves it to the cache.
 	Timeout *metav1.Duration
+}
+
+// Timeouts configures how long a cache waits for its upstream.
+type Timeouts struct {
+	// FirstByte is the maximum time until a response of the upstream begins; nil leaves it to the cache.
+	FirstByte *metav1.Duration
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
@@ -107,8 +145,18 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	RemoteURL string
 	// Credentials describes the credential for the upstream. It is nil for a cache that pulls anonymously.
 	Credentials *CredentialsStatus
+	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
+	RepositoryCredentials []RepositoryCredentialStatus
 	// Conditions has the condition [ConditionReady].
 	Conditions []metav1.Condition
+}
+
+// RepositoryCredentialStatus describes the credential for some of an upstream's repositories.
+type RepositoryCredentialStatus struct {
+	// Repositories lists the repositories, as in the RegistryConfig.
+	Repositories []string
+	// Credentials describes the credential.
+	Credentials CredentialsStatus
 }
 
 // ConditionReady is the type of the condition that reports whether a cache works. It is True if at least one replica works,

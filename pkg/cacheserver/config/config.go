@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -42,6 +43,8 @@ const (
 	// DrainTimeout is how long a stopping server waits for running downloads. It fits into a pod's default termination
 	// grace period of 30 seconds.
 	DrainTimeout = 25 * time.Second
+	// minGracePeriod is the server's default of how long a fetch continues after its last client has left.
+	minGracePeriod = 10 * time.Second
 )
 
 // Config describes one cache.
@@ -50,15 +53,42 @@ type Config struct {
 	RemoteURL string
 	// CredentialsDirectory holds the files of the credential for the upstream. Empty means anonymous access.
 	CredentialsDirectory string
+	// RepositoryCredentials are the files of credentials for some of the upstream's repositories.
+	RepositoryCredentials []RepositoryCredential
 	// TTL is how long content is kept after its last use. 0 keeps it forever.
 	TTL time.Duration
 	// TagValidation is how long a pull of a cached tag waits for its validation, however fast the upstream usually is.
 	// Nil selects the server's defaults.
 	TagValidation *time.Duration
+	// Connection has the paths of files about the connections to the upstream.
+	Connection Connection
+	// AllowedRealms are hosts of token servers outside the upstream's domain that may see the credential.
+	AllowedRealms []string
+	// FirstByte is how long the server waits for the first byte of a response. Nil selects the server's default.
+	FirstByte *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
 	// Local configures a server on a user's machine. Nil means that the server runs in a pod.
 	Local *Local
+}
+
+// Connection has paths of files as the server sees them, each empty for none. The server follows their changes.
+type Connection struct {
+	// CABundleFile has certificates to trust in addition to the system's.
+	CABundleFile string
+	// ClientCertificate identifies the server at the upstream. Nil means that it does not identify itself.
+	ClientCertificate *TLSFiles
+	// ProxyUsernameFile and ProxyPasswordFile have the credential for the proxies in the environment.
+	ProxyUsernameFile, ProxyPasswordFile string
+}
+
+// RepositoryCredential describes the files of the credential for some of an upstream's repositories.
+type RepositoryCredential struct {
+	// Directory holds the files, whose names start with Prefix.
+	Directory string `yaml:"directory"`
+	Prefix    string `yaml:"prefix"`
+	// Repositories are prefixes of repositories, by path segments.
+	Repositories []string `yaml:"repositories"`
 }
 
 // Local configures a server on a user's machine, which logs for a terminal.
@@ -116,7 +146,20 @@ func (c Config) Marshal() ([]byte, error) {
 		f.HTTP.TLS = &tls{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile, MinimumTLS: "tls1.2"}
 	}
 	options := engineOptions{
-		Credentials: c.CredentialsDirectory, ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
+		Credentials: c.CredentialsDirectory, RepositoryCredentials: c.RepositoryCredentials,
+		ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
+		CABundle: c.Connection.CABundleFile, AllowedRealms: c.AllowedRealms,
+	}
+	if files := c.Connection.ClientCertificate; files != nil {
+		options.ClientCertificate = &clientCertificate{Certificate: files.CertificateFile, Key: files.KeyFile}
+	}
+	if c.Connection.ProxyUsernameFile != "" {
+		options.ForwardProxy = &forwardProxy{UsernameFile: c.Connection.ProxyUsernameFile, PasswordFile: c.Connection.ProxyPasswordFile}
+	}
+	if c.FirstByte != nil {
+		options.Timeouts = &timeouts{FirstByte: *c.FirstByte}
+		// Clients leave before a slow upstream responds. The fetch continues, for the next pull to find.
+		options.GracePeriod = new(max(*c.FirstByte, minGracePeriod))
 	}
 	if c.Local != nil {
 		f.Log.Formatter = "console"
@@ -128,7 +171,7 @@ func (c Config) Marshal() ([]byte, error) {
 		}
 		options.Watermarks = &watermarks{High: c.Local.MaxDiskUse}
 	}
-	if options != (engineOptions{}) {
+	if !reflect.ValueOf(options).IsZero() {
 		f.Middleware = &middlewares{Registry: []middleware{{Name: EngineName, Options: options}}}
 	}
 
@@ -149,10 +192,20 @@ func (c Config) validate() error {
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
 	case c.TagValidation != nil && *c.TagValidation < 0:
 		return fmt.Errorf("tag validation timeout %s must not be negative", *c.TagValidation)
-	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
+	case c.FirstByte != nil && *c.FirstByte <= 0:
+		return fmt.Errorf("timeout %s for the first byte must be positive", *c.FirstByte)
+	case (c.Connection.ProxyUsernameFile == "") != (c.Connection.ProxyPasswordFile == ""):
+		return errors.New("the credential for proxies needs both a user name and a password")
+	case !c.Connection.ClientCertificate.isComplete():
+		return errors.New("the client certificate needs both a certificate file and a key file")
+	case !c.TLS.isComplete():
 		return errors.New("TLS needs both a certificate file and a key file")
 	}
 	return c.Local.validate()
+}
+
+func (f *TLSFiles) isComplete() bool {
+	return f == nil || f.CertificateFile != "" && f.KeyFile != ""
 }
 
 func (l *Local) validate() error {

@@ -43,6 +43,16 @@ var _ = Describe("Config", func() {
 				KeyFile:         "/etc/distribution/tls/tls.key",
 			},
 		}),
+		Entry("an upstream with a private CA, client certificates, a proxy, a token server and slow responses", "connection", config.Config{
+			RemoteURL: "https://private.example.com",
+			Connection: config.Connection{
+				CABundleFile:      "/etc/distribution/connection/bundle.crt",
+				ClientCertificate: &config.TLSFiles{CertificateFile: "/etc/distribution/connection/tls.crt", KeyFile: "/etc/distribution/connection/tls.key"},
+				ProxyUsernameFile: "/etc/distribution/connection/proxy-username", ProxyPasswordFile: "/etc/distribution/connection/proxy-password",
+			},
+			AllowedRealms: []string{"auth.example.org", "null"},
+			FirstByte:     new(2 * time.Minute),
+		}),
 		Entry("a cache on a user's machine", "local", config.Config{
 			RemoteURL: "https://registry-1.docker.io",
 			TTL:       168 * time.Hour,
@@ -96,6 +106,11 @@ var _ = Describe("Config", func() {
 		})))
 	})
 
+	It("does not let a fetch end earlier than by default if the upstream is fast", func() {
+		parsed := parse(config.Config{RemoteURL: "https://example.com", FirstByte: new(time.Second)})
+		Expect(parsed.Middleware["registry"][0].Options).To(HaveKeyWithValue("graceperiod", "10s"))
+	})
+
 	DescribeTable("refuses", func(mutate func(*config.Config), message string) {
 		c := config.Config{RemoteURL: "https://example.com"}
 		mutate(&c)
@@ -110,6 +125,11 @@ var _ = Describe("Config", func() {
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
 		Entry("a negative timeout", func(c *config.Config) { c.TagValidation = new(-time.Second) }, "must not be negative"),
 		Entry("a certificate without a key", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
+		Entry("no time for the first byte", func(c *config.Config) { c.FirstByte = new(time.Duration(0)) }, "must be positive"),
+		Entry("a client certificate without a key", func(c *config.Config) {
+			c.Connection.ClientCertificate = &config.TLSFiles{CertificateFile: "/tls.crt"}
+		}, "both a certificate file and a key file"),
+		Entry("a user name for proxies without a password", func(c *config.Config) { c.Connection.ProxyUsernameFile = "/username" }, "both a user name and a password"),
 		Entry("no port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Address = "127.0.0.1" }) }, "must be [host]:port"),
 		Entry("a status address without a port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.StatusAddress = "127.0.0.1" }) }, "status address \"127.0.0.1\" must be [host]:port"),
 		Entry("a relative directory", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Directory = "cache" }) }, "must be an absolute path"),

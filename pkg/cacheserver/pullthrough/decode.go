@@ -21,6 +21,8 @@ import (
 type settings struct {
 	CredentialsDirectory *string        `option:"credentials"`
 	CABundle             *string        `option:"cabundle"`
+	ClientCertificate    keyPair        `option:"clientcertificate"`
+	ForwardProxy         forwardProxy   `option:"forwardproxy"`
 	AllowedRealms        *[]string      `option:"allowedrealms"`
 	Freshness            *time.Duration `option:"freshness"`
 	ValidationTimeout    *time.Duration `option:"validationtimeout"`
@@ -32,6 +34,19 @@ type settings struct {
 	Watermarks           watermarks     `option:"watermarks"`
 	Scrub                scrub          `option:"scrub"`
 	Unknown              map[string]any `option:",remain"`
+}
+
+// keyPair are the paths of a certificate and its key.
+type keyPair struct {
+	Certificate *string        `option:"certificate"`
+	Key         *string        `option:"key"`
+	Unknown     map[string]any `option:",remain"`
+}
+
+type forwardProxy struct {
+	UsernameFile *string        `option:"usernamefile"`
+	PasswordFile *string        `option:"passwordfile"`
+	Unknown      map[string]any `option:",remain"`
 }
 
 type timeouts struct {
@@ -59,7 +74,9 @@ type scrub struct {
 func (o *Options) settings() *settings {
 	return &settings{
 		CredentialsDirectory: &o.CredentialsDirectory,
-		CABundle:             &o.CABundle,
+		CABundle:             &o.Connection.CABundle,
+		ClientCertificate:    keyPair{Certificate: &o.Connection.ClientCertificate, Key: &o.Connection.ClientKey},
+		ForwardProxy:         forwardProxy{UsernameFile: &o.Connection.ProxyUsername, PasswordFile: &o.Connection.ProxyPassword},
 		AllowedRealms:        &o.AllowedRealms,
 		Freshness:            &o.Freshness,
 		ValidationTimeout:    &o.ValidationTimeout,
@@ -99,7 +116,8 @@ func (o *Options) decode(options map[string]any) []error {
 	}
 	errs := decodeErrors(decoder.Decode(options))
 	for section, unknown := range map[string]map[string]any{
-		"": s.Unknown, "timeouts.": s.Timeouts.Unknown, "watermarks.": s.Watermarks.Unknown, "scrub.": s.Scrub.Unknown,
+		"": s.Unknown, "clientcertificate.": s.ClientCertificate.Unknown, "forwardproxy.": s.ForwardProxy.Unknown,
+		"timeouts.": s.Timeouts.Unknown, "watermarks.": s.Watermarks.Unknown, "scrub.": s.Scrub.Unknown,
 	} {
 		for name := range unknown {
 			name = section + name
@@ -175,7 +193,7 @@ func convert(from, to reflect.Value) (any, error) {
 		if from.Kind() != reflect.Slice {
 			return nil, errors.New("must be a list of strings")
 		}
-	case timeouts, watermarks, scrub:
+	case keyPair, forwardProxy, timeouts, watermarks, scrub:
 		if from.Kind() != reflect.Map || slices.ContainsFunc(from.MapKeys(), notString) {
 			return nil, errors.New("must be a section with options of its own")
 		}

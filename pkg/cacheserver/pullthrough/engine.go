@@ -18,7 +18,7 @@
 //	blobs         blobs from a file or a transfer
 //	referrers     lists the referrers of a manifest
 //	content       the only access to store, index and retention
-//	source        the upstream, bounded and timed; its client is package remote
+//	source        the upstream, bounded and timed; its client is package remote, which connects through connection
 //	response      the client's side of a request
 //	transfer      a blob that readers follow while it arrives
 //	coalesce      shared results of concurrent requests
@@ -166,8 +166,8 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 	o := e.options
 	observer := o.Metrics.Upstream(host)
 	options := remote.Options{
-		URL: o.RemoteURL, CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
-		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
+		URL: o.RemoteURL, Connection: o.Connection, AllowedRealms: o.AllowedRealms,
+		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now, Log: e.log,
 	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// A credential helper issues short-lived credentials that need no check before they replace the previous one.

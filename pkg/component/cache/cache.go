@@ -7,7 +7,10 @@
 package cache
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +38,13 @@ const (
 	// ContainerName is the name of the container of the cache server.
 	ContainerName = "registry-cache"
 
+	// repositorySecretNamePrefix is the prefix of the annotations for the credentials of some repositories.
+	repositorySecretNamePrefix = "secret-name.registry.extensions.gardener.cloud/"
+	// maxRepositoryAnnotation is the length up to which a repository is part of an annotation's name as it is. Longer
+	// ones are cut and followed by a hash, so that the name has at most 63 characters.
+	maxRepositoryAnnotation = 63
+	repositoryHashLength    = 10
+
 	labelApp          = "app"
 	labelUpstreamHost = "upstream-host"
 )
@@ -55,6 +65,10 @@ type Values struct {
 	Credential *credentials.Named
 	// PreviousCredential is used until the upstream accepts Credential. Nil means that there is none.
 	PreviousCredential *credentials.Named
+	// RepositoryCredentials are the credentials for some of the upstream's repositories.
+	RepositoryCredentials []RepositoryCredential
+	// Connection is the content of the Secrets for the connections to the upstream.
+	Connection Connection
 	// Certificate is the server certificate. It is required if and only if the cache serves TLS.
 	Certificate *Certificate
 	// KubernetesVersion is the version of the Shoot.
@@ -63,10 +77,28 @@ type Values struct {
 	VerticalPodAutoscaler bool
 }
 
-// Certificate is a server certificate and its key in PEM format.
+// RepositoryCredential is the credential for some of an upstream's repositories.
+type RepositoryCredential struct {
+	Repositories []string
+	Credential   credentials.Named
+	// Previous is used until the upstream accepts Credential. Nil means that there is none.
+	Previous *credentials.Named
+}
+
+// Certificate is a certificate and its key in PEM format.
 type Certificate struct {
 	Certificate []byte
 	Key         []byte
+}
+
+// Connection is what a cache needs to connect to its upstream. The zero value needs no Secret.
+type Connection struct {
+	// CABundle are the certificates in PEM that the cache trusts in addition to public CAs.
+	CABundle []byte
+	// ClientCertificate identifies the cache at the upstream. Nil means that there is none.
+	ClientCertificate *Certificate
+	// ProxyCredential is the credential for the proxies. Nil means that there is none.
+	ProxyCredential *credentials.Credential
 }
 
 // Objects returns the objects of a cache except the Service, in a fixed order. The Service is deployed before them,
@@ -85,8 +117,11 @@ func Objects(values Values) ([]client.Object, error) {
 	}
 
 	objects := []client.Object{configSecret}
-	if values.Credential != nil {
+	if values.hasCredentials() {
 		objects = append(objects, CredentialsSecret(values))
+	}
+	if values.Connection.needsSecret() {
+		objects = append(objects, ConnectionSecret(values))
 	}
 	if values.ServesTLS() {
 		objects = append(objects, TLSSecret(values))
@@ -101,15 +136,44 @@ func Objects(values Values) ([]client.Object, error) {
 	return objects, nil
 }
 
-// secretNameInUse returns the name of the Secret whose credential the cache still needs.
-func (v Values) secretNameInUse() string {
-	switch {
-	case v.PreviousCredential != nil:
-		return v.PreviousCredential.Name
-	case v.Credential != nil:
-		return v.Credential.Name
+// hasCredentials reports whether the cache has a credential, for all repositories or some.
+func (v Values) hasCredentials() bool {
+	return v.Credential != nil || len(v.RepositoryCredentials) > 0
+}
+
+// secretNameAnnotations returns the names of the Secrets whose credentials the cache still needs.
+func (v Values) secretNameAnnotations() map[string]string {
+	if !v.hasCredentials() {
+		return nil
 	}
-	return ""
+	annotations := map[string]string{}
+	if v.Credential != nil {
+		annotations[SecretNameAnnotation] = nameInUse(*v.Credential, v.PreviousCredential)
+	}
+	for _, credential := range v.RepositoryCredentials {
+		annotations[RepositorySecretNameAnnotation(credential.Repositories)] = nameInUse(credential.Credential, credential.Previous)
+	}
+	return annotations
+}
+
+// nameInUse returns the name of the Secret that is still needed.
+func nameInUse(wanted credentials.Named, previous *credentials.Named) string {
+	if previous != nil {
+		return previous.Name
+	}
+	return wanted.Name
+}
+
+// RepositorySecretNameAnnotation returns the annotation of a StatefulSet that corresponds to [SecretNameAnnotation] for
+// the credential of some repositories. It is named after the first of them, with ".." for each slash, which no
+// repository contains.
+func RepositorySecretNameAnnotation(repositories []string) string {
+	name := strings.ReplaceAll(repositories[0], "/", "..")
+	if len(name) > maxRepositoryAnnotation {
+		sum := sha256.Sum256([]byte(repositories[0]))
+		name = name[:maxRepositoryAnnotation-repositoryHashLength-1] + "-" + hex.EncodeToString(sum[:])[:repositoryHashLength]
+	}
+	return repositorySecretNamePrefix + name
 }
 
 // Labels returns the labels of all objects of a cache. They select its pods and claims.
@@ -151,14 +215,24 @@ func (v Values) objectMeta(name string) metav1.ObjectMeta {
 // config is the configuration of the cache server.
 func (v Values) config() config.Config {
 	configuration := config.Config{
-		RemoteURL: *v.Cache.RemoteURL,
-		TTL:       v.Cache.GarbageCollection.TTL.Duration,
+		RemoteURL:     *v.Cache.RemoteURL,
+		TTL:           v.Cache.GarbageCollection.TTL.Duration,
+		Connection:    v.Connection.files(),
+		AllowedRealms: v.Cache.AllowedRealms,
+	}
+	if timeouts := v.Cache.Timeouts; timeouts != nil && timeouts.FirstByte != nil {
+		configuration.FirstByte = &timeouts.FirstByte.Duration
 	}
 	if validation := v.Cache.TagValidation; validation != nil && validation.Timeout != nil {
 		configuration.TagValidation = &validation.Timeout.Duration
 	}
 	if v.Credential != nil {
 		configuration.CredentialsDirectory = credentialsDirectory
+	}
+	for _, credential := range v.RepositoryCredentials {
+		configuration.RepositoryCredentials = append(configuration.RepositoryCredentials, config.RepositoryCredential{
+			Directory: credentialsDirectory, Prefix: credentials.Prefix(credential.Repositories), Repositories: credential.Repositories,
+		})
 	}
 	if v.ServesTLS() {
 		configuration.TLS = &config.TLSFiles{

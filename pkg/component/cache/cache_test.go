@@ -47,6 +47,7 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("an anonymous cache without TLS", "plain", plain()),
 		Entry("a private, highly available cache with all objects", "private-ha", privateHA()),
+		Entry("a cache with a private CA, a client certificate, an authenticating proxy and a slow upstream", "connected", connected()),
 	)
 
 	It("returns the objects in a fixed order", func() {
@@ -102,6 +103,7 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("plain", plain()),
 		Entry("private, highly available", privateHA()),
+		Entry("with a Secret for its connections", connected()),
 	)
 
 	DescribeTable("names the Secret in use", func(change func(*cache.Values), expected types.GomegaMatcher) {
@@ -146,15 +148,43 @@ var _ = Describe("Cache", func() {
 			Entry("the name of the Service changes", func(v *cache.Values) { v.Cache.ServiceNameSuffix = new("other") }),
 			Entry("the credential is rotated", func(v *cache.Values) {
 				v.PreviousCredential = v.Credential
-				v.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "robot$v2", Password: "second"}}
+				v.Credential = &credentials.Named{Name: "robot-v2", Material: credentials.Static(credentials.Credential{Username: "robot$v2", Password: "second"})}
 			}),
 			Entry("the previous credential is dropped", func(v *cache.Values) { v.PreviousCredential = nil }),
 			Entry("vertical autoscaling is disabled", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
 		)
 
+		DescribeTable("nothing if the connection is rotated:", func(change func(*cache.Connection)) {
+			before, after := connected(), connected()
+			change(&after.Connection)
+			Expect(cache.ConnectionSecret(after)).NotTo(Equal(cache.ConnectionSecret(before)))
+			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
+			Expect(configOf(after)).To(Equal(configOf(before)))
+		},
+			Entry("its CA bundle", func(c *cache.Connection) { c.CABundle = []byte("another CA") }),
+			Entry("its client certificate", func(c *cache.Connection) {
+				c.ClientCertificate = &cache.Certificate{Certificate: []byte("another certificate"), Key: []byte("another key")}
+			}),
+			Entry("its credential for proxies", func(c *cache.Connection) {
+				c.ProxyCredential = &credentials.Credential{Username: "other", Password: "another password"}
+			}),
+		)
+
+		It("the server if a connection needs a file for the first time", func() {
+			for _, change := range []func(*cache.Connection){
+				func(c *cache.Connection) { c.CABundle = nil },
+				func(c *cache.Connection) { c.ClientCertificate = nil },
+				func(c *cache.Connection) { c.ProxyCredential = nil },
+			} {
+				before := connected()
+				change(&before.Connection)
+				Expect(templateOf(connected())).NotTo(Equal(templateOf(before)))
+			}
+		})
+
 		It("does not derive readable fields from the content of a credential", func() {
 			after := privateHA()
-			after.Credential = &credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "other", Password: "other"}}
+			after.Credential = &credentials.Named{Name: "robot-v2", Material: credentials.Static(credentials.Credential{Username: "other", Password: "other"})}
 			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
 			Expect(configOf(after)).To(Equal(configOf(before)))
 			Expect(cache.CredentialsSecret(after).Data).NotTo(Equal(cache.CredentialsSecret(before).Data))
@@ -212,12 +242,29 @@ func privateHA() cache.Values {
 			TagValidation:     &registry.TagValidation{Timeout: &metav1.Duration{Duration: 20 * time.Second}},
 		},
 		Image:                 "example.com/registry-cache-server:v1",
-		Credential:            &credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"}},
-		PreviousCredential:    &credentials.Named{Name: "robot-v0", Credential: credentials.Credential{Username: "robot$puller", Password: "previous example"}},
+		Credential:            &credentials.Named{Name: "robot-v1", Material: credentials.Static(credentials.Credential{Username: "robot$puller", Password: "example: \"#%*\n"})},
+		PreviousCredential:    &credentials.Named{Name: "robot-v0", Material: credentials.Static(credentials.Credential{Username: "robot$puller", Password: "previous example"})},
 		Certificate:           &cache.Certificate{Certificate: []byte("example certificate"), Key: []byte("example key")},
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,
 	}
+}
+
+func connected() cache.Values {
+	values := plain()
+	values.Cache.Upstream, values.Cache.RemoteURL = "registry.example.com", new("https://registry.example.com")
+	values.Cache.CABundleSecretReferenceName, values.Cache.ClientCertificateSecretReferenceName = new("ca"), new("client")
+	values.Cache.AllowedRealms = []string{"auth.example.org"}
+	values.Cache.Timeouts = &registry.Timeouts{FirstByte: &metav1.Duration{Duration: 2 * time.Minute}}
+	values.Cache.Proxy = &registry.Proxy{
+		HTTPSProxy: new("http://proxy.example.com:3128"), NoProxy: []string{".example.org", "10.0.0.0/8"}, SecretReferenceName: new("proxy"),
+	}
+	values.Connection = cache.Connection{
+		CABundle:          []byte("example CA"),
+		ClientCertificate: &cache.Certificate{Certificate: []byte("example client certificate"), Key: []byte("example client key")},
+		ProxyCredential:   &credentials.Credential{Username: "proxy user", Password: "example: proxy password"},
+	}
+	return values
 }
 
 func allObjects(values cache.Values) []client.Object {

@@ -5,18 +5,27 @@
 package cache
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// CredentialsSecret returns the Secret with the credential files for the upstream. Its name is stable, so that a server
+// CredentialsSecret returns the Secret with all credential files for the upstream. Its name is stable, so that a server
 // picks up changes without a new pod.
 func CredentialsSecret(values Values) *corev1.Secret {
+	files := map[string][]byte{}
+	if values.Credential != nil {
+		files = credentials.Files("", *values.Credential, values.PreviousCredential)
+	}
+	for _, credential := range values.RepositoryCredentials {
+		maps.Copy(files, credentials.Files(credentials.Prefix(credential.Repositories), credential.Credential, credential.Previous))
+	}
 	return &corev1.Secret{
 		ObjectMeta: values.objectMeta(CredentialsSecretName(values.Name())),
 		Type:       corev1.SecretTypeOpaque,
-		Data:       credentials.Files(*values.Credential, values.PreviousCredential),
+		Data:       files,
 	}
 }
 

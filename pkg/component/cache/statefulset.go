@@ -27,9 +27,7 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 		return nil, err
 	}
 	meta := values.objectMeta(values.Name())
-	if name := values.secretNameInUse(); name != "" {
-		meta.Annotations = map[string]string{SecretNameAnnotation: name}
-	}
+	meta.Annotations = values.secretNameAnnotations()
 	return &appsv1.StatefulSet{
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{

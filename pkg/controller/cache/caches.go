@@ -6,6 +6,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -14,6 +15,7 @@ import (
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/imagevector"
@@ -49,10 +51,11 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 		}
 	}
 	var (
-		caches   []deployment
-		problems []error
-		reader   = credentialReader{secrets: secrets, read: map[string]credentialResult{}}
-		deployed = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
+		caches      []deployment
+		problems    []error
+		reader      = credentialReader{secrets: secrets, read: map[string]credentialResult{}}
+		connections = newConnectionReader(secrets)
+		deployed    = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
 	)
 	for _, cache := range config.Caches {
 		values := deployment{Values: component.Values{
@@ -61,17 +64,21 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 			KubernetesVersion:     version,
 			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
 		}}
-		if entry := cache.SecretReferenceName; entry != nil {
-			values.Credential, err = reader.get(ctx, *entry)
+		var unusable []error
+		values.Connection, unusable = connections.read(ctx, cache)
+		if err := reader.readInto(ctx, &values.Values); err != nil {
+			unusable = append(unusable, err)
+		}
+		for _, err := range unusable {
+			problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
+		}
+		if len(unusable) > 0 {
+			objects, err := deployed()
 			if err != nil {
-				problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
-				objects, err := deployed()
-				if err != nil {
-					return nil, nil, err
-				}
-				if values.Deployed = objects[values.Name()]; values.Deployed == nil {
-					continue
-				}
+				return nil, nil, err
+			}
+			if values.Deployed = objects[values.Name()]; values.Deployed == nil {
+				continue
 			}
 		}
 		caches = append(caches, values)
@@ -82,49 +89,85 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 // references returns the entries of spec.resources that caches reference.
 func references(caches []registry.RegistryCache) []string {
 	var entries []string
-	for _, cache := range caches {
-		if cache.SecretReferenceName != nil {
-			entries = append(entries, *cache.SecretReferenceName)
+	for i := range caches {
+		for _, credential := range reference.Credentials(&caches[i], nil) {
+			entries = append(entries, credential.Entry)
 		}
+		entries = append(entries, connectionReferences(caches[i])...)
 	}
 	return entries
 }
 
-// credentialReader reads the credentials that entries of spec.resources reference, each once.
+// credentialReader reads the Secrets that entries of spec.resources reference, each once.
 type credentialReader struct {
 	secrets reference.Reader
 	read    map[string]credentialResult
 }
 
 type credentialResult struct {
-	credential *credentials.Named
-	err        error
+	secret  *corev1.Secret
+	content *ownersecret.Content
+	err     error
 }
 
-// get returns the credential of an entry of spec.resources.
-func (r credentialReader) get(ctx context.Context, entry string) (*credentials.Named, error) {
-	result, ok := r.read[entry]
-	if !ok {
-		result.credential, result.err = r.readCredential(ctx, entry)
-		r.read[entry] = result
+// readInto reads the credentials that a cache references into its values. An unusable credential is an error; it never
+// makes a cache anonymous.
+func (r credentialReader) readInto(ctx context.Context, values *component.Values) error {
+	var errs []error
+	for _, credential := range reference.Credentials(&values.Cache, nil) {
+		named, err := r.get(ctx, credential)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case len(credential.Use.Repositories) == 0:
+			values.Credential = named
+		default:
+			values.RepositoryCredentials = append(values.RepositoryCredentials, component.RepositoryCredential{
+				Repositories: credential.Use.Repositories, Credential: *named,
+			})
+		}
 	}
-	return result.credential, result.err
+	return errors.Join(errs...)
 }
 
-// readCredential reads the Secret that an entry of spec.resources references. An unusable credential is an error; it
-// never makes a cache anonymous.
-func (r credentialReader) readCredential(ctx context.Context, entry string) (*credentials.Named, error) {
+// get returns a credential.
+func (r credentialReader) get(ctx context.Context, credential reference.Credential) (*credentials.Named, error) {
+	result, ok := r.read[credential.Entry]
+	if !ok {
+		result = r.parse(ctx, credential.Entry)
+		r.read[credential.Entry] = result
+	}
+	if result.err != nil {
+		return nil, result.err
+	}
+	material, errs := result.content.Material(credential.Use, reference.Path(credential.Entry))
+	if len(errs) > 0 {
+		return nil, reference.Invalid(result.secret, credential.Entry, errs)
+	}
+	named := &credentials.Named{Name: result.secret.Name, Material: material}
+	if size := named.Size(); size > maxCredential {
+		return nil, tooLarge(result.secret.Name, size, credential.Entry)
+	}
+	return named, nil
+}
+
+// parse reads and parses the Secret that an entry of spec.resources references.
+func (r credentialReader) parse(ctx context.Context, entry string) credentialResult {
 	secret, err := r.secrets.Secret(ctx, "secretReferenceName", entry)
 	if err != nil {
-		return nil, err
+		return credentialResult{err: err}
 	}
 	// Bound memory: without a limit, the Secrets of hundreds of caches, 1 MiB each, would be in memory at once.
-	if size := len(secret.Data[credentials.UsernameKey]) + len(secret.Data[credentials.PasswordKey]); size > maxCredential {
-		return nil, problem.Configuration(fmt.Errorf("the Secret %q has a user name and a password of %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", secret.Name, size, ownersecret.MaxLength, entry))
+	size := 0
+	for _, value := range secret.Data {
+		size += len(value)
 	}
-	credential, errs := ownersecret.Credential(secret, reference.Path(entry))
-	if len(errs) > 0 {
-		return nil, reference.Invalid(secret, entry, errs)
+	if size > maxCredential {
+		return credentialResult{err: tooLarge(secret.Name, size, entry)}
 	}
-	return &credentials.Named{Name: secret.Name, Credential: credential}, nil
+	return credentialResult{secret: secret, content: ownersecret.Parse(secret)}
+}
+
+func tooLarge(name string, size int, entry string) error {
+	return problem.Configuration(fmt.Errorf("the Secret %q has %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", name, size, maxCredential, entry))
 }

@@ -77,7 +77,7 @@ var _ = Describe("A referenced Secret without a copy in the seed", func() {
 		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(problems).To(BeEmpty())
-		Expect(caches).To(ConsistOf(HaveField("Credential.Username", "user")))
+		Expect(caches).To(ConsistOf(HaveField("Credential.Material.Credential.Username", "user")))
 	})
 
 	It("is a retryable problem after a timeout", func(ctx SpecContext) {

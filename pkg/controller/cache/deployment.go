@@ -17,8 +17,8 @@ import (
 // deployment is a cache with the inputs for its objects.
 type deployment struct {
 	component.Values
-	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because its credential
-	// cannot be used. Only its certificate is renewed. Nil means that the objects are built from Values.
+	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because one of its
+	// Secrets cannot be used. Only its certificate is renewed. Nil means that the objects are built from Values.
 	Deployed []client.Object
 }
 

@@ -68,7 +68,7 @@ var _ = Describe("Deployment", func() {
 
 	It("falls back on the credential that is deployed", func() {
 		version := func(name string) *credentials.Named {
-			return &credentials.Named{Name: name, Credential: credentials.Credential{Username: "robot", Password: "password of " + name}}
+			return &credentials.Named{Name: name, Material: credentials.Static(credentials.Credential{Username: "robot", Password: "password of " + name})}
 		}
 		cache := newCache(false)
 		cache.Credential = version("v2")

@@ -55,7 +55,7 @@ var _ = Describe("A hostile owner", func() {
 				Volume:           &registry.Volume{Size: new(resource.MustParse("10Gi"))},
 				HighAvailability: &registry.HighAvailability{},
 			},
-			Credential: &credentials.Named{Name: "v1", Credential: credentials.Credential{Username: "robot", Password: "example"}},
+			Credential: &credentials.Named{Name: "v1", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "example"})},
 		}}
 	}
 
@@ -125,13 +125,13 @@ var _ = Describe("A hostile owner", func() {
 	}, SpecTimeout(time.Minute))
 
 	It("cannot inject names and credentials that were never deployed", func() {
-		wanted := credentials.Named{Name: "v2", Credential: credentials.Credential{Username: "robot", Password: "example"}}
+		wanted := credentials.Named{Name: "v2", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "example"})}
 		long, heavy := wanted, wanted
 		long.Name = strings.Repeat("x", 254)
-		heavy.Name, heavy.Password = "v1", strings.Repeat("x", 1<<20)
-		Expect(parseDeployed(credentials.Files(long, &wanted))).To(BeZero())
-		Expect(parseDeployed(credentials.Files(heavy, nil))).To(BeZero())
-		Expect(parseDeployed(credentials.Files(wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
+		heavy.Name, heavy.Material.Credential.Password = "v1", strings.Repeat("x", 1<<20)
+		Expect(parseDeployed(credentials.Files("", long, &wanted))).To(BeZero())
+		Expect(parseDeployed(credentials.Files("", heavy, nil))).To(BeZero())
+		Expect(parseDeployed(credentials.Files("", wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
 	})
 
 	Describe("whose Extension failed", func() {
@@ -238,7 +238,7 @@ var _ = Describe("A hostile owner", func() {
 			_, problems, err := actuator.readCaches(ctx, ex, cluster)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(problems).To(HaveLen(number))
-			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 16384"), ContainSubstring(`Secret "v1"`)))))
+			Expect(problems).To(HaveEach(MatchError(And(ContainSubstring("more than the maximum of 65536"), ContainSubstring(`Secret "v1"`)))))
 			Expect(reads).To(HaveKeyWithValue("*v1alpha1.ManagedResource extension-registry-cache", 1))
 			Expect(reads).To(HaveKeyWithValue("*v1.Secret ref-v1", 1))
 		})

@@ -116,7 +116,7 @@ func deployedCredentials(ctx context.Context, shoot client.Client, cacheName str
 // parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the
 // Secret, and what it holds goes into the provider status and back into the Shoot.
 func parseDeployed(files map[string][]byte) credentialstate.Deployed {
-	wanted, previous := credentials.FromFiles(files)
+	wanted, previous := credentials.FromFiles("", files)
 	if wanted == nil || !isPlausible(*wanted) {
 		return credentialstate.Deployed{}
 	}
@@ -127,7 +127,7 @@ func parseDeployed(files map[string][]byte) credentialstate.Deployed {
 }
 
 func isPlausible(credential credentials.Named) bool {
-	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && len(credential.Username)+len(credential.Password) <= maxCredential
+	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && credential.Size()-len(credential.Name) <= maxCredential
 }
 
 // readClaim returns the claim with the given name, or nil if there is none.

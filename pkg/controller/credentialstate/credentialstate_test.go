@@ -16,7 +16,7 @@ import (
 )
 
 func version(name string) *credentials.Named {
-	return &credentials.Named{Name: name, Credential: credentials.Credential{Username: "robot", Password: "password of " + name}}
+	return &credentials.Named{Name: name, Material: credentials.Static(credentials.Credential{Username: "robot", Password: "password of " + name})}
 }
 
 func status(state registry.CredentialsState, name, pending string) registry.CredentialsStatus {
@@ -32,7 +32,7 @@ func after(previous string, status registry.CredentialsStatus) registry.Credenti
 var _ = Describe("Deployed", func() {
 	v1, v2, v3 := version("v1"), version("v2"), version("v3")
 	replaced := *v1
-	replaced.Password = "another"
+	replaced.Material.Credential.Password = "another"
 	active, pending, rejected := registry.CredentialsActive, registry.CredentialsPending, registry.CredentialsRejected
 
 	DescribeTable("is followed by the wanted credential and a previous one",

@@ -29,9 +29,9 @@ func (d Deployed) Next(wanted credentials.Named, status *registry.CredentialsSta
 	next := Deployed{Wanted: &wanted}
 	switch {
 	case last == nil:
-	case previous == nil && *last != wanted:
+	case previous == nil && !last.Same(wanted):
 		next.Previous = last
-	case previous != nil && *previous != wanted:
+	case previous != nil && !previous.Same(wanted):
 		next.Previous = previous
 	}
 	return next

@@ -5,9 +5,12 @@
 package ownersecret
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -15,6 +18,9 @@ import (
 // JSONKeyUsername is the user name for which Google's registries expect the key file of a service account as the
 // password.
 const JSONKeyUsername = "_json_key"
+
+// JSONKeyBase64Username is the user name for which they expect the key file in Base64.
+const JSONKeyBase64Username = "_json_key_base64"
 
 // serviceAccountType is the only type of key file that contains just a key. The other types contain commands to run, or
 // URLs to send credentials to.
@@ -30,15 +36,16 @@ var (
 )
 
 // checkServiceAccountKey returns the problem with the key file of a service account.
-func checkServiceAccountKey(data string) string {
+func checkServiceAccountKey(username, data string) string {
 	fields, err := readStringFields(data)
 	if err != nil {
-		return fmt.Sprintf("with the user name %s, the password must be the JSON key of a Google service account, %s", JSONKeyUsername, err)
+		return fmt.Sprintf("with the user name %s, the password must be the JSON key of a Google service account, %s", username, err)
 	}
 
-	for name := range fields {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains(serviceAccountFields, name) {
-			return fmt.Sprintf("a service account key must have no other fields than %s", strings.Join(serviceAccountFields, ", "))
+			return fmt.Sprintf("a service account key must not have %s; remove it, the allowed fields are %s",
+				describeField(name), strings.Join(serviceAccountFields, ", "))
 		}
 	}
 	if fields["type"] != serviceAccountType {
@@ -50,6 +57,28 @@ func checkServiceAccountKey(data string) string {
 		}
 	}
 	return ""
+}
+
+// checkEncodedServiceAccountKey returns the problem with the key file of a service account in Base64.
+func checkEncodedServiceAccountKey(data string) string {
+	decoded, err := base64.StdEncoding.DecodeString(data)
+	if err != nil {
+		return fmt.Sprintf("with the user name %s, the password must be the JSON key of a Google service account in Base64 without line breaks (create it with `base64 -w0`)", JSONKeyBase64Username)
+	}
+	return checkServiceAccountKey(JSONKeyBase64Username, string(decoded))
+}
+
+// fieldName matches the names of fields in key files, and hardly any secret.
+var fieldName = regexp.MustCompile(`^[A-Za-z]+(_[A-Za-z]+)*$`)
+
+const maxFieldNameLength = 40
+
+// describeField names a field, unless what stands in its place may be a secret.
+func describeField(name string) string {
+	if len(name) > maxFieldNameLength || !fieldName.MatchString(name) {
+		return "a field with a name that is not shown here"
+	}
+	return fmt.Sprintf("the field %q", name)
 }
 
 // readStringFields reads a JSON object of strings token by token: decoding into a struct or map would accept duplicate

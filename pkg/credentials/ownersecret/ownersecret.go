@@ -5,13 +5,14 @@
 // Package ownersecret extracts credentials from the Secrets of Shoot owners. It is pure and shared by admission and the
 // controller, which read Secrets in their own ways. The cache server reads files instead of Secrets and links neither
 // this package nor the Kubernetes API.
+//
+// The type and the keys of a Secret determine its form: a user name and a password, a docker configuration, or an AWS
+// access key. No error shows a value or a key of a Secret.
 package ownersecret
 
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -20,106 +21,137 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// MaxLength is the maximum length of a user name and a password together, in bytes: far above the length of keys and tokens. A credential is sent in a header, which HTTP servers
-// limit to 8 to 16 KiB.
+// MaxLength is the maximum length of a user name and a password together, or of a token, in bytes: far above the length
+// of keys and tokens. A credential is sent in a header, which HTTP servers limit to 8 to 16 KiB.
 const MaxLength = 16 << 10
 
-// Validate validates a Secret that a Shoot starts to use. It is stricter than [Credential]: running caches keep their
-// credentials, even if HTTP does not allow them.
-func Validate(secret *corev1.Secret, fldPath *field.Path) field.ErrorList {
-	credential, allErrs := Credential(secret, fldPath)
+// Use describes what a cache uses a Secret for.
+type Use struct {
+	// Upstream is the registry that the credential is for, and RemoteURL the URL of its API.
+	Upstream  string
+	RemoteURL string
+	// Repositories are the prefixes of the repositories that the credential is for; none means all.
+	Repositories []string
+	// UsernameKey and PasswordKey are the keys of the user name and the password. If both are empty, the Secret may have
+	// any form.
+	UsernameKey string
+	PasswordKey string
+}
+
+// Same reports whether a Secret that is valid for one use is valid for the other.
+func (u Use) Same(other Use) bool {
+	return u.Upstream == other.Upstream && u.RemoteURL == other.RemoteURL && slices.Equal(u.Repositories, other.Repositories) &&
+		u.UsernameKey == other.UsernameKey && u.PasswordKey == other.PasswordKey
+}
+
+func (u Use) hasKeys() bool { return u.UsernameKey != "" || u.PasswordKey != "" }
+
+// Content is the content of a Secret. Parsing it once is cheaper than parsing it for each of many uses.
+type Content struct {
+	secret *corev1.Secret
+	// docker is the docker configuration, nil for the other forms.
+	docker *dockerConfig
+	// problem is what makes the docker configuration invalid.
+	problem string
+}
+
+// Parse parses the content of a Secret.
+func Parse(secret *corev1.Secret) *Content {
+	c := &Content{secret: secret}
+	if secret.Type == corev1.SecretTypeDockerConfigJson {
+		c.docker, c.problem = parseDockerConfig(secret.Data[corev1.DockerConfigJsonKey])
+	}
+	return c
+}
+
+// Material returns the material in the Secret for a use, or all errors. The errors are reported for fldPath, the field
+// that references the Secret.
+func (c *Content) Material(use Use, fldPath *field.Path) (credentials.Material, field.ErrorList) {
+	r := &report{secret: c.secret, fldPath: fldPath}
+	// gardenlet copies the Secret at its next reconciliation. If it were mutable, an edit would reach the caches at an
+	// arbitrary later time.
+	if !ptr.Deref(c.secret.Immutable, false) {
+		r.add("must be immutable: set `immutable: true`; to change the credential, create a new Secret and reference it")
+	}
+	material := c.form().extract(r, use)
+	if len(r.errs) > 0 {
+		return credentials.Material{}, r.errs
+	}
+	return material, nil
+}
+
+// Validate validates the Secret for a use that a Shoot starts. It is stricter than [Content.Material]: running caches
+// keep their credentials, even if HTTP does not allow them.
+func (c *Content) Validate(use Use, fldPath *field.Path) field.ErrorList {
+	material, allErrs := c.Material(use, fldPath)
 	if len(allErrs) > 0 {
 		return allErrs
 	}
-	if len(credential.Username)+len(credential.Password) > MaxLength {
-		allErrs = append(allErrs, invalidSecret(secret, fldPath,
-			"has a user name and a password of more than %d bytes, which registries refuse", MaxLength))
+	r := &report{secret: c.secret, fldPath: fldPath}
+	if material.IsStatic() {
+		checkStrictly(r, material.Credential)
 	}
-	// A JSON key has line breaks between its fields, which Google's registries accept.
-	if credential.Username != JSONKeyUsername && strings.ContainsFunc(credential.Password, isControl) {
-		allErrs = append(allErrs, invalidSecret(secret, fldPath,
-			"has an invalid value for the key %q: HTTP does not allow control characters in a password, including line breaks (create it with `printf` or `echo -n`)", credentials.PasswordKey))
-	}
-	return allErrs
+	return r.errs
 }
 
-// isControl reports whether RFC 7617 forbids a character as a control character (RFC 5234).
-func isControl(r rune) bool {
-	return r < ' ' || r == 0x7f
+// form extracts material from a Secret, and reports what prevents it.
+type form interface {
+	extract(r *report, use Use) credentials.Material
+}
+
+func (c *Content) form() form {
+	data := c.secret.Data
+	// The API server defaults an unset type to Opaque.
+	switch c.secret.Type {
+	case corev1.SecretTypeDockerConfigJson:
+		return dockerForm{content: c}
+	case corev1.SecretTypeBasicAuth:
+		return basicForm{data: data}
+	case corev1.SecretTypeOpaque, "":
+		if isAWS(data) {
+			return awsForm{data: data}
+		}
+		return basicForm{data: data}
+	case corev1.SecretTypeDockercfg:
+		return unsupported{problem: fmt.Sprintf(
+			"must not be of the outdated type %s; create it with `kubectl create secret docker-registry`, which makes a Secret of type %s",
+			corev1.SecretTypeDockercfg, corev1.SecretTypeDockerConfigJson)}
+	}
+	return unsupported{
+		problem: fmt.Sprintf("must be of type %s, %s or %s", corev1.SecretTypeOpaque, corev1.SecretTypeBasicAuth, corev1.SecretTypeDockerConfigJson),
+		form:    basicForm{data: data},
+	}
+}
+
+// unsupported is a form that is refused. The errors of the form that it resembles are reported as well.
+type unsupported struct {
+	problem string
+	form    form
+}
+
+func (u unsupported) extract(r *report, use Use) credentials.Material {
+	r.add("%s", u.problem)
+	if u.form != nil {
+		u.form.extract(r, use)
+	}
+	return credentials.Material{}
+}
+
+// report collects the problems of a Secret.
+type report struct {
+	secret  *corev1.Secret
+	fldPath *field.Path
+	errs    field.ErrorList
+}
+
+func (r *report) add(format string, args ...any) {
+	r.errs = append(r.errs, invalidSecret(r.secret, r.fldPath, format, args...))
+}
+
+func (r *report) invalidKey(key, problem string) {
+	r.add("has an invalid value for the key %q: %s", key, problem)
 }
 
 func invalidSecret(secret *corev1.Secret, fldPath *field.Path, format string, args ...any) *field.Error {
 	return field.Invalid(fldPath, secret.Namespace+"/"+secret.Name, "the referenced Secret "+fmt.Sprintf(format, args...))
-}
-
-// Credential returns the credential in the Secret, or all errors. The errors are reported for fldPath, the field that
-// references the Secret, and never show its content, not even its keys.
-func Credential(secret *corev1.Secret, fldPath *field.Path) (credentials.Credential, field.ErrorList) {
-	var allErrs field.ErrorList
-	invalid := func(format string, args ...any) {
-		allErrs = append(allErrs, invalidSecret(secret, fldPath, format, args...))
-	}
-
-	// gardenlet copies the Secret at its next reconciliation. If it were mutable, an edit would reach the caches at an
-	// arbitrary later time.
-	if !ptr.Deref(secret.Immutable, false) {
-		invalid("must be immutable: set `immutable: true`; to change the credential, create a new Secret and reference it")
-	}
-	// The API server defaults an unset type to Opaque.
-	if !slices.Contains([]corev1.SecretType{corev1.SecretTypeOpaque, corev1.SecretTypeBasicAuth, ""}, secret.Type) {
-		invalid("must be of type %s or %s", corev1.SecretTypeOpaque, corev1.SecretTypeBasicAuth)
-	}
-	others := len(secret.Data)
-	for _, key := range []string{credentials.UsernameKey, credentials.PasswordKey} {
-		if _, ok := secret.Data[key]; ok {
-			others--
-		} else {
-			invalid("must have the key %q", key)
-		}
-	}
-	if others > 0 {
-		invalid("must have only the keys %q and %q, remove the others", credentials.UsernameKey, credentials.PasswordKey)
-	}
-
-	credential := credentials.Credential{Username: string(secret.Data[credentials.UsernameKey]), Password: string(secret.Data[credentials.PasswordKey])}
-	if _, ok := secret.Data[credentials.UsernameKey]; ok {
-		if problem := checkUsername(credential.Username); problem != "" {
-			invalid("has an invalid value for the key %q: %s", credentials.UsernameKey, problem)
-		}
-	}
-	if _, ok := secret.Data[credentials.PasswordKey]; ok {
-		if problem := checkPassword(credential); problem != "" {
-			invalid("has an invalid value for the key %q: %s", credentials.PasswordKey, problem)
-		}
-	}
-	if len(allErrs) > 0 {
-		return credentials.Credential{}, allErrs
-	}
-	return credential, nil
-}
-
-// checkUsername returns the problem with a user name. It refuses white space, which is usually the line break of an
-// `echo`.
-func checkUsername(username string) string {
-	switch {
-	case strings.TrimSpace(username) == "":
-		return "a user name must not be empty or blank"
-	case strings.ContainsFunc(username, unicode.IsSpace):
-		return "a user name must not contain white space, including line breaks (create it with `printf` or `echo -n`)"
-	}
-	if err := credentials.ValidateUsername(username); err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-// checkPassword returns the problem with a password. A password may have any bytes, since HTTP carries it in Base64.
-func checkPassword(credential credentials.Credential) string {
-	if strings.TrimSpace(credential.Password) == "" {
-		return "a password must not be empty or blank"
-	}
-	if credential.Username == JSONKeyUsername {
-		return checkServiceAccountKey(credential.Password)
-	}
-	return ""
 }

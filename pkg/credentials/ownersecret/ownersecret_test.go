@@ -5,6 +5,7 @@
 package ownersecret_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"strconv"
@@ -41,6 +42,19 @@ func newSecret(username, password string) *corev1.Secret {
 	}
 }
 
+// use is the use of a Secret for a registry.
+var use = ownersecret.Use{Upstream: "registry.example.com", RemoteURL: "https://registry.example.com"}
+
+// extract returns the credential in a Secret.
+func extract(secret *corev1.Secret) (credentials.Credential, field.ErrorList) {
+	material, errs := ownersecret.Parse(secret).Material(use, fldPath)
+	return material.Credential, errs
+}
+
+func validate(secret *corev1.Secret) field.ErrorList {
+	return ownersecret.Parse(secret).Validate(use, fldPath)
+}
+
 func keyWith(changes map[string]any) string {
 	GinkgoHelper()
 	key := maps.Clone(serviceAccountKey)
@@ -54,7 +68,7 @@ func keyWith(changes map[string]any) string {
 var _ = Describe("Credential", func() {
 	DescribeTable("keeps every byte",
 		func(username, password string) {
-			credential, errs := ownersecret.Credential(newSecret(username, password), fldPath)
+			credential, errs := extract(newSecret(username, password))
 			Expect(errs).To(BeEmpty())
 			Expect(credential.Username).To(Equal(username))
 			Expect(credential.Password).To(Equal(password))
@@ -76,14 +90,14 @@ var _ = Describe("Credential", func() {
 	It("does not show the keys and the type of an invalid Secret", func() {
 		secret := newSecret("john", "hunter2")
 		secret.Type, secret.Data = "example.com/type", map[string][]byte{"api-token": nil}
-		_, errs := ownersecret.Credential(secret, fldPath)
+		_, errs := extract(secret)
 		Expect(errs.ToAggregate()).To(MatchError(Not(Or(ContainSubstring("example.com"), ContainSubstring("api-token")))))
 	})
 
 	It("accepts a Secret of type kubernetes.io/basic-auth", func() {
 		secret := newSecret("john", "hunter2")
 		secret.Type = corev1.SecretTypeBasicAuth
-		credential, errs := ownersecret.Credential(secret, fldPath)
+		credential, errs := extract(secret)
 		Expect(errs).To(BeEmpty())
 		Expect(credential).To(Equal(credentials.Credential{Username: "john", Password: "hunter2"}))
 	})
@@ -91,13 +105,13 @@ var _ = Describe("Credential", func() {
 	It("accepts a Secret with an unset type", func() {
 		secret := newSecret("john", "hunter2")
 		secret.Type = ""
-		_, errs := ownersecret.Credential(secret, fldPath)
+		_, errs := extract(secret)
 		Expect(errs).To(BeEmpty())
 	})
 
 	DescribeTable("accepts keys of service accounts",
 		func(key string) {
-			credential, errs := ownersecret.Credential(newSecret("_json_key", key), fldPath)
+			credential, errs := extract(newSecret("_json_key", key))
 			Expect(errs).To(BeEmpty())
 			Expect(credential.Password).To(Equal(key))
 		},
@@ -107,7 +121,7 @@ var _ = Describe("Credential", func() {
 
 	DescribeTable("refuses invalid keys of service accounts",
 		func(key func() string, message string) {
-			_, errs := ownersecret.Credential(newSecret("_json_key", key()), fldPath)
+			_, errs := extract(newSecret("_json_key", key()))
 			Expect(errs).To(ConsistOf(HaveField("Detail", And(ContainSubstring(`"password"`), ContainSubstring(message)))))
 		},
 		Entry("text", func() string { return "hunter2" }, "is not valid JSON"),
@@ -122,8 +136,8 @@ var _ = Describe("Credential", func() {
 		Entry("no e-mail address", func() string { return keyWith(map[string]any{"client_email": nil}) }, "client_email"),
 		Entry("no private key", func() string { return keyWith(map[string]any{"private_key": nil}) }, "private_key"),
 		Entry("blank private key", func() string { return keyWith(map[string]any{"private_key": "\n"}) }, "private_key"),
-		Entry("unknown field", func() string { return keyWith(map[string]any{"credential_source": "x"}) }, "no other fields than type"),
-		Entry("field in another case", func() string { return keyWith(map[string]any{"Token_URI": "https://evil"}) }, "no other fields than type"),
+		Entry("unknown field", func() string { return keyWith(map[string]any{"credential_source": "x"}) }, `must not have the field "credential_source"`),
+		Entry("field in another case", func() string { return keyWith(map[string]any{"Token_URI": "https://evil"}) }, `must not have the field "Token_URI"`),
 		Entry("object instead of a string", func() string { return keyWith(map[string]any{"token_uri": map[string]any{"x": "y"}}) }, "is not a string"),
 		Entry("duplicate field", func() string {
 			return `{"type":"external_account",` + strings.TrimPrefix(keyWith(nil), "{")
@@ -134,7 +148,7 @@ var _ = Describe("Credential", func() {
 		func(change func(*corev1.Secret), expected gomegatypes.GomegaMatcher) {
 			secret := newSecret("john", "hunter2")
 			change(secret)
-			credential, errs := ownersecret.Credential(secret, fldPath)
+			credential, errs := extract(secret)
 			Expect(credential).To(BeZero())
 			Expect(errs).To(expected)
 			for _, err := range errs {
@@ -146,7 +160,8 @@ var _ = Describe("Credential", func() {
 		},
 		Entry("mutable", func(s *corev1.Secret) { s.Immutable = new(false) }, details("immutable: true")),
 		Entry("mutable by default", func(s *corev1.Secret) { s.Immutable = nil }, details("immutable: true")),
-		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeDockerConfigJson }, details("must be of type Opaque or kubernetes.io/basic-auth")),
+		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeSSHAuth }, details("must be of type Opaque, kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson")),
+		Entry("an outdated docker configuration", func(s *corev1.Secret) { s.Type = corev1.SecretTypeDockercfg }, details("kubectl create secret docker-registry")),
 		Entry("no data", func(s *corev1.Secret) { s.Data = nil }, details(`the key "username"`, `the key "password"`)),
 		Entry("no password", func(s *corev1.Secret) { delete(s.Data, "password") }, details(`the key "password"`)),
 		Entry("more keys", func(s *corev1.Secret) { s.Data["b"], s.Data["a"] = nil, nil }, details("remove the others")),
@@ -169,9 +184,18 @@ var _ = Describe("Credential", func() {
 		}, HaveLen(5)),
 	)
 
+	It("names a field that is not allowed only if it looks like one", func() {
+		_, errs := extract(newSecret("_json_key", keyWith(map[string]any{"credential_source": "hunter2"})))
+		Expect(errs).To(details(`must not have the field "credential_source"; remove it`))
+		for _, name := range []string{"hunter2", "", "-----BEGIN", strings.Repeat("x", 41), "a\nb"} {
+			_, errs := extract(newSecret("_json_key", keyWith(map[string]any{name: "x"})))
+			Expect(errs).To(details("must not have a field with a name that is not shown here"))
+		}
+	})
+
 	It("never shows a part of a key", func() {
 		for _, key := range []string{keyWith(map[string]any{"hunter2": "hunter2"}), `{"hunter2"`, `{"type":"hunter2"}`} {
-			_, errs := ownersecret.Credential(newSecret("_json_key", key), fldPath)
+			_, errs := extract(newSecret("_json_key", key))
 			Expect(errs.ToAggregate()).To(MatchError(Not(ContainSubstring("hunter2"))))
 		}
 	})
@@ -180,21 +204,22 @@ var _ = Describe("Credential", func() {
 var _ = Describe("Validate", func() {
 	DescribeTable("accepts",
 		func(username, password string) {
-			Expect(ownersecret.Validate(newSecret(username, password), fldPath)).To(BeEmpty())
+			Expect(validate(newSecret(username, password))).To(BeEmpty())
 		},
 		Entry("a plain password", "john", "hunter2"),
 		Entry("white space", "john", " a b "),
 		Entry("non-ASCII letters", "john", "пароль"),
 		Entry("invalid UTF-8", "john", "\xff\xfe"),
 		Entry("a long token", "john", strings.Repeat("x", 8192)),
+		Entry("JSON in Base64", "_json_key_base64", base64.StdEncoding.EncodeToString([]byte(keyWith(nil)))),
 		Entry("JSON with line breaks", "_json_key", strings.ReplaceAll(keyWith(nil), ",", ",\r\n\t")+"\n"),
 	)
 
 	DescribeTable("refuses passwords that HTTP does not allow, but Credential keeps",
 		func(password, detail string) {
 			secret := newSecret("john", password)
-			Expect(ownersecret.Validate(secret, fldPath)).To(details(detail))
-			credential, errs := ownersecret.Credential(secret, fldPath)
+			Expect(validate(secret)).To(details(detail))
+			credential, errs := extract(secret)
 			Expect(errs).To(BeEmpty())
 			Expect(credential.Password).To(Equal(password))
 		},
@@ -206,11 +231,23 @@ var _ = Describe("Validate", func() {
 		Entry("too long", strings.Repeat("x", 20_000), "16384 bytes"),
 	)
 
+	DescribeTable("refuses keys of service accounts in Base64 that are invalid, but Material keeps",
+		func(password, detail string) {
+			secret := newSecret("_json_key_base64", password)
+			Expect(validate(secret)).To(details(detail))
+			Expect(extract(secret)).To(Equal(credentials.Credential{Username: "_json_key_base64", Password: password}))
+		},
+		Entry("not Base64", "hunter2-", "base64 -w0"),
+		Entry("with line breaks", base64.StdEncoding.EncodeToString([]byte(keyWith(nil)))[:76]+"\n", "line breaks"),
+		Entry("not JSON", base64.StdEncoding.EncodeToString([]byte("hunter2")), "_json_key_base64, the password must be the JSON key of a Google service account, but is not valid JSON"),
+		Entry("a field that is not allowed", base64.StdEncoding.EncodeToString([]byte(keyWith(map[string]any{"credential_source": "x"}))), `must not have the field "credential_source"`),
+	)
+
 	It("reports the errors of Credential", func() {
 		secret := newSecret("jo:hn", "")
-		_, errs := ownersecret.Credential(secret, fldPath)
+		_, errs := extract(secret)
 		Expect(errs).To(HaveLen(2))
-		Expect(ownersecret.Validate(secret, fldPath)).To(Equal(errs))
+		Expect(validate(secret)).To(Equal(errs))
 	})
 })
 

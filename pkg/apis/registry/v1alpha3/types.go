@@ -38,10 +38,26 @@ type RegistryCache struct {
 	// +optional
 	GarbageCollection *GarbageCollection `json:"garbageCollection,omitempty"`
 	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
-	// credential for the upstream. The Secret must be immutable, be of type Opaque or kubernetes.io/basic-auth, and have
-	// exactly the keys "username" and "password". If unset, the cache pulls anonymously.
+	// credential for the upstream. The Secret must be immutable and have one of these forms: type Opaque or
+	// kubernetes.io/basic-auth with exactly the keys "username" and "password"; type kubernetes.io/dockerconfigjson with
+	// an entry for the upstream; or, for Amazon ECR, type Opaque with the keys "accessKeyID" and "secretAccessKey", and
+	// optionally "sessionToken" and "roleARN". If unset, the cache pulls anonymously.
 	// +optional
 	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
+	// UsernameKey is the key of the user name in the Secret that secretReferenceName references. With usernameKey or
+	// passwordKey, the Secret may have other keys as well. It must be a valid key of a Secret.
+	// Defaults to "username".
+	// +optional
+	UsernameKey *string `json:"usernameKey,omitempty"`
+	// PasswordKey is the key of the password in the Secret that secretReferenceName references. It must be a valid key of
+	// a Secret.
+	// Defaults to "password".
+	// +optional
+	PasswordKey *string `json:"passwordKey,omitempty"`
+	// Credentials lists credentials for some of the upstream's repositories. secretReferenceName is for all others. It
+	// must have at most 16 entries, and a configuration at most 150 caches and entries together.
+	// +optional
+	Credentials []RepositoryCredential `json:"credentials,omitempty"`
 	// Proxy configures the HTTP proxies between the cache and the upstream.
 	// +optional
 	Proxy *Proxy `json:"proxy,omitempty"`
@@ -59,6 +75,47 @@ type RegistryCache struct {
 	// TagValidation configures how a cached tag, which may have moved at the upstream, is validated.
 	// +optional
 	TagValidation *TagValidation `json:"tagValidation,omitempty"`
+	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
+	// the CA bundle of the upstream. The Secret must be immutable and have exactly the key "bundle.crt" with certificates
+	// in PEM. The cache trusts them in addition to public CAs, for the registry, its token servers, the targets of its
+	// redirects, and proxies with an https:// URL. All caches together can use at most 10 CA bundles.
+	// +optional
+	CABundleSecretReferenceName *string `json:"caBundleSecretReferenceName,omitempty"`
+	// ClientCertificateSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the
+	// Secret with the client certificate for the upstream. The Secret must be immutable, be of type kubernetes.io/tls, and
+	// have exactly the keys "tls.crt" and "tls.key". The cache presents the certificate to the registry and its token
+	// servers, but not to the targets of redirects to other hosts. It needs an https:// remoteURL. All caches together can
+	// use at most 10 client certificates.
+	// +optional
+	ClientCertificateSecretReferenceName *string `json:"clientCertificateSecretReferenceName,omitempty"`
+	// AllowedRealms lists hosts of token servers outside the upstream's domain that may receive the credential, each with
+	// an optional port, for example "auth.example.org". A host without a port stands for all its ports. At most 10 hosts
+	// are possible, without duplicates.
+	// +optional
+	AllowedRealms []string `json:"allowedRealms,omitempty"`
+	// Timeouts configures how long the cache waits for the upstream.
+	// +optional
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
+}
+
+// RepositoryCredential is a credential for some of an upstream's repositories.
+type RepositoryCredential struct {
+	// Repositories lists the repositories that the credential is for, each with all repositories below it: "team-a" is
+	// for "team-a" and "team-a/app", but not for "team-ab". If a repository is below several, the longest one counts.
+	// Official images of Docker Hub are below "library". It must have from 1 to 32 repositories of at most 255
+	// characters, which must be unique among the credentials of the cache.
+	Repositories []string `json:"repositories"`
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential. The rules of the cache's secretReferenceName apply.
+	SecretReferenceName string `json:"secretReferenceName"`
+	// UsernameKey is the key of the user name in the Secret. The rules of the cache's usernameKey apply.
+	// Defaults to "username".
+	// +optional
+	UsernameKey *string `json:"usernameKey,omitempty"`
+	// PasswordKey is the key of the password in the Secret. The rules of the cache's passwordKey apply.
+	// Defaults to "password".
+	// +optional
+	PasswordKey *string `json:"passwordKey,omitempty"`
 }
 
 // Volume configures the volume of a cache.
@@ -91,6 +148,18 @@ type Proxy struct {
 	// HTTPSProxy is the URL of the proxy for an https:// upstream. The rules of remoteURL apply.
 	// +optional
 	HTTPSProxy *string `json:"httpsProxy,omitempty"`
+	// NoProxy lists what the cache connects to without a proxy: hosts with all their subdomains ("example.com"), only the
+	// subdomains of a domain (".example.com"), IP addresses, and CIDR ranges ("10.0.0.0/8"). All but ranges can have a
+	// port. Addresses and ranges apply to URLs that contain an address, since names are not resolved. At most 50 entries
+	// are possible. NoProxy needs httpProxy or httpsProxy.
+	// +optional
+	NoProxy []string `json:"noProxy,omitempty"`
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential for the proxies. The Secret must be immutable, be of type Opaque or kubernetes.io/basic-auth, and have
+	// exactly the keys "username" and "password". It needs httpProxy or httpsProxy. All caches together can use at most 10
+	// credentials for proxies.
+	// +optional
+	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
 }
 
 // HTTP configures how a cache serves its clients.
@@ -117,6 +186,14 @@ type TagValidation struct {
 	// Defaults to 5s for an upstream that responds as fast as it recently did, and to 800ms otherwise.
 	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
+}
+
+// Timeouts configures how long a cache waits for its upstream.
+type Timeouts struct {
+	// FirstByte is the maximum time until a response of the upstream begins. It must be from 1s to 10m.
+	// Defaults to 10s.
+	// +optional
+	FirstByte *metav1.Duration `json:"firstByte,omitempty"`
 }
 
 // +kubebuilder:object:root=true
@@ -146,6 +223,9 @@ type RegistryCacheStatus struct {
 	// Credentials describes the credential for the upstream. It is unset for a cache that pulls anonymously.
 	// +optional
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
+	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
+	// +optional
+	RepositoryCredentials []RepositoryCredentialStatus `json:"repositoryCredentials,omitempty"`
 	// Conditions has the condition "Ready", unless the cache is new. It is "True" if at least one replica works, "False"
 	// with the most important cause if none does, and "Unknown" if the replicas cannot be observed, for example in a
 	// hibernated Shoot.
@@ -153,6 +233,14 @@ type RegistryCacheStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RepositoryCredentialStatus describes the credential for some of an upstream's repositories.
+type RepositoryCredentialStatus struct {
+	// Repositories lists the repositories, as in the RegistryConfig.
+	Repositories []string `json:"repositories"`
+	// Credentials describes the credential.
+	Credentials CredentialsStatus `json:"credentials"`
 }
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all

@@ -116,6 +116,26 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*RepositoryCredential)(nil), (*registry.RepositoryCredential)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_RepositoryCredential_To_registry_RepositoryCredential(a.(*RepositoryCredential), b.(*registry.RepositoryCredential), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*registry.RepositoryCredential)(nil), (*RepositoryCredential)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_registry_RepositoryCredential_To_v1alpha3_RepositoryCredential(a.(*registry.RepositoryCredential), b.(*RepositoryCredential), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*RepositoryCredentialStatus)(nil), (*registry.RepositoryCredentialStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_RepositoryCredentialStatus_To_registry_RepositoryCredentialStatus(a.(*RepositoryCredentialStatus), b.(*registry.RepositoryCredentialStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*registry.RepositoryCredentialStatus)(nil), (*RepositoryCredentialStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_registry_RepositoryCredentialStatus_To_v1alpha3_RepositoryCredentialStatus(a.(*registry.RepositoryCredentialStatus), b.(*RepositoryCredentialStatus), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*TagValidation)(nil), (*registry.TagValidation)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha3_TagValidation_To_registry_TagValidation(a.(*TagValidation), b.(*registry.TagValidation), scope)
 	}); err != nil {
@@ -123,6 +143,16 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}
 	if err := s.AddGeneratedConversionFunc((*registry.TagValidation)(nil), (*TagValidation)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_registry_TagValidation_To_v1alpha3_TagValidation(a.(*registry.TagValidation), b.(*TagValidation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*Timeouts)(nil), (*registry.Timeouts)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_Timeouts_To_registry_Timeouts(a.(*Timeouts), b.(*registry.Timeouts), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*registry.Timeouts)(nil), (*Timeouts)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_registry_Timeouts_To_v1alpha3_Timeouts(a.(*registry.Timeouts), b.(*Timeouts), scope)
 	}); err != nil {
 		return err
 	}
@@ -234,6 +264,8 @@ func Convert_registry_HighAvailability_To_v1alpha3_HighAvailability(in *registry
 func autoConvert_v1alpha3_Proxy_To_registry_Proxy(in *Proxy, out *registry.Proxy, s conversion.Scope) error {
 	out.HTTPProxy = (*string)(unsafe.Pointer(in.HTTPProxy))
 	out.HTTPSProxy = (*string)(unsafe.Pointer(in.HTTPSProxy))
+	out.NoProxy = *(*[]string)(unsafe.Pointer(&in.NoProxy))
+	out.SecretReferenceName = (*string)(unsafe.Pointer(in.SecretReferenceName))
 	return nil
 }
 
@@ -245,6 +277,8 @@ func Convert_v1alpha3_Proxy_To_registry_Proxy(in *Proxy, out *registry.Proxy, s 
 func autoConvert_registry_Proxy_To_v1alpha3_Proxy(in *registry.Proxy, out *Proxy, s conversion.Scope) error {
 	out.HTTPProxy = (*string)(unsafe.Pointer(in.HTTPProxy))
 	out.HTTPSProxy = (*string)(unsafe.Pointer(in.HTTPSProxy))
+	out.NoProxy = *(*[]string)(unsafe.Pointer(&in.NoProxy))
+	out.SecretReferenceName = (*string)(unsafe.Pointer(in.SecretReferenceName))
 	return nil
 }
 
@@ -259,11 +293,18 @@ func autoConvert_v1alpha3_RegistryCache_To_registry_RegistryCache(in *RegistryCa
 	out.Volume = (*registry.Volume)(unsafe.Pointer(in.Volume))
 	out.GarbageCollection = (*registry.GarbageCollection)(unsafe.Pointer(in.GarbageCollection))
 	out.SecretReferenceName = (*string)(unsafe.Pointer(in.SecretReferenceName))
+	out.UsernameKey = (*string)(unsafe.Pointer(in.UsernameKey))
+	out.PasswordKey = (*string)(unsafe.Pointer(in.PasswordKey))
+	out.Credentials = *(*[]registry.RepositoryCredential)(unsafe.Pointer(&in.Credentials))
 	out.Proxy = (*registry.Proxy)(unsafe.Pointer(in.Proxy))
 	out.HTTP = (*registry.HTTP)(unsafe.Pointer(in.HTTP))
 	out.HighAvailability = (*registry.HighAvailability)(unsafe.Pointer(in.HighAvailability))
 	out.ServiceNameSuffix = (*string)(unsafe.Pointer(in.ServiceNameSuffix))
 	out.TagValidation = (*registry.TagValidation)(unsafe.Pointer(in.TagValidation))
+	out.CABundleSecretReferenceName = (*string)(unsafe.Pointer(in.CABundleSecretReferenceName))
+	out.ClientCertificateSecretReferenceName = (*string)(unsafe.Pointer(in.ClientCertificateSecretReferenceName))
+	out.AllowedRealms = *(*[]string)(unsafe.Pointer(&in.AllowedRealms))
+	out.Timeouts = (*registry.Timeouts)(unsafe.Pointer(in.Timeouts))
 	return nil
 }
 
@@ -278,11 +319,18 @@ func autoConvert_registry_RegistryCache_To_v1alpha3_RegistryCache(in *registry.R
 	out.Volume = (*Volume)(unsafe.Pointer(in.Volume))
 	out.GarbageCollection = (*GarbageCollection)(unsafe.Pointer(in.GarbageCollection))
 	out.SecretReferenceName = (*string)(unsafe.Pointer(in.SecretReferenceName))
+	out.UsernameKey = (*string)(unsafe.Pointer(in.UsernameKey))
+	out.PasswordKey = (*string)(unsafe.Pointer(in.PasswordKey))
+	out.Credentials = *(*[]RepositoryCredential)(unsafe.Pointer(&in.Credentials))
 	out.Proxy = (*Proxy)(unsafe.Pointer(in.Proxy))
 	out.HTTP = (*HTTP)(unsafe.Pointer(in.HTTP))
 	out.HighAvailability = (*HighAvailability)(unsafe.Pointer(in.HighAvailability))
 	out.ServiceNameSuffix = (*string)(unsafe.Pointer(in.ServiceNameSuffix))
 	out.TagValidation = (*TagValidation)(unsafe.Pointer(in.TagValidation))
+	out.CABundleSecretReferenceName = (*string)(unsafe.Pointer(in.CABundleSecretReferenceName))
+	out.ClientCertificateSecretReferenceName = (*string)(unsafe.Pointer(in.ClientCertificateSecretReferenceName))
+	out.AllowedRealms = *(*[]string)(unsafe.Pointer(&in.AllowedRealms))
+	out.Timeouts = (*Timeouts)(unsafe.Pointer(in.Timeouts))
 	return nil
 }
 
@@ -296,6 +344,7 @@ func autoConvert_v1alpha3_RegistryCacheStatus_To_registry_RegistryCacheStatus(in
 	out.Endpoint = in.Endpoint
 	out.RemoteURL = in.RemoteURL
 	out.Credentials = (*registry.CredentialsStatus)(unsafe.Pointer(in.Credentials))
+	out.RepositoryCredentials = *(*[]registry.RepositoryCredentialStatus)(unsafe.Pointer(&in.RepositoryCredentials))
 	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	return nil
 }
@@ -310,6 +359,7 @@ func autoConvert_registry_RegistryCacheStatus_To_v1alpha3_RegistryCacheStatus(in
 	out.Endpoint = in.Endpoint
 	out.RemoteURL = in.RemoteURL
 	out.Credentials = (*CredentialsStatus)(unsafe.Pointer(in.Credentials))
+	out.RepositoryCredentials = *(*[]RepositoryCredentialStatus)(unsafe.Pointer(&in.RepositoryCredentials))
 	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	return nil
 }
@@ -361,6 +411,58 @@ func Convert_registry_RegistryStatus_To_v1alpha3_RegistryStatus(in *registry.Reg
 	return autoConvert_registry_RegistryStatus_To_v1alpha3_RegistryStatus(in, out, s)
 }
 
+func autoConvert_v1alpha3_RepositoryCredential_To_registry_RepositoryCredential(in *RepositoryCredential, out *registry.RepositoryCredential, s conversion.Scope) error {
+	out.Repositories = *(*[]string)(unsafe.Pointer(&in.Repositories))
+	out.SecretReferenceName = in.SecretReferenceName
+	out.UsernameKey = (*string)(unsafe.Pointer(in.UsernameKey))
+	out.PasswordKey = (*string)(unsafe.Pointer(in.PasswordKey))
+	return nil
+}
+
+// Convert_v1alpha3_RepositoryCredential_To_registry_RepositoryCredential is an autogenerated conversion function.
+func Convert_v1alpha3_RepositoryCredential_To_registry_RepositoryCredential(in *RepositoryCredential, out *registry.RepositoryCredential, s conversion.Scope) error {
+	return autoConvert_v1alpha3_RepositoryCredential_To_registry_RepositoryCredential(in, out, s)
+}
+
+func autoConvert_registry_RepositoryCredential_To_v1alpha3_RepositoryCredential(in *registry.RepositoryCredential, out *RepositoryCredential, s conversion.Scope) error {
+	out.Repositories = *(*[]string)(unsafe.Pointer(&in.Repositories))
+	out.SecretReferenceName = in.SecretReferenceName
+	out.UsernameKey = (*string)(unsafe.Pointer(in.UsernameKey))
+	out.PasswordKey = (*string)(unsafe.Pointer(in.PasswordKey))
+	return nil
+}
+
+// Convert_registry_RepositoryCredential_To_v1alpha3_RepositoryCredential is an autogenerated conversion function.
+func Convert_registry_RepositoryCredential_To_v1alpha3_RepositoryCredential(in *registry.RepositoryCredential, out *RepositoryCredential, s conversion.Scope) error {
+	return autoConvert_registry_RepositoryCredential_To_v1alpha3_RepositoryCredential(in, out, s)
+}
+
+func autoConvert_v1alpha3_RepositoryCredentialStatus_To_registry_RepositoryCredentialStatus(in *RepositoryCredentialStatus, out *registry.RepositoryCredentialStatus, s conversion.Scope) error {
+	out.Repositories = *(*[]string)(unsafe.Pointer(&in.Repositories))
+	if err := Convert_v1alpha3_CredentialsStatus_To_registry_CredentialsStatus(&in.Credentials, &out.Credentials, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_RepositoryCredentialStatus_To_registry_RepositoryCredentialStatus is an autogenerated conversion function.
+func Convert_v1alpha3_RepositoryCredentialStatus_To_registry_RepositoryCredentialStatus(in *RepositoryCredentialStatus, out *registry.RepositoryCredentialStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha3_RepositoryCredentialStatus_To_registry_RepositoryCredentialStatus(in, out, s)
+}
+
+func autoConvert_registry_RepositoryCredentialStatus_To_v1alpha3_RepositoryCredentialStatus(in *registry.RepositoryCredentialStatus, out *RepositoryCredentialStatus, s conversion.Scope) error {
+	out.Repositories = *(*[]string)(unsafe.Pointer(&in.Repositories))
+	if err := Convert_registry_CredentialsStatus_To_v1alpha3_CredentialsStatus(&in.Credentials, &out.Credentials, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_registry_RepositoryCredentialStatus_To_v1alpha3_RepositoryCredentialStatus is an autogenerated conversion function.
+func Convert_registry_RepositoryCredentialStatus_To_v1alpha3_RepositoryCredentialStatus(in *registry.RepositoryCredentialStatus, out *RepositoryCredentialStatus, s conversion.Scope) error {
+	return autoConvert_registry_RepositoryCredentialStatus_To_v1alpha3_RepositoryCredentialStatus(in, out, s)
+}
+
 func autoConvert_v1alpha3_TagValidation_To_registry_TagValidation(in *TagValidation, out *registry.TagValidation, s conversion.Scope) error {
 	out.Timeout = (*v1.Duration)(unsafe.Pointer(in.Timeout))
 	return nil
@@ -379,6 +481,26 @@ func autoConvert_registry_TagValidation_To_v1alpha3_TagValidation(in *registry.T
 // Convert_registry_TagValidation_To_v1alpha3_TagValidation is an autogenerated conversion function.
 func Convert_registry_TagValidation_To_v1alpha3_TagValidation(in *registry.TagValidation, out *TagValidation, s conversion.Scope) error {
 	return autoConvert_registry_TagValidation_To_v1alpha3_TagValidation(in, out, s)
+}
+
+func autoConvert_v1alpha3_Timeouts_To_registry_Timeouts(in *Timeouts, out *registry.Timeouts, s conversion.Scope) error {
+	out.FirstByte = (*v1.Duration)(unsafe.Pointer(in.FirstByte))
+	return nil
+}
+
+// Convert_v1alpha3_Timeouts_To_registry_Timeouts is an autogenerated conversion function.
+func Convert_v1alpha3_Timeouts_To_registry_Timeouts(in *Timeouts, out *registry.Timeouts, s conversion.Scope) error {
+	return autoConvert_v1alpha3_Timeouts_To_registry_Timeouts(in, out, s)
+}
+
+func autoConvert_registry_Timeouts_To_v1alpha3_Timeouts(in *registry.Timeouts, out *Timeouts, s conversion.Scope) error {
+	out.FirstByte = (*v1.Duration)(unsafe.Pointer(in.FirstByte))
+	return nil
+}
+
+// Convert_registry_Timeouts_To_v1alpha3_Timeouts is an autogenerated conversion function.
+func Convert_registry_Timeouts_To_v1alpha3_Timeouts(in *registry.Timeouts, out *Timeouts, s conversion.Scope) error {
+	return autoConvert_registry_Timeouts_To_v1alpha3_Timeouts(in, out, s)
 }
 
 func autoConvert_v1alpha3_Volume_To_registry_Volume(in *Volume, out *registry.Volume, s conversion.Scope) error {

@@ -42,13 +42,10 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	}
 	allErrs = append(allErrs, validateSize(volumeOf(cache).Size, volumeOf(old).Size, fldPath.Child("volume", "size"))...)
 	allErrs = append(allErrs, validateTTL(ttlOf(cache), ttlOf(old), fldPath.Child("garbageCollection", "ttl"))...)
-	allErrs = append(allErrs, validateSecretReferenceName(cache.SecretReferenceName, old.SecretReferenceName, fldPath.Child("secretReferenceName"))...)
+	allErrs = append(allErrs, validateCredentials(cache, old, fldPath)...)
 	allErrs = append(allErrs, validateTagValidation(validationTimeoutOf(cache), validationTimeoutOf(old), fldPath.Child("tagValidation", "timeout"))...)
 	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
-
-	proxy, oldProxy, proxyPath := ptr.Deref(cache.Proxy, registry.Proxy{}), ptr.Deref(old.Proxy, registry.Proxy{}), fldPath.Child("proxy")
-	allErrs = append(allErrs, address.ValidateURL(proxy.HTTPProxy, oldProxy.HTTPProxy, proxyPath.Child("httpProxy"))...)
-	return append(allErrs, address.ValidateURL(proxy.HTTPSProxy, oldProxy.HTTPSProxy, proxyPath.Child("httpsProxy"))...)
+	return append(allErrs, validateConnection(cache, old, fldPath)...)
 }
 
 // validateTransition refuses changes that a running cache cannot apply.
@@ -119,13 +116,6 @@ func validateTagValidation(timeout, old *metav1.Duration, fldPath *field.Path) f
 	}
 	return field.ErrorList{field.Invalid(fldPath, timeout.Duration.String(),
 		fmt.Sprintf("must be from 0s to %s; 0s serves a cached tag without waiting for the upstream", maxTagValidation))}
-}
-
-func validateSecretReferenceName(name, old *string, fldPath *field.Path) field.ErrorList {
-	if name == nil || ptr.Equal(name, old) || *name != "" {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(fldPath, *name, "must be the name of an entry in spec.resources; leave it unset for anonymous pulls")}
 }
 
 func validateServiceNameSuffix(suffix, old *string, fldPath *field.Path) field.ErrorList {

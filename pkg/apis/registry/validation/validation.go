@@ -10,22 +10,40 @@
 package validation
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 )
 
-// MaxCaches is the maximum number of caches in a configuration. The controller deploys the objects of all caches with
-// one ManagedResource, whose Secret can hold 1 MiB: 150 caches with every field set need 0.9 MiB.
+// MaxCaches is the maximum number of caches in a configuration, and of caches and their repository credentials
+// together. The controller deploys the objects of all caches with one ManagedResource, whose Secret can hold 1 MiB: 150
+// caches with every field set need 0.9 MiB, and a repository credential needs less than a cache.
 const MaxCaches = 150
 
-// ValidateCount returns an error if there are more caches than [MaxCaches] and more than before. Call it first: all
-// other checks take time for each cache.
+// ValidateCount returns an error if there are more caches and credentials than [MaxCaches], or more Secrets for
+// connections than [MaxConnectionSecrets], and more than before. Call it first: all other checks take time for each of
+// them, and each Secret has to be read.
 func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
+	cachesPath := fldPath.Child("caches")
 	if count := len(newConfig.Caches); count > max(MaxCaches, len(oldConfig.Caches)) {
-		return field.ErrorList{field.TooMany(fldPath.Child("caches"), count, MaxCaches)}
+		return field.ErrorList{field.TooMany(cachesPath, count, MaxCaches)}
 	}
-	return nil
+	if count := credentialsOf(newConfig); count > 0 && count > credentialsOf(oldConfig) && len(newConfig.Caches)+count > MaxCaches {
+		return field.ErrorList{field.Invalid(cachesPath, field.OmitValueType{},
+			fmt.Sprintf("must have at most %d caches and credentials together, but has %d caches with %d credentials", MaxCaches, len(newConfig.Caches), count))}
+	}
+	return validateConnectionSecrets(newConfig, oldConfig, cachesPath)
+}
+
+// credentialsOf returns the number of repository credentials.
+func credentialsOf(config *registry.RegistryConfig) int {
+	count := 0
+	for i := range config.Caches {
+		count += len(config.Caches[i].Credentials)
+	}
+	return count
 }
 
 // ValidateRegistryConfig validates a new configuration.

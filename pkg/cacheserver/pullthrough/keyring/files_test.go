@@ -102,15 +102,15 @@ var _ = Describe("Directory", func() {
 	})
 
 	It("reads the name and the previous credential", func() {
-		v1 := credentials.Named{Name: "robot-v1", Credential: credentials.Credential{Username: "robot", Password: "one"}}
-		v2 := credentials.Named{Name: "robot-v2", Credential: credentials.Credential{Username: "robot", Password: "two"}}
-		for name, content := range credentials.Files(v2, &v1) {
+		v1 := credentials.Named{Name: "robot-v1", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "one"})}
+		v2 := credentials.Named{Name: "robot-v2", Material: credentials.Static(credentials.Credential{Username: "robot", Password: "two"})}
+		for name, content := range credentials.Files("", v2, &v1) {
 			write(name, string(content))
 		}
 		f := keyring.Directory(dir, host)
 		Expect(f.Read()).To(HaveValue(And(
-			HaveField("Wanted", keyring.NewSet("robot-v2", v2.Credential)),
-			HaveField("Previous", HaveValue(Equal(keyring.NewSet("robot-v1", v1.Credential)))))))
+			HaveField("Wanted", keyring.NewSet("robot-v2", v2.Material.Credential)),
+			HaveField("Previous", HaveValue(Equal(keyring.NewSet("robot-v1", v1.Material.Credential)))))))
 
 		By("ignoring a previous credential that is missing or invalid")
 		write("previous.password", "")

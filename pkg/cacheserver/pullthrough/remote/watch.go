@@ -36,7 +36,7 @@ func (c *Client) recheck(ctx context.Context) {
 	if pulled := c.pulled.latest(); len(pulled) > 0 {
 		probe = pulled[0]
 	}
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
 	if resp, err := c.do(ctx, probe); err == nil {
 		_ = resp.Body.Close()
