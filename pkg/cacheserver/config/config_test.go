@@ -43,6 +43,12 @@ var _ = Describe("Config", func() {
 				KeyFile:         "/etc/distribution/tls/tls.key",
 			},
 		}),
+		Entry("credentials for some repositories", "repositories", config.Config{
+			RemoteURL: "https://private.example.com",
+			RepositoryCredentials: []config.RepositoryCredential{
+				{Directory: "/etc/distribution/credentials", Prefix: "repositories-0123456789.", Repositories: []string{"team-a", "team-b/app"}},
+			},
+		}),
 		Entry("a cache on a user's machine", "local", config.Config{
 			RemoteURL: "https://registry-1.docker.io",
 			TTL:       168 * time.Hour,
