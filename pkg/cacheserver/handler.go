@@ -24,6 +24,7 @@ import (
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/cacheserver/status/page"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 const (
@@ -105,12 +106,12 @@ func (s *Server) newDebugHandler(config configuration.Debug, checks *health.Regi
 			w.Header().Set("Cache-Control", "no-store")
 			serveJSON(w, http.StatusOK, s.report())
 		case cacheconfig.CredentialsPath:
-			report := s.engine.Credentials()
-			if report == nil {
+			reports := credentials.Reports{Report: s.engine.Credentials(), Repositories: s.engine.RepositoryCredentials()}
+			if reports.Report == nil && len(reports.Repositories) == 0 {
 				http.NotFound(w, r)
 				return
 			}
-			serveJSON(w, http.StatusOK, report)
+			serveJSON(w, http.StatusOK, reports)
 		case metricsPath: // Empty if it is disabled; the path of a request is not.
 			metrics.ServeHTTP(w, r)
 		default:

@@ -20,6 +20,14 @@ const (
 	StateMissing State = "Missing"
 )
 
+// Reports are a cache server's reports about all its credentials.
+type Reports struct {
+	// Report is about the credential for all repositories, nil if the upstream is used anonymously.
+	*Report
+	// Repositories are about the credentials for some repositories, by the prefix of their files (see [Prefix]).
+	Repositories map[string]Report `json:"repositories,omitempty"`
+}
+
 // Report is a cache server's report about its credential, which does not contain the credential. During a rotation, all
 // fields but SecretName are about the candidate: the old credential stays active until the upstream accepts the
 // candidate.

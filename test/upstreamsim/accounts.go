@@ -6,6 +6,7 @@ package upstreamsim
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 )
 
@@ -15,6 +16,26 @@ type Account struct {
 	// MayPush permits pushing and deleting in addition to pulling. Only tokens carry permissions: with basic
 	// authentication, every account may do everything.
 	MayPush bool `json:"-"`
+	// Repositories are prefixes of the repositories for which the token server grants actions, by path segments; none
+	// means all.
+	Repositories []string `json:",omitempty"`
+	// IdentityToken is a refresh token for the token server. A token server accepts refresh tokens if an account has one.
+	IdentityToken string `json:",omitempty"`
+	// RegistryToken is a bearer token that is valid as long as the account exists.
+	RegistryToken string `json:",omitempty"`
+}
+
+// actionsOn returns the actions that the token server grants the account on a repository.
+func (a Account) actionsOn(repository string) []string {
+	if len(a.Repositories) == 0 {
+		return a.actions()
+	}
+	for _, prefix := range a.Repositories {
+		if repository == prefix || strings.HasPrefix(repository, prefix+"/") {
+			return a.actions()
+		}
+	}
+	return nil
 }
 
 // actions returns the actions that the token server grants the account.
@@ -50,7 +71,7 @@ func authenticate(accounts []Account, r *http.Request) (Account, bool) {
 		return Account{}, false
 	}
 	for _, account := range accounts {
-		if account.Username == username && account.Password == password {
+		if account.Username == username && account.Password == password && password != "" {
 			return account, true
 		}
 	}

@@ -74,6 +74,11 @@ func (t *tokenServer) revoke() {
 
 // user returns the user name of the account that a valid token was issued to.
 func (t *tokenServer) user(token string) string {
+	for _, account := range t.accounts() {
+		if token != "" && token == account.RegistryToken {
+			return account.Username
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.issued[token].username
@@ -84,6 +89,13 @@ func (t *tokenServer) permits(token string, wanted scope) bool {
 	accounts := t.accounts()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, account := range accounts {
+		if token != "" && token == account.RegistryToken {
+			return wanted.name == "" || !slices.ContainsFunc(wanted.actions, func(action string) bool {
+				return !slices.Contains(account.actionsOn(wanted.name), action)
+			})
+		}
+	}
 	granted, ok := t.issued[token]
 	if !ok || time.Now().After(granted.expiry) {
 		return false
@@ -98,24 +110,53 @@ func (t *tokenServer) permits(token string, wanted scope) bool {
 	})
 }
 
-// ServeHTTP issues a token for the requested scopes, as far as the account has permission. It rejects OAuth's POST,
-// after which clients fall back to GET.
+// refresh returns the account with the refresh token of a request as OAuth 2 specifies it.
+func refresh(accounts []Account, r *http.Request) (Account, bool) {
+	if r.PostFormValue("grant_type") != "refresh_token" || r.PostFormValue("client_id") == "" {
+		return Account{}, false
+	}
+	for _, account := range accounts {
+		if account.IdentityToken != "" && account.IdentityToken == r.PostFormValue("refresh_token") {
+			return account, true
+		}
+	}
+	return Account{}, false
+}
+
+// ServeHTTP issues a token for the requested scopes, as far as the account has permission. Unless an account has an
+// identity token, it rejects OAuth's POST, after which clients fall back to GET.
 func (t *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	accounts := t.accounts()
+	if r.Method == http.MethodPost && slices.ContainsFunc(accounts, func(a Account) bool { return a.IdentityToken != "" }) {
+		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		account, known := refresh(accounts, r)
+		if !known {
+			fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong refresh token")
+			return
+		}
+		t.issue(w, account, []string{r.PostFormValue("scope")})
+		return
+	}
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		fail(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "use GET")
 		return
 	}
-	account, known := authenticate(t.accounts(), r)
+	account, known := authenticate(accounts, r)
 	if anonymous := r.Header.Get("Authorization") == ""; !known && (!t.public || !anonymous) {
 		w.Header().Set("WWW-Authenticate", basicChallenge)
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong user name or password")
 		return
 	}
-	scopes := parseScopes(r.URL.Query()["scope"])
+	t.issue(w, account, r.URL.Query()["scope"])
+}
+
+// issue issues a token for an account.
+func (t *tokenServer) issue(w http.ResponseWriter, account Account, requested []string) {
+	scopes := parseScopes(requested)
 	for i := range scopes {
 		scopes[i].actions = slices.DeleteFunc(scopes[i].actions, func(action string) bool {
-			return !slices.Contains(account.actions(), action)
+			return !slices.Contains(account.actionsOn(scopes[i].name), action)
 		})
 	}
 	token := TokenPrefix + rand.Text()

@@ -33,7 +33,7 @@ const (
 	// DebugPort serves /metrics, /debug/health, and the state of the server, for people at /debug/. It serves no
 	// secrets.
 	DebugPort = 5001
-	// CredentialsPath serves, at DebugPort, the state of the server's credentials as a credentials.Report.
+	// CredentialsPath serves, at DebugPort, the state of the server's credentials as credentials.Reports.
 	CredentialsPath = "/debug/credentials"
 	// StatusPath serves, at DebugPort, the state of the server as a status.Report.
 	StatusPath = "/debug/status"

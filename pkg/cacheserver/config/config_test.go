@@ -53,6 +53,12 @@ var _ = Describe("Config", func() {
 			AllowedRealms: []string{"auth.example.org", "null"},
 			FirstByte:     new(2 * time.Minute),
 		}),
+		Entry("credentials for some repositories", "repositories", config.Config{
+			RemoteURL: "https://private.example.com",
+			RepositoryCredentials: []config.RepositoryCredential{
+				{Directory: "/etc/distribution/credentials", Prefix: "repositories-0123456789.", Repositories: []string{"team-a", "team-b/app"}},
+			},
+		}),
 		Entry("a cache on a user's machine", "local", config.Config{
 			RemoteURL: "https://registry-1.docker.io",
 			TTL:       168 * time.Hour,

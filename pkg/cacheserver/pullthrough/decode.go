@@ -19,21 +19,22 @@ import (
 // settings maps the names of options in a configuration file to the fields of Options. The decoder writes through the
 // pointers; an option that is absent or null keeps its default.
 type settings struct {
-	CredentialsDirectory *string        `option:"credentials"`
-	CABundle             *string        `option:"cabundle"`
-	ClientCertificate    keyPair        `option:"clientcertificate"`
-	ForwardProxy         forwardProxy   `option:"forwardproxy"`
-	AllowedRealms        *[]string      `option:"allowedrealms"`
-	Freshness            *time.Duration `option:"freshness"`
-	ValidationTimeout    *time.Duration `option:"validationtimeout"`
-	SuspectTimeout       *time.Duration `option:"suspecttimeout"`
-	GracePeriod          *time.Duration `option:"graceperiod"`
-	Retries              *int           `option:"retries"`
-	MaxFetches           *int           `option:"maxfetches"`
-	Timeouts             timeouts       `option:"timeouts"`
-	Watermarks           watermarks     `option:"watermarks"`
-	Scrub                scrub          `option:"scrub"`
-	Unknown              map[string]any `option:",remain"`
+	CredentialsDirectory  *string                 `option:"credentials"`
+	RepositoryCredentials *[]RepositoryCredential `option:"repositorycredentials"`
+	CABundle              *string                 `option:"cabundle"`
+	ClientCertificate     keyPair                 `option:"clientcertificate"`
+	ForwardProxy          forwardProxy            `option:"forwardproxy"`
+	AllowedRealms         *[]string               `option:"allowedrealms"`
+	Freshness             *time.Duration          `option:"freshness"`
+	ValidationTimeout     *time.Duration          `option:"validationtimeout"`
+	SuspectTimeout        *time.Duration          `option:"suspecttimeout"`
+	GracePeriod           *time.Duration          `option:"graceperiod"`
+	Retries               *int                    `option:"retries"`
+	MaxFetches            *int                    `option:"maxfetches"`
+	Timeouts              timeouts                `option:"timeouts"`
+	Watermarks            watermarks              `option:"watermarks"`
+	Scrub                 scrub                   `option:"scrub"`
+	Unknown               map[string]any          `option:",remain"`
 }
 
 // keyPair are the paths of a certificate and its key.
@@ -73,17 +74,18 @@ type scrub struct {
 
 func (o *Options) settings() *settings {
 	return &settings{
-		CredentialsDirectory: &o.CredentialsDirectory,
-		CABundle:             &o.Connection.CABundle,
-		ClientCertificate:    keyPair{Certificate: &o.Connection.ClientCertificate, Key: &o.Connection.ClientKey},
-		ForwardProxy:         forwardProxy{UsernameFile: &o.Connection.ProxyUsername, PasswordFile: &o.Connection.ProxyPassword},
-		AllowedRealms:        &o.AllowedRealms,
-		Freshness:            &o.Freshness,
-		ValidationTimeout:    &o.ValidationTimeout,
-		SuspectTimeout:       &o.SuspectTimeout,
-		GracePeriod:          &o.GracePeriod,
-		Retries:              &o.Retries,
-		MaxFetches:           &o.MaxFetches,
+		CredentialsDirectory:  &o.CredentialsDirectory,
+		RepositoryCredentials: &o.RepositoryCredentials,
+		CABundle:              &o.Connection.CABundle,
+		ClientCertificate:     keyPair{Certificate: &o.Connection.ClientCertificate, Key: &o.Connection.ClientKey},
+		ForwardProxy:          forwardProxy{UsernameFile: &o.Connection.ProxyUsername, PasswordFile: &o.Connection.ProxyPassword},
+		AllowedRealms:         &o.AllowedRealms,
+		Freshness:             &o.Freshness,
+		ValidationTimeout:     &o.ValidationTimeout,
+		SuspectTimeout:        &o.SuspectTimeout,
+		GracePeriod:           &o.GracePeriod,
+		Retries:               &o.Retries,
+		MaxFetches:            &o.MaxFetches,
 		Timeouts: timeouts{
 			Connect:   &o.Timeouts.Connect,
 			FirstByte: &o.Timeouts.FirstByte,
@@ -193,7 +195,11 @@ func convert(from, to reflect.Value) (any, error) {
 		if from.Kind() != reflect.Slice {
 			return nil, errors.New("must be a list of strings")
 		}
-	case keyPair, forwardProxy, timeouts, watermarks, scrub:
+	case []RepositoryCredential:
+		if from.Kind() != reflect.Slice {
+			return nil, errors.New("must be a list of sections")
+		}
+	case keyPair, forwardProxy, timeouts, watermarks, scrub, RepositoryCredential:
 		if from.Kind() != reflect.Map || slices.ContainsFunc(from.MapKeys(), notString) {
 			return nil, errors.New("must be a section with options of its own")
 		}

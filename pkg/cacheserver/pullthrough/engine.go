@@ -73,6 +73,8 @@ type Engine struct {
 	referrers *referrers.Service
 	// credentials is nil with a credential helper or an injected Upstream, whose credentials the engine does not check.
 	credentials *keyring.Keyring
+	// routes have the credentials for some repositories, in the order of the options.
+	routes []keyring.Route
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -159,6 +161,9 @@ func (e *Engine) start(checker keyring.Checker) {
 	if e.credentials != nil {
 		e.background.Go(func() { e.credentials.Run(ctx, checker) })
 	}
+	for _, route := range e.routes {
+		e.background.Go(func() { route.Keyring.Run(ctx, checker) })
+	}
 }
 
 // connect returns the client of the upstream, and sets up the credentials that it presents.
@@ -175,10 +180,17 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 			Command: o.Command, Host: host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
 	} else {
-		e.credentials = keyring.New(o.credentials(host), clock.RealClock{}, e.log, func(s keyring.Snapshot) {
-			observer.Credentials(s.Rejected, s.ActiveSince, s.PendingSince)
-		})
-		options.Credentials, options.Rejected = e.credentials, e.credentials.Rejected
+		states := newStates(observer.Credentials)
+		e.credentials = keyring.New(o.credentials(host), clock.RealClock{}, e.log, states.observer())
+		for _, credential := range o.RepositoryCredentials {
+			source := keyring.Directory(credential.Directory, credential.Prefix, host)
+			log := e.log.WithField("repository", credential.Repositories[0])
+			e.routes = append(e.routes, keyring.Route{
+				Keyring: keyring.New(source, clock.RealClock{}, log, states.observer()), Repositories: credential.Repositories,
+			})
+		}
+		router := keyring.NewRouter(e.credentials, e.routes)
+		options.Credentials, options.Rejected = router, router.Rejected
 	}
 	return remote.New(options)
 }
@@ -202,6 +214,20 @@ func (e *Engine) logEvent(ev event.Event) {
 	default:
 		e.log.WithFields(ev.Fields(e.host)).Info(event.Message)
 	}
+}
+
+// RepositoryCredentials returns the states of the credentials for some repositories, by the prefix of their files.
+func (e *Engine) RepositoryCredentials() map[string]credentials.Report {
+	if e == nil || len(e.routes) == 0 {
+		return nil
+	}
+	reports := make(map[string]credentials.Report, len(e.routes))
+	for i, route := range e.routes {
+		if report := route.Keyring.Report(); report != nil {
+			reports[e.options.RepositoryCredentials[i].Prefix] = *report
+		}
+	}
+	return reports
 }
 
 // Close ends all work and waits for its end. Clients that are being served from files are not affected.

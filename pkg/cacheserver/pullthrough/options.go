@@ -31,6 +31,8 @@ type Options struct {
 
 	// CredentialsDirectory holds credentials, see package keyring. It takes precedence over all other sources.
 	CredentialsDirectory string
+	// RepositoryCredentials are credentials for some repositories. The sources above and below are for all others.
+	RepositoryCredentials []RepositoryCredential
 	// ConfigurationFile is read again for the credential of its proxy section whenever it changes.
 	ConfigurationFile string
 	// Credential is used if there is no file to read one from.
@@ -81,6 +83,19 @@ type Options struct {
 	Disk     store.Disk
 	Upstream remote.Registry
 }
+
+// RepositoryCredential describes the files of the credential for some repositories.
+type RepositoryCredential struct {
+	// Directory holds the files, whose names start with Prefix.
+	Directory string `option:"directory"`
+	Prefix    string `option:"prefix"`
+	// Repositories are prefixes of repositories, by path segments.
+	Repositories []string       `option:"repositories"`
+	Unknown      map[string]any `option:",remain"`
+}
+
+// maxRepositoryCredentials bounds the credentials of one upstream, each of which is checked in the background.
+const maxRepositoryCredentials = 64
 
 // DefaultTTL is the default of Distribution's proxy.
 const DefaultTTL = 7 * 24 * time.Hour
@@ -141,9 +156,36 @@ func (o Options) problems() []error {
 		{"watermarks.low", o.LowWatermark >= 0 && o.LowWatermark <= o.HighWatermark, "must be a percentage from 0 to watermarks.high"},
 		{"scrub.interval", o.ScrubInterval >= 0, notNegative},
 		{"scrub.rate", o.ScrubRate >= 0, notNegative},
+		{"repositorycredentials", len(o.RepositoryCredentials) <= maxRepositoryCredentials, fmt.Sprintf("must have at most %d entries", maxRepositoryCredentials)},
+		{"repositorycredentials", len(o.RepositoryCredentials) == 0 || o.Command == "", "must be unset with a credential helper"},
 	} {
 		if !rule.ok {
 			errs = append(errs, fmt.Errorf("%s %s", rule.name, rule.want))
+		}
+	}
+	return append(errs, o.routeProblems()...)
+}
+
+// routeProblems returns what is wrong with the credentials for some repositories.
+func (o Options) routeProblems() []error {
+	var errs []error
+	seen := map[string]bool{}
+	for i, credential := range o.RepositoryCredentials {
+		name := fmt.Sprintf("repositorycredentials[%d]", i)
+		if credential.Directory == "" {
+			errs = append(errs, fmt.Errorf("%s.directory must be set", name))
+		}
+		if len(credential.Repositories) == 0 {
+			errs = append(errs, fmt.Errorf("%s.repositories must have at least one entry", name))
+		}
+		for _, repository := range credential.Repositories {
+			if repository == "" || seen[repository] {
+				errs = append(errs, fmt.Errorf("%s.repositories must have no empty and no duplicate entries", name))
+			}
+			seen[repository] = true
+		}
+		for option := range credential.Unknown {
+			errs = append(errs, fmt.Errorf("%s.%s is not an option, correct its name or remove it", name, option))
 		}
 	}
 	return errs
@@ -153,7 +195,7 @@ func (o Options) problems() []error {
 func (o Options) credentials(host string) keyring.Source {
 	switch {
 	case o.CredentialsDirectory != "":
-		return keyring.Directory(o.CredentialsDirectory, host)
+		return keyring.Directory(o.CredentialsDirectory, "", host)
 	case o.ConfigurationFile != "":
 		return keyring.ConfigFile(o.ConfigurationFile)
 	}

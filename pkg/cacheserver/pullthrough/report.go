@@ -26,7 +26,10 @@ func (e *Engine) Repositories() []event.Repository { return e.metrics.Repositori
 
 // Status returns the state of the upstream, the storage and the credentials.
 func (e *Engine) Status() status.Report {
-	return status.Report{Upstream: e.upstreamStatus(), Storage: e.storageStatus(), Credentials: e.Credentials()}
+	return status.Report{
+		Upstream: e.upstreamStatus(), Storage: e.storageStatus(),
+		Credentials: e.Credentials(), RepositoryCredentials: e.RepositoryCredentials(),
+	}
 }
 
 func (e *Engine) upstreamStatus() status.Upstream {

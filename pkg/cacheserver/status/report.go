@@ -21,6 +21,9 @@ type Report struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Credentials is nil if the upstream is used anonymously or through a credential helper.
 	Credentials *credentials.Report `json:"credentials,omitempty"`
+	// RepositoryCredentials are the credentials for some repositories, by the prefix of their files (see
+	// credentials.Prefix).
+	RepositoryCredentials map[string]credentials.Report `json:"repositoryCredentials,omitempty"`
 }
 
 // MaxSize is the maximum size of a bounded report as JSON.

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 // deployment is a cache with the inputs for its objects.
@@ -58,9 +59,15 @@ func complete(caches []deployment, found observed, stuck map[string]resource.Qua
 	out := slices.Clone(caches)
 	for i := range out {
 		cache := &out[i]
+		deployed, status := found.credentials[cache.Name()], found.statuses[cache.Cache.Upstream]
 		if cache.Credential != nil {
-			next := found.credentials[cache.Name()].Next(*cache.Credential, found.statuses[cache.Cache.Upstream].Credentials)
-			cache.PreviousCredential = next.Previous
+			cache.PreviousCredential = deployed[""].Next(*cache.Credential, status.Credentials).Previous
+		}
+		cache.RepositoryCredentials = slices.Clone(cache.RepositoryCredentials)
+		for i := range cache.RepositoryCredentials {
+			credential := &cache.RepositoryCredentials[i]
+			before := statusOf(status, credential.Repositories)
+			credential.Previous = deployed[credentials.Prefix(credential.Repositories)].Next(credential.Credential, before).Previous
 		}
 		if size, ok := stuck[cache.Name()]; ok {
 			volume := *cache.Cache.Volume

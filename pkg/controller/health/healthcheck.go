@@ -121,17 +121,16 @@ func (s *summary) addCache(cache registry.RegistryCacheStatus) {
 	if condition := ready(cache); condition != nil {
 		s.addReadiness(cache, condition)
 	}
-	if cache.Credentials == nil {
-		return
-	}
-	switch cache.Credentials.State {
-	case registry.CredentialsActive:
-	case registry.CredentialsRejected:
-		s.addFailure(describe(cache), gardencorev1beta1.ErrorInfraUnauthorized)
-	case registry.CredentialsMissing:
-		s.addFailure(describe(cache), gardencorev1beta1.ErrorConfigurationProblem)
-	default:
-		s.addPassing(describe(cache))
+	for _, subject := range subjects(cache) {
+		switch subject.status.State {
+		case registry.CredentialsActive:
+		case registry.CredentialsRejected:
+			s.addFailure(describe(subject), gardencorev1beta1.ErrorInfraUnauthorized)
+		case registry.CredentialsMissing:
+			s.addFailure(describe(subject), gardencorev1beta1.ErrorConfigurationProblem)
+		default:
+			s.addPassing(describe(subject))
+		}
 	}
 }
 

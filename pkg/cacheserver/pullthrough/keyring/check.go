@@ -63,7 +63,7 @@ func (k *Keyring) step(ctx context.Context, checker Checker) time.Duration {
 		defer k.mu.Unlock()
 		return k.untilDue()
 	}
-	checked, active := target.set, k.active.set
+	checked, active := k.serving(target.set), k.serving(k.active.set)
 	k.mu.Unlock()
 
 	err := checker.Check(ctx, checked, active)
@@ -78,10 +78,16 @@ func (k *Keyring) step(ctx context.Context, checker Checker) time.Duration {
 	}
 	if k.record(target, err); target == k.candidate && target.state == credentials.StateActive {
 		k.active, k.candidate = target, nil
-		checker.Retain(target.set)
+		checker.Retain(checked)
 	}
 	k.notify()
 	return k.untilDue()
+}
+
+// serving returns a set that serves the repositories of the keyring.
+func (k *Keyring) serving(set Set) Set {
+	set.serves = k.serves
+	return set
 }
 
 // dueNow returns an entry whose check is due, the candidate first, or nil.

@@ -20,26 +20,38 @@ import (
 var dockerConfigs = []string{".dockerconfigjson", "config.json"}
 
 // directory reads the credentials for a host from a directory.
-type directory struct{ dir, host string }
+type directory struct {
+	dir, host string
+	// prefix is that of the names of files, see credentials.Prefix. Only without one, docker configurations are read.
+	prefix string
+}
 
-// Directory returns a Source that reads the credentials for a host from a directory.
-func Directory(dir, host string) Source {
-	d := directory{dir: dir, host: host}
+// Directory returns a Source that reads the credentials for a host from the files in a directory whose names have a
+// prefix, which may be empty.
+func Directory(dir, prefix, host string) Source {
+	d := directory{dir: dir, prefix: prefix, host: host}
 	f := &files{read: d.read}
-	for _, name := range []string{credentials.NameKey, credentials.UsernameKey, credentials.PasswordKey} {
+	for _, name := range []string{credentials.NameKey, credentials.UsernameKey, credentials.PasswordKey, credentials.MaterialKey} {
 		f.paths = append(f.paths, d.path(name), d.path(credentials.PreviousPrefix+name))
 	}
-	for _, name := range dockerConfigs {
+	for _, name := range d.dockerConfigs() {
 		f.paths = append(f.paths, d.path(name))
 	}
 	return f
 }
 
-func (d directory) path(name string) string { return filepath.Join(d.dir, name) }
+func (d directory) path(name string) string { return filepath.Join(d.dir, d.prefix+name) }
+
+func (d directory) dockerConfigs() []string {
+	if d.prefix != "" {
+		return nil
+	}
+	return dockerConfigs
+}
 
 func (d directory) read() (Contents, error) {
 	found := map[string]credentials.Credential{}
-	for _, name := range dockerConfigs {
+	for _, name := range d.dockerConfigs() {
 		content, err := readFile(d.path(name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -51,7 +63,7 @@ func (d directory) read() (Contents, error) {
 			return Contents{}, err
 		}
 	}
-	c, err := d.readPair("")
+	c, err := d.readCredential("")
 	if err == nil {
 		found[""] = c
 	} else if !errors.Is(err, os.ErrNotExist) || len(found) == 0 {
@@ -59,10 +71,26 @@ func (d directory) read() (Contents, error) {
 	}
 	contents := Contents{Wanted: Set{Name: d.readName(""), scopes: found}}
 	// An incomplete previous credential only means that there is nothing to fall back on.
-	if c, err := d.readPair(credentials.PreviousPrefix); err == nil {
+	if c, err := d.readCredential(credentials.PreviousPrefix); err == nil {
 		contents.Previous = new(NewSet(d.readName(credentials.PreviousPrefix), c))
 	}
 	return contents, nil
+}
+
+// readCredential reads a user name and a password, or material.
+func (d directory) readCredential(prefix string) (credentials.Credential, error) {
+	content, err := readFile(d.path(prefix + credentials.MaterialKey))
+	if errors.Is(err, os.ErrNotExist) {
+		return d.readPair(prefix)
+	}
+	if err != nil {
+		return credentials.Credential{}, err
+	}
+	material, err := credentials.DecodeMaterial(content)
+	if err == nil && !material.IsStatic() {
+		err = errors.New("credential has to be issued")
+	}
+	return material.Credential, err
 }
 
 // readPair reads a user name and a password.
@@ -92,9 +120,11 @@ func (d directory) readName(prefix string) string {
 func parseDockerConfig(content []byte, host string, found map[string]credentials.Credential) error {
 	var config struct {
 		Auths map[string]struct {
-			Auth     string `json:"auth"`
-			Username string `json:"username"`
-			Password string `json:"password"`
+			Auth          string `json:"auth"`
+			Username      string `json:"username"`
+			Password      string `json:"password"`
+			IdentityToken string `json:"identitytoken"`
+			RegistryToken string `json:"registrytoken"`
 		} `json:"auths"`
 	}
 	if err := json.Unmarshal(content, &config); err != nil {
@@ -112,6 +142,12 @@ func parseDockerConfig(content []byte, host string, found map[string]credentials
 				return errors.New("auth in docker configuration is not base64")
 			}
 			c.Username, c.Password, _ = strings.Cut(string(decoded), ":")
+		}
+		switch {
+		case entry.RegistryToken != "":
+			c = credentials.Credential{RegistryToken: entry.RegistryToken}
+		case entry.IdentityToken != "":
+			c = credentials.Credential{Username: c.Username, IdentityToken: entry.IdentityToken}
 		}
 		if err := c.Validate(); err != nil {
 			return err

@@ -41,7 +41,7 @@ var _ = Describe("Directory", func() {
 	BeforeEach(func() { dir = GinkgoT().TempDir() })
 
 	It("follows the files, and keeps the last good credential while they are incomplete", func() {
-		f := keyring.Directory(dir, host)
+		f := keyring.Directory(dir, "", host)
 		contents, err := f.Read()
 		Expect(err).To(HaveOccurred(), "a missing credential is not anonymous access")
 		Expect(contents).To(BeNil())
@@ -78,7 +78,7 @@ var _ = Describe("Directory", func() {
 		for _, name := range []string{"username", "password"} {
 			Expect(os.Symlink("..data/"+name, filepath.Join(dir, name))).To(Succeed())
 		}
-		f := keyring.Directory(dir, host)
+		f := keyring.Directory(dir, "", host)
 		_, c := lookup(f, "a")
 		Expect(c.Password).To(Equal("password-v1"))
 		link("v2")
@@ -91,7 +91,7 @@ var _ = Describe("Directory", func() {
 		path := filepath.Join(dir, "password")
 		// Linux updates the access time if it is older than the last change.
 		Expect(os.Chtimes(path, time.Now().Add(-time.Hour), time.Time{})).To(Succeed())
-		f := keyring.Directory(dir, host)
+		f := keyring.Directory(dir, "", host)
 		before := keyring.Signature(f)
 		_, err := os.ReadFile(path)
 		Expect(err).NotTo(HaveOccurred())
@@ -107,7 +107,7 @@ var _ = Describe("Directory", func() {
 		for name, content := range credentials.Files("", v2, &v1) {
 			write(name, string(content))
 		}
-		f := keyring.Directory(dir, host)
+		f := keyring.Directory(dir, "", host)
 		Expect(f.Read()).To(HaveValue(And(
 			HaveField("Wanted", keyring.NewSet("robot-v2", v2.Material.Credential)),
 			HaveField("Previous", HaveValue(Equal(keyring.NewSet("robot-v1", v1.Material.Credential)))))))
@@ -132,7 +132,7 @@ var _ = Describe("Directory", func() {
 			"registry.example.com/team":{"auth":"`+auth("team", "t:t")+`"},
 			"https://registry.example.com/team/app/":{"username":"app","password":"a"},
 			"elsewhere.example.com":{"auth":"`+auth("elsewhere", "e")+`"}}}`)
-		f := keyring.Directory(dir, host)
+		f := keyring.Directory(dir, "", host)
 		for repository, expected := range map[string][2]string{
 			"team/app":      {"team/app", "app"},
 			"team/app/sub":  {"team/app", "app"},
@@ -150,7 +150,7 @@ var _ = Describe("Directory", func() {
 
 	It("accepts all names of Docker Hub", func() {
 		write(".dockerconfigjson", `{"auths":{"https://index.docker.io/v1/":{"auth":"`+auth("hub", "h")+`"}}}`)
-		_, c := lookup(keyring.Directory(dir, "registry-1.docker.io"), "library/alpine")
+		_, c := lookup(keyring.Directory(dir, "", "registry-1.docker.io"), "library/alpine")
 		Expect(c.Username).To(Equal("hub"))
 	})
 

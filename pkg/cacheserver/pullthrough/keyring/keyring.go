@@ -23,6 +23,8 @@ type Keyring struct {
 	log     logrus.FieldLogger
 	observe func(Snapshot)
 
+	// serves reports whether the credentials are those for a repository; nil means that they are for all.
+	serves func(repository string) bool
 	// woken ends a wait of Run.
 	woken chan struct{}
 

@@ -19,6 +19,8 @@ type Set struct {
 	Name string
 	// scopes are the credentials by repository path; "" is for all other repositories.
 	scopes map[string]credentials.Credential
+	// serves reports whether the set is the one for a repository; nil means that it is for all.
+	serves func(repository string) bool
 }
 
 // NewSet returns a set of one credential for all repositories.
@@ -47,6 +49,11 @@ func (s Set) All() []credentials.Credential {
 		}
 	}
 	return all
+}
+
+// Serves implements remote.CredentialSet.
+func (s Set) Serves(repository string) bool {
+	return s.serves == nil || s.serves(repository)
 }
 
 // sameCredentials reports whether two sets hold the same credentials, whatever their names.

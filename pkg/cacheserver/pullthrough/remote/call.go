@@ -60,33 +60,39 @@ func (c *Client) url(path string, query url.Values) string {
 // do makes a call with the credential for its repository, and returns a successful response. The caller closes its
 // body.
 func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
-	resp, err := c.attempt(ctx, call)
-	switch {
-	case err == nil:
-		c.denied.forget(call.repository)
-		if strings.HasPrefix(call.path, manifests) {
-			c.pulled.note(call)
-		}
-	case Is(err, Unauthorized):
-		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
-			c.denied.note(call)
-		}
-		if c.rejected != nil {
-			c.rejected()
-		}
-	}
-	return resp, err
-}
-
-// attempt makes a call with the credential for its repository, and as long as the upstream rejects that, with others.
-func (c *Client) attempt(ctx context.Context, call call) (*http.Response, error) {
 	scope, credential, err := c.credentialFor(ctx, call.repository)
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
 	case err != nil:
+		c.reject(call)
 		return nil, c.fail(Unauthorized, 0, "cannot read the credential")
 	}
+	resp, err := c.attempt(ctx, call, scope, credential)
+	switch {
+	case err == nil:
+		c.denied.forget(scope, call.repository)
+		if strings.HasPrefix(call.path, manifests) {
+			c.pulled.note(scope, call)
+		}
+	case Is(err, Unauthorized):
+		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
+			c.denied.note(scope, call)
+		}
+		c.reject(call)
+	}
+	return resp, err
+}
+
+// reject reports that the upstream rejected the credential for a call.
+func (c *Client) reject(call call) {
+	if c.rejected != nil {
+		c.rejected(call.repository)
+	}
+}
+
+// attempt makes a call with a credential, and as long as the upstream rejects that, with others.
+func (c *Client) attempt(ctx context.Context, call call, scope string, credential credentials.Credential) (*http.Response, error) {
 	s := c.sessions.get(scope, credential)
 	resp, err := c.try(ctx, call, s)
 	renewer, ok := c.credentials.(Renewer)

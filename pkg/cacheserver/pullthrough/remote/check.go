@@ -16,6 +16,9 @@ type CredentialSet interface {
 	Credentials
 	// All returns each credential once.
 	All() []credentials.Credential
+	// Serves reports whether the set is the one for a repository, or for a scope of repositories. An upstream may have
+	// several sets, each of which is checked with its own repositories.
+	Serves(repository string) bool
 }
 
 // Check returns nil if the upstream accepts the credentials of candidate in place of those of active, which may be the
@@ -52,7 +55,7 @@ func (c *Client) Check(ctx context.Context, candidate, active CredentialSet) err
 
 // repeatPulled repeats requests that succeeded recently.
 func (c *Client) repeatPulled(ctx context.Context, open unconfirmed, candidate, active CredentialSet) error {
-	for _, call := range c.pulled.latest() {
+	for _, call := range c.pulled.latest(candidate.Serves) {
 		_, checked, _ := candidate.For(ctx, call.repository)
 		_, current, _ := active.For(ctx, call.repository)
 		if checked == current && open[checked] == nil {
@@ -75,7 +78,7 @@ func (c *Client) repeatPulled(ctx context.Context, open unconfirmed, candidate, 
 // repeatDenied repeats requests that were rejected recently, for unconfirmed credentials only: many upstreams reject
 // even a valid credential like that for a repository that does not exist.
 func (c *Client) repeatDenied(ctx context.Context, open unconfirmed, candidate CredentialSet) error {
-	for _, call := range c.denied.latest() {
+	for _, call := range c.denied.latest(candidate.Serves) {
 		_, checked, _ := candidate.For(ctx, call.repository)
 		if open[checked] == nil {
 			continue
@@ -130,7 +133,8 @@ func (u unconfirmed) result(all []credentials.Credential) error {
 	return unknown
 }
 
-// Retain drops all credentials but those of a set, with their tokens. Requests in flight are not affected.
+// Retain drops all credentials but those of a set, with their tokens, for the repositories that the set serves.
+// Requests in flight are not affected.
 func (c *Client) Retain(set CredentialSet) {
-	c.sessions.retain(set.All())
+	c.sessions.retain(set)
 }

@@ -169,7 +169,7 @@ var _ = Describe("Check", func() {
 		server := httptest.NewServer(registry)
 		DeferCleanup(server.Close)
 		client, err = remote.New(remote.Options{
-			URL: server.URL, Observer: newObserver(), Credentials: secrets, Rejected: func() { calls++ },
+			URL: server.URL, Observer: newObserver(), Credentials: secrets, Rejected: func(string) { calls++ },
 			Timeouts: remote.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
 		})
 		Expect(err).NotTo(HaveOccurred())

@@ -47,8 +47,8 @@ type Options struct {
 	URL string
 	// Credentials hand out what to present; nil means anonymous access.
 	Credentials Credentials
-	// Rejected is called when the upstream rejects a credential; may be nil. It must not block.
-	Rejected func()
+	// Rejected is called when the upstream rejects the credential for a repository; may be nil. It must not block.
+	Rejected func(repository string)
 	// Connection has the files with trusted certificates, the client certificate and the credential for proxies.
 	Connection connection.Files
 	// AllowedRealms are additional hosts, with or without a port, of token services that may see the credential.
@@ -69,7 +69,7 @@ type Options struct {
 type Client struct {
 	base        *url.URL
 	credentials Credentials
-	rejected    func()
+	rejected    func(repository string)
 	timeouts    Timeouts
 	observer    Observer
 	now         func() time.Time

@@ -30,6 +30,8 @@ func (b byRepository) For(_ context.Context, repository string) (string, credent
 	return repository, b[repository], nil
 }
 
+func (byRepository) Serves(string) bool { return true }
+
 func (b byRepository) All() []credentials.Credential { return slices.Collect(maps.Values(b)) }
 
 var _ = Describe("Rate limits", func() {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/larder-project/larder/pkg/credentials"
@@ -60,6 +61,14 @@ func (p *place) discoverLogin(refused *http.Request) (*challenge, error) {
 // the credential itself. It returns nil if there is none, and an error if there is only one whose realm is not allowed.
 func (p *place) choose(req *http.Request, resp *http.Response) (*challenge, error) {
 	offered := parseChallenges(resp.Header.Values("Www-Authenticate"))
+	if p.credential.RegistryToken != "" {
+		// The token goes to the registry itself, so its realm is not contacted and does not matter.
+		i := slices.IndexFunc(offered, func(c challenge) bool { return c.scheme == schemeBearer })
+		if i < 0 {
+			return nil, nil
+		}
+		return &offered[i], nil
+	}
 	var refused error
 	for _, c := range offered {
 		if c.scheme != schemeBearer || c.realm == "" {
@@ -72,7 +81,7 @@ func (p *place) choose(req *http.Request, resp *http.Response) (*challenge, erro
 		refused = err
 	}
 	for _, c := range offered {
-		if c.scheme == schemeBasic && p.credential != (credentials.Credential{}) {
+		if c.scheme == schemeBasic && p.credential.Password != "" {
 			return &c, nil
 		}
 	}

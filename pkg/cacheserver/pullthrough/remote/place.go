@@ -34,7 +34,7 @@ type place struct {
 	credential credentials.Credential
 
 	mu sync.Mutex
-	// basic is set if the place accepts the credential itself.
+	// basic is set if the place accepts the credential itself: a user name and a password, or a registry token.
 	basic *grant
 	// tokens are by repository.
 	tokens   *simplelru.LRU[string, *grant]
@@ -129,7 +129,7 @@ func (p *place) drop(repository string, g *grant) {
 
 // obtain returns a grant that meets a challenge. Concurrent requests for the same repository share one token.
 func (p *place) obtain(ctx context.Context, repository string, c challenge, refused *grant) (*grant, error) {
-	if c.scheme == schemeBasic {
+	if c.scheme == schemeBasic || p.credential.RegistryToken != "" {
 		return p.obtainBasic(c), nil
 	}
 	for {
@@ -177,14 +177,25 @@ func (p *place) obtainBasic(c challenge) *grant {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.basic == nil {
-		pair := p.credential.Username + ":" + p.credential.Password
-		p.basic = &grant{header: "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)), challenge: c}
+		p.basic = &grant{header: p.credentialHeader(), challenge: c}
 	}
 	return p.basic
 }
 
+// credentialHeader returns the header that carries the credential itself.
+func (p *place) credentialHeader() string {
+	if token := p.credential.RegistryToken; token != "" {
+		return "Bearer " + token
+	}
+	pair := p.credential.Username + ":" + p.credential.Password
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
+}
+
 // mayHaveExpired reports whether a refusal may mean that a grant is no longer valid.
 func (p *place) mayHaveExpired(g *grant, repository string, status int, offered *challenge) bool {
+	if p.credential.RegistryToken != "" {
+		return false // The cache cannot get another one.
+	}
 	if g.challenge.scheme == schemeBasic {
 		// A credential does not expire, but the upstream may ask for tokens now.
 		return offered != nil && offered.scheme == schemeBearer

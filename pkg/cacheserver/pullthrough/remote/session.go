@@ -60,11 +60,15 @@ func (s *sessions) get(scope string, c credentials.Credential) *session {
 	return kept[0]
 }
 
-// retain drops all sessions but those of the given credentials.
-func (s *sessions) retain(keep []credentials.Credential) {
+// retain drops all sessions of a set's scopes but those of its credentials.
+func (s *sessions) retain(set CredentialSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	keep := set.All()
 	for _, scope := range s.byScope.Keys() {
+		if !set.Serves(scope) {
+			continue
+		}
 		kept, _ := s.byScope.Peek(scope)
 		kept = slices.DeleteFunc(slices.Clone(kept), func(known *session) bool { return !slices.Contains(keep, known.credential) })
 		if len(kept) == 0 {

@@ -5,6 +5,7 @@
 package remote
 
 import (
+	"context"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -31,9 +32,25 @@ func TestSessionsOfTwoAlternatingCredentialsStay(t *testing.T) {
 	g.Expect(s.get("team", second)).To(BeIdenticalTo(b))
 	g.Expect(s.get("team", first)).NotTo(BeIdenticalTo(a), "only the two latest stay")
 
-	s.retain([]credentials.Credential{second})
+	s.get("other", first)
+	s.retain(setFor{scope: "team", credential: second})
+	opened = 0
+	s.get("other", first)
+	g.Expect(opened).To(BeZero(), "a set has no say about the scopes of others")
 	g.Expect(s.get("team", second)).To(BeIdenticalTo(b))
 	opened = 0
 	s.get("team", first)
 	g.Expect(opened).To(Equal(1))
 }
+
+// setFor is a credential for one scope.
+type setFor struct {
+	scope      string
+	credential credentials.Credential
+}
+
+func (s setFor) For(context.Context, string) (string, credentials.Credential, error) {
+	return s.scope, s.credential, nil
+}
+func (s setFor) All() []credentials.Credential { return []credentials.Credential{s.credential} }
+func (s setFor) Serves(scope string) bool      { return scope == s.scope }

@@ -78,8 +78,13 @@ func (p *place) fetchToken(ctx context.Context, repository string, c challenge) 
 	return g, nil
 }
 
-// requestToken uses GET, as registries specify it, or POST, as OAuth 2 does, if GET is not allowed.
+// requestToken uses GET, as registries specify it, or POST, as OAuth 2 does, for an identity token and if GET is not
+// allowed.
 func (p *place) requestToken(ctx context.Context, c challenge, scopes []string) (*http.Response, error) {
+	if token := p.credential.IdentityToken; token != "" {
+		p.auth.shown.Store(true)
+		return p.postForm(ctx, c, scopes, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}})
+	}
 	target := *c.endpoint
 	query := target.Query()
 	if c.service != "" {
@@ -103,14 +108,21 @@ func (p *place) requestToken(ctx context.Context, c challenge, scopes []string) 
 		return resp, err
 	}
 	discard(resp)
-	form := url.Values{
-		"grant_type": {"password"}, "client_id": {clientID}, "service": {c.service}, "scope": {strings.Join(scopes, " ")},
-		"username": {p.credential.Username}, "password": {p.credential.Password},
-	}
-	if req, err = http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), strings.NewReader(form.Encode())); err != nil {
+	return p.postForm(ctx, c, scopes, url.Values{
+		"grant_type": {"password"}, "username": {p.credential.Username}, "password": {p.credential.Password},
+	})
+}
+
+// postForm requests a token as OAuth 2 does. The form contains the grant.
+func (p *place) postForm(ctx context.Context, c challenge, scopes []string, form url.Values) (*http.Response, error) {
+	form.Set("client_id", clientID)
+	form.Set("service", c.service)
+	form.Set("scope", strings.Join(scopes, " "))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), strings.NewReader(form.Encode()))
+	if err != nil {
 		return nil, err
 	}
-	req.GetBody = nil // A redirect must not forward the password.
+	req.GetBody = nil // A redirect must not forward the secret.
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return p.auth.client.tokens.Do(p.auth.client.introduce(req))
 }
@@ -124,7 +136,10 @@ func (p *place) tokenRefusal(resp *http.Response) error {
 		return client.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), client.now()))
 	case status < http.StatusInternalServerError && p.own:
 		reason = Unauthorized
-		if p.credential != (credentials.Credential{}) {
+		switch {
+		case p.credential.IdentityToken != "" && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed):
+			cause += " for the identity token: the token service does not support them, use a user name and a password"
+		case p.credential != (credentials.Credential{}):
 			cause += " for the credential"
 		}
 	}

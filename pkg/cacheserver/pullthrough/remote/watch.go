@@ -33,7 +33,7 @@ func (c *Client) recheck(ctx context.Context) {
 		return
 	}
 	probe := call{kind: kindPing, method: http.MethodGet, header: http.Header{}}
-	if pulled := c.pulled.latest(); len(pulled) > 0 {
+	if pulled := c.pulled.latest(everywhere); len(pulled) > 0 {
 		probe = pulled[0]
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
@@ -48,3 +48,6 @@ func (c *Client) Health() Health { return c.health.get() }
 
 // RateLimit returns the rate limit of which the smallest part remains, if the upstream has reported any lately.
 func (c *Client) RateLimit() (Budget, bool) { return c.budgets.lowest() }
+
+// everywhere selects all repositories.
+func everywhere(string) bool { return true }
