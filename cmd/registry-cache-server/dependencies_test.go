@@ -16,6 +16,10 @@ import (
 // heavy lists packages that the server does not need and that took a third of its compile time. A single import brings
 // them back, for example that of a storage driver of Distribution.
 var heavy = []string{
+	"github.com/Azure/azure-sdk-for-go/",
+	"github.com/aws/aws-sdk-go-v2/config",
+	"github.com/aws/aws-sdk-go-v2/credentials",
+	"github.com/aws/aws-sdk-go-v2/feature/",
 	"github.com/distribution/distribution/v3/registry/storage/driver/base",
 	"github.com/distribution/distribution/v3/tracing",
 	"github.com/gardener/",

@@ -55,7 +55,7 @@ func newWorld(change ...func(*upstream.Options)) *world {
 	var err error
 	w.authority, err = pki.NewAuthority("upstream")
 	Expect(err).NotTo(HaveOccurred())
-	Expect(os.WriteFile(w.caFile(), w.authority.Certificate, 0o600)).To(Succeed())
+	w.writeCA()
 	options := upstream.Options{
 		Dir:         filepath.Join(w.dir, "upstream"),
 		Authority:   w.authority,
@@ -78,6 +78,11 @@ func newWorld(change ...func(*upstream.Options)) *world {
 
 func (w *world) caFile() string {
 	return filepath.Join(w.dir, "ca.crt")
+}
+
+func (w *world) writeCA() {
+	GinkgoHelper()
+	Expect(os.WriteFile(w.caFile(), w.authority.Certificate, 0o600)).To(Succeed())
 }
 
 // host returns the host of one of the registries.

@@ -14,6 +14,9 @@ import (
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
+	securityv1alpha1constants "github.com/gardener/gardener/pkg/apis/security/v1alpha1/constants"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +30,9 @@ import (
 )
 
 const pollInterval = time.Second
+
+// WorkloadIdentityKind is the kind of workload identities in references.
+const WorkloadIdentityKind = "WorkloadIdentity"
 
 // Reader reads the Secrets that a Shoot references.
 type Reader struct {
@@ -64,6 +70,34 @@ func (r Reader) Secret(ctx context.Context, fieldName, entry string) (*corev1.Se
 	return secret, nil
 }
 
+// Content returns the content of the Secret that an entry of spec.resources references, or of the one in which Gardener
+// keeps the token of the WorkloadIdentity that it references. The field is the one in which the owner names the entry.
+func (r Reader) Content(ctx context.Context, fieldName, entry string) (*corev1.Secret, *ownersecret.Content, error) {
+	resource := v1beta1helper.GetResourceByName(r.Shoot.Spec.Resources, entry)
+	if resource == nil || !isWorkloadIdentity(resource.ResourceRef) {
+		secret, err := r.Secret(ctx, fieldName, entry)
+		if err != nil {
+			return nil, nil, err
+		}
+		return secret, ownersecret.Parse(secret), nil
+	}
+	name := resource.ResourceRef.Name
+	secret := &corev1.Secret{}
+	err := r.Client.Get(ctx, r.identityKey(name), secret)
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && len(secret.Data[securityv1alpha1constants.DataKeyToken]) == 0:
+		return nil, nil, problem.Retryable(fmt.Errorf("the WorkloadIdentity %q that spec.resources entry %q references has no token in the seed yet; make sure that it exists in the namespace of the Shoot, or reference another one; this is retried", name, entry))
+	case err != nil:
+		return nil, nil, fmt.Errorf("read token of WorkloadIdentity %q referenced by spec.resources entry %q: %w", name, entry, err)
+	}
+	secret.Namespace, secret.Name = r.Shoot.Namespace, name
+	return secret, ownersecret.ParseWorkloadIdentity(secret), nil
+}
+
+func isWorkloadIdentity(reference autoscalingv1.CrossVersionObjectReference) bool {
+	return reference.Kind == WorkloadIdentityKind && reference.APIVersion == securityv1alpha1.SchemeGroupVersion.String()
+}
+
 // CABundle returns the CA bundle in the Secret that an entry of spec.resources references. The entry is named in
 // caBundleSecretReferenceName.
 func (r Reader) CABundle(ctx context.Context, entry string) ([]byte, error) {
@@ -87,24 +121,28 @@ func Invalid(secret *corev1.Secret, entry string, errs field.ErrorList) error {
 // timeout: gardener-resource-manager copies them while gardenlet proceeds to the Extension. [Reader.Secret] reports
 // those that are still missing.
 func (r Reader) Await(ctx context.Context, timeout time.Duration, entries []string) error {
-	missing := sets.New[string]()
+	missing := sets.New[client.ObjectKey]()
 	for _, entry := range entries {
 		resource := v1beta1helper.GetResourceByName(r.Shoot.Spec.Resources, entry)
-		if resource != nil && resource.ResourceRef.Kind == "Secret" {
-			missing.Insert(resource.ResourceRef.Name)
+		switch {
+		case resource == nil:
+		case resource.ResourceRef.Kind == "Secret":
+			missing.Insert(r.copyKey(resource.ResourceRef.Name))
+		case isWorkloadIdentity(resource.ResourceRef):
+			missing.Insert(r.identityKey(resource.ResourceRef.Name))
 		}
 	}
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(ctx context.Context) (bool, error) {
-		for name := range missing {
+		for key := range missing {
 			secret := &metav1.PartialObjectMetadata{}
 			secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-			err := r.Client.Get(ctx, r.copyKey(name), secret)
+			err := r.Client.Get(ctx, key, secret)
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			} else if err != nil {
-				return false, fmt.Errorf("look up Secret %q referenced in spec.resources: %w", name, err)
+				return false, fmt.Errorf("look up Secret %q, which spec.resources references: %w", key.Name, err)
 			}
-			missing.Delete(name)
+			missing.Delete(key)
 		}
 		return true, nil
 	})
@@ -117,4 +155,10 @@ func (r Reader) Await(ctx context.Context, timeout time.Duration, entries []stri
 // copyKey returns the key of gardenlet's copy of a Secret in the Shoot's project.
 func (r Reader) copyKey(name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: r.Namespace, Name: v1beta1constants.ReferencedResourcesPrefix + name}
+}
+
+// identityKey returns the key of the Secret in which Gardener keeps the token of a WorkloadIdentity in the Shoot's
+// project.
+func (r Reader) identityKey(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: r.Namespace, Name: v1beta1constants.ReferencedWorkloadIdentityPrefix + name}
 }

@@ -16,6 +16,8 @@ type ECR struct {
 	Region string
 	// FIPS means that the API with cryptography validated by FIPS 140 issues the tokens.
 	FIPS bool
+	// DualStack means that the API that also has IPv6 addresses issues the tokens.
+	DualStack bool
 }
 
 // ecrPublicRegion is where the API of the public gallery is.
@@ -24,21 +26,22 @@ const ecrPublicRegion = "us-east-1"
 var (
 	// ecrHost matches the hosts of private registries in all partitions, with IPv4 only and with dual stack.
 	ecrHost = regexp.MustCompile(
-		`^(\d{12})\.dkr[.-]ecr(-fips)?\.([a-z0-9][a-z0-9-]{0,62})\.` +
+		`^(\d{12})\.dkr([.-])ecr(-fips)?\.([a-z0-9][a-z0-9-]{0,62})\.` +
 			`(amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|on\.aws|on\.amazonwebservices\.com\.cn|on\.amazonwebservices\.eu|` +
 			`c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`)
 
-	ecrPublicHosts = map[string]bool{"public.ecr.aws": true, "ecr-public.aws.com": true}
+	// ecrPublicHosts are the hosts of the public gallery, and whether they have IPv6 addresses.
+	ecrPublicHosts = map[string]bool{"public.ecr.aws": false, "ecr-public.aws.com": true}
 )
 
 // ParseECR returns the registry of Amazon ECR at a host without a port, and false if the host is not one.
 func ParseECR(host string) (ECR, bool) {
-	if ecrPublicHosts[host] {
-		return ECR{Public: true, Region: ecrPublicRegion}, true
+	if dualStack, ok := ecrPublicHosts[host]; ok {
+		return ECR{Public: true, Region: ecrPublicRegion, DualStack: dualStack}, true
 	}
 	parts := ecrHost.FindStringSubmatch(host)
 	if parts == nil {
 		return ECR{}, false
 	}
-	return ECR{AccountID: parts[1], FIPS: parts[2] != "", Region: parts[3]}, true
+	return ECR{AccountID: parts[1], DualStack: parts[2] == "-", FIPS: parts[3] != "", Region: parts[4]}, true
 }

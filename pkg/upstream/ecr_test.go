@@ -18,16 +18,16 @@ var _ = Describe("ParseECR", func() {
 		Expect(registry).To(Equal(expected))
 	},
 		Entry("standard", "123456789012.dkr.ecr.eu-central-1.amazonaws.com", upstream.ECR{AccountID: "123456789012", Region: "eu-central-1"}),
-		Entry("dual stack", "123456789012.dkr-ecr.eu-central-1.on.aws", upstream.ECR{AccountID: "123456789012", Region: "eu-central-1"}),
+		Entry("dual stack", "123456789012.dkr-ecr.eu-central-1.on.aws", upstream.ECR{AccountID: "123456789012", Region: "eu-central-1", DualStack: true}),
 		Entry("FIPS", "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", upstream.ECR{AccountID: "123456789012", Region: "us-east-1", FIPS: true}),
-		Entry("FIPS, dual stack", "123456789012.dkr-ecr-fips.us-east-1.on.aws", upstream.ECR{AccountID: "123456789012", Region: "us-east-1", FIPS: true}),
+		Entry("FIPS, dual stack", "123456789012.dkr-ecr-fips.us-east-1.on.aws", upstream.ECR{AccountID: "123456789012", Region: "us-east-1", FIPS: true, DualStack: true}),
 		Entry("GovCloud", "123456789012.dkr.ecr.us-gov-west-1.amazonaws.com", upstream.ECR{AccountID: "123456789012", Region: "us-gov-west-1"}),
 		Entry("China", "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", upstream.ECR{AccountID: "123456789012", Region: "cn-north-1"}),
-		Entry("China, dual stack", "123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", upstream.ECR{AccountID: "123456789012", Region: "cn-north-1"}),
+		Entry("China, dual stack", "123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", upstream.ECR{AccountID: "123456789012", Region: "cn-north-1", DualStack: true}),
 		Entry("European Sovereign Cloud", "123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", upstream.ECR{AccountID: "123456789012", Region: "eusc-de-east-1"}),
 		Entry("isolated", "123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", upstream.ECR{AccountID: "123456789012", Region: "us-iso-east-1"}),
 		Entry("public gallery", "public.ecr.aws", upstream.ECR{Public: true, Region: "us-east-1"}),
-		Entry("public gallery, dual stack", "ecr-public.aws.com", upstream.ECR{Public: true, Region: "us-east-1"}),
+		Entry("public gallery, dual stack", "ecr-public.aws.com", upstream.ECR{Public: true, Region: "us-east-1", DualStack: true}),
 	)
 
 	DescribeTable("refuses other hosts", func(host string) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	gardencoreinstall "github.com/gardener/gardener/pkg/apis/core/install"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	"github.com/spf13/cobra"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -120,6 +121,9 @@ func newScheme() (*runtime.Scheme, error) {
 		return nil, fmt.Errorf("register Kubernetes types: %w", err)
 	}
 	gardencoreinstall.Install(scheme)
+	if err := securityv1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("add API group security.gardener.cloud to the scheme: %w", err)
+	}
 	return scheme, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -19,6 +20,7 @@ import (
 	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
+	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 	"github.com/larder-project/larder/pkg/upstream"
 )
@@ -44,13 +46,14 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 		return nil, err
 	}
 	return &rules[registry.RegistryConfig]{
-		Extension:       extension,
-		kind:            "RegistryConfig",
-		items:           "caches",
-		validateCount:   validation.ValidateCount,
-		validateUpdate:  validation.ValidateRegistryConfigUpdate,
-		validateContent: validateCacheSecret,
-		warnAbout:       warnAboutCacheSecret,
+		Extension:        extension,
+		kind:             "RegistryConfig",
+		items:            "caches",
+		validateCount:    validation.ValidateCount,
+		validateUpdate:   validation.ValidateRegistryConfigUpdate,
+		validateContent:  validateCacheSecret,
+		warnAbout:        warnAboutCacheSecret,
+		validateIdentity: validateIdentity,
 		upstreams: func(config *registry.RegistryConfig) []string {
 			upstreams := make([]string, len(config.Caches))
 			for i, cache := range config.Caches {
@@ -115,6 +118,16 @@ func warnAboutCacheSecret(secret *corev1.Secret, references []usage.Reference) s
 		return ""
 	}
 	return fmt.Sprintf(expiryWarning, shortenTo(secret.Name, maxWarningNamesLength), expiry.UTC().Format(time.DateOnly))
+}
+
+// validateIdentity validates a WorkloadIdentity for a reference to it.
+func validateIdentity(identity *securityv1alpha1.WorkloadIdentity, reference usage.Reference) field.ErrorList {
+	system := identity.Spec.TargetSystem
+	described := credentials.WorkloadIdentity{Provider: credentials.Provider(system.Type)}
+	if system.ProviderConfig != nil {
+		described.Config = string(system.ProviderConfig.Raw)
+	}
+	return ownersecret.ValidateWorkloadIdentity(described, identity.Namespace+"/"+identity.Name, reference.Use, reference.Path)
 }
 
 // privateUpstreams returns the upstreams of the caches with a credential. A rotation does not change them.

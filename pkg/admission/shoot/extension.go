@@ -6,6 +6,7 @@ package shoot
 
 import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,15 +19,19 @@ type extension interface {
 	review(shoot, oldShoot *gardencorev1beta1.Shoot) reviewer
 }
 
-// reviewer validates the use of one extension by a Shoot. It is pure: the handler reads the Secrets that it asks for.
+// reviewer validates the use of one extension by a Shoot. It is pure: the handler reads the objects that it asks for.
 type reviewer interface {
 	// validateCount returns an error if the configuration is too large to validate within the time of a review.
 	validateCount() field.ErrorList
 	// secretNames returns the names of the Secrets that the validation needs.
 	secretNames() []string
 	// reviewSecret validates one of these Secrets, which is nil if it does not exist, for all references to it.
-	reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview
-	// validate returns all errors but those of the Secrets.
+	reviewSecret(secret *corev1.Secret, key client.ObjectKey) finding
+	// identityNames returns the names of the WorkloadIdentities that the validation needs.
+	identityNames() []string
+	// reviewIdentity validates one of these WorkloadIdentities, which is nil if it does not exist, for all references to it.
+	reviewIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) finding
+	// validate returns all errors but those of the Secrets and WorkloadIdentities.
 	validate() field.ErrorList
 	// upstreams returns the upstreams of the configuration with their fields, and those of the old configuration.
 	upstreams() (now, before []located)
@@ -34,10 +39,10 @@ type reviewer interface {
 	warnings() []string
 }
 
-// secretReview is what is left of a Secret after its validation.
-type secretReview struct {
+// finding is what is left of a referenced object after its validation.
+type finding struct {
 	errs field.ErrorList
-	// warning is about a valid Secret, empty for none.
+	// warning is about a valid object, empty for none.
 	warning string
 }
 
@@ -60,6 +65,8 @@ type rules[C any] struct {
 	validateContent func(secret *corev1.Secret, references []usage.Reference) field.ErrorList
 	// warnAbout returns a warning about a valid Secret, or an empty text; may be nil.
 	warnAbout func(secret *corev1.Secret, references []usage.Reference) string
+	// validateIdentity validates a WorkloadIdentity for a reference to it. Nil means that only Secrets are allowed.
+	validateIdentity func(identity *securityv1alpha1.WorkloadIdentity, reference usage.Reference) field.ErrorList
 	// upstreams returns the upstreams of the configuration by index.
 	upstreams func(config *C) []string
 	// warnings are the warnings in their order.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gardener/gardener/pkg/apis/core"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -70,7 +71,7 @@ func NewHandler(decoder admission.Decoder, reader client.Reader) (*Handler, erro
 
 var _ admission.Handler = &Handler{}
 
-// Handle reads the referenced Secrets, decides, and returns all errors at once.
+// Handle reads the referenced objects, decides, and returns all errors at once.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if err := h.reviews.Acquire(ctx, 1); err != nil {
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("wait for other reviews: %w", err))
@@ -99,7 +100,7 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	if len(allErrs) > 0 {
 		return refuse(shoot.Name, allErrs)
 	}
-	secrets, err := h.reviewSecrets(ctx, shoot.Namespace, reviews)
+	objects, err := h.reviewObjects(ctx, shoot.Namespace, reviews)
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
@@ -107,10 +108,10 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	for i, review := range reviews {
 		allErrs = append(allErrs, review.validate()...)
 		warnings = append(warnings, review.warnings()...)
-		for _, secret := range secrets[i] {
-			allErrs = append(allErrs, secret.errs...)
-			if secret.warning != "" {
-				warnings = append(warnings, secret.warning)
+		for _, object := range objects[i] {
+			allErrs = append(allErrs, object.errs...)
+			if object.warning != "" {
+				warnings = append(warnings, object.warning)
 			}
 		}
 	}
@@ -136,19 +137,31 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// reviewSecrets reads each Secret once and returns what each review finds, in the order of their names.
-func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews []reviewer) ([][]secretReview, error) {
-	needed := sets.New[string]()
+// reviewObjects reads each Secret and WorkloadIdentity once and returns what each review finds, the Secrets first, in the
+// order of their names.
+func (h *Handler) reviewObjects(ctx context.Context, namespace string, reviews []reviewer) ([][]finding, error) {
+	secrets, identities := sets.New[string](), sets.New[string]()
 	for _, review := range reviews {
-		needed.Insert(review.secretNames()...)
+		secrets.Insert(review.secretNames()...)
+		identities.Insert(review.identityNames()...)
 	}
-	names := sets.List(needed)
-	found := make([][]secretReview, len(names))
+	var reads []func(ctx context.Context) ([]finding, error)
+	for _, name := range sets.List(secrets) {
+		reads = append(reads, func(ctx context.Context) ([]finding, error) {
+			return h.reviewSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+		})
+	}
+	for _, name := range sets.List(identities) {
+		reads = append(reads, func(ctx context.Context) ([]finding, error) {
+			return h.reviewIdentity(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+		})
+	}
+	found := make([][]finding, len(reads))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
-	for i, name := range names {
+	for i, read := range reads {
 		group.Go(func() (err error) {
-			found[i], err = h.reviewSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+			found[i], err = read(ctx)
 			return err
 		})
 	}
@@ -156,9 +169,9 @@ func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews [
 		return nil, err
 	}
 
-	byReview := make([][]secretReview, len(reviews))
+	byReview := make([][]finding, len(reviews))
 	for i := range reviews {
-		for j := range names {
+		for j := range reads {
 			byReview[i] = append(byReview[i], found[j][i])
 		}
 	}
@@ -166,21 +179,43 @@ func (h *Handler) reviewSecrets(ctx context.Context, namespace string, reviews [
 }
 
 // reviewSecret reads a Secret and returns what each review finds.
-func (h *Handler) reviewSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]secretReview, error) {
+func (h *Handler) reviewSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]finding, error) {
+	secret := &corev1.Secret{}
+	return h.reviewObject(ctx, "Secret", key, secret, reviews, func(review reviewer, exists bool) finding {
+		if !exists {
+			return review.reviewSecret(nil, key)
+		}
+		return review.reviewSecret(secret, key)
+	})
+}
+
+// reviewIdentity reads a WorkloadIdentity and returns what each review finds.
+func (h *Handler) reviewIdentity(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]finding, error) {
+	identity := &securityv1alpha1.WorkloadIdentity{}
+	return h.reviewObject(ctx, "WorkloadIdentity", key, identity, reviews, func(review reviewer, exists bool) finding {
+		if !exists {
+			return review.reviewIdentity(nil, key)
+		}
+		return review.reviewIdentity(identity, key)
+	})
+}
+
+// reviewObject reads an object and returns what each review finds.
+func (h *Handler) reviewObject(
+	ctx context.Context, kind string, key client.ObjectKey, object client.Object, reviews []reviewer, review func(review reviewer, exists bool) finding,
+) ([]finding, error) {
 	if err := h.reads.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("wait for other reviews: %w", err)
 	}
 	defer h.reads.Release(1)
 
-	secret := &corev1.Secret{}
-	if err := h.reader.Get(ctx, key, secret); apierrors.IsNotFound(err) {
-		secret = nil
-	} else if err != nil {
-		return nil, fmt.Errorf("read Secret %s: %w", key, err)
+	err := h.reader.Get(ctx, key, object)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("read %s %s: %w", kind, key, err)
 	}
-	found := make([]secretReview, len(reviews))
-	for i, review := range reviews {
-		found[i] = review.reviewSecret(secret, key)
+	found := make([]finding, len(reviews))
+	for i, reviewer := range reviews {
+		found[i] = review(reviewer, err == nil)
 	}
 	return found, nil
 }

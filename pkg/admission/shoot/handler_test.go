@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -48,9 +49,12 @@ var _ = Describe("Handler", func() {
 		scheme := runtime.NewScheme()
 		Expect(corev1.AddToScheme(scheme)).To(Succeed())
 		Expect(gardencorev1beta1.AddToScheme(scheme)).To(Succeed())
+		Expect(securityv1alpha1.AddToScheme(scheme)).To(Succeed())
 		reads, readErr, beforeRead = map[string]int{}, nil, nil
 		var lock sync.Mutex
 		reader := fake.NewClientBuilder().WithScheme(scheme).WithObjects(
+			newIdentity("aws", `{"roleARN":"arn:aws:iam::123456789012:role/puller"}`),
+			newIdentity("azure", `{}`),
 			newSecret("v1"),
 			newSecret("v2"),
 			newSecret("mutable", func(s *corev1.Secret) { s.Immutable = nil }),
@@ -162,6 +166,23 @@ var _ = Describe("Handler", func() {
 			Expect(create(newShoot(config(`{"upstream":"quay.io","remoteURL":"https://quay.io/","secretReferenceName":"robot"},`+
 				`{"upstream":"a.io","serviceNameSuffix":"b-io"},{"upstream":"b.io","serviceNameSuffix":"a-io"}`), resource("robot", "basic-auth")))).To(BeEmpty())
 		})
+
+		It("accepts a workload identity of the upstream's cloud, which it reads once", func() {
+			Expect(create(newShoot(config(`{"upstream":"`+ecr+`","secretReferenceName":"puller"},{"upstream":"public.ecr.aws","secretReferenceName":"puller"}`),
+				resource("puller", "aws", identity)))).To(BeEmpty())
+			Expect(reads).To(Equal(map[string]int{"aws": 1}))
+		})
+
+		DescribeTable("refuses workload identities",
+			func(upstream, name, expected string) {
+				Expect(create(newShoot(config(`{"upstream":"`+upstream+`","secretReferenceName":"puller"}`), resource("puller", name, identity)))).To(
+					ConsistOf(And(HavePrefix(configPath+".caches[0].secretReferenceName: Invalid value: \"garden-dev/"+name+`"`), ContainSubstring(expected))))
+			},
+			Entry("that do not exist", ecr, "missing", "does not exist; create it first"),
+			Entry("for other registries", "ghcr.io", "aws", "reference a Secret"),
+			Entry("of another cloud", "contoso.azurecr.io", "aws", `must have spec.targetSystem.type "azure"`),
+			Entry("with an invalid configuration", "contoso.azurecr.io", "azure", "clientID must be a UUID"),
+		)
 
 		It("reports all errors at once", func() {
 			Expect(create(newShoot(
@@ -523,4 +544,21 @@ func causes(response admission.Response) []string {
 	}
 	Expect(texts).NotTo(BeEmpty())
 	return texts
+}
+
+const ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+
+// newIdentity returns a workload identity that is named after its cloud.
+func newIdentity(provider, config string) *securityv1alpha1.WorkloadIdentity {
+	return &securityv1alpha1.WorkloadIdentity{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: provider},
+		Spec: securityv1alpha1.WorkloadIdentitySpec{TargetSystem: securityv1alpha1.TargetSystem{
+			Type: provider, ProviderConfig: &runtime.RawExtension{Raw: []byte(config)},
+		}},
+	}
+}
+
+// identity makes a resource reference a WorkloadIdentity.
+func identity(r *autoscalingv1.CrossVersionObjectReference) {
+	r.APIVersion, r.Kind = "security.gardener.cloud/v1alpha1", "WorkloadIdentity"
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -42,6 +43,22 @@ func (r *review[C]) secretNames() []string {
 		}
 	}
 	return sets.List(names)
+}
+
+// identityNames returns the names of the WorkloadIdentities that the update starts to use.
+func (r *review[C]) identityNames() []string {
+	names := sets.New[string]()
+	for _, reference := range r.changed {
+		if r.allowsIdentity(reference) {
+			names.Insert(reference.Target.Name)
+		}
+	}
+	return sets.List(names)
+}
+
+// allowsIdentity reports whether a reference resolves to a WorkloadIdentity, in a place that allows them.
+func (r *review[C]) allowsIdentity(reference usage.Reference) bool {
+	return r.rules.validateIdentity != nil && reference.Purpose == usage.Credential && reference.IsWorkloadIdentity()
 }
 
 func (r *review[C]) validateCount() field.ErrorList {
@@ -141,7 +158,8 @@ func (r *review[C]) changedReferences() []usage.Reference {
 	return changed
 }
 
-// validateReferences requires that the references resolve to Secrets, which reviewSecret validates.
+// validateReferences requires that the references resolve to Secrets or WorkloadIdentities, which reviewSecret and
+// reviewIdentity validate.
 func (r *review[C]) validateReferences() field.ErrorList {
 	var allErrs field.ErrorList
 	for _, reference := range r.changed {
@@ -149,7 +167,7 @@ func (r *review[C]) validateReferences() field.ErrorList {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				"there is no entry with this name in spec.resources; add one that references the Secret with the "+string(reference.Purpose)))
-		case !reference.IsSecret():
+		case !reference.IsSecret() && !r.allowsIdentity(reference):
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
 		}
@@ -159,7 +177,7 @@ func (r *review[C]) validateReferences() field.ErrorList {
 
 // reviewSecret validates a Secret for each changed reference to it. The result does not refer to the Secret, so that it
 // need not stay in memory.
-func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) secretReview {
+func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) finding {
 	var references []usage.Reference
 	for _, reference := range r.changed {
 		if reference.IsSecret() && reference.Target.Name == key.Name {
@@ -169,22 +187,39 @@ func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) se
 	problem := ""
 	switch {
 	case len(references) == 0:
-		return secretReview{}
+		return finding{}
 	case secret == nil:
 		problem = "the referenced Secret does not exist; create it first"
 	case secret.DeletionTimestamp != nil:
 		// Finalizers only delay its deletion.
 		problem = "the referenced Secret is being deleted; create another one"
 	default:
-		result := secretReview{errs: r.rules.validateContent(secret, references)}
+		result := finding{errs: r.rules.validateContent(secret, references)}
 		if len(result.errs) == 0 && r.rules.warnAbout != nil {
 			result.warning = r.rules.warnAbout(secret, references)
 		}
 		return result
 	}
-	var result secretReview
+	var result finding
 	for _, reference := range references {
 		result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), problem))
+	}
+	return result
+}
+
+// reviewIdentity validates a WorkloadIdentity for each changed reference to it.
+func (r *review[C]) reviewIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) finding {
+	var result finding
+	for _, reference := range r.changed {
+		switch {
+		case !r.allowsIdentity(reference) || reference.Target.Name != key.Name:
+		case identity == nil:
+			result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity does not exist; create it first"))
+		case identity.DeletionTimestamp != nil:
+			result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity is being deleted; create another one"))
+		default:
+			result.errs = append(result.errs, r.rules.validateIdentity(identity, reference)...)
+		}
 	}
 	return result
 }

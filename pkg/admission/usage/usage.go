@@ -11,6 +11,7 @@ import (
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -154,4 +155,9 @@ func (r Reference) SameAs(other Reference) bool {
 // IsSecret reports whether an entry of spec.resources references a Secret.
 func IsSecret(target autoscalingv1.CrossVersionObjectReference) bool {
 	return target.APIVersion == "v1" && target.Kind == "Secret"
+}
+
+// IsWorkloadIdentity reports whether the reference resolves to a WorkloadIdentity, which need not exist.
+func (r Reference) IsWorkloadIdentity() bool {
+	return r.Target != nil && r.Target.Kind == "WorkloadIdentity" && r.Target.APIVersion == securityv1alpha1.SchemeGroupVersion.String()
 }

@@ -27,6 +27,7 @@ package pullthrough
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/tags"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/issuer"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -181,18 +183,31 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 		}
 	} else {
 		states := newStates(observer.Credentials)
-		e.credentials = keyring.New(o.credentials(host), clock.RealClock{}, e.log, states.observer())
+		newKeyring := func(source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
+			return keyring.New(keyring.Options{
+				Source: source, Clock: clock.RealClock{}, Log: log, Observe: states.observer(), Issuers: issuers(host),
+			})
+		}
+		e.credentials = newKeyring(o.credentials(host), e.log)
 		for _, credential := range o.RepositoryCredentials {
 			source := keyring.Directory(credential.Directory, credential.Prefix, host)
 			log := e.log.WithField("repository", credential.Repositories[0])
 			e.routes = append(e.routes, keyring.Route{
-				Keyring: keyring.New(source, clock.RealClock{}, log, states.observer()), Repositories: credential.Repositories,
+				Keyring: newKeyring(source, log), Repositories: credential.Repositories,
 			})
 		}
 		router := keyring.NewRouter(e.credentials, e.routes)
 		options.Credentials, options.Rejected = router, router.Rejected
 	}
 	return remote.New(options)
+}
+
+// issuers returns the issuers of credentials for the registry at a host[:port].
+func issuers(host string) keyring.Issuers {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return func(material credentials.Material) (issuer.Issuer, error) { return issuer.New(material, host, nil) }
 }
 
 // Credentials returns the state of the credentials, or nil if the upstream is used anonymously or through a credential

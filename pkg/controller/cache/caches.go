@@ -153,7 +153,7 @@ func (r credentialReader) get(ctx context.Context, credential reference.Credenti
 
 // parse reads and parses the Secret that an entry of spec.resources references.
 func (r credentialReader) parse(ctx context.Context, entry string) credentialResult {
-	secret, err := r.secrets.Secret(ctx, "secretReferenceName", entry)
+	secret, content, err := r.secrets.Content(ctx, "secretReferenceName", entry)
 	if err != nil {
 		return credentialResult{err: err}
 	}
@@ -165,7 +165,7 @@ func (r credentialReader) parse(ctx context.Context, entry string) credentialRes
 	if size > maxCredential {
 		return credentialResult{err: tooLarge(secret.Name, size, entry)}
 	}
-	return credentialResult{secret: secret, content: ownersecret.Parse(secret)}
+	return credentialResult{secret: secret, content: content}
 }
 
 func tooLarge(name string, size int, entry string) error {

@@ -103,3 +103,69 @@ var _ = Describe("A referenced Secret without a copy in the seed", func() {
 		Expect(err).To(MatchError(context.Canceled))
 	})
 })
+
+var _ = Describe("A referenced WorkloadIdentity", func() {
+	const ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+	var (
+		actuator *Actuator
+		secret   *corev1.Secret
+		ex       = &extensionsv1alpha1.Extension{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "registry-cache"},
+			Spec: extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{
+				Type: "registry-cache",
+				ProviderConfig: &runtime.RawExtension{Raw: []byte(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig",
+					"caches":[{"upstream":"` + ecr + `","secretReferenceName":"ecr"}]}`)},
+			}},
+		}
+		cluster = &extensionscontroller.Cluster{Shoot: &gardencorev1beta1.Shoot{Spec: gardencorev1beta1.ShootSpec{
+			Kubernetes: gardencorev1beta1.Kubernetes{Version: "1.36.3"},
+			Resources: []gardencorev1beta1.NamedResourceReference{{
+				Name:        "ecr",
+				ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "security.gardener.cloud/v1alpha1", Kind: "WorkloadIdentity", Name: "puller"},
+			}},
+		}}}
+	)
+	read := func(ctx context.Context) ([]deployment, []error) {
+		GinkgoHelper()
+		actuator.Client = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(secret).Build()
+		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
+		Expect(err).NotTo(HaveOccurred())
+		return caches, problems
+	}
+
+	BeforeEach(func() {
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		images, err := imagevector.ImageVector()
+		Expect(err).NotTo(HaveOccurred())
+		actuator = &Actuator{Codec: codec, Images: images, CopyTimeout: time.Millisecond}
+		secret = &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: ex.Namespace, Name: "workload-identity-ref-puller", Labels: map[string]string{
+				"workloadidentity.security.gardener.cloud/provider": "aws",
+			}},
+			Data: map[string][]byte{"config": []byte(`{"roleARN":"arn:aws:iam::123456789012:role/puller"}`), "token": []byte("token")},
+		}
+	})
+
+	It("is read with the token that Gardener keeps fresh", func(ctx SpecContext) {
+		caches, problems := read(ctx)
+		Expect(problems).To(BeEmpty())
+		Expect(caches).To(ConsistOf(HaveField("Credential", HaveValue(And(
+			HaveField("Name", "puller"), HaveField("Material.WorkloadIdentity.Token", "token"))))))
+	})
+
+	It("is a retryable problem without a token", func(ctx SpecContext) {
+		delete(secret.Data, "token")
+		caches, problems := read(ctx)
+		Expect(caches).To(BeEmpty())
+		Expect(problems).To(ConsistOf(MatchError(And(ContainSubstring(`WorkloadIdentity "puller"`), ContainSubstring("has no token in the seed yet")))))
+		Expect(v1beta1helper.ExtractErrorCodes(problems[0])).To(ConsistOf(gardencorev1beta1.ErrorRetryableConfigurationProblem))
+	})
+
+	It("is the owner's problem if it is for another cloud", func(ctx SpecContext) {
+		secret.Labels["workloadidentity.security.gardener.cloud/provider"] = "azure"
+		caches, problems := read(ctx)
+		Expect(caches).To(BeEmpty())
+		Expect(problems).To(ConsistOf(MatchError(ContainSubstring(`must have spec.targetSystem.type "aws"`))))
+	})
+})

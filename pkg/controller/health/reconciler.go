@@ -73,6 +73,7 @@ type Reconciler struct {
 	Clock clock.Clock
 
 	silent silences
+	tokens tokenLooks
 }
 
 // Reconcile looks at the caches of an Extension once.
@@ -81,6 +82,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	err := r.Reader.Get(ctx, request.NamespacedName, ex)
 	if apierrors.IsNotFound(err) || ex.DeletionTimestamp != nil || migrates(ex) {
 		r.silent.end(request.NamespacedName)
+		r.tokens.end(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
@@ -105,6 +107,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := r.update(ctx, ex, status, r.look(ctx, ex, cluster, status)); apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: soon}, nil
 	} else if err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.followTokens(ctx, ex, cluster.Shoot); err != nil {
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: max(r.interval(status), share*r.Clock.Since(started))}, nil
@@ -251,6 +256,14 @@ func equalCredentials(x, y subject) bool {
 // requestRemoval has package cache remove the previous credentials. The request is repeated until the status no longer
 // names them.
 func (r *Reconciler) requestRemoval(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
+	if err := r.requestReconciliation(ctx, ex); err != nil {
+		return fmt.Errorf("request removal of previous credentials: %w", err)
+	}
+	return nil
+}
+
+// requestReconciliation has package cache reconcile an Extension that it does not reconcile already.
+func (r *Reconciler) requestReconciliation(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(ex), ex); err != nil {
 			return err
@@ -262,10 +275,7 @@ func (r *Reconciler) requestRemoval(ctx context.Context, ex *extensionsv1alpha1.
 		metav1.SetMetaDataAnnotation(&ex.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
 		return r.Client.Patch(ctx, ex, patch)
 	})
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("request removal of previous credentials: %w", err)
-	}
-	return nil
+	return client.IgnoreNotFound(err)
 }
 
 // silences records since when the API servers of Shoots do not respond. It is not persistent: after a restart of the

@@ -7,6 +7,7 @@ package health
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +20,8 @@ import (
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
@@ -142,6 +145,63 @@ var _ = Describe("Reconciler", func() {
 			Spec:       extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: raw}, Seed: &runtime.RawExtension{Raw: []byte(`{}`)}, CloudProfile: runtime.RawExtension{Raw: []byte(`{}`)}},
 		}).Build()
 		reconciler = &Reconciler{Client: c, Reader: c, Codec: decoder, Shoots: shoots, Recorder: recorder, Clock: clock}
+	})
+
+	Describe("the token of a workload identity", func() {
+		const ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+		var deployed time.Time
+
+		writeToken := func(issued time.Time) {
+			GinkgoHelper()
+			payload := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"iat":%d}`, issued.Unix()))
+			secret := &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Namespace: ex.Namespace, Name: "workload-identity-ref-puller"},
+				Data:       map[string][]byte{"token": []byte("e30." + payload + ".x")},
+			}
+			Expect(client.IgnoreNotFound(c.Delete(ctx, secret.DeepCopy()))).To(Succeed())
+			Expect(c.Create(ctx, secret)).To(Succeed())
+		}
+		requested := func() bool {
+			GinkgoHelper()
+			run()
+			Expect(c.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
+			return ex.Annotations["gardener.cloud/operation"] == "reconcile"
+		}
+
+		BeforeEach(func() {
+			deployed = clock.Now()
+			setStatus(registry.CredentialsStatus{SecretName: "puller", State: registry.CredentialsActive, Since: metav1.NewTime(clock.Now())})
+			ex.Status.LastOperation = &gardencorev1beta1.LastOperation{LastUpdateTime: metav1.NewTime(deployed)}
+			ex.Spec.ProviderConfig = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig",` +
+				`"caches":[{"upstream":"` + ecr + `","secretReferenceName":"entry"}]}`)}
+			shoot.Spec.Resources = []gardencorev1beta1.NamedResourceReference{{Name: "entry", ResourceRef: autoscalingv1.CrossVersionObjectReference{
+				APIVersion: "security.gardener.cloud/v1alpha1", Kind: "WorkloadIdentity", Name: "puller",
+			}}}
+		})
+
+		It("is deployed after Gardener has replaced it", func() {
+			writeToken(deployed.Add(-time.Hour))
+			Expect(requested()).To(BeFalse())
+			writeToken(deployed.Add(time.Minute))
+			clock.Step(time.Minute)
+			Expect(requested()).To(BeFalse(), "tokens are looked at rarely")
+			clock.Step(tokenInterval)
+			Expect(requested()).To(BeTrue())
+		})
+
+		It("is deployed after a restart of the controller", func() {
+			writeToken(deployed.Add(time.Hour))
+			Expect(requested()).To(BeTrue())
+		})
+
+		It("is not deployed again, and may be missing", func() {
+			Expect(requested()).To(BeFalse())
+			ex.Status.LastOperation.LastUpdateTime = metav1.NewTime(deployed.Add(time.Hour))
+			Expect(c.Status().Update(ctx, ex)).To(Succeed())
+			writeToken(deployed.Add(time.Minute))
+			clock.Step(tokenInterval)
+			Expect(requested()).To(BeFalse())
+		})
 	})
 
 	It("reports that all replicas have activated a credential, and requests the removal of the previous one", func() {

@@ -53,6 +53,8 @@ type Content struct {
 	docker *dockerConfig
 	// problem is what makes the docker configuration invalid.
 	problem string
+	// isIdentity means that the Secret contains the token of a workload identity.
+	isIdentity bool
 }
 
 // Parse parses the content of a Secret.
@@ -64,9 +66,18 @@ func Parse(secret *corev1.Secret) *Content {
 	return c
 }
 
+// ParseWorkloadIdentity returns the content of the Secret in which Gardener keeps the token of a workload identity, see
+// [WorkloadIdentity].
+func ParseWorkloadIdentity(secret *corev1.Secret) *Content {
+	return &Content{secret: secret, isIdentity: true}
+}
+
 // Material returns the material in the Secret for a use, or all errors. The errors are reported for fldPath, the field
 // that references the Secret.
 func (c *Content) Material(use Use, fldPath *field.Path) (credentials.Material, field.ErrorList) {
+	if c.isIdentity {
+		return WorkloadIdentity(c.secret, use, fldPath)
+	}
 	r := &report{secret: c.secret, fldPath: fldPath}
 	// gardenlet copies the Secret at its next reconciliation. If it were mutable, an edit would reach the caches at an
 	// arbitrary later time.

@@ -6,10 +6,12 @@ package keyring
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/issuer"
 )
 
 // Checker checks credentials against an upstream. A remote.Client is one.
@@ -58,15 +60,20 @@ func (k *Keyring) Run(ctx context.Context, checker Checker) {
 func (k *Keyring) step(ctx context.Context, checker Checker) time.Duration {
 	k.mu.Lock()
 	k.refresh()
+	if e := k.renewalDue(); e != nil {
+		k.mu.Unlock()
+		k.renew(ctx, checker, e)
+		return 0
+	}
 	target := k.dueNow()
 	if target == nil {
 		defer k.mu.Unlock()
 		return k.untilDue()
 	}
-	checked, active := k.serving(target.set), k.serving(k.active.set)
+	candidate, active := target.holder(), k.active.holder()
 	k.mu.Unlock()
 
-	err := checker.Check(ctx, checked, active)
+	checked, err := k.check(ctx, checker, candidate, active)
 	if ctx.Err() != nil {
 		return 0
 	}
@@ -82,6 +89,21 @@ func (k *Keyring) step(ctx context.Context, checker Checker) time.Duration {
 	}
 	k.notify()
 	return k.untilDue()
+}
+
+// check checks a set in place of the active one, and returns it with its credentials.
+func (k *Keyring) check(ctx context.Context, checker Checker, candidate, active holder) (Set, error) {
+	checked, err := candidate.issued(ctx)
+	if err != nil {
+		return Set{}, err
+	}
+	// An active set without credentials has nothing in common with another.
+	current, err := active.issued(ctx)
+	if err != nil {
+		current = Set{}
+	}
+	checked, current = k.serving(checked), k.serving(current)
+	return checked, checker.Check(ctx, checked, current)
 }
 
 // serving returns a set that serves the repositories of the keyring.
@@ -105,6 +127,9 @@ func (k *Keyring) untilDue() time.Duration {
 	wait := pollInterval
 	for _, e := range k.checkable() {
 		wait = min(wait, e.due.Sub(k.clock.Now()))
+		if e.renewer != nil {
+			wait = min(wait, e.renewer.Due().Sub(k.clock.Now()))
+		}
 	}
 	return wait
 }
@@ -115,7 +140,7 @@ func (k *Keyring) checkable() []*entry {
 	if k.candidate != nil {
 		all = append(all, k.candidate)
 	}
-	if k.active != nil && len(k.active.set.All()) > 0 {
+	if k.active != nil && !k.active.set.isAnonymous() {
 		all = append(all, k.active)
 	}
 	return all
@@ -132,9 +157,12 @@ func (k *Keyring) record(e *entry, err error) {
 	case err == nil:
 		e.state, e.status, e.message = credentials.StateActive, 0, ""
 		shortest, longest = confirmInterval, confirmInterval
-	case remote.Is(err, remote.Unauthorized):
+	case remote.Is(err, remote.Unauthorized), issuer.Rejected(err):
 		e.state, e.status, e.message = credentials.StateRejected, remote.StatusOf(err), err.Error()
 		shortest, longest = minRejectedInterval, maxRejectedInterval
+	case errors.Is(err, errNotIssued):
+		// The last known result was about a credential that has expired.
+		e.state, e.status, e.message = credentials.StatePending, 0, err.Error()
 	case e.state == credentials.StatePending:
 		// Later, an unknown result does not change the last known one.
 		e.status, e.message = remote.StatusOf(err), err.Error()
@@ -145,15 +173,21 @@ func (k *Keyring) record(e *entry, err error) {
 	e.checked = k.clock.Now()
 	e.delay = min(max(2*e.delay, shortest), longest)
 	e.due = e.checked.Add(e.delay)
+	if e.renewer != nil && remote.Is(err, remote.Unauthorized) {
+		e.renewer.RenewBy(e.due) // Check a new credential next time; the upstream may have revoked this one.
+	}
 	if e.state == before {
 		return
 	}
 
 	e.since = e.checked
 	log := k.log.WithField("secret", e.set.Name)
-	if e.state == credentials.StateActive {
+	switch {
+	case e.state == credentials.StateActive:
 		log.Info("Upstream accepted credential")
-	} else {
+	case e.state == credentials.StatePending:
+		log.WithField("cause", e.message).Error("Credential expired")
+	default:
 		log.WithField("cause", e.message).Error("Upstream rejected credential")
 		if e == k.active && k.candidate != nil {
 			k.expedite(k.candidate)

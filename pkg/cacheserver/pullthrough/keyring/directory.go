@@ -63,34 +63,39 @@ func (d directory) read() (Contents, error) {
 			return Contents{}, err
 		}
 	}
-	c, err := d.readCredential("")
-	if err == nil {
-		found[""] = c
-	} else if !errors.Is(err, os.ErrNotExist) || len(found) == 0 {
+	wanted := Set{Name: d.readName(""), scopes: found}
+	material, err := d.readMaterial("")
+	switch {
+	case err == nil && material.IsStatic():
+		found[""] = material.Credential
+	case err == nil:
+		wanted = Set{Name: wanted.Name, material: material}
+	case !errors.Is(err, os.ErrNotExist) || len(found) == 0:
 		return Contents{}, err
 	}
-	contents := Contents{Wanted: Set{Name: d.readName(""), scopes: found}}
+	contents := Contents{Wanted: wanted}
 	// An incomplete previous credential only means that there is nothing to fall back on.
-	if c, err := d.readCredential(credentials.PreviousPrefix); err == nil {
-		contents.Previous = new(NewSet(d.readName(credentials.PreviousPrefix), c))
+	if material, err := d.readMaterial(credentials.PreviousPrefix); err == nil {
+		previous := Set{Name: d.readName(credentials.PreviousPrefix), material: material}
+		if material.IsStatic() {
+			previous = NewSet(previous.Name, material.Credential)
+		}
+		contents.Previous = &previous
 	}
 	return contents, nil
 }
 
-// readCredential reads a user name and a password, or material.
-func (d directory) readCredential(prefix string) (credentials.Credential, error) {
+// readMaterial reads a user name and a password, or other material.
+func (d directory) readMaterial(prefix string) (credentials.Material, error) {
 	content, err := readFile(d.path(prefix + credentials.MaterialKey))
 	if errors.Is(err, os.ErrNotExist) {
-		return d.readPair(prefix)
+		c, err := d.readPair(prefix)
+		return credentials.Static(c), err
 	}
 	if err != nil {
-		return credentials.Credential{}, err
+		return credentials.Material{}, err
 	}
-	material, err := credentials.DecodeMaterial(content)
-	if err == nil && !material.IsStatic() {
-		err = errors.New("credential has to be issued")
-	}
-	return material.Credential, err
+	return credentials.DecodeMaterial(content)
 }
 
 // readPair reads a user name and a password.

@@ -24,6 +24,13 @@
 // unknown, the old set stays active. The candidate is checked again at growing intervals, and soon after the upstream
 // rejects the active set. The first set has no predecessor: it is active whatever the upstream says.
 //
+// # Issuing
+//
+// Material such as an access key is no credential: a Keyring has credentials issued from it, see package issuer, and
+// renews them beside the checks. A candidate is checked with the credential that is issued from it, so a key that the
+// cloud rejects never replaces one that works. A newer token of a workload identity is not a rotation: the next renewal
+// uses it.
+//
 // Exec is for short-lived credentials: it runs a docker credential helper and applies the same rule, that a rejected
 // credential never replaces a working one, to the credentials that the helper returns.
 package keyring

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/issuer"
 )
 
 // Keyring hands out the active credentials. It implements remote.Credentials.
@@ -22,6 +23,7 @@ type Keyring struct {
 	clock   clock.Clock
 	log     logrus.FieldLogger
 	observe func(Snapshot)
+	issuers Issuers
 
 	// serves reports whether the credentials are those for a repository; nil means that they are for all.
 	serves func(repository string) bool
@@ -47,13 +49,26 @@ type entry struct {
 	due     time.Time     // time of the next check
 	delay   time.Duration // before the next check
 	checked time.Time     // time of the last check
+
+	renewer *issuer.Renewer // nil if the set has its credentials
 }
 
 var errMissing = errors.New("cannot read the credential")
 
-// New returns a Keyring. It calls observe with each change of its state; observe must not block.
-func New(source Source, clock clock.Clock, log logrus.FieldLogger, observe func(Snapshot)) *Keyring {
-	k := &Keyring{source: source, clock: clock, log: log, observe: observe, woken: make(chan struct{}, 1)}
+// Options are the parts of a Keyring.
+type Options struct {
+	Source Source
+	Clock  clock.Clock
+	Log    logrus.FieldLogger
+	// Observe is called with each change of the state, and must not block. It may be nil.
+	Observe func(Snapshot)
+	// Issuers returns the issuer of credentials from material. It may be nil if the source has none.
+	Issuers Issuers
+}
+
+// New returns a Keyring.
+func New(o Options) *Keyring {
+	k := &Keyring{source: o.Source, clock: o.Clock, log: o.Log, observe: o.Observe, issuers: o.Issuers, woken: make(chan struct{}, 1)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refresh()
@@ -63,12 +78,19 @@ func New(source Source, clock clock.Clock, log logrus.FieldLogger, observe func(
 // For implements remote.Credentials.
 func (k *Keyring) For(ctx context.Context, repository string) (string, credentials.Credential, error) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.refresh()
 	if k.active == nil {
+		defer k.mu.Unlock()
 		return "", credentials.Credential{}, k.missing
 	}
-	return k.active.set.For(ctx, repository)
+	active := k.active.holder()
+	k.mu.Unlock()
+
+	set, err := active.usable(ctx)
+	if err != nil {
+		return "", credentials.Credential{}, err
+	}
+	return set.For(ctx, repository)
 }
 
 // Rejected expedites the next checks after the upstream rejected the active credentials: of those, and before them of
@@ -112,6 +134,7 @@ func (k *Keyring) refresh() {
 // adopt applies the contents of the source, and reports whether they are a change.
 func (k *Keyring) adopt(contents Contents) bool {
 	wanted := contents.Wanted
+	k.replaceTokens(contents)
 	switch {
 	case k.active == nil && contents.Previous != nil && !contents.Previous.sameCredentials(wanted):
 		// The process started during a rotation.
@@ -136,7 +159,10 @@ func (k *Keyring) adopt(contents Contents) bool {
 
 func (k *Keyring) newEntry(set Set) *entry {
 	now := k.clock.Now()
-	return &entry{set: set, created: now, state: credentials.StatePending, since: now, due: now, message: "not checked against the upstream yet"}
+	return &entry{
+		set: set, created: now, state: credentials.StatePending, since: now, due: now, message: "not checked against the upstream yet",
+		renewer: k.newRenewer(set),
+	}
 }
 
 func (k *Keyring) wake() {

@@ -34,7 +34,7 @@ var _ = Describe("Keyring", func() {
 		GinkgoHelper()
 		log := logrus.New()
 		log.SetOutput(GinkgoWriter)
-		ring = keyring.New(source, clock, log, observed.observe)
+		ring = keyring.New(keyring.Options{Source: source, Clock: clock, Log: log, Observe: observed.observe})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() {

@@ -36,7 +36,7 @@ func (k *Keyring) Report() *credentials.Report {
 }
 
 func (k *Keyring) anonymous() bool {
-	return k.active != nil && len(k.active.set.All()) == 0 && k.candidate == nil
+	return k.active != nil && k.active.set.isAnonymous() && k.candidate == nil
 }
 
 func (k *Keyring) snapshot() Snapshot {

@@ -25,7 +25,7 @@ var _ = Describe("Router", func() {
 		if username != "" {
 			source = keyring.Static{Username: username, Password: "x"}
 		}
-		return keyring.New(source, clocktesting.NewFakeClock(time.Now()), log, nil)
+		return keyring.New(keyring.Options{Source: source, Clock: clocktesting.NewFakeClock(time.Now()), Log: log})
 	}
 
 	DescribeTable("hands out the credential with the longest prefix, by path segments",

@@ -19,6 +19,8 @@ type Set struct {
 	Name string
 	// scopes are the credentials by repository path; "" is for all other repositories.
 	scopes map[string]credentials.Credential
+	// material is that from which the credential for all repositories is issued; zero if the set has its credentials.
+	material credentials.Material
 	// serves reports whether the set is the one for a repository; nil means that it is for all.
 	serves func(repository string) bool
 }
@@ -56,7 +58,10 @@ func (s Set) Serves(repository string) bool {
 	return s.serves == nil || s.serves(repository)
 }
 
+// isAnonymous reports whether the set has no credentials, and none are issued for it.
+func (s Set) isAnonymous() bool { return len(s.scopes) == 0 && s.material == credentials.Material{} }
+
 // sameCredentials reports whether two sets hold the same credentials, whatever their names.
 func (s Set) sameCredentials(other Set) bool {
-	return maps.Equal(s.scopes, other.scopes)
+	return maps.Equal(s.scopes, other.scopes) && s.material.Same(other.material)
 }
