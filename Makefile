@@ -134,6 +134,10 @@ bench: ## Compare the cache with stock Distribution and a plain file server, and
 bench-admission: builder ## Measure the admission component with a garden of 2,000 Shoots and 5,000 Secrets.
 	@parts=$$($(PROGRAM_BUILDER) etcd kube-apiserver); TEST_ASSET_ETCD=$$parts/etcd TEST_ASSET_KUBE_APISERVER=$$parts/kube-apiserver go run ./test/bench/admission
 
+.PHONY: bench-controller
+bench-controller: builder ## Measure the controllers with 1, 100 and 1,000 Shoots.
+	@parts=$$($(PROGRAM_BUILDER) etcd kube-apiserver); TEST_ASSET_ETCD=$$parts/etcd TEST_ASSET_KUBE_APISERVER=$$parts/kube-apiserver go run ./test/bench/controller
+
 .PHONY: update-golden
 update-golden: ## Update the golden files.
 	@grep -rlE '"UPDATE_GOLDEN"' --include='*_test.go' pkg charts test imagevector 2>/dev/null | xargs -n1 dirname | sort -u | \

@@ -29,6 +29,7 @@ import (
 	admission "github.com/larder-project/larder/cmd/gardener-extension-registry-cache-admission/app"
 	extension "github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
 	configv1alpha1 "github.com/larder-project/larder/pkg/apis/config/v1alpha1"
+	"github.com/larder-project/larder/pkg/component/observability"
 )
 
 // gardenletValues returns the values that gardenlet adds in a seed.
@@ -72,6 +73,7 @@ var everythingElse = values{
 	"resources":     nil,
 	"vpa":           values{"enabled": false},
 	"metrics":       values{"enableScraping": false},
+	"dashboard":     values{"enabled": false},
 	"podLabels":     values{"networking.example.com/to-proxy": "allowed"},
 	"config":        values{"healthCheckConfig": values{"syncPeriod": "1m"}},
 	"controllers":   values{"ignoreOperationAnnotation": true},
@@ -95,6 +97,9 @@ var cases = map[string]chartCase{
 	"admission-one-cluster": {admissionChart, "garden", nil},
 	"admission-client-ca":   {runtimeChart, "garden", values{"webhookConfig": values{"clientCA": exampleCA, "fromWorld": true}}},
 }
+
+// dashboardLabel is the label by which the Plutono of a seed finds dashboards.
+const dashboardLabel = "dashboard.monitoring.gardener.cloud/seed"
 
 const exampleCA = "-----BEGIN CERTIFICATE-----\nexample\n-----END CERTIFICATE-----\n"
 
@@ -120,9 +125,12 @@ var _ = Describe("charts", func() {
 
 			It("puts namespaced objects into the namespace of the release", func() {
 				for _, object := range objects {
-					if strings.HasPrefix(object.GetKind(), "Cluster") {
+					switch {
+					case strings.HasPrefix(object.GetKind(), "Cluster"):
 						Expect(object.GetNamespace()).To(BeEmpty())
-					} else {
+					case object.GetLabels()[dashboardLabel] != "":
+						Expect(object.GetNamespace()).To(Equal("garden"), "the namespace of Plutono")
+					default:
 						Expect(object.GetNamespace()).To(Equal(test.namespace), "%s %s", object.GetKind(), object.GetName())
 					}
 				}
@@ -231,6 +239,44 @@ var _ = Describe("charts", func() {
 		images, _, err := imagevector.ReadFile(filepath.Join(dir, "images_overwrite.yaml"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(images).To(HaveLen(1))
+	})
+
+	It("provides the dashboard of the seed to Plutono as it is", func() {
+		expected, err := observability.SeedDashboard()
+		Expect(err).NotTo(HaveOccurred())
+		isDashboard := func(configMap corev1.ConfigMap) bool { return configMap.Labels[dashboardLabel] == "true" }
+		dashboards := func(values values) []corev1.ConfigMap {
+			configMaps := typed[corev1.ConfigMap](render(extensionChart, "extension-abcde", values), "ConfigMap")
+			return slices.DeleteFunc(configMaps, func(configMap corev1.ConfigMap) bool { return !isDashboard(configMap) })
+		}
+		found := dashboards(gardenletValues(nil))
+		Expect(found).To(HaveLen(1))
+		Expect(found[0].Data).To(HaveLen(1))
+		Expect(found[0].Data["registry-cache-seed.dashboard.json"]).To(MatchJSON(expected), "run make generate to write it")
+		Expect(dashboards(gardenletValues(everythingElse))).To(BeEmpty())
+		Expect(dashboards(selfHostedValues())).To(BeEmpty())
+	})
+
+	It("permits the controller to change only its own objects for Prometheus and Plutono", func() {
+		names := map[string]string{"scrapeconfigs": "shoot-registry-cache", "prometheusrules": "shoot-registry-cache", "configmaps": "registry-cache-dashboards"}
+		granted := map[string][]string{}
+		for _, role := range typed[rbacv1.ClusterRole](render(extensionChart, "garden", gardenletValues(nil)), "ClusterRole") {
+			for _, rule := range role.Rules {
+				for _, resource := range rule.Resources {
+					name, ok := names[resource]
+					if !ok {
+						continue
+					}
+					granted[resource] = append(granted[resource], rule.Verbs...)
+					if !slices.Equal(rule.Verbs, []string{"create"}) {
+						Expect(rule.ResourceNames).To(ConsistOf(name), resource)
+					}
+				}
+			}
+		}
+		for resource := range names {
+			Expect(granted[resource]).To(ConsistOf("create", "get", "patch", "delete"), resource)
+		}
 	})
 
 	It("restarts the pods if a file changes", func() {

@@ -118,9 +118,12 @@ var _ = Describe("examples", func() {
 			shoot := files[shootFile][0].(*gardencorev1beta1.Shoot)
 			secret := files[secretFile][0].(*corev1.Secret)
 			Expect(shoot.Namespace).To(Equal(secret.Namespace))
-			Expect(shoot.Spec.Resources).To(HaveLen(1))
 			Expect(shoot.Spec.Resources[0].ResourceRef.Name).To(Equal(secret.Name))
-			Expect(references(shoot)).To(And(Not(BeEmpty()), HaveEach(shoot.Spec.Resources[0].Name)))
+			var entries []any
+			for _, resource := range shoot.Spec.Resources {
+				entries = append(entries, resource.Name)
+			}
+			Expect(references(shoot)).To(And(ContainElements(entries...), HaveEach(BeElementOf(entries...))))
 		},
 		Entry("a cache", "20-shoot.yaml", "10-secret.yaml"),
 		Entry("all fields of caches", "20-shoot-all-fields.yaml", "10-secret.yaml"),
@@ -198,8 +201,14 @@ func references(shoot *gardencorev1beta1.Shoot) []string {
 	caches, mirrors := configsOf(shoot)
 	if caches != nil {
 		for _, cache := range caches.Caches {
-			if cache.SecretReferenceName != nil {
-				names = append(names, *cache.SecretReferenceName)
+			referenced := []*string{cache.SecretReferenceName, cache.CABundleSecretReferenceName, cache.ClientCertificateSecretReferenceName}
+			if cache.Proxy != nil {
+				referenced = append(referenced, cache.Proxy.SecretReferenceName)
+			}
+			for _, name := range referenced {
+				if name != nil {
+					names = append(names, *name)
+				}
 			}
 		}
 	}

@@ -6,7 +6,7 @@
 
 # Counts the packages that a cold "make up" compiles, including the standard library: those of this repository's programs
 # and of each Go module with programs of the landscape. A package that two modules select in two versions is compiled
-# twice. Count another checkout with hack/count-packages.sh DIR.
+# twice. Then counts those that "make test" adds for Prometheus. Count another checkout with hack/count-packages.sh DIR.
 set -euo pipefail
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 export CGO_ENABLED=0 GOWORK=off
@@ -31,8 +31,12 @@ count() {
 }
 
 count "this repository's programs" . "${own[@]}"
+prometheus=test/landscape/parts/prometheus
 for file in test/landscape/parts/*/go.mod; do
   dir=$(dirname "$file")
+  if [ "$dir" = $prometheus ]; then
+    continue
+  fi
   # Imports behind a build tag pin programs of other repositories; our own programs are main packages.
   mapfile -t programs < <(cd "$dir" &&
     { go list -e -tags "parts,programs" -f '{{if ne .Name "main"}}{{join .Imports "\n"}}{{end}}' . 2> /dev/null || true
@@ -41,3 +45,11 @@ for file in test/landscape/parts/*/go.mod; do
 done
 printf '%6d  to compile\n' "$(sort -u "$all" | wc -l)"
 printf '%6d  with different import paths\n' "$(sed 's/@.*//' "$all" | sort -u | wc -l)"
+if [ -d $prometheus ]; then
+  needed=$(mktemp)
+  trap 'rm -f "$all" "$needed"' EXIT
+  sort -u "$all" > "$needed"
+  count $prometheus $prometheus -tags remove_all_sd,enable_kubernetes_sd ./prometheus-config \
+    github.com/prometheus/prometheus/cmd/{prometheus,promtool}
+  printf '%6d  to compile for the tests\n' "$(sort -u "$all" | comm -13 "$needed" - | wc -l)"
+fi

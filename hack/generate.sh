@@ -23,6 +23,9 @@ tool conversion-gen --go-header-file "$header" --output-file zz_generated.conver
 echo "==> Generate the registration examples"
 go run ./hack/examples
 
+echo "==> Generate the tables of metrics, rules and panels, and the dashboard of seeds"
+go run ./hack/observability
+
 echo "==> Generate the API reference"
 for pair in registry/v1alpha3:registry mirror/v1alpha1:mirror config/v1alpha1:config; do
   tool crd-ref-docs --log-level ERROR --source-path="pkg/apis/${pair%%:*}" --config=hack/api-reference/config.yaml \

@@ -19,6 +19,7 @@ if [ "$code" -ne 0 ]; then
   exit "$code"
 fi
 bin/build > /dev/null
+bin/build prometheus prometheus-config > /dev/null
 if ! bin/landscape status > /dev/null 2>&1; then
   trap 'bin/landscape down' EXIT
 fi

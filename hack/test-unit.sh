@@ -13,9 +13,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-echo "==> Build etcd and kube-apiserver for the integration tests (cached)"
+echo "==> Build etcd, kube-apiserver and promtool for the tests (cached)"
 parts=$(bin/build etcd kube-apiserver)
 export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserver KUBEBUILDER_ASSETS=$parts
+LARDER_PROMTOOL=$(bin/build promtool)/promtool
+export LARDER_PROMTOOL
 
 concurrent='/(pkg/cacheserver|cmd/registry-cache-server|test/upstreamsim|test/landscape/(parts|progress|supervisor))(/|$)'
 if [ "${RACE:-}" = all ]; then
@@ -29,6 +31,8 @@ if [ ${#plain[@]} -gt 0 ]; then
   echo "==> Unit and integration tests"
   hack/go-test.sh -timeout 1h "$@" "${plain[@]}"
 fi
+# A module of its own.
+(cd test/landscape/parts/prometheus && go test -vet=off ./...)
 echo "==> Tests with the race detector"
 # The race detector needs cgo.
 if ! command -v "${CC:-gcc}" > /dev/null; then

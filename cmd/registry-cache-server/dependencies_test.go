@@ -16,7 +16,8 @@ import (
 // heavy lists packages that the server does not need and that took a third of its compile time. A single import brings
 // them back, for example that of a storage driver of Distribution.
 var heavy = []string{
-	"github.com/Azure/azure-sdk-for-go/",
+	"cloud.google.com/",
+	"github.com/Azure/",
 	"github.com/aws/aws-sdk-go-v2/config",
 	"github.com/aws/aws-sdk-go-v2/credentials",
 	"github.com/aws/aws-sdk-go-v2/feature/",
@@ -26,6 +27,7 @@ var heavy = []string{
 	"go.opentelemetry.io/contrib/",
 	"go.opentelemetry.io/otel/exporters/",
 	"go.opentelemetry.io/otel/sdk/",
+	"google.golang.org/api/",
 	"google.golang.org/grpc",
 	"k8s.io/api/",
 	"k8s.io/apimachinery/pkg/apis/",

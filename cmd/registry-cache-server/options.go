@@ -24,12 +24,13 @@ import (
 
 // options are the flags of the command pull-through.
 type options struct {
-	listen       string
-	directory    string
-	ttl          time.Duration
-	maxDiskUse   int
-	username     string
-	passwordFile string
+	listen        string
+	statusAddress string
+	directory     string
+	ttl           time.Duration
+	maxDiskUse    int
+	username      string
+	passwordFile  string
 }
 
 func defaultOptions() *options {
@@ -64,18 +65,18 @@ func (o options) describe(registry string) (config.Config, clients.Cache, error)
 	return config.Config{
 		RemoteURL: remoteURL,
 		TTL:       o.ttl,
-		Local:     &config.Local{Address: o.listen, Directory: directory, MaxDiskUse: o.maxDiskUse},
+		Local: &config.Local{
+			Address: o.listen, StatusAddress: o.statusAddress, Directory: directory, MaxDiskUse: o.maxDiskUse,
+		},
 	}, clients.Cache{Upstream: parsed, RemoteURL: remoteURL}, nil
 }
 
 func (o options) validate() error {
-	_, port, err := net.SplitHostPort(o.listen)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
 	switch {
-	case err != nil:
+	case !isAddress(o.listen):
 		return fmt.Errorf("--listen must be [host]:port, such as 127.0.0.1:5001, not %q", o.listen)
+	case o.statusAddress != "" && !isAddress(o.statusAddress):
+		return fmt.Errorf("--status-address must be [host]:port, such as 127.0.0.1:5001, not %q", o.statusAddress)
 	case o.directory == "":
 		return errors.New("--directory must be set, since the environment defines no cache directory")
 	case o.ttl < 0:
@@ -86,6 +87,14 @@ func (o options) validate() error {
 		return errors.New("--password-file needs --username")
 	}
 	return nil
+}
+
+func isAddress(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return err == nil
 }
 
 // credential returns the credential for the upstream; the zero value means anonymous access. The password comes from a

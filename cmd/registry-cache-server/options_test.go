@@ -58,11 +58,13 @@ var _ = Describe("options", func() {
 			},
 			clients.Cache{Upstream: "docker.io", RemoteURL: "https://registry-1.docker.io"}),
 		Entry("another registry", "http://registry.example.com:5000", func(o *options) {
-			o.listen, o.directory, o.ttl, o.maxDiskUse = ":0", "/data", 0, 100
+			o.listen, o.statusAddress, o.directory, o.ttl, o.maxDiskUse = ":0", "127.0.0.1:5001", "/data", 0, 100
 		},
 			config.Config{
 				RemoteURL: "http://registry.example.com:5000",
-				Local:     &config.Local{Address: ":0", Directory: "/data/registry.example.com-5000", MaxDiskUse: 100},
+				Local: &config.Local{
+					Address: ":0", StatusAddress: "127.0.0.1:5001", Directory: "/data/registry.example.com-5000", MaxDiskUse: 100,
+				},
 			},
 			clients.Cache{Upstream: "registry.example.com:5000", RemoteURL: "http://registry.example.com:5000"}),
 	)
@@ -99,6 +101,7 @@ var _ = Describe("options", func() {
 		Entry("only a port", "docker.io", func(o *options) { o.listen = "5001" }, "--listen must be [host]:port"),
 		Entry("a port that is not a number", "docker.io", func(o *options) { o.listen = "127.0.0.1:http" }, "--listen must be [host]:port"),
 		Entry("a port that is too high", "docker.io", func(o *options) { o.listen = "127.0.0.1:65536" }, "--listen must be [host]:port"),
+		Entry("a status address without a port", "docker.io", func(o *options) { o.statusAddress = "127.0.0.1" }, "--status-address must be [host]:port"),
 		Entry("no directory", "docker.io", func(o *options) { o.directory = "" }, "--directory must be set"),
 		Entry("a negative TTL", "docker.io", func(o *options) { o.ttl = -time.Second }, "--ttl must not be negative"),
 		Entry("a limit of 0 percent of the disk", "docker.io", func(o *options) { o.maxDiskUse = 0 }, "--max-disk-use must be a percentage"),
@@ -242,5 +245,18 @@ var _ = Describe("announce", func() {
 		Entry("on all addresses, anonymously", https, "0.0.0.0:5000", anonymous, "127.0.0.1:5000"),
 		Entry("between the cache and the upstream", "http://registry.example.com", "127.0.0.1:5000", john, "127.0.0.1:5000", unencrypted),
 		Entry("between the cache and the upstream, anonymously", "http://registry.example.com", "127.0.0.1:5000", anonymous, "127.0.0.1:5000"),
+	)
+
+	DescribeTable("warns when others can see the status", func(bound, url string, level logrus.Level) {
+		hook := logrustest.NewGlobal()
+		logrus.SetOutput(GinkgoWriter)
+		DeferCleanup(logrus.StandardLogger().ReplaceHooks, logrus.LevelHooks{})
+		announceStatus(netip.MustParseAddrPort(bound))
+		Expect(hook.LastEntry().Data).To(HaveKeyWithValue("url", url))
+		Expect(hook.Entries[0].Level).To(Equal(level))
+	},
+		Entry("on a loopback address", "127.0.0.1:5001", "http://127.0.0.1:5001/debug/", logrus.InfoLevel),
+		Entry("on another address", "192.0.2.1:5001", "http://192.0.2.1:5001/debug/", logrus.WarnLevel),
+		Entry("on all addresses", "[::]:5001", "http://127.0.0.1:5001/debug/", logrus.WarnLevel),
 	)
 })

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"io/fs"
@@ -141,17 +142,17 @@ var _ = Describe("pull-through", func() {
 		stop(session)
 	})
 
-	It("logs one line for each failed request, and none for others", func(ctx context.Context) {
+	It("logs one short line for each request", func(ctx context.Context) {
 		session := start(directory, arguments...)
 		client := serving(session)
 		defer client.Close()
 		Expect(client.Image(ctx, repository, "v1")).To(Equal(image.Size()))
 		_, err := client.Manifest(ctx, repository, "v2")
 		Expect(err).To(HaveOccurred())
-		Eventually(session.Err, patience).Should(gbytes.Say("error: GET /v2/team/app/manifests/v2 returned status 404"))
+		Eventually(session.Err, patience).Should(gbytes.Say(`GET team/app:v2: notFound \(not_found: status 404 MANIFEST_UNKNOWN\), 0 bytes in [0-9.]+ ms\n`))
 		stop(session)
-		Expect(session.Err.Contents()).NotTo(ContainSubstring("/manifests/v1"))
-		Expect(session.Err.Contents()).NotTo(ContainSubstring("/blobs/"))
+		Expect(bytes.Count(session.Err.Contents(), []byte("GET "))).To(Equal(image.Objects() + 1))
+		Expect(session.Err.Contents()).NotTo(ContainSubstring("/v2/"))
 	})
 
 	It("waits for downloads after the first signal, and exits at once after the second", func(ctx context.Context) {
@@ -178,6 +179,32 @@ var _ = Describe("pull-through", func() {
 		Expect(session.Err.Contents()).To(ContainSubstring(taken.Addr().String()))
 		Expect(session.Err.Contents()).To(ContainSubstring("address already in use; choose another port"))
 		Expect(session.Out.Contents()).To(BeEmpty())
+	})
+
+	It("names the remedy for a status address in use", func() {
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		defer taken.Close()
+		session := start(directory, append(arguments, "--status-address", taken.Addr().String())...)
+		Eventually(session, patience).Should(gexec.Exit(1))
+		Expect(session.Err.Contents()).To(ContainSubstring("--status-address: listen tcp " + taken.Addr().String()))
+	})
+
+	It("shows its status on request", func(ctx context.Context) {
+		session := start(directory, append(arguments, "--status-address", "127.0.0.1:0")...)
+		client := serving(session)
+		defer client.Close()
+		Expect(client.Image(ctx, repository, "v1")).To(Equal(image.Size()))
+		url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/debug/`).Find(session.Err.Contents()) // Logged before it serves.
+		Eventually(func(g Gomega) {
+			response, err := http.Get(string(url))
+			g.Expect(err).NotTo(HaveOccurred())
+			defer response.Body.Close()
+			g.Expect(response).To(HaveHTTPStatus(http.StatusOK))
+			g.Expect(io.ReadAll(response.Body)).To(And(
+				ContainSubstring("<h1>"+registry.Host()+"</h1>"), ContainSubstring("Credential, in use"), Not(ContainSubstring("s3cret"))))
+		}, patience).Should(Succeed())
+		stop(session)
 	})
 
 	It("names the remedy for a directory in use", func() {

@@ -21,6 +21,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver"
 	"github.com/larder-project/larder/pkg/cacheserver/clients"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
+	"github.com/larder-project/larder/pkg/cacheserver/status/page"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -48,6 +49,7 @@ func newPullThroughCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.listen, "listen", o.listen, "address to serve at, [host]:port")
+	flags.StringVar(&o.statusAddress, "status-address", "", "address to serve the status page and the metrics at, [host]:port; empty disables them")
 	flags.StringVar(&o.directory, "directory", o.directory, "parent directory of the caches; each upstream and user has its own directory")
 	flags.DurationVar(&o.ttl, "ttl", o.ttl, "how long to keep content after its last use; 0 keeps it forever")
 	flags.IntVar(&o.maxDiskUse, "max-disk-use", o.maxDiskUse, "evict the least recently used content while the disk is fuller than this percentage")
@@ -66,20 +68,27 @@ func pullThrough(ctx context.Context, registry string, o options, terminal termi
 	if err != nil {
 		return err
 	}
-	return withRemedy(cacheserver.RunLocal(ctx, description, credential, func(address string) {
+	return withRemedy(cacheserver.RunLocal(ctx, description, credential, func(server *cacheserver.Server) {
 		// The address of a listener is always valid.
-		announce(cache, netip.MustParseAddrPort(address), description.Local.Directory, credential, out)
+		announce(cache, netip.MustParseAddrPort(server.Addr()), description.Local.Directory, credential, out)
+		if address := server.DebugAddr(); address != "" {
+			announceStatus(netip.MustParseAddrPort(address))
+		}
 	}))
 }
 
 // withRemedy adds the flag that solves the problem to an error.
 func withRemedy(err error) error {
 	var failed *net.OpError
+	flag := "--listen"
+	if errors.Is(err, cacheserver.ErrDebugAddress) {
+		flag = "--status-address"
+	}
 	switch listening := errors.As(err, &failed) && failed.Op == "listen"; {
 	case listening && errors.Is(failed, syscall.EADDRINUSE):
-		return fmt.Errorf("--listen: %w; choose another port, or a free one with 127.0.0.1:0", failed)
+		return fmt.Errorf("%s: %w; choose another port, or a free one with 127.0.0.1:0", flag, failed)
 	case listening:
-		return fmt.Errorf("--listen: %w", failed)
+		return fmt.Errorf("%s: %w", flag, failed)
 	case errors.Is(err, index.ErrLocked):
 		return fmt.Errorf("--directory: %w; stop that process or choose another directory", err)
 	}
@@ -89,9 +98,8 @@ func withRemedy(err error) error {
 // announce prints the settings for clients, logs where the cache is, and warns about what it exposes.
 func announce(cache clients.Cache, bound netip.AddrPort, directory string, credential credentials.Credential, out io.Writer) {
 	anonymous := credential == credentials.Credential{}
-	cache.Address = bound
+	cache.Address = reachable(bound)
 	if bound.Addr().IsUnspecified() {
-		cache.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), bound.Port())
 		logrus.Info("Listening on all addresses; on other machines, replace 127.0.0.1 with an address of this machine")
 	}
 	if !bound.Addr().IsLoopback() && !anonymous {
@@ -108,4 +116,20 @@ func announce(cache clients.Cache, bound netip.AddrPort, directory string, crede
 		log = log.WithField("user", credential.Username)
 	}
 	log.Info("Caching; stop with Ctrl-C")
+}
+
+// announceStatus logs where the status page is, and warns if others can see it.
+func announceStatus(bound netip.AddrPort) {
+	if !bound.Addr().IsLoopback() {
+		logrus.Warn("Showing the status beyond this machine: any client that can connect can see the names of the pulled images")
+	}
+	logrus.WithField("url", "http://"+reachable(bound).String()+page.Path).Info("Showing the status")
+}
+
+// reachable returns an address at which this machine can connect to a bound one.
+func reachable(bound netip.AddrPort) netip.AddrPort {
+	if bound.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), bound.Port())
+	}
+	return bound
 }

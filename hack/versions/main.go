@@ -25,14 +25,20 @@ import (
 )
 
 // modules are the directories of the Go modules whose versions agree. The product is the first one.
-var modules = []string{".", "test/landscape/parts/cluster", "test/landscape/parts/containerd", "hack/tools"}
+var modules = []string{".", "test/landscape/parts/cluster", "test/landscape/parts/containerd", "test/landscape/parts/prometheus", "hack/tools"}
 
 // apart are the modules whose versions may differ, with the reason.
 var apart = map[string]string{
-	"github.com/containerd/containerd/v2":  "the landscape runs a later containerd than Gardener's node agent imports",
-	"github.com/containerd/containerd/api": "it must match containerd",
-	"k8s.io/cri-api":                       "the kubelet does not compile with the version that containerd implements",
+	"github.com/containerd/containerd/v2":    "the landscape runs a later containerd than Gardener's node agent imports",
+	"github.com/containerd/containerd/api":   "it must match containerd",
+	"k8s.io/cri-api":                         "the kubelet does not compile with the version that containerd implements",
+	"github.com/hashicorp/golang-lru":        laterInPrometheus,
+	"github.com/prometheus/exporter-toolkit": laterInPrometheus,
+	"go.yaml.in/yaml/v4":                     laterInPrometheus,
 }
+
+// laterInPrometheus is the reason for modules that little depends on.
+const laterInPrometheus = "Prometheus requires a later version than Gardener; to raise it for all would recompile Gardener"
 
 // part is a component of the landscape with its own version.
 type part struct {
@@ -73,6 +79,7 @@ var parts = []part{
 		},
 	},
 	{name: "etcd", module: "go.etcd.io/etcd/server/v3", dir: "test/landscape/parts/cluster"},
+	{name: "prometheus", module: "github.com/prometheus/prometheus", dir: "test/landscape/parts/prometheus"},
 }
 
 func main() {
@@ -87,7 +94,7 @@ func run(arguments []string) error {
 		name, version, _ := strings.Cut(argument, "=")
 		index := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 		if index < 0 || !semver.IsValid(version) || semver.Canonical(version) != version {
-			return fmt.Errorf("%q is not one of kubernetes, gardener, containerd, etcd with a version such as kubernetes=v1.36.4", argument)
+			return fmt.Errorf("%q is not one of kubernetes, gardener, containerd, etcd, prometheus with a version such as kubernetes=v1.36.4", argument)
 		}
 		if err := parts[index].move(version); err != nil {
 			return fmt.Errorf("move to %s: %w", argument, err)

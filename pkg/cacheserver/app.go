@@ -26,7 +26,7 @@ func newApp(ctx context.Context, config *configuration.Configuration, file strin
 	if err := makeRoot(config.Storage); err != nil {
 		return nil, nil, err
 	}
-	engine, err := pullthrough.FromConfiguration(config, file)
+	engine, err := pullthrough.FromConfiguration(config, file, eventLog(config.Log))
 	if err != nil {
 		return nil, nil, err
 	}

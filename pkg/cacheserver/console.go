@@ -14,15 +14,18 @@ import (
 	"unicode"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 )
 
-// consoleFormatter formats entries for a terminal: time of day, message and fields. Distribution logs each request with
-// twenty fields; of its entries, consoleFormatter keeps only errors, without most of the fields.
+// consoleFormatter formats entries for a terminal: time of day, message and fields. An event becomes a short sentence. Of
+// Distribution's entries, which have twenty fields, consoleFormatter keeps only errors, without most of the fields.
 type consoleFormatter struct{}
 
 // fieldDistribution is a field of all entries of Distribution. The others are the fields to keep.
 const (
 	fieldDistribution = "go.version"
+	fieldRepository   = "vars.name"
 	fieldMethod       = "http.request.method"
 	fieldURI          = "http.request.uri"
 	fieldStatus       = "http.response.status"
@@ -37,7 +40,10 @@ func (consoleFormatter) Format(entry *logrus.Entry) ([]byte, error) {
 		line.WriteString(entry.Level.String() + ": ")
 	}
 	_, distribution := entry.Data[fieldDistribution]
+	_, isEvent := entry.Data["outcome"]
 	switch status, ok := entry.Data[fieldStatus]; {
+	case isEvent && entry.Message == event.Message:
+		line.WriteString(sentence(entry.Data))
 	case distribution && entry.Level > logrus.ErrorLevel:
 		return nil, nil
 	case distribution && ok:
@@ -55,6 +61,24 @@ func (consoleFormatter) Format(entry *logrus.Entry) ([]byte, error) {
 	}
 	line.WriteString("\n")
 	return []byte(line.String()), nil
+}
+
+// sentence describes an event by its fields.
+func sentence(fields logrus.Fields) string {
+	object := printable(fields["repository"])
+	switch reference := printable(fields["reference"]); {
+	case reference == "":
+		object += " " + printable(fields["kind"])
+	case strings.Contains(reference, ":"):
+		object += "@" + reference
+	default:
+		object += ":" + reference
+	}
+	text := fmt.Sprintf("%v %s: %v", fields["method"], object, fields["outcome"])
+	if cause := printable(fields["cause"]); cause != "" {
+		text += " (" + cause + ")"
+	}
+	return fmt.Sprintf("%s, %v bytes in %v ms", text, fields["bytes"], fields["milliseconds"])
 }
 
 // printable renders a value without control characters, which a terminal would interpret.

@@ -11,6 +11,8 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 )
 
 var _ = Describe("consoleFormatter", func() {
@@ -36,6 +38,15 @@ var _ = Describe("consoleFormatter", func() {
 			"15:04:05 error: A link is missing error=\"no such file\"\n"),
 		Entry("no empty field", logrus.InfoLevel, "Accepted", logrus.Fields{"secret": ""}, "15:04:05 Accepted\n"),
 		Entry("no control characters", logrus.InfoLevel, "a\x1b[2J", logrus.Fields{"b": "c\nd"}, "15:04:05 \"a\\x1b[2J\" b=\"c\\nd\"\n"),
+		Entry("an event of a tag", logrus.InfoLevel, event.Message, event.Event{
+			Method: "GET", Kind: "manifest", Repository: "library/app", Reference: "v1", Outcome: event.Miss, Cause: "new", Bytes: 12, Duration: 3 * time.Millisecond,
+		}.Fields("example.com"), "15:04:05 GET library/app:v1: miss (new), 12 bytes in 3 ms\n"),
+		Entry("an event of a digest", logrus.InfoLevel, event.Message, event.Event{
+			Method: "HEAD", Kind: "blob", Repository: "library/app", Reference: "sha256:00", Outcome: event.Hit,
+		}.Fields("example.com"), "15:04:05 HEAD library/app@sha256:00: hit, 0 bytes in 0 ms\n"),
+		Entry("an event of a list, without control characters", logrus.WarnLevel, event.Message, event.Event{
+			Method: "GET", Kind: "tags", Repository: "a\x1b[2J", Outcome: event.Stale, Cause: "unvalidated: down",
+		}.Fields("example.com"), "15:04:05 warning: GET \"a\\x1b[2J\" tags: stale (unvalidated: down), 0 bytes in 0 ms\n"),
 		Entry("no successful request", logrus.InfoLevel, "response completed", distribution(nil), ""),
 		Entry("no warning of Distribution", logrus.WarnLevel, "Registry does not implement RepositoryRemover",
 			logrus.Fields{"go.version": "go1.26"}, ""),

@@ -178,7 +178,7 @@ var _ = Describe("Credentials for some repositories", func() {
 
 	BeforeEach(func() {
 		w = newWorld()
-		Expect(upstream.WritePullers(w.pullersFile(), teamA, teamB)).To(Succeed())
+		Expect(upstream.WritePullers(w.pullersFile(), robot, teamA, teamB)).To(Succeed())
 	})
 
 	It("fetch each repository, and the default all others", func() {
@@ -216,7 +216,7 @@ var _ = Describe("Credentials for some repositories", func() {
 				w.push(upstream.Private, images[len(images)-1], 16<<10)
 			}
 		}
-		Expect(upstream.WritePullers(w.pullersFile(), teamA, laterA, teamB)).To(Succeed())
+		Expect(upstream.WritePullers(w.pullersFile(), robot, teamA, laterA, teamB)).To(Succeed())
 		defaultFiles := credentials.Files("", named("robot-v1", robot), nil)
 		v1, v2 := named("team-a-v1", teamA), named("team-a-v2", laterA)
 		failed := cache.pullAll(images, func(i int) {

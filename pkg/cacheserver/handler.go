@@ -5,19 +5,25 @@
 package cacheserver
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/health"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	gorillahandlers "github.com/gorilla/handlers"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
+	"k8s.io/component-base/version"
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/status/page"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -71,17 +77,18 @@ func newHandler(config *configuration.Configuration, app http.Handler, checks *h
 	return handler
 }
 
-// newDebugHandler serves health, metrics, and the state of the upstream's credentials by name. It serves no profiles:
-// they would expose the memory that holds the credentials.
-func newDebugHandler(config configuration.Debug, checks *health.Registry, engine *pullthrough.Engine) http.Handler {
-	metrics := http.NotFoundHandler()
+// newDebugHandler serves health, metrics, and the state of the server for programs and for people. It serves no
+// profiles: they would expose the memory that holds the credentials.
+func (s *Server) newDebugHandler(config configuration.Debug, checks *health.Registry) http.Handler {
+	metricsPath := ""
 	if config.Prometheus.Enabled {
-		metrics = promhttp.Handler()
+		metricsPath = cmp.Or(config.Prometheus.Path, defaultMetricsPath)
 	}
-	metricsPath := config.Prometheus.Path
-	if metricsPath == "" {
-		metricsPath = defaultMetricsPath
-	}
+	metrics := promhttp.Handler()
+	people := page.Handler(page.Options{
+		Engine: s.engine, Report: s.report, Metrics: prometheus.DefaultGatherer, MetricsPath: metricsPath,
+		Version: serverVersion(), Now: time.Now,
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case healthPath:
@@ -91,19 +98,32 @@ func newDebugHandler(config configuration.Debug, checks *health.Registry, engine
 				status = http.StatusServiceUnavailable
 			}
 			serveJSON(w, status, failures)
+		case page.Path:
+			people.ServeHTTP(w, r)
+		case strings.TrimSuffix(page.Path, "/"):
+			http.Redirect(w, r, page.Path, http.StatusFound)
+		case cacheconfig.StatusPath:
+			w.Header().Set("Cache-Control", "no-store")
+			serveJSON(w, http.StatusOK, s.report())
 		case cacheconfig.CredentialsPath:
-			reports := credentials.Reports{Report: engine.Credentials(), Repositories: engine.RepositoryCredentials()}
+			reports := credentials.Reports{Report: s.engine.Credentials(), Repositories: s.engine.RepositoryCredentials()}
 			if reports.Report == nil && len(reports.Repositories) == 0 {
 				http.NotFound(w, r)
 				return
 			}
 			serveJSON(w, http.StatusOK, reports)
-		case metricsPath:
+		case metricsPath: // Empty if it is disabled; the path of a request is not.
 			metrics.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
 	})
+}
+
+// serverVersion returns the version of the server, without the placeholder for a commit that go run leaves in it.
+func serverVersion() string {
+	name, _, _ := strings.Cut(version.Get().GitVersion, "+$Format")
+	return name
 }
 
 func serveJSON(w http.ResponseWriter, status int, value any) {

@@ -10,14 +10,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -148,7 +145,13 @@ func (w *world) clientCertificate() tls.Certificate {
 // issue writes a server certificate for the cache like the kubelet.
 func (w *world) issue(dir string) *config.TLSFiles {
 	GinkgoHelper()
-	pair, err := w.authority.Issue(pki.Request{CommonName: "cache", Hosts: []string{"127.0.0.1"}})
+	return w.issueFor(dir, 0)
+}
+
+// issueFor is issue for a lifetime; 0 is the default.
+func (w *world) issueFor(dir string, lifetime time.Duration) *config.TLSFiles {
+	GinkgoHelper()
+	pair, err := w.authority.Issue(pki.Request{CommonName: "cache", Hosts: []string{"127.0.0.1"}, Lifetime: lifetime})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(secretvolume.Write(dir, map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key})).To(Succeed())
 	return &config.TLSFiles{CertificateFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
@@ -315,47 +318,4 @@ func secretParts(output []byte) []string {
 		}
 	}
 	return found
-}
-
-// connectProxy is an HTTP proxy for TLS that resolves every host to the loopback address.
-type connectProxy struct {
-	mu    sync.Mutex
-	hosts map[string]bool
-}
-
-func (p *connectProxy) seen() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Collect(maps.Keys(p.hosts))
-}
-
-// ServeHTTP connects a client with the requested port.
-func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	host, port, err := net.SplitHostPort(r.Host)
-	if err != nil || r.Method != http.MethodConnect {
-		http.Error(w, "only CONNECT is supported", http.StatusBadRequest)
-		return
-	}
-	p.mu.Lock()
-	if p.hosts == nil {
-		p.hosts = map[string]bool{}
-	}
-	p.hosts[host] = true
-	p.mu.Unlock()
-
-	target, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadGateway)
-		return
-	}
-	client, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	// The side that ends first ends the other.
-	_, _ = client.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
-	go func() { _, _ = io.Copy(target, client); _ = target.Close() }()
-	_, _ = io.Copy(client, target)
-	_ = client.Close()
 }

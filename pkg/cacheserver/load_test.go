@@ -138,17 +138,4 @@ var _ = Describe("the command", func() {
 		Expect(err).To(HaveOccurred())
 		Expect(string(output)).To(And(ContainSubstring("serve CONFIG"), ContainSubstring("accepts 1 arg(s), received 0")))
 	})
-
-	It("links neither cloud SDKs nor the Kubernetes client", func() {
-		output, err := exec.Command("go", "list", "-deps", "github.com/larder-project/larder/cmd/registry-cache-server").Output()
-		Expect(err).NotTo(HaveOccurred())
-		for dependency := range strings.Lines(string(output)) {
-			Expect(dependency).NotTo(HavePrefix("github.com/aws/"))
-			Expect(dependency).NotTo(HavePrefix("github.com/Azure/"))
-			Expect(dependency).NotTo(HavePrefix("cloud.google.com/"))
-			Expect(dependency).NotTo(HavePrefix("google.golang.org/api"))
-			Expect(dependency).NotTo(HavePrefix("k8s.io/client-go"))
-			Expect(dependency).NotTo(HavePrefix("github.com/gardener/"))
-		}
-	})
 })

@@ -18,13 +18,18 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/health"
 	"github.com/distribution/distribution/v3/registry/handlers"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 	"github.com/larder-project/larder/pkg/credentials"
 )
+
+// ErrDebugAddress means that the server cannot listen at the address of its debug endpoints.
+var ErrDebugAddress = errors.New("http.debug.addr")
 
 const (
 	headerTimeout = 30 * time.Second
@@ -50,9 +55,8 @@ func Run(ctx context.Context, configPath string) error {
 }
 
 // RunLocal serves a cache like Run, but without a configuration file and without REGISTRY_* variables. The credential
-// stays in memory; the zero value means anonymous access. RunLocal calls ready with the address as soon as clients can
-// connect.
-func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(address string)) error {
+// stays in memory; the zero value means anonymous access. RunLocal calls ready as soon as clients can connect.
+func RunLocal(ctx context.Context, described cacheconfig.Config, credential credentials.Credential, ready func(*Server)) error {
 	config, err := build(described, credential)
 	if err != nil {
 		return err
@@ -62,7 +66,7 @@ func RunLocal(ctx context.Context, described cacheconfig.Config, credential cred
 	if err != nil {
 		return err
 	}
-	return server.serveUntilStopped(ctx, func() { ready(server.Addr()) })
+	return server.serveUntilStopped(ctx, func() { ready(server) })
 }
 
 // serveUntilStopped serves until the context ends or the process receives a signal; a second signal kills the process.
@@ -82,7 +86,12 @@ func (s *Server) serveUntilStopped(ctx context.Context, ready func()) error {
 
 // Server serves one cache, and its debug endpoints if they are enabled.
 type Server struct {
-	app          *handlers.App
+	app    *handlers.App
+	engine *pullthrough.Engine
+	// certificate is nil if the server serves plain HTTP.
+	certificate *certificateFile
+	// expiry is the registered metric of the certificate.
+	expiry       prometheus.Collector
 	drainTimeout time.Duration
 	api          endpoint
 	debug        *endpoint
@@ -99,7 +108,7 @@ type endpoint struct {
 // newServer creates a server from a validated configuration and binds its addresses. File is the path that the
 // configuration was read from; if it is not empty, the engine follows changes of the credential in it.
 func newServer(ctx context.Context, config *configuration.Configuration, file string) (_ *Server, err error) {
-	tlsConfig, err := newTLSConfig(config.HTTP.TLS)
+	tlsConfig, certificate, err := newTLSConfig(config.HTTP.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +116,7 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{app: app, drainTimeout: config.HTTP.DrainTimeout}
+	s := &Server{app: app, engine: engine, certificate: certificate, drainTimeout: config.HTTP.DrainTimeout}
 	if s.drainTimeout == 0 {
 		s.drainTimeout = cacheconfig.DrainTimeout
 	}
@@ -117,6 +126,9 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 		}
 	}()
 
+	if err := s.exposeExpiry(); err != nil {
+		return nil, err
+	}
 	checks := health.NewRegistry()
 	app.RegisterHealthChecks(checks)
 
@@ -128,13 +140,35 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 		return nil, fmt.Errorf("http.addr: %w", err)
 	}
 	if config.HTTP.Debug.Addr != "" {
-		s.debug = &endpoint{Server: newHTTPServer(pullthrough.API{}.ReadOnly(newDebugHandler(config.HTTP.Debug, checks, engine)))}
+		s.debug = &endpoint{Server: newHTTPServer(pullthrough.API{}.ReadOnly(s.newDebugHandler(config.HTTP.Debug, checks)))}
 		engine.LimitClients(s.debug.Server)
 		if s.debug.listener, err = net.Listen("tcp", config.HTTP.Debug.Addr); err != nil {
-			return nil, fmt.Errorf("http.debug.addr: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrDebugAddress, err)
 		}
 	}
 	return s, nil
+}
+
+// exposeExpiry registers the metric of the certificate until the server is closed.
+func (s *Server) exposeExpiry() error {
+	if s.certificate == nil {
+		return nil
+	}
+	expiry := s.certificate.metric()
+	if err := prometheus.Register(expiry); err != nil {
+		return fmt.Errorf("http.tls: register metric: %w", err)
+	}
+	s.expiry = expiry
+	return nil
+}
+
+// report returns the state of the server.
+func (s *Server) report() status.Report {
+	report := s.engine.Status()
+	if s.certificate != nil {
+		report.Certificate = &status.Certificate{NotAfter: s.certificate.notAfter()}
+	}
+	return report.Bounded()
 }
 
 // Addr returns the address of the registry API.
@@ -187,6 +221,9 @@ func (s *Server) drain() error {
 
 // close closes all connections and shuts down the application.
 func (s *Server) close() error {
+	if s.expiry != nil {
+		prometheus.Unregister(s.expiry)
+	}
 	var group errgroup.Group
 	group.Go(s.api.close)
 	if s.debug != nil {

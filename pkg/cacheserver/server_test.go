@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +20,7 @@ import (
 	"github.com/onsi/gomega/gbytes"
 	"github.com/onsi/gomega/gexec"
 
+	"github.com/larder-project/larder/test/forwardproxy"
 	"github.com/larder-project/larder/test/landscape/upstream"
 	"github.com/larder-project/larder/test/pki"
 	"github.com/larder-project/larder/test/upstreamsim"
@@ -268,7 +268,10 @@ var _ = Describe("registry-cache-server", func() {
 				"REGISTRY_LOG_ACCESSLOG_DISABLED=false", "REGISTRY_LOG_FIELDS={cluster: example}", "REGISTRY_LOG_LEVEL=debug")
 			Expect(http.Get("http://" + cache.Address() + "/v2/")).To(HaveHTTPStatus(http.StatusOK))
 			Eventually(cache.Out).Should(gbytes.Say(`127.0.0.1 - - \[.*\] "GET /v2/ HTTP/1.1" 200 2`))
-			Eventually(cache.Err).Should(gbytes.Say(`"cluster":"example".*"msg":"response completed"`))
+			Expect(http.Get("http://" + cache.Address() + "/v2/team/app/manifests/v1?secret=hidden")).To(HaveHTTPStatus(http.StatusNotFound))
+			Eventually(cache.Err).Should(gbytes.Say(`"level":"info","msg":"Pull",.*"outcome":"notFound".*"status":404,.*,"cluster":"example"}`))
+			cache.stop()
+			Expect(cache.Err.Contents()).NotTo(Or(ContainSubstring("response completed"), ContainSubstring("hidden")))
 		})
 
 		It("rejects requests while a health check fails, and stays alive", func() {
@@ -293,13 +296,13 @@ var _ = Describe("registry-cache-server", func() {
 			o.Token = upstreamsim.Endpoint{Listen: "127.0.0.1:0", Host: "auth.example.test"}
 		})
 		image := w.push(upstream.Private, app, 1024)
-		proxy := &connectProxy{}
-		server := httptest.NewServer(proxy)
-		DeferCleanup(server.Close)
+		proxy, err := forwardproxy.Start(forwardproxy.Options{})
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(proxy.Close)
 
-		cache := w.start(w.config(upstream.Private), "HTTPS_PROXY="+server.URL)
+		cache := w.start(w.config(upstream.Private), "HTTPS_PROXY="+proxy.URL())
 		Expect(cache.pull(app)).To(Equal(digestOf(image)))
-		Expect(proxy.seen()).To(ConsistOf("private.example.test", "auth.example.test"))
+		Expect(proxy.Hosts()).To(ConsistOf("private.example.test", "auth.example.test"))
 	})
 
 	Describe("on termination", func() {

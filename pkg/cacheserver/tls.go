@@ -11,8 +11,10 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 )
 
@@ -30,18 +32,19 @@ var clientAuthTypes = map[configuration.ClientAuth]tls.ClientAuthType{
 	configuration.ClientAuthRequireAndVerifyClientCert: tls.RequireAndVerifyClientCert,
 }
 
-// newTLSConfig returns nil if the server serves plain HTTP.
-func newTLSConfig(config configuration.TLS) (*tls.Config, error) {
+// newTLSConfig returns the configuration of a server, and the certificate that it presents. Both are nil if the server
+// serves plain HTTP.
+func newTLSConfig(config configuration.TLS) (*tls.Config, *certificateFile, error) {
 	if config.Certificate == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	certificate := &certificateFile{certificatePath: config.Certificate, keyPath: config.Key}
 	if err := certificate.load(); err != nil {
-		return nil, fmt.Errorf("http.tls: %w", err)
+		return nil, nil, fmt.Errorf("http.tls: %w", err)
 	}
 	suites, err := cipherSuites(config.CipherSuites)
 	if err != nil {
-		return nil, fmt.Errorf("http.tls.ciphersuites: %w", err)
+		return nil, nil, fmt.Errorf("http.tls.ciphersuites: %w", err)
 	}
 	tlsConfig := &tls.Config{
 		GetCertificate: certificate.get,
@@ -51,10 +54,10 @@ func newTLSConfig(config configuration.TLS) (*tls.Config, error) {
 	if len(config.ClientCAs) > 0 {
 		tlsConfig.ClientAuth = clientAuthTypes[config.ClientAuth]
 		if tlsConfig.ClientCAs, err = readBundles(config.ClientCAs); err != nil {
-			return nil, fmt.Errorf("http.tls.clientcas: %w", err)
+			return nil, nil, fmt.Errorf("http.tls.clientcas: %w", err)
 		}
 	}
-	return tlsConfig, nil
+	return tlsConfig, certificate, nil
 }
 
 // cipherSuites returns the IDs of cipher suites. Without names it returns nil, which selects Go's defaults.
@@ -126,6 +129,20 @@ func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	logrus.WithField("notAfter", c.current.Leaf.NotAfter).Info("Loaded renewed certificate")
 	return c.current, nil
+}
+
+// notAfter returns the expiry of the certificate that the next handshake presents.
+func (c *certificateFile) notAfter() time.Time {
+	certificate, _ := c.get(nil) // It never fails after load.
+	return certificate.Leaf.NotAfter
+}
+
+// metric returns the metric of the expiry. It reads the files, so it is up to date without handshakes.
+func (c *certificateFile) metric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "registry", Subsystem: "proxy", Name: "certificate_expiry_seconds",
+		Help: "Unix time at which the certificate of the cache expires; absent without TLS.",
+	}, func() float64 { return float64(c.notAfter().Unix()) })
 }
 
 func (c *certificateFile) load() error {

@@ -103,21 +103,9 @@ func restartCache(ctx context.Context, host string) {
 // ignores it meanwhile.
 func stopCache(ctx context.Context, host string) {
 	GinkgoHelper()
-	resource := &resourcesv1alpha1.ManagedResource{}
-	ignore := func(ctx context.Context, ignored bool) error {
-		if err := c.Get(ctx, managedResourceKey, resource); err != nil {
-			return err
-		}
-		patch := client.MergeFrom(resource.DeepCopy())
-		delete(resource.Annotations, resourcesv1alpha1.Ignore)
-		if ignored {
-			metav1.SetMetaDataAnnotation(&resource.ObjectMeta, resourcesv1alpha1.Ignore, "true")
-		}
-		return c.Patch(ctx, resource, patch)
-	}
-	Expect(ignore(ctx, true)).To(Succeed())
+	ignoreManagedResource(ctx, true)
 	DeferCleanup(func(ctx context.Context) {
-		Expect(ignore(ctx, false)).To(Succeed())
+		ignoreManagedResource(ctx, false)
 		expectReady(ctx, host)
 	})
 
@@ -127,4 +115,17 @@ func stopCache(ctx context.Context, host string) {
 	set.Spec.Replicas = new(int32(0))
 	Expect(c.Patch(ctx, set, patch)).To(Succeed())
 	Eventually(ctx, func() []string { return addresses(ctx, host) }).Should(BeEmpty())
+}
+
+// ignoreManagedResource makes gardener-resource-manager ignore changes of the caches' objects, or restore them.
+func ignoreManagedResource(ctx context.Context, ignored bool) {
+	GinkgoHelper()
+	resource := &resourcesv1alpha1.ManagedResource{}
+	Expect(c.Get(ctx, managedResourceKey, resource)).To(Succeed())
+	patch := client.MergeFrom(resource.DeepCopy())
+	delete(resource.Annotations, resourcesv1alpha1.Ignore)
+	if ignored {
+		metav1.SetMetaDataAnnotation(&resource.ObjectMeta, resourcesv1alpha1.Ignore, "true")
+	}
+	Expect(c.Patch(ctx, resource, patch)).To(Succeed())
 }

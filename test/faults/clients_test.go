@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +55,12 @@ var _ = Describe("manifests", func() {
 
 // hangUp sends requests on separate connections and closes them when all have been sent.
 func (c *cache) hangUp(g Gomega, paths []string) {
-	var connections []net.Conn
+	closeAll(g, c.send(g, paths))
+}
+
+// send sends requests on separate connections.
+func (c *cache) send(g Gomega, paths []string) []net.Conn {
+	connections := make([]net.Conn, 0, len(paths))
 	for _, path := range paths {
 		connection, err := net.Dial("tcp", strings.TrimPrefix(c.server.URL(), "http://"))
 		g.Expect(err).NotTo(HaveOccurred())
@@ -62,7 +68,13 @@ func (c *cache) hangUp(g Gomega, paths []string) {
 		_, err = io.WriteString(connection, path+" HTTP/1.1\r\nHost: cache\r\n\r\n")
 		g.Expect(err).NotTo(HaveOccurred())
 	}
-	for _, connection := range connections {
+	return connections
+}
+
+// closeAll closes the connections of the latest requests first. They wait longest, and a slot that is freed would
+// otherwise pass to one of them just before its client leaves.
+func closeAll(g Gomega, connections []net.Conn) {
+	for _, connection := range slices.Backward(connections) {
 		g.Expect(connection.Close()).To(Succeed())
 	}
 }
@@ -80,7 +92,7 @@ func (c *cache) settled(ctx context.Context, g Gomega, kinds ...upstreamsim.Kind
 }
 
 func hangUpOnTags(ctx context.Context, g Gomega, c *cache) {
-	c.start(ctx, g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous, Latency: time.Second}})
+	c.start(ctx, g, setup{upstream: upstreamsim.Options{Authentication: upstreamsim.Anonymous}})
 	image := c.push(name, tag, 1, 1, mib)
 	paths := make([]string, 0, 500)
 	for i := range 500 {
@@ -88,9 +100,13 @@ func hangUpOnTags(ctx context.Context, g Gomega, c *cache) {
 		c.upstream.PushManifest(name, tag, image.Manifest)
 		paths = append(paths, "HEAD /v2/"+name+"/manifests/"+tag)
 	}
-	c.hangUp(g, paths)
-	// Slots pass on to requests whose clients' leaving is not noticed yet, so the count depends on the machine.
+	c.upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.ManifestGet}, Hold: true})
+	connections := c.send(g, paths)
+	c.settled(ctx, g) // The upstream has as many requests as it gets at a time. The others wait in the cache.
+	closeAll(g, connections)
+	// A slot may pass to a request whose client's leaving is not noticed yet, so the count varies.
 	g.Expect(c.settled(ctx, g)).To(BeNumerically("<", len(paths)/2))
+	c.upstream.Misbehave(upstreamsim.Faults{})
 	g.Expect(c.pull(ctx, name, tag)).To(Succeed())
 }
 

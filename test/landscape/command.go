@@ -80,6 +80,24 @@ func (l *Landscape) StartProcess(ctx context.Context, name string) error {
 	return control.Start(ctx, name)
 }
 
+// AddProcess adds a process that the landscape does not need, without starting it.
+func (l *Landscape) AddProcess(ctx context.Context, spec supervisor.Spec) error {
+	control, err := l.Control()
+	if err != nil {
+		return err
+	}
+	return control.Add(ctx, spec)
+}
+
+// RemoveProcess stops a process and forgets it.
+func (l *Landscape) RemoveProcess(ctx context.Context, name string) error {
+	control, err := l.Control()
+	if err != nil {
+		return err
+	}
+	return control.Remove(ctx, name)
+}
+
 // Processes returns the state of each supervised process.
 func (l *Landscape) Processes(ctx context.Context) ([]supervisor.Status, error) {
 	control, err := l.Control()

@@ -43,6 +43,8 @@ const (
 	ServiceCIDR = "10.43.0.0/16"
 	// KubernetesServiceIP is the cluster IP of the API server.
 	KubernetesServiceIP = "10.43.0.1"
+	// ControlPlaneHost is the name of the API server among the components of a Shoot's control plane.
+	ControlPlaneHost = "kube-apiserver"
 	// ClusterDomain is the suffix of the names of Services.
 	ClusterDomain = "cluster.local"
 	// APIServerPort is the port of the API server on IP.

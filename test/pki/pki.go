@@ -8,6 +8,7 @@
 package pki
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -49,6 +50,8 @@ type Request struct {
 	Organizations []string
 	// Hosts are the DNS names and IP addresses of a server.
 	Hosts []string
+	// Lifetime replaces that of a year.
+	Lifetime time.Duration
 }
 
 // NewAuthority creates an authority.
@@ -114,7 +117,7 @@ func newTemplate(request Request) (*x509.Certificate, error) {
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: request.CommonName, Organization: request.Organizations},
 		NotBefore:    now.Add(-time.Hour),
-		NotAfter:     now.Add(lifetime),
+		NotAfter:     now.Add(cmp.Or(request.Lifetime, lifetime)),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}

@@ -18,7 +18,7 @@ type Counters struct {
 	// Bytes counts the bytes sent for manifests and blobs.
 	Bytes int64
 	// ForeignAuthorizations counts the requests to the foreign host (see Faults.RedirectBlobs and Faults.ForeignRealm)
-	// that carried an Authorization header.
+	// that carried an Authorization header or a client certificate.
 	ForeignAuthorizations int
 	// ForeignRequests counts all requests to the foreign host.
 	ForeignRequests int

@@ -195,9 +195,10 @@ func page[T any](r *Registry, w http.ResponseWriter, req request, items []T, nam
 	return items[start:end]
 }
 
-// serveForeign serves the foreign host: redirected blobs and tokens. It counts the credentials that it should not see.
+// serveForeign serves the foreign host: redirected blobs and tokens. It counts the credentials and client
+// certificates that it should not see.
 func (r *Registry) serveForeign(w http.ResponseWriter, httpRequest *http.Request) {
-	authorized := httpRequest.Header.Get("Authorization") != ""
+	authorized := httpRequest.Header.Get("Authorization") != "" || httpRequest.TLS != nil && len(httpRequest.TLS.PeerCertificates) > 0
 	r.counting.update(func(c *Counters) {
 		c.ForeignRequests++
 		if authorized {

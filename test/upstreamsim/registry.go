@@ -6,6 +6,7 @@ package upstreamsim
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log"
@@ -46,8 +47,13 @@ type Options struct {
 	Endpoint Endpoint
 	// TokenEndpoint is the address of the token server. By default, the registry serves tokens itself, under TokenPath.
 	TokenEndpoint Endpoint
-	// Certificate makes the registry and the token server serve HTTPS.
+	// Certificate makes the registry, the token server and the foreign host serve HTTPS.
 	Certificate *tls.Certificate
+	// Listen replaces net.Listen, for a registry in another network namespace.
+	Listen func(network, address string) (net.Listener, error) `json:"-"`
+	// VerifyClient makes the registry and the token server require a client certificate, and returns an error for one that
+	// they do not accept.
+	VerifyClient func(*x509.Certificate) error `json:"-"`
 
 	// Content serves the repositories in place of those in memory.
 	Content http.Handler `json:"-"`
@@ -122,6 +128,9 @@ func Start(options Options) (_ *Registry, err error) {
 		switchboard: newSwitchboard(),
 		connections: map[net.Conn]struct{}{},
 	}
+	if options.Listen == nil {
+		options.Listen = net.Listen
+	}
 	r.credential.set(options.Username, options.Password)
 	r.certificate.Store(options.Certificate)
 	if options.Accounts == nil {
@@ -146,7 +155,7 @@ func Start(options Options) (_ *Registry, err error) {
 		}
 		r.address = r.port.Address()
 	}
-	listener, err := net.Listen("tcp", r.address)
+	listener, err := options.Listen("tcp", r.address)
 	if err != nil {
 		return nil, fmt.Errorf("start registry: %w", err)
 	}
@@ -165,9 +174,13 @@ func (r *Registry) startForeign() error {
 	if err != nil {
 		return err
 	}
-	r.origin = "http://" + listener.Addr().String()
+	r.origin = r.scheme() + listener.Addr().String()
 	r.foreign = r.newServer(r.serveForeign)
-	go func() { _ = r.foreign.Serve(listener) }()
+	if r.foreign.TLSConfig != nil {
+		// It asks for a certificate that it must not get.
+		r.foreign.TLSConfig.ClientAuth, r.foreign.TLSConfig.VerifyConnection = tls.RequestClientCert, nil
+	}
+	r.serveAt(r.foreign, listener)
 	return nil
 }
 
@@ -178,7 +191,7 @@ func (r *Registry) startTokenServer() error {
 		r.tokenURL = r.URL()
 		return nil
 	}
-	listener, err := net.Listen("tcp", endpoint.Listen)
+	listener, err := r.options.Listen("tcp", endpoint.Listen)
 	if err != nil {
 		return err
 	}
@@ -194,6 +207,10 @@ func (r *Registry) newServer(handler http.HandlerFunc) *http.Server {
 		server.TLSConfig = &tls.Config{
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.certificate.Load(), nil },
 			MinVersion:     tls.VersionTLS12,
+		}
+		if verify := r.options.VerifyClient; verify != nil {
+			server.TLSConfig.ClientAuth = tls.RequireAnyClientCert
+			server.TLSConfig.VerifyConnection = func(state tls.ConnectionState) error { return verify(state.PeerCertificates[0]) }
 		}
 	}
 	return server
@@ -224,7 +241,7 @@ func (r *Registry) Host() string { return r.options.Endpoint.host(r.address) }
 func (r *Registry) URL() string { return r.scheme() + r.Host() }
 
 // ForeignHost returns the host and port of the other host, to which Faults sends clients for blobs and tokens.
-func (r *Registry) ForeignHost() string { return strings.TrimPrefix(r.origin, "http://") }
+func (r *Registry) ForeignHost() string { return strings.TrimPrefix(r.origin, r.scheme()) }
 
 // Push adds an image under a tag, or by digest only if the tag is empty.
 func (r *Registry) Push(name, tag string, image Image) {
@@ -312,7 +329,7 @@ func (r *Registry) Accept() error {
 	if r.listener != nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", r.address)
+	listener, err := r.options.Listen("tcp", r.address)
 	if err != nil {
 		return fmt.Errorf("accept connections: %w", err)
 	}

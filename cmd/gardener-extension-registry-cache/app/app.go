@@ -12,6 +12,8 @@ import (
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	"github.com/gardener/gardener/extensions/pkg/controller/heartbeat"
 	gardenerhealthz "github.com/gardener/gardener/pkg/healthz"
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	monitoringv1alpha1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -62,10 +64,16 @@ func run(ctx context.Context, options *options) error {
 	managerOptions.Scheme = scheme
 	managerOptions.Cache = cacheOptions()
 	managerOptions.Client = clientOptions()
+	// The program ends with its manager, so another process can take over at once when this one is stopped.
+	managerOptions.LeaderElectionReleaseOnCancel = true
 	log.SetLogger(managerOptions.Logger)
 	log.Log.Info("Starting", "name", Name, "version", version.Get().GitVersion)
 
-	mgr, err := manager.New(options.rest.Completed().Config, managerOptions)
+	config := options.rest.Completed().Config
+	// The API server has its own fairness. client-go's limit of 5 requests per second for each kind would slow down the
+	// reconciliation of even one Shoot.
+	config.QPS = -1
+	mgr, err := manager.New(config, managerOptions)
 	if err != nil {
 		return fmt.Errorf("create manager: %w", err)
 	}
@@ -97,7 +105,12 @@ func newScheme() (*runtime.Scheme, error) {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
-	return scheme, extensionscontroller.AddToScheme(scheme)
+	for _, add := range []func(*runtime.Scheme) error{extensionscontroller.AddToScheme, monitoringv1.AddToScheme, monitoringv1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return scheme, nil
 }
 
 func addChecks(mgr manager.Manager) error {

@@ -47,6 +47,21 @@ var _ = Describe("App", func() {
 		}))
 	})
 
+	It("keeps only the identity and the labels of a Namespace", func() {
+		namespace := &corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: "shoot--dev--example", UID: "1", ResourceVersion: "2", Labels: map[string]string{"gardener.cloud/role": "shoot"},
+				Annotations: map[string]string{"shoot.gardener.cloud/uid": "3"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "gardenlet"}},
+			},
+			Status: corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
+		}
+		stripped, err := stripNamespace(namespace)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(stripped).To(Equal(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name: "shoot--dev--example", UID: "1", ResourceVersion: "2", Labels: namespace.Labels,
+		}}))
+	})
+
 	It("does not cache Secrets", func() {
 		Expect(clientOptions().Cache.DisableFor).To(ContainElement(BeAssignableToTypeOf(&corev1.Secret{})))
 	})

@@ -11,6 +11,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrlcache "sigs.k8s.io/controller-runtime/pkg/cache"
@@ -27,6 +28,9 @@ func cacheOptions() ctrlcache.Options {
 	return ctrlcache.Options{
 		DefaultTransform: ctrlcache.TransformStripManagedFields(),
 		ByObject: map[client.Object]ctrlcache.ByObject{
+			&corev1.Namespace{}: {
+				Transform: stripNamespace,
+			},
 			&extensionsv1alpha1.Cluster{}: {
 				Transform: stripCluster,
 			},
@@ -38,18 +42,28 @@ func cacheOptions() ctrlcache.Options {
 }
 
 // clientOptions returns options that exclude rarely read kinds from the cache. So there is no need for permission to
-// list them in all namespaces.
+// list them in all namespaces. Namespaces are not rarely read: Gardener's library reads that of an Extension at every
+// event, and events wait for each other.
 func clientOptions() client.Options {
 	return client.Options{
 		Cache: &client.CacheOptions{
 			DisableFor: []client.Object{
 				&corev1.Secret{},
-				&corev1.Namespace{},
 				&coordinationv1.Lease{},
 				&admissionregistrationv1.MutatingWebhookConfiguration{},
 			},
 		},
 	}
+}
+
+// stripNamespace drops all but the name, the identity and the labels, which mark the namespaces of Shoots.
+func stripNamespace(object any) (any, error) {
+	if namespace, ok := object.(*corev1.Namespace); ok {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name: namespace.Name, UID: namespace.UID, ResourceVersion: namespace.ResourceVersion, Labels: namespace.Labels,
+		}}, nil
+	}
+	return object, nil
 }
 
 // stripCluster drops the CloudProfile and the Seed, which are not read and make up most of a Cluster.

@@ -47,7 +47,7 @@ func newOptions() *options {
 			WebhookCertDir:          "/tmp/gardener-extensions-cert",
 		},
 		general:               general,
-		controller:            &extensionscmdcontroller.ControllerOptions{MaxConcurrentReconciles: 5},
+		controller:            &extensionscmdcontroller.ControllerOptions{MaxConcurrentReconciles: 10},
 		healthCheckController: &extensionscmdcontroller.ControllerOptions{MaxConcurrentReconciles: 5},
 		reconciler:            &extensionscmdcontroller.ReconcilerOptions{},
 		heartbeat: &heartbeatcmd.Options{

@@ -72,6 +72,12 @@ var _ = Describe("Handler", func() {
 			config(strings.Repeat(robot+",", 6)+robot), resource("robot", "robot-v1")),
 		Entry("several entries", "spec.resources[0], spec.resources[2], used in "+caches+"[0].secretReferenceName, "+caches+"[1].secretReferenceName). ",
 			config(robot+`,{"upstream":"ghcr.io","secretReferenceName":"android"}`), resource("robot", "robot-v1"), resource("x", "other"), resource("android", "robot-v1")),
+		Entry("a CA bundle", "spec.resources[0], used in "+caches+"[0].caBundleSecretReferenceName). ",
+			config(`{"upstream":"quay.io","caBundleSecretReferenceName":"robot"}`), resource("robot", "robot-v1")),
+		Entry("a client certificate", "spec.resources[0], used in "+caches+"[0].clientCertificateSecretReferenceName). ",
+			config(`{"upstream":"quay.io","clientCertificateSecretReferenceName":"robot"}`), resource("robot", "robot-v1")),
+		Entry("a credential for proxies", "spec.resources[0], used in "+caches+"[0].proxy.secretReferenceName). ",
+			config(`{"upstream":"quay.io","proxy":{"httpsProxy":"http://proxy","secretReferenceName":"robot"}}`), resource("robot", "robot-v1")),
 		Entry("a Shoot in deletion", "spec.resources[0], ", config(robot), resource("robot", "robot-v1"), func(s *gardencorev1beta1.Shoot) {
 			s.DeletionTimestamp, s.Finalizers = new(metav1.Now()), []string{"gardener"}
 		}),

@@ -5,7 +5,11 @@
 package shoot
 
 import (
+	"fmt"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +32,11 @@ const (
 		"use one that is read-only and limited to what the whole cluster may see"
 	rateLimitWarning = "cache %s: without a credential, Docker Hub applies one rate limit to all pulls from your IP address; " +
 		"set secretReferenceName to use the limit of an account"
+	plainUpstreamCAWarning = "cache %s: the CA bundle has no effect on the connection to the registry, since remoteURL begins with http://; " +
+		"use https:// if the registry supports it"
+	plainProxyWarning = "cache %s: the credential for the proxy is sent unencrypted, since the URL of the proxy begins with http://; " +
+		"use https:// if the proxy supports it"
+	expiryWarning = "Secret %s: the client certificate expires on %s; to replace it, create a new Secret and reference it"
 )
 
 // newCaches returns the rules of the extension registry-cache.
@@ -37,19 +46,13 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 		return nil, err
 	}
 	return &rules[registry.RegistryConfig]{
-		Extension:      extension,
-		kind:           "RegistryConfig",
-		items:          "caches",
-		validateCount:  validation.ValidateCount,
-		validateUpdate: validation.ValidateRegistryConfigUpdate,
-		validateContent: func(secret *corev1.Secret, references []usage.Reference) field.ErrorList {
-			content := ownersecret.Parse(secret)
-			var allErrs field.ErrorList
-			for _, reference := range references {
-				allErrs = append(allErrs, content.Validate(reference.Use, reference.Path)...)
-			}
-			return allErrs
-		},
+		Extension:        extension,
+		kind:             "RegistryConfig",
+		items:            "caches",
+		validateCount:    validation.ValidateCount,
+		validateUpdate:   validation.ValidateRegistryConfigUpdate,
+		validateContent:  validateCacheSecret,
+		warnAbout:        warnAboutCacheSecret,
 		validateIdentity: validateIdentity,
 		upstreams: func(config *registry.RegistryConfig) []string {
 			upstreams := make([]string, len(config.Caches))
@@ -62,13 +65,59 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 			{format: plainWarning, subjects: cachesThat(sendsCredentialsInPlain)},
 			{format: sharedWarning, subjects: privateUpstreams},
 			{format: rateLimitWarning, subjects: cachesThat(isLimited)},
+			{format: plainUpstreamCAWarning, subjects: cachesThat(hasCAInPlain)},
+			{format: plainProxyWarning, subjects: cachesThat(sendsProxyCredentialInPlain)},
 		},
 		texts: texts{
-			content:       "at least one cache",
-			secretContent: "the credential",
-			workerless:    "caches run on worker nodes",
+			content:    "at least one cache",
+			workerless: "caches run on worker nodes",
 		},
 	}, nil
+}
+
+// validateCacheSecret validates a Secret once for each purpose, or for each use as a credential.
+func validateCacheSecret(secret *corev1.Secret, references []usage.Reference) field.ErrorList {
+	content := ownersecret.Parse(secret)
+	now := time.Now()
+	caBundle := sync.OnceValue(func() field.ErrorList { return ownersecret.ValidateCABundle(secret, now, nil) })
+	clientCertificate := sync.OnceValue(func() field.ErrorList { return ownersecret.ValidateClientCertificate(secret, now, nil) })
+	proxyCredential := sync.OnceValue(func() field.ErrorList { return ownersecret.ValidateProxyCredential(secret, nil) })
+	var allErrs field.ErrorList
+	for _, reference := range references {
+		switch reference.Purpose {
+		case usage.CABundle:
+			allErrs = append(allErrs, errorsAt(reference.Path, caBundle())...)
+		case usage.ClientCertificate:
+			allErrs = append(allErrs, errorsAt(reference.Path, clientCertificate())...)
+		case usage.ProxyCredential:
+			allErrs = append(allErrs, errorsAt(reference.Path, proxyCredential())...)
+		default:
+			allErrs = append(allErrs, content.Validate(reference.Use, reference.Path)...)
+		}
+	}
+	return allErrs
+}
+
+// errorsAt returns errors for the field that references a Secret.
+func errorsAt(fldPath *field.Path, errs field.ErrorList) field.ErrorList {
+	var allErrs field.ErrorList
+	for _, err := range errs {
+		here := *err
+		here.Field = fldPath.String()
+		allErrs = append(allErrs, &here)
+	}
+	return allErrs
+}
+
+func warnAboutCacheSecret(secret *corev1.Secret, references []usage.Reference) string {
+	if !slices.ContainsFunc(references, func(r usage.Reference) bool { return r.Purpose == usage.ClientCertificate }) {
+		return ""
+	}
+	expiry, soon := ownersecret.ClientCertificateExpiry(secret, time.Now())
+	if !soon {
+		return ""
+	}
+	return fmt.Sprintf(expiryWarning, shortenTo(secret.Name, maxWarningNamesLength), expiry.UTC().Format(time.DateOnly))
 }
 
 // validateIdentity validates a WorkloadIdentity for a reference to it.
@@ -85,7 +134,9 @@ func validateIdentity(identity *securityv1alpha1.WorkloadIdentity, reference usa
 func privateUpstreams(use *usage.Usage[registry.RegistryConfig]) sets.Set[string] {
 	upstreams := sets.New[string]()
 	for _, reference := range use.References {
-		upstreams.Insert(reference.Use.Upstream)
+		if reference.Purpose == usage.Credential {
+			upstreams.Insert(reference.Use.Upstream)
+		}
 	}
 	return upstreams
 }
@@ -111,4 +162,17 @@ func sendsCredentialsInPlain(cache *registry.RegistryCache) bool {
 // isLimited reports whether a cache pulls from Docker Hub without a credential.
 func isLimited(cache *registry.RegistryCache) bool {
 	return cache.SecretReferenceName == nil && ptr.Deref(cache.RemoteURL, "") == upstream.DockerHub.DefaultRemoteURL()
+}
+
+// hasCAInPlain reports whether a cache has a CA bundle for a registry that it does not reach over HTTPS. The token
+// servers and the targets of redirects may still need it.
+func hasCAInPlain(cache *registry.RegistryCache) bool {
+	return cache.CABundleSecretReferenceName != nil && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
+}
+
+// sendsProxyCredentialInPlain reports whether a cache sends a credential over plain HTTP to a proxy.
+func sendsProxyCredentialInPlain(cache *registry.RegistryCache) bool {
+	proxy := ptr.Deref(cache.Proxy, registry.Proxy{})
+	return proxy.SecretReferenceName != nil &&
+		(strings.HasPrefix(ptr.Deref(proxy.HTTPProxy, ""), "http://") || strings.HasPrefix(ptr.Deref(proxy.HTTPSProxy, ""), "http://"))
 }

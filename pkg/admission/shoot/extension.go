@@ -19,25 +19,31 @@ type extension interface {
 	review(shoot, oldShoot *gardencorev1beta1.Shoot) reviewer
 }
 
-// reviewer validates the use of one extension by a Shoot. It is pure: the handler reads the Secrets that it asks for.
+// reviewer validates the use of one extension by a Shoot. It is pure: the handler reads the objects that it asks for.
 type reviewer interface {
 	// validateCount returns an error if the configuration is too large to validate within the time of a review.
 	validateCount() field.ErrorList
 	// secretNames returns the names of the Secrets that the validation needs.
 	secretNames() []string
-	// validateSecret validates one of these Secrets, which is nil if it does not exist, for all references to it.
-	validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList
+	// reviewSecret validates one of these Secrets, which is nil if it does not exist, for all references to it.
+	reviewSecret(secret *corev1.Secret, key client.ObjectKey) finding
 	// identityNames returns the names of the WorkloadIdentities that the validation needs.
 	identityNames() []string
-	// validateIdentity validates one of these WorkloadIdentities, which is nil if it does not exist, for all references to
-	// it.
-	validateIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) field.ErrorList
+	// reviewIdentity validates one of these WorkloadIdentities, which is nil if it does not exist, for all references to it.
+	reviewIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) finding
 	// validate returns all errors but those of the Secrets and WorkloadIdentities.
 	validate() field.ErrorList
 	// upstreams returns the upstreams of the configuration with their fields, and those of the old configuration.
 	upstreams() (now, before []located)
 	// warnings returns warnings about valid but risky settings.
 	warnings() []string
+}
+
+// finding is what is left of a referenced object after its validation.
+type finding struct {
+	errs field.ErrorList
+	// warning is about a valid object, empty for none.
+	warning string
 }
 
 // located is an upstream with its field.
@@ -57,6 +63,8 @@ type rules[C any] struct {
 	validateCount, validateUpdate func(config, oldConfig *C, configPath *field.Path) field.ErrorList
 	// validateContent validates a Secret for each reference to it.
 	validateContent func(secret *corev1.Secret, references []usage.Reference) field.ErrorList
+	// warnAbout returns a warning about a valid Secret, or an empty text; may be nil.
+	warnAbout func(secret *corev1.Secret, references []usage.Reference) string
 	// validateIdentity validates a WorkloadIdentity for a reference to it. Nil means that only Secrets are allowed.
 	validateIdentity func(identity *securityv1alpha1.WorkloadIdentity, reference usage.Reference) field.ErrorList
 	// upstreams returns the upstreams of the configuration by index.
@@ -71,8 +79,6 @@ type rules[C any] struct {
 type texts struct {
 	// content is the minimum content of a configuration.
 	content string
-	// secretContent is the content of a referenced Secret.
-	secretContent string
 	// workerless explains why the extension needs workers.
 	workerless string
 }

@@ -71,7 +71,7 @@ func NewHandler(decoder admission.Decoder, reader client.Reader) (*Handler, erro
 
 var _ admission.Handler = &Handler{}
 
-// Handle reads the referenced Secrets, decides, and returns all errors at once.
+// Handle reads the referenced objects, decides, and returns all errors at once.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if err := h.reviews.Acquire(ctx, 1); err != nil {
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("wait for other reviews: %w", err))
@@ -100,15 +100,20 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	if len(allErrs) > 0 {
 		return refuse(shoot.Name, allErrs)
 	}
-	secrets, err := h.validateSecrets(ctx, shoot.Namespace, reviews)
+	objects, err := h.reviewObjects(ctx, shoot.Namespace, reviews)
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
 	var warnings []string
 	for i, review := range reviews {
 		allErrs = append(allErrs, review.validate()...)
-		allErrs = append(allErrs, secrets[i]...)
 		warnings = append(warnings, review.warnings()...)
+		for _, object := range objects[i] {
+			allErrs = append(allErrs, object.errs...)
+			if object.warning != "" {
+				warnings = append(warnings, object.warning)
+			}
+		}
 	}
 	if allErrs = append(allErrs, validateOverlap(caches, mirrors)...); len(allErrs) > 0 {
 		return refuse(shoot.Name, unique(allErrs))
@@ -132,30 +137,31 @@ func (h *Handler) decode(request admission.Request) (shoot, oldShoot *gardencore
 	return shoot, oldShoot, nil
 }
 
-// validateSecrets reads each Secret and WorkloadIdentity once and returns their validation errors for each review.
-func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews []reviewer) ([]field.ErrorList, error) {
+// reviewObjects reads each Secret and WorkloadIdentity once and returns what each review finds, the Secrets first, in the
+// order of their names.
+func (h *Handler) reviewObjects(ctx context.Context, namespace string, reviews []reviewer) ([][]finding, error) {
 	secrets, identities := sets.New[string](), sets.New[string]()
 	for _, review := range reviews {
 		secrets.Insert(review.secretNames()...)
 		identities.Insert(review.identityNames()...)
 	}
-	var reads []func(ctx context.Context) ([]field.ErrorList, error)
+	var reads []func(ctx context.Context) ([]finding, error)
 	for _, name := range sets.List(secrets) {
-		reads = append(reads, func(ctx context.Context) ([]field.ErrorList, error) {
-			return h.validateSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+		reads = append(reads, func(ctx context.Context) ([]finding, error) {
+			return h.reviewSecret(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
 		})
 	}
 	for _, name := range sets.List(identities) {
-		reads = append(reads, func(ctx context.Context) ([]field.ErrorList, error) {
-			return h.validateIdentity(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
+		reads = append(reads, func(ctx context.Context) ([]finding, error) {
+			return h.reviewIdentity(ctx, client.ObjectKey{Namespace: namespace, Name: name}, reviews)
 		})
 	}
-	problems := make([][]field.ErrorList, len(reads))
+	found := make([][]finding, len(reads))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentReads)
 	for i, read := range reads {
 		group.Go(func() (err error) {
-			problems[i], err = read(ctx)
+			found[i], err = read(ctx)
 			return err
 		})
 	}
@@ -163,41 +169,41 @@ func (h *Handler) validateSecrets(ctx context.Context, namespace string, reviews
 		return nil, err
 	}
 
-	byReview := make([]field.ErrorList, len(reviews))
+	byReview := make([][]finding, len(reviews))
 	for i := range reviews {
 		for j := range reads {
-			byReview[i] = append(byReview[i], problems[j][i]...)
+			byReview[i] = append(byReview[i], found[j][i])
 		}
 	}
 	return byReview, nil
 }
 
-// validateSecret reads a Secret and returns the validation errors of each review.
-func (h *Handler) validateSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]field.ErrorList, error) {
+// reviewSecret reads a Secret and returns what each review finds.
+func (h *Handler) reviewSecret(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]finding, error) {
 	secret := &corev1.Secret{}
-	return h.validateObject(ctx, "Secret", key, secret, reviews, func(review reviewer, found bool) field.ErrorList {
-		if !found {
-			return review.validateSecret(nil, key)
+	return h.reviewObject(ctx, "Secret", key, secret, reviews, func(review reviewer, exists bool) finding {
+		if !exists {
+			return review.reviewSecret(nil, key)
 		}
-		return review.validateSecret(secret, key)
+		return review.reviewSecret(secret, key)
 	})
 }
 
-// validateIdentity reads a WorkloadIdentity and returns the validation errors of each review.
-func (h *Handler) validateIdentity(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]field.ErrorList, error) {
+// reviewIdentity reads a WorkloadIdentity and returns what each review finds.
+func (h *Handler) reviewIdentity(ctx context.Context, key client.ObjectKey, reviews []reviewer) ([]finding, error) {
 	identity := &securityv1alpha1.WorkloadIdentity{}
-	return h.validateObject(ctx, "WorkloadIdentity", key, identity, reviews, func(review reviewer, found bool) field.ErrorList {
-		if !found {
-			return review.validateIdentity(nil, key)
+	return h.reviewObject(ctx, "WorkloadIdentity", key, identity, reviews, func(review reviewer, exists bool) finding {
+		if !exists {
+			return review.reviewIdentity(nil, key)
 		}
-		return review.validateIdentity(identity, key)
+		return review.reviewIdentity(identity, key)
 	})
 }
 
-// validateObject reads an object and returns the validation errors of each review.
-func (h *Handler) validateObject(
-	ctx context.Context, kind string, key client.ObjectKey, object client.Object, reviews []reviewer, validate func(review reviewer, found bool) field.ErrorList,
-) ([]field.ErrorList, error) {
+// reviewObject reads an object and returns what each review finds.
+func (h *Handler) reviewObject(
+	ctx context.Context, kind string, key client.ObjectKey, object client.Object, reviews []reviewer, review func(review reviewer, exists bool) finding,
+) ([]finding, error) {
 	if err := h.reads.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("wait for other reviews: %w", err)
 	}
@@ -207,11 +213,11 @@ func (h *Handler) validateObject(
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("read %s %s: %w", kind, key, err)
 	}
-	problems := make([]field.ErrorList, len(reviews))
-	for i, review := range reviews {
-		problems[i] = validate(review, err == nil)
+	found := make([]finding, len(reviews))
+	for i, reviewer := range reviews {
+		found[i] = review(reviewer, err == nil)
 	}
-	return problems, nil
+	return found, nil
 }
 
 // unique removes repeated errors: two extensions may have the same problem with the workers.

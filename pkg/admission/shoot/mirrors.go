@@ -52,11 +52,7 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 			var allErrs field.ErrorList
 			problems := ownersecret.ValidateCABundle(secret, time.Now(), nil)
 			for _, reference := range references {
-				for _, problem := range problems {
-					here := *problem
-					here.Field = reference.Path.String()
-					allErrs = append(allErrs, &here)
-				}
+				allErrs = append(allErrs, errorsAt(reference.Path, problems)...)
 			}
 			return allErrs
 		},
@@ -77,9 +73,8 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 			{format: selfWarning, subjects: hostsThat(isUpstream)},
 		},
 		texts: texts{
-			content:       "at least one mirror",
-			secretContent: "the CA bundle",
-			workerless:    "mirrors are for worker nodes",
+			content:    "at least one mirror",
+			workerless: "mirrors are for worker nodes",
 		},
 	}, nil
 }

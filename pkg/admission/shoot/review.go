@@ -56,8 +56,9 @@ func (r *review[C]) identityNames() []string {
 	return sets.List(names)
 }
 
+// allowsIdentity reports whether a reference resolves to a WorkloadIdentity, in a place that allows them.
 func (r *review[C]) allowsIdentity(reference usage.Reference) bool {
-	return r.rules.validateIdentity != nil && reference.IsWorkloadIdentity()
+	return r.rules.validateIdentity != nil && reference.Purpose == usage.Credential && reference.IsWorkloadIdentity()
 }
 
 func (r *review[C]) validateCount() field.ErrorList {
@@ -157,15 +158,15 @@ func (r *review[C]) changedReferences() []usage.Reference {
 	return changed
 }
 
-// validateReferences requires that the references resolve to Secrets or WorkloadIdentities, which validateSecret and
-// validateIdentity validate.
+// validateReferences requires that the references resolve to Secrets or WorkloadIdentities, which reviewSecret and
+// reviewIdentity validate.
 func (r *review[C]) validateReferences() field.ErrorList {
 	var allErrs field.ErrorList
 	for _, reference := range r.changed {
 		switch {
 		case reference.Target == nil:
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				"there is no entry with this name in spec.resources; add one that references the Secret with "+r.rules.texts.secretContent))
+				"there is no entry with this name in spec.resources; add one that references the Secret with the "+string(reference.Purpose)))
 		case !reference.IsSecret() && !r.allowsIdentity(reference):
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
 				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
@@ -174,9 +175,9 @@ func (r *review[C]) validateReferences() field.ErrorList {
 	return allErrs
 }
 
-// validateSecret returns the errors of a Secret for each changed reference to it. They do not refer to the Secret, so
-// that it need not stay in memory.
-func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) field.ErrorList {
+// reviewSecret validates a Secret for each changed reference to it. The result does not refer to the Secret, so that it
+// need not stay in memory.
+func (r *review[C]) reviewSecret(secret *corev1.Secret, key client.ObjectKey) finding {
 	var references []usage.Reference
 	for _, reference := range r.changed {
 		if reference.IsSecret() && reference.Target.Name == key.Name {
@@ -185,38 +186,42 @@ func (r *review[C]) validateSecret(secret *corev1.Secret, key client.ObjectKey) 
 	}
 	problem := ""
 	switch {
+	case len(references) == 0:
+		return finding{}
 	case secret == nil:
 		problem = "the referenced Secret does not exist; create it first"
 	case secret.DeletionTimestamp != nil:
 		// Finalizers only delay its deletion.
 		problem = "the referenced Secret is being deleted; create another one"
-	case len(references) == 0:
-		return nil
 	default:
-		return r.rules.validateContent(secret, references)
+		result := finding{errs: r.rules.validateContent(secret, references)}
+		if len(result.errs) == 0 && r.rules.warnAbout != nil {
+			result.warning = r.rules.warnAbout(secret, references)
+		}
+		return result
 	}
-	var allErrs field.ErrorList
+	var result finding
 	for _, reference := range references {
-		allErrs = append(allErrs, field.Invalid(reference.Path, key.String(), problem))
+		result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), problem))
 	}
-	return allErrs
+	return result
 }
 
-// validateIdentity returns the errors of a WorkloadIdentity for each changed reference to it.
-func (r *review[C]) validateIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) field.ErrorList {
-	var allErrs field.ErrorList
+// reviewIdentity validates a WorkloadIdentity for each changed reference to it.
+func (r *review[C]) reviewIdentity(identity *securityv1alpha1.WorkloadIdentity, key client.ObjectKey) finding {
+	var result finding
 	for _, reference := range r.changed {
 		switch {
 		case !r.allowsIdentity(reference) || reference.Target.Name != key.Name:
 		case identity == nil:
-			allErrs = append(allErrs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity does not exist; create it first"))
+			result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity does not exist; create it first"))
 		case identity.DeletionTimestamp != nil:
-			allErrs = append(allErrs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity is being deleted; create another one"))
+			result.errs = append(result.errs, field.Invalid(reference.Path, key.String(), "the referenced WorkloadIdentity is being deleted; create another one"))
 		default:
-			allErrs = append(allErrs, r.rules.validateIdentity(identity, reference)...)
+			result.errs = append(result.errs, r.rules.validateIdentity(identity, reference)...)
 		}
 	}
-	return allErrs
+	return result
 }
 
 func (r *review[C]) upstreams() (now, before []located) {

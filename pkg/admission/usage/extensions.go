@@ -18,7 +18,8 @@ import (
 	"github.com/larder-project/larder/pkg/reference"
 )
 
-// Caches returns the extension registry-cache, whose caches reference credentials.
+// Caches returns the extension registry-cache, whose caches reference credentials, and Secrets for their connections. The
+// key of a reference is the upstream with the repositories of a credential, or with the purpose.
 func Caches() (Extension[registry.RegistryConfig], error) {
 	codec, err := codec.New()
 	if err != nil {
@@ -30,22 +31,38 @@ func Caches() (Extension[registry.RegistryConfig], error) {
 		References: func(config *registry.RegistryConfig, configPath *field.Path) []Reference {
 			var references []Reference
 			for i := range config.Caches {
-				cache := &config.Caches[i]
-				for _, credential := range reference.Credentials(cache, configPath.Child("caches").Index(i)) {
-					if credential.Entry == "" {
-						continue
-					}
-					references = append(references, Reference{
-						Path: credential.Path,
-						Key:  cache.Upstream + " " + credentials.Prefix(credential.Use.Repositories),
-						Name: credential.Entry,
-						Use:  credential.Use,
-					})
-				}
+				references = append(references, referencesOf(&config.Caches[i], configPath.Child("caches").Index(i))...)
 			}
 			return references
 		},
 	}, nil
+}
+
+func referencesOf(cache *registry.RegistryCache, cachePath *field.Path) []Reference {
+	var references []Reference
+	add := func(name *string, purpose Purpose, key string, path *field.Path) {
+		if ptr.Deref(name, "") != "" {
+			references = append(references, Reference{Path: path, Key: key, Purpose: purpose, Name: *name})
+		}
+	}
+	keyOf := func(purpose Purpose) string { return cache.Upstream + " " + string(purpose) }
+	for _, credential := range reference.Credentials(cache, cachePath) {
+		if credential.Entry != "" {
+			references = append(references, Reference{
+				Path:    credential.Path,
+				Key:     cache.Upstream + " " + credentials.Prefix(credential.Use.Repositories),
+				Purpose: Credential,
+				Name:    credential.Entry,
+				Use:     credential.Use,
+			})
+		}
+	}
+	add(cache.CABundleSecretReferenceName, CABundle, keyOf(CABundle), cachePath.Child("caBundleSecretReferenceName"))
+	add(cache.ClientCertificateSecretReferenceName, ClientCertificate, keyOf(ClientCertificate), cachePath.Child("clientCertificateSecretReferenceName"))
+	if cache.Proxy != nil {
+		add(cache.Proxy.SecretReferenceName, ProxyCredential, keyOf(ProxyCredential), cachePath.Child("proxy", "secretReferenceName"))
+	}
+	return references
 }
 
 // Mirrors returns the extension registry-mirror, whose mirrors reference CA bundles.
@@ -63,9 +80,10 @@ func Mirrors() (Extension[mirror.MirrorConfig], error) {
 				for j, host := range m.Hosts {
 					if name := ptr.Deref(host.CABundleSecretReferenceName, ""); name != "" {
 						references = append(references, Reference{
-							Path: configPath.Child("mirrors").Index(i).Child("hosts").Index(j).Child("caBundleSecretReferenceName"),
-							Key:  m.Upstream + " " + host.Host,
-							Name: name,
+							Path:    configPath.Child("mirrors").Index(i).Child("hosts").Index(j).Child("caBundleSecretReferenceName"),
+							Key:     m.Upstream + " " + host.Host,
+							Purpose: CABundle,
+							Name:    name,
 						})
 					}
 				}

@@ -55,6 +55,8 @@ type Reference struct {
 	Path *field.Path
 	// Key identifies the referencing part of the configuration, so that it can be compared with an older one.
 	Key string
+	// Purpose is what the Secret is for.
+	Purpose Purpose
 	// Name is the name of the entry in spec.resources.
 	Name string
 	// Use is what a cache uses the Secret for.
@@ -62,6 +64,17 @@ type Reference struct {
 	// Target is the referenced object; nil if there is no such entry.
 	Target *autoscalingv1.CrossVersionObjectReference
 }
+
+// Purpose is what a configuration uses a Secret for. It reads well after "the" in an error.
+type Purpose string
+
+// The purposes of Secrets.
+const (
+	Credential        Purpose = "credential"
+	CABundle          Purpose = "CA bundle"
+	ClientCertificate Purpose = "client certificate"
+	ProxyCredential   Purpose = "credential for the proxies"
+)
 
 // Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.
 func (e Extension[C]) Label() string {

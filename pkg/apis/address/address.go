@@ -51,10 +51,20 @@ func ValidateUpstream(value string, fldPath *field.Path) field.ErrorList {
 	return allErrs
 }
 
-// ValidateURL validates the URL of an upstream or a proxy if it has changed. Beyond the rule for all URLs it must be
+// ValidateURL validates the URL of an upstream if it has changed. Beyond the rule for all URLs it must be
 // canonical, and its host must have the form of an upstream: no underscores, and no IPv6 address, which neither
 // certificates nor image references of registries have. The defaults of v1alpha3 have already removed a trailing slash.
 func ValidateURL(value, old *string, fldPath *field.Path) field.ErrorList {
+	return validateURL(value, old, fldPath, "put the credential of an upstream into a Secret, see secretReferenceName")
+}
+
+// ValidateProxyURL validates the URL of a proxy if it has changed. The rules are those of [ValidateURL].
+func ValidateProxyURL(value, old *string, fldPath *field.Path) field.ErrorList {
+	return validateURL(value, old, fldPath, "put the credential of a proxy into a Secret, see proxy.secretReferenceName")
+}
+
+// validateURL adds the remedy to the error for a URL with a user name or a password.
+func validateURL(value, old *string, fldPath *field.Path, remedy string) field.ErrorList {
 	if value == nil || ptr.Equal(value, old) {
 		return nil
 	}
@@ -64,7 +74,7 @@ func ValidateURL(value, old *string, fldPath *field.Path) field.ErrorList {
 	parsed, err := upstream.ParseURL(*value)
 	switch {
 	case errors.Is(err, upstream.ErrUserInfo):
-		return field.ErrorList{invalid(fldPath, *value, err.Error()+"; put the credential of an upstream into a Secret, see secretReferenceName")}
+		return field.ErrorList{invalid(fldPath, *value, err.Error()+"; "+remedy)}
 	case err != nil:
 		return field.ErrorList{invalid(fldPath, *value, err.Error())}
 	case len(validation.IsDNS1123Subdomain(parsed.Hostname)) > 0: // An IPv4 address has the form of a DNS name.
@@ -101,6 +111,56 @@ func ValidateMirrorURL(value string, fldPath *field.Path) field.ErrorList {
 func isIPv6(host string) bool {
 	address, err := netip.ParseAddr(host)
 	return err == nil && address.Is6() && address.Zone() == ""
+}
+
+// ValidateRealm validates the host of a token server, which has the form of an upstream.
+func ValidateRealm(value string, fldPath *field.Path) field.ErrorList {
+	if len(value) > maxUpstreamLength {
+		return field.ErrorList{field.TooLong(fldPath, value, maxUpstreamLength)}
+	}
+	host, port, hasPort := strings.Cut(value, ":")
+	if strings.ContainsAny(value, "/@") || len(validation.IsDNS1123Subdomain(host)) > 0 { // An IPv4 address has the form of a DNS name.
+		return field.ErrorList{invalid(fldPath, value, "must be the host of a token server with an optional port, without a scheme, a path or a wildcard: a DNS name in lower case or an IPv4 address, for example auth.example.org")}
+	}
+	if hasPort {
+		if err := upstream.ValidatePort(port); err != nil {
+			return field.ErrorList{invalid(fldPath, value, err.Error())}
+		}
+	}
+	return nil
+}
+
+// ValidateNoProxy validates what is reached without a proxy, in a form that [golang.org/x/net/http/httpproxy] and most
+// other programs understand. They ignore an entry that they cannot parse, and read a comma as the start of another one.
+func ValidateNoProxy(value string, fldPath *field.Path) field.ErrorList {
+	if len(value) > maxUpstreamLength {
+		return field.ErrorList{field.TooLong(fldPath, value, maxUpstreamLength)}
+	}
+	if value == "*" {
+		return field.ErrorList{invalid(fldPath, value, "would use no proxy for anything; remove httpProxy and httpsProxy instead")}
+	}
+	if prefix, err := netip.ParsePrefix(value); err == nil {
+		if masked := prefix.Masked(); masked != prefix {
+			return field.ErrorList{invalid(fldPath, value, "must be the first address of the range: "+masked.String())}
+		}
+		return nil
+	}
+	if address, err := netip.ParseAddr(value); err == nil && address.Zone() == "" {
+		return nil
+	}
+	if address, err := netip.ParseAddrPort(value); err == nil && address.Addr().Zone() == "" && address.Port() != 0 {
+		return nil
+	}
+	host, port, hasPort := strings.Cut(value, ":")
+	if strings.ContainsAny(value, "/@%") || len(validation.IsDNS1123Subdomain(strings.TrimPrefix(host, "."))) > 0 {
+		return field.ErrorList{invalid(fldPath, value, "must be one host such as example.com, domain such as .example.com, IP address or CIDR range, without a scheme and without a path")}
+	}
+	if hasPort {
+		if err := upstream.ValidatePort(port); err != nil {
+			return field.ErrorList{invalid(fldPath, value, err.Error())}
+		}
+	}
+	return nil
 }
 
 // Duplicate returns an error for a duplicate address. It omits a value that may contain a password.

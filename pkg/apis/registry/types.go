@@ -47,6 +47,16 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	ServiceNameSuffix *string
 	// TagValidation configures the validation of cached tags against the upstream.
 	TagValidation *TagValidation
+	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
+	// the CA bundle of the upstream.
+	CABundleSecretReferenceName *string
+	// ClientCertificateSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the
+	// Secret with the client certificate for the upstream.
+	ClientCertificateSecretReferenceName *string
+	// AllowedRealms lists hosts of token servers outside the upstream's domain that may receive the credential.
+	AllowedRealms []string
+	// Timeouts configures how long the cache waits for the upstream.
+	Timeouts *Timeouts
 }
 
 // RepositoryCredential is a credential for some of an upstream's repositories.
@@ -81,6 +91,11 @@ type Proxy struct {
 	HTTPProxy *string
 	// HTTPSProxy is the URL of the proxy for an https:// upstream.
 	HTTPSProxy *string
+	// NoProxy lists hosts, domains, IP addresses and CIDR ranges that the cache connects to without a proxy.
+	NoProxy []string
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential for the proxies.
+	SecretReferenceName *string
 }
 
 // HTTP configures how a cache serves its clients.
@@ -99,6 +114,12 @@ type HighAvailability struct {
 type TagValidation struct {
 	// Timeout is the maximum time that a pull waits for the upstream's response; nil leaves it to the cache.
 	Timeout *metav1.Duration
+}
+
+// Timeouts configures how long a cache waits for its upstream.
+type Timeouts struct {
+	// FirstByte is the maximum time until a response of the upstream begins; nil leaves it to the cache.
+	FirstByte *metav1.Duration
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -30,7 +30,8 @@ import (
 const (
 	// Port serves the registry API.
 	Port = 5000
-	// DebugPort serves /metrics, /debug/health and the state of the server, which contains no secrets.
+	// DebugPort serves /metrics, /debug/health, and the state of the server, for people at /debug/. It serves no
+	// secrets.
 	DebugPort = 5001
 	// CredentialsPath serves, at DebugPort, the state of the server's credentials as credentials.Reports.
 	CredentialsPath = "/debug/credentials"
@@ -42,6 +43,8 @@ const (
 	// DrainTimeout is how long a stopping server waits for running downloads. It fits into a pod's default termination
 	// grace period of 30 seconds.
 	DrainTimeout = 25 * time.Second
+	// minGracePeriod is the server's default of how long a fetch continues after its last client has left.
+	minGracePeriod = 10 * time.Second
 )
 
 // Config describes one cache.
@@ -57,10 +60,26 @@ type Config struct {
 	// TagValidation is how long a pull of a cached tag waits for its validation, however fast the upstream usually is.
 	// Nil selects the server's defaults.
 	TagValidation *time.Duration
+	// Connection has the paths of files about the connections to the upstream.
+	Connection Connection
+	// AllowedRealms are hosts of token servers outside the upstream's domain that may see the credential.
+	AllowedRealms []string
+	// FirstByte is how long the server waits for the first byte of a response. Nil selects the server's default.
+	FirstByte *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
 	TLS *TLSFiles
 	// Local configures a server on a user's machine. Nil means that the server runs in a pod.
 	Local *Local
+}
+
+// Connection has paths of files as the server sees them, each empty for none. The server follows their changes.
+type Connection struct {
+	// CABundleFile has certificates to trust in addition to the system's.
+	CABundleFile string
+	// ClientCertificate identifies the server at the upstream. Nil means that it does not identify itself.
+	ClientCertificate *TLSFiles
+	// ProxyUsernameFile and ProxyPasswordFile have the credential for the proxies in the environment.
+	ProxyUsernameFile, ProxyPasswordFile string
 }
 
 // RepositoryCredential describes the files of the credential for some of an upstream's repositories.
@@ -72,10 +91,12 @@ type RepositoryCredential struct {
 	Repositories []string `yaml:"repositories"`
 }
 
-// Local configures a server on a user's machine, which logs for a terminal and serves no metrics.
+// Local configures a server on a user's machine, which logs for a terminal.
 type Local struct {
 	// Address is the listen address of the registry API, [host]:port.
 	Address string
+	// StatusAddress is the listen address of the status page and the metrics, [host]:port. Empty disables them.
+	StatusAddress string
 	// Directory holds the cached content.
 	Directory string
 	// MaxDiskUse is the used share of the disk, in percent, above which content is evicted.
@@ -127,15 +148,30 @@ func (c Config) Marshal() ([]byte, error) {
 	options := engineOptions{
 		Credentials: c.CredentialsDirectory, RepositoryCredentials: c.RepositoryCredentials,
 		ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
+		CABundle: c.Connection.CABundleFile, AllowedRealms: c.AllowedRealms,
+	}
+	if files := c.Connection.ClientCertificate; files != nil {
+		options.ClientCertificate = &clientCertificate{Certificate: files.CertificateFile, Key: files.KeyFile}
+	}
+	if c.Connection.ProxyUsernameFile != "" {
+		options.ForwardProxy = &forwardProxy{UsernameFile: c.Connection.ProxyUsernameFile, PasswordFile: c.Connection.ProxyPasswordFile}
+	}
+	if c.FirstByte != nil {
+		options.Timeouts = &timeouts{FirstByte: *c.FirstByte}
+		// Clients leave before a slow upstream responds. The fetch continues, for the next pull to find.
+		options.GracePeriod = new(max(*c.FirstByte, minGracePeriod))
 	}
 	if c.Local != nil {
 		f.Log.Formatter = "console"
 		f.Storage.Filesystem.RootDirectory = c.Local.Directory
 		f.HTTP.Addr = c.Local.Address
-		f.HTTP.Debug = nil
+		f.HTTP.Debug.Addr = c.Local.StatusAddress
+		if c.Local.StatusAddress == "" {
+			f.HTTP.Debug = nil
+		}
 		options.Watermarks = &watermarks{High: c.Local.MaxDiskUse}
 	}
-	if !reflect.DeepEqual(options, engineOptions{}) {
+	if !reflect.ValueOf(options).IsZero() {
 		f.Middleware = &middlewares{Registry: []middleware{{Name: EngineName, Options: options}}}
 	}
 
@@ -156,10 +192,20 @@ func (c Config) validate() error {
 		return fmt.Errorf("TTL %s must not be negative", c.TTL)
 	case c.TagValidation != nil && *c.TagValidation < 0:
 		return fmt.Errorf("tag validation timeout %s must not be negative", *c.TagValidation)
-	case c.TLS != nil && (c.TLS.CertificateFile == "" || c.TLS.KeyFile == ""):
+	case c.FirstByte != nil && *c.FirstByte <= 0:
+		return fmt.Errorf("timeout %s for the first byte must be positive", *c.FirstByte)
+	case (c.Connection.ProxyUsernameFile == "") != (c.Connection.ProxyPasswordFile == ""):
+		return errors.New("the credential for proxies needs both a user name and a password")
+	case !c.Connection.ClientCertificate.isComplete():
+		return errors.New("the client certificate needs both a certificate file and a key file")
+	case !c.TLS.isComplete():
 		return errors.New("TLS needs both a certificate file and a key file")
 	}
 	return c.Local.validate()
+}
+
+func (f *TLSFiles) isComplete() bool {
+	return f == nil || f.CertificateFile != "" && f.KeyFile != ""
 }
 
 func (l *Local) validate() error {
@@ -168,6 +214,9 @@ func (l *Local) validate() error {
 	}
 	if _, _, err := net.SplitHostPort(l.Address); err != nil {
 		return fmt.Errorf("address %q must be [host]:port", l.Address)
+	}
+	if _, _, err := net.SplitHostPort(l.StatusAddress); l.StatusAddress != "" && err != nil {
+		return fmt.Errorf("status address %q must be [host]:port", l.StatusAddress)
 	}
 	if !filepath.IsAbs(l.Directory) {
 		return fmt.Errorf("directory %q must be an absolute path", l.Directory)

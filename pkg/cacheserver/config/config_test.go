@@ -43,10 +43,30 @@ var _ = Describe("Config", func() {
 				KeyFile:         "/etc/distribution/tls/tls.key",
 			},
 		}),
+		Entry("an upstream with a private CA, client certificates, a proxy, a token server and slow responses", "connection", config.Config{
+			RemoteURL: "https://private.example.com",
+			Connection: config.Connection{
+				CABundleFile:      "/etc/distribution/connection/bundle.crt",
+				ClientCertificate: &config.TLSFiles{CertificateFile: "/etc/distribution/connection/tls.crt", KeyFile: "/etc/distribution/connection/tls.key"},
+				ProxyUsernameFile: "/etc/distribution/connection/proxy-username", ProxyPasswordFile: "/etc/distribution/connection/proxy-password",
+			},
+			AllowedRealms: []string{"auth.example.org", "null"},
+			FirstByte:     new(2 * time.Minute),
+		}),
+		Entry("credentials for some repositories", "repositories", config.Config{
+			RemoteURL: "https://private.example.com",
+			RepositoryCredentials: []config.RepositoryCredential{
+				{Directory: "/etc/distribution/credentials", Prefix: "repositories-0123456789.", Repositories: []string{"team-a", "team-b/app"}},
+			},
+		}),
 		Entry("a cache on a user's machine", "local", config.Config{
 			RemoteURL: "https://registry-1.docker.io",
 			TTL:       168 * time.Hour,
 			Local:     &config.Local{Address: "127.0.0.1:5000", Directory: "/home/john/.cache/registry-cache-server/docker.io", MaxDiskUse: 90},
+		}),
+		Entry("a cache on a user's machine with a status page", "local-status", config.Config{
+			RemoteURL: "https://registry-1.docker.io",
+			Local:     local(func(l *config.Local) { l.StatusAddress = "127.0.0.1:5001" }),
 		}),
 	)
 
@@ -92,6 +112,11 @@ var _ = Describe("Config", func() {
 		})))
 	})
 
+	It("does not let a fetch end earlier than by default if the upstream is fast", func() {
+		parsed := parse(config.Config{RemoteURL: "https://example.com", FirstByte: new(time.Second)})
+		Expect(parsed.Middleware["registry"][0].Options).To(HaveKeyWithValue("graceperiod", "10s"))
+	})
+
 	DescribeTable("refuses", func(mutate func(*config.Config), message string) {
 		c := config.Config{RemoteURL: "https://example.com"}
 		mutate(&c)
@@ -106,7 +131,13 @@ var _ = Describe("Config", func() {
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
 		Entry("a negative timeout", func(c *config.Config) { c.TagValidation = new(-time.Second) }, "must not be negative"),
 		Entry("a certificate without a key", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
+		Entry("no time for the first byte", func(c *config.Config) { c.FirstByte = new(time.Duration(0)) }, "must be positive"),
+		Entry("a client certificate without a key", func(c *config.Config) {
+			c.Connection.ClientCertificate = &config.TLSFiles{CertificateFile: "/tls.crt"}
+		}, "both a certificate file and a key file"),
+		Entry("a user name for proxies without a password", func(c *config.Config) { c.Connection.ProxyUsernameFile = "/username" }, "both a user name and a password"),
 		Entry("no port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Address = "127.0.0.1" }) }, "must be [host]:port"),
+		Entry("a status address without a port", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.StatusAddress = "127.0.0.1" }) }, "status address \"127.0.0.1\" must be [host]:port"),
 		Entry("a relative directory", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.Directory = "cache" }) }, "must be an absolute path"),
 		Entry("a limit of 0 percent of the disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 0 }) }, "must be from 1 to 100"),
 		Entry("a limit above 100 percent of the disk", func(c *config.Config) { c.Local = local(func(l *config.Local) { l.MaxDiskUse = 101 }) }, "must be from 1 to 100"),

@@ -93,7 +93,27 @@ type engineOptions struct {
 	RepositoryCredentials []RepositoryCredential `yaml:"repositorycredentials,omitempty"`
 	ValidationTimeout     *time.Duration         `yaml:"validationtimeout,omitempty"`
 	SuspectTimeout        *time.Duration         `yaml:"suspecttimeout,omitempty"`
+	CABundle              string                 `yaml:"cabundle,omitempty"`
+	ClientCertificate     *clientCertificate     `yaml:"clientcertificate,omitempty"`
+	ForwardProxy          *forwardProxy          `yaml:"forwardproxy,omitempty"`
+	AllowedRealms         []string               `yaml:"allowedrealms,omitempty"`
+	Timeouts              *timeouts              `yaml:"timeouts,omitempty"`
+	GracePeriod           *time.Duration         `yaml:"graceperiod,omitempty"`
 	Watermarks            *watermarks            `yaml:"watermarks,omitempty"`
+}
+
+type clientCertificate struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+type forwardProxy struct {
+	UsernameFile string `yaml:"usernamefile"`
+	PasswordFile string `yaml:"passwordfile"`
+}
+
+type timeouts struct {
+	FirstByte time.Duration `yaml:"firstbyte"`
 }
 
 type watermarks struct {

@@ -21,6 +21,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/localfs"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -69,8 +70,8 @@ func errDriver(name string) error {
 
 // FromConfiguration starts the engine for the proxy section of a configuration and prepares the configuration for
 // handlers.NewApp. It returns nil if there is no such section. File is the path that the configuration was read from;
-// if it is not empty, the engine follows changes of the credential in the proxy section.
-func FromConfiguration(config *configuration.Configuration, file string) (*Engine, error) {
+// if it is not empty, the engine follows changes of the credential in the proxy section. LogEvent is Options.LogEvent.
+func FromConfiguration(config *configuration.Configuration, file string, logEvent func(upstream string, e event.Event)) (*Engine, error) {
 	options, given, err := takeMiddleware(config)
 	switch {
 	case err != nil:
@@ -84,6 +85,7 @@ func FromConfiguration(config *configuration.Configuration, file string) (*Engin
 		return nil, errDriver(config.Storage.Type())
 	}
 	o := Defaults()
+	o.LogEvent = logEvent
 	o.RootDirectory = rootDirectory(config.Storage.Parameters())
 	o.setProxy(config.Proxy, file)
 	if errs := append(o.decode(options), o.problems()...); len(errs) > 0 {

@@ -22,6 +22,8 @@ type settings struct {
 	CredentialsDirectory  *string                 `option:"credentials"`
 	RepositoryCredentials *[]RepositoryCredential `option:"repositorycredentials"`
 	CABundle              *string                 `option:"cabundle"`
+	ClientCertificate     keyPair                 `option:"clientcertificate"`
+	ForwardProxy          forwardProxy            `option:"forwardproxy"`
 	AllowedRealms         *[]string               `option:"allowedrealms"`
 	Freshness             *time.Duration          `option:"freshness"`
 	ValidationTimeout     *time.Duration          `option:"validationtimeout"`
@@ -33,6 +35,19 @@ type settings struct {
 	Watermarks            watermarks              `option:"watermarks"`
 	Scrub                 scrub                   `option:"scrub"`
 	Unknown               map[string]any          `option:",remain"`
+}
+
+// keyPair are the paths of a certificate and its key.
+type keyPair struct {
+	Certificate *string        `option:"certificate"`
+	Key         *string        `option:"key"`
+	Unknown     map[string]any `option:",remain"`
+}
+
+type forwardProxy struct {
+	UsernameFile *string        `option:"usernamefile"`
+	PasswordFile *string        `option:"passwordfile"`
+	Unknown      map[string]any `option:",remain"`
 }
 
 type timeouts struct {
@@ -61,7 +76,9 @@ func (o *Options) settings() *settings {
 	return &settings{
 		CredentialsDirectory:  &o.CredentialsDirectory,
 		RepositoryCredentials: &o.RepositoryCredentials,
-		CABundle:              &o.CABundle,
+		CABundle:              &o.Connection.CABundle,
+		ClientCertificate:     keyPair{Certificate: &o.Connection.ClientCertificate, Key: &o.Connection.ClientKey},
+		ForwardProxy:          forwardProxy{UsernameFile: &o.Connection.ProxyUsername, PasswordFile: &o.Connection.ProxyPassword},
 		AllowedRealms:         &o.AllowedRealms,
 		Freshness:             &o.Freshness,
 		ValidationTimeout:     &o.ValidationTimeout,
@@ -101,7 +118,8 @@ func (o *Options) decode(options map[string]any) []error {
 	}
 	errs := decodeErrors(decoder.Decode(options))
 	for section, unknown := range map[string]map[string]any{
-		"": s.Unknown, "timeouts.": s.Timeouts.Unknown, "watermarks.": s.Watermarks.Unknown, "scrub.": s.Scrub.Unknown,
+		"": s.Unknown, "clientcertificate.": s.ClientCertificate.Unknown, "forwardproxy.": s.ForwardProxy.Unknown,
+		"timeouts.": s.Timeouts.Unknown, "watermarks.": s.Watermarks.Unknown, "scrub.": s.Scrub.Unknown,
 	} {
 		for name := range unknown {
 			name = section + name
@@ -181,7 +199,7 @@ func convert(from, to reflect.Value) (any, error) {
 		if from.Kind() != reflect.Slice {
 			return nil, errors.New("must be a list of sections")
 		}
-	case timeouts, watermarks, scrub, RepositoryCredential:
+	case keyPair, forwardProxy, timeouts, watermarks, scrub, RepositoryCredential:
 		if from.Kind() != reflect.Map || slices.ContainsFunc(from.MapKeys(), notString) {
 			return nil, errors.New("must be a section with options of its own")
 		}

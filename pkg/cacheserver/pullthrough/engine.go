@@ -18,7 +18,7 @@
 //	blobs         blobs from a file or a transfer
 //	referrers     lists the referrers of a manifest
 //	content       the only access to store, index and retention
-//	source        the upstream, bounded and timed; its client is package remote
+//	source        the upstream, bounded and timed; its client is package remote, which connects through connection
 //	response      the client's side of a request
 //	transfer      a blob that readers follow while it arrives
 //	coalesce      shared results of concurrent requests
@@ -36,6 +36,8 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/blobs"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/journal"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
@@ -58,9 +60,13 @@ const maxParsing = 4
 // Engine is one cache: a directory and an upstream. Engines share nothing but the metrics of the process.
 type Engine struct {
 	options Options
+	host    string
 	log     logrus.FieldLogger
 	metrics *metrics.Metrics
+	journal *journal.Journal
 
+	// client is nil with an injected Upstream.
+	client    *remote.Client
 	content   *content.Content
 	source    *source.Source
 	tags      *tags.Service
@@ -96,14 +102,15 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("remote URL: %w", err)
 	}
 	host := base.Host()
-	e := &Engine{options: o, log: o.Log.WithField("upstream", host), metrics: o.Metrics}
+	e := &Engine{
+		options: o, host: host, log: o.Log.WithField("upstream", host), metrics: o.Metrics,
+	}
 	registry, checker := o.Upstream, keyring.Checker(nil)
 	if registry == nil {
-		client, err := e.connect(host)
-		if err != nil {
+		if e.client, err = e.connect(host); err != nil {
 			return nil, err
 		}
-		registry, checker = client, client
+		registry, checker = e.client, e.client
 	}
 	transfers := transfer.NewGroup(o.GracePeriod)
 	e.content, err = content.Open(content.Options{
@@ -115,6 +122,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.journal = journal.New(journal.Options{Removed: e.content.Removed, Metrics: o.Metrics, Log: e.logEvent})
 	e.wire(registry, host, transfers)
 	e.start(checker)
 	return e, nil
@@ -149,6 +157,9 @@ func (e *Engine) start(checker keyring.Checker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	e.background.Go(func() { e.content.Run(ctx) })
+	if e.client != nil {
+		e.background.Go(func() { e.client.Run(ctx) })
+	}
 	if e.credentials != nil {
 		e.background.Go(func() { e.credentials.Run(ctx, checker) })
 	}
@@ -162,8 +173,8 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 	o := e.options
 	observer := o.Metrics.Upstream(host)
 	options := remote.Options{
-		URL: o.RemoteURL, CABundle: o.CABundle, AllowedRealms: o.AllowedRealms,
-		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now,
+		URL: o.RemoteURL, Connection: o.Connection, AllowedRealms: o.AllowedRealms,
+		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now, Log: e.log,
 	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// A credential helper issues short-lived credentials that need no check before they replace the previous one.
@@ -206,6 +217,18 @@ func (e *Engine) Credentials() *credentials.Report {
 		return nil
 	}
 	return e.credentials.Report()
+}
+
+// logEvent logs an event.
+func (e *Engine) logEvent(ev event.Event) {
+	switch {
+	case e.options.LogEvent != nil:
+		e.options.LogEvent(e.host, ev)
+	case ev.Outcome.Severe():
+		e.log.WithFields(ev.Fields(e.host)).Warn(event.Message)
+	default:
+		e.log.WithFields(ev.Fields(e.host)).Info(event.Message)
+	}
 }
 
 // RepositoryCredentials returns the states of the credentials for some repositories, by the prefix of their files.

@@ -6,7 +6,6 @@ package pullthrough_test
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"github.com/onsi/gomega/gbytes"
-	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -112,23 +109,5 @@ var _ = Describe("Engine", func() {
 			Expect(response.StatusCode).To(Equal(http.StatusMethodNotAllowed), path)
 		}
 		Expect(c.Pull(name, "v1")).To(Succeed(), "all of it is still there")
-	})
-
-	It("logs the size of blobs and of parts of them", func(ctx context.Context) {
-		logged := gbytes.NewBuffer()
-		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, nil)
-		logrus.SetOutput(logged)
-		DeferCleanup(func() { logrus.SetOutput(io.Discard) })
-		image := upstreamsim.RandomImage(1, 1, 3*mib+7)
-		c.Upstream.Push(name, "v1", image)
-		path := "/v2/" + name + "/blobs/" + image.Layers()[0].Descriptor().Digest.String()
-		for _, expected := range []struct{ spec, written string }{{"", "3145735"}, {"", "3145735"}, {"bytes=5-1048590", "1048586"}} {
-			header := http.Header{}
-			if expected.spec != "" {
-				header.Set("Range", expected.spec)
-			}
-			c.Get(ctx, path, header)
-			Eventually(logged).Should(gbytes.Say(`response completed.*http.response.written=%s\b`, expected.written))
-		}
 	})
 })

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/referrers"
@@ -43,6 +44,7 @@ type API struct {
 func (e *Engine) Handler(api API, app http.Handler) http.Handler {
 	return response.Guard(api.ReadOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := route.Parse(api.Prefix, r.URL.Path)
+		response.From(r.Context()).Requested(to)
 		switch {
 		case r.Method == http.MethodOptions || api.AccessControlled:
 		case to.Kind == route.Referrers && e.serveReferrers(api, w, r, to):
@@ -56,7 +58,7 @@ func (e *Engine) Handler(api API, app http.Handler) http.Handler {
 
 // LimitClients makes a server disconnect clients that are too slow; see package response. It wraps the complete handler.
 func (e *Engine) LimitClients(server *http.Server) {
-	response.Wrap(server, e.options.ClientTimeout, e.log)
+	response.Wrap(server, e.options.ClientTimeout, e.log, e.journal.Record)
 }
 
 // ReadOnly passes requests to read on, without their bodies, and refuses all others. It closes their connections, since
@@ -144,6 +146,7 @@ func (e *Engine) serveReferrers(api API, w http.ResponseWriter, r *http.Request,
 	list, err := e.referrers.Get(ctx, to.Repository, d, artifactType)
 	switch {
 	case errors.Is(err, referrers.ErrUnsupported):
+		response.From(ctx).Note(event.NotFound, err.Error())
 		err = errcode.ErrorCodeManifestUnknown.WithMessage(err.Error()).WithDetail(d)
 	case err != nil:
 		err = response.Error(ctx, err, errcode.ErrorCodeManifestUnknown.WithDetail(d))

@@ -10,6 +10,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
@@ -39,8 +41,9 @@ type Options struct {
 	Command         string
 	CommandLifetime *time.Duration
 
-	// CABundle is a file with certificates to trust in addition to the system's.
-	CABundle string
+	// Connection has the files with trusted certificates, the client certificate and the credential for proxies. The
+	// server follows their changes.
+	Connection connection.Files
 	// AllowedRealms are hosts of token services outside the upstream's domain.
 	AllowedRealms []string
 	// Timeouts apply to requests to the upstream.
@@ -69,6 +72,9 @@ type Options struct {
 	// of 0 disables scrubbing, a rate of 0 does not limit it.
 	ScrubInterval time.Duration
 	ScrubRate     int64
+
+	// LogEvent logs the events of requests for content of an upstream; nil logs them to Log.
+	LogEvent func(upstream string, e event.Event)
 
 	// Tests replace the following; nil selects the real implementation.
 	Log      logrus.FieldLogger
@@ -142,6 +148,8 @@ func (o Options) problems() []error {
 		{"timeouts.connect", o.Timeouts.Connect > 0, positive},
 		{"timeouts.firstbyte", o.Timeouts.FirstByte > 0, positive},
 		{"timeouts.idle", o.Timeouts.Idle > 0, positive},
+		{"clientcertificate", (o.Connection.ClientCertificate == "") == (o.Connection.ClientKey == ""), "must have both a certificate and a key"},
+		{"forwardproxy", (o.Connection.ProxyUsername == "") == (o.Connection.ProxyPassword == ""), "must have both a usernamefile and a passwordfile"},
 		{"timeouts.minrate", o.Timeouts.MinRate >= 0, notNegative},
 		{"timeouts.client", o.ClientTimeout > 0, positive},
 		{"watermarks.high", o.HighWatermark > 0 && o.HighWatermark <= 1, "must be a percentage above 0, at most 100"},

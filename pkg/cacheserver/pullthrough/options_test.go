@@ -6,6 +6,7 @@ package pullthrough_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 )
+
+// existing is a file that can be read.
+const existing = "options_test.go"
 
 // option returns options that set a single one, which can be in a section.
 func option(name string, value any) configuration.Parameters {
@@ -41,7 +45,7 @@ var _ = Describe("FromConfiguration", func() {
 	inEffect := func(options configuration.Parameters) (pullthrough.Options, error) {
 		c := *config
 		c.Middleware = map[string][]configuration.Middleware{"registry": {{Name: pullthrough.Name, Options: options}}}
-		engine, err := pullthrough.FromConfiguration(&c, "")
+		engine, err := pullthrough.FromConfiguration(&c, "", nil)
 		if err != nil {
 			return pullthrough.Options{}, err
 		}
@@ -57,7 +61,7 @@ var _ = Describe("FromConfiguration", func() {
 				"registry":   {{Name: "other"}, {Name: pullthrough.Name, Options: option("freshness", "5s")}},
 				"repository": {{Name: "another"}},
 			}
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			defer engine.Close()
 			Expect(config.Proxy).To(BeZero())
@@ -72,7 +76,7 @@ var _ = Describe("FromConfiguration", func() {
 			root := given["filesystem"]["rootdirectory"]
 			given["filesystem"]["maxthreads"] = 50
 			config.Storage["delete"] = configuration.Parameters{"enabled": true}
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			defer engine.Close()
 			Expect(config.Storage).To(Equal(configuration.Storage{
@@ -90,7 +94,7 @@ var _ = Describe("FromConfiguration", func() {
 				},
 				"storage": {{Name: "cloudfront", Disabled: true}},
 			}
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			defer engine.Close()
 			Expect(engine.Options()).To(HaveField("Freshness", BeZero()))
@@ -100,7 +104,7 @@ var _ = Describe("FromConfiguration", func() {
 
 		It("starts no engine without a proxy section", func() {
 			config.Proxy.RemoteURL = ""
-			engine, err := pullthrough.FromConfiguration(config, "")
+			engine, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(engine).To(BeNil())
 		})
@@ -115,13 +119,13 @@ var _ = Describe("FromConfiguration", func() {
 
 		It("two entries for the middleware", func() {
 			config.Middleware = map[string][]configuration.Middleware{"registry": {{Name: pullthrough.Name}, {Name: pullthrough.Name}}}
-			_, err := pullthrough.FromConfiguration(config, "")
+			_, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).To(MatchError(ContainSubstring("middleware.registry: pullthrough is listed twice")))
 		})
 
 		It("other storage drivers", func() {
 			config.Storage = configuration.Storage{"inmemory": configuration.Parameters{}}
-			_, err := pullthrough.FromConfiguration(config, "")
+			_, err := pullthrough.FromConfiguration(config, "", nil)
 			Expect(err).To(MatchError(ContainSubstring(`use "filesystem"`)))
 		})
 	})
@@ -157,6 +161,7 @@ var _ = Describe("FromConfiguration", func() {
 			Entry("a fraction of a percent", "watermarks.low", 70.5, "LowWatermark", 0.705),
 			Entry("a percentage in quotes", "watermarks.high", "95", "HighWatermark", 0.95),
 			Entry("a list", "allowedrealms", []any{"auth.example.org", "auth.example.com"}, "AllowedRealms", []string{"auth.example.org", "auth.example.com"}),
+			Entry("files that are there", "forwardproxy", map[string]any{"usernamefile": existing, "passwordfile": existing}, "Connection.ProxyUsername", existing),
 			Entry("an option in a section that a Go program built", "timeouts", map[string]any{"idle": "1s"}, "Timeouts.Idle", time.Second),
 			Entry("a low watermark by default no higher than the high one", "watermarks.high", 50, "LowWatermark", 0.5),
 			Entry("the default for null", "maxfetches", nil, "MaxFetches", 64),
@@ -214,6 +219,10 @@ var _ = Describe("FromConfiguration", func() {
 			Entry("a number in place of a string", "credentials", 5, "credentials must be a string"),
 			Entry("a string in place of a list", "allowedrealms", "auth.example.org", "allowedrealms must be a list of strings"),
 			Entry("a number in a list of strings", "allowedrealms", []any{"auth.example.org", 5}, "allowedrealms[1] must be a string"),
+			Entry("a client certificate without a key", "clientcertificate.certificate", "/tls.crt", "clientcertificate must have both a certificate and a key"),
+			Entry("a key without a client certificate", "clientcertificate.key", "/tls.key", "clientcertificate must have both a certificate and a key"),
+			Entry("a user name for the proxy without a password", "forwardproxy.usernamefile", "/username", "forwardproxy must have both a usernamefile and a passwordfile"),
+			Entry("the password for the proxy itself", "forwardproxy.password", "s3cret", "forwardproxy.password is not an option, correct its name or remove it"),
 			Entry("a number in place of a section", "watermarks", 90, "watermarks must be a section with options of its own"),
 			Entry("a number in place of a name", "timeouts", map[any]any{5: "5s"}, "timeouts must be a section with options of its own"),
 			Entry("watermarks in the wrong order", "watermarks", map[any]any{"high": 50, "low": 60}, "watermarks.low must be a percentage from 0 to watermarks.high"),
@@ -235,6 +244,18 @@ var _ = Describe("FromConfiguration", func() {
 		It("name a CA bundle that is missing", func() {
 			_, err := inEffect(option("cabundle", "/does/not/exist"))
 			Expect(err).To(MatchError(ContainSubstring("CA bundle")))
+		})
+
+		It("name a client certificate that is missing", func() {
+			_, err := inEffect(option("clientcertificate", map[any]any{"certificate": "/does/not/exist", "key": existing}))
+			Expect(err).To(MatchError(ContainSubstring("client certificate")))
+		})
+
+		It("do not quote a client certificate that cannot be used", func() {
+			file := filepath.Join(GinkgoT().TempDir(), "tls.crt")
+			Expect(os.WriteFile(file, []byte("-----BEGIN s3cret-----\ns3cret\n-----END s3cret-----\n"), 0o600)).To(Succeed())
+			_, err := inEffect(option("clientcertificate", map[any]any{"certificate": file, "key": file}))
+			Expect(err).To(MatchError(And(ContainSubstring("cannot be parsed or do not match"), Not(ContainSubstring("s3cret")))))
 		})
 
 		It("are all documented, with their defaults", func() {

@@ -12,15 +12,15 @@ import (
 )
 
 // states merges the states of an upstream's keyrings for metrics that are about the upstream: one rejected credential
-// makes it rejected, and the credentials are active since the last of them is.
+// makes it rejected, the credentials are active since the last of them is, and pending since the first of them is.
 type states struct {
-	report func(rejected bool, activeSince time.Time)
+	report func(rejected bool, activeSince, pendingSince time.Time)
 
 	mu        sync.Mutex
 	snapshots []keyring.Snapshot
 }
 
-func newStates(report func(rejected bool, activeSince time.Time)) *states {
+func newStates(report func(rejected bool, activeSince, pendingSince time.Time)) *states {
 	return &states{report: report}
 }
 
@@ -34,13 +34,16 @@ func (s *states) observer() func(keyring.Snapshot) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.snapshots[i] = snapshot
-		rejected, since := false, time.Time{}
+		rejected, active, pending := false, time.Time{}, time.Time{}
 		for _, snapshot := range s.snapshots {
 			rejected = rejected || snapshot.Rejected
-			if snapshot.ActiveSince.After(since) {
-				since = snapshot.ActiveSince
+			if snapshot.ActiveSince.After(active) {
+				active = snapshot.ActiveSince
+			}
+			if since := snapshot.PendingSince; !since.IsZero() && (pending.IsZero() || since.Before(pending)) {
+				pending = since
 			}
 		}
-		s.report(rejected, since)
+		s.report(rejected, active, pending)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/excerpt"
 )
 
 // Report is the state of a cache server.
@@ -23,6 +24,30 @@ type Report struct {
 	// RepositoryCredentials are the credentials for some repositories, by the prefix of their files (see
 	// credentials.Prefix).
 	RepositoryCredentials map[string]credentials.Report `json:"repositoryCredentials,omitempty"`
+}
+
+// MaxSize is the maximum size of a bounded report as JSON.
+const MaxSize = 16 << 10
+
+// Limits of texts in bytes. JSON encodes a byte as up to six, so all texts together take less than MaxSize.
+const (
+	maxName    = 256
+	maxMessage = 512
+)
+
+// Bounded returns the report with shortened texts.
+func (r Report) Bounded() Report {
+	r.Upstream.Host = excerpt.Line(r.Upstream.Host, maxName)
+	r.Upstream.Message = excerpt.Line(r.Upstream.Message, maxMessage)
+	if r.Credentials != nil {
+		bounded := *r.Credentials
+		bounded.SecretName = excerpt.Line(bounded.SecretName, maxName)
+		bounded.PendingSecretName = excerpt.Line(bounded.PendingSecretName, maxName)
+		bounded.State = credentials.State(excerpt.Line(string(bounded.State), maxName))
+		bounded.Message = excerpt.Line(bounded.Message, maxMessage)
+		r.Credentials = &bounded
+	}
+	return r
 }
 
 // Upstream is how the upstream responds.

@@ -35,14 +35,15 @@ const (
 	// wait for it.
 	SecretNameAnnotation = "registry.extensions.gardener.cloud/secret-name"
 
+	// ContainerName is the name of the container of the cache server.
+	ContainerName = "registry-cache"
+
 	// repositorySecretNamePrefix is the prefix of the annotations for the credentials of some repositories.
 	repositorySecretNamePrefix = "secret-name.registry.extensions.gardener.cloud/"
 	// maxRepositoryAnnotation is the length up to which a repository is part of an annotation's name as it is. Longer
 	// ones are cut and followed by a hash, so that the name has at most 63 characters.
 	maxRepositoryAnnotation = 63
 	repositoryHashLength    = 10
-
-	containerName = "registry-cache"
 
 	labelApp          = "app"
 	labelUpstreamHost = "upstream-host"
@@ -66,6 +67,8 @@ type Values struct {
 	PreviousCredential *credentials.Named
 	// RepositoryCredentials are the credentials for some of the upstream's repositories.
 	RepositoryCredentials []RepositoryCredential
+	// Connection is the content of the Secrets for the connections to the upstream.
+	Connection Connection
 	// Certificate is the server certificate. It is required if and only if the cache serves TLS.
 	Certificate *Certificate
 	// KubernetesVersion is the version of the Shoot.
@@ -82,10 +85,20 @@ type RepositoryCredential struct {
 	Previous *credentials.Named
 }
 
-// Certificate is a server certificate and its key in PEM format.
+// Certificate is a certificate and its key in PEM format.
 type Certificate struct {
 	Certificate []byte
 	Key         []byte
+}
+
+// Connection is what a cache needs to connect to its upstream. The zero value needs no Secret.
+type Connection struct {
+	// CABundle are the certificates in PEM that the cache trusts in addition to public CAs.
+	CABundle []byte
+	// ClientCertificate identifies the cache at the upstream. Nil means that there is none.
+	ClientCertificate *Certificate
+	// ProxyCredential is the credential for the proxies. Nil means that there is none.
+	ProxyCredential *credentials.Credential
 }
 
 // Objects returns the objects of a cache except the Service, in a fixed order. The Service is deployed before them,
@@ -106,6 +119,9 @@ func Objects(values Values) ([]client.Object, error) {
 	objects := []client.Object{configSecret}
 	if values.hasCredentials() {
 		objects = append(objects, CredentialsSecret(values))
+	}
+	if values.Connection.needsSecret() {
+		objects = append(objects, ConnectionSecret(values))
 	}
 	if values.ServesTLS() {
 		objects = append(objects, TLSSecret(values))
@@ -199,8 +215,13 @@ func (v Values) objectMeta(name string) metav1.ObjectMeta {
 // config is the configuration of the cache server.
 func (v Values) config() config.Config {
 	configuration := config.Config{
-		RemoteURL: *v.Cache.RemoteURL,
-		TTL:       v.Cache.GarbageCollection.TTL.Duration,
+		RemoteURL:     *v.Cache.RemoteURL,
+		TTL:           v.Cache.GarbageCollection.TTL.Duration,
+		Connection:    v.Connection.files(),
+		AllowedRealms: v.Cache.AllowedRealms,
+	}
+	if timeouts := v.Cache.Timeouts; timeouts != nil && timeouts.FirstByte != nil {
+		configuration.FirstByte = &timeouts.FirstByte.Duration
 	}
 	if validation := v.Cache.TagValidation; validation != nil && validation.Timeout != nil {
 		configuration.TagValidation = &validation.Timeout.Duration

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	vpaautoscalingv1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	podsecurity "k8s.io/pod-security-admission/api"
@@ -47,7 +49,20 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("an anonymous cache without TLS", "plain", plain()),
 		Entry("a private, highly available cache with all objects", "private-ha", privateHA()),
+		Entry("a cache with a private CA, a client certificate, an authenticating proxy and a slow upstream", "connected", connected()),
+		Entry("a cache with credentials for some repositories", "repositories", withRepositories()),
 	)
+
+	It("names the annotations of credentials after their first repository, without collisions", func() {
+		const prefix = "secret-name.registry.extensions.gardener.cloud/"
+		names := map[string]bool{}
+		for _, repository := range []string{"team-a", "team-a/app", "team-a.app", strings.Repeat("a/", 100) + "b", strings.Repeat("a/", 100) + "c"} {
+			name := cache.RepositorySecretNameAnnotation([]string{repository, "other"})
+			Expect(validation.IsQualifiedName(name)).To(BeEmpty())
+			names[name] = true
+		}
+		Expect(names).To(And(HaveLen(5), HaveKey(prefix+"team-a"), HaveKey(prefix+"team-a..app"), HaveKey(prefix+"team-a.app")))
+	})
 
 	It("returns the objects in a fixed order", func() {
 		objects, err := cache.Objects(privateHA())
@@ -102,6 +117,7 @@ var _ = Describe("Cache", func() {
 	},
 		Entry("plain", plain()),
 		Entry("private, highly available", privateHA()),
+		Entry("with a Secret for its connections", connected()),
 	)
 
 	DescribeTable("names the Secret in use", func(change func(*cache.Values), expected types.GomegaMatcher) {
@@ -132,6 +148,7 @@ var _ = Describe("Cache", func() {
 		},
 			Entry("its configuration changes", func(v *cache.Values) { v.Cache.RemoteURL = new("https://mirror.example.com") }),
 			Entry("it gets a credential for the first time", func(v *cache.Values) { v.Credential = nil }),
+			Entry("it gets a credential for some repositories", func(v *cache.Values) { v.RepositoryCredentials = withRepositories().RepositoryCredentials }),
 			Entry("its image changes", func(v *cache.Values) { v.Image = "example.com/registry-cache-server:v2" }),
 			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
 		)
@@ -151,6 +168,44 @@ var _ = Describe("Cache", func() {
 			Entry("the previous credential is dropped", func(v *cache.Values) { v.PreviousCredential = nil }),
 			Entry("vertical autoscaling is disabled", func(v *cache.Values) { v.VerticalPodAutoscaler = false }),
 		)
+
+		DescribeTable("nothing if the connection is rotated:", func(change func(*cache.Connection)) {
+			before, after := connected(), connected()
+			change(&after.Connection)
+			Expect(cache.ConnectionSecret(after)).NotTo(Equal(cache.ConnectionSecret(before)))
+			Expect(statefulSet(after)).To(Equal(statefulSet(before)))
+			Expect(configOf(after)).To(Equal(configOf(before)))
+		},
+			Entry("its CA bundle", func(c *cache.Connection) { c.CABundle = []byte("another CA") }),
+			Entry("its client certificate", func(c *cache.Connection) {
+				c.ClientCertificate = &cache.Certificate{Certificate: []byte("another certificate"), Key: []byte("another key")}
+			}),
+			Entry("its credential for proxies", func(c *cache.Connection) {
+				c.ProxyCredential = &credentials.Credential{Username: "other", Password: "another password"}
+			}),
+		)
+
+		It("the server if a connection needs a file for the first time", func() {
+			for _, change := range []func(*cache.Connection){
+				func(c *cache.Connection) { c.CABundle = nil },
+				func(c *cache.Connection) { c.ClientCertificate = nil },
+				func(c *cache.Connection) { c.ProxyCredential = nil },
+			} {
+				before := connected()
+				change(&before.Connection)
+				Expect(templateOf(connected())).NotTo(Equal(templateOf(before)))
+			}
+		})
+
+		It("nothing if the credential of some repositories is rotated", func() {
+			after := withRepositories()
+			rotated := &after.RepositoryCredentials[0]
+			rotated.Previous = &credentials.Named{Name: "team-a-v1", Material: rotated.Credential.Material}
+			rotated.Credential = credentials.Named{Name: "team-a-v2", Material: credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "other", SecretAccessKey: "other"}}}
+			Expect(templateOf(after)).To(Equal(templateOf(withRepositories())))
+			Expect(configOf(after)).To(Equal(configOf(withRepositories())))
+			Expect(cache.CredentialsSecret(after).Data).NotTo(Equal(cache.CredentialsSecret(withRepositories()).Data))
+		})
 
 		It("does not derive readable fields from the content of a credential", func() {
 			after := privateHA()
@@ -198,6 +253,23 @@ func plain() cache.Values {
 	}
 }
 
+// withRepositories is an otherwise anonymous cache with credentials for some repositories.
+func withRepositories() cache.Values {
+	values := plain()
+	values.RepositoryCredentials = []cache.RepositoryCredential{
+		{
+			Repositories: []string{"team-a/app", "team-a/tool"},
+			Credential:   credentials.Named{Name: "team-a-v1", Material: credentials.Static(credentials.Credential{Username: "robot-a", Password: "example"})},
+		},
+		{
+			Repositories: []string{"team-b"},
+			Credential:   credentials.Named{Name: "team-b-v2", Material: credentials.Static(credentials.Credential{IdentityToken: "example"})},
+			Previous:     &credentials.Named{Name: "team-b-v1", Material: credentials.Static(credentials.Credential{RegistryToken: "example"})},
+		},
+	}
+	return values
+}
+
 func privateHA() cache.Values {
 	return cache.Values{
 		Cache: registry.RegistryCache{
@@ -218,6 +290,23 @@ func privateHA() cache.Values {
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,
 	}
+}
+
+func connected() cache.Values {
+	values := plain()
+	values.Cache.Upstream, values.Cache.RemoteURL = "registry.example.com", new("https://registry.example.com")
+	values.Cache.CABundleSecretReferenceName, values.Cache.ClientCertificateSecretReferenceName = new("ca"), new("client")
+	values.Cache.AllowedRealms = []string{"auth.example.org"}
+	values.Cache.Timeouts = &registry.Timeouts{FirstByte: &metav1.Duration{Duration: 2 * time.Minute}}
+	values.Cache.Proxy = &registry.Proxy{
+		HTTPSProxy: new("http://proxy.example.com:3128"), NoProxy: []string{".example.org", "10.0.0.0/8"}, SecretReferenceName: new("proxy"),
+	}
+	values.Connection = cache.Connection{
+		CABundle:          []byte("example CA"),
+		ClientCertificate: &cache.Certificate{Certificate: []byte("example client certificate"), Key: []byte("example client key")},
+		ProxyCredential:   &credentials.Credential{Username: "proxy user", Password: "example: proxy password"},
+	}
+	return values
 }
 
 func allObjects(values cache.Values) []client.Object {

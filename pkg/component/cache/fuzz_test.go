@@ -92,6 +92,7 @@ func build(item registry.RegistryCache) error {
 		Cache:                 item,
 		Image:                 "example.com/registry-cache-server:v1",
 		Credential:            &credentials.Named{Name: "robot-v1", Material: credentials.Static(credentials.Credential{Username: "john", Password: "example"})},
+		Connection:            cache.Connection{CABundle: []byte("CA"), ProxyCredential: &credentials.Credential{Username: "john", Password: "example"}},
 		KubernetesVersion:     semver.MustParse("1.36.3"),
 		VerticalPodAutoscaler: true,
 	}
@@ -126,6 +127,9 @@ func configurations() []string {
 		config(`{"upstream":"docker.io"}`),
 		config(`{"upstream":"quay.io:443","remoteURL":"http://quay/","volume":{"size":"1Gi","storageClassName":"x"},"garbageCollection":{"ttl":"0s"},` +
 			`"secretReferenceName":"s","proxy":{"httpProxy":"http://p/","httpsProxy":"http://q"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q"}`),
+		config(`{"upstream":"quay.io","caBundleSecretReferenceName":"ca","clientCertificateSecretReferenceName":"c","allowedRealms":["a.b","null"],"timeouts":{"firstByte":"2m"},` +
+			`"proxy":{"httpsProxy":"http://p","noProxy":["a","*","10.0.0.0/8",","],"secretReferenceName":"p"}}`),
+		config(`{"upstream":"docker.io","timeouts":{"firstByte":"-1s"}}`),
 		config(`{"upstream":"docker.io","volume":{"size":1e999999999}}`),
 		config(`{"upstream":"docker.io","volume":{"size":"1e-9000000"}}`),
 		config(`{"upstream":"docker.io","volume":{"size":"` + strings.Repeat("9", 1000) + `"}}`),

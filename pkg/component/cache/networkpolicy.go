@@ -25,7 +25,7 @@ func NetworkPolicy(values Values) *networkingv1.NetworkPolicy {
 					Ports: networkPolicyPorts(portName),
 				},
 				{
-					Ports: networkPolicyPorts(debugPortName),
+					Ports: networkPolicyPorts(DebugPortName),
 					From: []networkingv1.NetworkPolicyPeer{{
 						PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{labelApp: "vpn-shoot"}},
 					}},

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -51,7 +52,8 @@ func podLabels(values Values) map[string]string {
 }
 
 // restartAnnotations returns annotations that change if the server must be restarted to apply a change. Credentials and
-// certificates need no restart: the server reloads credentials, and uses a renewed certificate at the next handshake.
+// certificates need no restart: the server reloads credentials and the files for its connections, and uses a renewed
+// certificate at the next handshake.
 func restartAnnotations(values Values) (map[string]string, error) {
 	configuration, err := values.config().Marshal()
 	if err != nil {
@@ -117,14 +119,14 @@ func container(values Values) corev1.Container {
 		scheme = corev1.URISchemeHTTPS
 	}
 	return corev1.Container{
-		Name:            containerName,
+		Name:            ContainerName,
 		Image:           values.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Args:            []string{"serve", configDirectory + "/" + configKey},
 		Env:             environment(values),
 		Ports: []corev1.ContainerPort{
 			containerPort(portName, config.Port),
-			containerPort(debugPortName, config.DebugPort),
+			containerPort(DebugPortName, config.DebugPort),
 		},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{
@@ -144,7 +146,7 @@ func container(values Values) corev1.Container {
 			FailureThreshold: 6,
 		},
 		ReadinessProbe: &corev1.Probe{
-			ProbeHandler:     httpGet("/debug/health", debugPortName, corev1.URISchemeHTTP),
+			ProbeHandler:     httpGet("/debug/health", DebugPortName, corev1.URISchemeHTTP),
 			PeriodSeconds:    5,
 			TimeoutSeconds:   5,
 			FailureThreshold: 3,
@@ -161,6 +163,7 @@ func container(values Values) corev1.Container {
 	}
 }
 
+// environment returns the environment of the server, which has no credential: everyone who can read the pod can read it.
 func environment(values Values) []corev1.EnvVar {
 	environment := []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: memoryTarget}}
 	proxy := values.Cache.Proxy
@@ -173,6 +176,9 @@ func environment(values Values) []corev1.EnvVar {
 	if proxy.HTTPSProxy != nil {
 		environment = append(environment, corev1.EnvVar{Name: "HTTPS_PROXY", Value: *proxy.HTTPSProxy})
 	}
+	if len(proxy.NoProxy) > 0 {
+		environment = append(environment, corev1.EnvVar{Name: "NO_PROXY", Value: strings.Join(proxy.NoProxy, ",")})
+	}
 	return environment
 }
 
@@ -184,6 +190,9 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 	if values.hasCredentials() {
 		mounts = append(mounts, corev1.VolumeMount{Name: credentialsVolume, MountPath: credentialsDirectory, ReadOnly: true})
 	}
+	if values.Connection.needsSecret() {
+		mounts = append(mounts, corev1.VolumeMount{Name: connectionVolume, MountPath: connectionDirectory, ReadOnly: true})
+	}
 	if values.ServesTLS() {
 		mounts = append(mounts, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDirectory, ReadOnly: true})
 	}
@@ -194,6 +203,9 @@ func volumes(values Values) []corev1.Volume {
 	volumes := []corev1.Volume{secretVolume(configVolume, values.configSecretName())}
 	if values.hasCredentials() {
 		volumes = append(volumes, secretVolume(credentialsVolume, CredentialsSecretName(values.Name())))
+	}
+	if values.Connection.needsSecret() {
+		volumes = append(volumes, secretVolume(connectionVolume, values.connectionSecretName()))
 	}
 	if values.ServesTLS() {
 		volumes = append(volumes, secretVolume(tlsVolume, values.tlsSecretName()))

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	portName      = "registry-cache"
-	debugPortName = "debug"
+	portName = "registry-cache"
+	// DebugPortName is the name of the port that serves metrics and the state of the server.
+	DebugPortName = "debug"
 )
 
 var atLeast134 = mustConstraint(">= 1.34-0")
@@ -29,7 +30,7 @@ func Service(values Values) *corev1.Service {
 			Selector: Labels(values.upstream()),
 			Ports: []corev1.ServicePort{
 				servicePort(portName, config.Port),
-				servicePort(debugPortName, config.DebugPort),
+				servicePort(DebugPortName, config.DebugPort),
 			},
 			TrafficDistribution: trafficDistribution(values.KubernetesVersion),
 		},

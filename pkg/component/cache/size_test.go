@@ -18,33 +18,59 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
 	"github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
 var _ = Describe("The largest configuration", func() {
-	It("fits into the Secret of one ManagedResource", func() {
+	It("fits into the two Secrets of a ManagedResource", func() {
 		// random returns incompressible text.
 		random := func(length int) []byte {
 			data := make([]byte, length)
 			_, _ = rand.Read(data)
 			return []byte(base64.StdEncoding.EncodeToString(data))[:length]
 		}
-		var objects []client.Object
+		// Caches share the Secrets of owners, of which there can be few.
+		connections := make([]cache.Connection, validation.MaxConnectionSecrets)
+		for i := range connections {
+			connections[i] = cache.Connection{
+				CABundle:          random(ownersecret.MaxCABundleLength),
+				ClientCertificate: &cache.Certificate{Certificate: random(ownersecret.MaxClientCertificateLength), Key: random(ownersecret.MaxClientKeyLength)},
+				ProxyCredential:   &credentials.Credential{Username: "proxy", Password: string(random(ownersecret.MaxProxyCredentialLength - 5))},
+			}
+		}
+		var objects, large []client.Object
 		for i := range validation.MaxCaches {
 			values := privateHA()
 			values.Cache.Upstream = fmt.Sprintf("registry-%d.example.com:5443", i)
 			values.Credential.Material.Credential.Password, values.PreviousCredential.Material.Credential.Password = string(random(1024)), string(random(1024))
 			// Gardener's certificates have RSA keys of 3,072 bits.
 			values.Certificate = &cache.Certificate{Certificate: random(1700), Key: random(2500)}
+			values.Connection = connections[i%len(connections)]
 			cacheObjects, err := cache.Objects(values)
 			Expect(err).NotTo(HaveOccurred())
-			objects = append(objects, cacheObjects...)
+			for _, object := range cacheObjects {
+				if cache.IsConnectionSecret(object) {
+					large = append(large, object)
+				} else {
+					objects = append(objects, object)
+				}
+			}
 		}
-		data, err := managedresources.NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).AddAllAndSerialize(objects...)
-		Expect(err).NotTo(HaveOccurred())
-		size := 0
-		for key, value := range data {
-			size += len(key) + len(value)
-		}
-		Expect(size).To(BeNumerically("<", corev1.MaxSecretSize))
+		Expect(large).To(HaveLen(validation.MaxCaches))
+		Expect(sizeOf(objects)).To(BeNumerically("<", corev1.MaxSecretSize))
+		Expect(sizeOf(large)).To(BeNumerically("<", corev1.MaxSecretSize))
 	})
 })
+
+// sizeOf returns the size of the Secret of a ManagedResource with the objects.
+func sizeOf(objects []client.Object) int {
+	GinkgoHelper()
+	data, err := managedresources.NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).AddAllAndSerialize(objects...)
+	Expect(err).NotTo(HaveOccurred())
+	size := 0
+	for key, value := range data {
+		size += len(key) + len(value)
+	}
+	return size
+}

@@ -32,7 +32,7 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{
 			ServiceName:          values.ServiceName(),
-			Replicas:             new(values.replicas()),
+			Replicas:             new(values.Replicas()),
 			RevisionHistoryLimit: new(int32(2)),
 			Selector:             &metav1.LabelSelector{MatchLabels: Labels(values.upstream())},
 			PodManagementPolicy:  PodManagementPolicy,
@@ -47,7 +47,8 @@ func StatefulSet(values Values) (*appsv1.StatefulSet, error) {
 	}, nil
 }
 
-func (v Values) replicas() int32 {
+// Replicas is the number of replicas of the cache.
+func (v Values) Replicas() int32 {
 	if v.Cache.HighAvailability.Enabled {
 		return MaxReplicas
 	}
@@ -57,7 +58,7 @@ func (v Values) replicas() int32 {
 // SurplusClaims returns the names of the claims that a cache no longer needs if it is not highly available.
 func SurplusClaims(values Values) []string {
 	var names []string
-	for ordinal := values.replicas(); ordinal < MaxReplicas; ordinal++ {
+	for ordinal := values.Replicas(); ordinal < MaxReplicas; ordinal++ {
 		names = append(names, ClaimName(values.Name(), int(ordinal)))
 	}
 	return names

@@ -32,7 +32,7 @@ func VerticalPodAutoscaler(values Values) *vpaautoscalingv1.VerticalPodAutoscale
 			ResourcePolicy: &vpaautoscalingv1.PodResourcePolicy{
 				ContainerPolicies: []vpaautoscalingv1.ContainerResourcePolicy{
 					{
-						ContainerName:    containerName,
+						ContainerName:    ContainerName,
 						ControlledValues: new(vpaautoscalingv1.ContainerControlledValuesRequestsOnly),
 						MinAllowed:       corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("20Mi")},
 						MaxAllowed: corev1.ResourceList{

@@ -6,6 +6,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/controller/extension"
 	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/excerpt"
 	"github.com/larder-project/larder/pkg/problem"
@@ -47,7 +49,7 @@ func (a *Actuator) Reconcile(ctx context.Context, log logr.Logger, ex *extension
 }
 
 func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}
@@ -79,14 +81,16 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	}
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
-	allowReplacement(ctx, log, access, caches)
+	allowed := allowReplacement(ctx, log, access, caches)
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
-	allowReplacementOfNew(ctx, log, access, caches)
+	if allowed {
+		allowReplacementOfNew(ctx, log, access, caches)
+	}
 	if err := deleteSurplusClaims(ctx, log, access, caches, found.claims); err != nil {
 		return err
 	}
@@ -99,7 +103,11 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := certificates.deleteUnused(ctx); err != nil {
 		return err
 	}
-	return problem.Join(append(problems, refusals...))
+	problems = append(problems, refusals...)
+	if err := a.deployMonitoring(ctx, cluster, caches); err != nil {
+		problems = append(problems, err)
+	}
+	return problem.Join(problems)
 }
 
 // limited shortens the timeout after a failure, so that a few failing Extensions do not starve the others.
@@ -124,7 +132,7 @@ func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 }
 
 func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}
@@ -144,7 +152,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	if err != nil {
 		return err
 	}
-	return a.deleteCertificates(ctx, log, cluster)
+	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
@@ -156,14 +164,14 @@ func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensi
 }
 
 func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}
 	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
 	}
-	return a.deleteCertificates(ctx, log, cluster)
+	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
@@ -181,5 +189,5 @@ func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension
 	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
 		return err
 	}
-	return a.removeManagedResources(ctx, ex.Namespace, true)
+	return errors.Join(a.removeManagedResources(ctx, ex.Namespace, true), a.deleteMonitoring(ctx, ex.Namespace))
 }

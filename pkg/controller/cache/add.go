@@ -92,7 +92,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) error {
 	checks := []healthcheck.ConditionTypeToHealthCheck{{
 		ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
-		HealthCheck:   &health.HealthCheck{Client: mgr.GetClient(), Codec: codec, ManagedResources: managedResourceNames()},
+		HealthCheck:   &health.Check{Client: mgr.GetClient(), Codec: codec, ManagedResources: managedResourceNames()},
 	}}
 
 	newExtension := func() extensionsv1alpha1.Object { return &extensionsv1alpha1.Extension{} }
@@ -110,7 +110,7 @@ func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) er
 	if err := args.RegisterExtension(newExtension, []string{string(gardencorev1beta1.ShootSystemComponentsHealthy)}, kind, nil); err != nil {
 		return err
 	}
-	return healthcheck.Register(mgr, args, healthcheck.NewActuator(
+	return healthcheck.Register(extension.SkipUnchanged(mgr), args, healthcheck.NewActuator(
 		mgr, registry.ExtensionType, kind.Kind, newExtension, checks, ptr.Deref(options.HealthCheck.ShootRESTOptions, extensionsconfigv1alpha1.RESTOptions{}), options.ExtensionClasses,
 	))
 }

@@ -51,10 +51,11 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 		}
 	}
 	var (
-		caches   []deployment
-		problems []error
-		reader   = credentialReader{secrets: secrets, read: map[string]credentialResult{}}
-		deployed = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
+		caches      []deployment
+		problems    []error
+		reader      = credentialReader{secrets: secrets, read: map[string]credentialResult{}}
+		connections = newConnectionReader(secrets)
+		deployed    = sync.OnceValues(func() (map[string][]client.Object, error) { return a.deployedObjects(ctx, ex.Namespace) })
 	)
 	for _, cache := range config.Caches {
 		values := deployment{Values: component.Values{
@@ -63,8 +64,15 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 			KubernetesVersion:     version,
 			VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
 		}}
+		var unusable []error
+		values.Connection, unusable = connections.read(ctx, cache)
 		if err := reader.readInto(ctx, &values.Values); err != nil {
+			unusable = append(unusable, err)
+		}
+		for _, err := range unusable {
 			problems = append(problems, fmt.Errorf("cache %s: %w", cache.Upstream, err))
+		}
+		if len(unusable) > 0 {
 			objects, err := deployed()
 			if err != nil {
 				return nil, nil, err
@@ -85,6 +93,7 @@ func references(caches []registry.RegistryCache) []string {
 		for _, credential := range reference.Credentials(&caches[i], nil) {
 			entries = append(entries, credential.Entry)
 		}
+		entries = append(entries, connectionReferences(caches[i])...)
 	}
 	return entries
 }

@@ -12,13 +12,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 // deployment is a cache with the inputs for its objects.
 type deployment struct {
 	component.Values
-	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because its credential
-	// cannot be used. Only its certificate is renewed. Nil means that the objects are built from Values.
+	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because one of its
+	// Secrets cannot be used. Only its certificate is renewed. Nil means that the objects are built from Values.
 	Deployed []client.Object
 }
 
@@ -58,9 +59,15 @@ func complete(caches []deployment, found observed, stuck map[string]resource.Qua
 	out := slices.Clone(caches)
 	for i := range out {
 		cache := &out[i]
+		deployed, status := found.credentials[cache.Name()], found.statuses[cache.Cache.Upstream]
 		if cache.Credential != nil {
-			next := found.credentials[cache.Name()].Next(*cache.Credential, found.statuses[cache.Cache.Upstream].Credentials)
-			cache.PreviousCredential = next.Previous
+			cache.PreviousCredential = deployed[""].Next(*cache.Credential, status.Credentials).Previous
+		}
+		cache.RepositoryCredentials = slices.Clone(cache.RepositoryCredentials)
+		for i := range cache.RepositoryCredentials {
+			credential := &cache.RepositoryCredentials[i]
+			before := statusOf(status, credential.Repositories)
+			credential.Previous = deployed[credentials.Prefix(credential.Repositories)].Next(credential.Credential, before).Previous
 		}
 		if size, ok := stuck[cache.Name()]; ok {
 			volume := *cache.Cache.Volume

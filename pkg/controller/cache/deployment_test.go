@@ -72,9 +72,46 @@ var _ = Describe("Deployment", func() {
 		}
 		cache := newCache(false)
 		cache.Credential = version("v2")
-		found := observed{credentials: map[string]credentialstate.Deployed{cache.Name(): {Wanted: version("v1")}}}
+		found := observed{credentials: map[string]map[string]credentialstate.Deployed{cache.Name(): {"": {Wanted: version("v1")}}}}
 		completed := complete([]deployment{cache}, found, nil, certificates{})
 		Expect(completed).To(ConsistOf(HaveField("PreviousCredential", HaveValue(Equal(*version("v1"))))))
 		Expect(cache.PreviousCredential).To(BeNil())
+	})
+
+	It("falls back on the deployed credential of each part of the upstream, and reports each by itself", func() {
+		version := func(name string) *credentials.Named {
+			return &credentials.Named{Name: name, Material: credentials.Static(credentials.Credential{Username: "robot", Password: "password of " + name})}
+		}
+		teamA, teamB := []string{"team-a"}, []string{"team-b", "team-c"}
+		cache := newCache(false)
+		cache.Credential = version("v2")
+		cache.RepositoryCredentials = []component.RepositoryCredential{
+			{Repositories: teamA, Credential: *version("a2")}, {Repositories: teamB, Credential: *version("b1")},
+		}
+		found := observed{credentials: map[string]map[string]credentialstate.Deployed{cache.Name(): {
+			"": {Wanted: version("v2")}, credentials.Prefix(teamA): {Wanted: version("a1")}, credentials.Prefix(teamB): {Wanted: version("b1")},
+		}}}
+		completed := complete([]deployment{cache}, found, nil, certificates{})[0]
+		Expect(completed.PreviousCredential).To(BeNil())
+		Expect(completed.RepositoryCredentials[0].Previous).To(HaveValue(Equal(*version("a1"))))
+		Expect(completed.RepositoryCredentials[1].Previous).To(BeNil())
+		Expect(cache.RepositoryCredentials[0].Previous).To(BeNil())
+
+		active := func(name string) registry.CredentialsStatus {
+			return registry.CredentialsStatus{SecretName: name, State: registry.CredentialsActive}
+		}
+		before := registry.RegistryCacheStatus{
+			Credentials: new(active("v2")),
+			RepositoryCredentials: []registry.RepositoryCredentialStatus{
+				{Repositories: []string{"team-c", "team-b"}, Credentials: active("b1")}, {Repositories: teamA, Credentials: active("a1")},
+			},
+		}
+		status, repositories := credentialStatuses(completed, before, metav1.Now())
+		Expect(status).To(HaveValue(Equal(active("v2"))))
+		Expect(repositories).To(HaveExactElements(
+			And(HaveField("Repositories", teamA), HaveField("Credentials", And(
+				HaveField("SecretName", "a1"), HaveField("PendingSecretName", "a2"), HaveField("State", registry.CredentialsPending)))),
+			And(HaveField("Repositories", teamB), HaveField("Credentials", active("b1"))),
+		))
 	})
 })

@@ -129,9 +129,9 @@ var _ = Describe("A hostile owner", func() {
 		long, heavy := wanted, wanted
 		long.Name = strings.Repeat("x", 254)
 		heavy.Name, heavy.Material.Credential.Password = "v1", strings.Repeat("x", 1<<20)
-		Expect(parseDeployed(credentials.Files("", long, &wanted))).To(BeZero())
-		Expect(parseDeployed(credentials.Files("", heavy, nil))).To(BeZero())
-		Expect(parseDeployed(credentials.Files("", wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
+		Expect(parseDeployed("", credentials.Files("", long, &wanted))).To(BeZero())
+		Expect(parseDeployed("", credentials.Files("", heavy, nil))).To(BeZero())
+		Expect(parseDeployed("", credentials.Files("", wanted, &long))).To(Equal(credentialstate.Deployed{Wanted: &wanted}))
 	})
 
 	Describe("whose Extension failed", func() {

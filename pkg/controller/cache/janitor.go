@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/controller/extension"
 )
 
 const (
@@ -81,7 +82,7 @@ func (j *Janitor) sweep(ctx context.Context) error {
 // is gone.
 func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialObjectMetadata) error {
 	namespace := managedResource.Namespace
-	cluster, err := extensionscontroller.GetCluster(ctx, j.Client, namespace)
+	cluster, err := extension.ReadCluster(ctx, j.Client, namespace)
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}

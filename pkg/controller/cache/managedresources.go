@@ -7,6 +7,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -36,17 +37,24 @@ const (
 	waitTimeout = 2 * time.Minute
 )
 
-// deployCaches deploys all objects of the caches but the Services.
+// deployCaches deploys all objects of the caches but the Services. Those with the content of owners' Secrets for
+// connections, which have several times the size of all others, are in a Secret of their own: one holds 1 MiB.
 func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []deployment) error {
-	var objects []client.Object
+	var objects, connections []client.Object
 	for _, cache := range caches {
 		cacheObjects, err := cache.objects()
 		if err != nil {
 			return err
 		}
-		objects = append(objects, cacheObjects...)
+		for _, object := range cacheObjects {
+			if component.IsConnectionSecret(object) {
+				connections = append(connections, object)
+			} else {
+				objects = append(objects, object)
+			}
+		}
 	}
-	return a.deploy(ctx, namespace, ManagedResource, objects, nil)
+	return a.deploy(ctx, namespace, ManagedResource, objects, nil, connections...)
 }
 
 // deployedObjects returns the objects of the caches as last deployed, by the names of the caches.
@@ -111,29 +119,56 @@ func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Ti
 	return since, nil
 }
 
-// deploy creates or updates a ManagedResource with additional labels. The claims of a StatefulSet are deleted with it.
-func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, labels map[string]string) error {
-	data, err := managedresources.
-		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
-		AddAllAndSerialize(objects...)
-	if err != nil {
-		return fmt.Errorf("serialize objects of ManagedResource %s: %w", name, err)
-	}
+// deploy creates or updates a ManagedResource with additional labels, from a Secret for the objects, and another one for
+// large objects if there are any. The claims of a StatefulSet are deleted with it.
+func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, labels map[string]string, large ...client.Object) error {
 	if err := a.waitUntilNotDeleting(ctx, namespace, name); err != nil {
 		return err
 	}
-	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
-	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
-		return fmt.Errorf("deploy Secret of ManagedResource %s: %w", name, err)
+	secretName, err := a.deploySecret(ctx, namespace, name, objects)
+	if err != nil {
+		return err
 	}
-	if err := managedresources.NewForShoot(a.Client, namespace, name, Origin, false).
+	managedResource := managedresources.NewForShoot(a.Client, namespace, name, Origin, false).
 		WithLabels(labels).
 		WithSecretRef(secretName).
-		DeletePersistentVolumeClaims(true).
-		Reconcile(ctx); err != nil {
+		DeletePersistentVolumeClaims(true)
+	if len(large) > 0 {
+		if secretName, err = a.deploySecret(ctx, namespace, name+"-large", large); err != nil {
+			return err
+		}
+		managedResource.WithSecretRef(secretName)
+	}
+	if err := managedResource.Reconcile(ctx); err != nil {
 		return fmt.Errorf("deploy ManagedResource %s: %w", name, err)
 	}
 	return nil
+}
+
+// deploySecret creates a Secret with objects of a ManagedResource, and returns its name.
+func (a *Actuator) deploySecret(ctx context.Context, namespace, name string, objects []client.Object) (string, error) {
+	data, err := serialize(objects)
+	if err != nil {
+		return "", fmt.Errorf("serialize objects of ManagedResource %s: %w", name, err)
+	}
+	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
+	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
+		return "", fmt.Errorf("deploy Secret of ManagedResource %s: %w", name, err)
+	}
+	return secretName, nil
+}
+
+// serializing is held by [serialize].
+var serializing sync.Mutex
+
+// serialize returns the data of a ManagedResource's Secret. The compression takes 10 MiB for a few milliseconds, so one
+// reconciliation compresses at a time.
+func serialize(objects []client.Object) (map[string][]byte, error) {
+	serializing.Lock()
+	defer serializing.Unlock()
+	return managedresources.
+		NewRegistry(kubernetes.ShootScheme, kubernetes.ShootCodec, kubernetes.ShootSerializer).
+		AddAllAndSerialize(objects...)
 }
 
 // waitUntilNotDeleting waits until a ManagedResource that is being deleted is gone, as after the extension was disabled

@@ -31,8 +31,8 @@ const maxCredential = 64 << 10
 type observed struct {
 	// addresses are the cluster IPs of the Services, by name.
 	addresses map[string]net.IP
-	// credentials are deployed in the Shoot, by the names of the caches.
-	credentials map[string]credentialstate.Deployed
+	// credentials are deployed in the Shoot, by the names of the caches and the prefixes of their files.
+	credentials map[string]map[string]credentialstate.Deployed
 	// claims are the volume claims in the Shoot, by name.
 	claims map[string]*corev1.PersistentVolumeClaim
 	// statuses are those of the caches in the provider status, by upstream.
@@ -41,7 +41,7 @@ type observed struct {
 
 // observe reads the state of the caches, each object by name: the owner controls the length of lists.
 func (a *Actuator) observe(ctx context.Context, shoot client.Client, ex *extensionsv1alpha1.Extension, caches []deployment) (observed, error) {
-	found := observed{credentials: map[string]credentialstate.Deployed{}, claims: map[string]*corev1.PersistentVolumeClaim{}}
+	found := observed{credentials: map[string]map[string]credentialstate.Deployed{}, claims: map[string]*corev1.PersistentVolumeClaim{}}
 	var err error
 	if found.addresses, err = serviceAddresses(ctx, shoot, caches); err != nil {
 		return observed{}, err
@@ -50,10 +50,10 @@ func (a *Actuator) observe(ctx context.Context, shoot client.Client, ex *extensi
 		return observed{}, err
 	}
 	for _, cache := range caches {
-		if cache.Credential == nil {
+		if cache.Credential == nil && len(cache.RepositoryCredentials) == 0 {
 			continue
 		}
-		if found.credentials[cache.Name()], err = deployedCredentials(ctx, shoot, cache.Name()); err != nil {
+		if found.credentials[cache.Name()], err = deployedCredentials(ctx, shoot, cache); err != nil {
 			return observed{}, err
 		}
 	}
@@ -103,20 +103,25 @@ func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extens
 	return present, statuses, nil
 }
 
-// deployedCredentials returns the credentials that are deployed for the cache with the given name.
-func deployedCredentials(ctx context.Context, shoot client.Client, cacheName string) (credentialstate.Deployed, error) {
+// deployedCredentials returns the credentials that are deployed for a cache, by the prefixes of their files.
+func deployedCredentials(ctx context.Context, shoot client.Client, cache deployment) (map[string]credentialstate.Deployed, error) {
 	secret := &corev1.Secret{}
-	name := component.CredentialsSecretName(cacheName)
+	name := component.CredentialsSecretName(cache.Name())
 	if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, secret); client.IgnoreNotFound(err) != nil {
-		return credentialstate.Deployed{}, fmt.Errorf("read Secret %s in the Shoot: %w", name, err)
+		return nil, fmt.Errorf("read Secret %s in the Shoot: %w", name, err)
 	}
-	return parseDeployed(secret.Data), nil
+	deployed := map[string]credentialstate.Deployed{"": parseDeployed("", secret.Data)}
+	for _, credential := range cache.RepositoryCredentials {
+		prefix := credentials.Prefix(credential.Repositories)
+		deployed[prefix] = parseDeployed(prefix, secret.Data)
+	}
+	return deployed, nil
 }
 
 // parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the
 // Secret, and what it holds goes into the provider status and back into the Shoot.
-func parseDeployed(files map[string][]byte) credentialstate.Deployed {
-	wanted, previous := credentials.FromFiles("", files)
+func parseDeployed(prefix string, files map[string][]byte) credentialstate.Deployed {
+	wanted, previous := credentials.FromFiles(prefix, files)
 	if wanted == nil || !isPlausible(*wanted) {
 		return credentialstate.Deployed{}
 	}

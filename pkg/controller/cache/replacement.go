@@ -29,16 +29,19 @@ const replacementTimeout = 10 * time.Second
 // ManagedResource no longer contains, but keeps those that it never contained. So this extension does not deploy the
 // annotations with the StatefulSets, but sets them itself.
 //
-// An error is not a problem of a cache: the annotations are set with the next reconciliation.
-func allowReplacement(ctx context.Context, log logr.Logger, shoot client.Client, caches []deployment) {
+// An error is not a problem of a cache: the annotations are set with the next reconciliation. It reports whether there
+// was none; otherwise, another attempt in this reconciliation would only take as long, as with a webhook that never
+// returns.
+func allowReplacement(ctx context.Context, log logr.Logger, shoot client.Client, caches []deployment) bool {
 	ctx, cancel := context.WithTimeout(ctx, replacementTimeout)
 	defer cancel()
 	for _, cache := range caches {
 		if _, err := annotateStatefulSet(ctx, shoot, cache.Name()); err != nil {
 			log.Error(err, "Failed to allow the replacement of a StatefulSet")
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // allowReplacementOfNew is allowReplacement for the StatefulSets as this extension deploys them, and waits for these.

@@ -21,6 +21,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 // updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
@@ -51,20 +52,40 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, caches []deployment, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
 	status := &registry.RegistryStatus{CASecretName: caBundleName}
 	for _, cache := range caches {
-		credentials := before[cache.Cache.Upstream].Credentials
+		next := before[cache.Cache.Upstream] // With the conditions of package health.
+		next.Upstream, next.RemoteURL = cache.Cache.Upstream, *cache.Cache.RemoteURL
+		next.Endpoint = endpoint(cache, addresses[cache.ServiceName()])
 		if cache.Deployed == nil {
-			deployed := credentialstate.Deployed{Wanted: cache.Credential, Previous: cache.PreviousCredential}
-			credentials = deployed.Status(credentials, metav1.NewTime(a.Clock.Now()))
+			next.Credentials, next.RepositoryCredentials = credentialStatuses(cache, next, metav1.NewTime(a.Clock.Now()))
 		}
-		status.Caches = append(status.Caches, registry.RegistryCacheStatus{
-			Upstream:    cache.Cache.Upstream,
-			Endpoint:    endpoint(cache, addresses[cache.ServiceName()]),
-			RemoteURL:   *cache.Cache.RemoteURL,
-			Credentials: credentials,
-			Conditions:  before[cache.Cache.Upstream].Conditions, // Those of package health.
-		})
+		status.Caches = append(status.Caches, next)
 	}
 	return a.Codec.EncodeStatus(status)
+}
+
+// credentialStatuses returns the states of a cache's credentials after its deployment.
+func credentialStatuses(cache deployment, before registry.RegistryCacheStatus, now metav1.Time) (*registry.CredentialsStatus, []registry.RepositoryCredentialStatus) {
+	deployed := credentialstate.Deployed{Wanted: cache.Credential, Previous: cache.PreviousCredential}
+	var repositories []registry.RepositoryCredentialStatus
+	for _, credential := range cache.RepositoryCredentials {
+		deployed := credentialstate.Deployed{Wanted: &credential.Credential, Previous: credential.Previous}
+		repositories = append(repositories, registry.RepositoryCredentialStatus{
+			Repositories: credential.Repositories,
+			Credentials:  *deployed.Status(statusOf(before, credential.Repositories), now),
+		})
+	}
+	return deployed.Status(before.Credentials, now), repositories
+}
+
+// statusOf returns the state of the credential for some repositories, nil if there is none.
+func statusOf(cache registry.RegistryCacheStatus, repositories []string) *registry.CredentialsStatus {
+	prefix := credentials.Prefix(repositories)
+	for i := range cache.RepositoryCredentials {
+		if status := &cache.RepositoryCredentials[i]; credentials.Prefix(status.Repositories) == prefix {
+			return &status.Credentials
+		}
+	}
+	return nil
 }
 
 func endpoint(cache deployment, address net.IP) string {

@@ -43,6 +43,7 @@ type Options struct {
 // Add adds the controller of an extension type. The type also names the controller and its finalizer.
 func Add(ctx context.Context, mgr manager.Manager, extensionType string, actuator extension.Actuator, options Options) error {
 	options.Controller.RateLimiter = BackOff()
+	options.Controller = WithFairQueue(options.Controller)
 	if err := extension.Add(mgr, extension.AddArgs{
 		Actuator:                  actuator,
 		Name:                      extensionType,

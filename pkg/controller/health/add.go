@@ -95,7 +95,7 @@ func wantedChanged(codec *codec.Codec) predicate.Predicate {
 	}
 }
 
-// wantedCredentials returns the names of the Secrets in a provider status, by upstream.
+// wantedCredentials returns the names of the Secrets in a provider status, by upstream and repositories.
 func wantedCredentials(codec *codec.Codec, raw []byte) map[string][3]string {
 	status, err := codec.DecodeStatus(&runtime.RawExtension{Raw: raw})
 	if err != nil {
@@ -103,8 +103,9 @@ func wantedCredentials(codec *codec.Codec, raw []byte) map[string][3]string {
 	}
 	wanted := make(map[string][3]string, len(status.Caches))
 	for _, cache := range status.Caches {
-		if credentials := cache.Credentials; credentials != nil {
-			wanted[cache.Upstream] = [3]string{credentials.SecretName, credentials.PendingSecretName, credentials.PreviousSecretName}
+		for _, subject := range subjects(cache) {
+			status := subject.status
+			wanted[subject.name] = [3]string{status.SecretName, status.PendingSecretName, status.PreviousSecretName}
 		}
 	}
 	return wanted

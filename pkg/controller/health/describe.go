@@ -16,9 +16,36 @@ import (
 	"github.com/larder-project/larder/pkg/controller/readiness"
 )
 
-// describe explains the state of a cache's credential to its owner, and what to do about it.
-func describe(cache registry.RegistryCacheStatus) string {
-	status := cache.Credentials
+// subject is a credential of a cache.
+type subject struct {
+	// name is the upstream, followed by the repositories that the credential is for if it is not for all.
+	name   string
+	status *registry.CredentialsStatus
+}
+
+// subjects returns the credentials of a cache.
+func subjects(cache registry.RegistryCacheStatus) []subject {
+	var found []subject
+	if cache.Credentials != nil {
+		found = append(found, subject{name: cache.Upstream, status: cache.Credentials})
+	}
+	for i := range cache.RepositoryCredentials {
+		credential := &cache.RepositoryCredentials[i]
+		name := cache.Upstream
+		if len(credential.Repositories) > 0 {
+			name += "/" + credential.Repositories[0]
+		}
+		if more := len(credential.Repositories) - 1; more > 0 {
+			name += fmt.Sprintf(" (and %d more)", more)
+		}
+		found = append(found, subject{name: name, status: &credential.Credentials})
+	}
+	return found
+}
+
+// describe explains the state of a credential to its owner, and what to do about it.
+func describe(subject subject) string {
+	status := subject.status
 	wanted, cause := credentialstate.WantedSecret(status), strings.TrimSuffix(status.Message, ".")
 	fallback := ""
 	if status.PendingSecretName != "" && status.SecretName != "" {
@@ -26,31 +53,30 @@ func describe(cache registry.RegistryCacheStatus) string {
 	}
 	switch status.State {
 	case registry.CredentialsActive:
-		return fmt.Sprintf("The registry cache for %s uses the Secret %q, which its upstream accepts.", cache.Upstream, status.SecretName)
+		return fmt.Sprintf("The registry cache for %s uses the Secret %q, which its upstream accepts.", subject.name, status.SecretName)
 	case registry.CredentialsRejected:
 		code := ""
 		if status.UpstreamStatusCode != nil {
 			code = fmt.Sprintf(" with status %d", *status.UpstreamStatusCode)
 		}
 		return fmt.Sprintf("The upstream %s rejects the Secret %q of its registry cache%s (%s). Create a new Secret and reference it in spec.resources.%s",
-			cache.Upstream, wanted, code, cause, fallback)
+			subject.name, wanted, code, cause, fallback)
 	case registry.CredentialsMissing:
-		return fmt.Sprintf("The registry cache for %s is missing the credential of the Secret %q (%s).", cache.Upstream, wanted, cause)
+		return fmt.Sprintf("The registry cache for %s is missing the credential of the Secret %q (%s).", subject.name, wanted, cause)
 	}
-	return fmt.Sprintf("The registry cache for %s does not use the Secret %q yet (%s).%s", cache.Upstream, wanted, cause, fallback)
+	return fmt.Sprintf("The registry cache for %s does not use the Secret %q yet (%s).%s", subject.name, wanted, cause, fallback)
 }
 
-// credentialProblem returns the problem of a cache's credential. A credential that is still checked is none: its
+// credentialProblem returns the first problem of a cache's credentials. A credential that is still checked is none: its
 // predecessor is in use until then.
 func credentialProblem(cache registry.RegistryCacheStatus) readiness.Problem {
-	if cache.Credentials == nil {
-		return readiness.Problem{}
-	}
-	switch cache.Credentials.State {
-	case registry.CredentialsRejected:
-		return readiness.Problem{Reason: readiness.CredentialRejected, Message: describe(cache)}
-	case registry.CredentialsMissing:
-		return readiness.Problem{Reason: readiness.CredentialMissing, Message: describe(cache)}
+	for _, subject := range subjects(cache) {
+		switch subject.status.State {
+		case registry.CredentialsRejected:
+			return readiness.Problem{Reason: readiness.CredentialRejected, Message: describe(subject)}
+		case registry.CredentialsMissing:
+			return readiness.Problem{Reason: readiness.CredentialMissing, Message: describe(subject)}
+		}
 	}
 	return readiness.Problem{}
 }

@@ -47,15 +47,23 @@ func (r *Reconciler) record(ctx context.Context, ex *extensionsv1alpha1.Extensio
 	}
 }
 
-// notes returns the changes of a cache: of the state of its credential, and of its readiness.
+// notes returns the changes of a cache: of the states of its credentials, and of its readiness.
 func notes(before, after registry.RegistryCacheStatus) []note {
 	var found []note
-	if state := credentialsState(after); state != "" && state != credentialsState(before) {
+	states := map[string]registry.CredentialsState{}
+	for _, subject := range subjects(before) {
+		states[subject.name] = subject.status.State
+	}
+	for _, subject := range subjects(after) {
+		state := subject.status.State
+		if state == states[subject.name] {
+			continue
+		}
 		kind := corev1.EventTypeNormal
 		if state == registry.CredentialsRejected || state == registry.CredentialsMissing {
 			kind = corev1.EventTypeWarning
 		}
-		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(after)})
+		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(subject)})
 	}
 	was, is := ready(before), ready(after)
 	if is == nil || was != nil && was.Reason == is.Reason {
@@ -79,11 +87,4 @@ func notes(before, after registry.RegistryCacheStatus) []note {
 // isCredential reports whether a reason is about the credential, whose state has events and descriptions of its own.
 func isCredential(reason readiness.Reason) bool {
 	return reason == readiness.CredentialRejected || reason == readiness.CredentialMissing
-}
-
-func credentialsState(cache registry.RegistryCacheStatus) registry.CredentialsState {
-	if cache.Credentials == nil {
-		return ""
-	}
-	return cache.Credentials.State
 }

@@ -38,10 +38,10 @@ const passingThreshold = 10 * time.Minute
 // maxDetails bounds the problems that the condition describes.
 const maxDetails = 10
 
-// HealthCheck summarizes the health of all caches of a Shoot for the condition of the Extension: from the provider
+// Check summarizes the health of all caches of a Shoot for the condition of the Extension: from the provider
 // status, and from the ManagedResources that deploy the caches. It is one check, since the same missing pod shows in
 // both, and is to be described once.
-type HealthCheck struct {
+type Check struct {
 	// Client reads from the cache of the manager.
 	Client client.Client
 	// Codec decodes the provider status.
@@ -50,13 +50,13 @@ type HealthCheck struct {
 	ManagedResources []string
 }
 
-var _ healthcheck.HealthCheck = (*HealthCheck)(nil)
+var _ healthcheck.HealthCheck = (*Check)(nil)
 
 // SetLoggerSuffix implements healthcheck.HealthCheck.
-func (*HealthCheck) SetLoggerSuffix(string, string) {}
+func (*Check) SetLoggerSuffix(string, string) {}
 
 // Check implements healthcheck.HealthCheck.
-func (h *HealthCheck) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
+func (h *Check) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
 	summary := &summary{}
 	unhealthy, err := h.checkManagedResources(ctx, request.Namespace, summary)
 	if err != nil {
@@ -83,7 +83,7 @@ func (h *HealthCheck) Check(ctx context.Context, request types.NamespacedName) (
 
 // checkManagedResources adds what is not deployed to the summary, and returns what is deployed but not healthy. The
 // latter is a pod that does not run, which the next look at the caches explains better.
-func (h *HealthCheck) checkManagedResources(ctx context.Context, namespace string, summary *summary) (unhealthy []string, err error) {
+func (h *Check) checkManagedResources(ctx context.Context, namespace string, summary *summary) (unhealthy []string, err error) {
 	for _, name := range h.ManagedResources {
 		managedResource := &resourcesv1alpha1.ManagedResource{}
 		err := h.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, managedResource)
@@ -121,17 +121,16 @@ func (s *summary) addCache(cache registry.RegistryCacheStatus) {
 	if condition := ready(cache); condition != nil {
 		s.addReadiness(cache, condition)
 	}
-	if cache.Credentials == nil {
-		return
-	}
-	switch cache.Credentials.State {
-	case registry.CredentialsActive:
-	case registry.CredentialsRejected:
-		s.addFailure(describe(cache), gardencorev1beta1.ErrorInfraUnauthorized)
-	case registry.CredentialsMissing:
-		s.addFailure(describe(cache), gardencorev1beta1.ErrorConfigurationProblem)
-	default:
-		s.addPassing(describe(cache))
+	for _, subject := range subjects(cache) {
+		switch subject.status.State {
+		case registry.CredentialsActive:
+		case registry.CredentialsRejected:
+			s.addFailure(describe(subject), gardencorev1beta1.ErrorInfraUnauthorized)
+		case registry.CredentialsMissing:
+			s.addFailure(describe(subject), gardencorev1beta1.ErrorConfigurationProblem)
+		default:
+			s.addPassing(describe(subject))
+		}
 	}
 }
 

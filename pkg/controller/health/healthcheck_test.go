@@ -27,7 +27,7 @@ import (
 	"github.com/larder-project/larder/pkg/problem"
 )
 
-var _ = Describe("HealthCheck", func() {
+var _ = Describe("Check", func() {
 	const namespace = "shoot--dev--example"
 
 	var managedResource *resourcesv1alpha1.ManagedResource
@@ -56,7 +56,7 @@ var _ = Describe("HealthCheck", func() {
 			objects = append(objects, managedResource)
 		}
 		c := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(objects...).Build()
-		check := &HealthCheck{Client: c, Codec: codec, ManagedResources: []string{"example"}}
+		check := &Check{Client: c, Codec: codec, ManagedResources: []string{"example"}}
 		result, err := check.Check(ctx, types.NamespacedName{Namespace: namespace, Name: "registry-cache"})
 		Expect(err).NotTo(HaveOccurred())
 		return result
@@ -112,7 +112,7 @@ var _ = Describe("HealthCheck", func() {
 
 	It("reports rejected credentials with a code, the Secret and the active Secret, once", func(ctx SpecContext) {
 		cache := withCredentials("b.example.com", rejected)
-		cache.Conditions = with("", metav1.ConditionFalse, readiness.CredentialRejected, describe(cache)).Conditions
+		cache.Conditions = with("", metav1.ConditionFalse, readiness.CredentialRejected, describe(subjects(cache)[0])).Conditions
 		result := check(ctx, withCredentials("a.example.com", credentialsStatus(registry.CredentialsPending, "v1", "v2")), cache, withCredentials("c.example.com", rejected))
 		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
 		Expect(result.ProgressingThreshold).To(BeNil())
@@ -120,6 +120,19 @@ var _ = Describe("HealthCheck", func() {
 		Expect(result.Detail).To(And(
 			ContainSubstring(`The upstream b.example.com rejects the Secret "robot-v2" of its registry cache with status 401`), ContainSubstring(`uses the Secret "robot-v1", which must stay valid`)))
 		Expect(strings.Count(result.Detail, "b.example.com rejects")).To(Equal(1))
+	})
+
+	It("reports the credential of some repositories with their names", func(ctx SpecContext) {
+		cache := withCredentials("b.example.com", credentialsStatus(registry.CredentialsActive, "v1", ""))
+		cache.RepositoryCredentials = []registry.RepositoryCredentialStatus{
+			{Repositories: []string{"team-a/app", "team-b"}, Credentials: rejected},
+			{Repositories: []string{"team-c"}, Credentials: credentialsStatus(registry.CredentialsActive, "v1", "")},
+		}
+		result := check(ctx, cache)
+		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
+		Expect(result.Codes).To(Equal([]gardencorev1beta1.ErrorCode{gardencorev1beta1.ErrorInfraUnauthorized}))
+		Expect(result.Detail).To(And(
+			ContainSubstring(`The upstream b.example.com/team-a/app (and 1 more) rejects the Secret "robot-v2"`), Not(ContainSubstring("team-c"))))
 	})
 
 	It("reports missing credentials as a problem of the configuration", func(ctx SpecContext) {

@@ -63,19 +63,35 @@ type Replica struct {
 	Silent bool
 	// Credentials is its report about the credential, nil if there is none.
 	Credentials *credentials.Report
+	// RepositoryCredentials are its reports about credentials for some repositories, by the prefixes of their files.
+	RepositoryCredentials map[string]credentials.Report
 	// Problem is why it does not work.
 	Problem readiness.Problem
 }
 
-// running returns the replicas that run, with their reports about the credential.
-func (c Cache) running() credentialstate.Replicas {
+// running returns the replicas that run, with their reports about the credential for some repositories, or for all.
+func (c Cache) running(repositories []string) credentialstate.Replicas {
+	prefix := credentials.Prefix(repositories)
 	replicas := credentialstate.Replicas{Desired: c.Desired}
 	for _, replica := range c.Replicas {
 		if replica.Running {
-			replicas.Running = append(replicas.Running, credentialstate.Replica{Name: replica.Name, Report: replica.Credentials})
+			replicas.Running = append(replicas.Running, credentialstate.Replica{Name: replica.Name, Report: replica.report(prefix)})
 		}
 	}
 	return replicas
+}
+
+// report returns the report about the credential whose files have a prefix, nil if there is none.
+func (r Replica) report(prefix string) *credentials.Report {
+	if prefix == "" {
+		return r.Credentials
+	}
+	report, ok := r.RepositoryCredentials[prefix]
+	if !ok {
+		return nil
+	}
+	report.Message = excerpt.Line(report.Message, maxMessage)
+	return &report
 }
 
 // problems returns the problem of each replica, at least one.
@@ -224,7 +240,7 @@ func (s *Shoots) addReports(ctx context.Context, access *shoot.Shoot, caches []C
 		}
 	}
 	// A random order keeps unresponsive replicas from always using up the time of the same others.
-	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+	rand.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] }) //nolint:gosec // not a secret
 	var group errgroup.Group
 	group.SetLimit(maxConcurrentReports)
 	for _, replica := range asked {
@@ -242,9 +258,10 @@ func (s *Shoots) addReport(ctx context.Context, access *shoot.Shoot, replica *Re
 	report := &status.Report{}
 	err := get(ctx, access, replica.Name, config.StatusPath, report)
 	if errors.Is(err, shoot.ErrNotFound) {
-		// Until an upgrade has replaced the pod, its server reports only its credential.
-		report.Credentials = &credentials.Report{}
-		err = get(ctx, access, replica.Name, config.CredentialsPath, report.Credentials)
+		// Until an upgrade has replaced the pod, its server reports only its credentials.
+		reports := credentials.Reports{}
+		err = get(ctx, access, replica.Name, config.CredentialsPath, &reports)
+		report.Credentials, report.RepositoryCredentials = reports.Report, reports.Repositories
 	}
 	if errors.Is(err, shoot.ErrNotFound) {
 		return
@@ -253,6 +270,7 @@ func (s *Shoots) addReport(ctx context.Context, access *shoot.Shoot, replica *Re
 		replica.Silent = true
 		return
 	}
+	replica.RepositoryCredentials = report.RepositoryCredentials
 	if replica.Credentials = report.Credentials; replica.Credentials != nil {
 		replica.Credentials.Message = excerpt.Line(replica.Credentials.Message, maxMessage)
 	}

@@ -90,7 +90,7 @@ var _ = Describe("Look", func() {
 	It("finds the problems of pending pods", func(ctx SpecContext) {
 		api.replicas, api.pod = 2, corev1.PodStatus{Phase: corev1.PodPending}
 		found := look(ctx, cache)[cache]
-		Expect(found.running()).To(Equal(credentialstate.Replicas{Desired: 2}))
+		Expect(found.running(nil)).To(Equal(credentialstate.Replicas{Desired: 2}))
 		Expect(found.problems()).To(HaveEach(HaveField("Reason", readiness.NoVolume)), "the StorageClass of the claim does not exist")
 		Expect(api.pods()).To(BeEmpty())
 		Expect(api.read()).To(ContainElements("/api/v1/namespaces/kube-system/persistentvolumeclaims/cache-volume-"+cache+"-0", "/apis/storage.k8s.io/v1/storageclasses/premium"))

@@ -147,7 +147,12 @@ func observed(found map[string]Cache) observation {
 	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
 		seen := found[resourceName(*cache)]
 		if cache.Credentials != nil {
-			cache.Credentials = new(credentialstate.Observe(*cache.Credentials, seen.running(), now))
+			cache.Credentials = new(credentialstate.Observe(*cache.Credentials, seen.running(nil), now))
+		}
+		cache.RepositoryCredentials = slices.Clone(cache.RepositoryCredentials)
+		for i := range cache.RepositoryCredentials {
+			status := &cache.RepositoryCredentials[i]
+			status.Credentials = credentialstate.Observe(status.Credentials, seen.running(status.Repositories), now)
 		}
 		condition := readiness.Of(seen.problems(), credentialProblem(*cache))
 		if condition.Status == metav1.ConditionTrue && seen.silent() && wasReported(*cache) {
@@ -190,11 +195,13 @@ func migrates(ex *extensionsv1alpha1.Extension) bool {
 // starts spread over time.
 func (r *Reconciler) interval(status *registry.RegistryStatus) time.Duration {
 	for _, cache := range status.Caches {
-		if cache.Credentials != nil && credentialstate.InProgress(cache.Credentials) && r.Clock.Since(cache.Credentials.Since.Time) < eager {
-			return soon
+		for _, subject := range subjects(cache) {
+			if credentialstate.InProgress(subject.status) && r.Clock.Since(subject.status.Since.Time) < eager {
+				return soon
+			}
 		}
 	}
-	return later - later/10 + rand.N(later/5)
+	return later - later/10 + rand.N(later/5) //nolint:gosec // not a secret
 }
 
 // update writes what has changed, and nothing otherwise. It fails with a conflict if package cache has written the
@@ -209,7 +216,7 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 		cache := &status.Caches[i]
 		observe(cache, now)
 		changed = changed || !equal(before[i], *cache)
-		surplus = surplus || cache.Credentials != nil && cache.Credentials.PreviousSecretName != ""
+		surplus = surplus || slices.ContainsFunc(subjects(*cache), func(s subject) bool { return s.status.PreviousSecretName != "" })
 	}
 	if changed {
 		if err := r.patchStatus(ctx, ex, status); err != nil {
@@ -237,11 +244,12 @@ func (r *Reconciler) patchStatus(ctx context.Context, ex *extensionsv1alpha1.Ext
 }
 
 func equal(a, b registry.RegistryCacheStatus) bool {
-	return equalCredentials(a.Credentials, b.Credentials) && slices.Equal(a.Conditions, b.Conditions)
+	return slices.EqualFunc(subjects(a), subjects(b), equalCredentials) && slices.Equal(a.Conditions, b.Conditions)
 }
 
-func equalCredentials(a, b *registry.CredentialsStatus) bool {
-	return a == b || a != nil && b != nil && a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName &&
+func equalCredentials(x, y subject) bool {
+	a, b := x.status, y.status
+	return x.name == y.name && a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName &&
 		a.PreviousSecretName == b.PreviousSecretName && a.State == b.State && a.Message == b.Message
 }
 

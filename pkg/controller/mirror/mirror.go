@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"time"
 
-	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,7 +56,7 @@ func (a *Actuator) Reconcile(ctx context.Context, _ logr.Logger, ex *extensionsv
 }
 
 func (a *Actuator) reconcile(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
-	cluster, err := extensionscontroller.GetCluster(ctx, a.Client, ex.Namespace)
+	cluster, err := extension.ReadCluster(ctx, a.Client, ex.Namespace)
 	if err != nil {
 		return fmt.Errorf("read Cluster: %w", err)
 	}

@@ -157,11 +157,11 @@ var _ = Describe("Report", func() {
 		Entry("none without TLS", func(r *status.Report) { r.Certificate = nil }, readiness.Reason("")),
 		Entry("none with a certificate without end", func(r *status.Report) { r.Certificate.NotAfter = time.Time{} }, readiness.Reason("")),
 		Entry("none if it bypassed its volume once", func(r *status.Report) { r.Storage.BypassedAt = now.Add(-time.Hour) }, readiness.Reason("")),
-		Entry("none with a certificate that is about to be renewed", func(r *status.Report) { r.Certificate.NotAfter = now.Add(7 * 24 * time.Hour) }, readiness.Reason("")),
+		Entry("none with a certificate that is about to be renewed", func(r *status.Report) { r.Certificate.NotAfter = now.Add(14 * 24 * time.Hour) }, readiness.Reason("")),
 		Entry("full volume", func(r *status.Report) { r.Storage.Bypassing, r.Upstream.Reachable = true, false }, readiness.DiskFull, name, "volume.size"),
 		Entry("certificate", func(r *status.Report) {
-			r.Certificate.NotAfter, r.Upstream.Reachable = now.Add(7*24*time.Hour-time.Second), false
-		}, readiness.CertificateExpiring, "2026-03-08", "reconcile"),
+			r.Certificate.NotAfter, r.Upstream.Reachable = now.Add(14*24*time.Hour-time.Second), false
+		}, readiness.CertificateExpiring, "2026-03-15", "reconcile"),
 		Entry("expired certificate", func(r *status.Report) { r.Certificate.NotAfter = now.Add(-time.Hour) }, readiness.CertificateExpiring),
 		Entry("upstream", func(r *status.Report) {
 			r.Upstream = status.Upstream{Host: "docker.io", Message: "connection refused."}

@@ -10,16 +10,12 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
-// certificateMargin is the remaining lifetime of a certificate that is worth an alarm. Certificates are valid for 90 days
-// and are renewed after 80 % of them, so such a certificate was due eleven days ago, and reconciliations have failed since.
-const certificateMargin = 7 * 24 * time.Hour
-
 // Report returns the problem of a running replica as it reports it itself.
 func Report(pod string, report *status.Report, now time.Time) Problem {
 	switch {
 	case report.Storage.Bypassing:
 		return problemf(DiskFull, "The volume of pod %s is full, so new content is passed through without being cached. Increase volume.size, or decrease garbageCollection.ttl.", pod)
-	case report.Certificate != nil && !report.Certificate.NotAfter.IsZero() && report.Certificate.NotAfter.Sub(now) < certificateMargin:
+	case report.Certificate != nil && !report.Certificate.NotAfter.IsZero() && report.Certificate.NotAfter.Sub(now) < status.CertificateMargin:
 		return problemf(CertificateExpiring, "The certificate of pod %s is valid until %s and should have been renewed. Fix the errors in the status of the Shoot, and reconcile it.",
 			pod, report.Certificate.NotAfter.UTC().Format(time.DateOnly))
 	case !report.Upstream.Reachable:

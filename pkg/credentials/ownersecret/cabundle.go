@@ -21,7 +21,8 @@ const (
 	CABundleKey = "bundle.crt"
 
 	// MaxCABundleLength is the maximum length of a CA bundle, about 20 certificates. The bundles of all mirrors become
-	// part of the configuration of each node, which is stored in one Secret of at most 1 MiB.
+	// part of the configuration of each node, and those of all caches part of a ManagedResource; each is stored in one
+	// Secret of at most 1 MiB.
 	MaxCABundleLength = 32 << 10
 	// maxCertificates is the maximum number of certificates in a CA bundle. Containerd parses them for each pull.
 	maxCertificates = 50
@@ -47,8 +48,8 @@ func CABundle(secret *corev1.Secret, fldPath *field.Path) ([]byte, field.ErrorLi
 	return bundle.pem(), nil
 }
 
-// ValidateCABundle validates a Secret that a Shoot starts to use. It is stricter than [CABundle]: running mirrors keep
-// their bundles, even if the Secrets are not immutable, have other keys, have more than certificates, or have grown too
+// ValidateCABundle validates a Secret that a Shoot starts to use. It is stricter than [CABundle]: running mirrors and
+// caches keep their bundles, even if the Secrets are not immutable, have other keys, have more than certificates, or have grown too
 // large or expired. Another implementation of the extension may have accepted them.
 func ValidateCABundle(secret *corev1.Secret, now time.Time, fldPath *field.Path) field.ErrorList {
 	allErrs := checkCABundleMetadata(secret, fldPath)
@@ -59,7 +60,7 @@ func ValidateCABundle(secret *corev1.Secret, now time.Time, fldPath *field.Path)
 	// Parse only what is short.
 	if len(data) > MaxCABundleLength {
 		return append(allErrs, invalidCABundle(secret, fldPath,
-			fmt.Sprintf("a CA bundle must have at most %d bytes; include only the CAs of the mirror, nodes trust public CAs anyway", MaxCABundleLength)))
+			fmt.Sprintf("a CA bundle must have at most %d bytes; include only private CAs, public ones are trusted anyway", MaxCABundleLength)))
 	}
 	bundle := parseCABundle(data)
 	if bundle.problem != "" {

@@ -9,11 +9,9 @@ package controller_test
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,15 +35,23 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/larder-project/larder/cmd/gardener-extension-registry-cache/app"
+	"github.com/larder-project/larder/test/integration/audit"
+	"github.com/larder-project/larder/test/integration/seed"
 	"github.com/larder-project/larder/test/integration/suite"
 	"github.com/larder-project/larder/test/ports"
 )
 
-const extensionNamespace = "extension-registry-cache"
+const (
+	extensionNamespace = "extension-registry-cache"
+	// extensionUser is the user of the extension in the seed and in Shoots.
+	extensionUser = "gardener-extension-registry-cache"
+)
 
 var (
 	testClient client.Client
 	kubeconfig []byte
+	// requests are those of the extension.
+	requests *audit.Log
 )
 
 func TestController(t *testing.T) {
@@ -58,19 +64,23 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	SetDefaultConsistentlyDuration(time.Second)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 
+	crds, err := seed.CRDs(ctx)
+	Expect(err).NotTo(HaveOccurred())
 	testEnv := &envtest.Environment{
-		CRDInstallOptions:        envtest.CRDInstallOptions{Paths: crds(ctx)},
+		CRDInstallOptions:        envtest.CRDInstallOptions{Paths: crds},
 		ErrorIfCRDPathMissing:    true,
 		ControlPlaneStartTimeout: suite.ServerTimeout,
 		ControlPlaneStopTimeout:  suite.ServerTimeout,
 	}
+	requests, err = audit.Configure(testEnv.ControlPlane.GetAPIServer(), GinkgoT().TempDir(), []string{extensionUser}, nil)
+	Expect(err).NotTo(HaveOccurred())
 	config, err := testEnv.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(testEnv.Stop()).To(Succeed()) })
 
-	admin, err := testEnv.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
+	user, err := testEnv.AddUser(envtest.User{Name: extensionUser, Groups: []string{"system:masters"}}, nil)
 	Expect(err).NotTo(HaveOccurred())
-	kubeconfig, err = admin.KubeConfig()
+	kubeconfig, err = user.KubeConfig()
 	Expect(err).NotTo(HaveOccurred())
 	testClient, err = client.New(config, client.Options{Scheme: resourcemanagerclient.CombinedScheme})
 	Expect(err).NotTo(HaveOccurred())
@@ -79,24 +89,6 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	suite.Background("kube-controller-manager", collectGarbage)
 	startExtension(ctx)
 }, NodeTimeout(3*suite.ServerTimeout))
-
-// crds returns the CRDs of a seed, from Gardener's sources.
-func crds(ctx context.Context) []string {
-	directory, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/gardener/gardener").Output()
-	Expect(err).NotTo(HaveOccurred())
-	names := []string{
-		"extensions.gardener.cloud_clusters",
-		"extensions.gardener.cloud_extensions",
-		"extensions.gardener.cloud_operatingsystemconfigs",
-		"resources.gardener.cloud_managedresources",
-		"autoscaling.k8s.io_verticalpodautoscalers",
-	}
-	paths := make([]string, 0, len(names))
-	for _, name := range names {
-		paths = append(paths, filepath.Join(strings.TrimSpace(string(directory)), "example", "seed-crds", "10-crd-"+name+".yaml"))
-	}
-	return paths
-}
 
 // resourceManager returns the part of gardener-resource-manager that applies ManagedResources and checks their health.
 func resourceManager(config *rest.Config) manager.Manager {

@@ -7,6 +7,8 @@ package cluster
 import (
 	"fmt"
 
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/parts"
 	"github.com/larder-project/larder/test/landscape/supervisor"
@@ -49,6 +51,8 @@ func (s settings) kubeAPIServer() supervisor.Spec {
 		// Logs and proxied requests need no name resolution then.
 		"--kubelet-preferred-address-types=InternalIP",
 		"--service-account-issuer="+issuer,
+		// gardener-resource-manager requests tokens for Gardener's audience.
+		"--api-audiences="+issuer+","+v1beta1constants.GardenerAudience,
 		"--service-account-key-file="+s.certificate(serviceAccounts),
 		"--service-account-signing-key-file="+s.key(serviceAccounts),
 		// For requests to the aggregated gardener-apiserver.

@@ -51,6 +51,7 @@ func (s settings) requests() map[string]pki.Request {
 				s.IP(), "127.0.0.1", landscape.KubernetesServiceIP, "localhost",
 				"kubernetes", "kubernetes.default", "kubernetes.default.svc",
 				"kubernetes.default.svc." + landscape.ClusterDomain,
+				landscape.ControlPlaneHost,
 			},
 		},
 		kubeletUser: {

@@ -112,6 +112,8 @@ func (s settings) kubeletConfig() ([]byte, error) {
 		"failSwapOn":             false,
 		// By default, pods wait a minute for new contents of Secrets.
 		"syncFrequency": "5s",
+		// The statistics of volumes are up to a minute old by default.
+		"volumeStatsAggPeriod": "5s",
 		// The machine has other uses: do not evict pods or remove images because its disk is full.
 		"evictionHard": object{
 			"memory.available":   "50Mi",

@@ -22,25 +22,41 @@ func Dialer(l *landscape.Landscape) (func(ctx context.Context, network, address 
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
-		conn net.Conn
-		err  error
-	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		done := make(chan result, 1)
-		go func() {
-			// Never unlocked: the thread ends with this goroutine, and with it its use of the other namespace.
-			runtime.LockOSThread()
-			if err := enterNetwork(pid); err != nil {
-				done <- result{err: err}
-				return
-			}
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-			done <- result{conn, err}
-		}()
-		r := <-done
-		return r.conn, r.err
+		return inNetwork(pid, func() (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, network, address) })
 	}, nil
+}
+
+// Listener returns a function like net.Listen for addresses inside of a landscape.
+func Listener(l *landscape.Landscape) (func(network, address string) (net.Listener, error), error) {
+	pid, err := l.FirstProcess()
+	if err != nil {
+		return nil, err
+	}
+	return func(network, address string) (net.Listener, error) {
+		return inNetwork(pid, func() (net.Listener, error) { return net.Listen(network, address) })
+	}, nil
+}
+
+// inNetwork opens a socket in the network of a process. The socket stays there.
+func inNetwork[S any](pid int, open func() (S, error)) (S, error) {
+	type result struct {
+		socket S
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// Never unlocked: the thread ends with this goroutine, and with it its use of the other namespace.
+		runtime.LockOSThread()
+		if err := enterNetwork(pid); err != nil {
+			done <- result{err: err}
+			return
+		}
+		socket, err := open()
+		done <- result{socket, err}
+	}()
+	r := <-done
+	return r.socket, r.err
 }
 
 func enterNetwork(pid int) error {

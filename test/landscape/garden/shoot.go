@@ -58,7 +58,7 @@ func Shoot(l *landscape.Landscape, caches ...v1alpha3.RegistryCache) (*gardencor
 		return nil, err
 	}
 	shoot.Spec.Extensions = []gardencorev1beta1.Extension{{Type: ExtensionType, ProviderConfig: &runtime.RawExtension{Raw: raw}}}
-	addSecret(shoot, CredentialsReference, CredentialsName)
+	AddSecret(shoot, CredentialsReference, CredentialsName)
 	return shoot, nil
 }
 
@@ -74,13 +74,13 @@ func AddMirrors(shoot *gardencorev1beta1.Shoot, caSecret string, mirrors ...mirr
 	shoot.Spec.Extensions = append(shoot.Spec.Extensions,
 		gardencorev1beta1.Extension{Type: mirror.ExtensionType, ProviderConfig: &runtime.RawExtension{Raw: raw}})
 	if caSecret != "" {
-		addSecret(shoot, MirrorCAReference, caSecret)
+		AddSecret(shoot, MirrorCAReference, caSecret)
 	}
 	return nil
 }
 
-// addSecret adds an entry to spec.resources.
-func addSecret(shoot *gardencorev1beta1.Shoot, entry, secret string) {
+// AddSecret adds an entry to spec.resources.
+func AddSecret(shoot *gardencorev1beta1.Shoot, entry, secret string) {
 	shoot.Spec.Resources = append(shoot.Spec.Resources, gardencorev1beta1.NamedResourceReference{
 		Name:        entry,
 		ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: secret},

@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package parts builds every program that runs in the landscape: Kubernetes, etcd, containerd and Gardener from their
-// Go modules, and the programs of this repository.
+// Go modules, and the programs of this repository. It also builds Prometheus, which only tests need.
 //
 // A cold build is most of a first "make up", and compiling anything twice is expensive: all Go modules involved select
 // the same version of whatever they share, and programs that share most of their code are linked into one.
@@ -24,6 +24,8 @@ const (
 	GardenerAPIServer         = "gardener-apiserver"
 	GardenerControllerManager = "gardener-controller-manager"
 	GardenerResourceManager   = "gardener-resource-manager"
+	Prometheus                = "prometheus"
+	Promtool                  = "promtool"
 )
 
 // Names of this repository's own programs.
@@ -34,6 +36,8 @@ const (
 	CacheServer = "registry-cache-server"
 	Demo        = "demo"
 	Pause       = "pause"
+	// PrometheusConfig stands in for prometheus-operator.
+	PrometheusConfig = "prometheus-config"
 )
 
 // program is a main package and its names.
@@ -51,6 +55,10 @@ type module struct {
 	// name is the directory of the go.mod below this package's; the repository's own module has no name.
 	name     string
 	programs []program
+	// tags are build tags.
+	tags []string
+	// testOnly means that a landscape runs without these programs, so that a first "make up" does not build them.
+	testOnly bool
 }
 
 const (
@@ -93,22 +101,38 @@ var catalog = []module{
 			{pkg: "github.com/containerd/containerd/v2/cmd/ctr", names: []string{Ctr}},
 		},
 	},
+	{
+		name:     "prometheus",
+		testOnly: true,
+		// Without them, the programs link the clients of every cloud.
+		tags: []string{"remove_all_sd", "enable_kubernetes_sd"},
+		programs: []program{
+			{pkg: "github.com/prometheus/prometheus/cmd/prometheus", names: []string{Prometheus}},
+			{pkg: "github.com/prometheus/prometheus/cmd/promtool", names: []string{Promtool}},
+			{pkg: foreign + "prometheus/prometheus-config", names: []string{PrometheusConfig}},
+		},
+	},
 }
 
 // All returns the names of all programs.
 func All() []string {
-	var names []string
-	for _, module := range catalog {
-		names = append(names, module.names()...)
-	}
-	return names
+	return names(func(module) bool { return true })
 }
 
-// External returns the names of the programs from other repositories.
+// Needed returns the names of the programs that a landscape needs.
+func Needed() []string {
+	return names(func(m module) bool { return !m.testOnly })
+}
+
+// External returns the names of the programs from other repositories that a landscape needs.
 func External() []string {
+	return names(func(m module) bool { return !m.testOnly && m.name != "" })
+}
+
+func names(include func(module) bool) []string {
 	var names []string
 	for _, module := range catalog {
-		if module.name != "" {
+		if include(module) {
 			names = append(names, module.names()...)
 		}
 	}

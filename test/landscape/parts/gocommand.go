@@ -41,6 +41,9 @@ func (t *target) String() string {
 // selection.
 func (t *target) buildFlags() ([]string, error) {
 	var flags []string
+	if len(t.module.tags) > 0 {
+		flags = append(flags, "-tags="+strings.Join(t.module.tags, ","))
+	}
 	for _, program := range t.module.programs {
 		variables, err := t.versionFlags(program)
 		if err != nil {

@@ -34,7 +34,13 @@ var _ = Describe("The catalog", func() {
 			Expect(seen).NotTo(HaveKey(name))
 			seen[name] = true
 		}
-		Expect(External()).To(HaveLen(len(All()) - len(catalog[0].names())))
+		Expect(External()).To(HaveLen(len(Needed()) - len(catalog[0].names())))
+	})
+
+	It("leaves out of a landscape what only tests need", func() {
+		Expect(All()).To(ContainElements(Prometheus, Promtool, PrometheusConfig))
+		Expect(Needed()).NotTo(ContainElements(Prometheus, Promtool, PrometheusConfig))
+		Expect(Needed()).To(ContainElements(Landscape, KubeAPIServer, GardenerAPIServer, Containerd))
 	})
 
 	for _, module := range catalog {
@@ -48,19 +54,28 @@ var _ = Describe("The catalog", func() {
 		}
 	}
 
-	It("lists the programs that the module of containerd pins", func() {
-		file, err := parser.ParseFile(token.NewFileSet(), "containerd/programs.go", nil, parser.ImportsOnly)
+	It("lists the programs that its modules pin", func() {
+		files, err := filepath.Glob("*/programs.go")
 		Expect(err).NotTo(HaveOccurred())
-		var pinned, listed []string
-		for _, spec := range file.Imports {
-			path, err := strconv.Unquote(spec.Path.Value)
+		Expect(files).To(ConsistOf("containerd/programs.go", "prometheus/programs.go"))
+		for _, path := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
 			Expect(err).NotTo(HaveOccurred())
-			pinned = append(pinned, path)
+			var pinned, listed []string
+			for _, spec := range file.Imports {
+				path, err := strconv.Unquote(spec.Path.Value)
+				Expect(err).NotTo(HaveOccurred())
+				pinned = append(pinned, path)
+			}
+			for _, module := range catalog {
+				for _, program := range module.programs {
+					if module.name == filepath.Dir(path) && !strings.HasPrefix(program.pkg, own) {
+						listed = append(listed, program.pkg)
+					}
+				}
+			}
+			Expect(listed).To(ConsistOf(pinned), path)
 		}
-		for _, program := range catalog[2].programs {
-			listed = append(listed, program.pkg)
-		}
-		Expect(listed).To(ConsistOf(pinned))
 	})
 })
 

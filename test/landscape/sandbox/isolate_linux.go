@@ -118,10 +118,23 @@ func overlayEtc(l *landscape.Landscape) error {
 	if err := bind(filepath.Join(l.NodeRoot(), "etc", "containerd"), "/etc/containerd"); err != nil {
 		return err
 	}
+	if err := addHost("/etc/hosts", landscape.KubernetesServiceIP, landscape.ControlPlaneHost); err != nil {
+		return err
+	}
 	// On many machines, the file is a symbolic link.
 	const resolvConf = "/etc/resolv.conf"
 	if err := os.Remove(resolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.WriteFile(resolvConf, []byte("nameserver "+l.IP()+"\n"), 0o644) // #nosec G306 -- a public file.
+	return os.WriteFile(resolvConf, []byte("nameserver "+l.IP()+"\n"), 0o644) // #nosec G306 G703 -- a public file with a name of the landscape.
+}
+
+// addHost adds a name to a hosts file.
+func addHost(path, ip, name string) error {
+	content, err := os.ReadFile(path) // #nosec G304 -- the path is a constant.
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	content = fmt.Appendf(content, "\n%s %s\n", ip, name)
+	return os.WriteFile(path, content, 0o644) // #nosec G306 G703 -- a public file with a name of the landscape.
 }

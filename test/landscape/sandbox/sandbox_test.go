@@ -17,6 +17,23 @@ import (
 	"github.com/larder-project/larder/test/landscape"
 )
 
+var _ = Describe("A hosts file", func() {
+	DescribeTable("gets another name", func(before string) {
+		path := filepath.Join(GinkgoT().TempDir(), "hosts")
+		if before != "" {
+			Expect(os.WriteFile(path, []byte(before), 0o600)).To(Succeed())
+		}
+		Expect(addHost(path, "10.43.0.1", "kube-apiserver")).To(Succeed())
+		content, err := os.ReadFile(path)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(content)).To(And(HavePrefix(before), HaveSuffix("\n10.43.0.1 kube-apiserver\n")))
+	},
+		Entry("after a complete line", "127.0.0.1 localhost\n"),
+		Entry("after an incomplete line", "127.0.0.1 localhost"),
+		Entry("as the first one", ""),
+	)
+})
+
 var _ = Describe("Choosing a subnet", func() {
 	pool := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}
 	prefixes := func(texts ...string) (parsed []netip.Prefix) {

@@ -30,6 +30,17 @@ func (s *Supervisor) Handler() http.Handler {
 			}
 		}
 	}
+	mux.HandleFunc("POST /processes", func(w http.ResponseWriter, r *http.Request) {
+		var spec Spec
+		err := json.NewDecoder(r.Body).Decode(&spec)
+		if err == nil {
+			err = s.Add(spec)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	mux.HandleFunc("DELETE /processes/{name}", operation(s.Remove))
 	mux.HandleFunc("POST /processes/{name}/start", operation(s.Start))
 	mux.HandleFunc("POST /processes/{name}/stop", operation(s.Stop))
 	return mux
@@ -51,21 +62,37 @@ func NewClient(socket string) *Client {
 	}}}
 }
 
+// Add calls Supervisor.Add.
+func (c *Client) Add(ctx context.Context, spec Spec) error {
+	content, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	_, err = c.call(ctx, http.MethodPost, "/processes", content)
+	return err
+}
+
+// Remove calls Supervisor.Remove.
+func (c *Client) Remove(ctx context.Context, name string) error {
+	_, err := c.call(ctx, http.MethodDelete, "/processes/"+url.PathEscape(name), nil)
+	return err
+}
+
 // Start calls Supervisor.Start.
 func (c *Client) Start(ctx context.Context, name string) error {
-	_, err := c.call(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/start")
+	_, err := c.call(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/start", nil)
 	return err
 }
 
 // Stop calls Supervisor.Stop.
 func (c *Client) Stop(ctx context.Context, name string) error {
-	_, err := c.call(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/stop")
+	_, err := c.call(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/stop", nil)
 	return err
 }
 
 // Status calls Supervisor.Status.
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
-	body, err := c.call(ctx, http.MethodGet, "/processes")
+	body, err := c.call(ctx, http.MethodGet, "/processes", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +103,8 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	return statuses, nil
 }
 
-func (c *Client) call(ctx context.Context, method, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, nil)
+func (c *Client) call(ctx context.Context, method, path string, content []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, bytes.NewReader(content))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ const (
 	restartDelay = time.Second
 )
 
-// Supervisor supervises a fixed set of processes.
+// Supervisor supervises processes.
 type Supervisor struct {
 	logDir string
 	order  []string
@@ -39,10 +40,50 @@ type Supervisor struct {
 func New(specs []Spec, logDir string) *Supervisor {
 	s := &Supervisor{logDir: logDir, processes: map[string]*process{}, running: map[int]*process{}}
 	for _, spec := range specs {
-		s.order = append(s.order, spec.Name)
-		s.processes[spec.Name] = &process{spec: spec}
+		s.add(spec)
 	}
 	return s
+}
+
+// Add adds a process without starting it, or replaces one that does not run.
+func (s *Supervisor) Add(spec Spec) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.forget(spec.Name); err != nil {
+		return err
+	}
+	s.add(spec)
+	return nil
+}
+
+// Remove stops a process and forgets it.
+func (s *Supervisor) Remove(ctx context.Context, name string) error {
+	if err := s.Stop(ctx, name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.forget(name)
+}
+
+// add adds a process. The caller holds the lock, unless the supervisor is new.
+func (s *Supervisor) add(spec Spec) {
+	s.order = append(s.order, spec.Name)
+	s.processes[spec.Name] = &process{spec: spec}
+}
+
+// forget removes a process that does not run, if it exists. The caller holds the lock.
+func (s *Supervisor) forget(name string) error {
+	p, ok := s.processes[name]
+	if !ok {
+		return nil
+	}
+	if p.pid != 0 || p.wanted {
+		return fmt.Errorf("process %s is running", name)
+	}
+	s.order = slices.DeleteFunc(s.order, func(other string) bool { return other == name })
+	delete(s.processes, name)
+	return nil
 }
 
 // Start starts a process unless it runs, and waits until it is ready. If it ends or takes too long, the error has the

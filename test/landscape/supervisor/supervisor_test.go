@@ -125,6 +125,26 @@ var _ = Describe("Supervisor", func() {
 		Expect(status().LastExit).To(Equal("signal: killed"))
 	})
 
+	It("supervises further processes until they are removed", func() {
+		client = supervise(nil)
+		sleeper := Spec{Name: "sleeper", Path: "/bin/sh", Args: []string{"-c", "exec sleep 600"}}
+		Expect(client.Add(ctx, sleeper)).To(Succeed())
+		Expect(status().State).To(Equal(Stopped))
+		Expect(client.Start(ctx, "sleeper")).To(Succeed())
+		pid := status().PID
+		Expect(client.Add(ctx, sleeper)).To(MatchError(ContainSubstring("running")))
+
+		Expect(client.Remove(ctx, "sleeper")).To(Succeed())
+		Expect(client.Status(ctx)).To(BeEmpty())
+		Expect(syscall.Kill(pid, 0)).To(MatchError(syscall.ESRCH))
+
+		Expect(client.Add(ctx, sleeper)).To(Succeed())
+		sleeper.Args[1], sleeper.Ready = "exit 3", "tcp://"+port.Address()
+		Expect(client.Add(ctx, sleeper)).To(Succeed(), "a stopped process is replaced")
+		Expect(client.Start(ctx, "sleeper")).To(MatchError(ContainSubstring("ended")))
+		Expect(client.Remove(ctx, "sleeper")).To(Succeed())
+	})
+
 	It("rejects unknown processes", func() {
 		client = supervise(map[string]Spec{"sleeper": {Args: []string{"exec sleep 600"}}})
 		Expect(client.Start(ctx, "other")).To(MatchError(ContainSubstring(`unknown process "other"`)))

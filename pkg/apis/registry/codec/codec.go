@@ -41,6 +41,7 @@ func New() (*Codec, error) {
 			"caches.volume.size":           provider.CheckQuantity,
 			"caches.garbageCollection.ttl": provider.CheckDuration,
 			"caches.tagValidation.timeout": provider.CheckDuration,
+			"caches.timeouts.firstByte":    provider.CheckDuration,
 		}),
 		encoder: serializer.NewCodecFactory(scheme).EncoderForVersion(jsonSerializer, v1alpha3.SchemeGroupVersion),
 	}, nil

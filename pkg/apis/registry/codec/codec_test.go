@@ -55,18 +55,22 @@ var _ = Describe("Codec", func() {
 		Entry("empty blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{},"garbageCollection":{},"http":{},"highAvailability":{},"proxy":null}]}`, defaulted),
 		Entry("null in blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":null},"garbageCollection":{"ttl":null},"http":{"tls":null}}]}`, defaulted),
 		Entry("all fields", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io:443","remoteURL":"http://quay","volume":{"size":"1Gi","storageClassName":"x"},`+
-			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q","tagValidation":{"timeout":"20s"}}]}`,
+			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q","noProxy":["n"],"secretReferenceName":"p"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q","tagValidation":{"timeout":"20s"},`+
+			`"caBundleSecretReferenceName":"ca","clientCertificateSecretReferenceName":"client","allowedRealms":["auth"],"timeouts":{"firstByte":"2m"}}]}`,
 			registry.RegistryCache{
 				Upstream:            "quay.io:443",
 				RemoteURL:           new("http://quay"),
 				Volume:              &registry.Volume{Size: new(resource.MustParse("1Gi")), StorageClassName: new("x")},
 				GarbageCollection:   &registry.GarbageCollection{TTL: &metav1.Duration{}},
 				SecretReferenceName: new("s"),
-				Proxy:               &registry.Proxy{HTTPProxy: new("http://p"), HTTPSProxy: new("http://q")},
+				Proxy:               &registry.Proxy{HTTPProxy: new("http://p"), HTTPSProxy: new("http://q"), NoProxy: []string{"n"}, SecretReferenceName: new("p")},
 				HTTP:                &registry.HTTP{TLS: new(false)},
 				HighAvailability:    &registry.HighAvailability{Enabled: true},
 				ServiceNameSuffix:   new("q"),
 				TagValidation:       &registry.TagValidation{Timeout: &metav1.Duration{Duration: 20 * time.Second}},
+
+				CABundleSecretReferenceName: new("ca"), ClientCertificateSecretReferenceName: new("client"),
+				AllowedRealms: []string{"auth"}, Timeouts: &registry.Timeouts{FirstByte: &metav1.Duration{Duration: 2 * time.Minute}},
 			}),
 	)
 
@@ -122,6 +126,7 @@ var _ = Describe("Codec", func() {
 		Entry("time to live", `"garbageCollection":{"ttl":"1e999999999h"}`, "garbageCollection.ttl"),
 		Entry("long time to live", `"garbageCollection":{"ttl":"`+strings.Repeat("1h", 50_000)+`"}`, "garbageCollection.ttl"),
 		Entry("time to validate", `"tagValidation":{"timeout":"`+strings.Repeat("1h", 50_000)+`"}`, "tagValidation.timeout"),
+		Entry("time for the first byte", `"timeouts":{"firstByte":"`+strings.Repeat("1h", 50_000)+`"}`, "timeouts.firstByte"),
 		Entry("time to live that exceeds a duration", `"garbageCollection":{"ttl":"99999999h"}`, "garbageCollection.ttl"),
 	)
 

@@ -75,6 +75,27 @@ type RegistryCache struct {
 	// TagValidation configures how a cached tag, which may have moved at the upstream, is validated.
 	// +optional
 	TagValidation *TagValidation `json:"tagValidation,omitempty"`
+	// CABundleSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with
+	// the CA bundle of the upstream. The Secret must be immutable and have exactly the key "bundle.crt" with certificates
+	// in PEM. The cache trusts them in addition to public CAs, for the registry, its token servers, the targets of its
+	// redirects, and proxies with an https:// URL. All caches together can use at most 10 CA bundles.
+	// +optional
+	CABundleSecretReferenceName *string `json:"caBundleSecretReferenceName,omitempty"`
+	// ClientCertificateSecretReferenceName is the name of the entry in the Shoot's spec.resources that references the
+	// Secret with the client certificate for the upstream. The Secret must be immutable, be of type kubernetes.io/tls, and
+	// have exactly the keys "tls.crt" and "tls.key". The cache presents the certificate to the registry and its token
+	// servers, but not to the targets of redirects to other hosts. It needs an https:// remoteURL. All caches together can
+	// use at most 10 client certificates.
+	// +optional
+	ClientCertificateSecretReferenceName *string `json:"clientCertificateSecretReferenceName,omitempty"`
+	// AllowedRealms lists hosts of token servers outside the upstream's domain that may receive the credential, each with
+	// an optional port, for example "auth.example.org". A host without a port stands for all its ports. At most 10 hosts
+	// are possible, without duplicates.
+	// +optional
+	AllowedRealms []string `json:"allowedRealms,omitempty"`
+	// Timeouts configures how long the cache waits for the upstream.
+	// +optional
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
 }
 
 // RepositoryCredential is a credential for some of an upstream's repositories.
@@ -127,6 +148,18 @@ type Proxy struct {
 	// HTTPSProxy is the URL of the proxy for an https:// upstream. The rules of remoteURL apply.
 	// +optional
 	HTTPSProxy *string `json:"httpsProxy,omitempty"`
+	// NoProxy lists what the cache connects to without a proxy: hosts with all their subdomains ("example.com"), only the
+	// subdomains of a domain (".example.com"), IP addresses, and CIDR ranges ("10.0.0.0/8"). All but ranges can have a
+	// port. Addresses and ranges apply to URLs that contain an address, since names are not resolved. At most 50 entries
+	// are possible. NoProxy needs httpProxy or httpsProxy.
+	// +optional
+	NoProxy []string `json:"noProxy,omitempty"`
+	// SecretReferenceName is the name of the entry in the Shoot's spec.resources that references the Secret with the
+	// credential for the proxies. The Secret must be immutable, be of type Opaque or kubernetes.io/basic-auth, and have
+	// exactly the keys "username" and "password". It needs httpProxy or httpsProxy. All caches together can use at most 10
+	// credentials for proxies.
+	// +optional
+	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
 }
 
 // HTTP configures how a cache serves its clients.
@@ -153,6 +186,14 @@ type TagValidation struct {
 	// Defaults to 5s for an upstream that responds as fast as it recently did, and to 800ms otherwise.
 	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
+}
+
+// Timeouts configures how long a cache waits for its upstream.
+type Timeouts struct {
+	// FirstByte is the maximum time until a response of the upstream begins. It must be from 1s to 10m.
+	// Defaults to 10s.
+	// +optional
+	FirstByte *metav1.Duration `json:"firstByte,omitempty"`
 }
 
 // +kubebuilder:object:root=true

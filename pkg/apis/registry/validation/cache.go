@@ -45,10 +45,7 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	allErrs = append(allErrs, validateCredentials(cache, old, fldPath)...)
 	allErrs = append(allErrs, validateTagValidation(validationTimeoutOf(cache), validationTimeoutOf(old), fldPath.Child("tagValidation", "timeout"))...)
 	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
-
-	proxy, oldProxy, proxyPath := ptr.Deref(cache.Proxy, registry.Proxy{}), ptr.Deref(old.Proxy, registry.Proxy{}), fldPath.Child("proxy")
-	allErrs = append(allErrs, address.ValidateURL(proxy.HTTPProxy, oldProxy.HTTPProxy, proxyPath.Child("httpProxy"))...)
-	return append(allErrs, address.ValidateURL(proxy.HTTPSProxy, oldProxy.HTTPSProxy, proxyPath.Child("httpsProxy"))...)
+	return append(allErrs, validateConnection(cache, old, fldPath)...)
 }
 
 // validateTransition refuses changes that a running cache cannot apply.

@@ -22,8 +22,9 @@ import (
 // caches with every field set need 0.9 MiB, and a repository credential needs less than a cache.
 const MaxCaches = 150
 
-// ValidateCount returns an error if there are more caches and credentials than [MaxCaches] and more than before. Call
-// it first: all other checks take time for each of them.
+// ValidateCount returns an error if there are more caches and credentials than [MaxCaches], or more Secrets for
+// connections than [MaxConnectionSecrets], and more than before. Call it first: all other checks take time for each of
+// them, and each Secret has to be read.
 func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	cachesPath := fldPath.Child("caches")
 	if count := len(newConfig.Caches); count > max(MaxCaches, len(oldConfig.Caches)) {
@@ -33,7 +34,7 @@ func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field
 		return field.ErrorList{field.Invalid(cachesPath, field.OmitValueType{},
 			fmt.Sprintf("must have at most %d caches and credentials together, but has %d caches with %d credentials", MaxCaches, len(newConfig.Caches), count))}
 	}
-	return nil
+	return validateConnectionSecrets(newConfig, oldConfig, cachesPath)
 }
 
 // credentialsOf returns the number of repository credentials.

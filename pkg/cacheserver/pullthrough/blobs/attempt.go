@@ -72,7 +72,7 @@ func (f *fetch) attempt(ctx context.Context) error {
 	}
 	// An upstream that ignores ranges sends all of it again. The known part is skipped; the digest shows if it differs.
 	if _, err := io.CopyN(io.Discard, blob.Body, f.offset-blob.Offset); err != nil {
-		return broken(err)
+		return f.brokeOff(err)
 	}
 	return f.receive(ctx, blob.Body)
 }
@@ -110,7 +110,7 @@ func (f *fetch) begin(ctx context.Context, blob *remote.Blob) error {
 	upload, err := f.Content.NewUpload(f.repository, f.digest, f.size)
 	if err != nil {
 		if !content.IsFull(err) {
-			f.Log.WithError(err).WithField("digest", f.digest).Warn("Failed to store a blob; passing it through")
+			f.log().WithError(err).Warn("Failed to store a blob; passing it through")
 		}
 		if err := f.acquire(ctx, f.unstored); err != nil {
 			return err
@@ -134,6 +134,7 @@ func (f *fetch) receive(ctx context.Context, body io.Reader) error {
 	for {
 		n, err := body.Read(buffer[filled:])
 		pulled.Add(float64(n))
+		f.pulled += int64(n)
 		if f.size != transfer.Unknown && f.offset+int64(filled+n) > f.size {
 			return store.ErrMismatch
 		}
@@ -151,18 +152,18 @@ func (f *fetch) receive(ctx context.Context, body io.Reader) error {
 		case errors.Is(err, io.EOF) && f.size == transfer.Unknown, err != nil && f.offset == f.size:
 			return nil
 		case err != nil:
-			return broken(err)
+			return f.brokeOff(err)
 		}
 	}
 }
 
-// broken marks an error of a body, unless the error says more by itself.
-func broken(err error) error {
+// brokeOff replaces an error of a body, unless the error says more by itself.
+func (f *fetch) brokeOff(err error) error {
 	var e *remote.Error
 	if errors.As(err, &e) {
 		return err
 	}
-	return errBroken
+	return f.Source.BrokeOff()
 }
 
 // deliver stores bytes, or passes them to the readers if they cannot be stored.
@@ -176,7 +177,7 @@ func (f *fetch) deliver(ctx context.Context, p []byte) error {
 		return nil
 	}
 	if !content.IsFull(err) {
-		f.Log.WithError(err).WithField("digest", f.digest).Warn("Failed to store the rest of a blob; streaming it without the disk")
+		f.log().WithError(err).Warn("Failed to store the rest of a blob; streaming it without the disk")
 	}
 	if err := f.acquire(ctx, f.unstored); err != nil {
 		return err

@@ -27,6 +27,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
@@ -103,8 +104,14 @@ type opened struct {
 	file   *content.Blob
 	reader *transfer.Reader
 	size   int64
-	// hit means that nothing had to be fetched for this client.
-	hit bool
+	// outcome is how that serves this client: a hit, a miss, or joined. Cause says more about it.
+	outcome event.Outcome
+	cause   string
+}
+
+// bypasses reports whether the blob was fetched for this client and cannot be stored.
+func (o *opened) bypasses() bool {
+	return o.outcome == event.Miss && o.reader != nil && o.reader.Passed()
 }
 
 func (o *opened) close() {
@@ -140,10 +147,14 @@ func (s *Service) find(ctx context.Context, k key, headOnly bool) (*opened, erro
 			_ = file.Close()
 			return nil, err
 		}
-		ownership = content.Linked
-		if o, err := s.openFile(ctx, k.digest, file); err == nil || ctx.Err() != nil {
+		o, err := s.openFile(ctx, k.digest, file)
+		if err == nil && ownership == content.None {
+			o.cause = event.CauseUnproven
+		}
+		if err == nil || ctx.Err() != nil {
 			return o, err
 		}
+		ownership = content.Linked
 	}
 	if headOnly {
 		return s.stat(ctx, k)
@@ -157,7 +168,7 @@ func (s *Service) find(ctx context.Context, k key, headOnly bool) (*opened, erro
 
 // openFile serves an open file, after its verification if that is due.
 func (s *Service) openFile(ctx context.Context, d digest.Digest, file *content.Blob) (*opened, error) {
-	o := &opened{file: file, size: file.Size, hit: true}
+	o := &opened{file: file, size: file.Size, outcome: event.Hit}
 	if file.Verified.IsZero() || s.returned(response.From(ctx).Client(), d, file.Verified) {
 		_ = file.Close()
 		var err error
@@ -196,7 +207,7 @@ func (s *Service) stat(ctx context.Context, k key) (*opened, error) {
 	if declared := s.declaredSize(ctx, k); declared != transfer.Unknown {
 		size = declared // Some upstreams give any length in response to HEAD.
 	}
-	return &opened{size: size}, nil
+	return &opened{size: size, outcome: event.Fetched(joined)}, nil
 }
 
 // declaredSize is the size of a blob as an image of the repository declares it, transfer.Unknown if none does.
@@ -213,6 +224,7 @@ const maxAttempts = 4
 // follow serves a blob from the transfer that fetches it. A transfer for another repository is followed only when it is
 // certain that this one has the blob as well.
 func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, ownership content.Ownership) (*opened, error) {
+	unproven := false
 	for attempt := 1; ; attempt++ {
 		reader, joined, err := s.Transfers.Start(k.digest, k.repository, fetch)
 		if err != nil {
@@ -224,7 +236,7 @@ func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, owners
 				_ = reader.Close()
 				return nil, err
 			}
-			ownership = content.Linked
+			ownership, unproven = content.Linked, true
 		}
 		size, err := reader.WaitSize(ctx)
 		if err == nil && size == 0 {
@@ -235,7 +247,11 @@ func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, owners
 			if foreign {
 				s.Content.Link(k.repository, k.digest) // The fetch links it for its owner only.
 			}
-			return &opened{reader: reader, size: size, hit: joined}, nil
+			o := &opened{reader: reader, size: size, outcome: event.Fetched(joined)}
+			if unproven {
+				o.cause = event.CauseUnproven
+			}
+			return o, nil
 		}
 		_ = reader.Close()
 		// The failure of a fetch for another repository does not mean that a fetch for this one fails.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
@@ -20,12 +21,8 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
-var (
-	// errStored ends a fetch of what another fetch has stored since it was looked for.
-	errStored = errors.New("the content is stored already")
-	// errBroken means that the upstream broke off a body.
-	errBroken = errors.New("the upstream broke off")
-)
+// errStored ends a fetch of what another fetch has stored since it was looked for.
+var errStored = errors.New("the content is stored already")
 
 const (
 	minBackoff = 100 * time.Millisecond
@@ -46,6 +43,7 @@ type fetch struct {
 	hash   hash.Hash
 	size   int64 // of the whole blob, or transfer.Unknown
 	offset int64 // bytes that have arrived and are hashed
+	pulled int64 // bytes that were fetched, some of them more than once perhaps
 	etag   string
 	begun  bool
 	// upload stores the bytes, nil if they are not stored.
@@ -66,25 +64,34 @@ func (s *Service) fetchWork(k key) transfer.Work {
 		if !t.Wanted() {
 			return transfer.ErrAbandoned
 		}
-		if err := f.run(ctx); err != nil {
-			s.Metrics.FillErrors.WithLabelValues(metrics.Reason(err)).Inc()
+		s.Metrics.ActiveTransfers.Inc()
+		defer s.Metrics.ActiveTransfers.Dec()
+		fetching := time.Now()
+		err := f.run(ctx)
+		s.Metrics.Repositories.Fetched(k.repository, f.pulled, time.Since(fetching))
+		if err != nil {
+			s.Metrics.FetchFailed(ctx, err)
 			if f.begun && ctx.Err() == nil { // Clients only see that their responses break off.
-				s.Log.WithError(err).WithField("digest", k.digest).Warn("Fetch of a blob broke off")
+				f.log().WithError(err).Warn("Fetch of a blob broke off")
 			}
 			return err
 		}
 		if f.upload == nil {
-			s.Metrics.Unstored.Inc()
+			s.Metrics.Bypassed()
 			return nil
 		}
 		if err := f.upload.Commit(); err != nil {
 			// The readers have the blob. The next one has to fetch it again.
-			s.Log.WithError(err).WithField("digest", k.digest).Warn("Failed to store a blob")
+			f.log().WithError(err).Warn("Failed to store a blob")
 			return nil
 		}
 		s.Metrics.FillDuration.Observe(time.Since(started).Seconds())
 		return nil
 	}
+}
+
+func (f *fetch) log() logrus.FieldLogger {
+	return f.Log.WithFields(logrus.Fields{"repository": f.repository, "digest": f.digest})
 }
 
 // unlessStored returns work that ends at once if another fetch has stored the blob by then.
@@ -159,7 +166,7 @@ func (f *fetch) resumable(err error) bool {
 	var e *remote.Error
 	switch {
 	case !errors.As(err, &e):
-		return errors.Is(err, errBroken)
+		return false
 	case e.Reason == remote.RateLimited:
 		return f.offset > 0 && e.RetryAfter <= maxRateLimit
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
@@ -51,6 +52,7 @@ func (r *repository) ServeBlob(ctx context.Context, w http.ResponseWriter, reque
 		return response.Error(ctx, err, errcode.ErrorCodeBlobUnknown.WithDetail(d))
 	}
 	defer o.close()
+	response.From(ctx).Note(o.outcome, o.cause)
 
 	header := w.Header()
 	header.Set("ETag", `"`+d.String()+`"`)
@@ -76,10 +78,13 @@ func (r *repository) ServeBlob(ctx context.Context, w http.ResponseWriter, reque
 		body.Fail(err)
 	}
 	written, err := body.Finish()
+	if err == nil && o.bypasses() {
+		response.From(ctx).NoteBypassed()
+	}
 	if o.file != nil && written == o.size {
 		s.delivered(response.From(ctx).Client(), d)
 	}
-	s.Metrics.Served(metrics.Blob, written, o.hit)
+	s.Metrics.Served(metrics.Blob, written, o.outcome != event.Miss)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
@@ -65,7 +66,7 @@ func (s *Service) verify(ctx context.Context, d digest.Digest) (*opened, error) 
 		_ = reader.Close()
 		return nil, err
 	}
-	return &opened{reader: reader, size: size, hit: true}, nil
+	return &opened{reader: reader, size: size, outcome: event.Hit}, nil
 }
 
 // verifyWork compares a file with its digest.
@@ -84,6 +85,8 @@ func (s *Service) verifyWork(d digest.Digest) transfer.Work {
 			return err
 		}
 		defer file.Close()
+		s.Metrics.ActiveTransfers.Inc()
+		defer s.Metrics.ActiveTransfers.Dec()
 		s.Content.Discover(d, file.Size)
 		t.Begin(file.Size, func() (*os.File, error) { return s.openAgain(d) })
 		size, err := hashFile(ctx, t, file, d)

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
@@ -30,6 +31,9 @@ import (
 
 // indexFile is next to Distribution's files, in a directory that a stock registry ignores.
 const indexFile = "pullthrough/index.db"
+
+// maxRemoved bounds the removals that are remembered, in about 4 MiB.
+const maxRemoved = 16384
 
 // ErrNotFound means that the cache does not hold the content.
 var ErrNotFound = store.ErrNotFound
@@ -58,8 +62,10 @@ type Content struct {
 	store  *store.Store
 	index  *index.Index
 	keeper *retention.Keeper
-	log    logrus.FieldLogger
-	now    func() time.Time
+	// removed is why objects were removed, the latest ones.
+	removed *lru.Cache[digest.Digest, string]
+	log     logrus.FieldLogger
+	now     func() time.Time
 }
 
 // Open opens the content below a directory. It takes the same time however much content there is.
@@ -72,10 +78,12 @@ func Open(o Options) (*Content, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the index of %s: %w", o.RootDirectory, err)
 	}
+	removed, _ := lru.New[digest.Digest, string](maxRemoved) // It fails for sizes below 1 only.
 	keeper := &retention.Keeper{
 		Options: o.Retention, Store: files, Index: known, Metrics: o.Metrics, Log: o.Log, Now: o.Now, Busy: o.Busy,
+		Removing: func(d digest.Digest, reason string) { removed.Add(d, reason) },
 	}
-	return &Content{store: files, index: known, keeper: keeper, log: o.Log, now: o.Now}, nil
+	return &Content{store: files, index: known, keeper: keeper, removed: removed, log: o.Log, now: o.Now}, nil
 }
 
 // Run expires, evicts, scrubs and reconciles until ctx ends.
@@ -83,6 +91,21 @@ func (c *Content) Run(ctx context.Context) { c.keeper.Run(ctx) }
 
 // Close closes the index. Run has to have ended.
 func (c *Content) Close() error { return c.index.Close() }
+
+// Removed returns why content was removed from the cache, as far as this process remembers.
+func (c *Content) Removed(d digest.Digest) (reason string, ok bool) { return c.removed.Get(d) }
+
+// Usage is the space of the cache, in bytes.
+type Usage struct {
+	// Used is the size of the content, Size and Free are those of the volume.
+	Used, Size, Free int64
+}
+
+// Usage returns the space of the cache.
+func (c *Content) Usage() (Usage, error) {
+	space, err := c.store.Space()
+	return Usage{Used: c.index.Total(), Size: int64(space.Total), Free: int64(space.Free)}, err
+}
 
 // Touch records a use of content.
 func (c *Content) Touch(d digest.Digest) { c.index.Touch(d) }

@@ -25,7 +25,7 @@ func (c *Content) TagValidated(repository, tag string, d digest.Digest) time.Tim
 // SetTag stores the digest of a tag and, if validated is set, the current time as the time of its validation. It reports
 // whether the tag is stored.
 func (c *Content) SetTag(repository, tag string, d digest.Digest, validated bool) (stored bool) {
-	fields := logrus.Fields{"repository": repository, "tag": tag}
+	fields := logrus.Fields{"repository": repository, "reference": tag}
 	err := c.store.SetTag(repository, tag, d)
 	c.warn(err, "Failed to store a tag", fields)
 	if validated {

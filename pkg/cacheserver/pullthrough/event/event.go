@@ -30,7 +30,16 @@ const (
 	Failed Outcome = "failed"
 )
 
-// Event is one request for content and what came of it.
+// Fetched returns the outcome of a request that started a fetch, or joined one.
+func Fetched(joined bool) Outcome {
+	if joined {
+		return Joined
+	}
+	return Miss
+}
+
+// Event is one request for content and its result. Its texts are bounded and free of secrets, but not escaped: clients
+// choose the repository and the reference.
 type Event struct {
 	Time time.Time
 	// Kind is that of the route: manifest, blob, tags or referrers.
@@ -50,14 +59,14 @@ type Event struct {
 	// Bytes of content were sent.
 	Bytes    int64
 	Duration time.Duration
-	// Cause says why the request was not a hit.
+	// Cause says why the request was not a hit; see the constants.
 	Cause string
 }
 
-// Repository sums up the events of one repository.
+// Repository sums up the requests and fetches of one repository.
 type Repository struct {
 	Name string
-	// Requests are all requests for content, Fetches those for which content was fetched.
+	// Requests are the requests that were served, Fetches the objects that were fetched.
 	Requests, Fetches int64
 	// PushedBytes were sent to clients, PulledBytes were fetched from the upstream.
 	PushedBytes, PulledBytes int64

@@ -272,3 +272,4 @@ type observer struct{}
 func (observer) Request(string, int, time.Duration) {}
 func (observer) Health(bool)                        {}
 func (observer) Budget(string, int64, int64)        {}
+func (observer) BudgetExpired(string)               {}

@@ -40,6 +40,7 @@ type Keyring struct {
 // entry is a set of credentials with the result of its last check.
 type entry struct {
 	set     Set
+	created time.Time
 	state   credentials.State
 	since   time.Time
 	status  int
@@ -159,7 +160,7 @@ func (k *Keyring) adopt(contents Contents) bool {
 func (k *Keyring) newEntry(set Set) *entry {
 	now := k.clock.Now()
 	return &entry{
-		set: set, state: credentials.StatePending, since: now, due: now, message: "not checked against the upstream yet",
+		set: set, created: now, state: credentials.StatePending, since: now, due: now, message: "not checked against the upstream yet",
 		renewer: k.newRenewer(set),
 	}
 }

@@ -103,6 +103,7 @@ var _ = Describe("Keyring", func() {
 		advance(time.Second)
 		Eventually(report).Should(Equal(credentials.Report{SecretName: "secret-one", State: credentials.StateActive}))
 		Expect(observed.last().ActiveSince).To(Equal(clock.Now()))
+		Expect(observed.last().PendingSince).To(BeZero(), "there is no candidate")
 	})
 
 	It("uses the only credential even if it is rejected, and reports that", func() {
@@ -158,16 +159,20 @@ var _ = Describe("Keyring", func() {
 		Eventually(report).Should(Equal(rejected))
 		Expect(active()).To(Equal("one"))
 		Expect(observed.last().ActiveSince).NotTo(BeZero(), "the active one is still accepted")
+		waiting := observed.last().PendingSince
+		Expect(waiting).NotTo(BeZero())
 
 		By("checking it again at intervals")
 		before := len(upstream.checked())
 		advance(30 * time.Second)
 		Eventually(upstream.checked).Should(HaveLen(before + 1))
 		Expect(active()).To(Equal("one"))
+		Expect(observed.last().PendingSince).To(Equal(waiting), "since the candidate was noticed, whatever its state")
 
 		By("activating the next candidate")
 		source.set("three", "one")
 		Eventually(active).Should(Equal("three"))
+		Eventually(func() time.Time { return observed.last().PendingSince }).Should(BeZero())
 		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-three", State: credentials.StateActive}))
 	})
 

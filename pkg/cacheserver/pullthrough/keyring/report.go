@@ -20,6 +20,8 @@ type Snapshot struct {
 	Rejected bool
 	// ActiveSince is when the upstream accepted the active credentials, zero if it has not.
 	ActiveSince time.Time
+	// PendingSince is since when a candidate waits for the upstream to accept it, zero if there is none.
+	PendingSince time.Time
 }
 
 // Report returns the state, nil if the upstream is used anonymously.
@@ -55,6 +57,9 @@ func (k *Keyring) snapshot() Snapshot {
 		report.Message = k.missing.Error() + "; the last valid one stays active"
 	}
 	snapshot := Snapshot{Report: report, Rejected: report.State == credentials.StateRejected || k.missing == nil && k.stuck()}
+	if k.candidate != nil {
+		snapshot.PendingSince = k.candidate.created
+	}
 	if k.active.state == credentials.StateActive {
 		snapshot.ActiveSince = k.active.since
 	}

@@ -9,12 +9,14 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/lru"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
@@ -42,7 +44,7 @@ type Options struct {
 // Service serves the manifests of all repositories.
 type Service struct {
 	Options
-	calls *coalesce.Group[key, content.Manifest]
+	calls *coalesce.Group[key, loaded]
 	// recent saves reading and hashing for the many requests for the same few manifests. It also serves manifests that
 	// cannot be stored. A key is proof that the repository has the manifest.
 	recent *lru.Cache[key, content.Manifest]
@@ -57,7 +59,7 @@ type key struct {
 func New(o Options) *Service {
 	return &Service{
 		Options: o,
-		calls:   coalesce.New[key, content.Manifest](),
+		calls:   coalesce.New[key, loaded](),
 		recent:  lru.New(recentBytes, recentBytes/2, func(_ key, m content.Manifest) int { return len(m.Content) }),
 	}
 }
@@ -85,31 +87,42 @@ func (s *Service) Get(ctx context.Context, repository string, d digest.Digest) (
 	if m, ok := s.Recent(repository, d); ok {
 		return m, nil
 	}
-	stored := s.Content.HasManifest(repository, d)
-	call, joined := s.calls.Start(key{repository, d}, func(ctx context.Context) (content.Manifest, error) {
+	stored, cause := s.Content.HasManifest(repository, d), ""
+	if !stored && s.Available(repository, d) {
+		cause = event.CauseUnproven
+	}
+	call, joined := s.calls.Start(key{repository, d}, func(ctx context.Context) (loaded, error) {
 		return s.load(ctx, repository, d, stored)
 	})
 	s.Metrics.Joined(metrics.Manifest, joined)
-	if !joined && !stored {
-		response.From(ctx).SetFetched(true)
+	l, err := call.Wait(ctx)
+	if l.fetched {
+		response.From(ctx).Note(event.Fetched(joined), cause)
 	}
-	return call.Wait(ctx)
+	return l.Manifest, err
 }
 
-func (s *Service) load(ctx context.Context, repository string, d digest.Digest, stored bool) (content.Manifest, error) {
+// loaded is a manifest that was not in memory.
+type loaded struct {
+	content.Manifest
+	fetched bool
+}
+
+func (s *Service) load(ctx context.Context, repository string, d digest.Digest, stored bool) (loaded, error) {
 	if m, ok := s.Recent(repository, d); ok {
-		return m, nil // Another call has fetched it since.
+		return loaded{Manifest: m}, nil // Another call has fetched it since.
 	}
 	if stored {
 		m, err := s.read(ctx, repository, d)
 		if err == nil {
-			return m, nil
+			return loaded{Manifest: m}, nil
 		}
 		if !errors.Is(err, content.ErrNotFound) && !errors.Is(err, content.ErrMismatch) && ctx.Err() == nil {
 			s.Log.WithError(err).WithFields(logrus.Fields{"repository": repository, "digest": d}).Warn("Failed to read a manifest; fetching it")
 		}
 	}
-	return s.Fetch(ctx, repository, d.String())
+	m, err := s.Fetch(ctx, repository, d.String())
+	return loaded{Manifest: m, fetched: err == nil}, err
 }
 
 // read returns a manifest from the store.
@@ -126,10 +139,13 @@ func (s *Service) read(ctx context.Context, repository string, d digest.Digest) 
 
 // Fetch fetches a manifest by tag or digest and stores it. A manifest that cannot be stored is served all the same.
 func (s *Service) Fetch(ctx context.Context, repository, reference string) (content.Manifest, error) {
+	begun := time.Now()
 	fetched, err := s.Source.FetchManifest(ctx, repository, reference)
 	if err != nil {
+		s.Metrics.FetchFailed(ctx, err)
 		return content.Manifest{}, err
 	}
+	s.Metrics.Repositories.Fetched(repository, int64(len(fetched.Content)), time.Since(begun))
 	s.Metrics.Misses.WithLabelValues(metrics.Manifest).Inc()
 	s.Metrics.PulledBytes.WithLabelValues(metrics.Manifest).Add(float64(len(fetched.Content)))
 	info, err := s.parse(ctx, fetched.Content, fetched.MediaType)
@@ -145,7 +161,7 @@ func (s *Service) Fetch(ctx context.Context, repository, reference string) (cont
 	}
 	s.recent.Add(key{repository, m.Digest}, m)
 	if !s.store(repository, m, info) {
-		s.Metrics.Unstored.Inc()
+		s.Metrics.Bypassed()
 	}
 	return m, nil
 }

@@ -50,6 +50,9 @@ func (r *repository) Get(ctx context.Context, d digest.Digest, _ ...distribution
 	if err != nil {
 		return nil, response.Error(ctx, err, distribution.ErrManifestUnknownRevision{Name: r.name, Revision: d})
 	}
+	if response.From(ctx).Fetched() && !r.service.Content.HasManifest(r.name, m.Digest) {
+		response.From(ctx).NoteBypassed()
+	}
 	r.service.RecordServed(ctx, m)
 	return r.service.negotiated(ctx, m), nil
 }
@@ -69,6 +72,7 @@ func (s *Service) RecordServed(ctx context.Context, m content.Manifest) {
 	s.Content.Touch(m.Digest)
 	w := response.From(ctx)
 	w.Expect(len(m.Content))
+	w.NoteDigest(m.Digest)
 	s.Metrics.Served(metrics.Manifest, int64(len(m.Content)), !w.Fetched())
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	distribution "github.com/distribution/distribution/v3/metrics"
@@ -41,6 +42,7 @@ type Metrics struct {
 	RateLimitLeft    *prometheus.GaugeVec     // upstream, scope
 	Rejected         *prometheus.GaugeVec     // upstream
 	ActiveSince      *prometheus.GaugeVec     // upstream
+	PendingSince     *prometheus.GaugeVec     // upstream
 	Coalesced        *prometheus.CounterVec   // type
 	SavedBytes       *prometheus.CounterVec   // type
 	StaleTags        *prometheus.CounterVec   // reason
@@ -53,6 +55,11 @@ type Metrics struct {
 	Corrupt          prometheus.Counter
 	StorageUsed      prometheus.Gauge
 	VolumeBytes      *prometheus.GaugeVec // state
+	ActiveTransfers  prometheus.Gauge
+	LastBypass       prometheus.Gauge
+	Repositories     *Repositories
+
+	bypassedAt atomic.Int64 // LastBypass, for reading
 }
 
 // Process returns the metrics in the default registry, which the debug server exposes.
@@ -75,16 +82,17 @@ func New(registerer prometheus.Registerer) *Metrics {
 		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's response.", "upstream", "kind"),
 		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream responds.", "upstream"),
 		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
-		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream.", "upstream", "scope"),
+		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream; missing once the time window of the last report has passed.", "upstream", "scope"),
 		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the configured credentials.", "upstream"),
 		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credentials; 0 if it has not.", "upstream"),
+		PendingSince:     f.gauges("credentials_pending_since_seconds", "Unix time since which new credentials wait for the upstream to accept them; 0 if there are none.", "upstream"),
 		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a running fetch.", "type"),
 		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients without fetching them again.", "type"),
 		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache without validation, by reason.", "reason"),
 		FillErrors:       f.counters("fill_errors_total", "Fetches that failed, by reason.", "reason"),
 		Removed:          f.counters("removed_total", "Objects removed from the cache, by reason.", "type", "reason"),
 		RemovedBytes:     f.counters("removed_bytes_total", "Bytes removed from the cache, by reason.", "reason"),
-		VolumeBytes:      f.gauges("volume_bytes", "Size of the volume and its free space.", "state"),
+		VolumeBytes:      f.gauges("volume_bytes", "Size of the volume and its free space, in bytes.", "state"),
 	}
 	m.FillDuration = register(registerer, prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "fill_duration_seconds",
@@ -92,11 +100,12 @@ func New(registerer prometheus.Registerer) *Metrics {
 		Buckets: prometheus.ExponentialBuckets(0.01, 4, 9),
 	}))
 	m.Resumed = f.counter("resumed_total", "Fetches that were resumed after an interruption.")
-	m.Unstored = f.counter("unstored_total", "Fetches that were not stored for lack of space.")
+	m.Unstored = f.counter("unstored_total", "Fetches that could not be stored, usually for lack of space.")
+	m.LastBypass = f.gauge("bypassed_at_seconds", "Unix time of the last fetch that could not be stored, usually for lack of space; 0 if there was none.")
+	m.ActiveTransfers = f.gauge("active_transfers", "Blobs that are being fetched or verified.")
+	m.Repositories = register(registerer, newRepositories())
 	m.Corrupt = f.counter("corrupt_total", "Cached objects that did not match their digest and were dropped.")
-	m.StorageUsed = register(registerer, prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "storage_used_bytes", Help: "Bytes of content in the cache.",
-	}))
+	m.StorageUsed = f.gauge("storage_used_bytes", "Bytes of content in the cache.")
 	for _, kind := range []string{Blob, Manifest} {
 		for _, counter := range []*prometheus.CounterVec{m.Requests, m.Hits, m.Misses, m.PulledBytes, m.PushedBytes, m.Coalesced, m.SavedBytes} {
 			counter.WithLabelValues(kind)
@@ -139,6 +148,12 @@ var distributionHelp = sync.OnceValue(func() map[string]string {
 
 func (f factory) counter(name, help string) prometheus.Counter {
 	return register(f.registerer, prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
+	}))
+}
+
+func (f factory) gauge(name, help string) prometheus.Gauge {
+	return register(f.registerer, prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
 	}))
 }
@@ -201,16 +216,28 @@ func (u Upstream) Budget(scope string, limit, remaining int64) {
 	u.metrics.RateLimitLeft.WithLabelValues(u.host, scope).Set(float64(remaining))
 }
 
-// Credentials records whether the upstream rejects the configured credentials, and when it accepted the active ones;
-// the zero time means that it has not.
-func (u Upstream) Credentials(rejected bool, activeSince time.Time) {
-	value, since := 0.0, 0.0
+// BudgetExpired drops the rate limit of a scope, which is unknown from then on.
+func (u Upstream) BudgetExpired(scope string) {
+	u.metrics.RateLimit.DeleteLabelValues(u.host, scope)
+	u.metrics.RateLimitLeft.DeleteLabelValues(u.host, scope)
+}
+
+// Credentials records whether the upstream rejects the configured credentials, when it accepted the active ones, and
+// since when new ones wait for that; the zero time means that it has not, or that there are none.
+func (u Upstream) Credentials(rejected bool, activeSince, pendingSince time.Time) {
+	value := 0.0
 	if rejected {
 		value = 1
 	}
-	if !activeSince.IsZero() {
-		since = float64(activeSince.Unix())
-	}
 	u.metrics.Rejected.WithLabelValues(u.host).Set(value)
-	u.metrics.ActiveSince.WithLabelValues(u.host).Set(since)
+	u.metrics.ActiveSince.WithLabelValues(u.host).Set(unix(activeSince))
+	u.metrics.PendingSince.WithLabelValues(u.host).Set(unix(pendingSince))
+}
+
+// unix returns the Unix time, 0 for the zero time.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
 }

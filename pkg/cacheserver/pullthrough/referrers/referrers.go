@@ -18,10 +18,12 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
 )
 
@@ -48,7 +50,7 @@ type Options struct {
 // Service serves the referrers of all repositories.
 type Service struct {
 	Options
-	calls *coalesce.Group[key, []byte]
+	calls *coalesce.Group[key, result]
 }
 
 // key is a list, complete or of one artifact type.
@@ -60,7 +62,7 @@ type key struct {
 
 // New returns a service.
 func New(o Options) *Service {
-	return &Service{Options: o, calls: coalesce.New[key, []byte]()}
+	return &Service{Options: o, calls: coalesce.New[key, result]()}
 }
 
 // Close ends all work.
@@ -78,43 +80,75 @@ type list struct {
 func (s *Service) Get(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]byte, error) {
 	k := key{repository, d, ""}
 	if artifactType == "" {
-		return s.complete(ctx, k)
+		r, err := s.complete(ctx, k)
+		r.note(ctx)
+		return r.document, err
 	}
-	call, joined := s.calls.Start(key{repository, d, artifactType}, func(ctx context.Context) ([]byte, error) {
-		document, err := s.complete(ctx, k)
+	call, joined := s.calls.Start(key{repository, d, artifactType}, func(ctx context.Context) (result, error) {
+		r, err := s.complete(ctx, k)
 		if err != nil {
-			return nil, err
+			return result{}, err
 		}
 		err = s.Parsing.Do(ctx, func() error {
-			document = filter(document, artifactType)
+			r.document = filter(r.document, artifactType)
 			return nil
 		})
-		return document, err
+		return r, err
 	})
 	s.Metrics.Joined(metrics.Manifest, joined)
-	return call.Wait(ctx)
+	r, err := call.Wait(ctx)
+	r.joined = r.joined || joined
+	r.note(ctx)
+	return r.document, err
+}
+
+// result is a list, and how it was found.
+type result struct {
+	document []byte
+	joined   bool
+	// stale is why the upstream was not waited for, empty if the list is the upstream's.
+	stale string
+}
+
+// note records how a request is served.
+func (r result) note(ctx context.Context) {
+	if r.stale != "" {
+		response.From(ctx).Note(event.Stale, event.Unvalidated(r.stale))
+		return
+	}
+	response.From(ctx).Note(event.Fetched(r.joined), event.CauseList)
 }
 
 // complete returns the complete list.
-func (s *Service) complete(ctx context.Context, k key) ([]byte, error) {
+func (s *Service) complete(ctx context.Context, k key) (result, error) {
 	stored, ok := s.Content.Referrers(k.repository, k.digest)
 	if ok && s.Source.Down(func() { s.start(k) }) {
-		return stored, nil
+		return result{document: stored, stale: event.Down}, nil
 	}
 	call, joined := s.start(k)
 	s.Metrics.Joined(metrics.Manifest, joined)
-	if !ok {
-		return call.Wait(ctx)
+	var r result
+	var err error
+	if ok {
+		r, err = call.WaitUntil(ctx, call.Begun.Add(s.Source.ValidationTimeout()))
+	} else {
+		r, err = call.Wait(ctx)
 	}
-	document, err := call.WaitUntil(ctx, call.Begun.Add(s.Source.ValidationTimeout()))
-	if err != nil && ctx.Err() == nil && !remote.Is(err, remote.NotFound) {
-		return stored, nil
+	switch {
+	case !ok, err == nil, ctx.Err() != nil, remote.Is(err, remote.NotFound):
+		r.joined = joined
+		return r, err
+	case errors.Is(err, context.DeadlineExceeded):
+		return result{document: stored, stale: event.Slow}, nil
 	}
-	return document, err
+	return result{document: stored, stale: metrics.Reason(err)}, nil
 }
 
-func (s *Service) start(k key) (*coalesce.Call[[]byte], bool) {
-	return s.calls.Start(k, func(ctx context.Context) ([]byte, error) { return s.fetch(ctx, k) })
+func (s *Service) start(k key) (*coalesce.Call[result], bool) {
+	return s.calls.Start(k, func(ctx context.Context) (result, error) {
+		document, err := s.fetch(ctx, k)
+		return result{document: document}, err
+	})
 }
 
 // fetch puts the upstream's pages together, and stores the list for as long as the manifest.

@@ -74,11 +74,7 @@ func (a *authenticator) RoundTrip(req *http.Request) (*http.Response, error) {
 // place returns the origin that a request goes to. An origin that another host redirected to is not trusted, even if it
 // is the upstream.
 func (a *authenticator) place(req *http.Request) *place {
-	own := a.client.guard.own(req.URL)
-	for hop := req.Response; hop != nil && hop.Request != nil; hop = hop.Request.Response {
-		own = own && a.client.guard.own(hop.Request.URL)
-	}
-	if own {
+	if a.client.guard.ownPath(req) {
 		return a.upstream
 	}
 	key := req.URL.Scheme + "://" + canonicalHost(req.URL)

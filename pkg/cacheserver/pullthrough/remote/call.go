@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -207,7 +208,10 @@ func causeOf(err error) string {
 	var operation *net.OpError
 	var name *net.DNSError
 	var certificate *tls.CertificateVerificationError
+	var proxy *connection.ProxyError
 	switch {
+	case errors.As(err, &proxy):
+		return proxy.Error()
 	case errors.Is(err, errRealm):
 		return errRealm.Error()
 	case errors.Is(err, errRedirect):

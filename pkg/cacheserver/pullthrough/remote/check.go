@@ -30,7 +30,7 @@ type CredentialSet interface {
 // succeeds, and rejected if none does. If the upstream never asks for it, the result is unknown, and the error is
 // NotChallenged.
 func (c *Client) Check(ctx context.Context, candidate, active CredentialSet) error {
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
 	open := unconfirmed{}
 	for _, credential := range candidate.All() {

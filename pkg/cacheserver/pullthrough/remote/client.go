@@ -6,18 +6,16 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/upstream"
 )
@@ -37,8 +35,11 @@ type Timeouts struct {
 // DefaultTimeouts let clients fall back to another server within seconds, not minutes.
 var DefaultTimeouts = Timeouts{Connect: 3 * time.Second, FirstByte: 10 * time.Second, Idle: 30 * time.Second, MinRate: 1 << 10}
 
-// smallTimeout bounds a request whose response is small, including its token and redirects.
-const smallTimeout = 30 * time.Second
+// small bounds a request whose response is small, including its token and redirects: one of its responses may take as
+// long as FirstByte allows.
+func (t Timeouts) small() time.Duration {
+	return max(30*time.Second, t.FirstByte+20*time.Second)
+}
 
 // Options describe an upstream.
 type Options struct {
@@ -48,8 +49,8 @@ type Options struct {
 	Credentials Credentials
 	// Rejected is called when the upstream rejects the credential for a repository; may be nil. It must not block.
 	Rejected func(repository string)
-	// CABundle is a file with additional trusted certificates; may be empty.
-	CABundle string
+	// Connection has the files with trusted certificates, the client certificate and the credential for proxies.
+	Connection connection.Files
 	// AllowedRealms are additional hosts, with or without a port, of token services that may see the credential.
 	AllowedRealms []string
 	Timeouts      Timeouts
@@ -58,7 +59,9 @@ type Options struct {
 	UserAgent string
 	// Now returns the time; nil means time.Now.
 	Now func() time.Time
-	// Transport sends the requests that pass the guard; nil means one with the timeouts and the CA bundle above.
+	// Log may be nil.
+	Log logrus.FieldLogger
+	// Transport sends the requests that pass the guard; nil means one with the timeouts and the files above.
 	Transport http.RoundTripper
 }
 
@@ -79,6 +82,7 @@ type Client struct {
 	// pulled are requests that succeeded recently, denied those that were rejected.
 	pulled, denied *evidence
 	health         *health
+	budgets        *budgets
 	// headless upstreams refuse HEAD. Mislabelling ones send wrong digests in headers.
 	headless, mislabels quirk
 	coded               *misjudged
@@ -98,66 +102,27 @@ func New(o Options) (*Client, error) {
 		o.Now = time.Now
 	}
 	if o.Transport == nil {
-		if o.Transport, err = newTransport(o.CABundle, o.Timeouts); err != nil {
+		o.Transport, err = connection.New(connection.Options{
+			Files: o.Connection, Connect: o.Timeouts.Connect, FirstByte: o.Timeouts.FirstByte, KeepAlive: o.Timeouts.Idle,
+			Control: checkDial, Log: o.Log,
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
 	c := &Client{
 		base: base, credentials: o.Credentials, rejected: o.Rejected, timeouts: o.Timeouts, observer: o.Observer, now: o.Now, userAgent: o.UserAgent,
-		pulled: newEvidence(),
-		denied: newEvidence(),
-		health: &health{now: o.Now, observer: o.Observer},
-		coded:  newMisjudged(),
-		memory: semaphore.NewWeighted(maxReading),
+		pulled:  newEvidence(),
+		denied:  newEvidence(),
+		health:  &health{now: o.Now, observer: o.Observer},
+		budgets: newBudgets(o.Now, o.Observer),
+		coded:   newMisjudged(),
+		memory:  semaphore.NewWeighted(maxReading),
 	}
 	c.guard = &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch}
 	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}
 	c.sessions = &sessions{open: c.openSession, byScope: newLRU[string, []*session](maxSessions)}
 	return c, nil
-}
-
-// newTransport returns a transport for HTTP/1.1: each fetch has its own connection, so that a slow or broken one does
-// not hold up others.
-func newTransport(caBundle string, timeouts Timeouts) (*http.Transport, error) {
-	roots, err := trusted(caBundle)
-	if err != nil {
-		return nil, err
-	}
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: timeouts.Connect, KeepAlive: timeouts.Idle, Control: checkDial}).DialContext,
-		TLSHandshakeTimeout: timeouts.Connect,
-		TLSClientConfig: &tls.Config{
-			RootCAs: roots, MinVersion: tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(0), // Each fetch of a layer may open a connection.
-		},
-		ResponseHeaderTimeout:  timeouts.FirstByte,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true, // A digest is that of the uncompressed response.
-		MaxIdleConnsPerHost:    8,
-		IdleConnTimeout:        90 * time.Second,
-		ReadBufferSize:         32 << 10,
-		ForceAttemptHTTP2:      false,
-		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
-	}, nil
-}
-
-func trusted(caBundle string) (*x509.CertPool, error) {
-	if caBundle == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(caBundle)
-	if err != nil {
-		return nil, fmt.Errorf("read CA bundle: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA bundle %s contains no certificate", caBundle)
-	}
-	return roots, nil
 }
 
 func (c *Client) openSession(scope string, credential credentials.Credential) *session {
@@ -216,7 +181,7 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 		c.observer.Request(kind, 0, took)
 		// A cancelled request proves nothing about the upstream, unlike one that timed out.
 		if api && !errors.Is(req.Context().Err(), context.Canceled) {
-			c.health.failure("")
+			c.health.failure("", causeOf(err))
 		}
 		return
 	}
@@ -229,7 +194,7 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 	switch {
 	case !api:
 	case isGatewayError(resp.StatusCode):
-		c.health.failure(info.repository)
+		c.health.failure(info.repository, fmt.Sprintf("status %d", resp.StatusCode))
 	default:
 		c.health.success()
 	}
@@ -246,11 +211,7 @@ func (c *Client) noteLimits(info requestInfo, resp *http.Response, ofToken bool)
 	if info.session.check {
 		return // The metrics are about the active credential.
 	}
-	limit, ok := parseLimit(resp.Header.Get("RateLimit-Limit"))
-	remaining, known := parseLimit(resp.Header.Get("RateLimit-Remaining"))
-	if ok && known {
-		c.observer.Budget(info.session.scope, limit, remaining)
-	}
+	c.budgets.note(info.session.scope, resp.Header)
 }
 
 // isGatewayError reports whether a status is that of a proxy whose registry does not respond. Any other status comes

@@ -51,6 +51,12 @@ func (o *observer) Health(up bool) {
 	o.up = append(o.up, up)
 }
 
+func (o *observer) BudgetExpired(scope string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.left, scope)
+}
+
 func (o *observer) Budget(scope string, _, remaining int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/net/publicsuffix"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
 )
 
 // errRedirect means that the guard refused to follow a redirect.
@@ -30,7 +32,7 @@ var errAddress = errors.New("address is link-local, multicast, unspecified or th
 
 // guard passes or refuses every outgoing request by its destination:
 //
-//   - the upstream and allowed token realms may see an Authorization header;
+//   - the upstream and allowed token realms may see an Authorization header and the client certificate;
 //   - any other host may be the target of a redirect, or asked for an anonymous token, and sees at most such a token;
 //   - a redirect from https to http is never followed;
 //   - no request goes to the address of a cloud metadata service, whatever its host name (see checkDial).
@@ -65,6 +67,9 @@ func (g *guard) pass(req *http.Request) (*http.Response, error) {
 	if address, err := netip.ParseAddr(req.URL.Hostname()); err == nil && forbidden(address) {
 		return nil, errAddress // With a proxy, checkDial does not see it.
 	}
+	if g.mayIdentify(req) {
+		req = req.WithContext(connection.WithIdentity(req.Context()))
+	}
 	if g.own(req.URL) {
 		return g.next.RoundTrip(req)
 	}
@@ -96,6 +101,24 @@ func (g *guard) mayCarry(req *http.Request) bool {
 		return strings.HasPrefix(req.Header.Get("Authorization"), "Bearer ")
 	}
 	return req.Response == nil && isTokenRequest(req.Context()) && g.realmAllowed(req.URL)
+}
+
+// mayIdentify reports whether the client certificate may be presented for a request: to the servers that see the
+// credential, and never after a redirect to another host.
+func (g *guard) mayIdentify(req *http.Request) bool {
+	if own, isToken := req.Context().Value(tokenRequestKey{}).(bool); isToken {
+		return own && req.Response == nil && g.realmAllowed(req.URL)
+	}
+	return g.ownPath(req)
+}
+
+// ownPath reports whether a request goes to the upstream, and so did all redirects that led to it.
+func (g *guard) ownPath(req *http.Request) bool {
+	own := g.own(req.URL)
+	for hop := req.Response; hop != nil && hop.Request != nil; hop = hop.Request.Response {
+		own = own && g.own(hop.Request.URL)
+	}
+	return own
 }
 
 // own reports whether a URL is that of the upstream, which may redirect its clients from http to https.

@@ -26,6 +26,17 @@ type Observer interface {
 	Health(up bool)
 	// Budget is called with the rate limit of the credential for a scope, and what remains of it.
 	Budget(scope string, limit, remaining int64)
+	// BudgetExpired is called when the last report for a scope no longer counts.
+	BudgetExpired(scope string)
+}
+
+// Health is how the upstream responds.
+type Health struct {
+	Up bool
+	// Since is when Up last changed, the zero time if it never did.
+	Since time.Time
+	// Cause is that of the failure that made the upstream count as down. It is safe to show to anyone.
+	Cause string
 }
 
 // health is a circuit breaker: callers with another source do not wait for an upstream that is down. Those without one
@@ -35,6 +46,8 @@ type health struct {
 	observer Observer
 
 	mu       sync.Mutex
+	since    time.Time // of the last change
+	cause    string    // of the last failure
 	failures int
 	// failed is the repository of the last failure if that may affect only this repository.
 	failed string
@@ -47,6 +60,16 @@ func (h *health) healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.failures < failuresUntilDown
+}
+
+func (h *health) get() Health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	health := Health{Up: h.failures < failuresUntilDown, Since: h.since}
+	if !health.Up {
+		health.Cause = h.cause
+	}
+	return health
 }
 
 // probe reports whether the caller should probe an upstream that is down. Failures of other requests do not change the
@@ -67,21 +90,24 @@ func (h *health) success() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.failures >= failuresUntilDown {
+		h.since = h.now()
 		h.observer.Health(true)
 	}
 	h.failures = 0
 }
 
 // failure records that the upstream does not respond, or, with a repository, that it does not respond for that one.
-func (h *health) failure(repository string) {
+func (h *health) failure(repository, cause string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.cause = cause
 	if h.failures >= failuresUntilDown || h.failures > 0 && repository != "" && repository == h.failed {
 		return
 	}
 	h.failed = repository
 	if h.failures++; h.failures == failuresUntilDown {
+		h.since = h.now()
 		h.observer.Health(false)
-		h.delay, h.next = minProbe, h.now().Add(minProbe)
+		h.delay, h.next = minProbe, h.since.Add(minProbe)
 	}
 }

@@ -42,7 +42,7 @@ var manifestTypes = strings.Join([]string{
 
 // Resolve implements Registry.
 func (c *Client) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
 	if c.mislabels.has(kindManifest, c.now()) {
 		return "", nil
@@ -68,7 +68,7 @@ func (c *Client) Resolve(ctx context.Context, repository, tag string) (digest.Di
 
 // FetchManifest implements Registry.
 func (c *Client) FetchManifest(ctx context.Context, repository, reference string) (Manifest, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
 	resp, err := c.do(ctx, call{
 		kind: kindManifest, method: http.MethodGet, repository: repository, path: manifests + reference,
@@ -133,7 +133,7 @@ func (c *Client) confirms(ctx context.Context, repository string, d digest.Diges
 
 // StatBlob implements Registry.
 func (c *Client) StatBlob(ctx context.Context, repository string, d digest.Digest) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
 	resp, err := c.do(ctx, call{
 		kind: kindBlob + headSuffix, method: http.MethodHead, repository: repository, path: blobs + d.String(), header: http.Header{},
@@ -169,7 +169,7 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 		}
 	}
 	// The body has timeouts of its own; all before it, such as a token, a redirect or a refusal, is small.
-	timer := time.AfterFunc(smallTimeout, func() { cancel(c.fail(Unavailable, 0, "no response in time")) })
+	timer := time.AfterFunc(c.timeouts.small(), func() { cancel(c.fail(Unavailable, 0, "no response in time")) })
 	resp, err := c.do(ctx, call{
 		kind: kindBlob, method: http.MethodGet, repository: repository, path: blobs + d.String(), header: header,
 	})
@@ -226,7 +226,7 @@ func (c *Client) undoes(d digest.Digest, resp *http.Response, size int64) bool {
 
 // List implements Registry.
 func (c *Client) List(ctx context.Context, repository, path string, query url.Values) (Document, error) {
-	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
 	resp, err := c.do(ctx, call{kind: kindList, method: http.MethodGet, repository: repository, path: path, query: query, header: http.Header{}})
 	if err != nil {

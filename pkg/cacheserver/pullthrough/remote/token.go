@@ -30,6 +30,7 @@ const (
 	clientID = "larder"
 )
 
+// tokenRequestKey is the key of whether the token is for the upstream itself.
 type tokenRequestKey struct{}
 
 // isTokenRequest reports whether a request asks for a token.
@@ -38,7 +39,7 @@ func isTokenRequest(ctx context.Context) bool { return ctx.Value(tokenRequestKey
 // fetchToken requests a token from the token service of a challenge.
 func (p *place) fetchToken(ctx context.Context, repository string, c challenge) (*grant, error) {
 	client := p.auth.client
-	ctx = context.WithValue(ctx, tokenRequestKey{}, true)
+	ctx = context.WithValue(ctx, tokenRequestKey{}, p.own)
 	if p.credential == (credentials.Credential{}) {
 		ctx = withoutCredential(ctx)
 	}

@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
 
@@ -30,7 +31,7 @@ var _ = Describe("Transport", func() {
 		certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 		Expect(os.WriteFile(bundle, certificate, 0o600)).To(Succeed())
 		c, err := remote.New(remote.Options{
-			URL: server.URL, CABundle: bundle, Observer: newObserver(), Timeouts: remote.DefaultTimeouts,
+			URL: server.URL, Connection: connection.Files{CABundle: bundle}, Observer: newObserver(), Timeouts: remote.DefaultTimeouts,
 		})
 		Expect(err).NotTo(HaveOccurred())
 		defer c.Close()

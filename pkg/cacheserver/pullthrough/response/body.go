@@ -7,7 +7,9 @@ package response
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"sync"
 	"time"
@@ -123,9 +125,18 @@ func (b *Body) copyPiece(source io.Reader) (n int64, err error) {
 		copyBuffers.Put(buffer)
 	}
 	b.state.took(n, time.Since(begun))
+	b.state.sent(n, ofConnection(err))
 	b.uncounted += n
 	b.note(n, err)
 	return n, err
+}
+
+// ofConnection returns the error of a copy, unless it is that of the file that was copied.
+func ofConnection(err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil
+	}
+	return err
 }
 
 func (b *Body) note(n int64, err error) {
@@ -152,6 +163,9 @@ func (b *Body) Finish() (written int64, err error) {
 			}
 		}
 		b.state.counting = false
+	}
+	if b.err != nil {
+		b.state.incomplete(b.ctx, b.err)
 	}
 	return b.written, b.err
 }

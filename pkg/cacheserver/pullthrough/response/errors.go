@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
@@ -37,12 +39,22 @@ var errBadRequest = errcode.Register("larder.pullthrough", errcode.ErrorDescript
 	HTTPStatusCode: http.StatusBadRequest,
 })
 
-// Error turns an error of the engine into one for the client. It returns notFound if the upstream does not have the
-// object.
+// Error turns an error of the engine into one for the client, and records it. It returns notFound if the upstream does
+// not have the object.
 func Error(ctx context.Context, err error, notFound error) error {
+	w := From(ctx)
+	cause, expected := causeOf(err)
+	if !expected {
+		log := logrus.FieldLogger(logrus.StandardLogger())
+		if w != nil {
+			log = w.log.WithFields(logrus.Fields{"repository": w.event.Repository, "reference": w.event.Reference})
+		}
+		log.WithError(err).Error("Failed to serve a request")
+	}
+	w.fail(ctx, err)
 	var e *remote.Error
 	if !errors.As(err, &e) {
-		return errcode.ErrorCodeUnavailable.WithMessage("the content could not be fetched: " + internalCause(ctx, err))
+		return errcode.ErrorCodeUnavailable.WithMessage("the content could not be fetched: " + cause)
 	}
 	switch e.Reason {
 	case remote.NotFound:
@@ -50,7 +62,7 @@ func Error(ctx context.Context, err error, notFound error) error {
 	case remote.Unauthorized, remote.Invalid:
 		return errBadGateway.WithMessage(e.Error())
 	case remote.RateLimited:
-		if w := From(ctx); w != nil {
+		if w != nil {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 		}
 		return errcode.ErrorCodeTooManyRequests.WithMessage(e.Error())
@@ -58,22 +70,49 @@ func Error(ctx context.Context, err error, notFound error) error {
 	return errcode.ErrorCodeUnavailable.WithMessage(e.Error())
 }
 
-// internalCause names an internal error without showing paths. It logs all other errors, once per failed request.
-func internalCause(ctx context.Context, err error) string {
+// causeOf describes an error without internal details, such as paths, that it may quote. Expected is false for an
+// internal error, which has to be logged.
+func causeOf(err error) (cause string, expected bool) {
+	var e *remote.Error
 	switch {
+	case errors.As(err, &e):
+		return e.Reason.String() + ": " + e.Cause, true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return "the request ended early"
-	case errors.Is(err, store.ErrMismatch):
-		return store.ErrMismatch.Error()
-	case errors.Is(err, limit.ErrBusy):
-		return limit.ErrBusy.Error()
+		return "the request ended early", true
 	case errors.Is(err, transfer.ErrClosed), errors.Is(err, coalesce.ErrClosed):
-		return "the cache is shutting down"
+		return "the cache is shutting down", true
 	}
-	log := logrus.FieldLogger(logrus.StandardLogger())
-	if w := From(ctx); w != nil {
-		log = w.log.WithField("path", w.path)
+	for _, known := range []error{store.ErrMismatch, limit.ErrBusy, transfer.ErrAbandoned} {
+		if errors.Is(err, known) {
+			return known.Error(), true
+		}
 	}
-	log.WithError(err).Error("Failed to serve a request")
-	return "see the log of the cache"
+	return "see the log of the cache", false
+}
+
+// fail records a request that ends with an error.
+func (w *Writer) fail(ctx context.Context, err error) {
+	switch {
+	case remote.Is(err, remote.NotFound):
+		cause, _ := causeOf(err)
+		w.Note(event.NotFound, cause)
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		w.Note(event.Canceled, event.CauseClientLeft)
+	default:
+		cause, _ := causeOf(err)
+		w.Note(event.Failed, cause)
+	}
+}
+
+// incomplete records a response that broke off: because of the client, or because of the content.
+func (w *Writer) incomplete(ctx context.Context, err error) {
+	switch {
+	case w == nil:
+	case errors.Is(err, transfer.ErrTooSlow), w.unreachable && errors.Is(err, os.ErrDeadlineExceeded):
+		w.Note(event.Canceled, event.CauseClientSlow)
+	case w.unreachable:
+		w.Note(event.Canceled, event.CauseClientLeft)
+	default:
+		w.fail(ctx, err)
+	}
 }

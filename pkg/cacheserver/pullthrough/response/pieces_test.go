@@ -9,6 +9,9 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
 )
 
 func TestPartsOfAPieceShareItsTime(t *testing.T) {
@@ -23,7 +26,11 @@ func TestPartsOfAPieceShareItsTime(t *testing.T) {
 
 func TestANilWriterServes(*testing.T) {
 	var w *Writer
-	w.SetFetched(w.Fetched())
+	w.Requested(route.Route{Kind: route.Blob})
+	w.Note(event.Miss, "")
+	w.NoteBypassed()
+	w.NoteDigest("")
+	_ = w.Fetched()
 	w.Expect(1 << 20)
 	w.relax()
 	w.took(1, time.Second)

@@ -22,6 +22,7 @@ import (
 	"github.com/onsi/gomega/gbytes"
 	"github.com/sirupsen/logrus"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
@@ -34,7 +35,7 @@ func serve(t *testing.T, http2 bool, handler http.HandlerFunc) (server *httptest
 	t.Helper()
 	log = gbytes.NewBuffer()
 	server = httptest.NewUnstartedServer(gorillahandlers.CombinedLoggingHandler(log, response.Guard(handler)))
-	response.Wrap(server.Config, time.Minute, logrus.New())
+	response.Wrap(server.Config, time.Minute, logrus.New(), func(event.Event) {})
 	server.EnableHTTP2 = http2
 	server.StartTLS()
 	t.Cleanup(server.Close)

@@ -13,7 +13,11 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
 )
 
 const (
@@ -24,18 +28,20 @@ const (
 	lingerTimeout = time.Second
 )
 
-// Wrap wraps the complete handler of a server: it gives each request a Writer and bounds the time that clients have.
+// Wrap wraps the complete handler of a server: it gives each request a Writer, bounds the time that clients have, and
+// hands over the event of each request for content when it ends, however that is.
 //
 // The timeout applies to the end of a response, which net/http sends after the handler returns, and to a request body.
 // Otherwise, a client that neither reads nor writes would keep its connection forever. The handler's own work does not
 // count. Handlers do not read request bodies. The small body of a GET, HEAD or OPTIONS request is discarded first.
-func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
+func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger, record func(event.Event)) {
 	next := server.Handler
 	server.WriteTimeout = timeout
 	server.HTTP2 = &http.HTTP2Config{WriteByteTimeout: timeout} // The deadline of a stream does not bound the connection.
 	server.Handler = http.HandlerFunc(func(inner http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
-		w := &Writer{ResponseWriter: inner, log: log, path: r.URL.Path, client: client, timeout: timeout}
+		w := &Writer{ResponseWriter: inner, log: log, timeout: timeout}
+		w.event = event.Event{Time: time.Now(), Method: r.Method, Node: client}
 		w.relax()
 		// HTTP/1.1 would wait for an unread body before it sends the response, to keep the connection.
 		unread := r.ProtoMajor == 1 && r.ContentLength != 0
@@ -43,6 +49,9 @@ func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
 			w.Header().Set("Connection", "close")
 		}
 		defer func() { // Even if the handler panics.
+			if w.event.Kind != "" {
+				record(w.ended())
+			}
 			w.taken, w.spent = 0, 0
 			w.Extend()
 			if unread {
@@ -54,10 +63,40 @@ func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger) {
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, w)))
+		w.returned = true
 		if w.aborted {
 			panic(http.ErrAbortHandler) // The only way to show the client that its response is incomplete.
 		}
 	})
+}
+
+// ended returns the event of a request that has ended.
+func (w *Writer) ended() event.Event {
+	e := w.event
+	e.Duration = time.Since(e.Time)
+	if e.Status < http.StatusOK && w.returned {
+		e.Status = http.StatusOK // net/http sends it for a handler that returns without a header.
+	}
+	if e.Method == http.MethodHead || e.Status >= http.StatusBadRequest {
+		e.Bytes = 0 // The body was not sent, or is not content.
+	}
+	if e.Digest == "" && e.Kind != route.Referrers {
+		if d, err := digest.Parse(e.Reference); err == nil {
+			e.Digest = d.String()
+		}
+	}
+	failed := e.Outcome == event.NotFound || e.Outcome == event.Failed || e.Outcome == event.Canceled
+	switch {
+	case failed:
+	case e.Status == http.StatusNotFound:
+		e.Outcome, e.Cause = event.NotFound, event.CauseRefused
+	case e.Status < http.StatusOK, e.Status >= http.StatusBadRequest:
+		e.Outcome, e.Cause = event.Failed, event.CauseRefused
+	case e.Outcome == "":
+		e.Outcome = event.Hit
+	}
+	e.Cause = event.Bound(e.Cause, event.MaxCause)
+	return e
 }
 
 // IsRead reports whether a request with the method only reads.

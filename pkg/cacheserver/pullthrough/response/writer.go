@@ -15,7 +15,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
 )
 
 // pieceBytes is how much a client has to take within its timeout.
@@ -31,9 +35,9 @@ const farAway = 365 * 24 * time.Hour
 // accept a nil Writer are for handlers that Wrap does not wrap.
 type Writer struct {
 	http.ResponseWriter
-	log    logrus.FieldLogger
-	path   string
-	client string
+	log logrus.FieldLogger
+	// event becomes what is recorded of the request when it ends. Its kind is empty unless the request is for content.
+	event event.Event
 
 	// timeout is how long a client may take for one piece. taken and spent are the bytes and the time of the current
 	// piece so far.
@@ -41,13 +45,15 @@ type Writer struct {
 	taken   int64
 	spent   time.Duration
 
-	// fetched is set when content had to be fetched for the request.
-	fetched bool
 	// counting is set while Finish replays the body's length to the wrappers: Write then discards its bytes, which the
 	// client already has.
 	counting bool
 	// aborted is set when the response cannot be completed.
 	aborted bool
+	// returned is set when the handler did not panic.
+	returned bool
+	// unreachable is set when the client does not take the response.
+	unreachable bool
 }
 
 type contextKey struct{}
@@ -58,12 +64,34 @@ func From(ctx context.Context) *Writer {
 	return w
 }
 
+// WriteHeader implements http.ResponseWriter.
+func (w *Writer) WriteHeader(status int) {
+	if w.event.Status < http.StatusOK {
+		w.event.Status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
 // Write implements io.Writer.
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.counting {
 		return len(p), nil
 	}
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	w.sent(int64(n), err)
+	return n, err
+}
+
+// sent records bytes of the body that were sent to the client, past the wrappers or not.
+func (w *Writer) sent(n int64, err error) {
+	if w == nil {
+		return
+	}
+	if w.event.Status < http.StatusOK {
+		w.event.Status = http.StatusOK
+	}
+	w.event.Bytes += n
+	w.unreachable = w.unreachable || err != nil
 }
 
 // Flush implements http.Flusher.
@@ -81,18 +109,48 @@ func (w *Writer) Client() string {
 	if w == nil {
 		return ""
 	}
-	return w.client
+	return w.event.Node
 }
 
-// SetFetched notes that content had to be fetched for the request.
-func (w *Writer) SetFetched(fetched bool) {
+// Requested declares the request one for content, so that its event is recorded.
+func (w *Writer) Requested(to route.Route) {
+	if w == nil {
+		return
+	}
+	switch to.Kind {
+	case route.Manifest, route.Blob, route.Tags, route.Referrers:
+		w.event.Kind = to.Kind
+		w.event.Repository = event.Bound(to.Repository, event.MaxRepository)
+		w.event.Reference = event.Bound(to.Reference, event.MaxReference)
+	}
+}
+
+// Note records how the request is served, and why it is not a hit. A request of which nothing is noted is a hit if it
+// succeeds. An empty cause is left to the journal, which knows what was removed from the cache.
+func (w *Writer) Note(outcome event.Outcome, cause string) {
 	if w != nil {
-		w.fetched = fetched
+		w.event.Outcome, w.event.Cause = outcome, cause
+	}
+}
+
+// NoteBypassed records that what was fetched for the request could not be stored.
+func (w *Writer) NoteBypassed() {
+	if w != nil {
+		w.event.Outcome = event.Bypassed
+	}
+}
+
+// NoteDigest records the digest of the content.
+func (w *Writer) NoteDigest(d digest.Digest) {
+	if w != nil {
+		w.event.Digest = d.String()
 	}
 }
 
 // Fetched reports whether content had to be fetched for the request.
-func (w *Writer) Fetched() bool { return w != nil && w.fetched }
+func (w *Writer) Fetched() bool {
+	return w != nil && (w.event.Outcome == event.Miss || w.event.Outcome == event.Bypassed)
+}
 
 // Expect gives the client time to take a body of the given size. A small one needs none: net/http sends it when the
 // handler has returned, see Wrap.

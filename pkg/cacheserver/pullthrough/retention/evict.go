@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 )
 
@@ -160,14 +159,13 @@ func (k *Keeper) evictUnknown() error {
 			continue
 		}
 		unlock := k.Store.Lock(candidate.digest)
-		removing := k.Store.RemoveBlob(candidate.digest)
+		removing := k.removeBlob(candidate.digest, Evicted)
 		unlock()
 		if removing != nil {
 			return removing
 		}
 		goal -= candidate.record.Size
-		k.Metrics.Removed.WithLabelValues(metrics.Blob, Evicted).Inc()
-		k.Metrics.RemovedBytes.WithLabelValues(Evicted).Add(float64(candidate.record.Size))
+		k.count(candidate.record, Evicted)
 	}
 	return err
 }

@@ -63,6 +63,8 @@ type Keeper struct {
 	Now     func() time.Time
 	// Busy reports whether an object is being fetched or verified. It is not removed then.
 	Busy func(digest.Digest) bool
+	// Removing is called with each object that is about to be removed, and why; may be nil. It must not block.
+	Removing func(d digest.Digest, reason string)
 
 	room     sync.Mutex
 	reserved atomic.Int64
@@ -188,20 +190,34 @@ func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (
 	}
 	// The content goes first: corrupt content has to go even if the index does not know its links yet. Dangling links
 	// read as a miss until Reconcile removes them.
-	if err := k.Store.RemoveBlob(d); err != nil {
+	if err := k.removeBlob(d, reason); err != nil {
 		return 0, err
 	}
+	k.count(record, reason)
+	links, err := k.Index.Links(d)
+	for _, link := range links {
+		err = errors.Join(err, k.unlink(d, link))
+	}
+	return record.Size, errors.Join(err, k.Index.Forget(d))
+}
+
+// removeBlob removes the content of an object. The reason is announced first: a request that comes as soon as the content
+// is gone should know it.
+func (k *Keeper) removeBlob(d digest.Digest, reason string) error {
+	if k.Removing != nil {
+		k.Removing(d, reason)
+	}
+	return k.Store.RemoveBlob(d)
+}
+
+// count counts an object that was removed.
+func (k *Keeper) count(record index.Record, reason string) {
 	kind := metrics.Blob
 	if record.Manifest {
 		kind = metrics.Manifest
 	}
 	k.Metrics.Removed.WithLabelValues(kind, reason).Inc()
 	k.Metrics.RemovedBytes.WithLabelValues(reason).Add(float64(record.Size))
-	links, err := k.Index.Links(d)
-	for _, link := range links {
-		err = errors.Join(err, k.unlink(d, link))
-	}
-	return record.Size, errors.Join(err, k.Index.Forget(d))
 }
 
 func (k *Keeper) unlink(d digest.Digest, link index.Link) error {

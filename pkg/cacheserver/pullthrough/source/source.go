@@ -9,6 +9,7 @@ package source
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -118,6 +119,13 @@ func (s *Source) Close() {
 // Invalid is the error of a response that breaks the protocol or a limit.
 func (s *Source) Invalid(cause string) error {
 	return &remote.Error{Reason: remote.Invalid, Host: s.options.Host, Cause: cause}
+}
+
+// BrokeOff is the error of a response whose body ended early.
+func (s *Source) BrokeOff() error {
+	return &remote.Error{
+		Reason: remote.Unavailable, Status: http.StatusOK, Host: s.options.Host, Cause: "broke off its response",
+	}
 }
 
 // Down reports whether a client that could be served from the cache should not wait for the upstream. While the

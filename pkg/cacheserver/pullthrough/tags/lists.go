@@ -14,10 +14,12 @@ import (
 	"strconv"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/lru"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 )
 
 const (
@@ -76,10 +78,12 @@ var errNoPage = errors.New("the upstream has other pages")
 func (l *lists) get(ctx context.Context, q query) (page, error) {
 	known, ok := l.known.Get(q.repository)
 	if ok && l.Source.Down(func() { l.startComplete(q.repository) }) {
+		response.From(ctx).Note(event.Stale, event.Unvalidated(event.Down))
 		return q.of(known), nil
 	}
 	p, err := l.ask(ctx, q)
 	if err != nil && ok && ctx.Err() == nil && !remote.Is(err, remote.NotFound) {
+		response.From(ctx).Note(event.Stale, event.Unvalidated(metrics.Reason(err)))
 		return q.of(known), nil
 	}
 	return p, err
@@ -91,11 +95,14 @@ func (l *lists) ask(ctx context.Context, q query) (page, error) {
 	if q.limit > 0 {
 		call, joined := l.pages.Start(q, func(ctx context.Context) (page, error) { return l.fetchPage(ctx, q) })
 		l.Metrics.Joined(metrics.Manifest, joined)
+		response.From(ctx).Note(event.Fetched(joined), event.CauseList)
 		if p, err := call.Wait(ctx); !errors.Is(err, errNoPage) {
 			return p, err
 		}
 	}
-	all, err := l.startComplete(q.repository).Wait(ctx)
+	call, joined := l.startComplete(q.repository)
+	response.From(ctx).Note(event.Fetched(joined), event.CauseList)
+	all, err := call.Wait(ctx)
 	if err != nil {
 		return page{}, err
 	}
@@ -144,12 +151,12 @@ func refusesQuery(err error, q query) bool {
 }
 
 // startComplete begins to fetch the complete list of a repository, or joins the call that does so.
-func (l *lists) startComplete(repository string) *coalesce.Call[[]string] {
+func (l *lists) startComplete(repository string) (*coalesce.Call[[]string], bool) {
 	call, joined := l.complete.Start(repository, func(ctx context.Context) ([]string, error) {
 		return l.fetchComplete(ctx, repository)
 	})
 	l.Metrics.Joined(metrics.Manifest, joined)
-	return call
+	return call, joined
 }
 
 // fetchComplete fetches all pages of the upstream's list and remembers it for outages.

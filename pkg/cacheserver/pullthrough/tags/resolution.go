@@ -142,7 +142,7 @@ func (s *Service) set(k key, latest *latestAnswer, answered, d digest.Digest) {
 		return
 	}
 	if before, ok := s.cached(k); ok && before != d {
-		s.Log.WithFields(logrus.Fields{"repository": k.repository, "tag": k.tag, "digest": d, "before": before}).Info("Tag moved")
+		s.Log.WithFields(logrus.Fields{"repository": k.repository, "reference": k.tag, "digest": d, "before": before}).Info("Tag moved")
 	}
 	stored := s.Content.SetTag(k.repository, k.tag, d, s.Freshness > 0)
 	if !stored || s.Freshness > 0 {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
@@ -116,7 +117,7 @@ func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.D
 	case s.stillFresh(k, cached):
 		return cached, nil
 	case s.Source.Down(func() { s.start(k) }):
-		s.logStale(k, cached, "down")
+		s.serveStale(ctx, event.Down)
 		return cached, nil
 	}
 	return s.validate(ctx, k, cached)
@@ -126,10 +127,11 @@ func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.D
 func (s *Service) resolveUncached(ctx context.Context, k key) (digest.Digest, error) {
 	call, joined := s.start(k)
 	s.Metrics.Joined(metrics.Manifest, joined)
-	if !joined {
-		response.From(ctx).SetFetched(true)
-	}
+	response.From(ctx).Note(event.Fetched(joined), "")
 	r, err := call.Wait(ctx)
+	if err == nil {
+		response.From(ctx).NoteDigest(r.digest)
+	}
 	return r.digest, err
 }
 
@@ -160,7 +162,7 @@ func (s *Service) validate(ctx context.Context, k key, cached digest.Digest) (di
 	switch {
 	case err == nil:
 		if r.digest != cached {
-			response.From(ctx).SetFetched(true)
+			response.From(ctx).Note(event.Fetched(joined), event.CauseMoved)
 		}
 		return r.digest, nil
 	case remote.Is(err, remote.NotFound) && !moved:
@@ -169,9 +171,9 @@ func (s *Service) validate(ctx context.Context, k key, cached digest.Digest) (di
 	case ctx.Err() != nil:
 		return "", err
 	case errors.Is(err, context.DeadlineExceeded):
-		s.logStale(k, cached, slow)
+		s.serveStale(ctx, event.Slow)
 	default:
-		s.logStale(k, cached, metrics.Reason(err))
+		s.serveStale(ctx, metrics.Reason(err))
 	}
 	return cached, nil
 }
@@ -189,16 +191,12 @@ func (s *Service) cached(k key) (digest.Digest, bool) {
 	return d, s.Manifests.Available(k.repository, d)
 }
 
-// slow is the reason for a stale tag whose upstream did not respond in time.
-const slow = "slow"
-
-// logStale records that a tag is served unvalidated. If the tag turns out to have moved, set logs that later, and this
-// line shows which pulls got the old image.
-func (s *Service) logStale(k key, d digest.Digest, reason string) {
+// serveStale records that a tag is served unvalidated. If the tag turns out to have moved, set logs that later, and the
+// event of this request shows that its client may have got the old image.
+func (s *Service) serveStale(ctx context.Context, reason string) {
 	s.Metrics.StaleTags.WithLabelValues(reason).Inc()
-	if reason == slow && !s.Source.Validates() {
-		return // That is what the configuration asks for.
+	if reason == event.Slow && !s.Source.Validates() {
+		return // That is what the configuration asks for, so it counts as a hit.
 	}
-	s.Log.WithFields(logrus.Fields{"repository": k.repository, "tag": k.tag, "digest": d, "reason": reason}).
-		Warn("Served a stale tag from the cache")
+	response.From(ctx).Note(event.Stale, event.Unvalidated(reason))
 }

@@ -84,7 +84,7 @@ var _ = Describe("Tags", func() {
 		})
 		c.Upstream.Push(name, "v1", images[2])
 		head(images[1])
-		Expect(logged).To(gbytes.Say("Served a stale tag from the cache.*digest=\"" + images[1].Digest().String() + "\".*reason=slow.*repository=" + name + " tag=v1"))
+		Expect(logged).To(gbytes.Say(`msg=Pull .*cause="unvalidated: slow" digest="` + images[1].Digest().String() + `".*outcome=stale reference=v1 repository=` + name))
 		Eventually(logged).Should(gbytes.Say("Tag moved.*digest=\"" + images[2].Digest().String()))
 		head(images[2])
 	}, SpecTimeout(20*time.Second))

@@ -27,6 +27,13 @@ type Reader struct {
 	buffer             *[]byte
 }
 
+// Passed reports whether bytes of the object passed through the window, so that the object is not stored.
+func (r *Reader) Passed() bool {
+	r.transfer.mu.Lock()
+	defer r.transfer.mu.Unlock()
+	return r.transfer.window != nil
+}
+
 // Owner returns the owner that the transfer was started with.
 func (r *Reader) Owner() string { return r.transfer.owner }
 

@@ -2,7 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Command build builds the programs of the landscape, or only the named ones, and prints the directory of the last one.
+// Command build builds the programs that a landscape needs, or the named ones, and prints the directory of the last one.
 // With the argument "check", it prepares the machine for a landscape instead, or exits with code 3 if the machine
 // cannot run one. It has few dependencies, so that it is built and shows progress within seconds.
 package main
@@ -38,7 +38,7 @@ func run(ctx context.Context, names []string) int {
 		return check(ctx)
 	}
 	if len(names) == 0 {
-		names = parts.All()
+		names = parts.Needed()
 	}
 	log, err := openLog()
 	if err != nil {

@@ -7,7 +7,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -29,7 +28,7 @@ func writeFiles(l *landscape.Landscape, built builds) error {
 		}
 	}
 	for name, path := range built.parts {
-		if err := place(path, filepath.Join(l.BinDir(), name)); err != nil {
+		if err := landscape.Place(path, filepath.Join(l.BinDir(), name)); err != nil {
 			return err
 		}
 	}
@@ -89,30 +88,8 @@ func placeProgram(l *landscape.Landscape) (bool, error) {
 		return false, err
 	}
 	aside := l.Program() + ".new"
-	if err := copyFile(path, aside); err != nil {
+	if err := landscape.Copy(path, aside); err != nil {
 		return false, err
 	}
 	return true, os.Rename(aside, l.Program())
-}
-
-// place links a file of the cache to another path, or copies it to another file system.
-func place(source, target string) error {
-	if err := os.Link(source, target); err == nil {
-		return nil
-	}
-	return copyFile(source, target)
-}
-
-func copyFile(source, target string) error {
-	from, err := os.Open(source) // #nosec G304 -- our own program.
-	if err != nil {
-		return err
-	}
-	defer func() { _ = from.Close() }()
-	to, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755) // #nosec G302 G304 -- our own program.
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(to, from)
-	return errors.Join(err, to.Close())
 }

@@ -1,0 +1,58 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package pullthrough
+
+import (
+	"time"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
+)
+
+const (
+	// bypassWindow is how long a cache counts as bypassing its volume after a fetch that could not be stored.
+	bypassWindow = 10 * time.Minute
+	// maxMessage bounds the message about an unreachable upstream.
+	maxMessage = 256
+)
+
+// Misses returns the latest events that were not hits, the newest first.
+func (e *Engine) Misses() []event.Event { return e.journal.Misses() }
+
+// Repositories returns the largest and the slowest repositories, those that most was sent from first.
+func (e *Engine) Repositories() []event.Repository { return e.metrics.Repositories.Top() }
+
+// Status returns the state of the upstream, the storage and the credentials.
+func (e *Engine) Status() status.Report {
+	return status.Report{
+		Upstream: e.upstreamStatus(), Storage: e.storageStatus(),
+		Credentials: e.Credentials(), RepositoryCredentials: e.RepositoryCredentials(),
+	}
+}
+
+func (e *Engine) upstreamStatus() status.Upstream {
+	s := status.Upstream{Host: e.host, Reachable: e.source.Healthy()}
+	if e.client == nil {
+		return s
+	}
+	health := e.client.Health()
+	s.Reachable, s.Since, s.Message = health.Up, health.Since, event.Bound(health.Cause, maxMessage)
+	if budget, ok := e.client.RateLimit(); ok {
+		s.RateLimit = &status.RateLimit{Limit: budget.Limit, Remaining: budget.Remaining}
+	}
+	return s
+}
+
+func (e *Engine) storageStatus() status.Storage {
+	usage, err := e.content.Usage()
+	if err != nil {
+		e.log.WithError(err).Warn("Failed to read the size of the volume")
+	}
+	at := e.metrics.BypassedAt()
+	return status.Storage{
+		Used: usage.Used, Size: usage.Size, Free: usage.Free,
+		BypassedAt: at, Bypassing: !at.IsZero() && e.options.Now().Sub(at) < bypassWindow,
+	}
+}

@@ -1,0 +1,224 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package observability
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/larder-project/larder/pkg/cacheserver/status"
+)
+
+// Alert is an alert of a Shoot.
+type Alert struct {
+	// Name is the name of the alert. docs/alerts.md has a section of this name.
+	Name string
+	// Expr is the PromQL expression.
+	Expr string
+	// For is how long the expression must hold before the alert fires.
+	For time.Duration
+	// Summary is a short sentence, the same for all caches.
+	Summary string
+	// Description is a template with the labels and the value of the alert.
+	Description string
+}
+
+// RecordingRule is a series that Prometheus computes.
+type RecordingRule struct {
+	// Name is the name of the series. Those like shoot:(.+):(.+) are federated to the Prometheus of the seed and of the
+	// garden.
+	Name string
+	// Expr is the PromQL expression. It is empty if the value depends on the caches of the Shoot.
+	Expr string
+	// Unit is the unit of the value.
+	Unit string
+	// Meaning is a sentence for the documentation.
+	Meaning string
+}
+
+const (
+	// UpReplicas is the name of the series with the number of replicas that Prometheus can scrape.
+	UpReplicas = "shoot:registry_cache_replicas:up"
+	// DesiredReplicas is the name of the series with the number of replicas that should run. A replica without an IP
+	// address is no target, so it cannot be noticed by its metrics.
+	DesiredReplicas = "shoot:registry_cache_replicas:desired"
+)
+
+// RecordingRules returns all recording rules. Their only label is upstream_host, which has as many values as the Shoot
+// has caches.
+func RecordingRules() []RecordingRule {
+	counters := []struct{ metric, unit, meaning string }{
+		{"requests", "requests/s", "Requests of clients for content."},
+		{"hits", "requests/s", "Requests served from the cache."},
+		{"misses", "requests/s", "Requests for which content had to be fetched from the upstream."},
+		{"pushed_bytes", "bytes/s", "Content sent to clients."},
+		{"pulled_bytes", "bytes/s", "Content fetched from the upstream."},
+		{"saved_bytes", "bytes/s", "Content sent to clients without fetching it again."},
+	}
+	rules := append(make([]RecordingRule, 0, 2+len(counters)),
+		RecordingRule{
+			Name: DesiredReplicas, Unit: "replicas",
+			Meaning: "Replicas that should run.",
+		},
+		RecordingRule{
+			Name: UpReplicas, Unit: "replicas",
+			Expr:    `sum by (upstream_host) (up{job="` + Job + `"})`,
+			Meaning: "Replicas that Prometheus can scrape.",
+		},
+	)
+	for _, r := range counters {
+		rules = append(rules, RecordingRule{
+			Name:    "shoot:registry_proxy_" + r.metric + "_total:sum",
+			Expr:    "sum by (upstream_host) (rate(registry_proxy_" + r.metric + "_total[5m]))",
+			Unit:    r.unit,
+			Meaning: r.meaning,
+		})
+	}
+	return rules
+}
+
+const (
+	// minFree is the free part of a volume, in percent, below which a cache evicts. Less than that for long means that
+	// eviction does not keep up, or that something else fills the volume.
+	minFree = 10
+	// rotationTimeout is how long a new credential may be pending. The cache checks it every few seconds.
+	rotationTimeout = 30 * time.Minute
+
+	// volumes selects the metrics of kubelets about the volumes of caches.
+	volumes = `{persistentvolumeclaim=~"cache-volume-registry-.+"}`
+)
+
+// Alerts returns all alerts. None alone stops pulls of public images: nodes go on to the upstream when a cache does not
+// serve them.
+//
+// The first two have the names, labels and durations of the other implementation, so that existing routes keep working.
+func Alerts() []Alert {
+	return []Alert{
+		{
+			Name:        "RegistryCachePersistentVolumeUsageCritical",
+			Expr:        freePercent + ` < 5`,
+			For:         time.Hour,
+			Summary:     "Registry cache PersistentVolume almost full.",
+			Description: `The volume {{ $labels.persistentvolumeclaim }} of a registry cache has only {{ $value | humanize }}% free space, although the cache evicts content below ` + percent(minFree) + `. Images that do not fit are still served, but not cached.`,
+		},
+		{
+			Name: "RegistryCachePersistentVolumeFullInFourDays",
+			Expr: fmt.Sprintf("%s < %d\nand\npredict_linear(kubelet_volume_stats_available_bytes%s[30m], 4 * 24 * 3600) <= 0",
+				freePercent, minFree, volumes),
+			For:         time.Hour,
+			Summary:     "Registry cache PersistentVolume will be full in four days.",
+			Description: `The volume {{ $labels.persistentvolumeclaim }} of a registry cache has {{ $value | humanize }}% free space and will be full in four days at the present rate: the cache cannot evict content fast enough.`,
+		},
+		{
+			Name:        "RegistryCacheUpstreamUnreachable",
+			Expr:        `max by (upstream_host, pod) (registry_proxy_upstream_up) == 0`,
+			For:         5 * time.Minute,
+			Summary:     "Registry cache cannot reach its upstream.",
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has not responded to {{ $labels.pod }} for 5 minutes. Cached content is still served; pulls of other content fail or go to the upstream directly.`,
+		},
+		{
+			Name: "RegistryCacheRateLimitNearlyExhausted",
+			// The cache drops a report of the upstream when its time window has passed.
+			Expr:        fmt.Sprintf("min by (upstream_host, pod) (\n  registry_proxy_upstream_rate_limit_remaining / (registry_proxy_upstream_rate_limit > 0)\n) < %g", status.LowRateLimit),
+			For:         5 * time.Minute,
+			Summary:     "Registry cache has nearly used up the rate limit of its upstream.",
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has {{ $value | humanizePercentage }} of the requests left that its upstream allows. When they are used up, only cached content is served until the limit resets.`,
+		},
+		{
+			Name:        "RegistryCacheRateLimitExceeded",
+			Expr:        increased(`registry_proxy_upstream_requests_total{code="429"}`, "15m") + ` > 0`,
+			Summary:     "Upstream limits the rate of a registry cache.",
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within 15 minutes because of its rate limit. Cached content is still served; pulls of other content are delayed or go to the upstream directly.`,
+		},
+		{
+			Name:        "RegistryCacheCredentialRejected",
+			Expr:        `max by (upstream_host, pod) (registry_proxy_credentials_rejected) == 1`,
+			For:         5 * time.Minute,
+			Summary:     "Upstream rejects the credential of a registry cache.",
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} rejects the configured credential ({{ $labels.pod }}). Create a Secret with a valid one and reference it in the Shoot.`,
+		},
+		{
+			Name: "RegistryCacheCredentialRotationStuck",
+			Expr: fmt.Sprintf("time() - max by (upstream_host, pod) (registry_proxy_credentials_pending_since_seconds > 0) > %d",
+				int(rotationTimeout.Seconds())),
+			For:         5 * time.Minute,
+			Summary:     "Registry cache does not adopt its new credential.",
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has had a new credential for {{ $value | humanizeDuration }} that its upstream has not accepted. It uses the previous one, which must stay valid until then.`,
+		},
+		{
+			Name:        "RegistryCacheBypassesVolume",
+			Expr:        `time() - max by (upstream_host, pod) (registry_proxy_bypassed_at_seconds > 0) < 600`,
+			For:         15 * time.Minute,
+			Summary:     "Registry cache has no space for new content.",
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) keeps fetching content that does not fit on its volume, the last {{ $value | humanizeDuration }} ago. It passes such content on without storing it, so each pull fetches it again. Increase volume.size.`,
+		},
+		{
+			Name:        "RegistryCacheHitRatioCollapsed",
+			Expr:        hitRatioCollapsed,
+			For:         30 * time.Minute,
+			Summary:     "Registry cache serves far fewer requests from its content than before.",
+			Description: `The registry cache {{ $labels.upstream_host }} has served {{ $value | humanizePercentage }} of the requests of the last hour from its content, less than half of the day before.`,
+		},
+		{
+			Name:        "RegistryCacheCertificateExpiresSoon",
+			Expr:        fmt.Sprintf("min by (upstream_host, pod) (registry_proxy_certificate_expiry_seconds > 0) - time() < %d", int(status.CertificateMargin.Seconds())),
+			For:         time.Hour,
+			Summary:     "Certificate of a registry cache expires soon.",
+			Description: `The certificate of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) expires in {{ $value | humanizeDuration }} and should have been renewed. When it has expired, nodes pull from the upstream directly.`,
+		},
+		{
+			Name:        "RegistryCacheReplicaMissing",
+			Expr:        DesiredReplicas + " - (" + UpReplicas + " or 0 * " + DesiredReplicas + ") > 0",
+			For:         15 * time.Minute,
+			Summary:     "Registry cache lacks replicas.",
+			Description: `The registry cache {{ $labels.upstream_host }} lacks {{ $value }} of its replicas: they do not run or do not respond. Without any replica, nodes pull from the upstream directly.`,
+		},
+		{
+			Name: "RegistryCacheFetchesFailing",
+			// Other causes have alerts of their own, and anyone can ask for images that do not exist or are private.
+			Expr:        increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") + ` > 5`,
+			For:         5 * time.Minute,
+			Summary:     "Registry cache fails to fetch content.",
+			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within 15 minutes. Affected pulls go to the upstream directly.`,
+		},
+	}
+}
+
+// freePercent is the free part of each volume in percent, as the kubelets report it.
+const freePercent = `100 * (
+  kubelet_volume_stats_available_bytes` + volumes + `
+    /
+  kubelet_volume_stats_capacity_bytes` + volumes + `
+)`
+
+// hitRatioCollapsed compares the hit ratio of the last hour with the one of the day before. It requires some traffic in
+// both: with few requests, a ratio is chance.
+const hitRatioCollapsed = `(
+  sum by (upstream_host) (increase(registry_proxy_hits_total[1h]))
+    /
+  sum by (upstream_host) (increase(registry_proxy_requests_total[1h]))
+)
+< 0.5 * (
+  sum by (upstream_host) (increase(registry_proxy_hits_total[1d] offset 1h))
+    /
+  sum by (upstream_host) (increase(registry_proxy_requests_total[1d] offset 1h))
+)
+and sum by (upstream_host) (increase(registry_proxy_requests_total[1h])) > 100
+and sum by (upstream_host) (increase(registry_proxy_requests_total[1d] offset 1h)) > 1000`
+
+// increased returns an expression for the increase of a counter within a window, by replica. A counter of errors appears
+// with the first error, and increase does not count the first value of a series. So if a series is new, its value is the
+// increase, unless the replica itself is new to Prometheus or could not be scraped then: its errors may be old.
+func increased(counter, window string) string {
+	return fmt.Sprintf(`sum by (upstream_host, pod) (
+  (%[1]s unless %[1]s offset %[2]s and on (pod) up{job="%[3]s"} offset %[2]s == 1)
+  or
+  increase(%[1]s[%[2]s])
+)`, counter, window, Job)
+}
+
+func percent(n int) string {
+	return fmt.Sprintf("%d%%", n)
+}

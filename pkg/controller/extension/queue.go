@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package extension
+
+import (
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// WithFairQueue returns options whose queue gives at most half of the workers to Extensions whose last reconciliation
+// failed. Each of these may take a worker until a timeout ends, as when the API server of a Shoot does not respond, and
+// a few would keep all others waiting.
+func WithFairQueue(options controller.Options) controller.Options {
+	options.NewQueue = func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+		return newFairQueue(name, limiter, max(1, options.MaxConcurrentReconciles/2))
+	}
+	return options
+}
+
+// fairQueue bounds the number of requests that are processed at the same time after a failure.
+type fairQueue struct {
+	priorityqueue.PriorityQueue[reconcile.Request]
+
+	limit int
+
+	mu sync.Mutex
+	// retries are the requests that are or may be processed after a failure.
+	retries sets.Set[reconcile.Request]
+	// waiting are those that follow them, each once, in the order of their arrival.
+	waiting []reconcile.Request
+}
+
+func newFairQueue(name string, limiter workqueue.TypedRateLimiter[reconcile.Request], limit int) *fairQueue {
+	return &fairQueue{
+		PriorityQueue: priorityqueue.New(name, func(o *priorityqueue.Opts[reconcile.Request]) { o.RateLimiter = limiter }),
+		limit:         limit,
+		retries:       sets.New[reconcile.Request](),
+	}
+}
+
+// Get implements priorityqueue.PriorityQueue.
+func (q *fairQueue) Get() (reconcile.Request, bool) {
+	request, _, shutdown := q.GetWithPriority()
+	return request, shutdown
+}
+
+// GetWithPriority implements priorityqueue.PriorityQueue.
+func (q *fairQueue) GetWithPriority() (reconcile.Request, int, bool) {
+	for {
+		request, priority, shutdown := q.PriorityQueue.GetWithPriority()
+		if shutdown || q.admit(request) {
+			return request, priority, shutdown
+		}
+		q.PriorityQueue.Done(request)
+	}
+}
+
+// admit reports whether a request may be processed now. Otherwise, the request waits.
+func (q *fairQueue) admit(request reconcile.Request) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.NumRequeues(request) == 0 || q.retries.Has(request) {
+		return true
+	}
+	if len(q.retries) < q.limit {
+		q.retries.Insert(request)
+		return true
+	}
+	if !slices.Contains(q.waiting, request) {
+		q.waiting = append(q.waiting, request)
+	}
+	return false
+}
+
+// Done implements priorityqueue.PriorityQueue. The place of a retry goes to the first one that waits.
+func (q *fairQueue) Done(request reconcile.Request) {
+	q.PriorityQueue.Done(request)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.retries.Has(request) {
+		return
+	}
+	q.retries.Delete(request)
+	if len(q.waiting) > 0 {
+		q.retries.Insert(q.waiting[0])
+		q.Add(q.waiting[0])
+		q.waiting = q.waiting[1:]
+	}
+}

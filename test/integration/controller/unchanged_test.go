@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+package controller_test
+
+import (
+	"context"
+	"fmt"
+
+	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	component "github.com/larder-project/larder/pkg/component/cache"
+)
+
+var _ = Describe("Requests", func() {
+	var s *shoot
+
+	// writes returns the writes since the last call in the Shoot, and in its namespace in the seed.
+	writes := func() []string {
+		GinkgoHelper()
+		all, err := requests.Read()
+		Expect(err).NotTo(HaveOccurred())
+		var found []string
+		for _, request := range all {
+			if request.IsWrite() && (request.Namespace == s.namespace || request.Namespace == component.Namespace) {
+				found = append(found, fmt.Sprint(request.Verb, " ", request.Resource, " ", request.Name))
+			}
+		}
+		return found
+	}
+	// settle waits until nothing follows from the last reconciliation: until no look, health check or change of a
+	// ManagedResource has had a consequence for a while.
+	settle := func(ctx context.Context) {
+		GinkgoHelper()
+		Eventually(ctx, func(g Gomega) {
+			extension := s.extension()
+			g.Expect(get(extension)(ctx)).To(Succeed())
+			g.Expect(extension.Status.Conditions).To(ContainElement(HaveField("Type", gardencorev1beta1.ShootSystemComponentsHealthy)))
+		}).Should(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			writes()
+			g.Consistently(writes, "5s", "1s").Should(BeEmpty())
+		}).Should(Succeed())
+	}
+
+	BeforeEach(func(ctx SpecContext) {
+		s = newShoot(ctx)
+	})
+
+	It("change nothing when nothing is to be changed", func(ctx SpecContext) {
+		caches := []v1alpha3.RegistryCache{
+			{Upstream: "docker.io", HighAvailability: &v1alpha3.HighAvailability{Enabled: true}},
+			{Upstream: "unchanged.example.com", SecretReferenceName: new("upstream-credentials")},
+			{Upstream: "ghcr.io", HTTP: &v1alpha3.HTTP{TLS: new(false)}},
+		}
+		s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot", "password": "password"})
+		s.reconcile(ctx, caches...)
+		settle(ctx)
+
+		By("Reconciliation: only what Gardener's library writes about the operation")
+		s.reconcile(ctx, caches...)
+		Expect(writes()).To(ConsistOf(
+			"patch extensions registry-cache", // It removes the annotation.
+			"patch extensions/status registry-cache", "patch extensions/status registry-cache",
+		))
+
+		By("Rest, with a health check every second")
+		Consistently(ctx, writes, "5s", "1s").Should(BeEmpty())
+	})
+})
