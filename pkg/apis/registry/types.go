@@ -57,6 +57,20 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	AllowedRealms []string
 	// Timeouts configures how long the cache waits for the upstream.
 	Timeouts *Timeouts
+	// PullSecret configures a pull secret in namespaces of the Shoot, for pulls while the cache does not respond.
+	PullSecret *PullSecret
+}
+
+// PullSecret configures a pull secret with the credentials of a cache.
+type PullSecret struct {
+	// Name is the name of the Secret in each namespace.
+	Name string
+	// Namespaces lists namespaces.
+	Namespaces []string
+	// NamespaceSelector selects more namespaces by their labels.
+	NamespaceSelector *metav1.LabelSelector
+	// AddToDefaultServiceAccounts adds the pull secret to the default ServiceAccount of each namespace.
+	AddToDefaultServiceAccounts bool
 }
 
 // RepositoryCredential is a credential for some of an upstream's repositories.
@@ -147,8 +161,18 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	Credentials *CredentialsStatus
 	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
 	RepositoryCredentials []RepositoryCredentialStatus
-	// Conditions has the condition [ConditionReady].
+	// PullSecret describes the pull secret. It is nil for a cache without one.
+	PullSecret *PullSecretStatus
+	// Conditions has the condition [ConditionReady], and [ConditionPullSecretReady] for a cache with a pull secret.
 	Conditions []metav1.Condition
+}
+
+// PullSecretStatus describes a pull secret.
+type PullSecretStatus struct {
+	// Name is the name of the Secret in each namespace.
+	Name string
+	// SecretNames lists the names of the Secrets in the Shoot's project whose credentials the pull secret has.
+	SecretNames []string
 }
 
 // RepositoryCredentialStatus describes the credential for some of an upstream's repositories.
@@ -163,6 +187,10 @@ type RepositoryCredentialStatus struct {
 // False with the most important cause if none does, and Unknown if the replicas cannot be observed, for example in a
 // hibernated Shoot.
 const ConditionReady = "Ready"
+
+// ConditionPullSecretReady is the type of the condition that reports whether all namespaces have the pull secret. It is
+// False with the cause if some do not, and Unknown if that cannot be observed.
+const ConditionPullSecretReady = "PullSecretReady"
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
 // fields except SecretName and PreviousSecretName describe the new credential; the old one stays in use until the

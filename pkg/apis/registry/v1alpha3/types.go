@@ -96,6 +96,31 @@ type RegistryCache struct {
 	// Timeouts configures how long the cache waits for the upstream.
 	// +optional
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
+	// PullSecret configures a pull secret that the extension keeps in namespaces of the Shoot. It has the credentials of
+	// the cache, so that pods can pull private images while the cache does not respond. The cache must have a credential,
+	// and a remoteURL with the host of the upstream.
+	// +optional
+	PullSecret *PullSecret `json:"pullSecret,omitempty"`
+}
+
+// PullSecret configures a pull secret with the credentials of a cache.
+type PullSecret struct {
+	// Name is the name of the Secret of type kubernetes.io/dockerconfigjson in each namespace. It must be a DNS
+	// subdomain. Caches with the same name share the Secret; all other fields must then be the same. All caches together
+	// can use at most 20 names.
+	Name string `json:"name"`
+	// Namespaces lists namespaces that get the Secret, whether they exist already or not. At most 100 are possible.
+	// Without namespaces, namespaceSelector is required.
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
+	// NamespaceSelector selects more namespaces by their labels. An empty selector selects all namespaces. It must have
+	// at most 10 labels, and 10 expressions with 20 values each.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	// AddToDefaultServiceAccounts adds the Secret to the imagePullSecrets of the ServiceAccount "default" in each of the
+	// namespaces, so that pods use it without naming it.
+	// +optional
+	AddToDefaultServiceAccounts bool `json:"addToDefaultServiceAccounts,omitempty"`
 }
 
 // RepositoryCredential is a credential for some of an upstream's repositories.
@@ -226,13 +251,27 @@ type RegistryCacheStatus struct {
 	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
 	// +optional
 	RepositoryCredentials []RepositoryCredentialStatus `json:"repositoryCredentials,omitempty"`
+	// PullSecret describes the pull secret. It is unset for a cache without one.
+	// +optional
+	PullSecret *PullSecretStatus `json:"pullSecret,omitempty"`
 	// Conditions has the condition "Ready", unless the cache is new. It is "True" if at least one replica works, "False"
 	// with the most important cause if none does, and "Unknown" if the replicas cannot be observed, for example in a
-	// hibernated Shoot.
+	// hibernated Shoot. A cache with a pull secret also has the condition "PullSecretReady". It is "False" with the cause
+	// if a namespace does not have the pull secret as it should be.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// PullSecretStatus describes a pull secret.
+type PullSecretStatus struct {
+	// Name is the name of the Secret in each namespace.
+	Name string `json:"name"`
+	// SecretNames lists the names of the Secrets in the Shoot's project whose credentials the pull secret has. It has
+	// only credentials that the upstream has accepted.
+	// +optional
+	SecretNames []string `json:"secretNames,omitempty"`
 }
 
 // RepositoryCredentialStatus describes the credential for some of an upstream's repositories.
