@@ -25,7 +25,8 @@ ARG TARGETARCH
 ARG VERSION
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} go build -trimpath -o /out/ \
     -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=${VERSION:?must be given}" \
-    ./cmd/gardener-extension-registry-cache ./cmd/gardener-extension-registry-cache-admission ./cmd/registry-cache-server
+    ./cmd/gardener-extension-registry-cache ./cmd/gardener-extension-registry-cache-admission \
+    ./cmd/registry-cache-server ./cmd/registry-cache-pull-secrets
 
 FROM ${BASE} AS base
 USER 65532:65532
@@ -42,3 +43,7 @@ FROM base AS registry-cache-server
 COPY --from=build /out/registry-cache-server /registry-cache-server
 ENTRYPOINT ["/registry-cache-server"]
 CMD ["serve", "/etc/distribution/config.yml"]
+
+FROM base AS registry-cache-pull-secrets
+COPY --from=build /out/registry-cache-pull-secrets /registry-cache-pull-secrets
+ENTRYPOINT ["/registry-cache-pull-secrets"]

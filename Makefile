@@ -12,7 +12,7 @@ BIN             := bin
 LANDSCAPE       := $(BIN)/landscape
 PROGRAM_BUILDER := $(BIN)/build
 LDFLAGS         := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
-PROGRAMS        := gardener-extension-registry-cache gardener-extension-registry-cache-admission registry-cache-server
+PROGRAMS        := gardener-extension-registry-cache gardener-extension-registry-cache-admission registry-cache-server registry-cache-pull-secrets
 IMAGE_PREFIX    ?= ghcr.io/larder-project
 IMAGE_BASE      ?=
 CONTAINER_TOOL  ?= docker

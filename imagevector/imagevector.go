@@ -12,8 +12,12 @@ import (
 	"github.com/gardener/gardener/pkg/utils/imagevector"
 )
 
-// RegistryCacheServer is the name of the image of the cache server.
-const RegistryCacheServer = "registry-cache-server"
+const (
+	// RegistryCacheServer is the name of the image of the cache server.
+	RegistryCacheServer = "registry-cache-server"
+	// RegistryCachePullSecrets is the name of the image of the controller of pull secrets.
+	RegistryCachePullSecrets = "registry-cache-pull-secrets"
+)
 
 //go:embed images.yaml
 var imagesYAML []byte

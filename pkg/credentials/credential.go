@@ -61,3 +61,15 @@ func ValidateToken(token string) error {
 	}
 	return nil
 }
+
+// AzureUsername is the user name for which registries of Azure take an identity token as the password.
+const AzureUsername = "00000000-0000-0000-0000-000000000000"
+
+// Basic returns the credential as a user name and a password, for clients that know no tokens, and false if it cannot be
+// presented so.
+func (c Credential) Basic(isAzure bool) (username, password string, ok bool) {
+	if isAzure && c.IdentityToken != "" {
+		return AzureUsername, c.IdentityToken, true
+	}
+	return c.Username, c.Password, c.Username != "" && c.Password != ""
+}

@@ -13,9 +13,6 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// acrUsername is the user name for which Azure Container Registry takes an identity token as the password.
-const acrUsername = "00000000-0000-0000-0000-000000000000"
-
 // ErrUnusable is the error for a credential that a pull secret cannot have: the kubelet passes a user name and a password to
 // the container runtime, and nothing else.
 var ErrUnusable = errors.New("a pull secret needs a user name and a password")
@@ -71,13 +68,12 @@ func Usable(material credentials.Material, host string) error {
 
 // auth returns the entry of a credential. User names have no colons.
 func auth(c credentials.Credential, host string) ([]byte, error) {
-	if _, ok := upstream.ParseACR(host); ok && c.IdentityToken != "" {
-		c = credentials.Credential{Username: acrUsername, Password: c.IdentityToken}
-	}
-	if c.Username == "" || c.Password == "" {
+	_, isAzure := upstream.ParseACR(host)
+	username, password, ok := c.Basic(isAzure)
+	if !ok {
 		return nil, ErrUnusable
 	}
-	return []byte(c.Username + ":" + c.Password), nil
+	return []byte(username + ":" + password), nil
 }
 
 // Add adds a credential for some repositories of a registry, or for all of them. What is there already stays.

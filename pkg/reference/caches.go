@@ -26,7 +26,7 @@ type Credential struct {
 // for some repositories in the order of the configuration.
 func Credentials(cache *registry.RegistryCache, fldPath *field.Path) []Credential {
 	var references []Credential
-	use := ownersecret.Use{Upstream: cache.Upstream, RemoteURL: ptr.Deref(cache.RemoteURL, "")}
+	use := ownersecret.Use{Upstream: cache.Upstream, RemoteURL: ptr.Deref(cache.RemoteURL, ""), PullSecret: cache.PullSecret != nil}
 	if name := cache.SecretReferenceName; name != nil {
 		use.UsernameKey, use.PasswordKey = ptr.Deref(cache.UsernameKey, ""), ptr.Deref(cache.PasswordKey, "")
 		references = append(references, Credential{Entry: *name, Path: fldPath.Child("secretReferenceName"), Use: use})

@@ -82,6 +82,10 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
 	allowed := allowReplacement(ctx, log, access, caches)
+	secrets, err := a.deployPullSecrets(ctx, log, access, cluster, caches, found.statuses)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("pull secrets: %w", err))
+	}
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if certificates, err = a.dropOldCA(ctx, log, request, certificates); err != nil {
 		return err
 	}
-	if err := a.updateStatus(ctx, ex, caches, found.addresses, certificates.caBundleName); err != nil {
+	if err := a.updateStatus(ctx, ex, caches, found.addresses, secrets, certificates.caBundleName); err != nil {
 		return err
 	}
 	if err := certificates.deleteUnused(ctx); err != nil {
@@ -145,7 +149,10 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	case leaves:
 		err = a.removeManagedResources(ctx, ex.Namespace, true)
 	default:
-		if err = a.removeManagedResource(ctx, ex.Namespace, ManagedResource, true); err == nil {
+		if err = a.removePullSecrets(ctx, log, cluster); err == nil {
+			err = a.removeManagedResource(ctx, ex.Namespace, ManagedResource, true)
+		}
+		if err == nil {
 			err = a.retireServices(ctx, cluster)
 		}
 	}

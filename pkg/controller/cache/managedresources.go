@@ -251,9 +251,14 @@ func (a *Actuator) removeManagedResource(ctx context.Context, namespace, name st
 	return a.waitUntilDeleted(ctx, namespace, name)
 }
 
-// managedResourceNames returns the names in the order of deletion. The Services are deleted last: a Service without
+// managedResourceNames returns the names in the order of deletion; the first need not exist. The Services are deleted last: a Service without
 // pods rejects the connection of a node at once, while an unassigned cluster IP lets it time out.
 func managedResourceNames() []string {
+	return append([]string{ManagedResourcePullSecrets}, requiredManagedResourceNames()...)
+}
+
+// requiredManagedResourceNames returns the names of the ManagedResources of every Shoot with caches.
+func requiredManagedResourceNames() []string {
 	return []string{ManagedResource, ManagedResourceServices}
 }
 

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/retry"
@@ -26,13 +28,13 @@ import (
 
 // updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
 // reads the status again, since package health may have updated it, and writes nothing if nothing has changed.
-func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []deployment, addresses map[string]net.IP, caBundleName *string) error {
+func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []deployment, addresses map[string]net.IP, secrets pullSecrets, caBundleName *string) error {
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		present, before, err := a.readStatus(ctx, ex)
 		if err != nil {
 			return err
 		}
-		status, err := a.providerStatus(before, caches, addresses, caBundleName)
+		status, err := a.providerStatus(before, caches, addresses, secrets, caBundleName)
 		if err != nil {
 			return err
 		}
@@ -49,7 +51,7 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 	})
 }
 
-func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, caches []deployment, addresses map[string]net.IP, caBundleName *string) (*runtime.RawExtension, error) {
+func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, caches []deployment, addresses map[string]net.IP, secrets pullSecrets, caBundleName *string) (*runtime.RawExtension, error) {
 	status := &registry.RegistryStatus{CASecretName: caBundleName}
 	for _, cache := range caches {
 		next := before[cache.Cache.Upstream] // With the conditions of package health.
@@ -57,6 +59,10 @@ func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus
 		next.Endpoint = endpoint(cache, addresses[cache.ServiceName()])
 		if cache.Deployed == nil {
 			next.Credentials, next.RepositoryCredentials = credentialStatuses(cache, next, metav1.NewTime(a.Clock.Now()))
+		}
+		if next.PullSecret = secrets.status(cache.Cache); next.PullSecret == nil {
+			next.Conditions = slices.Clone(next.Conditions)
+			meta.RemoveStatusCondition(&next.Conditions, registry.ConditionPullSecretReady)
 		}
 		status.Caches = append(status.Caches, next)
 	}

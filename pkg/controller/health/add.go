@@ -55,13 +55,15 @@ func AddToManager(mgr manager.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
+	shoots := &Shoots{Client: options.Client, ReportsTimeout: reportsTimeout, Now: time.Now}
 	reconciler := &Reconciler{
-		Client:   options.Client,
-		Reader:   mgr.GetClient(),
-		Codec:    codec,
-		Shoots:   &Shoots{Client: options.Client, ReportsTimeout: reportsTimeout, Now: time.Now},
-		Recorder: mgr.GetEventRecorder(ControllerName),
-		Clock:    clock.RealClock{},
+		Client:      options.Client,
+		Reader:      mgr.GetClient(),
+		Codec:       codec,
+		Shoots:      shoots,
+		PullSecrets: shoots,
+		Recorder:    mgr.GetEventRecorder(ControllerName),
+		Clock:       clock.RealClock{},
 	}
 	collector := &Collector{
 		Reader:  mgr.GetCache(),

@@ -65,6 +65,7 @@ func notes(before, after registry.RegistryCacheStatus) []note {
 		}
 		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(subject)})
 	}
+	found = append(found, pullSecretNotes(before, after)...)
 	was, is := ready(before), ready(after)
 	if is == nil || was != nil && was.Reason == is.Reason {
 		return found

@@ -48,6 +48,8 @@ type Check struct {
 	Codec *codec.Codec
 	// ManagedResources are the names of the ManagedResources.
 	ManagedResources []string
+	// OptionalManagedResources are the names of ManagedResources that need not exist.
+	OptionalManagedResources []string
 }
 
 var _ healthcheck.HealthCheck = (*Check)(nil)
@@ -84,9 +86,12 @@ func (h *Check) Check(ctx context.Context, request types.NamespacedName) (*healt
 // checkManagedResources adds what is not deployed to the summary, and returns what is deployed but not healthy. The
 // latter is a pod that does not run, which the next look at the caches explains better.
 func (h *Check) checkManagedResources(ctx context.Context, namespace string, summary *summary) (unhealthy []string, err error) {
-	for _, name := range h.ManagedResources {
+	for _, name := range slices.Concat(h.ManagedResources, h.OptionalManagedResources) {
 		managedResource := &resourcesv1alpha1.ManagedResource{}
 		err := h.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, managedResource)
+		if apierrors.IsNotFound(err) && slices.Contains(h.OptionalManagedResources, name) {
+			continue
+		}
 		if apierrors.IsNotFound(err) {
 			summary.addPassing(fmt.Sprintf("ManagedResource %s does not exist.", name))
 			continue
@@ -121,6 +126,9 @@ func (s *summary) addCache(cache registry.RegistryCacheStatus) {
 	if condition := ready(cache); condition != nil {
 		s.addReadiness(cache, condition)
 	}
+	if condition := pullSecretReady(cache); condition != nil {
+		s.addPullSecret(condition)
+	}
 	for _, subject := range subjects(cache) {
 		switch subject.status.State {
 		case registry.CredentialsActive:
@@ -147,6 +155,17 @@ func (s *summary) addReadiness(cache registry.RegistryCacheStatus, condition *me
 		s.addPassing(describeReadiness(cache), codes[reason]...)
 	default:
 		s.addFailure(describeReadiness(cache), codes[reason]...)
+	}
+}
+
+// addPullSecret adds the problem of a pull secret, once for all caches that share it.
+func (s *summary) addPullSecret(condition *metav1.Condition) {
+	switch {
+	case condition.Status != metav1.ConditionFalse || slices.Contains(s.details, condition.Message):
+	case readiness.Reason(condition.Reason) == readiness.ForeignSecret:
+		s.addFailure(condition.Message, gardencorev1beta1.ErrorConfigurationProblem)
+	default:
+		s.addPassing(condition.Message)
 	}
 }
 

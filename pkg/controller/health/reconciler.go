@@ -67,6 +67,8 @@ type Reconciler struct {
 	Codec *codec.Codec
 	// Shoots looks at caches.
 	Shoots Looker
+	// PullSecrets looks at the controller of pull secrets. Nil means that it is not looked at.
+	PullSecrets PullSecretLooker
 	// Recorder records state changes.
 	Recorder events.EventRecorder
 	// Clock dates state changes.
@@ -104,7 +106,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 
 	started := r.Clock.Now()
-	if err := r.update(ctx, ex, status, r.look(ctx, ex, cluster, status)); apierrors.IsConflict(err) {
+	observe := both(r.look(ctx, ex, cluster, status), r.lookAtPullSecrets(ctx, ex.Namespace, cluster, status))
+	if err := r.update(ctx, ex, status, observe); apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: soon}, nil
 	} else if err != nil {
 		return reconcile.Result{}, err
@@ -210,12 +213,13 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 	if observe == nil {
 		return nil
 	}
-	changed, surplus := false, false
+	changed, surplus, outdated := false, false, false
 	before, now := slices.Clone(status.Caches), metav1.NewTime(r.Clock.Now())
 	for i := range status.Caches {
 		cache := &status.Caches[i]
 		observe(cache, now)
 		changed = changed || !equal(before[i], *cache)
+		outdated = outdated || isPullSecretOutdated(*cache)
 		surplus = surplus || slices.ContainsFunc(subjects(*cache), func(s subject) bool { return s.status.PreviousSecretName != "" })
 	}
 	if changed {
@@ -226,6 +230,12 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 	}
 	if surplus {
 		return r.requestRemoval(ctx, ex)
+	}
+	// A failed reconciliation is repeated anyway.
+	if outdated && ex.Status.LastError == nil {
+		if err := r.requestReconciliation(ctx, ex); err != nil {
+			return fmt.Errorf("request update of pull secrets: %w", err)
+		}
 	}
 	return nil
 }

@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// azureUsername is the user name for which Azure's registries take a refresh token as the password.
-	azureUsername = "00000000-0000-0000-0000-000000000000"
 	// azureScope is the audience of Azure Container Registry in all clouds of Azure. A token for it is of no use for
 	// other services.
 	azureScope = "https://containerregistry.azure.net/.default"
@@ -43,7 +41,7 @@ func (a azure) Issue(ctx context.Context) (credentials.Credential, time.Time, er
 	if err != nil {
 		return credentials.Credential{}, time.Time{}, err
 	}
-	return credentials.Credential{Username: azureUsername, Password: token}, expires, nil
+	return credentials.Credential{Username: credentials.AzureUsername, Password: token}, expires, nil
 }
 
 // federate exchanges the token of the workload identity for a token of Microsoft Entra. The token takes the place of a

@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // MaxLength is the maximum length of a user name and a password together, or of a token, in bytes: far above the length
@@ -36,12 +37,14 @@ type Use struct {
 	// any form.
 	UsernameKey string
 	PasswordKey string
+	// PullSecret reports whether pods get the credential in a pull secret.
+	PullSecret bool
 }
 
 // Same reports whether a Secret that is valid for one use is valid for the other.
 func (u Use) Same(other Use) bool {
 	return u.Upstream == other.Upstream && u.RemoteURL == other.RemoteURL && slices.Equal(u.Repositories, other.Repositories) &&
-		u.UsernameKey == other.UsernameKey && u.PasswordKey == other.PasswordKey
+		u.UsernameKey == other.UsernameKey && u.PasswordKey == other.PasswordKey && u.PullSecret == other.PullSecret
 }
 
 func (u Use) hasKeys() bool { return u.UsernameKey != "" || u.PasswordKey != "" }
@@ -101,6 +104,11 @@ func (c *Content) Validate(use Use, fldPath *field.Path) field.ErrorList {
 	r := &report{secret: c.secret, fldPath: fldPath}
 	if material.IsStatic() {
 		checkStrictly(r, material.Credential)
+		if _, isAzure := upstream.ParseACR(use.host()); use.PullSecret {
+			if _, _, ok := material.Credential.Basic(isAzure); !ok {
+				r.add("must have a user name and a password, not a token: the kubelet passes nothing else of a pull secret to the container runtime; use another credential, or remove pullSecret from the cache")
+			}
+		}
 	}
 	return r.errs
 }

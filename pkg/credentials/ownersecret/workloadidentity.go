@@ -59,12 +59,18 @@ func ValidateWorkloadIdentity(identity credentials.WorkloadIdentity, name string
 	return allErrs
 }
 
+// host returns the host of the upstream's API without a port.
+func (u Use) host() string {
+	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
+		return url.Hostname
+	}
+	host, _, _ := strings.Cut(u.Upstream, ":")
+	return host
+}
+
 // cloud returns the provider of the upstream's cloud with the name of its registry, or nothing for other upstreams.
 func (u Use) cloud() (credentials.Provider, string) {
-	host, _, _ := strings.Cut(u.Upstream, ":")
-	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
-		host = url.Hostname
-	}
+	host := u.host()
 	if _, ok := upstream.ParseECR(host); ok {
 		return credentials.ProviderAWS, "Amazon ECR"
 	}

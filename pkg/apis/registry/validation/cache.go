@@ -45,7 +45,8 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	allErrs = append(allErrs, validateCredentials(cache, old, fldPath)...)
 	allErrs = append(allErrs, validateTagValidation(validationTimeoutOf(cache), validationTimeoutOf(old), fldPath.Child("tagValidation", "timeout"))...)
 	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
-	return append(allErrs, validateConnection(cache, old, fldPath)...)
+	allErrs = append(allErrs, validateConnection(cache, old, fldPath)...)
+	return append(allErrs, validatePullSecret(cache, old, fldPath)...)
 }
 
 // validateTransition refuses changes that a running cache cannot apply.

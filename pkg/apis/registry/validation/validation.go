@@ -71,6 +71,7 @@ func ValidateRegistryConfigUpdate(newConfig, oldConfig *registry.RegistryConfig,
 		cache := &newConfig.Caches[i]
 		allErrs = append(allErrs, validateCache(cache, old[cache.Upstream], cachesPath.Index(i))...)
 	}
+	allErrs = append(allErrs, validatePullSecrets(newConfig, oldConfig, cachesPath)...)
 	newNames, oldNames := namesOf(newConfig.Caches), namesOf(oldConfig.Caches)
 	allErrs = append(allErrs, validateNames(newNames, oldNames, cachesPath)...)
 	return append(allErrs, validateNameHandover(newNames, oldNames, cachesPath)...)
