@@ -82,7 +82,8 @@ type references struct {
 
 // change is a change to a ServiceAccount.
 type change struct {
-	add, remove []string
+	// references are all references, with those of others in their order.
+	references []corev1.LocalObjectReference
 	// recorded are the references that the controller has added.
 	recorded []string
 }
@@ -95,29 +96,25 @@ func (r references) changeOf(account *corev1.ServiceAccount) (change, bool) {
 	for _, reference := range account.ImagePullSecrets {
 		present[reference.Name] = true
 	}
-	var c change
 	recorded := map[string]bool{}
+	c := change{references: slices.DeleteFunc(slices.Clone(account.ImagePullSecrets), func(reference corev1.LocalObjectReference) bool {
+		return before[reference.Name] && !slices.Contains(r.wanted, reference.Name) && !slices.Contains(r.undecided, reference.Name)
+	})}
 	for _, name := range r.wanted {
 		if !present[name] {
-			c.add = append(c.add, name)
+			c.references = append(c.references, corev1.LocalObjectReference{Name: name})
 		}
 		if !present[name] || before[name] {
 			recorded[name] = true
 		}
 	}
-	for name := range before {
-		switch {
-		case slices.Contains(r.wanted, name):
-		case slices.Contains(r.undecided, name):
+	for _, name := range r.undecided {
+		if before[name] {
 			recorded[name] = true
-		case present[name]:
-			c.remove = append(c.remove, name)
 		}
 	}
-	slices.Sort(c.add)
-	slices.Sort(c.remove)
 	c.recorded = slices.Sorted(maps.Keys(recorded))
-	return c, len(c.add)+len(c.remove) > 0 || !maps.Equal(before, recorded)
+	return c, !slices.Equal(c.references, account.ImagePullSecrets) || !maps.Equal(before, recorded)
 }
 
 // recordedReferences returns the references that the controller has added to a ServiceAccount.

@@ -98,29 +98,22 @@ func (k *Keeper) deployed(ctx context.Context, namespace, name string) (pullsecr
 	return pullsecret.DecodeAuths(secret.Data[corev1.DockerConfigJsonKey]), nil
 }
 
-// apply applies a change to a ServiceAccount. A strategic merge patch touches no other references.
+// apply gives a ServiceAccount its references. It fails with a conflict if the ServiceAccount has changed since it was observed:
+// the list can only be written as a whole, and must not lose a reference that was added meanwhile.
 func (k *Keeper) apply(ctx context.Context, account *corev1.ServiceAccount, c change) error {
-	var entries []map[string]string
-	for _, name := range c.add {
-		entries = append(entries, map[string]string{"name": name})
-	}
-	for _, name := range c.remove {
-		entries = append(entries, map[string]string{"$patch": "delete", "name": name})
-	}
 	annotation := map[string]any{pullsecret.ReferencesAnnotation: nil}
 	if len(c.recorded) > 0 {
 		annotation[pullsecret.ReferencesAnnotation] = strings.Join(c.recorded, ",")
 	}
-	body := map[string]any{"metadata": map[string]any{"annotations": annotation, "uid": account.UID}}
-	if len(entries) > 0 {
-		body["imagePullSecrets"] = entries
-	}
-	patch, err := json.Marshal(body)
+	patch, err := json.Marshal(map[string]any{
+		"metadata":         map[string]any{"annotations": annotation, "uid": account.UID, "resourceVersion": account.ResourceVersion},
+		"imagePullSecrets": c.references,
+	})
 	if err != nil {
 		return fmt.Errorf("encode patch of ServiceAccount %s: %w", account.Name, err)
 	}
 	if _, err := k.Client.CoreV1().ServiceAccounts(account.Namespace).
-		Patch(ctx, account.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+		Patch(ctx, account.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
 		return fmt.Errorf("update ServiceAccount %s: %w", account.Name, err)
 	}
 	return nil
