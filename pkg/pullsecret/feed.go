@@ -27,8 +27,8 @@ const (
 	// FeedKey is the key of the feed in that Secret.
 	FeedKey = "feed.json"
 
-	// MaxSecrets bounds the pull secrets of a Shoot: the controller watches each name.
-	MaxSecrets = 20
+	// MaxSecrets bounds the pull secrets of a Shoot: the controller watches each name, and the report is bounded.
+	MaxSecrets = 10
 	// MaxFeed bounds the feed in bytes. With the rest of its Secret, it stays below the limit of the API server.
 	MaxFeed = 768 << 10
 )

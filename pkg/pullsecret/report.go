@@ -14,7 +14,7 @@ const (
 	// MaxListed bounds the namespaces that a report lists for a pull secret and a problem.
 	MaxListed = 5
 	// MaxReason bounds the texts of a report.
-	MaxReason = 256
+	MaxReason = 128
 )
 
 // Report is what the controller reports. Its length is bounded.

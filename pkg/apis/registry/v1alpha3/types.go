@@ -106,8 +106,8 @@ type RegistryCache struct {
 // PullSecret configures a pull secret with the credentials of a cache.
 type PullSecret struct {
 	// Name is the name of the Secret of type kubernetes.io/dockerconfigjson in each namespace. It must be a DNS
-	// subdomain. Caches with the same name share the Secret; all other fields must then be the same. All caches together
-	// can use at most 20 names.
+	// subdomain of at most 63 characters. Caches with the same name share the Secret; all other fields must then be the
+	// same. All caches together can use at most 10 names.
 	Name string `json:"name"`
 	// Namespaces lists namespaces that get the Secret, whether they exist already or not. At most 100 are possible.
 	// Without namespaces, namespaceSelector is required.

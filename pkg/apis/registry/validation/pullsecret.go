@@ -22,7 +22,9 @@ import (
 const (
 	// MaxPullSecrets is the maximum number of different pull secrets in a configuration. The controller in the Shoot watches
 	// each name.
-	MaxPullSecrets = 20
+	MaxPullSecrets = 10
+	// maxPullSecretName bounds the name of a pull secret, which is part of reports and of names of other objects.
+	maxPullSecretName = 63
 	// maxNamespaces bounds the list of namespaces of a pull secret; a selector can select any number.
 	maxNamespaces = 100
 	// maxSelectorTerms bounds the labels, and the expressions, of a selector; maxSelectorValues bounds the values of one.
@@ -51,7 +53,7 @@ func validatePullSecret(cache, old *registry.RegistryCache, fldPath *field.Path)
 	if !isNew && apiequality.Semantic.DeepEqual(pullSecret, old.PullSecret) {
 		return allErrs
 	}
-	allErrs = append(allErrs, validateText(pullSecret.Name, validation.DNS1123SubdomainMaxLength, validation.IsDNS1123Subdomain, path.Child("name"))...)
+	allErrs = append(allErrs, validateText(pullSecret.Name, maxPullSecretName, validation.IsDNS1123Subdomain, path.Child("name"))...)
 	if len(pullSecret.Namespaces) == 0 && pullSecret.NamespaceSelector == nil {
 		allErrs = append(allErrs, field.Required(path.Child("namespaces"),
 			"must have at least one namespace, unless namespaceSelector is set; an empty selector, {}, selects all namespaces"))
