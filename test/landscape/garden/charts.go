@@ -69,6 +69,7 @@ func extensionValues(images map[string]string) map[string]any {
 		"replicaCount": 1,
 		"imageVectorOverwrite": map[string]any{"images": []any{
 			map[string]any{"name": imagevector.RegistryCacheServer, "ref": images[parts.CacheServer]},
+			map[string]any{"name": imagevector.RegistryCachePullSecrets, "ref": images[parts.PullSecrets]},
 		}},
 		"gardener": map[string]any{
 			"version": gardenerVersion,

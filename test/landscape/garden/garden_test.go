@@ -39,7 +39,7 @@ var _ = Describe("charts", func() {
 	It("renders them with the landscape's images", func() {
 		l, err := landscape.Open()
 		Expect(err).NotTo(HaveOccurred())
-		images := map[string]string{parts.Extension: "a:1", parts.Admission: "b:2", parts.CacheServer: "c:3"}
+		images := map[string]string{parts.Extension: "a:1", parts.Admission: "b:2", parts.CacheServer: "c:3", parts.PullSecrets: "d:4"}
 
 		deployed := map[string]string{}
 		for _, chart := range charts(l, images) {

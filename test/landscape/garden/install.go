@@ -32,8 +32,8 @@ func Install(ctx context.Context, l *landscape.Landscape, log *progress.Log) err
 		return err
 	}
 
-	done = log.Start("Import the images of the extension, the admission component and the cache")
-	images, err := image.Ensure(ctx, l, parts.Extension, parts.Admission, parts.CacheServer)
+	done = log.Start("Import the images of the extension and of what it deploys, and of the admission component")
+	images, err := image.Ensure(ctx, l, parts.Extension, parts.Admission, parts.CacheServer, parts.PullSecrets)
 	if done(err) != nil {
 		return err
 	}

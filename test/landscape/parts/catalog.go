@@ -34,6 +34,7 @@ const (
 	Extension   = "gardener-extension-registry-cache"
 	Admission   = "gardener-extension-registry-cache-admission"
 	CacheServer = "registry-cache-server"
+	PullSecrets = "registry-cache-pull-secrets"
 	Demo        = "demo"
 	Pause       = "pause"
 	// PrometheusConfig stands in for prometheus-operator.
@@ -74,6 +75,7 @@ var catalog = []module{
 			{pkg: own + "cmd/" + Extension, names: []string{Extension}},
 			{pkg: own + "cmd/" + Admission, names: []string{Admission}},
 			{pkg: own + "cmd/" + CacheServer, names: []string{CacheServer}},
+			{pkg: own + "cmd/" + PullSecrets, names: []string{PullSecrets}},
 			{pkg: own + "test/landscape/cmd/demo", names: []string{Demo}},
 			{pkg: own + "test/landscape/cmd/pause", names: []string{Pause}},
 		},
