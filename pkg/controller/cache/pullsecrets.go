@@ -226,7 +226,7 @@ func registryOf(cache deployment, status registry.RegistryCacheStatus, before pu
 func publish(wanted *credentials.Named, status *registry.CredentialsStatus, published *pullsecret.Credential) pullsecret.Credential {
 	hasPublished := published != nil && published.Material != nil
 	switch {
-	case wanted == nil && hasPublished:
+	case wanted == nil && published != nil:
 		return *published
 	case wanted == nil:
 		return pullsecret.Credential{}
