@@ -48,7 +48,7 @@ func ValidateWorkloadIdentity(identity credentials.WorkloadIdentity, name string
 	expected, registry := use.cloud()
 	switch {
 	case expected == "":
-		invalid("is valid only for registries of Amazon ECR, Google Artifact Registry and Azure Container Registry, and %q is none of them; reference a Secret", use.Upstream)
+		invalid("is valid only for registries of Amazon ECR, Google Artifact Registry and Azure Container Registry, and %q is none of them; reference a Secret", use.host())
 	case identity.Provider != expected:
 		invalid("must have spec.targetSystem.type %q to be valid for %s", expected, registry)
 	default:
@@ -59,12 +59,19 @@ func ValidateWorkloadIdentity(identity credentials.WorkloadIdentity, name string
 	return allErrs
 }
 
+// host returns the host of the upstream's API without a port. It decides which tokens are issued, since it receives them:
+// the upstream may be a name of the owner's choice.
+func (u Use) host() string {
+	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
+		return url.Hostname
+	}
+	host, _, _ := strings.Cut(u.Upstream, ":")
+	return host
+}
+
 // cloud returns the provider of the upstream's cloud with the name of its registry, or nothing for other upstreams.
 func (u Use) cloud() (credentials.Provider, string) {
-	host, _, _ := strings.Cut(u.Upstream, ":")
-	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
-		host = url.Hostname
-	}
+	host := u.host()
 	if _, ok := upstream.ParseECR(host); ok {
 		return credentials.ProviderAWS, "Amazon ECR"
 	}
