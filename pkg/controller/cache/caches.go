@@ -156,11 +156,7 @@ func (r credentialReader) parse(ctx context.Context, entry string) credentialRes
 		return credentialResult{err: err}
 	}
 	// Bound memory: without a limit, the Secrets of hundreds of caches, 1 MiB each, would be in memory at once.
-	size := 0
-	for _, value := range secret.Data {
-		size += len(value)
-	}
-	if size > maxCredential {
+	if size := sizeOf(secret.Data); size > maxCredential {
 		return credentialResult{err: tooLarge(content.Name(), size, entry)}
 	}
 	return credentialResult{content: content}
