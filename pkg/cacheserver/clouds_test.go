@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -43,7 +44,7 @@ type cloudWorld struct {
 }
 
 // newCloudWorld starts a registry whose credentials have a lifetime.
-func newCloudWorld(host string, lifetime time.Duration) *cloudWorld {
+func newCloudWorld(host string, lifetime time.Duration, change ...func(*cloudsim.Options)) *cloudWorld {
 	GinkgoHelper()
 	w := &cloudWorld{world: &world{dir: GinkgoT().TempDir(), requests: &upstreamsim.Recorder{}}}
 	var err error
@@ -53,9 +54,11 @@ func newCloudWorld(host string, lifetime time.Duration) *cloudWorld {
 	port, err := ports.Reserve()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(port.Close)
-	w.cloud, err = cloudsim.Start(cloudsim.Options{
-		Authority: w.authority, Lifetime: lifetime, Registries: map[string]string{host: port.Address()},
-	})
+	options := cloudsim.Options{Authority: w.authority, Lifetime: lifetime, Registries: map[string]string{host: port.Address()}}
+	for _, apply := range change {
+		apply(&options)
+	}
+	w.cloud, err = cloudsim.Start(options)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(w.cloud.Close)
 	w.cloud.Trust(azureClient, cloudSubject)
@@ -190,6 +193,33 @@ var _ = Describe("credentials of clouds", func() {
 		Entry("ACR, workload identity", azureHost, cloudsim.ACRExchange, func(w *cloudWorld) credentials.Named { return w.identity(credentials.ProviderAzure, time.Hour) }),
 		Entry("Artifact Registry, workload identity", googleHost, cloudsim.GoogleImpersonate, func(w *cloudWorld) credentials.Named { return w.identity(credentials.ProviderGoogle, time.Hour) }),
 	)
+
+	It("are issued through the connection to the upstream: its CA bundle and its credential for the proxy", func() {
+		account := upstreamsim.Account{Username: "cache", Password: proxyPassword}
+		w := newCloudWorld(ecrHost, lifetime, func(o *cloudsim.Options) { o.ProxyAccount = account })
+		w.write(w.role("v1", "AKIA0000000000000001"), nil)
+		dir := filepath.Join(w.dir, "connection")
+		write := func(password string) {
+			Expect(secretvolume.Write(dir, map[string][]byte{
+				"bundle.crt": w.authority.Certificate, "proxy-username": []byte(account.Username), "proxy-password": []byte(password),
+			})).To(Succeed())
+		}
+		write("outdated")
+		w.cache = w.start(config.Config{
+			RemoteURL: "https://" + ecrHost, CredentialsDirectory: w.credentials(), TTL: time.Hour,
+			Connection: config.Connection{
+				CABundleFile:      filepath.Join(dir, "bundle.crt"),
+				ProxyUsernameFile: filepath.Join(dir, "proxy-username"), ProxyPasswordFile: filepath.Join(dir, "proxy-password"),
+			},
+		}, "HTTPS_PROXY="+w.cloud.ProxyURL(), "SSL_CERT_FILE=/dev/null", "SSL_CERT_DIR=/dev/null")
+		Eventually(w.state).Should(And(HaveField("State", credentials.StatePending),
+			HaveField("Message", "issuing failed: sts:AssumeRole: the proxy rejects its credential with status 407")))
+		write(account.Password)
+		Eventually(w.state).Should(HaveField("State", credentials.StateActive))
+		Expect(w.pullFor("a", 3*lifetime/2)).To(BeNumerically(">", 5))
+		w.silent()
+		Expect(string(w.cache.Err.Contents()) + string(w.cache.Out.Contents())).NotTo(ContainSubstring(proxyPassword))
+	})
 
 	It("uses the token that Gardener replaced, without a rotation", func() {
 		w := newCloudWorld(googleHost, lifetime)

@@ -20,8 +20,10 @@ import (
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
+// proxyPassword is the password of a forward proxy.
+const proxyPassword = "an-obvious-proxy-password"
+
 var _ = Describe("connection to the upstream", func() {
-	const proxyPassword = "an-obvious-proxy-password"
 
 	It("uses the files that its configuration names, and follows them", func() {
 		w := newWorld(func(o *upstream.Options) {

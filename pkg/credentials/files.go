@@ -7,16 +7,35 @@ package credentials
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// Named is material with the name of the object that it comes from, a Secret or a WorkloadIdentity.
+// Named is material with the name of the object that it comes from: that of a Secret, or [IdentityName].
 type Named struct {
 	Name     string
 	Material Material
 }
+
+// identityPrefix distinguishes the names of WorkloadIdentities from those of Secrets, which contain no slash. Both may
+// have the same name, and an owner may replace one by the other.
+const identityPrefix = "WorkloadIdentity/"
+
+// IdentityName returns the name of the material of a WorkloadIdentity.
+func IdentityName(name string) string { return identityPrefix + name }
+
+// Describe returns the kind and the quoted name of the object that the material with a name comes from.
+func Describe(name string) string {
+	if identity, ok := strings.CutPrefix(name, identityPrefix); ok {
+		return fmt.Sprintf("WorkloadIdentity %q", identity)
+	}
+	return fmt.Sprintf("Secret %q", name)
+}
+
+// IsIdentity reports whether the material with a name comes from a WorkloadIdentity.
+func IsIdentity(name string) bool { return strings.HasPrefix(name, identityPrefix) }
 
 // Same reports whether two named materials are the same for a rotation, see [Material.Same].
 func (n Named) Same(other Named) bool { return n.Name == other.Name && n.Material.Same(other.Material) }

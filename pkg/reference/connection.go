@@ -20,7 +20,7 @@ func (r Reader) ClientCertificate(ctx context.Context, entry string) (ownersecre
 	}
 	pair, errs := ownersecret.ClientCertificate(secret, Path(entry))
 	if len(errs) > 0 {
-		return ownersecret.KeyPair{}, Invalid(secret, entry, errs)
+		return ownersecret.KeyPair{}, Invalid(secret.Name, entry, errs)
 	}
 	return pair, nil
 }
@@ -34,7 +34,7 @@ func (r Reader) ProxyCredential(ctx context.Context, entry string) (credentials.
 	}
 	credential, errs := ownersecret.ProxyCredential(secret, Path(entry))
 	if len(errs) > 0 {
-		return credentials.Credential{}, Invalid(secret, entry, errs)
+		return credentials.Credential{}, Invalid(secret.Name, entry, errs)
 	}
 	return credential, nil
 }

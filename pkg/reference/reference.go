@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 	"github.com/larder-project/larder/pkg/problem"
 )
@@ -107,14 +108,14 @@ func (r Reader) CABundle(ctx context.Context, entry string) ([]byte, error) {
 	}
 	bundle, errs := ownersecret.CABundle(secret, Path(entry))
 	if len(errs) > 0 {
-		return nil, Invalid(secret, entry, errs)
+		return nil, Invalid(secret.Name, entry, errs)
 	}
 	return bundle, nil
 }
 
-// Invalid returns the error for a Secret that its owner has to replace.
-func Invalid(secret *corev1.Secret, entry string, errs field.ErrorList) error {
-	return problem.Configuration(fmt.Errorf("the Secret %q is invalid; create a new one and reference it in spec.resources entry %q: %w", secret.Name, entry, errs.ToAggregate()))
+// Invalid returns the error for an object that its owner has to replace, with its name as in [credentials.Named].
+func Invalid(name, entry string, errs field.ErrorList) error {
+	return problem.Configuration(fmt.Errorf("the %s is invalid; create a new one and reference it in spec.resources entry %q: %w", credentials.Describe(name), entry, errs.ToAggregate()))
 }
 
 // Await waits until the Secrets that entries of spec.resources reference are in the seed, but for no longer than the

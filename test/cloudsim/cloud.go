@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
@@ -33,6 +34,8 @@ type Options struct {
 	Skew time.Duration
 	// Registries are the addresses of registries behind the proxy, by their host.
 	Registries map[string]string
+	// ProxyAccount is the account that the proxy requires; without a user name, it requires none.
+	ProxyAccount upstreamsim.Account
 }
 
 // Failure is an error that an operation returns.
@@ -243,6 +246,14 @@ func (c *Cloud) connect(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodConnect {
 		http.Error(w, "only CONNECT", http.StatusMethodNotAllowed)
 		return
+	}
+	if account := c.options.ProxyAccount; account.Username != "" {
+		pair := base64.StdEncoding.EncodeToString([]byte(account.Username + ":" + account.Password))
+		if r.Header.Get("Proxy-Authorization") != "Basic "+pair {
+			w.Header().Set("Proxy-Authenticate", `Basic realm="proxy"`)
+			http.Error(w, "credential required", http.StatusProxyAuthRequired)
+			return
+		}
 	}
 	host, _, _ := net.SplitHostPort(r.Host)
 	c.mu.Lock()

@@ -28,6 +28,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -176,16 +177,20 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 		URL: o.RemoteURL, Connection: o.Connection, AllowedRealms: o.AllowedRealms,
 		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now, Log: e.log,
 	}
+	var err error
+	if options.Transport, err = remote.NewTransport(options); err != nil {
+		return nil, err
+	}
 	if o.Command != "" && o.CredentialsDirectory == "" {
 		// A credential helper issues short-lived credentials that need no check before they replace the previous one.
 		options.Credentials = &keyring.Exec{
 			Command: o.Command, Host: host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
 	} else {
-		states := newStates(observer.Credentials)
+		states, issuers := newStates(observer.Credentials), issuers(host, options.Transport)
 		newKeyring := func(source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
 			return keyring.New(keyring.Options{
-				Source: source, Clock: clock.RealClock{}, Log: log, Observe: states.observer(), Issuers: issuers(host),
+				Source: source, Clock: clock.RealClock{}, Log: log, Observe: states.observer(), Issuers: issuers,
 			})
 		}
 		e.credentials = newKeyring(o.credentials(host), e.log)
@@ -202,12 +207,14 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 	return remote.New(options)
 }
 
-// issuers returns the issuers of credentials for the registry at a host[:port].
-func issuers(host string) keyring.Issuers {
+// issuers returns the issuers of credentials for the registry at a host[:port]. They reach the services of clouds as the
+// cache reaches its upstream, but without the client certificate.
+func issuers(host string, transport http.RoundTripper) keyring.Issuers {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	return func(material credentials.Material) (issuer.Issuer, error) { return issuer.New(material, host, nil) }
+	client := &http.Client{Transport: transport}
+	return func(material credentials.Material) (issuer.Issuer, error) { return issuer.New(material, host, client) }
 }
 
 // Credentials returns the state of the credentials, or nil if the upstream is used anonymously or through a credential

@@ -22,14 +22,39 @@ import (
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
 
+// random returns incompressible text.
+func random(length int) []byte {
+	data := make([]byte, length)
+	_, _ = rand.Read(data)
+	return []byte(base64.StdEncoding.EncodeToString(data))[:length]
+}
+
+// largest is the longest credential that admission accepts.
+func largest(name string) credentials.Named {
+	password := string(random(ownersecret.MaxLength - len("robot")))
+	return credentials.Named{Name: name, Material: credentials.Static(credentials.Credential{Username: "robot", Password: password})}
+}
+
 var _ = Describe("The largest configuration", func() {
-	It("fits into the two Secrets of a ManagedResource", func() {
-		// random returns incompressible text.
-		random := func(length int) []byte {
-			data := make([]byte, length)
-			_, _ = rand.Read(data)
-			return []byte(base64.StdEncoding.EncodeToString(data))[:length]
+	It("fits into a Secret for the credentials of a cache", func() {
+		values := privateHA()
+		values.Credential, values.PreviousCredential = new(largest("v2")), new(largest("v1"))
+		for i := range validation.MaxCredentials {
+			values.RepositoryCredentials = append(values.RepositoryCredentials, cache.RepositoryCredential{
+				Repositories: []string{fmt.Sprintf("team-%d", i)}, Credential: largest("v2"), Previous: new(largest("v1")),
+			})
 		}
+		secret := cache.CredentialsSecret(values)
+		Expect(secret.Data).To(HaveLen(6 * (1 + validation.MaxCredentials)))
+		size := 0
+		for _, value := range secret.Data {
+			size += len(value)
+		}
+		Expect(size).To(BeNumerically("<", corev1.MaxSecretSize))
+		Expect(sizeOf([]client.Object{secret})).To(BeNumerically("<", corev1.MaxSecretSize))
+	})
+
+	It("fits into the two Secrets of a ManagedResource", func() {
 		// Caches share the Secrets of owners, of which there can be few.
 		connections := make([]cache.Connection, validation.MaxConnectionSecrets)
 		for i := range connections {

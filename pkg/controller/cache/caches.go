@@ -15,7 +15,6 @@ import (
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/imagevector"
@@ -105,7 +104,6 @@ type credentialReader struct {
 }
 
 type credentialResult struct {
-	secret  *corev1.Secret
 	content *ownersecret.Content
 	err     error
 }
@@ -142,11 +140,11 @@ func (r credentialReader) get(ctx context.Context, credential reference.Credenti
 	}
 	material, errs := result.content.Material(credential.Use, reference.Path(credential.Entry))
 	if len(errs) > 0 {
-		return nil, reference.Invalid(result.secret, credential.Entry, errs)
+		return nil, reference.Invalid(result.content.Name(), credential.Entry, errs)
 	}
-	named := &credentials.Named{Name: result.secret.Name, Material: material}
+	named := &credentials.Named{Name: result.content.Name(), Material: material}
 	if size := named.Size(); size > maxCredential {
-		return nil, tooLarge(result.secret.Name, size, credential.Entry)
+		return nil, tooLarge(named.Name, size, credential.Entry)
 	}
 	return named, nil
 }
@@ -158,16 +156,12 @@ func (r credentialReader) parse(ctx context.Context, entry string) credentialRes
 		return credentialResult{err: err}
 	}
 	// Bound memory: without a limit, the Secrets of hundreds of caches, 1 MiB each, would be in memory at once.
-	size := 0
-	for _, value := range secret.Data {
-		size += len(value)
+	if size := sizeOf(secret.Data); size > maxCredential {
+		return credentialResult{err: tooLarge(content.Name(), size, entry)}
 	}
-	if size > maxCredential {
-		return credentialResult{err: tooLarge(secret.Name, size, entry)}
-	}
-	return credentialResult{secret: secret, content: content}
+	return credentialResult{content: content}
 }
 
 func tooLarge(name string, size int, entry string) error {
-	return problem.Configuration(fmt.Errorf("the Secret %q has %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", name, size, maxCredential, entry))
+	return problem.Configuration(fmt.Errorf("the %s has %d bytes, more than the maximum of %d; create a new one and reference it in spec.resources entry %q", credentials.Describe(name), size, maxCredential, entry))
 }

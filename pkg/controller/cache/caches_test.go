@@ -151,7 +151,7 @@ var _ = Describe("A referenced WorkloadIdentity", func() {
 		caches, problems := read(ctx)
 		Expect(problems).To(BeEmpty())
 		Expect(caches).To(ConsistOf(HaveField("Credential", HaveValue(And(
-			HaveField("Name", "puller"), HaveField("Material.WorkloadIdentity.Token", "token"))))))
+			HaveField("Name", "WorkloadIdentity/puller"), HaveField("Material.WorkloadIdentity.Token", "token"))))))
 	})
 
 	It("is a retryable problem without a token", func(ctx SpecContext) {
@@ -166,6 +166,6 @@ var _ = Describe("A referenced WorkloadIdentity", func() {
 		secret.Labels["workloadidentity.security.gardener.cloud/provider"] = "azure"
 		caches, problems := read(ctx)
 		Expect(caches).To(BeEmpty())
-		Expect(problems).To(ConsistOf(MatchError(ContainSubstring(`must have spec.targetSystem.type "aws"`))))
+		Expect(problems).To(ConsistOf(MatchError(And(ContainSubstring(`: the WorkloadIdentity "puller" is invalid; create a new one`), ContainSubstring(`must have spec.targetSystem.type "aws"`)))))
 	})
 })

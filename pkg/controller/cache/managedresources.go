@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
 const (
@@ -151,11 +152,22 @@ func (a *Actuator) deploySecret(ctx context.Context, namespace, name string, obj
 	if err != nil {
 		return "", fmt.Errorf("serialize objects of ManagedResource %s: %w", name, err)
 	}
+	if size := sizeOf(data); size > corev1.MaxSecretSize {
+		return "", problem.Configuration(fmt.Errorf("the caches have credentials, certificates and other settings of %d bytes after compression, more than the maximum of %d; use fewer or smaller credentials", size, corev1.MaxSecretSize))
+	}
 	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
 	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
 		return "", fmt.Errorf("deploy Secret of ManagedResource %s: %w", name, err)
 	}
 	return secretName, nil
+}
+
+func sizeOf(data map[string][]byte) int {
+	size := 0
+	for _, value := range data {
+		size += len(value)
+	}
+	return size
 }
 
 // serializing is held by [serialize].

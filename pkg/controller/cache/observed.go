@@ -132,7 +132,7 @@ func parseDeployed(prefix string, files map[string][]byte) credentialstate.Deplo
 }
 
 func isPlausible(credential credentials.Named) bool {
-	return len(credential.Name) <= validation.DNS1123SubdomainMaxLength && credential.Size()-len(credential.Name) <= maxCredential
+	return len(credential.Name) <= len(credentials.IdentityName(""))+validation.DNS1123SubdomainMaxLength && credential.Size()-len(credential.Name) <= maxCredential
 }
 
 // readClaim returns the claim with the given name, or nil if there is none.

@@ -14,6 +14,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 // subject is a credential of a cache.
@@ -46,25 +47,29 @@ func subjects(cache registry.RegistryCacheStatus) []subject {
 // describe explains the state of a credential to its owner, and what to do about it.
 func describe(subject subject) string {
 	status := subject.status
-	wanted, cause := credentialstate.WantedSecret(status), strings.TrimSuffix(status.Message, ".")
+	name, cause := credentialstate.WantedSecret(status), strings.TrimSuffix(status.Message, ".")
+	wanted := credentials.Describe(name)
 	fallback := ""
 	if status.PendingSecretName != "" && status.SecretName != "" {
-		fallback = fmt.Sprintf(" Until then, the cache uses the Secret %q, which must stay valid.", status.SecretName)
+		fallback = fmt.Sprintf(" Until then, the cache uses the %s, which must stay valid.", credentials.Describe(status.SecretName))
 	}
 	switch status.State {
 	case registry.CredentialsActive:
-		return fmt.Sprintf("The registry cache for %s uses the Secret %q, which its upstream accepts.", subject.name, status.SecretName)
+		return fmt.Sprintf("The registry cache for %s uses the %s, which its upstream accepts.", subject.name, credentials.Describe(status.SecretName))
 	case registry.CredentialsRejected:
 		code := ""
 		if status.UpstreamStatusCode != nil {
 			code = fmt.Sprintf(" with status %d", *status.UpstreamStatusCode)
 		}
-		return fmt.Sprintf("The upstream %s rejects the Secret %q of its registry cache%s (%s). Create a new Secret and reference it in spec.resources.%s",
-			subject.name, wanted, code, cause, fallback)
+		remedy := "Create a new Secret and reference it in spec.resources."
+		if credentials.IsIdentity(name) {
+			remedy = "Allow it to pull in the cloud, or reference another one in spec.resources."
+		}
+		return fmt.Sprintf("The upstream %s rejects the %s of its registry cache%s (%s). %s%s", subject.name, wanted, code, cause, remedy, fallback)
 	case registry.CredentialsMissing:
-		return fmt.Sprintf("The registry cache for %s is missing the credential of the Secret %q (%s).", subject.name, wanted, cause)
+		return fmt.Sprintf("The registry cache for %s is missing the credential of the %s (%s).", subject.name, wanted, cause)
 	}
-	return fmt.Sprintf("The registry cache for %s does not use the Secret %q yet (%s).%s", subject.name, wanted, cause, fallback)
+	return fmt.Sprintf("The registry cache for %s does not use the %s yet (%s).%s", subject.name, wanted, cause, fallback)
 }
 
 // credentialProblem returns the first problem of a cache's credentials. A credential that is still checked is none: its

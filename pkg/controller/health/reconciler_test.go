@@ -170,7 +170,7 @@ var _ = Describe("Reconciler", func() {
 
 		BeforeEach(func() {
 			deployed = clock.Now()
-			setStatus(registry.CredentialsStatus{SecretName: "puller", State: registry.CredentialsActive, Since: metav1.NewTime(clock.Now())})
+			setStatus(registry.CredentialsStatus{SecretName: credentials.IdentityName("puller"), State: registry.CredentialsActive, Since: metav1.NewTime(clock.Now())})
 			ex.Status.LastOperation = &gardencorev1beta1.LastOperation{LastUpdateTime: metav1.NewTime(deployed)}
 			ex.Spec.ProviderConfig = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig",` +
 				`"caches":[{"upstream":"` + ecr + `","secretReferenceName":"entry"}]}`)}

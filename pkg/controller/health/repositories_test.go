@@ -57,6 +57,16 @@ var _ = Describe("Credentials for some repositories", func() {
 		Expect(status.RepositoryCredentials[1].Credentials.State).To(Equal(registry.CredentialsActive))
 	})
 
+	It("name the kind of the object, so that an identity can replace a Secret of the same name", func() {
+		status := newStatus()
+		status.RepositoryCredentials[0].Credentials = credentialsStatus(registry.CredentialsRejected, "a1", credentials.IdentityName("a1"))
+		Expect(credentialProblem(status).Message).To(And(
+			ContainSubstring(`registry.example.com/team-a rejects the WorkloadIdentity "a1" of its registry cache`),
+			ContainSubstring("Allow it to pull in the cloud, or reference another one in spec.resources."),
+			ContainSubstring(`Until then, the cache uses the Secret "a1", which must stay valid.`),
+		))
+	})
+
 	It("have events of their own", func() {
 		after := newStatus()
 		after.RepositoryCredentials[0].Credentials = credentialsStatus(registry.CredentialsRejected, "a1", "a2")

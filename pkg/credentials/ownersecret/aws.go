@@ -52,9 +52,9 @@ func (f awsForm) extract(r *report, use Use) credentials.Material {
 	if use.hasKeys() {
 		return basicForm(f).extract(r, use)
 	}
-	if _, ok := use.ECR(); !ok {
-		r.add("has an AWS access key, which is only valid for Amazon ECR, and the upstream %q is no registry of Amazon ECR; reference a Secret with the keys %q and %q",
-			use.Upstream, credentials.UsernameKey, credentials.PasswordKey)
+	if _, ok := upstream.ParseECR(use.host()); !ok {
+		r.add("has an AWS access key, which is only valid for Amazon ECR, and %q is no registry of Amazon ECR; reference a Secret with the keys %q and %q",
+			use.host(), credentials.UsernameKey, credentials.PasswordKey)
 	}
 	known := 0
 	for _, key := range []string{accessKeyIDKey, secretAccessKeyKey, sessionTokenKey, roleARNKey} {
@@ -110,16 +110,4 @@ func checkAWSToken(value string, maxLength int) string {
 		return "must not be empty, and must have printable ASCII characters only, without line breaks (create it with `printf` or `echo -n`)"
 	}
 	return ""
-}
-
-// ECR returns the registry of Amazon ECR that the credential is for, and false if the upstream is another registry.
-// RemoteURL counts before the upstream, which may be a name of the owner's choice.
-func (u Use) ECR() (upstream.ECR, bool) {
-	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
-		if registry, ok := upstream.ParseECR(url.Hostname); ok {
-			return registry, true
-		}
-	}
-	host, _, _ := strings.Cut(u.Upstream, ":")
-	return upstream.ParseECR(host)
 }

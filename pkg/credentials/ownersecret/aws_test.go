@@ -71,15 +71,15 @@ var _ = Describe("AWS access key", func() {
 
 	It("is refused for other registries", func() {
 		_, errs := ownersecret.Parse(newAWSSecret(map[string]string{"accessKeyID": "AKIAIOSFODNN7EXAMPLE", "secretAccessKey": "hunter2"})).Material(use, fldPath)
-		Expect(errs).To(details(`the upstream "registry.example.com" is no registry of Amazon ECR`))
+		Expect(errs).To(details(`"registry.example.com" is no registry of Amazon ECR`))
 	})
 
-	It("is for the registry at the remote URL, or else for the upstream", func() {
-		registry, ok := ownersecret.Use{Upstream: "registry.example.com", RemoteURL: "https://" + ecrHost}.ECR()
-		Expect(ok).To(BeTrue())
-		Expect(registry.AccountID).To(Equal("123456789012"))
-		_, ok = ownersecret.Use{Upstream: ecrHost + ":443", RemoteURL: "https://proxy.example.com"}.ECR()
-		Expect(ok).To(BeTrue())
+	It("is for the registry at the remote URL, which receives the token, or else for the upstream", func() {
+		content := ownersecret.Parse(newAWSSecret(map[string]string{"accessKeyID": "AKIAIOSFODNN7EXAMPLE", "secretAccessKey": "hunter2"}))
+		Expect(content.Validate(ownersecret.Use{Upstream: "registry.example.com", RemoteURL: "https://" + ecrHost}, fldPath)).To(BeEmpty())
+		Expect(content.Validate(ownersecret.Use{Upstream: ecrHost + ":443"}, fldPath)).To(BeEmpty())
+		Expect(content.Validate(ownersecret.Use{Upstream: ecrHost, RemoteURL: "https://proxy.example.com"}, fldPath)).
+			To(details(`"proxy.example.com" is no registry of Amazon ECR`))
 	})
 })
 

@@ -75,6 +75,14 @@ func ParseWorkloadIdentity(secret *corev1.Secret) *Content {
 	return &Content{secret: secret, isIdentity: true}
 }
 
+// Name returns the name of the material, see [credentials.Named].
+func (c *Content) Name() string {
+	if c.isIdentity {
+		return credentials.IdentityName(c.secret.Name)
+	}
+	return c.secret.Name
+}
+
 // Material returns the material in the Secret for a use, or all errors. The errors are reported for fldPath, the field
 // that references the Secret.
 func (c *Content) Material(use Use, fldPath *field.Path) (credentials.Material, field.ErrorList) {

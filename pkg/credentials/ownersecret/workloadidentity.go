@@ -48,7 +48,7 @@ func ValidateWorkloadIdentity(identity credentials.WorkloadIdentity, name string
 	expected, registry := use.cloud()
 	switch {
 	case expected == "":
-		invalid("is valid only for registries of Amazon ECR, Google Artifact Registry and Azure Container Registry, and %q is none of them; reference a Secret", use.Upstream)
+		invalid("is valid only for registries of Amazon ECR, Google Artifact Registry and Azure Container Registry, and %q is none of them; reference a Secret", use.host())
 	case identity.Provider != expected:
 		invalid("must have spec.targetSystem.type %q to be valid for %s", expected, registry)
 	default:
@@ -59,7 +59,8 @@ func ValidateWorkloadIdentity(identity credentials.WorkloadIdentity, name string
 	return allErrs
 }
 
-// host returns the host of the upstream's API without a port.
+// host returns the host of the upstream's API without a port. It decides which tokens are issued, since it receives them:
+// the upstream may be a name of the owner's choice.
 func (u Use) host() string {
 	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
 		return url.Hostname

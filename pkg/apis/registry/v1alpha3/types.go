@@ -284,7 +284,7 @@ type RepositoryCredentialStatus struct {
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
 // fields except secretName and previousSecretName describe the new credential; the old one stays in use until the
-// upstream accepts the new one.
+// upstream accepts the new one. The credential of a WorkloadIdentity has the name WorkloadIdentity/NAME.
 type CredentialsStatus struct {
 	// SecretName is the name of the Secret in the Shoot's project whose credential is in use.
 	// +optional

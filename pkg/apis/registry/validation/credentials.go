@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxCredentials bounds the repository credentials of a cache, each of which the server checks in the background.
-	maxCredentials = 16
+	// MaxCredentials bounds the repository credentials of a cache, each of which the server checks in the background.
+	MaxCredentials = 16
 	// maxRepositories bounds the repositories of a credential.
 	maxRepositories = 32
 	// maxRepositoryLength is the maximum length of a repository in Distribution.
@@ -99,8 +99,8 @@ func forbidKeys(usernameKey, passwordKey *string, fldPath *field.Path) field.Err
 
 // validateRepositoryCredentials validates all repository credentials of a cache.
 func validateRepositoryCredentials(all []registry.RepositoryCredential, fldPath *field.Path) field.ErrorList {
-	if len(all) > maxCredentials {
-		return field.ErrorList{field.TooMany(fldPath, len(all), maxCredentials)}
+	if len(all) > MaxCredentials {
+		return field.ErrorList{field.TooMany(fldPath, len(all), MaxCredentials)}
 	}
 	var (
 		allErrs field.ErrorList

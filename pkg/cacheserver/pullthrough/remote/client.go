@@ -102,11 +102,7 @@ func New(o Options) (*Client, error) {
 		o.Now = time.Now
 	}
 	if o.Transport == nil {
-		o.Transport, err = connection.New(connection.Options{
-			Files: o.Connection, Connect: o.Timeouts.Connect, FirstByte: o.Timeouts.FirstByte, KeepAlive: o.Timeouts.Idle,
-			Control: checkDial, Log: o.Log,
-		})
-		if err != nil {
+		if o.Transport, err = NewTransport(o); err != nil {
 			return nil, err
 		}
 	}
@@ -123,6 +119,14 @@ func New(o Options) (*Client, error) {
 	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}
 	c.sessions = &sessions{open: c.openSession, byScope: newLRU[string, []*session](maxSessions)}
 	return c, nil
+}
+
+// NewTransport returns the transport of a client with the same options, for the services that issue its credentials.
+func NewTransport(o Options) (http.RoundTripper, error) {
+	return connection.New(connection.Options{
+		Files: o.Connection, Connect: o.Timeouts.Connect, FirstByte: o.Timeouts.FirstByte, KeepAlive: o.Timeouts.Idle,
+		Control: checkDial, Log: o.Log,
+	})
 }
 
 func (c *Client) openSession(scope string, credential credentials.Credential) *session {
