@@ -7,9 +7,9 @@
 # Runs the unit tests and the integration tests with real API servers.
 #
 # The race detector compiles all imports of a package again. So only packages with goroutines of their own use it:
-# those of the cache server, and of the landscape's supervisor, builder and progress. Elsewhere, the product starts
-# goroutines in three places only, each of which fills one slot of a slice. RACE=all uses it for all packages; those
-# that import Gardener then take minutes to compile.
+# those of the cache server, of the controller of pull secrets (by its integration test), and of the landscape's
+# supervisor, builder and progress. Elsewhere, the product starts goroutines in three places only, each of which fills
+# one slot of a slice. RACE=all uses it for all packages; those that import Gardener then take minutes to compile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +19,7 @@ export TEST_ASSET_ETCD=$parts/etcd TEST_ASSET_KUBE_APISERVER=$parts/kube-apiserv
 LARDER_PROMTOOL=$(bin/build promtool)/promtool
 export LARDER_PROMTOOL
 
-concurrent='/(pkg/cacheserver|cmd/registry-cache-server|test/upstreamsim|test/landscape/(parts|progress|supervisor))(/|$)'
+concurrent='/(pkg/cacheserver|cmd/registry-cache-server|test/upstreamsim|test/integration/pullsecrets|test/landscape/(parts|progress|supervisor))(/|$)'
 if [ "${RACE:-}" = all ]; then
   concurrent=.
 fi

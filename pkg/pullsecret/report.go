@@ -8,7 +8,7 @@ const (
 	// Port is the port of the controller for its report and its probes.
 	Port = 5001
 	// ReportPath is the path of the [Report].
-	ReportPath = "/debug/status"
+	ReportPath = "/debug/pull-secrets"
 	// HealthPath is the path of the probes.
 	HealthPath = "/debug/health"
 	// MaxListed bounds the namespaces that a report lists for a pull secret and a problem.

@@ -42,7 +42,8 @@ func Objects(values Values) ([]client.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build Secret %s: %w", pullsecret.FeedName, err)
 	}
-	objects := append(rbac(values), feed, statefulSet(values), networkPolicy())
+	objects := append(rbac(values), admissionPolicy(values)...)
+	objects = append(objects, feed, statefulSet(values), networkPolicy())
 	if values.VerticalPodAutoscaler {
 		objects = append(objects, verticalPodAutoscaler())
 	}

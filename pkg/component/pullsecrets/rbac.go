@@ -14,7 +14,8 @@ import (
 )
 
 // rbac returns the identity of the controller and its permissions. It reads Secrets, and lists and watches them, only by
-// name: those of pull secrets in all namespaces, and the feed. Creation cannot be restricted to names by roles.
+// name: those of pull secrets in all namespaces, and the feed. What it may create, the
+// admission policy restricts.
 func rbac(values Values) []client.Object {
 	objects := []client.Object{
 		&corev1.ServiceAccount{ObjectMeta: objectMeta(Name), AutomountServiceAccountToken: new(false)},

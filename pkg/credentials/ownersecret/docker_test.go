@@ -215,3 +215,24 @@ func FuzzDockerConfig(f *testing.F) {
 		}
 	})
 }
+
+var _ = Describe("Pull secrets", func() {
+	DescribeTable("need a user name and a password", func(upstream string, entry map[string]string, valid bool) {
+		u := useOf(upstream)
+		secret := newDockerSecret(dockerConfigOf(map[string]map[string]string{upstream: entry}))
+		Expect(ownersecret.Parse(secret).Validate(u, fldPath)).To(BeEmpty(), "for a cache")
+		u.PullSecret = true
+		errs := ownersecret.Parse(secret).Validate(u, fldPath)
+		if valid {
+			Expect(errs).To(BeEmpty())
+			return
+		}
+		Expect(errs).To(ConsistOf(HaveField("ErrorBody()", And(ContainSubstring("remove pullSecret from the cache"), Not(ContainSubstring("hunter2"))))))
+		Expect(u.Same(useOf(upstream))).To(BeFalse(), "a Secret is validated again for a pull secret")
+	},
+		Entry("a user name and a password", "registry.example.com", auth("john", "hunter2"), true),
+		Entry("an identity token", "registry.example.com", map[string]string{"identitytoken": "hunter2"}, false),
+		Entry("an identity token that Azure takes as a password", "contoso.azurecr.io", map[string]string{"identitytoken": "hunter2"}, true),
+		Entry("a registry token", "contoso.azurecr.io", map[string]string{"registrytoken": "hunter2"}, false),
+	)
+})

@@ -14,6 +14,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -32,7 +33,10 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/pullsecret"
 	"github.com/larder-project/larder/pkg/pullsecret/keeper"
+	"github.com/larder-project/larder/test/cloudsim"
 	"github.com/larder-project/larder/test/integration/suite"
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/upstreamsim"
 )
 
 var (
@@ -118,7 +122,8 @@ var _ = Describe("Pull secrets", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		for _, object := range objects {
 			switch object.(type) {
-			case *corev1.Secret, *corev1.ServiceAccount, *rbacv1.Role, *rbacv1.RoleBinding, *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding:
+			case *corev1.Secret, *corev1.ServiceAccount, *rbacv1.Role, *rbacv1.RoleBinding, *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding,
+				*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
 				present := object.DeepCopyObject().(client.Object)
 				if err := admin.Get(ctx, client.ObjectKeyFromObject(object), present); err == nil {
 					object.SetResourceVersion(present.GetResourceVersion())
@@ -387,6 +392,72 @@ var _ = Describe("Pull secrets", Ordered, func() {
 		}).WithTimeout(2 * time.Second).Should(Equal(before.ResourceVersion))
 	})
 
+	Describe("from credentials that are issued", func() {
+		const (
+			host  = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+			keyID = "AKIA0123456789ABCDEF"
+		)
+		var (
+			cloud  *cloudsim.Cloud
+			listed string
+		)
+
+		startCloud := func(lifetime time.Duration) {
+			GinkgoHelper()
+			authority, err := pki.NewAuthority("cloud")
+			Expect(err).NotTo(HaveOccurred())
+			cloud, err = cloudsim.Start(cloudsim.Options{Authority: authority, Lifetime: lifetime})
+			Expect(err).NotTo(HaveOccurred())
+			DeferCleanup(cloud.Close)
+			cloud.AddKey(keyID, "secretaccesskey", "")
+			listed = newNamespace("listed", nil)
+			secret.Registries = []pullsecret.Registry{{
+				Upstream: host, Host: host,
+				Connection:  pullsecret.Connection{HTTPSProxy: cloud.ProxyURL(), CABundle: string(authority.Certificate)},
+				Credentials: []pullsecret.Credential{{Name: "keys", Material: &credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: keyID, SecretAccessKey: "secretaccesskey"}}}},
+			}}
+		}
+		// isValid reports whether a pull secret has a password that the cloud accepts now.
+		isValid := func(namespace string) func() bool {
+			return func() bool {
+				present := auths(namespace)()[host]
+				return slices.ContainsFunc(cloud.Accounts(), func(account upstreamsim.Account) bool { return present == account.Username+":"+account.Password })
+			}
+		}
+
+		It("has tokens that are renewed before they expire", func() {
+			startCloud(4 * time.Second)
+			deploy(secret)
+			start()
+			Eventually(isValid(listed)).Should(BeTrue())
+			first := auths(listed)()[host]
+			Consistently(isValid(listed)).WithTimeout(10 * time.Second).Should(BeTrue())
+			Expect(auths(listed)()[host]).NotTo(Equal(first))
+			Expect(kept.Report().Secrets).To(BeEmpty())
+		})
+
+		It("keeps the last token while the cloud does not respond, and reports it", func() {
+			startCloud(time.Hour)
+			deploy(secret)
+			ctx, stop := context.WithCancel(ctx)
+			kept = newKeeper()
+			ended := make(chan error)
+			go func() { ended <- kept.Run(ctx) }()
+			Eventually(isValid(listed)).Should(BeTrue())
+			first := auths(listed)()
+			stop()
+			Expect(<-ended).To(Succeed())
+
+			cloud.Fail(cloudsim.GetToken, cloudsim.Failure{Status: 500})
+			start()
+			Eventually(func() []pullsecret.SecretReport { return kept.Report().Secrets }).Should(ConsistOf(HaveField("Credential", ContainSubstring(host))))
+			later := newNamespace("later", map[string]string{"pulls": name})
+			Eventually(settled(secret)).Should(BeTrue())
+			Expect(auths(listed)()).To(Equal(first))
+			Expect(missing(later)()).To(BeTrue())
+		})
+	})
+
 	It("has no permission for anything else", func() {
 		deploy(secret)
 		restricted, err := kubernetes.NewForConfig(restrictedConfig())
@@ -401,6 +472,22 @@ var _ = Describe("Pull secrets", Ordered, func() {
 		Expect(apierrors.IsForbidden(err)).To(BeTrue())
 		_, err = restricted.RbacV1().ClusterRoles().Get(ctx, "cluster-admin", metav1.GetOptions{})
 		Expect(apierrors.IsForbidden(err)).To(BeTrue())
+
+		By("Create Secrets of another name or type")
+		create := func(secret *corev1.Secret) error {
+			_, err := restricted.CoreV1().Secrets("default").Create(ctx, secret, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err
+		}
+		config := map[string][]byte{corev1.DockerConfigJsonKey: []byte("{}")}
+		pull := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeDockerConfigJson, Data: config}
+		Eventually(create).WithArguments(pull).Should(Succeed())
+		other := pull.DeepCopy()
+		other.Name = "other"
+		Eventually(create).WithArguments(other).Should(MatchError(ContainSubstring("may only write these")))
+		token := pull.DeepCopy()
+		token.Type, token.Data = corev1.SecretTypeServiceAccountToken, nil
+		token.Annotations = map[string]string{corev1.ServiceAccountNameKey: "default"}
+		Expect(create(token)).To(MatchError(ContainSubstring("may only write these")))
 	})
 })
 
