@@ -93,7 +93,7 @@ func run(ctx context.Context, kubeconfig string) error {
 	server := &http.Server{Handler: k.Handler(), ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -15,7 +15,7 @@ import (
 // policies cover the traffic from it; the labels of the pod select them.
 func networkPolicy() *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
-		ObjectMeta: objectMeta(Name),
+		ObjectMeta: objectMeta(),
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{MatchLabels: labels()},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},

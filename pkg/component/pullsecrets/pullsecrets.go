@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// Name is the name of the objects.
-	Name = "registry-cache-pull-secrets"
+	// Name is the name of the objects, with the Secret of the feed.
+	Name = pullsecret.FeedName
 	// PodName is the name of the only pod.
 	PodName = Name + "-0"
 
@@ -57,7 +57,7 @@ func feedSecret(values Values) (*corev1.Secret, error) {
 		return nil, err
 	}
 	return &corev1.Secret{
-		ObjectMeta: objectMeta(pullsecret.FeedName),
+		ObjectMeta: objectMeta(),
 		Type:       corev1.SecretTypeOpaque,
 		Data:       map[string][]byte{pullsecret.FeedKey: encoded},
 	}, nil
@@ -75,6 +75,6 @@ func FeedOf(objects []client.Object) (pullsecret.Feed, error) {
 
 func labels() map[string]string { return map[string]string{labelApp: Name} }
 
-func objectMeta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: pullsecret.Namespace, Labels: labels()}
+func objectMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: Name, Namespace: pullsecret.Namespace, Labels: labels()}
 }

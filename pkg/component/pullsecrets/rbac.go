@@ -17,17 +17,21 @@ import (
 // name: those of pull secrets in all namespaces, and the feed. What it may create, the
 // admission policy restricts.
 func rbac(values Values) []client.Object {
-	objects := []client.Object{
-		&corev1.ServiceAccount{ObjectMeta: objectMeta(Name), AutomountServiceAccountToken: new(false)},
+	owners := make([]client.Object, 0, 2*len(values.Feed.Secrets))
+	for _, secret := range values.Feed.Secrets {
+		owners = append(owners, owner(secret.Name), clusterRoleBinding(pullsecret.OwnerName(secret.Name)))
+	}
+	return append([]client.Object{
+		&corev1.ServiceAccount{ObjectMeta: objectMeta(), AutomountServiceAccountToken: new(false)},
 		&rbacv1.Role{
-			ObjectMeta: objectMeta(Name),
+			ObjectMeta: objectMeta(),
 			Rules: []rbacv1.PolicyRule{{
 				APIGroups: []string{corev1.GroupName}, Resources: []string{"secrets"}, ResourceNames: []string{pullsecret.FeedName},
 				Verbs: []string{"get", "list", "watch"},
 			}},
 		},
 		&rbacv1.RoleBinding{
-			ObjectMeta: objectMeta(Name),
+			ObjectMeta: objectMeta(),
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: Name},
 			Subjects:   subjects(),
 		},
@@ -44,11 +48,7 @@ func rbac(values Values) []client.Object {
 			},
 		},
 		clusterRoleBinding(clusterRoleName),
-	}
-	for _, secret := range values.Feed.Secrets {
-		objects = append(objects, owner(secret.Name), clusterRoleBinding(pullsecret.OwnerName(secret.Name)))
-	}
-	return objects
+	}, owners...)
 }
 
 // owner returns the ClusterRole for the pull secrets with a name, which also owns them: Kubernetes deletes them after it. To set

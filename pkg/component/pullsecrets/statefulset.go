@@ -38,7 +38,7 @@ func statefulSet(values Values) *appsv1.StatefulSet {
 		podLabels[label] = v1beta1constants.LabelNetworkPolicyAllowed
 	}
 	return &appsv1.StatefulSet{
-		ObjectMeta: objectMeta(Name),
+		ObjectMeta: objectMeta(),
 		Spec: appsv1.StatefulSetSpec{
 			Replicas:             new(int32(1)),
 			RevisionHistoryLimit: new(int32(2)),

@@ -15,7 +15,7 @@ import (
 // verticalPodAutoscaler returns the autoscaler that adjusts the requests of the controller to its usage.
 func verticalPodAutoscaler() *vpaautoscalingv1.VerticalPodAutoscaler {
 	return &vpaautoscalingv1.VerticalPodAutoscaler{
-		ObjectMeta: objectMeta(Name),
+		ObjectMeta: objectMeta(),
 		Spec: vpaautoscalingv1.VerticalPodAutoscalerSpec{
 			TargetRef: &autoscalingv1.CrossVersionObjectReference{
 				APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: Name,

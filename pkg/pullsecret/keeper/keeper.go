@@ -172,7 +172,7 @@ func (k *Keeper) reconcile(ctx context.Context, name string) error {
 			found.failed[secret.Name] = reason(err)
 		}
 	}
-	k.record(ctx, name, found)
+	k.record(name, found)
 	return errors.Join(errs...)
 }
 
@@ -266,7 +266,7 @@ func (k *Keeper) reconcileReferences(ctx context.Context, namespace string, refs
 }
 
 // record records the result of a reconciliation, and an event about each foreign Secret that is new.
-func (k *Keeper) record(ctx context.Context, namespace string, found result) {
+func (k *Keeper) record(namespace string, found result) {
 	k.mu.Lock()
 	before := k.results[namespace]
 	k.results[namespace] = found
