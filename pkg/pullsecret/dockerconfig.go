@@ -13,8 +13,8 @@ import (
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
-// ErrUnusable is the error for a credential that a pull secret cannot have: the kubelet passes a user name and a password to
-// the container runtime, and nothing else.
+// ErrUnusable is the error for a credential that a pull secret cannot have: the kubelet passes a user name and a
+// password to the container runtime, and nothing else.
 var ErrUnusable = errors.New("a pull secret needs a user name and a password")
 
 // Auths are the entries of a pull secret by their keys: the user name, a colon and the password.
@@ -32,8 +32,8 @@ type encodedConfig struct {
 
 // Keys returns the keys of a credential for some repositories of an upstream, or for all of them.
 //
-// The kubelet compares a key with the image as text: a path matches every image that begins with it, the longest first. So
-// the key for team-a also matches team-ab/app, for which the kubelet then tries both credentials.
+// The kubelet compares a key with the image as text: a path matches every image that begins with it, the longest first.
+// So the key for team-a also matches team-ab/app, for which the kubelet then tries both credentials.
 func Keys(host string, repositories []string) []string {
 	isDockerHub := host == "docker.io" || host == "index.docker.io"
 	if isDockerHub {
@@ -56,8 +56,8 @@ func Keys(host string, repositories []string) []string {
 	return keys
 }
 
-// Usable returns an error if a pull secret cannot have credentials from this material. The host is that of the registry's
-// API, without a port.
+// Usable returns an error if a pull secret cannot have credentials from this material. The host is that of the
+// registry's API, without a port.
 func Usable(material credentials.Material, host string) error {
 	if !material.IsStatic() {
 		return nil
@@ -113,8 +113,8 @@ func (a Auths) Encode() []byte {
 	return data
 }
 
-// DecodeAuths is the inverse of [Auths.Encode]. It returns no entries if the configuration is invalid: an owner can change
-// the Secret.
+// DecodeAuths is the inverse of [Auths.Encode]. It returns no entries if the configuration is invalid: an owner can
+// change the Secret.
 func DecodeAuths(data []byte) Auths {
 	var config encodedConfig
 	if json.Unmarshal(data, &config) != nil {

@@ -44,8 +44,8 @@ const (
 	DefaultServiceAccount = "default"
 )
 
-// OwnerName returns the name of the ClusterRole that owns the pull secrets with a name in all namespaces, and permits the
-// controller to change them.
+// OwnerName returns the name of the ClusterRole that owns the pull secrets with a name in all namespaces, and permits
+// the controller to change them.
 func OwnerName(secret string) string {
 	return "extensions.gardener.cloud:registry-cache:pull-secret:" + secret
 }

@@ -34,7 +34,8 @@ const (
 	// pullSecretDelay is within seconds.
 	pullSecretDelay = 15 * time.Second
 
-	// namespaceAtFirst exists before the pull secret, namespaceLater does not, and namespaceTaken has a Secret with its name.
+	// namespaceAtFirst exists before the pull secret, namespaceLater does not, and namespaceTaken has a Secret with its
+	// name.
 	namespaceAtFirst = "pulls-first"
 	namespaceLater   = "pulls-later"
 	namespaceTaken   = "pulls-taken"

@@ -18,9 +18,9 @@ import (
 
 const policyName = Name + ".extensions.gardener.cloud"
 
-// admissionPolicy returns the policy for the Secrets that the controller creates. Roles can restrict neither their names nor
-// their types: with a Secret of type kubernetes.io/service-account-token, the controller could get the token of any
-// ServiceAccount.
+// admissionPolicy returns the policy for the Secrets that the controller creates. Roles can restrict neither their
+// names nor their types: with a Secret of type kubernetes.io/service-account-token, the controller could get the token
+// of any ServiceAccount.
 func admissionPolicy(values Values) []client.Object {
 	names := make([]string, 0, len(values.Feed.Secrets))
 	for _, name := range values.Feed.Names() {

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// networkPolicy returns the policy for traffic to the controller: the extension reads its report through the VPN. Gardener's own
-// policies cover the traffic from it; the labels of the pod select them.
+// networkPolicy returns the policy for traffic to the controller: the extension reads its report through the VPN.
+// Gardener's own policies cover the traffic from it; the labels of the pod select them.
 func networkPolicy() *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		ObjectMeta: objectMeta(),

@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pullsecrets builds the objects of the controller that keeps pull secrets in a Shoot. It is pure: the objects depend
-// only on [Values].
+// Package pullsecrets builds the objects of the controller that keeps pull secrets in a Shoot. It is pure: the objects
+// depend only on [Values].
 package pullsecrets
 
 import (

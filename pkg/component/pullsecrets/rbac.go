@@ -13,9 +13,8 @@ import (
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
 
-// rbac returns the identity of the controller and its permissions. It reads Secrets, and lists and watches them, only by
-// name: those of pull secrets in all namespaces, and the feed. What it may create, the
-// admission policy restricts.
+// rbac returns the identity of the controller and its permissions. It reads Secrets, and lists and watches them, only
+// by name: those of pull secrets in all namespaces, and the feed. What it may create, the admission policy restricts.
 func rbac(values Values) []client.Object {
 	owners := make([]client.Object, 0, 2*len(values.Feed.Secrets))
 	for _, secret := range values.Feed.Secrets {
@@ -51,8 +50,8 @@ func rbac(values Values) []client.Object {
 	}, owners...)
 }
 
-// owner returns the ClusterRole for the pull secrets with a name, which also owns them: Kubernetes deletes them after it. To set
-// itself as the owner, the controller reads its UID.
+// owner returns the ClusterRole for the pull secrets with a name, which also owns them: Kubernetes deletes them after
+// it. To set itself as the owner, the controller reads its UID.
 func owner(secret string) *rbacv1.ClusterRole {
 	name := pullsecret.OwnerName(secret)
 	return &rbacv1.ClusterRole{

@@ -25,8 +25,9 @@ const (
 	memoryTarget = "64MiB"
 )
 
-// statefulSet returns the StatefulSet that runs the controller. It runs one pod at most at a time, so the controller needs no
-// leader election, and the pod has a name by which its report is read. While it does not run, pull secrets stay as they are.
+// statefulSet returns the StatefulSet that runs the controller. It runs one pod at most at a time, so the controller
+// needs no leader election, and the pod has a name by which its report is read. While it does not run, pull secrets
+// stay as they are.
 func statefulSet(values Values) *appsv1.StatefulSet {
 	podLabels := labels()
 	podLabels["app.kubernetes.io/name"] = Name

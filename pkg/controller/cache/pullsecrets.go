@@ -33,8 +33,8 @@ import (
 )
 
 const (
-	// ManagedResourcePullSecrets is the name of the ManagedResource with the controller of pull secrets. It exists only if a
-	// cache has one.
+	// ManagedResourcePullSecrets is the name of the ManagedResource with the controller of pull secrets. It exists only if
+	// a cache has one.
 	ManagedResourcePullSecrets = "extension-registry-cache-pull-secrets"
 
 	// cleanupTimeout bounds the wait until the controller in the Shoot has removed its references from ServiceAccounts.
@@ -60,8 +60,9 @@ func (p pullSecrets) status(cache registry.RegistryCache) *registry.PullSecretSt
 	return status
 }
 
-// deployPullSecrets deploys the controller that keeps pull secrets in the Shoot, with what it needs to know. Call it before
-// the caches are deployed: the annotation by which an owner learns that a rotation is complete then changes last.
+// deployPullSecrets deploys the controller that keeps pull secrets in the Shoot, with what it needs to know. Call it
+// before the caches are deployed: the annotation by which an owner learns that a rotation is complete then changes
+// last.
 func (a *Actuator) deployPullSecrets(ctx context.Context, log logr.Logger, access *shoot.Shoot, cluster *extensionscontroller.Cluster, caches []deployment, statuses map[string]registry.RegistryCacheStatus) (pullSecrets, error) {
 	namespace := cluster.ObjectMeta.Name
 	objects, err := readObjects(ctx, a.Client, namespace, ManagedResourcePullSecrets)
@@ -99,9 +100,9 @@ func (a *Actuator) deployFeed(ctx context.Context, cluster *extensionscontroller
 	return a.deploy(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, objects, nil)
 }
 
-// retirePullSecrets removes all pull secrets, and then their controller. Kubernetes deletes the Secrets with their owners, but
-// only the controller removes the references in ServiceAccounts. If it does not report that in time, because the Shoot has no
-// nodes for example, it stays with nothing to keep, and the next reconciliation removes it.
+// retirePullSecrets removes all pull secrets, and then their controller. Kubernetes deletes the Secrets with their
+// owners, but only the controller removes the references in ServiceAccounts. If it does not report that in time,
+// because the Shoot has no nodes for example, it stays with nothing to keep, and the next reconciliation removes it.
 func (a *Actuator) retirePullSecrets(ctx context.Context, log logr.Logger, access *shoot.Shoot, cluster *extensionscontroller.Cluster, wait bool) error {
 	if err := a.deployFeed(ctx, cluster, pullsecret.Feed{}); err != nil {
 		return err
@@ -113,8 +114,9 @@ func (a *Actuator) retirePullSecrets(ctx context.Context, log logr.Logger, acces
 	return a.removeManagedResource(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, false)
 }
 
-// removePullSecrets removes all pull secrets and their controller when the extension leaves a Shoot that stays. References that
-// remain since the controller does not run are harmless: the kubelet ignores those to Secrets that do not exist.
+// removePullSecrets removes all pull secrets and their controller when the extension leaves a Shoot that stays.
+// References that remain since the controller does not run are harmless: the kubelet ignores those to Secrets that do
+// not exist.
 func (a *Actuator) removePullSecrets(ctx context.Context, log logr.Logger, cluster *extensionscontroller.Cluster) error {
 	namespace := cluster.ObjectMeta.Name
 	objects, err := readObjects(ctx, a.Client, namespace, ManagedResourcePullSecrets)
@@ -221,8 +223,9 @@ func registryOf(cache deployment, status registry.RegistryCacheStatus, before pu
 	return r
 }
 
-// publish returns the credential that pods get: the wanted one once the upstream has accepted it, and until then the one that
-// they have. If that is not known, because the Shoot was moved to this seed for example, they keep what they have.
+// publish returns the credential that pods get: the wanted one once the upstream has accepted it, and until then the
+// one that they have. If that is not known, because the Shoot was moved to this seed for example, they keep what they
+// have.
 func publish(wanted *credentials.Named, status *registry.CredentialsStatus, published *pullsecret.Credential) pullsecret.Credential {
 	hasPublished := published != nil && published.Material != nil
 	switch {

@@ -31,8 +31,9 @@ const (
 	CredentialNotIssued Reason = "CredentialNotIssued"
 )
 
-// PullSecret returns the condition of a pull secret. The problem is that of the controller's pod, and the report is nil if it
-// does not respond. It returns false if nothing new is known. The report comes from the Shoot, so its texts are bounded.
+// PullSecret returns the condition of a pull secret. The problem is that of the controller's pod, and the report is nil
+// if it does not respond. It returns false if nothing new is known. The report comes from the Shoot, so its texts are
+// bounded.
 func PullSecret(status registry.PullSecretStatus, problem Problem, report *pullsecret.Report) (metav1.Condition, bool) {
 	if len(status.SecretNames) == 0 {
 		return pullSecretCondition(metav1.ConditionUnknown, PullSecretPending,

@@ -32,8 +32,8 @@ const (
 	write
 )
 
-// decide returns what is to be done in a namespace in which a pull secret is wanted or not, and in which present has its
-// name. Present is nil if there is no such Secret.
+// decide returns what is to be done in a namespace in which a pull secret is wanted or not, and in which present has
+// its name. Present is nil if there is no such Secret.
 func decide(wanted bool, present *corev1.Secret) action {
 	switch {
 	case present == nil && !wanted:
@@ -56,8 +56,8 @@ func isOwn(secret *corev1.Secret) bool {
 	return secret.Labels[pullsecret.Label] == pullsecret.LabelValue
 }
 
-// isOwnedBy reports whether a Secret has an owner with the given name, so that Kubernetes collects it. The controller sets
-// the UID when it creates the Secret; a Secret whose owner has another UID is collected and created again.
+// isOwnedBy reports whether a Secret has an owner with the given name, so that Kubernetes collects it. The controller
+// sets the UID when it creates the Secret; a Secret whose owner has another UID is collected and created again.
 func isOwnedBy(secret *corev1.Secret, name string) bool {
 	for _, owner := range secret.OwnerReferences {
 		if owner.APIVersion == rbacv1.SchemeGroupVersion.String() && owner.Kind == "ClusterRole" && owner.Name == name {

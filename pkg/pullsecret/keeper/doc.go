@@ -10,5 +10,6 @@
 //
 // Every pull secret is owned by a cluster-scoped object of the extension with a name derived from its own. When that is
 // deleted, Kubernetes collects the Secrets in all namespaces, whether this controller still runs or not. References in
-// ServiceAccounts cannot be collected, so the extension waits for the [pullsecret.Report] before it removes the controller.
+// ServiceAccounts cannot be collected, so the extension waits for the [pullsecret.Report] before it removes the
+// controller.
 package keeper

@@ -75,8 +75,8 @@ func (k *Keeper) setUp(informer cache.SharedIndexInformer, transform cache.Trans
 	return nil
 }
 
-// feedChanged follows the feed in a Secret. A feed that is deleted or invalid changes nothing: the extension deletes it after
-// the report shows that it was followed.
+// feedChanged follows the feed in a Secret. A feed that is deleted or invalid changes nothing: the extension deletes it
+// after the report shows that it was followed.
 func (k *Keeper) feedChanged(ctx context.Context, secret *corev1.Secret) {
 	encoded, ok := secret.Data[pullsecret.FeedKey]
 	if !ok || secret.DeletionTimestamp != nil {
@@ -175,8 +175,8 @@ func onlyReferences(object any) (any, error) {
 	return &corev1.ServiceAccount{ObjectMeta: meta, ImagePullSecrets: account.ImagePullSecrets}, nil
 }
 
-// dropContent replaces the docker configuration of a Secret by its SHA-256 checksum, so that a thousand pull secrets are not in
-// memory.
+// dropContent replaces the docker configuration of a Secret by its SHA-256 checksum, so that a thousand pull secrets
+// are not in memory.
 func dropContent(object any) (any, error) {
 	secret, ok := object.(*corev1.Secret)
 	if !ok {

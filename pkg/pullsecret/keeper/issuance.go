@@ -47,8 +47,9 @@ type identity struct {
 // renewal is a credential that is renewed until stop is called.
 type renewal struct {
 	material credentials.Material
-	renewer  *issuer.Renewer
-	stop     context.CancelFunc
+	// renewer is nil if the material cannot be used; err is the reason.
+	renewer *issuer.Renewer
+	stop    context.CancelFunc
 
 	// credential is the one that was issued last, zero if there is none. It stays after it has expired.
 	credential credentials.Credential
@@ -100,27 +101,34 @@ func (i *issuance) start(ctx context.Context, id identity, registry pullsecret.R
 	if running != nil && running.material == material {
 		return nil
 	}
-	httpClient, err := httpClient(registry.Connection)
-	if err != nil {
-		return err
-	}
-	issuing, err := issuer.New(material, registry.Host, httpClient)
-	if err != nil {
-		return err
-	}
-	if running != nil {
-		running.material = material
-		running.renewer.Replace(issuing)
-		return nil
-	}
-	ctx, stop := context.WithCancel(ctx)
-	started := &renewal{material: material, renewer: issuer.NewRenewer(issuing, i.clock), stop: stop, err: errNotIssued}
 	if i.renewals == nil {
 		i.renewals = map[identity]*renewal{}
 	}
+	issuing, err := newIssuer(registry, material)
+	switch {
+	case running != nil && running.renewer != nil && err == nil:
+		running.material = material
+		running.renewer.Replace(issuing)
+		return nil
+	case running != nil && running.renewer != nil:
+		return err // The renewal continues with the material that it has.
+	case err != nil:
+		i.renewals[id] = &renewal{material: material, stop: func() {}, err: err}
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	started := &renewal{material: material, renewer: issuer.NewRenewer(issuing, i.clock), stop: stop, err: errNotIssued}
 	i.renewals[id] = started
 	go started.renewer.Run(ctx, func() { i.attempted(ctx, started) })
 	return nil
+}
+
+func newIssuer(registry pullsecret.Registry, material credentials.Material) (issuer.Issuer, error) {
+	client, err := httpClient(registry.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return issuer.New(material, registry.Host, client)
 }
 
 // attempted takes the result of an attempt.

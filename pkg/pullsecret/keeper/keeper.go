@@ -296,8 +296,8 @@ func (k *Keeper) current() (pullsecret.Feed, int64) {
 	return k.feed, k.generation
 }
 
-// reason returns a short reason for an error. It contains no message of the API server: one of an admission webhook may quote
-// the object.
+// reason returns a short reason for an error. It contains no message of the API server: one of an admission webhook may
+// quote the object.
 func reason(err error) string {
 	if reason := apierrors.ReasonForError(err); reason != "" {
 		return string(reason)

@@ -43,8 +43,8 @@ func (k *Keeper) create(ctx context.Context, namespace, name string, config []by
 	return nil
 }
 
-// owner returns the reference to the owner of the pull secrets with a name. It reads the owner each time: a reference to
-// one that was replaced would make Kubernetes collect the Secret.
+// owner returns the reference to the owner of the pull secrets with a name. It reads the owner each time: a reference
+// to one that was replaced would make Kubernetes collect the Secret.
 func (k *Keeper) owner(ctx context.Context, name string) (metav1.OwnerReference, error) {
 	role, err := k.Client.RbacV1().ClusterRoles().Get(ctx, pullsecret.OwnerName(name), metav1.GetOptions{})
 	if err != nil {
@@ -98,8 +98,8 @@ func (k *Keeper) deployed(ctx context.Context, namespace, name string) (pullsecr
 	return pullsecret.DecodeAuths(secret.Data[corev1.DockerConfigJsonKey]), nil
 }
 
-// apply gives a ServiceAccount its references. It fails with a conflict if the ServiceAccount has changed since it was observed:
-// the list can only be written as a whole, and must not lose a reference that was added meanwhile.
+// apply gives a ServiceAccount its references. It fails with a conflict if the ServiceAccount has changed since it was
+// observed: the list can only be written as a whole, and must not lose a reference that was added meanwhile.
 func (k *Keeper) apply(ctx context.Context, account *corev1.ServiceAccount, c change) error {
 	annotation := map[string]any{pullsecret.ReferencesAnnotation: nil}
 	if len(c.recorded) > 0 {

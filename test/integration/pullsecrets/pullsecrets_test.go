@@ -436,6 +436,15 @@ var _ = Describe("Pull secrets", Ordered, func() {
 			Expect(kept.Report().Secrets).To(BeEmpty())
 		})
 
+		It("reports material that is not for the registry", func() {
+			startCloud(time.Hour)
+			secret.Registries[0].Host = "registry.example.com"
+			deploy(secret)
+			start()
+			Eventually(func() []pullsecret.SecretReport { return kept.Report().Secrets }).Should(ConsistOf(HaveField("Credential", ContainSubstring(host+": "))))
+			Expect(missing(listed)()).To(BeTrue())
+		})
+
 		It("keeps the last token while the cloud does not respond, and reports it", func() {
 			startCloud(time.Hour)
 			deploy(secret)

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// MaxPullSecrets is the maximum number of different pull secrets in a configuration. The controller in the Shoot watches
-	// each name.
+	// MaxPullSecrets is the maximum number of different pull secrets in a configuration. The controller in the Shoot
+	// watches each name.
 	MaxPullSecrets = 10
 	// maxPullSecretName bounds the name of a pull secret, which is part of reports and of names of other objects.
 	maxPullSecretName = 63
@@ -67,8 +67,8 @@ func isPrivate(cache *registry.RegistryCache) bool {
 	return cache.SecretReferenceName != nil || len(cache.Credentials) > 0
 }
 
-// validatePullSecretHost refuses a remoteURL at another host: nodes and tools that do not know it would send the credential,
-// which is for that host, to the upstream.
+// validatePullSecretHost refuses a remoteURL at another host: nodes and tools that do not know it would send the
+// credential, which is for that host, to the upstream.
 func validatePullSecretHost(cache *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
 	derived := upstream.Upstream(cache.Upstream).DefaultRemoteURL()
 	expected, err := upstream.ParseURL(derived)
@@ -142,8 +142,8 @@ func validateNamespaceSelector(selector *metav1.LabelSelector, fldPath *field.Pa
 	return metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, fldPath)
 }
 
-// validatePullSecrets limits the number of pull secrets, and refuses different pull secrets with the same name, unless the old
-// configuration has them.
+// validatePullSecrets limits the number of pull secrets, and refuses different pull secrets with the same name, unless
+// the old configuration has them.
 func validatePullSecrets(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	names, old := pullSecretsOf(newConfig), pullSecretsOf(oldConfig)
 	if count := len(names); count > max(MaxPullSecrets, len(old)) {
