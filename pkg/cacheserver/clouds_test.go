@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -123,9 +124,18 @@ func (w *cloudWorld) identity(provider credentials.Provider, lifetime time.Durat
 			`","subject_token_type":"urn:ietf:params:oauth:token-type:jwt","token_url":"https://sts.googleapis.com/v1/token",` +
 			`"service_account_impersonation_url":"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/` + googleRobot + `:generateAccessToken"}}`,
 	}
-	return credentials.Named{Name: "puller", Material: credentials.Material{WorkloadIdentity: credentials.WorkloadIdentity{
+	return credentials.Named{Name: credentials.IdentityName("puller"), Material: credentials.Material{WorkloadIdentity: credentials.WorkloadIdentity{
 		Provider: provider, Config: configs[provider], Token: w.cloud.IdentityToken(cloudSubject, lifetime),
 	}}}
+}
+
+// identityOf returns a workload identity for another principal in place of the usual one.
+func (w *cloudWorld) identityOf(provider credentials.Provider, usual, principal string) credentials.Named {
+	w.cloud.Trust(principal, cloudSubject)
+	named := w.identity(provider, time.Hour)
+	named.Name += "-v2"
+	named.Material.WorkloadIdentity.Config = strings.Replace(named.Material.WorkloadIdentity.Config, usual, principal, 1)
+	return named
 }
 
 // images pushes images that the cache does not have.
@@ -233,21 +243,51 @@ var _ = Describe("credentials of clouds", func() {
 		w.silent()
 	})
 
-	It("replaces an access key while clients pull, and stops using the old one", func() {
-		w := newCloudWorld(ecrHost, time.Hour)
-		v1, v2 := w.key("v1", "AKIA0000000000000001"), w.role("v2", "AKIA0000000000000002")
-		w.write(v1, nil)
-		w.serve(ecrHost)
-		failed := w.cache.pullAll(w.images("a", 24), func(i int) {
-			if i == 8 {
-				w.write(v2, &v1)
-				Eventually(w.state).Should(And(HaveField("SecretName", "v2"), HaveField("State", credentials.StateActive)))
-				w.cloud.RemoveKey("AKIA0000000000000001")
-			}
-		})
-		Expect(failed).To(BeEmpty())
-		w.silent()
-	})
+	DescribeTable("are rotated while clients pull, after which the old ones can be revoked",
+		func(host string, first, later func(*cloudWorld) credentials.Named, revoke func(*cloudWorld)) {
+			w := newCloudWorld(host, time.Hour)
+			v1, v2 := first(w), later(w)
+			w.write(v1, nil)
+			w.serve(host)
+			failed := w.cache.pullAll(w.images("a", 24), func(i int) {
+				switch i {
+				case 8:
+					w.write(v2, &v1)
+					Eventually(w.state).Should(And(
+						HaveField("SecretName", v2.Name), HaveField("PendingSecretName", ""), HaveField("State", credentials.StateActive)))
+					revoke(w)
+				case 16:
+					w.write(v2, nil)
+				}
+			})
+			Expect(failed).To(BeEmpty())
+			Expect(w.state()).To(And(HaveField("SecretName", v2.Name), HaveField("State", credentials.StateActive)))
+			w.silent()
+		},
+		Entry("an access key, by one with a role", ecrHost,
+			func(w *cloudWorld) credentials.Named { return w.key("v1", "AKIA0000000000000001") },
+			func(w *cloudWorld) credentials.Named { return w.role("v2", "AKIA0000000000000002") },
+			func(w *cloudWorld) { w.cloud.RemoveKey("AKIA0000000000000001") }),
+		Entry("an access key, by a workload identity of the same name", ecrHost,
+			func(w *cloudWorld) credentials.Named { return w.key("puller", "AKIA0000000000000001") },
+			func(w *cloudWorld) credentials.Named {
+				w.cloud.Trust(awsRole, cloudSubject)
+				return w.identity(credentials.ProviderAWS, time.Hour)
+			},
+			func(w *cloudWorld) { w.cloud.RemoveKey("AKIA0000000000000001") }),
+		Entry("a workload identity of Azure, by one with another client", azureHost,
+			func(w *cloudWorld) credentials.Named { return w.identity(credentials.ProviderAzure, time.Hour) },
+			func(w *cloudWorld) credentials.Named {
+				return w.identityOf(credentials.ProviderAzure, azureClient, "33333333-3333-3333-3333-333333333333")
+			},
+			func(w *cloudWorld) { w.cloud.Trust(azureClient, "nobody") }),
+		Entry("a workload identity of Google, by one with another service account", googleHost,
+			func(w *cloudWorld) credentials.Named { return w.identity(credentials.ProviderGoogle, time.Hour) },
+			func(w *cloudWorld) credentials.Named {
+				return w.identityOf(credentials.ProviderGoogle, googleRobot, "other@project.iam.gserviceaccount.com")
+			},
+			func(w *cloudWorld) { w.cloud.Trust(googleRobot, "nobody") }),
+	)
 
 	It("keeps the old access key while the cloud rejects the new one, and says why", func() {
 		w := newCloudWorld(ecrHost, time.Hour)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -192,7 +193,26 @@ var _ = Describe("Credentials for some repositories", func() {
 		}
 	})
 
-	It("are not presented for other repositories, which are pulled anonymously", func() {
+	It("leave other repositories to anonymous pulls, if the upstream allows them", func() {
+		registry, err := upstreamsim.Start(upstreamsim.Options{
+			Authentication: upstreamsim.Bearer, Accounts: func() []upstreamsim.Account { return []upstreamsim.Account{teamA} },
+			PublicTokens: true, Observe: w.requests.Observe,
+		})
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(registry.Close)
+		write(credentials.Files(prefixA, named("team-a-v1", teamA), nil))
+		cache = w.start(config.Config{RemoteURL: registry.URL(), TTL: time.Hour, RepositoryCredentials: []config.RepositoryCredential{
+			{Directory: w.credentials(), Prefix: prefixA, Repositories: []string{"team-a"}},
+		}})
+		for i, repository := range []string{"team-a/app", "other/app"} {
+			registry.Push(repository, "v1", upstreamsim.RandomImage(uint64(i), 1, 1024))
+			_, err := cache.pull(repository + ":v1")
+			Expect(err).NotTo(HaveOccurred())
+		}
+		Expect(w.users()).To(Equal(map[string]map[string]bool{"team-a/app": {teamA.Username: true}, "other/app": {"": true}}))
+	})
+
+	It("are not presented for other repositories, which the upstream may refuse", func() {
 		start(true)
 		w.push(upstream.Private, "team-a/app:v1", 1024)
 		_, err := cache.pull("team-a/app:v1")

@@ -24,7 +24,7 @@ var _ = Describe("Files", func() {
 			wanted := credentials.Named{Name: "robot", Material: material}
 			for _, previous := range []*credentials.Named{nil, &v1, {Name: "other", Material: forms["AWS keys"]}} {
 				gotWanted, gotPrevious := credentials.FromFiles("", credentials.Files("", wanted, previous))
-				Expect(*gotWanted == wanted).To(BeTrue(), name)
+				Expect(*gotWanted).To(Equal(wanted), name)
 				Expect(gotPrevious == nil).To(Equal(previous == nil), name)
 				Expect(previous == nil || *gotPrevious == *previous).To(BeTrue(), name)
 			}

@@ -39,7 +39,7 @@ var _ = Describe("Material", func() {
 			Expect(material.Validate()).To(Succeed(), name)
 			decoded, err := credentials.DecodeMaterial(material.Encode())
 			Expect(err).NotTo(HaveOccurred(), name)
-			Expect(decoded == material).To(BeTrue(), name)
+			Expect(decoded).To(Equal(material), name)
 			Expect(decoded.Same(material)).To(BeTrue(), name)
 		}
 	})

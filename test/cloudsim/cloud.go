@@ -268,12 +268,12 @@ func (c *Cloud) connect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "cannot connect", http.StatusBadGateway)
 		return
 	}
-	defer backend.Close()
+	defer func() { _ = backend.Close() }()
 	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if _, err := io.WriteString(client, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 		return
 	}

@@ -100,11 +100,11 @@ func validateCacheSecret(secret *corev1.Secret, references []usage.Reference) fi
 
 // errorsAt returns errors for the field that references a Secret.
 func errorsAt(fldPath *field.Path, errs field.ErrorList) field.ErrorList {
-	var allErrs field.ErrorList
-	for _, err := range errs {
+	allErrs := make(field.ErrorList, len(errs))
+	for i, err := range errs {
 		here := *err
 		here.Field = fldPath.String()
-		allErrs = append(allErrs, &here)
+		allErrs[i] = &here
 	}
 	return allErrs
 }

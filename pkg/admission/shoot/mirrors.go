@@ -49,8 +49,8 @@ func newMirrors() (*rules[mirror.MirrorConfig], error) {
 		validateCount:  validation.ValidateCount,
 		validateUpdate: validation.ValidateMirrorConfigUpdate,
 		validateContent: func(secret *corev1.Secret, references []usage.Reference) field.ErrorList {
-			var allErrs field.ErrorList
 			problems := ownersecret.ValidateCABundle(secret, time.Now(), nil)
+			allErrs := make(field.ErrorList, 0, len(problems)*len(references))
 			for _, reference := range references {
 				allErrs = append(allErrs, errorsAt(reference.Path, problems)...)
 			}

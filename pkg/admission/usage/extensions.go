@@ -29,7 +29,7 @@ func Caches() (Extension[registry.RegistryConfig], error) {
 		Type:   registry.ExtensionType,
 		Decode: codec.DecodeConfigStrict,
 		References: func(config *registry.RegistryConfig, configPath *field.Path) []Reference {
-			var references []Reference
+			references := make([]Reference, 0, len(config.Caches))
 			for i := range config.Caches {
 				references = append(references, referencesOf(&config.Caches[i], configPath.Child("caches").Index(i))...)
 			}

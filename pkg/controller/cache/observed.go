@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -132,7 +133,8 @@ func parseDeployed(prefix string, files map[string][]byte) credentialstate.Deplo
 }
 
 func isPlausible(credential credentials.Named) bool {
-	return len(credential.Name) <= len(credentials.IdentityName(""))+validation.DNS1123SubdomainMaxLength && credential.Size()-len(credential.Name) <= maxCredential
+	name := strings.TrimPrefix(credential.Name, credentials.IdentityName(""))
+	return len(name) <= validation.DNS1123SubdomainMaxLength && credential.Size()-len(credential.Name) <= maxCredential
 }
 
 // readClaim returns the claim with the given name, or nil if there is none.

@@ -72,13 +72,13 @@ func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus
 // credentialStatuses returns the states of a cache's credentials after its deployment.
 func credentialStatuses(cache deployment, before registry.RegistryCacheStatus, now metav1.Time) (*registry.CredentialsStatus, []registry.RepositoryCredentialStatus) {
 	deployed := credentialstate.Deployed{Wanted: cache.Credential, Previous: cache.PreviousCredential}
-	var repositories []registry.RepositoryCredentialStatus
-	for _, credential := range cache.RepositoryCredentials {
+	repositories := make([]registry.RepositoryCredentialStatus, len(cache.RepositoryCredentials))
+	for i, credential := range cache.RepositoryCredentials {
 		deployed := credentialstate.Deployed{Wanted: &credential.Credential, Previous: credential.Previous}
-		repositories = append(repositories, registry.RepositoryCredentialStatus{
+		repositories[i] = registry.RepositoryCredentialStatus{
 			Repositories: credential.Repositories,
 			Credentials:  *deployed.Status(statusOf(before, credential.Repositories), now),
-		})
+		}
 	}
 	return deployed.Status(before.Credentials, now), repositories
 }

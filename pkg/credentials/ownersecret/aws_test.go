@@ -31,7 +31,7 @@ var _ = Describe("AWS access key", func() {
 		content := ownersecret.Parse(newAWSSecret(data))
 		material, errs := content.Material(useOf(upstream), fldPath)
 		Expect(errs).To(BeEmpty())
-		Expect(material == credentials.Material{AWS: expected}).To(BeTrue())
+		Expect(material).To(Equal(credentials.Material{AWS: expected}))
 		Expect(material.Validate()).To(Succeed())
 		Expect(content.Validate(useOf(upstream), fldPath)).To(BeEmpty())
 	},
@@ -91,7 +91,7 @@ var _ = Describe("Keys with other names", func() {
 		named.UsernameKey, named.PasswordKey = "user", "token"
 		material, errs := ownersecret.Parse(secret).Material(named, fldPath)
 		Expect(errs).To(BeEmpty())
-		Expect(material == credentials.Static(credentials.Credential{Username: "john", Password: "hunter2"})).To(BeTrue())
+		Expect(material).To(Equal(credentials.Static(credentials.Credential{Username: "john", Password: "hunter2"})))
 
 		named.UsernameKey, named.PasswordKey = "", "missing"
 		_, errs = ownersecret.Parse(secret).Material(named, fldPath)

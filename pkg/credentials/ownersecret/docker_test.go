@@ -54,7 +54,7 @@ var _ = Describe("Docker configuration", func() {
 			config := dockerConfigOf(map[string]map[string]string{key: auth("john", "hunter2:x"), "other.example.com": auth("other", "other")})
 			material, errs := ownersecret.Parse(newDockerSecret(config)).Material(useOf(upstream), fldPath)
 			Expect(errs).To(BeEmpty())
-			Expect(material == credentials.Static(credentials.Credential{Username: "john", Password: "hunter2:x"})).To(BeTrue())
+			Expect(material).To(Equal(credentials.Static(credentials.Credential{Username: "john", Password: "hunter2:x"})))
 			Expect(ownersecret.Parse(newDockerSecret(config)).Validate(useOf(upstream), fldPath)).To(BeEmpty())
 		},
 		Entry("host", "registry.example.com", "registry.example.com"),
@@ -142,7 +142,7 @@ var _ = Describe("Docker configuration", func() {
 		func(entry string, expected credentials.Credential) {
 			material, errs := ownersecret.Parse(newDockerSecret(`{"auths":{"registry.example.com":`+entry+`}}`)).Material(use, fldPath)
 			Expect(errs).To(BeEmpty())
-			Expect(material == credentials.Static(expected)).To(BeTrue())
+			Expect(material).To(Equal(credentials.Static(expected)))
 		},
 		Entry("auth", `{"auth":"am9objpodW50ZXIy"}`, credentials.Credential{Username: "john", Password: "hunter2"}),
 		Entry("user name and password", `{"username":"john","password":"hunter2"}`, credentials.Credential{Username: "john", Password: "hunter2"}),

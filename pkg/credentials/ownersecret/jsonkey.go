@@ -37,22 +37,28 @@ var (
 
 // checkServiceAccountKey returns the problem with the key file of a service account.
 func checkServiceAccountKey(username, data string) string {
-	fields, err := readStringFields(data)
+	fields, err := readFields(data)
 	if err != nil {
 		return fmt.Sprintf("with the user name %s, the password must be the JSON key of a Google service account, %s", username, err)
 	}
 
+	values := make(map[string]string, len(fields))
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains(serviceAccountFields, name) {
 			return fmt.Sprintf("a service account key must not have %s; remove it, the allowed fields are %s",
 				describeField(name), strings.Join(serviceAccountFields, ", "))
 		}
+		var value *string
+		if json.Unmarshal(fields[name], &value) != nil || value == nil {
+			return fmt.Sprintf("the field %q of a service account key must be a string", name)
+		}
+		values[name] = *value
 	}
-	if fields["type"] != serviceAccountType {
+	if values["type"] != serviceAccountType {
 		return fmt.Sprintf("the type of a service account key must be %q, since other types can send credentials elsewhere", serviceAccountType)
 	}
 	for _, name := range requiredServiceAccountFields {
-		if strings.TrimSpace(fields[name]) == "" {
+		if strings.TrimSpace(values[name]) == "" {
 			return fmt.Sprintf("a service account key must have the field %s", name)
 		}
 	}
@@ -81,9 +87,9 @@ func describeField(name string) string {
 	return fmt.Sprintf("the field %q", name)
 }
 
-// readStringFields reads a JSON object of strings token by token: decoding into a struct or map would accept duplicate
-// names and names in another case. Errors do not show the content.
-func readStringFields(data string) (map[string]string, error) {
+// readFields reads a JSON object token by token: decoding into a struct or map would accept duplicate names and names in
+// another case. Errors do not show the content.
+func readFields(data string) (map[string]json.RawMessage, error) {
 	if !json.Valid([]byte(data)) {
 		return nil, errors.New("but is not valid JSON")
 	}
@@ -92,18 +98,15 @@ func readStringFields(data string) (map[string]string, error) {
 	if start, _ := decoder.Token(); start != json.Delim('{') {
 		return nil, errors.New("but is not a JSON object")
 	}
-	fields := map[string]string{}
+	fields := map[string]json.RawMessage{}
 	for decoder.More() {
 		token, _ := decoder.Token()
 		name, _ := token.(string)
 		if _, ok := fields[name]; ok {
-			return nil, errors.New("but has a duplicate field")
+			return nil, fmt.Errorf("but has %s twice", describeField(name))
 		}
-		token, _ = decoder.Token()
-		value, ok := token.(string)
-		if !ok {
-			return nil, errors.New("but has a field that is not a string")
-		}
+		var value json.RawMessage
+		_ = decoder.Decode(&value)
 		fields[name] = value
 	}
 	return fields, nil

@@ -138,10 +138,10 @@ var _ = Describe("Credential", func() {
 		Entry("blank private key", func() string { return keyWith(map[string]any{"private_key": "\n"}) }, "private_key"),
 		Entry("unknown field", func() string { return keyWith(map[string]any{"credential_source": "x"}) }, `must not have the field "credential_source"`),
 		Entry("field in another case", func() string { return keyWith(map[string]any{"Token_URI": "https://evil"}) }, `must not have the field "Token_URI"`),
-		Entry("object instead of a string", func() string { return keyWith(map[string]any{"token_uri": map[string]any{"x": "y"}}) }, "is not a string"),
+		Entry("object instead of a string", func() string { return keyWith(map[string]any{"token_uri": map[string]any{"x": "y"}}) }, `the field "token_uri" of a service account key must be a string`),
 		Entry("duplicate field", func() string {
 			return `{"type":"external_account",` + strings.TrimPrefix(keyWith(nil), "{")
-		}, "duplicate field"),
+		}, `has the field "type" twice`),
 	)
 
 	DescribeTable("refuses invalid Secrets",

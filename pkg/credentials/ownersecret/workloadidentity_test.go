@@ -35,7 +35,7 @@ var _ = Describe("WorkloadIdentity", func() {
 	DescribeTable("accepts the identity of the upstream's cloud", func(provider, config string, use ownersecret.Use) {
 		material, errs := ownersecret.WorkloadIdentity(identity(provider, config, "hunter2\n"), use, fldPath)
 		Expect(errs).To(BeEmpty())
-		Expect(material.WorkloadIdentity == credentials.WorkloadIdentity{Provider: credentials.Provider(provider), Config: config, Token: "hunter2"}).To(BeTrue())
+		Expect(material.WorkloadIdentity).To(Equal(credentials.WorkloadIdentity{Provider: credentials.Provider(provider), Config: config, Token: "hunter2"}))
 	},
 		Entry("AWS", "aws", aws, ownersecret.Use{Upstream: ecr}),
 		Entry("AWS behind another name", "aws", aws, ownersecret.Use{Upstream: "images.example.com", RemoteURL: "https://" + ecr}),

@@ -5,6 +5,9 @@
 package admission_test
 
 import (
+	"fmt"
+	"slices"
+
 	controllermanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/controllermanager/v1alpha1"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
@@ -151,6 +154,26 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Expect(create(shoot)).To(Succeed())
 		Expect(testClient.Delete(ctx, protected(shoot, 0))).To(beProtected(shoot.Name, "(spec.resources[0], used in spec.extensions[1].providerConfig.caches[0].secretReferenceName)"))
 		Expect(testClient.Delete(ctx, protected(shoot, 1))).To(beProtected(shoot.Name, "(spec.resources[1], used in "+caReference+")"))
+	})
+
+	It("covers every reference of a cache", func() {
+		const text = `{"upstream":"private.example.com","secretReferenceName":"robot",%s` +
+			`"caBundleSecretReferenceName":"ca","proxy":{"httpsProxy":"http://proxy.example.com:3128","secretReferenceName":"proxy"}}`
+		const credentials = `"credentials":[{"repositories":["team-a"],"secretReferenceName":"a"}],`
+		shoot := newShoot(caches(fmt.Sprintf(text, credentials)),
+			resource(newSecret()), resource(newSecret(), "a"), resource(newCASecret(), "ca"), resource(newSecret(), "proxy"))
+		Expect(create(shoot)).To(Succeed())
+		for i, field := range []string{"secretReferenceName", "credentials[0].secretReferenceName", "caBundleSecretReferenceName", "proxy.secretReferenceName"} {
+			Expect(testClient.Delete(ctx, protected(shoot, i), client.DryRunAll)).
+				To(beProtected(shoot.Name, fmt.Sprintf("(spec.resources[%d], used in %s[0].%s)", i, cachesPath, field)))
+		}
+
+		By("the removal of a reference")
+		secret := protected(shoot, 1)
+		Expect(update(shoot, caches(fmt.Sprintf(text, "")), func(s *gardencorev1beta1.Shoot) { s.Spec.Resources = slices.Delete(s.Spec.Resources, 1, 2) })).To(Succeed())
+		released(secret)
+		Expect(testClient.Delete(ctx, secret)).To(Succeed())
+		Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Satisfy(apierrors.IsNotFound))
 	})
 
 	It("protects Secrets from the deletion of a collection", func() {

@@ -90,9 +90,10 @@ func validateKeys(usernameKey, passwordKey *string, fldPath *field.Path) field.E
 
 // forbidKeys refuses keys without a reference to a Secret.
 func forbidKeys(usernameKey, passwordKey *string, fldPath *field.Path) field.ErrorList {
-	var allErrs field.ErrorList
-	for _, key := range keysOf(usernameKey, passwordKey) {
-		allErrs = append(allErrs, field.Forbidden(fldPath.Child(key.field), "names a key of a Secret, but secretReferenceName is unset; set it, or remove this field"))
+	keys := keysOf(usernameKey, passwordKey)
+	allErrs := make(field.ErrorList, len(keys))
+	for i, key := range keys {
+		allErrs[i] = field.Forbidden(fldPath.Child(key.field), "names a key of a Secret, but secretReferenceName is unset; set it, or remove this field")
 	}
 	return allErrs
 }

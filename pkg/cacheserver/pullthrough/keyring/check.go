@@ -182,10 +182,10 @@ func (k *Keyring) record(e *entry, err error) {
 
 	e.since = e.checked
 	log := k.log.WithField("secret", e.set.Name)
-	switch {
-	case e.state == credentials.StateActive:
+	switch e.state {
+	case credentials.StateActive:
 		log.Info("Upstream accepted credential")
-	case e.state == credentials.StatePending:
+	case credentials.StatePending:
 		log.WithField("cause", e.message).Error("Credential expired")
 	default:
 		log.WithField("cause", e.message).Error("Upstream rejected credential")
