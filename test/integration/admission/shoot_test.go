@@ -80,6 +80,8 @@ var _ = Describe("Shoot validation", func() {
 			Entry("no caches", caches(``), cachesPath, "Required value"),
 			Entry("wrong URL", caches(`{"upstream":"docker.io"},{"upstream":"quay.io","remoteURL":"quay.io"}`), cachesPath+"[1].remoteURL", "must begin with https://"),
 			Entry("unknown field", caches(`{"upstream":"docker.io","size":"1Gi"}`), cachesPath+"[0].size", "unknown field"),
+			Entry("a pull secret of an anonymous cache", caches(`{"upstream":"docker.io","pullSecret":{"name":"pulls","namespaces":["a"]}}`), cachesPath+"[0].pullSecret", "set secretReferenceName or credentials"),
+			Entry("an invalid selector of namespaces", caches(`{"upstream":"docker.io","pullSecret":{"name":"pulls","namespaceSelector":{"matchLabels":{"a":"-"}}}}`), cachesPath+"[0].pullSecret.namespaceSelector.matchLabels", "a valid label"),
 			Entry("names that collide", caches(`{"upstream":"r.io:5000"},{"upstream":"r.io-5000"}`), cachesPath+"[1].upstream", "registry-r-io-5000"),
 			Entry("no entry in spec.resources", caches(privateCache), secretReference, "spec.resources"),
 			Entry("a size that is slow to compare", caches(`{"upstream":"docker.io","volume":{"size":"1e999999999"}}`), cachesPath+"[0].volume.size", "without an exponent"),
