@@ -56,6 +56,7 @@ require (
 	k8s.io/component-base v0.36.4
 	k8s.io/cri-api v0.36.4
 	k8s.io/cri-client v0.36.4
+	k8s.io/klog/v2 v2.140.0
 	k8s.io/kube-aggregator v0.36.4
 	k8s.io/pod-security-admission v0.36.4
 	k8s.io/utils v0.0.0-20260707023825-cf1189d6abe3
@@ -298,7 +299,6 @@ require (
 	k8s.io/apiextensions-apiserver v0.36.4 // indirect
 	k8s.io/apiserver v0.36.4 // indirect
 	k8s.io/cluster-bootstrap v0.36.4 // indirect
-	k8s.io/klog/v2 v2.140.0 // indirect
 	k8s.io/kms v0.36.4 // indirect
 	k8s.io/kube-openapi v0.0.0-20260603220949-865597e52e25 // indirect
 	k8s.io/kubelet v0.36.4 // indirect
