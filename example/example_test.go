@@ -205,6 +205,9 @@ func references(shoot *gardencorev1beta1.Shoot) []string {
 			if cache.Proxy != nil {
 				referenced = append(referenced, cache.Proxy.SecretReferenceName)
 			}
+			for i := range cache.Credentials {
+				referenced = append(referenced, &cache.Credentials[i].SecretReferenceName)
+			}
 			for _, name := range referenced {
 				if name != nil {
 					names = append(names, *name)
