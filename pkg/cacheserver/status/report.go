@@ -78,6 +78,12 @@ type Storage struct {
 	Bypassing bool `json:"bypassing"`
 	// BypassedAt is when that last happened; the zero time means never.
 	BypassedAt time.Time `json:"bypassedAt,omitzero"`
+	// Full is set if eviction cannot make room: the volume is above its high watermark.
+	Full bool `json:"full"`
+	// Failing is set if a recent fetch could not be stored for another reason than lack of space.
+	Failing bool `json:"failing"`
+	// FailedAt is when that last happened; the zero time means never.
+	FailedAt time.Time `json:"failedAt,omitzero"`
 }
 
 // Certificate is the certificate that the server presents.

@@ -92,7 +92,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) error {
 	checks := []healthcheck.ConditionTypeToHealthCheck{{
 		ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
-		HealthCheck:   &health.Check{Client: mgr.GetClient(), Codec: codec, ManagedResources: managedResourceNames()},
+		HealthCheck:   &health.Check{Client: mgr.GetClient(), Codec: codec, ManagedResources: managedResourceNames(), Clock: clock.RealClock{}},
 	}}
 
 	newExtension := func() extensionsv1alpha1.Object { return &extensionsv1alpha1.Extension{} }

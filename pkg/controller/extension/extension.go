@@ -26,7 +26,8 @@ const (
 	CopyTimeout = 20 * time.Second
 
 	minBackOff = 100 * time.Millisecond
-	maxBackOff = 15 * time.Second
+	// MaxBackOff is the longest delay of [BackOff].
+	MaxBackOff = 15 * time.Second
 )
 
 // Options configure the controller of an extension type.
@@ -88,5 +89,5 @@ func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotat
 // copy, seconds after the reconciliation of the Extension. A longer delay after earlier errors would fail a Shoot that
 // its owner has just repaired.
 func BackOff() workqueue.TypedRateLimiter[reconcile.Request] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, maxBackOff)
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, MaxBackOff)
 }
