@@ -14,6 +14,7 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,6 +35,8 @@ type Actuator struct {
 	Images gardenerimagevector.ImageVector
 	// Clock decides which certificates are due for renewal.
 	Clock clock.Clock
+	// Recorder records what could not be done, but is no error of the Extension.
+	Recorder events.EventRecorder
 	// CopyTimeout bounds the wait until the Secrets that a Shoot references are copied to the seed.
 	CopyTimeout time.Duration
 	// RetryTimeout bounds the reconciliation of an Extension whose last one failed.
@@ -85,6 +88,8 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
+	// The steps below may fail again and again. Until they succeed, new caches need an observer most.
+	a.observeCaches(ctx, log, ex, cluster, caches)
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
@@ -103,11 +108,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := certificates.deleteUnused(ctx); err != nil {
 		return err
 	}
-	problems = append(problems, refusals...)
-	if err := a.deployMonitoring(ctx, cluster, caches); err != nil {
-		problems = append(problems, err)
-	}
-	return problem.Join(problems)
+	return problem.Join(append(problems, refusals...))
 }
 
 // limited shortens the timeout after a failure, so that a few failing Extensions do not starve the others.
@@ -152,7 +153,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
+	return errors.Join(a.deleteObservability(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
@@ -171,7 +172,7 @@ func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
 	}
-	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
+	return errors.Join(a.deleteObservability(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
@@ -189,5 +190,5 @@ func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension
 	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
 		return err
 	}
-	return errors.Join(a.removeManagedResources(ctx, ex.Namespace, true), a.deleteMonitoring(ctx, ex.Namespace))
+	return errors.Join(a.removeManagedResources(ctx, ex.Namespace, true), a.deleteObservability(ctx, ex.Namespace))
 }

@@ -83,6 +83,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 		Codec:        codec,
 		Images:       images,
 		Clock:        clock.RealClock{},
+		Recorder:     mgr.GetEventRecorder(registry.ExtensionType),
 		CopyTimeout:  extension.CopyTimeout,
 		RetryTimeout: retryTimeout,
 	}, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
@@ -78,12 +79,13 @@ func TestFairQueueForgetsFailuresAfterASuccess(t *testing.T) {
 		for i := range workers {
 			queue.AddRateLimited(request(fmt.Sprint(i)))
 		}
-		time.Sleep(maxBackOff)
+		time.Sleep(MaxBackOff)
 		got := []reconcile.Request{next(), next()}
 		waiting := make(chan reconcile.Request)
 		go func() { waiting <- next() }()
 		time.Sleep(time.Minute)
 		g.Expect(waiting).NotTo(Receive(), "half of the workers are enough for retries")
+		g.Expect(testutil.ToFloat64(WaitingRetries.WithLabelValues("test"))).To(Equal(2.0))
 
 		queue.Forget(got[0])
 		queue.Done(got[0])
@@ -91,6 +93,29 @@ func TestFairQueueForgetsFailuresAfterASuccess(t *testing.T) {
 		g.Expect(third).NotTo(BeElementOf(got))
 		queue.Add(got[0])
 		g.Expect(next()).To(Equal(got[0]), "a success makes a request like any other")
+		g.Expect(testutil.ToFloat64(WaitingRetries.WithLabelValues("test"))).To(Equal(1.0))
+	})
+}
+
+func TestFairQueueWithOneWorkerLetsOthersWaitForOneRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		options := WithFairQueue(controller.Options{MaxConcurrentReconciles: 1})
+		queue := options.NewQueue("single", BackOff())
+		defer queue.ShutDown()
+		for i := range 10 {
+			queue.AddRateLimited(request(fmt.Sprintf("failing-%d", i)))
+		}
+		time.Sleep(MaxBackOff)
+		first, _ := queue.Get()
+		g.Expect(first).NotTo(Equal(request("healthy")))
+		queue.Add(request("healthy"))
+		queue.AddRateLimited(first)
+		queue.Done(first)
+		second, _ := queue.Get()
+		queue.Done(second)
+		third, _ := queue.Get()
+		g.Expect([]reconcile.Request{second, third}).To(ContainElement(request("healthy")))
 	})
 }
 

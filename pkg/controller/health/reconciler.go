@@ -49,9 +49,10 @@ const (
 	// silence is how long the API server of a Shoot or a replica with a problem may not respond before caches become
 	// Unknown. Until then, a restart of the API server is more likely than a change of the caches.
 	silence = 10 * time.Minute
-	// settle is how long a cache must differ from its condition Ready before that changes: two or three looks. What comes
-	// and goes within minutes, such as an outage of a part of an upstream that many Shoots use, must not cause writes.
-	settle = 2 * time.Minute
+	// settle is the number of looks in a row at which a cache must differ from its condition Ready before that changes.
+	// What comes and goes within minutes, such as an outage of a part of an upstream that many Shoots use, must not cause
+	// writes.
+	settle = 3
 )
 
 // Looker looks at the caches with the given names in a Shoot, and returns what it finds by these names.
@@ -208,9 +209,9 @@ func settled(was *metav1.Condition, is metav1.Condition, upstream string, look *
 	case !readiness.Reason(was.Reason).MayPass(), !readiness.Reason(is.Reason).MayPass():
 		return true // It waits for the owner, or the owner has just solved it.
 	case was.Status != is.Status:
-		return look.lasted(upstream, string(is.Status)) >= settle
+		return look.looks(upstream, string(is.Status)) >= settle
 	case was.Reason != is.Reason, was.Message != is.Message:
-		return look.lasted(upstream, is.Reason+" "+is.Message) >= settle
+		return look.looks(upstream, is.Reason+" "+is.Message) >= settle
 	}
 	return true
 }

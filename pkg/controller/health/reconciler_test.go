@@ -281,7 +281,7 @@ var _ = Describe("Reconciler", func() {
 			started := clock.Now()
 			clock.Step(time.Minute)
 			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(And(condition(metav1.ConditionFalse, readiness.UpstreamUnreachable, clock.Now()), HaveField("Message", "Check the network.")))
 			Expect(conditions()[1]).To(condition(metav1.ConditionTrue, readiness.Ready, started))
 			Expect(recorder.Events).To(Receive(Equal("Warning CacheUpstreamUnreachable Registry cache for docker.io: Check the network.")))
@@ -293,13 +293,13 @@ var _ = Describe("Reconciler", func() {
 
 			By("Another cause, which does not make the outage shorter")
 			shoots.caches[public] = failing(readiness.Crashing, "See the log.")
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.Crashing, failed))
 			Expect(recorder.Events).To(Receive(HavePrefix("Warning CacheCrashing")))
 
 			By("Recovery")
 			delete(shoots.caches, public)
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 			Expect(recorder.Events).To(Receive(HavePrefix("Normal CacheReady")))
 			Expect(recorder.Events).NotTo(Receive())
@@ -318,7 +318,7 @@ var _ = Describe("Reconciler", func() {
 					run()
 				}
 				Expect(version()).To(Equal(before), "known: %t", known)
-				lookFor(settle)
+				lookFor((settle - 1) * time.Minute)
 				Expect(conditions()[0]).To(And(HaveField("Status", metav1.ConditionFalse), HaveField("Reason", string(readiness.UpstreamUnreachable))))
 			}
 		})
@@ -360,7 +360,7 @@ var _ = Describe("Reconciler", func() {
 			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
 			run()
 			clock.SetTime(clock.Now().Add(-time.Hour))
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(HaveField("Status", metav1.ConditionFalse))
 		})
 
@@ -389,9 +389,9 @@ var _ = Describe("Reconciler", func() {
 
 			By("Unlike that of its pod")
 			shoots.caches[public] = failing(readiness.Crashing, "See its log.")
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 		})
 
@@ -399,7 +399,7 @@ var _ = Describe("Reconciler", func() {
 			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
 			run()
 			shoots.caches[public] = seen(Replica{Name: "pod-0", Running: true, Silent: true}, Replica{Name: "pod-1", Running: true})
-			lookFor(settle)
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 		})
 
