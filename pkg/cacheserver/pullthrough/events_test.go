@@ -512,6 +512,18 @@ var _ = Describe("Status", func() {
 		Expect(p.Engine.Status().Storage.Bypassing).To(BeFalse(), "the clock was set back")
 	})
 
+	It("validates a tag again after the clock was set back", func(ctx context.Context) {
+		p := newPulls(func(o *pullthrough.Options) { o.Freshness = time.Hour })
+		p.pull("v1")
+		p.get(ctx, tagPath)
+		before := p.Upstream.Counters().Total(upstreamsim.ManifestHead)
+		p.get(ctx, tagPath)
+		Expect(p.Upstream.Counters().Total(upstreamsim.ManifestHead)).To(Equal(before))
+		p.ahead.Store(int64(-2 * time.Hour))
+		p.get(ctx, tagPath)
+		Expect(p.Upstream.Counters().Total(upstreamsim.ManifestHead)).To(Equal(before + 1))
+	})
+
 	It("reports content that is too large for a volume that is not full", func(ctx context.Context) {
 		p := newPulls(nil)
 		p.disk.Total = 8 * mib
