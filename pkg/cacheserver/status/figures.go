@@ -4,6 +4,11 @@
 
 package status
 
+import (
+	"slices"
+	"strings"
+)
+
 // Titles of the numbers with which both the status page and the dashboard of a Shoot begin.
 const (
 	TitleHitRatio        = "Hit ratio"
@@ -38,3 +43,17 @@ const (
 // failed fetches on the page, the dashboard and in alerts: rejected credentials and rate limits are shown apart, and
 // anyone can ask for images that do not exist or are private.
 const FailuresElsewhere = "not_found|unauthorized|rate_limited|canceled"
+
+// IsFailureElsewhere reports whether FailuresElsewhere matches a reason.
+func IsFailureElsewhere(reason string) bool { return matches(FailuresElsewhere, reason) }
+
+// IsFromCache reports whether OutcomesFromCache matches an outcome.
+func IsFromCache(outcome string) bool { return matches(OutcomesFromCache, outcome) }
+
+// IsServed reports whether OutcomesUnserved does not match an outcome.
+func IsServed(outcome string) bool { return !matches(OutcomesUnserved, outcome) }
+
+// matches reports whether an expression, which only lists alternatives, matches a value.
+func matches(expression, value string) bool {
+	return slices.Contains(strings.Split(expression, "|"), value)
+}

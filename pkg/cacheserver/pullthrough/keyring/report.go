@@ -58,7 +58,7 @@ func (k *Keyring) snapshot() Snapshot {
 	}
 	snapshot := Snapshot{Report: report, Rejected: report.State == credentials.StateRejected || k.missing == nil && k.stuck()}
 	if k.candidate != nil {
-		snapshot.PendingSince = k.candidate.created
+		snapshot.PendingSince = k.candidate.wanted
 	}
 	if k.active.state == credentials.StateActive {
 		snapshot.ActiveSince = k.active.since
