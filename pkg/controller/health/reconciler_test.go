@@ -445,7 +445,9 @@ var _ = Describe("Reconciler", func() {
 			Expect(run().RequeueAfter).To(Equal(3 * time.Minute))
 			for _, err := range []error{errors.New("denied"), apierrors.NewConflict(schema.GroupResource{}, "", nil)} {
 				reconciler.Client = interceptor.NewClient(c.(client.WithWatch), interceptor.Funcs{
-					SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error { return err },
+					SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+						return err
+					},
 				})
 				shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", ""))
 				Expect(run().RequeueAfter).To(Equal(3*time.Minute), err.Error())
