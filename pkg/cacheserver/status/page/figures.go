@@ -24,18 +24,17 @@ type figures struct {
 	started time.Time // zero if unknown
 
 	// served are the requests for content that were served, cached those that were served from the cache.
-	served, cached, joined            float64
-	pushedBytes, savedBytes           float64
-	fetchErrors, staleTags            float64
-	corrupt                           float64
-	upstreamRequests, upstreamErrors  float64
-	latencyMedian, latencyP95         time.Duration // 0 without requests
-	activeTransfers                   float64
-	storageUsed, volumeSize, freeSize float64
-	evictedBytes                      float64
-	credentialActiveSince             time.Time // zero if the upstream has not accepted it
-	credentialPendingSince            time.Time // zero without a candidate
-	credentialRejected                bool
+	served, cached, joined           float64
+	pushedBytes, savedBytes          float64
+	fetchErrors, staleTags           float64
+	corrupt                          float64
+	upstreamRequests, upstreamErrors float64
+	latencyMedian, latencyP95        time.Duration // 0 without requests
+	activeTransfers                  float64
+	evictedBytes                     float64
+	credentialActiveSince            time.Time // zero if the upstream has not accepted it
+	credentialPendingSince           time.Time // zero without a candidate
+	credentialRejected               bool
 }
 
 // gather reads the metrics of a cache of an upstream.
@@ -64,9 +63,6 @@ func gather(from prometheus.Gatherer, upstream string) (figures, error) {
 		latencyMedian:          latency.quantile(0.5),
 		latencyP95:             latency.quantile(0.95),
 		activeTransfers:        f.sum("registry_proxy_active_transfers"),
-		storageUsed:            f.sum("registry_proxy_storage_used_bytes"),
-		volumeSize:             f.sumWhere("registry_proxy_volume_bytes", "state", is("total")),
-		freeSize:               f.sumWhere("registry_proxy_volume_bytes", "state", is("free")),
 		evictedBytes:           f.sumWhere("registry_proxy_removed_bytes_total", "reason", is("evicted")),
 		credentialActiveSince:  unix(f.sum("registry_proxy_credentials_active_since_seconds")),
 		credentialPendingSince: unix(f.sum("registry_proxy_credentials_pending_since_seconds")),

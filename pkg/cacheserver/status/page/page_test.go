@@ -126,9 +126,6 @@ func busy() *cache {
 	c.metrics.FillErrors.WithLabelValues("unavailable").Add(3)
 	c.metrics.FillErrors.WithLabelValues("not_found").Add(40)
 	c.metrics.StaleTags.WithLabelValues("unavailable").Add(2)
-	c.metrics.StorageUsed.Set(37 << 30)
-	c.metrics.VolumeBytes.WithLabelValues("total").Set(100 << 30)
-	c.metrics.VolumeBytes.WithLabelValues("free").Set(48 << 30)
 	c.metrics.RemovedBytes.WithLabelValues("evicted").Add(2 << 30)
 	c.metrics.RemovedBytes.WithLabelValues("expired").Add(9 << 30)
 	observer := c.metrics.Upstream(upstream)
@@ -145,7 +142,9 @@ func busy() *cache {
 			Message:   "connect to registry.example.com: connection refused",
 			RateLimit: &status.RateLimit{Scope: "team", Limit: 200, Remaining: 12},
 		},
-		Storage:     status.Storage{Full: true, Bypassing: true, BypassedAt: ago(90 * time.Second)},
+		Storage: status.Storage{
+			Used: 37 << 30, Size: 100 << 30, Free: 8 << 30, Full: true, Bypassing: true, BypassedAt: ago(90 * time.Second),
+		},
 		Certificate: &status.Certificate{NotAfter: now.Add(77 * time.Hour)},
 		Credentials: &credentials.Report{
 			SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StateRejected, Since: ago(11 * time.Minute),

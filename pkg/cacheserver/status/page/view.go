@@ -73,7 +73,7 @@ type credential struct {
 
 // storage is the use of the volume.
 type storage struct {
-	// Known is false until the volume was measured.
+	// Known is false if the volume cannot be measured.
 	Known                     bool
 	Content, Other, Free, All string
 	// ContentShare and OtherShare are percentages.
@@ -117,7 +117,7 @@ func (o Options) newView(report status.Report, f figures) view {
 		Problems:    problems(now, report, f),
 		Tiles:       tiles(f, report.Upstream.RateLimit),
 		Credentials: credentialsOf(report.Credentials, f, now),
-		Storage:     newStorage(f),
+		Storage:     newStorage(report.Storage, f.evictedBytes),
 		Certificate: newCertificate(report.Certificate, now),
 		Server: []pair{
 			{"Active transfers", count(f.activeTransfers)},
@@ -208,17 +208,18 @@ var credentialStates = map[credentials.State]credential{
 	credentials.StateMissing:  {State: "missing", Level: bad},
 }
 
-func newStorage(f figures) storage {
-	s := storage{Content: size(f.storageUsed), Evicted: size(f.evictedBytes)}
-	if f.volumeSize <= 0 {
+func newStorage(reported status.Storage, evictedBytes float64) storage {
+	s := storage{Content: size(float64(reported.Used)), Evicted: size(evictedBytes)}
+	if reported.Size <= 0 {
 		return s
 	}
-	used := min(max(f.volumeSize-f.freeSize, 0), f.volumeSize)
-	content := min(f.storageUsed, used) // The two are not measured at the same time.
+	all := float64(reported.Size)
+	used := float64(min(max(reported.Size-reported.Free, 0), reported.Size))
+	content := min(float64(reported.Used), used) // The two are not measured at the same time.
 	s.Known = true
-	s.All, s.Free, s.Other = size(f.volumeSize), size(f.freeSize), size(used-content)
-	s.ContentShare = fmt.Sprintf("%.1f", 100*content/f.volumeSize)
-	s.OtherShare = fmt.Sprintf("%.1f", 100*(used-content)/f.volumeSize)
+	s.All, s.Free, s.Other = size(all), size(float64(reported.Free)), size(used-content)
+	s.ContentShare = fmt.Sprintf("%.1f", 100*content/all)
+	s.OtherShare = fmt.Sprintf("%.1f", 100*(used-content)/all)
 	return s
 }
 
