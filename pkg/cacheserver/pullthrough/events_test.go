@@ -524,7 +524,7 @@ var _ = Describe("Status", func() {
 		Expect(p.Upstream.Counters().Total(upstreamsim.ManifestHead)).To(Equal(before + 1))
 	})
 
-	It("reports content that is too large for a volume that is not full", func(ctx context.Context) {
+	It("reports content that is too large for a volume that is not full", func() {
 		p := newPulls(nil)
 		p.disk.Total = 8 * mib
 		p.disk.Left.Store(p.disk.Total)
@@ -535,7 +535,7 @@ var _ = Describe("Status", func() {
 		))
 	})
 
-	It("reports a disk that takes a blob but fails to store it", func(ctx context.Context) {
+	It("reports a disk that takes a blob but fails to store it", func() {
 		p := newPulls(breakDisk(&brokenDisk{failSync: true}))
 		p.pull("v1")
 		Eventually(func() status.Storage { return p.Engine.Status().Storage }).Should(And(

@@ -22,6 +22,9 @@ const (
 	RotationTimeout = 30 * time.Minute
 )
 
+// OnlyCached is the consequence of an upstream that does not serve the cache, whatever the cause.
+const OnlyCached = "The cache serves only what it has; nodes ask the upstream themselves for the rest."
+
 // IsRecent reports whether something happened within a window before now. The zero time means that it never did. A time
 // in the future is that of a clock that was set back, and not recent, or it would be for any time.
 func IsRecent(at, now time.Time, window time.Duration) bool {

@@ -102,7 +102,7 @@ func (h *health) probe() bool {
 func (h *health) probes() []call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var calls []call
+	calls := make([]call, 0, len(h.failing))
 	for _, kind := range slices.Sorted(maps.Keys(h.failing)) {
 		probe, ok := h.working[kind]
 		if !ok {
