@@ -50,8 +50,10 @@ const (
 )
 
 const (
-	// ServedRequests and CachedRequests are the names of the series whose ratio is the hit ratio.
+	// ServedRequests is the name of the series with the requests that got their content.
 	ServedRequests = "shoot:registry_proxy_served_requests_total:sum"
+	// CachedRequests is the name of the series with those of them that were served from the cache: the hit ratio is the part
+	// that they are.
 	CachedRequests = "shoot:registry_proxy_cached_requests_total:sum"
 )
 
