@@ -25,7 +25,7 @@ import (
 	"github.com/larder-project/larder/pkg/problem"
 )
 
-// Actuator reconciles Extensions of type registry-cache.
+// Actuator reconciles Extensions of type registry-cache. It must not be copied.
 type Actuator struct {
 	// Client is an uncached client for the seed: reconciliations are rare, and must not act on stale objects.
 	Client client.Client
@@ -37,6 +37,8 @@ type Actuator struct {
 	Clock clock.Clock
 	// Recorder records what could not be done, but is no error of the Extension.
 	Recorder events.EventRecorder
+	// Unobserved notes the Shoots whose observability has to be deployed again.
+	Unobserved Unobserved
 	// CopyTimeout bounds the wait until the Secrets that a Shoot references are copied to the seed.
 	CopyTimeout time.Duration
 	// RetryTimeout bounds the reconciliation of an Extension whose last one failed.
@@ -129,6 +131,7 @@ func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv
 func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
+	a.Unobserved.remove(ex.Namespace)
 	return excerpt.Error(a.delete(ctx, log, ex), problem.MaxError)
 }
 
@@ -161,6 +164,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
+	a.Unobserved.remove(ex.Namespace)
 	return excerpt.Error(a.forceDelete(ctx, log, ex), problem.MaxError)
 }
 
@@ -180,6 +184,7 @@ func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensi
 func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
+	a.Unobserved.remove(ex.Namespace)
 	return excerpt.Error(a.migrate(ctx, ex), problem.MaxError)
 }
 

@@ -56,7 +56,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	}); err != nil {
 		return fmt.Errorf("add controller %s: %w", health.ControllerName, err)
 	}
-	if err := mgr.Add(&Janitor{Client: actuator.Client, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
+	if err := mgr.Add(&Janitor{Client: actuator.Client, Clock: actuator.Clock, Unobserved: &actuator.Unobserved, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
 		return fmt.Errorf("add janitor of %s: %w", registry.ExtensionType, err)
 	}
 	if err := addHealthCheck(mgr, actuator.Codec, options); err != nil {

@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	"github.com/go-logr/logr"
@@ -24,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -37,6 +40,7 @@ var _ = Describe("Observability", func() {
 	var (
 		actuator *Actuator
 		recorder *events.FakeRecorder
+		clock    *clocktesting.FakePassiveClock
 		seed     client.WithWatch
 		cluster  *extensionscontroller.Cluster
 		caches   []deployment
@@ -84,7 +88,8 @@ var _ = Describe("Observability", func() {
 			},
 		}).Build()
 		recorder = events.NewFakeRecorder(1)
-		actuator = &Actuator{Client: seed, Recorder: recorder}
+		clock = clocktesting.NewFakePassiveClock(time.Unix(1000, 0))
+		actuator = &Actuator{Client: seed, Recorder: recorder, Clock: clocktesting.NewFakeClock(clock.Now())}
 		cluster = &extensionscontroller.Cluster{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Shoot: &gardencorev1beta1.Shoot{}}
 		caches = []deployment{{Values: component.Values{Cache: registry.RegistryCache{
 			Upstream: "docker.io", HighAvailability: &registry.HighAvailability{},
@@ -161,7 +166,17 @@ var _ = Describe("Observability", func() {
 	})
 
 	It("is no error of the Extension if it cannot be written, but an event of bounded length, and is tried again", func(ctx SpecContext) {
-		ex := &extensionsv1alpha1.Extension{}
+		ex := &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: registry.ExtensionType}}
+		ex.Status.LastOperation = &gardencorev1beta1.LastOperation{State: gardencorev1beta1.LastOperationStateSucceeded}
+		Expect(seed.Create(ctx, ex)).To(Succeed())
+		janitor := &Janitor{Client: seed, Clock: clock, Unobserved: &actuator.Unobserved, Log: logr.Discard()}
+		requested := func() bool {
+			GinkgoHelper()
+			Expect(janitor.retryObservability(ctx)).To(Succeed())
+			Expect(seed.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
+			_, found := ex.Annotations[v1beta1constants.GardenerOperation]
+			return found
+		}
 		failing = errors.New(strings.Repeat("denied\n", 1<<17))
 		actuator.observeCaches(ctx, logr.Discard(), ex, cluster, caches)
 		event := <-recorder.Events
@@ -169,9 +184,17 @@ var _ = Describe("Observability", func() {
 		Expect(len(event)).To(BeNumerically("<=", len("Warning ObservabilityNotDeployed ")+maxNote))
 
 		failing = nil
+		Expect(requested()).To(BeFalse(), "it is too early")
+		clock.SetTime(clock.Now().Add(retryObservability))
+		Expect(requested()).To(BeTrue())
+
+		ex.Annotations = nil
+		Expect(seed.Update(ctx, ex)).To(Succeed())
 		actuator.observeCaches(ctx, logr.Discard(), ex, cluster, caches)
 		Expect(found(ctx)).To(Equal(3))
 		Expect(recorder.Events).NotTo(Receive())
+		clock.SetTime(clock.Now().Add(24 * time.Hour))
+		Expect(requested()).To(BeFalse())
 	})
 
 	It("expects the replicas of a cache that keeps its deployed objects", func() {
