@@ -127,7 +127,7 @@ func (k *Keyring) adopt(contents Contents) bool {
 		return false
 	default:
 		k.candidate = k.newEntry(wanted, contents.Written)
-		k.log.WithField("secret", wanted.Name).Info("Checking new credential")
+		k.log.WithField("secret", wanted.Name).Info("Checking candidate")
 	}
 	k.wake()
 	return true

@@ -305,7 +305,7 @@ var _ = Describe("Keyring", func() {
 		source.set("two", "one")
 		start()
 		Eventually(func() string { return ring.Report().Message }).Should(Equal(
-			"the upstream rejects the active credential with status 401; the new one is not confirmed: " + unreachable.Error()))
+			"the upstream rejects the active credential with status 401; the candidate is not confirmed: " + unreachable.Error()))
 		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}),
 			"the result for the candidate is unknown")
 		Expect(observed.last().Rejected).To(BeTrue(), "pulls fail")

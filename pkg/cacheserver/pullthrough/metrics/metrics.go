@@ -85,7 +85,7 @@ func New(registerer prometheus.Registerer) *Metrics {
 
 		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 means no response, and rare statuses are counted by class.", "upstream", "kind", "code"),
 		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's response.", "upstream", "kind"),
-		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream responds.", "upstream"),
+		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream is reachable; 0 until all kinds of requests that failed succeed again.", "upstream"),
 		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream; missing once the time window of the last report has passed.", "upstream", "scope"),
 		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the configured credentials.", "upstream"),
