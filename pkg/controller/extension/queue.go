@@ -25,11 +25,11 @@ var WaitingRetries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 
 // WithFairQueue returns options whose queue gives at most half of the workers to Extensions whose last reconciliation
 // failed. Each of these may take a worker until a timeout ends, as when the API server of a Shoot does not respond, and
-// a few would keep all others waiting. If there is only one worker, one retry at a time takes its turn in the queue, so
-// that any other request waits for at most one of them.
+// a few would keep all others waiting. So there are at least two workers.
 func WithFairQueue(options controller.Options) controller.Options {
+	options.MaxConcurrentReconciles = max(2, options.MaxConcurrentReconciles)
 	options.NewQueue = func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
-		return newFairQueue(name, limiter, max(1, options.MaxConcurrentReconciles/2))
+		return newFairQueue(name, limiter, options.MaxConcurrentReconciles/2)
 	}
 	return options
 }
