@@ -208,6 +208,8 @@ func settled(was *metav1.Condition, is metav1.Condition, upstream string, look *
 		return true
 	case !readiness.Reason(was.Reason).MayPass(), !readiness.Reason(is.Reason).MayPass():
 		return true // It waits for the owner, or the owner has just solved it.
+	case is.Status == metav1.ConditionTrue && was.Status == metav1.ConditionFalse && !readiness.Reason(was.Reason).IsReported():
+		return true // The pods of a new cache have become ready. They cannot flap, because becoming not ready takes longer.
 	case was.Status != is.Status:
 		return look.looks(upstream, string(is.Status)) >= settle
 	case was.Reason != is.Reason, was.Message != is.Message:

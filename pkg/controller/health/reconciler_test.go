@@ -298,11 +298,24 @@ var _ = Describe("Reconciler", func() {
 			Expect(recorder.Events).To(Receive(HavePrefix("Warning CacheCrashing")))
 
 			By("Recovery")
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			lookFor((settle - 1) * time.Minute)
+			Expect(recorder.Events).To(Receive(HavePrefix("Warning CacheUpstreamUnreachable")))
 			delete(shoots.caches, public)
 			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 			Expect(recorder.Events).To(Receive(HavePrefix("Normal CacheReady")))
 			Expect(recorder.Events).NotTo(Receive())
+		})
+
+		It("reports a new cache as ready as soon as its pod is", func() {
+			shoots.caches[public] = failing(readiness.ReplicaNotReady, "It has just started.")
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.ReplicaNotReady, clock.Now()))
+			clock.Step(time.Minute)
+			delete(shoots.caches, public)
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 		})
 
 		It("writes nothing for a problem that comes and goes", func() {
@@ -391,7 +404,7 @@ var _ = Describe("Reconciler", func() {
 			shoots.caches[public] = failing(readiness.Crashing, "See its log.")
 			lookFor((settle - 1) * time.Minute)
 			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
-			lookFor((settle - 1) * time.Minute)
+			run()
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 		})
 
