@@ -79,20 +79,23 @@ var _ = Describe("status", func() {
 			ContainSubstring(">miss</span>"),
 			ContainSubstring(`<th scope="row" class="image">team/app</th>`),
 		))
-		_, metrics := cache.debug("/metrics")
-		hits, requests := 0, 0
-		for _, kind := range []string{"blob", "manifest"} {
-			count := func(outcome event.Outcome) int {
-				n, err := strconv.Atoi(match(metrics, `registry_proxy_outcomes_total\{outcome="`+string(outcome)+`",type="`+kind+`"\} (\d+)`))
-				Expect(err).NotTo(HaveOccurred())
-				return n
+		// A request is counted after its response.
+		Eventually(func(g Gomega) {
+			_, metrics := cache.debug("/metrics")
+			hits, requests := 0, 0
+			for _, kind := range []string{"blob", "manifest"} {
+				count := func(outcome event.Outcome) int {
+					n, err := strconv.Atoi(match(metrics, `registry_proxy_outcomes_total\{outcome="`+string(outcome)+`",type="`+kind+`"\} (\d+)`))
+					g.Expect(err).NotTo(HaveOccurred())
+					return n
+				}
+				hits += count(event.Hit)
+				requests += count(event.Hit) + count(event.Miss)
 			}
-			hits += count(event.Hit)
-			requests += count(event.Hit) + count(event.Miss)
-		}
-		Expect(hits).To(BeNumerically(">", 0))
-		_, page = cache.debug("/debug/")
-		Expect(page).To(ContainSubstring("%d of %d requests", hits, requests))
+			g.Expect(hits).To(BeNumerically(">", 0))
+			_, page = cache.debug("/debug/")
+			g.Expect(page).To(ContainSubstring("%d of %d requests", hits, requests))
+		}).Should(Succeed())
 	})
 
 	It("redirects to the page, and serves it only to readers", func() {
