@@ -202,7 +202,7 @@ var _ = Describe("pull-through", func() {
 			defer response.Body.Close()
 			g.Expect(response).To(HaveHTTPStatus(http.StatusOK))
 			g.Expect(io.ReadAll(response.Body)).To(And(
-				ContainSubstring("<h1>"+registry.Host()+"</h1>"), ContainSubstring("Credential, in use"), Not(ContainSubstring("s3cret"))))
+				ContainSubstring("<h1>"+registry.Host()+"</h1>"), ContainSubstring("Credential, active"), Not(ContainSubstring("s3cret"))))
 		}, patience).Should(Succeed())
 		stop(session)
 	})

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
+	"github.com/larder-project/larder/pkg/controller/extension"
 	"github.com/larder-project/larder/pkg/controller/health"
 )
 
@@ -21,6 +22,10 @@ func controllerMetrics() ([]metric, error) {
 	close(elected)
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(&health.Collector{Reader: emptySeed{}, Counts: predicate.Funcs{}, Elected: elected}); err != nil {
+		return nil, err
+	}
+	extension.WaitingRetries.WithLabelValues("registry-cache") // A vector without labels has no metrics.
+	if err := registry.Register(extension.WaitingRetries); err != nil {
 		return nil, err
 	}
 	families, err := registry.Gather()

@@ -15,6 +15,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 
 	"github.com/larder-project/larder/pkg/component/observability"
 )
@@ -25,6 +26,9 @@ func TestObservability(t *testing.T) {
 }
 
 const root = "../.."
+
+// seedPanel is the prefix of the places of expressions in the dashboard of the seed.
+const seedPanel = "seed panel "
 
 // recordedSeries matches the names of recorded series.
 var recordedSeries = regexp.MustCompile(`shoot:[a-z_:]+`)
@@ -54,9 +58,11 @@ var _ = Describe("Observability", Ordered, func() {
 		for _, rule := range observability.RecordingRules() {
 			exprs["rule "+rule.Name] = rule.Expr
 		}
-		for _, panel := range slices.Concat(observability.Panels(), observability.SeedPanels()) {
-			for _, query := range panel.Queries {
-				exprs["panel "+panel.Title] += query.Expr + "\n"
+		for kind, panels := range map[string][]observability.Panel{"panel ": observability.Panels(), seedPanel: observability.SeedPanels()} {
+			for _, panel := range panels {
+				for _, query := range panel.Queries {
+					exprs[kind+panel.Title] += query.Expr + "\n"
+				}
 			}
 		}
 	}, NodeTimeout(timeout))
@@ -97,25 +103,57 @@ var _ = Describe("Observability", Ordered, func() {
 		}
 	})
 
-	It("scrapes every metric of the server that an expression needs", func() {
+	It("scrapes every metric and label of the server that the table has, and no other", func() {
 		relabelings := observability.ScrapeConfig(observability.Values{}).Spec.MetricRelabelConfigs
-		Expect(relabelings).To(HaveLen(1))
-		kept := regexp.MustCompile(relabelings[0].Regex)
-		seed := map[string]bool{}
-		for _, panel := range observability.SeedPanels() {
-			seed["panel "+panel.Title] = true
+		Expect(relabelings).To(HaveLen(2))
+		Expect(relabelings[0].Action).To(Equal("keep"))
+		Expect(relabelings[1].Action).To(Equal("labelkeep"))
+		keeps := func(relabeling monitoringv1.RelabelConfig, name string) bool {
+			return regexp.MustCompile("^(?:" + relabeling.Regex + ")$").MatchString(name)
 		}
+		checked := 0
+		for line := range strings.Lines(string(files[document])) {
+			cells := strings.Split(line, "|")
+			if len(cells) < 5 || !regexp.MustCompile("^ `registry_(proxy|http)_").MatchString(cells[1]) {
+				continue
+			}
+			checked++
+			name, kind, labels := strings.Trim(cells[1], " `"), strings.TrimSpace(cells[2]), cells[4]
+			if strings.HasPrefix(name, "registry_http_") && strings.HasSuffix(name, "_size_bytes") {
+				Expect(keeps(relabelings[0], name+"_bucket")).To(BeFalse(), name)
+				continue
+			}
+			suffixes := []string{""}
+			if kind == "histogram" {
+				suffixes = []string{"_bucket", "_sum", "_count"}
+			}
+			for _, suffix := range suffixes {
+				Expect(keeps(relabelings[0], name+suffix)).To(BeTrue(), name+suffix)
+			}
+			for _, label := range regexp.MustCompile("[a-z_]+").FindAllString(labels, -1) {
+				Expect(keeps(relabelings[1], label)).To(BeTrue(), "%s: %s", name, label)
+			}
+		}
+		Expect(checked).To(BeNumerically(">", 30))
+		for _, name := range []string{"go_goroutines", "process_open_fds", "registry_proxy_forged", "registry_proxy_upstream_up_forged"} {
+			Expect(keeps(relabelings[0], name)).To(BeFalse(), name)
+		}
+		for _, label := range []string{"__name__", "le", "job", "instance", "pod", "node", "upstream_host", "app"} {
+			Expect(keeps(relabelings[1], label)).To(BeTrue(), label)
+		}
+		Expect(keeps(relabelings[1], "forged")).To(BeFalse())
+	})
+
+	It("scrapes every metric that an expression needs", func() {
+		kept := regexp.MustCompile(observability.ScrapeConfig(observability.Values{}).Spec.MetricRelabelConfigs[0].Regex)
 		for place, expr := range exprs {
-			if seed[place] {
+			if strings.HasPrefix(place, seedPanel) {
 				continue // The Prometheus of the seed scrapes the controller.
 			}
 			expr = recordedSeries.ReplaceAllString(expr, "")
 			for _, name := range regexp.MustCompile(`\b(registry_(proxy|http)|process)_[a-z_]+`).FindAllString(expr, -1) {
 				Expect(kept.MatchString(name)).To(BeTrue(), "%s: %s", place, name)
 			}
-		}
-		for _, name := range []string{"go_goroutines", "registry_http_request_size_bytes_bucket", "process_open_fds"} {
-			Expect(kept.MatchString(name)).To(BeFalse(), name)
 		}
 	})
 
@@ -126,6 +164,7 @@ var _ = Describe("Observability", Ordered, func() {
 			"registry_http_request_size_bytes",  // Requests have no bodies.
 			"registry_http_response_size_bytes", // The bytes of content are shown.
 			"registry_http_in_flight_requests",  // The active transfers are shown.
+			"registry_proxy_coalesced_total",    // The outcome joined is shown.
 		}
 		all := strings.Join(slices.Collect(maps.Values(exprs)), "\n")
 		for name := range metrics {

@@ -20,6 +20,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/test/landscape/upstream"
@@ -72,26 +73,29 @@ var _ = Describe("status", func() {
 			return page
 		}).Should(And(
 			ContainSubstring("<h1>"+w.host(upstream.Private)+"</h1>"),
-			ContainSubstring("Secret <b>robot-v1</b>, in use"),
+			ContainSubstring("Secret <b>robot-v1</b>, active"),
 			ContainSubstring(">accepted</span>"),
 			ContainSubstring("team/app:v1"),
 			ContainSubstring(">miss</span>"),
 			ContainSubstring(`<th scope="row" class="image">team/app</th>`),
 		))
-		_, metrics := cache.debug("/metrics")
-		hits, requests := 0, 0
-		for _, kind := range []string{"blob", "manifest"} {
-			add := func(sum *int, name string) {
-				n, err := strconv.Atoi(match(metrics, name+`\{type="`+kind+`"\} (\d+)`))
-				Expect(err).NotTo(HaveOccurred())
-				*sum += n
+		// A request is counted after its response.
+		Eventually(func(g Gomega) {
+			_, metrics := cache.debug("/metrics")
+			hits, requests := 0, 0
+			for _, kind := range []string{"blob", "manifest"} {
+				count := func(outcome event.Outcome) int {
+					n, err := strconv.Atoi(match(metrics, `registry_proxy_outcomes_total\{outcome="`+string(outcome)+`",type="`+kind+`"\} (\d+)`))
+					g.Expect(err).NotTo(HaveOccurred())
+					return n
+				}
+				hits += count(event.Hit)
+				requests += count(event.Hit) + count(event.Miss)
 			}
-			add(&hits, "registry_proxy_hits_total")
-			add(&requests, "registry_proxy_requests_total")
-		}
-		Expect(hits).To(BeNumerically(">", 0))
-		_, page = cache.debug("/debug/")
-		Expect(page).To(ContainSubstring("%d of %d requests", hits, requests))
+			g.Expect(hits).To(BeNumerically(">", 0))
+			_, page = cache.debug("/debug/")
+			g.Expect(page).To(ContainSubstring("%d of %d requests", hits, requests))
+		}).Should(Succeed())
 	})
 
 	It("redirects to the page, and serves it only to readers", func() {

@@ -34,8 +34,6 @@ type cause struct {
 	host   string
 	what   string
 	alerts []string
-	// effects are alerts that fire as well, although they do not name the cause.
-	effects []string
 	// start and stop make and end it.
 	start, stop func(ctx context.Context)
 	// load, if set, sends requests every second until the end of the test. It learns whether the cause lasts.
@@ -67,7 +65,7 @@ func (c causes) alerts() []string {
 func (c causes) expected() []string {
 	var alerts []string
 	for _, cause := range c {
-		for _, name := range slices.Concat(cause.alerts, cause.effects) {
+		for _, name := range cause.alerts {
 			alerts = append(alerts, name+" "+cause.host)
 		}
 	}
@@ -141,12 +139,11 @@ func referObserved(ctx context.Context, secret string) {
 func stoppedUpstream(caches observedCaches) *cause {
 	cache := caches[unreachableHost]
 	return &cause{
-		host:    cache.host,
-		what:    "the upstream refuses connections",
-		alerts:  []string{"RegistryCacheUpstreamUnreachable"},
-		effects: []string{"RegistryCacheFetchesFailing"},
-		start:   func(context.Context) { cache.upstream.Refuse() },
-		stop:    func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
+		host:   cache.host,
+		what:   "the upstream refuses connections",
+		alerts: []string{"RegistryCacheUpstreamUnreachable"},
+		start:  func(context.Context) { cache.upstream.Refuse() },
+		stop:   func(context.Context) { Expect(cache.upstream.Accept()).To(Succeed()) },
 		load: func(ctx context.Context, _ bool) {
 			_, _, _ = cache.get(ctx, "manifests/1") // Served unvalidated.
 			cache.getNew(ctx)

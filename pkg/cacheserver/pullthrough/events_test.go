@@ -23,10 +23,13 @@ import (
 	"github.com/onsi/gomega/types"
 	imagev1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/test/enginetest"
 	"github.com/larder-project/larder/test/upstreamsim"
@@ -97,6 +100,38 @@ func newPulls(change func(*pullthrough.Options)) *pulls {
 	})
 	p.Upstream.Push(name, "v1", p.image)
 	return p
+}
+
+// brokenDisk fails as a disk with a fault does, which is not full.
+type brokenDisk struct {
+	store.Disk
+	failCreate, failSync bool
+}
+
+func breakDisk(broken *brokenDisk) func(*pullthrough.Options) {
+	return func(o *pullthrough.Options) { broken.Disk, o.Disk = o.Disk, broken }
+}
+
+// Create implements store.Disk.
+func (d *brokenDisk) Create(path string) (store.File, error) {
+	if d.failCreate {
+		return nil, unix.EIO
+	}
+	file, err := d.Disk.Create(path)
+	return brokenFile{File: file, disk: d}, err
+}
+
+type brokenFile struct {
+	store.File
+	disk *brokenDisk
+}
+
+// Sync implements store.File.
+func (f brokenFile) Sync() error {
+	if f.disk.failSync {
+		return unix.EIO
+	}
+	return f.File.Sync()
 }
 
 func (p *pulls) blob() string {
@@ -225,6 +260,9 @@ var _ = Describe("Events", func() {
 			p.disk.Left.Store(0)
 			p.get(ctx, tagPath)
 		}, event.Bypassed, "new", Keys{"level": Equal("warning")}),
+		Entry("a manifest that a fault of the disk keeps from being stored", breakDisk(&brokenDisk{failCreate: true}), func(ctx context.Context, p *pulls) {
+			p.get(ctx, tagPath)
+		}, event.NotStored, "new", Keys{"level": Equal("warning")}),
 		Entry("a blob that is new", nil, func(ctx context.Context, p *pulls) {
 			p.get(ctx, p.blob())
 		}, event.Miss, "new", Keys{"kind": Equal("blob"), "bytes": BeEquivalentTo(mib)}),
@@ -288,6 +326,9 @@ var _ = Describe("Events", func() {
 			p.disk.Left.Store(0)
 			p.get(ctx, p.blob())
 		}, event.Bypassed, "new", Keys{"bytes": BeEquivalentTo(mib), "level": Equal("warning")}),
+		Entry("a blob that a fault of the disk keeps from being stored", breakDisk(&brokenDisk{failCreate: true}), func(ctx context.Context, p *pulls) {
+			p.get(ctx, p.blob())
+		}, event.NotStored, "new", Keys{"bytes": BeEquivalentTo(mib), "level": Equal("warning")}),
 		Entry("a blob whose client leaves", nil, func(ctx context.Context, p *pulls) {
 			p.Upstream.Misbehave(upstreamsim.Faults{Only: []upstreamsim.Kind{upstreamsim.BlobGet}, PauseAfter: 100_000})
 			p.abort(ctx)
@@ -437,12 +478,13 @@ var _ = Describe("Status", func() {
 		report := p.Engine.Status()
 		Expect(report.Upstream).To(MatchFields(IgnoreExtras, Fields{
 			"Host": Equal(p.Upstream.Host()), "Reachable": BeTrue(), "Since": BeZero(), "Message": BeEmpty(),
-			"RateLimit": PointTo(MatchAllFields(Fields{"Limit": BeEquivalentTo(100), "Remaining": BeEquivalentTo(7)})),
+			"RateLimit": PointTo(MatchAllFields(Fields{"Scope": BeEmpty(), "Limit": BeEquivalentTo(100), "Remaining": BeEquivalentTo(7)})),
 		}))
 		Expect(report.Storage.Size).To(Equal(p.disk.Total))
 		Expect(report.Storage.Free).To(And(BeNumerically(">", 0), BeNumerically("<", p.disk.Total)))
 		Eventually(func() int64 { return p.Engine.Status().Storage.Used }).Should(BeNumerically(">=", mib))
 		Expect(report.Storage.Bypassing).To(BeFalse())
+		Expect(report.Storage.Full).To(BeFalse())
 		Expect(p.Value("bypassed_at_seconds")).To(BeZero())
 
 		p.Upstream.Refuse()
@@ -463,8 +505,45 @@ var _ = Describe("Status", func() {
 		p.pull("v2")
 		Eventually(func() bool { return p.Engine.Status().Storage.Bypassing }).Should(BeTrue())
 		Expect(p.Value("bypassed_at_seconds")).To(BeNumerically("~", time.Now().Unix(), 60))
+		Expect(p.Engine.Status().Storage.Full).To(BeTrue())
 		p.ahead.Store(int64(11 * time.Minute))
 		Expect(p.Engine.Status().Storage.Bypassing).To(BeFalse())
+		p.ahead.Store(int64(-time.Hour))
+		Expect(p.Engine.Status().Storage.Bypassing).To(BeFalse(), "the clock was set back")
+	})
+
+	It("validates a tag again after the clock was set back", func(ctx context.Context) {
+		p := newPulls(func(o *pullthrough.Options) { o.Freshness = time.Hour })
+		p.pull("v1")
+		p.get(ctx, tagPath)
+		before := p.Upstream.Counters().Total(upstreamsim.ManifestHead)
+		p.get(ctx, tagPath)
+		Expect(p.Upstream.Counters().Total(upstreamsim.ManifestHead)).To(Equal(before))
+		p.ahead.Store(int64(-2 * time.Hour))
+		p.get(ctx, tagPath)
+		Expect(p.Upstream.Counters().Total(upstreamsim.ManifestHead)).To(Equal(before + 1))
+	})
+
+	It("reports content that is too large for a volume that is not full", func() {
+		p := newPulls(nil)
+		p.disk.Total = 8 * mib
+		p.disk.Left.Store(p.disk.Total)
+		p.Upstream.Push(name, "large", upstreamsim.RandomImage(7, 1, 9*mib))
+		p.pull("large")
+		Eventually(func() status.Storage { return p.Engine.Status().Storage }).Should(And(
+			HaveField("Bypassing", true), HaveField("Full", false), HaveField("Failing", false),
+		))
+	})
+
+	It("reports a disk that takes a blob but fails to store it", func() {
+		p := newPulls(breakDisk(&brokenDisk{failSync: true}))
+		p.pull("v1")
+		Eventually(func() status.Storage { return p.Engine.Status().Storage }).Should(And(
+			HaveField("Failing", true), HaveField("FailedAt", BeTemporally("~", time.Now(), time.Minute)),
+			HaveField("Bypassing", false), HaveField("BypassedAt", BeZero()),
+		))
+		Expect(p.Value("store_errors_total")).To(BeEquivalentTo(p.image.Objects()))
+		Expect(p.Value("unstored_total")).To(BeZero())
 	})
 
 	It("counts what is sent and fetched for each repository", func() {

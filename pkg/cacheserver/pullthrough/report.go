@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// bypassWindow is how long a cache counts as bypassing its volume after a fetch that could not be stored.
-	bypassWindow = 10 * time.Minute
+	// unstoredWindow is how long a cache counts as bypassing its volume, or as failing to use it, after a fetch that could
+	// not be stored.
+	unstoredWindow = 10 * time.Minute
 	// maxMessage bounds the message about an unreachable upstream.
 	maxMessage = 256
 )
@@ -21,7 +22,7 @@ const (
 // Misses returns the latest events that were not hits, the newest first.
 func (e *Engine) Misses() []event.Event { return e.journal.Misses() }
 
-// Repositories returns the largest and the slowest repositories, those that most was sent from first.
+// Repositories returns the repositories at the top of each order, those that most was sent from first.
 func (e *Engine) Repositories() []event.Repository { return e.metrics.Repositories.Top() }
 
 // Status returns the state of the upstream, the storage and the credentials.
@@ -33,14 +34,17 @@ func (e *Engine) Status() status.Report {
 }
 
 func (e *Engine) upstreamStatus() status.Upstream {
-	s := status.Upstream{Host: e.host, Reachable: e.source.Healthy()}
+	s := status.Upstream{
+		Host: e.host, Reachable: e.source.Healthy(),
+		Failing: e.metrics.Failing(e.options.Now()), RateLimitedAt: e.metrics.RateLimitedAt(),
+	}
 	if e.client == nil {
 		return s
 	}
 	health := e.client.Health()
 	s.Reachable, s.Since, s.Message = health.Up, health.Since, event.Bound(health.Cause, maxMessage)
 	if budget, ok := e.client.RateLimit(); ok {
-		s.RateLimit = &status.RateLimit{Limit: budget.Limit, Remaining: budget.Remaining}
+		s.RateLimit = &status.RateLimit{Scope: budget.Scope, Limit: budget.Limit, Remaining: budget.Remaining}
 	}
 	return s
 }
@@ -50,9 +54,10 @@ func (e *Engine) storageStatus() status.Storage {
 	if err != nil {
 		e.log.WithError(err).Warn("Failed to read the size of the volume")
 	}
-	at := e.metrics.BypassedAt()
+	now, bypassedAt, failedAt := e.options.Now(), e.metrics.BypassedAt(), e.metrics.StoreFailedAt()
 	return status.Storage{
-		Used: usage.Used, Size: usage.Size, Free: usage.Free,
-		BypassedAt: at, Bypassing: !at.IsZero() && e.options.Now().Sub(at) < bypassWindow,
+		Used: usage.Used, Size: usage.Size, Free: usage.Free, Full: usage.Full,
+		BypassedAt: bypassedAt, Bypassing: status.IsRecent(bypassedAt, now, unstoredWindow),
+		FailedAt: failedAt, Failing: status.IsRecent(failedAt, now, unstoredWindow),
 	}
 }

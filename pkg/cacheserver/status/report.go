@@ -39,6 +39,11 @@ const (
 func (r Report) Bounded() Report {
 	r.Upstream.Host = excerpt.Line(r.Upstream.Host, maxName)
 	r.Upstream.Message = excerpt.Line(r.Upstream.Message, maxMessage)
+	if r.Upstream.RateLimit != nil {
+		bounded := *r.Upstream.RateLimit
+		bounded.Scope = excerpt.Line(bounded.Scope, maxName)
+		r.Upstream.RateLimit = &bounded
+	}
 	if r.Credentials != nil {
 		bounded := *r.Credentials
 		bounded.SecretName = excerpt.Line(bounded.SecretName, maxName)
@@ -60,14 +65,21 @@ type Upstream struct {
 	Since time.Time `json:"since,omitzero"`
 	// Message is the cause of an unreachable upstream. It is bounded, and free of credentials and query strings.
 	Message string `json:"message,omitempty"`
-	// RateLimit is what the upstream reported about the credential in use. Nil means that it reports none.
+	// Failing is set if more than ManyFailures fetches have failed within the last FailureWindow.
+	Failing bool `json:"failing"`
+	// RateLimitedAt is when the upstream last rejected a request because of its rate limit; the zero time means never.
+	RateLimitedAt time.Time `json:"rateLimitedAt,omitzero"`
+	// RateLimit is the reported rate limit of which the smallest part remains: the upstream reports one for each credential.
+	// Nil means that it reports none.
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 }
 
 // RateLimit is the limit of requests in the upstream's time window.
 type RateLimit struct {
-	Limit     int64 `json:"limit"`
-	Remaining int64 `json:"remaining"`
+	// Scope is the path of the repositories that the credential is for, empty for all other repositories.
+	Scope     string `json:"scope,omitempty"`
+	Limit     int64  `json:"limit"`
+	Remaining int64  `json:"remaining"`
 }
 
 // Storage is the state of the volume. All sizes are in bytes.
@@ -77,10 +89,17 @@ type Storage struct {
 	// Size and Free describe the volume.
 	Size int64 `json:"size"`
 	Free int64 `json:"free"`
-	// Bypassing is set if a recent fetch could not be stored for lack of space, and was only passed through.
+	// Full is set if the volume is filled beyond its high watermark, because eviction cannot make room.
+	Full bool `json:"full"`
+	// Bypassing is set if a recent fetch could not be stored for lack of space, and was only passed through. If the volume
+	// is not full, the content was too large for it.
 	Bypassing bool `json:"bypassing"`
 	// BypassedAt is when that last happened; the zero time means never.
 	BypassedAt time.Time `json:"bypassedAt,omitzero"`
+	// Failing is set if a recent fetch could not be stored for another reason, such as an error of the file system.
+	Failing bool `json:"failing"`
+	// FailedAt is when that last happened; the zero time means never.
+	FailedAt time.Time `json:"failedAt,omitzero"`
 }
 
 // Certificate is the certificate that the server presents.

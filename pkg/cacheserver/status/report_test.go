@@ -20,9 +20,10 @@ func full(text string) status.Report {
 	far := time.Date(9999, time.December, 31, 23, 59, 59, 999999999, time.FixedZone("", -12*3600))
 	return status.Report{
 		Upstream: status.Upstream{
-			Host: text, Since: far, Message: text, RateLimit: &status.RateLimit{Limit: -1 << 63, Remaining: -1 << 63},
+			Host: text, Since: far, Message: text, RateLimitedAt: far,
+			RateLimit: &status.RateLimit{Scope: text, Limit: -1 << 63, Remaining: -1 << 63},
 		},
-		Storage:     status.Storage{Used: -1 << 63, Size: -1 << 63, Free: -1 << 63, Bypassing: true, BypassedAt: far},
+		Storage:     status.Storage{Used: -1 << 63, Size: -1 << 63, Free: -1 << 63, BypassedAt: far, FailedAt: far},
 		Certificate: &status.Certificate{NotAfter: far},
 		Credentials: &credentials.Report{
 			SecretName: text, PendingSecretName: text, State: credentials.State(text), Since: far, UpstreamStatusCode: -1 << 63, Message: text,
@@ -51,4 +52,5 @@ func TestBoundingDoesNotChangeTheOriginal(t *testing.T) {
 	report := full(strings.Repeat("x", 1000))
 	report.Bounded()
 	g.Expect(report.Credentials.Message).To(HaveLen(1000))
+	g.Expect(report.Upstream.RateLimit.Scope).To(HaveLen(1000))
 }

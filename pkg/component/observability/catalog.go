@@ -6,7 +6,10 @@ package observability
 
 import (
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
 
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
@@ -46,18 +49,26 @@ const (
 	DesiredReplicas = "shoot:registry_cache_replicas:desired"
 )
 
+const (
+	// ServedRequests is the name of the series with the requests that got their content.
+	ServedRequests = "shoot:registry_proxy_served_requests_total:sum"
+	// CachedRequests is the name of the series with those of them that were served from the cache: the hit ratio is the part
+	// that they are.
+	CachedRequests = "shoot:registry_proxy_cached_requests_total:sum"
+)
+
 // RecordingRules returns all recording rules. Their only label is upstream_host, which has as many values as the Shoot
 // has caches.
 func RecordingRules() []RecordingRule {
 	counters := []struct{ metric, unit, meaning string }{
 		{"requests", "requests/s", "Requests of clients for content."},
-		{"hits", "requests/s", "Requests served from the cache."},
+		{"hits", "requests/s", "Requests that started no fetch: served from the cache, or from a fetch that was running."},
 		{"misses", "requests/s", "Requests for which content had to be fetched from the upstream."},
 		{"pushed_bytes", "bytes/s", "Content sent to clients."},
 		{"pulled_bytes", "bytes/s", "Content fetched from the upstream."},
 		{"saved_bytes", "bytes/s", "Content sent to clients without fetching it again."},
 	}
-	rules := append(make([]RecordingRule, 0, 2+len(counters)),
+	rules := append(make([]RecordingRule, 0, 4+len(counters)),
 		RecordingRule{
 			Name: DesiredReplicas, Unit: "replicas",
 			Meaning: "Replicas that should run.",
@@ -66,6 +77,16 @@ func RecordingRules() []RecordingRule {
 			Name: UpReplicas, Unit: "replicas",
 			Expr:    `sum by (upstream_host) (up{job="` + Job + `"})`,
 			Meaning: "Replicas that Prometheus can scrape.",
+		},
+		RecordingRule{
+			Name: ServedRequests, Unit: "requests/s",
+			Expr:    "sum by (upstream_host) (rate(" + outcomes + served() + "[5m]))",
+			Meaning: "Requests for manifests and blobs that got their content.",
+		},
+		RecordingRule{
+			Name: CachedRequests, Unit: "requests/s",
+			Expr:    "sum by (upstream_host) (rate(" + outcomes + fromCache() + "[5m]))",
+			Meaning: "Those of them that were served from the cache.",
 		},
 	)
 	for _, r := range counters {
@@ -83,12 +104,16 @@ const (
 	// minFree is the free part of a volume, in percent, below which a cache evicts. Less than that for long means that
 	// eviction does not keep up, or that something else fills the volume.
 	minFree = 10
-	// rotationTimeout is how long a new credential may be pending. The cache checks it every few seconds.
-	rotationTimeout = 30 * time.Minute
-
 	// volumes selects the metrics of kubelets about the volumes of caches.
 	volumes = `{persistentvolumeclaim=~"cache-volume-registry-.+"}`
+	// outcomes counts the requests of clients.
+	outcomes = "registry_proxy_outcomes_total"
+	// consequence is that of everything that keeps a cache from fetching content.
+	consequence = "The cache serves only what it has; nodes ask the upstream themselves for the rest."
 )
+
+// failureWindow is how long failures count, as a duration of PromQL.
+var failureWindow = model.Duration(status.FailureWindow).String()
 
 // Alerts returns all alerts. None alone stops pulls of public images: nodes go on to the upstream when a cache does not
 // serve them.
@@ -116,7 +141,7 @@ func Alerts() []Alert {
 			Expr:        `max by (upstream_host, pod) (registry_proxy_upstream_up) == 0`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache cannot reach its upstream.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has not responded to {{ $labels.pod }} for 5 minutes. Cached content is still served; pulls of other content fail or go to the upstream directly.`,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} is unreachable for {{ $labels.pod }} since at least 5 minutes. ` + consequence,
 		},
 		{
 			Name: "RegistryCacheRateLimitNearlyExhausted",
@@ -124,13 +149,13 @@ func Alerts() []Alert {
 			Expr:        fmt.Sprintf("min by (upstream_host, pod) (\n  registry_proxy_upstream_rate_limit_remaining / (registry_proxy_upstream_rate_limit > 0)\n) < %g", status.LowRateLimit),
 			For:         5 * time.Minute,
 			Summary:     "Registry cache has nearly used up the rate limit of its upstream.",
-			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has {{ $value | humanizePercentage }} of the requests left that its upstream allows. When they are used up, only cached content is served until the limit resets.`,
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has {{ $value | humanizePercentage }} of the requests left that its upstream allows. When they are used up, it serves only what it has until the limit resets; nodes ask the upstream themselves for the rest.`,
 		},
 		{
 			Name:        "RegistryCacheRateLimitExceeded",
-			Expr:        increased(`registry_proxy_upstream_requests_total{code="429"}`, "15m") + ` > 0`,
+			Expr:        increased(`registry_proxy_upstream_requests_total{code="429"}`, failureWindow) + ` > 0`,
 			Summary:     "Upstream limits the rate of a registry cache.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within 15 minutes because of its rate limit. Cached content is still served; pulls of other content are delayed or go to the upstream directly.`,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within ` + failureWindow + ` because of its rate limit. ` + consequence,
 		},
 		{
 			Name:        "RegistryCacheCredentialRejected",
@@ -142,46 +167,47 @@ func Alerts() []Alert {
 		{
 			Name: "RegistryCacheCredentialRotationStuck",
 			Expr: fmt.Sprintf("time() - max by (upstream_host, pod) (registry_proxy_credentials_pending_since_seconds > 0) > %d",
-				int(rotationTimeout.Seconds())),
+				int(status.RotationTimeout.Seconds())),
 			For:         5 * time.Minute,
-			Summary:     "Registry cache does not adopt its new credential.",
-			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has had a new credential for {{ $value | humanizeDuration }} that its upstream has not accepted. It uses the previous one, which must stay valid until then.`,
+			Summary:     "Credential of a registry cache remains a candidate.",
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has had a candidate for its credential for {{ $value | humanizeDuration }} that its upstream has not accepted. It uses the active one, which must stay valid until then.`,
 		},
 		{
 			Name:        "RegistryCacheBypassesVolume",
-			Expr:        `time() - max by (upstream_host, pod) (registry_proxy_bypassed_at_seconds > 0) < 600`,
+			Expr:        isRecent("registry_proxy_bypassed_at_seconds") + "\nor\n" + isRecent("registry_proxy_store_failed_at_seconds"),
 			For:         15 * time.Minute,
-			Summary:     "Registry cache has no space for new content.",
-			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) keeps fetching content that does not fit on its volume, the last {{ $value | humanizeDuration }} ago. It passes such content on without storing it, so each pull fetches it again. Increase volume.size.`,
+			Summary:     "Registry cache cannot store new content.",
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) keeps fetching content that it cannot store, the last {{ $value | humanizeDuration }} ago, because it does not fit on the volume or because the volume has errors. It passes such content through, so each pull fetches it again.`,
 		},
 		{
 			Name:        "RegistryCacheHitRatioCollapsed",
-			Expr:        hitRatioCollapsed,
+			Expr:        hitRatioCollapsed(),
 			For:         30 * time.Minute,
 			Summary:     "Registry cache serves far fewer requests from its content than before.",
-			Description: `The registry cache {{ $labels.upstream_host }} has served {{ $value | humanizePercentage }} of the requests of the last hour from its content, less than half of the day before.`,
+			Description: `The registry cache {{ $labels.upstream_host }} has served {{ $value | humanizePercentage }} of the requests of the last hour from its content, less than half as many as in the day before.`,
 		},
 		{
 			Name:        "RegistryCacheCertificateExpiresSoon",
 			Expr:        fmt.Sprintf("min by (upstream_host, pod) (registry_proxy_certificate_expiry_seconds > 0) - time() < %d", int(status.CertificateMargin.Seconds())),
 			For:         time.Hour,
-			Summary:     "Certificate of a registry cache expires soon.",
-			Description: `The certificate of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) expires in {{ $value | humanizeDuration }} and should have been renewed. When it has expired, nodes pull from the upstream directly.`,
+			Summary:     "Certificate of a registry cache was not renewed in time.",
+			Description: `The certificate of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }} and should have been renewed. When it has expired, nodes bypass the cache{{ else }}has expired, so nodes bypass the cache{{ end }}.`,
 		},
 		{
 			Name:        "RegistryCacheReplicaMissing",
 			Expr:        DesiredReplicas + " - (" + UpReplicas + " or 0 * " + DesiredReplicas + ") > 0",
 			For:         15 * time.Minute,
 			Summary:     "Registry cache lacks replicas.",
-			Description: `The registry cache {{ $labels.upstream_host }} lacks {{ $value }} of its replicas: they do not run or do not respond. Without any replica, nodes pull from the upstream directly.`,
+			Description: `The registry cache {{ $labels.upstream_host }} lacks {{ $value }} of its replicas: they do not run or do not respond. Without any replica, nodes ask the upstream themselves.`,
 		},
 		{
 			Name: "RegistryCacheFetchesFailing",
-			// Other causes have alerts of their own, and anyone can ask for images that do not exist or are private.
-			Expr:        increased(`registry_proxy_fill_errors_total{reason!~"not_found|unauthorized|rate_limited|canceled"}`, "15m") + ` > 5`,
+			// An upstream that is or was unreachable has an alert of its own, and so have the other causes that are left out.
+			Expr: fmt.Sprintf("%s > %d\nunless on (upstream_host, pod) min_over_time(registry_proxy_upstream_up[%s]) == 0",
+				increased(`registry_proxy_fill_errors_total{reason!~"`+status.FailuresElsewhere+`"}`, failureWindow), status.ManyFailures, failureWindow),
 			For:         5 * time.Minute,
 			Summary:     "Registry cache fails to fetch content.",
-			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within 15 minutes. Affected pulls go to the upstream directly.`,
+			Description: `{{ $value | humanize }} fetches of the registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) have failed within ` + failureWindow + `. Nodes ask the upstream themselves for what the cache could not fetch.`,
 		},
 	}
 }
@@ -194,19 +220,35 @@ const freePercent = `100 * (
 )`
 
 // hitRatioCollapsed compares the hit ratio of the last hour with the one of the day before. It requires some traffic in
-// both: with few requests, a ratio is chance.
-const hitRatioCollapsed = `(
-  sum by (upstream_host) (increase(registry_proxy_hits_total[1h]))
+// both: with few requests, a ratio is chance. Requests that got no content do not count, so that an outage of the upstream
+// or requests for images that do not exist do not change the ratio.
+func hitRatioCollapsed() string {
+	const lastHour, dayBefore = "[1h]", "[1d] offset 1h"
+	count := func(selector, window string) string {
+		return "sum by (upstream_host) (increase(" + outcomes + selector + window + "))"
+	}
+	return fmt.Sprintf(`(
+  %[1]s
     /
-  sum by (upstream_host) (increase(registry_proxy_requests_total[1h]))
+  %[2]s
 )
 < 0.5 * (
-  sum by (upstream_host) (increase(registry_proxy_hits_total[1d] offset 1h))
+  %[3]s
     /
-  sum by (upstream_host) (increase(registry_proxy_requests_total[1d] offset 1h))
+  %[4]s
 )
-and sum by (upstream_host) (increase(registry_proxy_requests_total[1h])) > 100
-and sum by (upstream_host) (increase(registry_proxy_requests_total[1d] offset 1h)) > 1000`
+and %[2]s > 100
+and %[4]s > 1000`, count(fromCache(), lastHour), count(served(), lastHour), count(fromCache(), dayBefore), count(served(), dayBefore))
+}
+
+// fromCache and served select the requests that a hit ratio is the ratio of.
+func fromCache(matchers ...string) string {
+	return "{" + strings.Join(append(matchers, `outcome=~"`+status.OutcomesFromCache+`"`), ", ") + "}"
+}
+
+func served(matchers ...string) string {
+	return "{" + strings.Join(append(matchers, `outcome!~"`+status.OutcomesUnserved+`"`), ", ") + "}"
+}
 
 // increased returns an expression for the increase of a counter within a window, by replica. A counter of errors appears
 // with the first error, and increase does not count the first value of a series. So if a series is new, its value is the
@@ -217,6 +259,12 @@ func increased(counter, window string) string {
   or
   increase(%[1]s[%[2]s])
 )`, counter, window, Job)
+}
+
+// isRecent returns an expression for a point in time that was less than ten minutes ago. It is about the distance, so that
+// a replica whose clock is ahead cannot make an alert fire until the clock of Prometheus has caught up.
+func isRecent(seconds string) string {
+	return fmt.Sprintf("abs(time() - max by (upstream_host, pod) (%s > 0)) < %d", seconds, 10*60)
 }
 
 func percent(n int) string {

@@ -6,8 +6,11 @@
 // alerts, and the dashboards. Catalogs of alerts, recording rules and panels are the source of the objects, of the
 // dashboard in the chart and of docs/observability.md.
 //
-// An owner controls what pods of a Shoot report, but not how much: targets, samples and the series of each rule have
-// limits, since Prometheus runs in the seed.
+// An owner controls what pods of a Shoot report, while Prometheus runs in the seed. So metrics and labels are those of the
+// caches only, and targets, samples, labels and the series of each rule have limits. These bound a scrape, but not what
+// changes from scrape to scrape: a forged replica can report other values of labels each time, such as of repository, and
+// Prometheus keeps each as a series for some hours. The Prometheus is that of the owner's Shoot alone, with a volume and
+// resources of its own.
 package observability
 
 import (

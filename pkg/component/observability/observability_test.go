@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/yaml"
 
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 	"github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/component/observability"
 	"github.com/larder-project/larder/pkg/upstream"
@@ -83,6 +84,16 @@ var _ = Describe("ScrapeConfig", func() {
 		Entry("a pod with the upstream of another cache", "registry-docker-io-0", "registry.example.com-5000", "registry-cache", "debug"),
 		Entry("a pod whose name only resembles that of a replica", "registry-docker-io-0", "dockerxio", "registry-cache", "debug"),
 	)
+
+	It("limits the labels of a sample", func() {
+		spec := observability.ScrapeConfig(exampleValues()).Spec
+		repository := strings.Repeat("x", 255)
+		Expect(spec.LabelLimit).To(HaveValue(BeNumerically(">=", len([]string{
+			"__name__", "instance", "job", "node", "pod", "app", "app_kubernetes_io_name", "statefulset_kubernetes_io_pod_name", "upstream_host", "code", "kind", "upstream", "le",
+		}))))
+		Expect(spec.LabelNameLengthLimit).To(HaveValue(BeNumerically(">=", len("statefulset_kubernetes_io_pod_name"))))
+		Expect(spec.LabelValueLengthLimit).To(HaveValue(BeNumerically(">=", len(repository))))
+	})
 
 	It("leaves the label type to the metrics of the caches", func() {
 		for _, relabeling := range observability.ScrapeConfig(exampleValues()).Spec.RelabelConfigs {
@@ -192,6 +203,16 @@ var _ = Describe("Dashboard", func() {
 		dashboard := decode(must(observability.Dashboard()))
 		Expect(dashboard.UID).To(Equal("extension-extension-registry-cache"))
 		Expect(dashboard.Templating.List).To(ConsistOf(HaveField("Name", "upstream_host"), HaveField("Name", "pod")))
+	})
+
+	It("begins with the numbers of the status page", func() {
+		var titles []string
+		for _, panel := range observability.Rows()[0].Panels {
+			Expect(panel.Kind).To(Equal(observability.Stat), panel.Title)
+			Expect(panel.Queries).To(HaveLen(1), panel.Title)
+			titles = append(titles, panel.Title)
+		}
+		Expect(titles).To(Equal(append(status.FirstRow(), "Alerts")))
 	})
 
 	It("describes each panel and replaces all variables in its queries", func() {

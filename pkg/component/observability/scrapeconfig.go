@@ -23,26 +23,76 @@ import (
 )
 
 const (
-	// sampleLimit bounds the samples of one replica. One with all its repositories and the maximum of 256 scopes of rate
-	// limits has fewer than 1,500.
-	sampleLimit = 2500
+	// sampleLimit bounds the samples of one replica. One with the repositories at the top of all three orders (120
+	// samples), the maximum of 256 scopes of rate limits (512), and all kinds and codes of requests has fewer.
+	sampleLimit = 2000
 	// bodySizeLimit bounds the response of one replica before it is parsed.
 	bodySizeLimit = "4MB"
+	// The limits of labels exceed those of any sample: ten of the target and up to four of the metric, of which the names
+	// of repositories and nodes are the longest.
+	labelLimit            = 20
+	labelNameLengthLimit  = 64
+	labelValueLengthLimit = 512
 
 	apiServer = v1beta1constants.DeploymentNameKubeAPIServer
 )
 
-// allowedMetrics are patterns of the metrics that Prometheus stores, apart from those that it adds for each target.
-func allowedMetrics() []string {
+// scrapedMetrics are the metrics that Prometheus stores, apart from those that it adds for each target.
+func scrapedMetrics() []string {
+	histogram := "_(bucket|sum|count)"
 	return []string{
-		"registry_proxy_.+",
-		"registry_http_requests_total",
-		"registry_http_in_flight_requests",
-		"registry_http_request_duration_seconds_(bucket|sum|count)",
 		"process_cpu_seconds_total",
 		"process_resident_memory_bytes",
 		"process_start_time_seconds",
+		"registry_http_in_flight_requests",
+		"registry_http_request_duration_seconds" + histogram,
+		"registry_http_requests_total",
+		"registry_proxy_active_transfers",
+		"registry_proxy_bypassed_at_seconds",
+		"registry_proxy_certificate_expiry_seconds",
+		"registry_proxy_coalesced_total",
+		"registry_proxy_corrupt_total",
+		"registry_proxy_credentials_active_since_seconds",
+		"registry_proxy_credentials_pending_since_seconds",
+		"registry_proxy_credentials_rejected",
+		"registry_proxy_fill_duration_seconds" + histogram,
+		"registry_proxy_fill_errors_total",
+		"registry_proxy_hits_total",
+		"registry_proxy_misses_total",
+		"registry_proxy_outcomes_total",
+		"registry_proxy_pulled_bytes_total",
+		"registry_proxy_pushed_bytes_total",
+		"registry_proxy_removed_bytes_total",
+		"registry_proxy_removed_total",
+		"registry_proxy_repository_fetch_seconds_total",
+		"registry_proxy_repository_fetches_total",
+		"registry_proxy_repository_pulled_bytes_total",
+		"registry_proxy_repository_pushed_bytes_total",
+		"registry_proxy_requests_total",
+		"registry_proxy_resumed_total",
+		"registry_proxy_saved_bytes_total",
+		"registry_proxy_stale_tags_total",
+		"registry_proxy_storage_used_bytes",
+		"registry_proxy_store_errors_total",
+		"registry_proxy_store_failed_at_seconds",
+		"registry_proxy_unstored_total",
+		"registry_proxy_upstream_rate_limit",
+		"registry_proxy_upstream_rate_limit_remaining",
+		"registry_proxy_upstream_request_duration_seconds" + histogram,
+		"registry_proxy_upstream_requests_total",
+		"registry_proxy_upstream_up",
+		"registry_proxy_volume_bytes",
 	}
+}
+
+// scrapedLabels are the labels of these metrics.
+func scrapedLabels() []string {
+	return []string{"code", "handler", "kind", "le", "method", "outcome", "reason", "repository", "scope", "state", "type", "upstream"}
+}
+
+// targetLabels are the labels that Prometheus and relabelConfigs add.
+func targetLabels() []string {
+	return append(podLabels(), "__name__", "instance", "job", "node", "pod")
 }
 
 // podLabels are the labels of pods that become labels of metrics. Others are left out, since owners can add any number.
@@ -53,6 +103,9 @@ func podLabels() []string {
 // ScrapeConfig makes the Prometheus of the Shoot scrape the caches through the API server of the Shoot. A pod is a
 // target only if it has the name, the upstream, the container and the port of a replica, so there are at most as many
 // targets as replicas.
+//
+// The API server forwards a redirect of a pod, and Prometheus follows it: a ScrapeConfig cannot forbid that for scrapes,
+// only for the discovery. What a pod can make Prometheus reach is up to the NetworkPolicies for Prometheus in the seed.
 //
 // It is not built with Gardener's ClusterComponentScrapeConfigSpec, since that adds a label type, which would rename the
 // label of the same name of the caches' metrics.
@@ -68,13 +121,16 @@ func ScrapeConfig(values Values) *monitoringv1alpha1.ScrapeConfig {
 	return &monitoringv1alpha1.ScrapeConfig{
 		ObjectMeta: configObjectMeta(values.Namespace),
 		Spec: monitoringv1alpha1.ScrapeConfigSpec{
-			HonorLabels:     new(false),
-			HonorTimestamps: new(false),
-			SampleLimit:     new(int64(sampleLimit)),
-			BodySizeLimit:   new(monitoringv1.ByteSize(bodySizeLimit)),
-			Scheme:          new(monitoringv1.SchemeHTTPS),
-			TLSConfig:       insecure,
-			Authorization:   token,
+			HonorLabels:           new(false),
+			HonorTimestamps:       new(false),
+			SampleLimit:           new(int64(sampleLimit)),
+			BodySizeLimit:         new(monitoringv1.ByteSize(bodySizeLimit)),
+			LabelLimit:            new(int64(labelLimit)),
+			LabelNameLengthLimit:  new(int64(labelNameLengthLimit)),
+			LabelValueLengthLimit: new(int64(labelValueLengthLimit)),
+			Scheme:                new(monitoringv1.SchemeHTTPS),
+			TLSConfig:             insecure,
+			Authorization:         token,
 			KubernetesSDConfigs: []monitoringv1alpha1.KubernetesSDConfig{{
 				Role:            monitoringv1alpha1.KubernetesRolePod,
 				APIServer:       new("https://" + apiServer),
@@ -84,8 +140,11 @@ func ScrapeConfig(values Values) *monitoringv1alpha1.ScrapeConfig {
 				Authorization:   token,
 				TLSConfig:       insecure,
 			}},
-			RelabelConfigs:       relabelConfigs(values),
-			MetricRelabelConfigs: monitoringutils.StandardMetricRelabelConfig(allowedMetrics()...),
+			RelabelConfigs: relabelConfigs(values),
+			MetricRelabelConfigs: append(monitoringutils.StandardMetricRelabelConfig(scrapedMetrics()...), monitoringv1.RelabelConfig{
+				Action: "labelkeep",
+				Regex:  strings.Join(append(targetLabels(), scrapedLabels()...), "|"),
+			}),
 		},
 	}
 }

@@ -4,6 +4,8 @@
 
 package observability
 
+import "github.com/larder-project/larder/pkg/cacheserver/status"
+
 const (
 	// aggregate and seed are the data sources of the Plutono of a seed: the Prometheus with the federated series of all
 	// Shoots, and the one that scrapes extensions.
@@ -42,9 +44,9 @@ func shootsRow() Row {
 			Queries: []Query{{Expr: "sum(" + DesiredReplicas + ") - (sum(" + UpReplicas + ") or vector(0))"}},
 		},
 		{
-			Title: "Hit ratio", Kind: Stat, Unit: UnitRatio, Width: 4, Datasource: aggregate,
-			Meaning: "Part of the requests that caches serve from their content.",
-			Queries: []Query{{Expr: total("hits") + " / " + total("requests")}},
+			Title: status.TitleHitRatio, Kind: Stat, Unit: UnitRatio, Width: 4, Datasource: aggregate,
+			Meaning: "Part of the served requests for manifests and blobs that were served from caches.",
+			Queries: []Query{{Expr: "sum(" + CachedRequests + ") / sum(" + ServedRequests + ")"}},
 		},
 		{
 			Title: "Saved", Kind: Stat, Unit: UnitBytesRate, Width: 4, Datasource: aggregate,
@@ -67,10 +69,10 @@ func shootsRow() Row {
 		},
 		{
 			Title: "Hit ratio by upstream", Kind: Graph, Unit: UnitRatio, Width: 8, Datasource: aggregate,
-			Meaning: "Part of the requests that caches serve from their content, for the ten upstreams with the most requests.",
+			Meaning: "Part of the served requests for manifests and blobs that were served from caches, for the ten upstreams with the most requests.",
 			Queries: []Query{{
-				Expr: "sum by (upstream_host) (shoot:registry_proxy_hits_total:sum)\n/\nsum by (upstream_host) (shoot:registry_proxy_requests_total:sum)\n" +
-					"and\ntopk(10, sum by (upstream_host) (shoot:registry_proxy_requests_total:sum))",
+				Expr: "sum by (upstream_host) (" + CachedRequests + ")\n/\nsum by (upstream_host) (" + ServedRequests + ")\n" +
+					"and\ntopk(10, sum by (upstream_host) (" + ServedRequests + "))",
 				Legend: "{{upstream_host}}",
 			}},
 		},
@@ -87,7 +89,7 @@ func shootsRow() Row {
 		},
 		{
 			Title: "Caches by condition", Kind: Graph, Unit: UnitNone, Width: 12, Datasource: seed,
-			Meaning: "Caches that are ready, and those that are not, by reason.",
+			Meaning: "Caches by the reason of their condition Ready.",
 			Queries: []Query{{Expr: "sum by (reason) (registry_cache_caches{" + controllerJob + "})", Legend: "{{reason}}"}},
 		},
 	}}
@@ -113,8 +115,11 @@ func controllerRow() Row {
 		},
 		{
 			Title: "Work queue", Kind: Graph, Unit: UnitNone, Width: 8, Datasource: seed,
-			Meaning: "Objects that wait for their reconciliation.",
-			Queries: []Query{{Expr: sum(ofController("workqueue_depth"), "name"), Legend: "{{name}}"}},
+			Meaning: "Objects that wait for their reconciliation, and Extensions that wait for their next one after a failure.",
+			Queries: []Query{
+				{Expr: sum(ofController("workqueue_depth"), "name"), Legend: "{{name}}"},
+				{Expr: sum(ofController("registry_cache_waiting_retries"), "controller"), Legend: "{{controller}} retries"},
+			},
 		},
 		{
 			Title: "Webhook requests", Kind: Graph, Unit: UnitRequests, Width: 8, Datasource: seed,

@@ -14,6 +14,7 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,7 +25,7 @@ import (
 	"github.com/larder-project/larder/pkg/problem"
 )
 
-// Actuator reconciles Extensions of type registry-cache.
+// Actuator reconciles Extensions of type registry-cache. It must not be copied.
 type Actuator struct {
 	// Client is an uncached client for the seed: reconciliations are rare, and must not act on stale objects.
 	Client client.Client
@@ -34,6 +35,10 @@ type Actuator struct {
 	Images gardenerimagevector.ImageVector
 	// Clock decides which certificates are due for renewal.
 	Clock clock.Clock
+	// Recorder records what could not be done, but is no error of the Extension.
+	Recorder events.EventRecorder
+	// Unobserved notes the Shoots whose observability has to be deployed again.
+	Unobserved Unobserved
 	// CopyTimeout bounds the wait until the Secrets that a Shoot references are copied to the seed.
 	CopyTimeout time.Duration
 	// RetryTimeout bounds the reconciliation of an Extension whose last one failed.
@@ -89,6 +94,8 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
+	// The steps below may fail again and again. Until they succeed, new caches need an observer most.
+	a.observeCaches(ctx, log, ex, cluster, caches)
 	if err := a.replaceOutgrownStatefulSets(ctx, log, access, ex.Namespace, caches); err != nil {
 		return err
 	}
@@ -107,11 +114,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err := certificates.deleteUnused(ctx); err != nil {
 		return err
 	}
-	problems = append(problems, refusals...)
-	if err := a.deployMonitoring(ctx, cluster, caches); err != nil {
-		problems = append(problems, err)
-	}
-	return problem.Join(problems)
+	return problem.Join(append(problems, refusals...))
 }
 
 // limited shortens the timeout after a failure, so that a few failing Extensions do not starve the others.
@@ -132,6 +135,7 @@ func (a *Actuator) Restore(ctx context.Context, log logr.Logger, ex *extensionsv
 func (a *Actuator) Delete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
+	a.Unobserved.remove(ex.Namespace)
 	return excerpt.Error(a.delete(ctx, log, ex), problem.MaxError)
 }
 
@@ -159,7 +163,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
+	return errors.Join(a.deleteObservability(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // ForceDelete requests the removal of the caches without waiting for it: the Shoot's control plane may be gone for
@@ -167,6 +171,7 @@ func (a *Actuator) delete(ctx context.Context, log logr.Logger, ex *extensionsv1
 func (a *Actuator) ForceDelete(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
+	a.Unobserved.remove(ex.Namespace)
 	return excerpt.Error(a.forceDelete(ctx, log, ex), problem.MaxError)
 }
 
@@ -178,7 +183,7 @@ func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensi
 	if err := a.removeManagedResources(ctx, ex.Namespace, false); err != nil {
 		return err
 	}
-	return errors.Join(a.deleteMonitoring(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
+	return errors.Join(a.deleteObservability(ctx, ex.Namespace), a.deleteCertificates(ctx, log, cluster))
 }
 
 // Migrate releases the caches and leaves them running. It keeps the certificates, since gardenlet has yet to move the
@@ -186,6 +191,7 @@ func (a *Actuator) forceDelete(ctx context.Context, log logr.Logger, ex *extensi
 func (a *Actuator) Migrate(ctx context.Context, _ logr.Logger, ex *extensionsv1alpha1.Extension) error {
 	ctx, cancel := a.limited(ctx, ex)
 	defer cancel()
+	a.Unobserved.remove(ex.Namespace)
 	return excerpt.Error(a.migrate(ctx, ex), problem.MaxError)
 }
 
@@ -196,5 +202,5 @@ func (a *Actuator) migrate(ctx context.Context, ex *extensionsv1alpha1.Extension
 	if err := a.keepObjects(ctx, ex.Namespace); err != nil {
 		return err
 	}
-	return errors.Join(a.removeManagedResources(ctx, ex.Namespace, true), a.deleteMonitoring(ctx, ex.Namespace))
+	return errors.Join(a.removeManagedResources(ctx, ex.Namespace, true), a.deleteObservability(ctx, ex.Namespace))
 }

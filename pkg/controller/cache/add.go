@@ -56,7 +56,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	}); err != nil {
 		return fmt.Errorf("add controller %s: %w", health.ControllerName, err)
 	}
-	if err := mgr.Add(&Janitor{Client: actuator.Client, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
+	if err := mgr.Add(&Janitor{Client: actuator.Client, Clock: actuator.Clock, Unobserved: &actuator.Unobserved, Log: mgr.GetLogger().WithName("registry-cache-janitor")}); err != nil {
 		return fmt.Errorf("add janitor of %s: %w", registry.ExtensionType, err)
 	}
 	if err := addHealthCheck(mgr, actuator.Codec, options); err != nil {
@@ -83,6 +83,7 @@ func newActuator(mgr manager.Manager) (*Actuator, error) {
 		Codec:        codec,
 		Images:       images,
 		Clock:        clock.RealClock{},
+		Recorder:     mgr.GetEventRecorder(registry.ExtensionType),
 		CopyTimeout:  extension.CopyTimeout,
 		RetryTimeout: retryTimeout,
 	}, nil
@@ -93,7 +94,7 @@ func addHealthCheck(mgr manager.Manager, codec *codec.Codec, options Options) er
 	checks := []healthcheck.ConditionTypeToHealthCheck{{
 		ConditionType: string(gardencorev1beta1.ShootSystemComponentsHealthy),
 		HealthCheck: &health.Check{
-			Client: mgr.GetClient(), Codec: codec,
+			Client: mgr.GetClient(), Codec: codec, Clock: clock.RealClock{},
 			ManagedResources: requiredManagedResourceNames(), OptionalManagedResources: []string{ManagedResourcePullSecrets},
 		},
 	}}

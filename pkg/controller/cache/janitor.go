@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -35,11 +36,16 @@ const (
 )
 
 // Janitor removes retired Services once no node uses them. It acts between two reconciliations of a Shoot, because only
-// then does the Cluster show that the last one succeeded.
+// then does the Cluster show that the last one succeeded. It also requests reconciliations for what a successful one could
+// not do.
 type Janitor struct {
 	// Client is an uncached client for the seed.
 	Client client.Client
-	Log    logr.Logger
+	// Clock decides what is due.
+	Clock clock.PassiveClock
+	// Unobserved are the Shoots whose observability has to be deployed again.
+	Unobserved *Unobserved
+	Log        logr.Logger
 }
 
 // Start implements manager.Runnable. It sweeps until the context ends.
@@ -47,6 +53,9 @@ func (j *Janitor) Start(ctx context.Context) error {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := j.sweep(ctx); err != nil && ctx.Err() == nil {
 			j.Log.Error(err, "Failed to remove retired Services")
+		}
+		if err := j.retryObservability(ctx); err != nil && ctx.Err() == nil {
+			j.Log.Error(err, "Failed to request another deployment of what observes caches")
 		}
 	}, sweepInterval)
 	return nil
@@ -118,6 +127,30 @@ func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialOb
 		return nil
 	}
 	j.Log.Info("Requesting removal of unused Services", "namespace", namespace)
+	return j.request(ctx, ex)
+}
+
+// retryObservability requests reconciliations of the Shoots that are due. One that is busy or fails is retried anyway.
+func (j *Janitor) retryObservability(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	var errs []error
+	for _, namespace := range j.Unobserved.take(j.Clock.Now()) {
+		ex := &extensionsv1alpha1.Extension{}
+		err := j.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: registry.ExtensionType}, ex)
+		if err == nil && isIdle(ex) {
+			err = j.request(ctx, ex)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			j.Unobserved.add(namespace, j.Clock.Now().Add(retryObservability))
+			errs = append(errs, fmt.Errorf("namespace %s: %w", namespace, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// request requests a reconciliation of an Extension. A conflict means that something else happens to it.
+func (j *Janitor) request(ctx context.Context, ex *extensionsv1alpha1.Extension) error {
 	patch := client.MergeFromWithOptions(ex.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	metav1.SetMetaDataAnnotation(&ex.ObjectMeta, v1beta1constants.GardenerOperation, v1beta1constants.GardenerOperationReconcile)
 	if err := j.Client.Patch(ctx, ex, patch); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {

@@ -7,15 +7,18 @@ package extension
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/gardener/gardener/extensions/pkg/controller/extension"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
@@ -26,7 +29,8 @@ const (
 	CopyTimeout = 20 * time.Second
 
 	minBackOff = 100 * time.Millisecond
-	maxBackOff = 15 * time.Second
+	// MaxBackOff is the longest delay of [BackOff].
+	MaxBackOff = 15 * time.Second
 )
 
 // Options configure the controller of an extension type.
@@ -42,6 +46,10 @@ type Options struct {
 
 // Add adds the controller of an extension type. The type also names the controller and its finalizer.
 func Add(ctx context.Context, mgr manager.Manager, extensionType string, actuator extension.Actuator, options Options) error {
+	already := prometheus.AlreadyRegisteredError{}
+	if err := metrics.Registry.Register(WaitingRetries); err != nil && !errors.As(err, &already) {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	options.Controller.RateLimiter = BackOff()
 	options.Controller = WithFairQueue(options.Controller)
 	if err := extension.Add(mgr, extension.AddArgs{
@@ -88,5 +96,5 @@ func predicates(ctx context.Context, mgr manager.Manager, ignoreOperationAnnotat
 // copy, seconds after the reconciliation of the Extension. A longer delay after earlier errors would fail a Shoot that
 // its owner has just repaired.
 func BackOff() workqueue.TypedRateLimiter[reconcile.Request] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, maxBackOff)
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackOff, MaxBackOff)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -15,12 +16,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
+// WaitingRetries counts the requests that wait in fair queues. They are outside of the queue that controller-runtime
+// measures, which looks idle while many Extensions fail.
+var WaitingRetries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	Name: "registry_cache_waiting_retries",
+	Help: "Failed Extensions that wait for their next reconciliation until others have failed again or succeeded.",
+}, []string{"controller"})
+
 // WithFairQueue returns options whose queue gives at most half of the workers to Extensions whose last reconciliation
 // failed. Each of these may take a worker until a timeout ends, as when the API server of a Shoot does not respond, and
-// a few would keep all others waiting.
+// a few would keep all others waiting. So there are at least two workers.
 func WithFairQueue(options controller.Options) controller.Options {
+	options.MaxConcurrentReconciles = max(2, options.MaxConcurrentReconciles)
 	options.NewQueue = func(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
-		return newFairQueue(name, limiter, max(1, options.MaxConcurrentReconciles/2))
+		return newFairQueue(name, limiter, options.MaxConcurrentReconciles/2)
 	}
 	return options
 }
@@ -30,6 +39,7 @@ type fairQueue struct {
 	priorityqueue.PriorityQueue[reconcile.Request]
 
 	limit int
+	gauge prometheus.Gauge
 
 	mu sync.Mutex
 	// retries are the requests that are or may be processed after a failure.
@@ -42,6 +52,7 @@ func newFairQueue(name string, limiter workqueue.TypedRateLimiter[reconcile.Requ
 	return &fairQueue{
 		PriorityQueue: priorityqueue.New(name, func(o *priorityqueue.Opts[reconcile.Request]) { o.RateLimiter = limiter }),
 		limit:         limit,
+		gauge:         WaitingRetries.WithLabelValues(name),
 		retries:       sets.New[reconcile.Request](),
 	}
 }
@@ -76,6 +87,7 @@ func (q *fairQueue) admit(request reconcile.Request) bool {
 	}
 	if !slices.Contains(q.waiting, request) {
 		q.waiting = append(q.waiting, request)
+		q.gauge.Inc()
 	}
 	return false
 }
@@ -93,5 +105,6 @@ func (q *fairQueue) Done(request reconcile.Request) {
 		q.retries.Insert(q.waiting[0])
 		q.Add(q.waiting[0])
 		q.waiting = q.waiting[1:]
+		q.gauge.Dec()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
@@ -78,12 +79,13 @@ func TestFairQueueForgetsFailuresAfterASuccess(t *testing.T) {
 		for i := range workers {
 			queue.AddRateLimited(request(fmt.Sprint(i)))
 		}
-		time.Sleep(maxBackOff)
+		time.Sleep(MaxBackOff)
 		got := []reconcile.Request{next(), next()}
 		waiting := make(chan reconcile.Request)
 		go func() { waiting <- next() }()
 		time.Sleep(time.Minute)
 		g.Expect(waiting).NotTo(Receive(), "half of the workers are enough for retries")
+		g.Expect(testutil.ToFloat64(WaitingRetries.WithLabelValues(t.Name()))).To(Equal(2.0))
 
 		queue.Forget(got[0])
 		queue.Done(got[0])
@@ -91,6 +93,27 @@ func TestFairQueueForgetsFailuresAfterASuccess(t *testing.T) {
 		g.Expect(third).NotTo(BeElementOf(got))
 		queue.Add(got[0])
 		g.Expect(next()).To(Equal(got[0]), "a success makes a request like any other")
+		g.Expect(testutil.ToFloat64(WaitingRetries.WithLabelValues(t.Name()))).To(Equal(1.0))
+	})
+}
+
+func TestFairQueueHasAWorkerForOthersThanRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		options := WithFairQueue(controller.Options{MaxConcurrentReconciles: 1})
+		g.Expect(options.MaxConcurrentReconciles).To(Equal(2))
+		queue := options.NewQueue(t.Name(), BackOff())
+		for i := range 10 {
+			queue.AddRateLimited(request(fmt.Sprintf("failing-%d", i)))
+		}
+		time.Sleep(MaxBackOff)
+		queue.Add(request("healthy"))
+		retry, _ := queue.Get()
+		g.Expect(retry).NotTo(Equal(request("healthy")))
+		other, _ := queue.Get()
+		g.Expect(other).To(Equal(request("healthy")))
+		queue.ShutDown()
+		time.Sleep(time.Hour) // Its goroutines end.
 	})
 }
 
@@ -98,7 +121,7 @@ func TestFairQueueForgetsFailuresAfterASuccess(t *testing.T) {
 func inQueue(t *testing.T, test func(g *WithT, queue priorityqueue.PriorityQueue[reconcile.Request])) {
 	synctest.Test(t, func(t *testing.T) {
 		options := WithFairQueue(controller.Options{MaxConcurrentReconciles: workers})
-		queue, ok := options.NewQueue("test", BackOff()).(priorityqueue.PriorityQueue[reconcile.Request])
+		queue, ok := options.NewQueue(t.Name(), BackOff()).(priorityqueue.PriorityQueue[reconcile.Request])
 		g := NewWithT(t)
 		g.Expect(ok).To(BeTrue())
 		defer func() {

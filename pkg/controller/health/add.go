@@ -105,9 +105,9 @@ func wantedCredentials(codec *codec.Codec, raw []byte) map[string][3]string {
 	}
 	wanted := make(map[string][3]string, len(status.Caches))
 	for _, cache := range status.Caches {
-		for _, subject := range subjects(cache) {
-			status := subject.status
-			wanted[subject.name] = [3]string{status.SecretName, status.PendingSecretName, status.PreviousSecretName}
+		for _, credential := range credentialsOf(cache) {
+			status := credential.status
+			wanted[credential.name] = [3]string{status.SecretName, status.PendingSecretName, status.PreviousSecretName}
 		}
 	}
 	return wanted

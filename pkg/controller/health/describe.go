@@ -17,36 +17,36 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// subject is a credential of a cache.
-type subject struct {
+// credential is a credential of a cache.
+type credential struct {
 	// name is the upstream, followed by the repositories that the credential is for if it is not for all.
 	name   string
 	status *registry.CredentialsStatus
 }
 
-// subjects returns the credentials of a cache.
-func subjects(cache registry.RegistryCacheStatus) []subject {
-	var found []subject
+// credentialsOf returns the credentials of a cache.
+func credentialsOf(cache registry.RegistryCacheStatus) []credential {
+	var found []credential
 	if cache.Credentials != nil {
-		found = append(found, subject{name: cache.Upstream, status: cache.Credentials})
+		found = append(found, credential{name: cache.Upstream, status: cache.Credentials})
 	}
 	for i := range cache.RepositoryCredentials {
-		credential := &cache.RepositoryCredentials[i]
+		entry := &cache.RepositoryCredentials[i]
 		name := cache.Upstream
-		if len(credential.Repositories) > 0 {
-			name += "/" + credential.Repositories[0]
+		if len(entry.Repositories) > 0 {
+			name += "/" + entry.Repositories[0]
 		}
-		if more := len(credential.Repositories) - 1; more > 0 {
+		if more := len(entry.Repositories) - 1; more > 0 {
 			name += fmt.Sprintf(" (and %d more)", more)
 		}
-		found = append(found, subject{name: name, status: &credential.Credentials})
+		found = append(found, credential{name: name, status: &entry.Credentials})
 	}
 	return found
 }
 
 // describe explains the state of a credential to its owner, and what to do about it.
-func describe(subject subject) string {
-	status := subject.status
+func describe(credential credential) string {
+	status := credential.status
 	name, cause := credentialstate.WantedSecret(status), strings.TrimSuffix(status.Message, ".")
 	wanted := credentials.Describe(name)
 	fallback := ""
@@ -55,7 +55,7 @@ func describe(subject subject) string {
 	}
 	switch status.State {
 	case registry.CredentialsActive:
-		return fmt.Sprintf("The registry cache for %s uses the %s, which its upstream accepts.", subject.name, credentials.Describe(status.SecretName))
+		return fmt.Sprintf("The registry cache for %s uses the %s, which its upstream accepts.", credential.name, credentials.Describe(status.SecretName))
 	case registry.CredentialsRejected:
 		code := ""
 		if status.UpstreamStatusCode != nil {
@@ -65,22 +65,22 @@ func describe(subject subject) string {
 		if credentials.IsIdentity(name) {
 			remedy = "Allow it to pull in the cloud, or reference another one in spec.resources."
 		}
-		return fmt.Sprintf("The upstream %s rejects the %s of its registry cache%s (%s). %s%s", subject.name, wanted, code, cause, remedy, fallback)
+		return fmt.Sprintf("The upstream %s rejects the %s of its registry cache%s (%s). %s%s", credential.name, wanted, code, cause, remedy, fallback)
 	case registry.CredentialsMissing:
-		return fmt.Sprintf("The registry cache for %s is missing the credential of the %s (%s).", subject.name, wanted, cause)
+		return fmt.Sprintf("The registry cache for %s is missing the credential of the %s (%s).", credential.name, wanted, cause)
 	}
-	return fmt.Sprintf("The registry cache for %s does not use the %s yet (%s).%s", subject.name, wanted, cause, fallback)
+	return fmt.Sprintf("The registry cache for %s does not use the %s yet (%s).%s", credential.name, wanted, cause, fallback)
 }
 
 // credentialProblem returns the first problem of a cache's credentials. A credential that is still checked is none: its
 // predecessor is in use until then.
 func credentialProblem(cache registry.RegistryCacheStatus) readiness.Problem {
-	for _, subject := range subjects(cache) {
-		switch subject.status.State {
+	for _, credential := range credentialsOf(cache) {
+		switch credential.status.State {
 		case registry.CredentialsRejected:
-			return readiness.Problem{Reason: readiness.CredentialRejected, Message: describe(subject)}
+			return readiness.Problem{Reason: readiness.CredentialRejected, Message: describe(credential)}
 		case registry.CredentialsMissing:
-			return readiness.Problem{Reason: readiness.CredentialMissing, Message: describe(subject)}
+			return readiness.Problem{Reason: readiness.CredentialMissing, Message: describe(credential)}
 		}
 	}
 	return readiness.Problem{}

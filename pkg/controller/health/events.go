@@ -51,19 +51,19 @@ func (r *Reconciler) record(ctx context.Context, ex *extensionsv1alpha1.Extensio
 func notes(before, after registry.RegistryCacheStatus) []note {
 	var found []note
 	states := map[string]registry.CredentialsState{}
-	for _, subject := range subjects(before) {
-		states[subject.name] = subject.status.State
+	for _, credential := range credentialsOf(before) {
+		states[credential.name] = credential.status.State
 	}
-	for _, subject := range subjects(after) {
-		state := subject.status.State
-		if state == states[subject.name] {
+	for _, credential := range credentialsOf(after) {
+		state := credential.status.State
+		if state == states[credential.name] {
 			continue
 		}
 		kind := corev1.EventTypeNormal
 		if state == registry.CredentialsRejected || state == registry.CredentialsMissing {
 			kind = corev1.EventTypeWarning
 		}
-		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(subject)})
+		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(credential)})
 	}
 	found = append(found, pullSecretNotes(before, after)...)
 	was, is := ready(before), ready(after)

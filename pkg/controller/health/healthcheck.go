@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -31,9 +33,13 @@ import (
 	"github.com/larder-project/larder/pkg/problem"
 )
 
-// passingThreshold is how long the condition of the Extension is Progressing for a problem that may pass by itself. It
-// suffices for a new Shoot to get nodes, for a roll-out, and for a credential to be checked.
+// passingThreshold is how long a problem of one cache that may pass by itself leaves the condition of the Extension
+// Progressing. It suffices for a new Shoot to get nodes, for a roll-out, and for a credential to be checked.
 const passingThreshold = 10 * time.Minute
+
+// unlimited is the threshold for Gardener's library, which counts from the transition of its condition. In a long roll-out
+// of nodes, some cache always lacks a pod for a minute, so that condition would fail although no cache did for long.
+const unlimited = time.Duration(math.MaxInt64)
 
 // maxDetails bounds the problems that the condition describes.
 const maxDetails = 10
@@ -50,6 +56,8 @@ type Check struct {
 	ManagedResources []string
 	// OptionalManagedResources are the names of ManagedResources that need not exist.
 	OptionalManagedResources []string
+	// Clock decides which problems have lasted for too long to pass by themselves.
+	Clock clock.PassiveClock
 }
 
 var _ healthcheck.HealthCheck = (*Check)(nil)
@@ -59,7 +67,7 @@ func (*Check) SetLoggerSuffix(string, string) {}
 
 // Check implements healthcheck.HealthCheck.
 func (h *Check) Check(ctx context.Context, request types.NamespacedName) (*healthcheck.SingleCheckResult, error) {
-	summary := &summary{}
+	summary := &summary{now: h.Clock.Now()}
 	unhealthy, err := h.checkManagedResources(ctx, request.Namespace, summary)
 	if err != nil {
 		return nil, err
@@ -77,14 +85,14 @@ func (h *Check) Check(ctx context.Context, request types.NamespacedName) (*healt
 	}
 	if len(summary.details) == 0 {
 		for _, detail := range unhealthy {
-			summary.addPassing(detail)
+			summary.addProgress(detail)
 		}
 	}
 	return summary.result(), nil
 }
 
 // checkManagedResources adds what is not deployed to the summary, and returns what is deployed but not healthy. The
-// latter is a pod that does not run, which the next look at the caches explains better.
+// latter is a pod that does not run, which the next look at the caches explains better, and for each cache apart.
 func (h *Check) checkManagedResources(ctx context.Context, namespace string, summary *summary) (unhealthy []string, err error) {
 	for _, name := range slices.Concat(h.ManagedResources, h.OptionalManagedResources) {
 		managedResource := &resourcesv1alpha1.ManagedResource{}
@@ -93,7 +101,7 @@ func (h *Check) checkManagedResources(ctx context.Context, namespace string, sum
 			continue
 		}
 		if apierrors.IsNotFound(err) {
-			summary.addPassing(fmt.Sprintf("ManagedResource %s does not exist.", name))
+			summary.addProgress(fmt.Sprintf("ManagedResource %s does not exist.", name))
 			continue
 		}
 		if err != nil {
@@ -115,6 +123,7 @@ func managedResourceDetail(err error) string {
 
 // summary collects the problems of a Shoot's caches.
 type summary struct {
+	now     time.Time
 	status  gardencorev1beta1.ConditionStatus
 	codes   []gardencorev1beta1.ErrorCode
 	details []string
@@ -129,15 +138,15 @@ func (s *summary) addCache(cache registry.RegistryCacheStatus) {
 	if condition := pullSecretReady(cache); condition != nil {
 		s.addPullSecret(condition)
 	}
-	for _, subject := range subjects(cache) {
-		switch subject.status.State {
+	for _, credential := range credentialsOf(cache) {
+		switch credential.status.State {
 		case registry.CredentialsActive:
 		case registry.CredentialsRejected:
-			s.addFailure(describe(subject), gardencorev1beta1.ErrorInfraUnauthorized)
+			s.addFailure(describe(credential), gardencorev1beta1.ErrorInfraUnauthorized)
 		case registry.CredentialsMissing:
-			s.addFailure(describe(subject), gardencorev1beta1.ErrorConfigurationProblem)
+			s.addFailure(describe(credential), gardencorev1beta1.ErrorConfigurationProblem)
 		default:
-			s.addPassing(describe(subject))
+			s.addPassing(describe(credential), credential.status.Since)
 		}
 	}
 }
@@ -149,10 +158,11 @@ func (s *summary) addReadiness(cache registry.RegistryCacheStatus, condition *me
 	switch {
 	case isCredential(reason):
 	case reason == readiness.Degraded:
-		s.addPassing(describeReadiness(cache))
+		// The cache serves all pulls. If that lasts, the alert about missing replicas fires.
+		s.addProgress(describeReadiness(cache))
 	case condition.Status != metav1.ConditionFalse:
 	case reason.MayPass():
-		s.addPassing(describeReadiness(cache), codes[reason]...)
+		s.addPassing(describeReadiness(cache), condition.LastTransitionTime, codes[reason]...)
 	default:
 		s.addFailure(describeReadiness(cache), codes[reason]...)
 	}
@@ -163,9 +173,10 @@ func (s *summary) addPullSecret(condition *metav1.Condition) {
 	switch {
 	case condition.Status != metav1.ConditionFalse || slices.Contains(s.details, condition.Message):
 	case readiness.Reason(condition.Reason) == readiness.ForeignSecret:
-		s.addFailure(condition.Message, gardencorev1beta1.ErrorConfigurationProblem)
+		// Whoever may create a Secret in one of the namespaces can cause it, and caches work.
+		s.addProgress(condition.Message)
 	default:
-		s.addPassing(condition.Message)
+		s.addPassing(condition.Message, condition.LastTransitionTime)
 	}
 }
 
@@ -184,7 +195,7 @@ func (s *summary) addNotApplied(managedResource *resourcesv1alpha1.ManagedResour
 	applied := v1beta1helper.GetCondition(managedResource.Status.Conditions, resourcesv1alpha1.ResourcesApplied)
 	switch {
 	case applied == nil || applied.Status != gardencorev1beta1.ConditionFalse || managedResource.Status.ObservedGeneration != managedResource.Generation:
-		s.addPassing(detail)
+		s.addProgress(detail)
 	case invalidObject.MatchString(detail):
 		s.addFailure(detail, gardencorev1beta1.ErrorConfigurationProblem)
 	default:
@@ -197,9 +208,18 @@ func (s *summary) addFailure(detail string, codes ...gardencorev1beta1.ErrorCode
 	s.add(gardencorev1beta1.ConditionFalse, detail, codes)
 }
 
-// addPassing adds a problem that becomes a failure if it does not pass by itself.
-func (s *summary) addPassing(detail string, codes ...gardencorev1beta1.ErrorCode) {
+// addPassing adds a problem that is a failure if it has not passed by itself for long.
+func (s *summary) addPassing(detail string, since metav1.Time, codes ...gardencorev1beta1.ErrorCode) {
+	if s.now.Sub(since.Time) > passingThreshold {
+		s.addFailure(detail, codes...)
+		return
+	}
 	s.add(gardencorev1beta1.ConditionProgressing, detail, codes)
+}
+
+// addProgress adds what is no failure however long it lasts: if something fails in the meantime, that is described apart.
+func (s *summary) addProgress(detail string) {
+	s.add(gardencorev1beta1.ConditionProgressing, detail, nil)
 }
 
 func (s *summary) add(status gardencorev1beta1.ConditionStatus, detail string, codes []gardencorev1beta1.ErrorCode) {
@@ -220,7 +240,7 @@ func (s *summary) result() *healthcheck.SingleCheckResult {
 		result.Status = s.status
 	}
 	if s.status == gardencorev1beta1.ConditionProgressing {
-		result.ProgressingThreshold = new(passingThreshold)
+		result.ProgressingThreshold = new(unlimited)
 	}
 	return result
 }

@@ -18,6 +18,7 @@ import (
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -30,9 +31,14 @@ import (
 var _ = Describe("Check", func() {
 	const namespace = "shoot--dev--example"
 
-	var managedResource *resourcesv1alpha1.ManagedResource
+	var (
+		managedResource *resourcesv1alpha1.ManagedResource
+		start           = time.Unix(1, 0) // of all conditions and states
+		clock           *clocktesting.FakePassiveClock
+	)
 
 	BeforeEach(func() {
+		clock = clocktesting.NewFakePassiveClock(start.Add(passingThreshold))
 		managedResource = &resourcesv1alpha1.ManagedResource{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "example"},
 			Status: resourcesv1alpha1.ManagedResourceStatus{Conditions: []gardencorev1beta1.Condition{
@@ -56,7 +62,7 @@ var _ = Describe("Check", func() {
 			objects = append(objects, managedResource)
 		}
 		c := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(objects...).Build()
-		check := &Check{Client: c, Codec: codec, ManagedResources: []string{"example"}}
+		check := &Check{Client: c, Codec: codec, ManagedResources: []string{"example"}, Clock: clock}
 		result, err := check.Check(ctx, types.NamespacedName{Namespace: namespace, Name: "registry-cache"})
 		Expect(err).NotTo(HaveOccurred())
 		return result
@@ -66,7 +72,7 @@ var _ = Describe("Check", func() {
 	}
 	with := func(upstream string, status metav1.ConditionStatus, reason readiness.Reason, message string) registry.RegistryCacheStatus {
 		return registry.RegistryCacheStatus{Upstream: upstream, Conditions: []metav1.Condition{{
-			Type: registry.ConditionReady, Status: status, Reason: string(reason), Message: message, LastTransitionTime: metav1.NewTime(time.Unix(1, 0)),
+			Type: registry.ConditionReady, Status: status, Reason: string(reason), Message: message, LastTransitionTime: metav1.NewTime(start),
 		}}}
 	}
 	rejected := credentialsStatus(registry.CredentialsRejected, "robot-v1", "robot-v2")
@@ -76,17 +82,21 @@ var _ = Describe("Check", func() {
 		Expect(check(ctx,
 			registry.RegistryCacheStatus{Upstream: "new.example.com"},
 			withCredentials("a.example.com", credentialsStatus(registry.CredentialsActive, "v1", "")),
-			with("b.example.com", metav1.ConditionTrue, readiness.Ready, "The cache works."),
+			with("b.example.com", metav1.ConditionTrue, readiness.Ready, "No problem is known."),
 			with("c.example.com", metav1.ConditionUnknown, readiness.ShootUnreachable, "The API server does not respond."),
 		)).To(Equal(&healthcheck.SingleCheckResult{Status: gardencorev1beta1.ConditionTrue}))
 	})
 
 	DescribeTable("reports a problem", func(ctx SpecContext, status metav1.ConditionStatus, reason readiness.Reason, expected gardencorev1beta1.ConditionStatus, code gardencorev1beta1.ErrorCode) {
-		result := check(ctx, with("a.example.com", metav1.ConditionTrue, readiness.Ready, "The cache works."), with("b.example.com", status, reason, "Do something."))
+		result := check(ctx, with("a.example.com", metav1.ConditionTrue, readiness.Ready, "No problem is known."), with("b.example.com", status, reason, "Do something."))
 		Expect(result.Status).To(Equal(expected))
-		Expect(result.Detail).To(Equal("Registry cache for b.example.com: Do something."))
+		if expected == gardencorev1beta1.ConditionTrue {
+			Expect(result.Detail).To(BeEmpty())
+		} else {
+			Expect(result.Detail).To(Equal("Registry cache for b.example.com: Do something."))
+		}
 		if expected == gardencorev1beta1.ConditionProgressing {
-			Expect(result.ProgressingThreshold).To(HaveValue(Equal(passingThreshold)))
+			Expect(result.ProgressingThreshold).To(HaveValue(Equal(unlimited)))
 		} else {
 			Expect(result.ProgressingThreshold).To(BeNil())
 		}
@@ -99,20 +109,51 @@ var _ = Describe("Check", func() {
 		Entry("that may pass", metav1.ConditionFalse, readiness.UpstreamUnreachable, gardencorev1beta1.ConditionProgressing, gardencorev1beta1.ErrorCode("")),
 		Entry("of a pod that starts", metav1.ConditionFalse, readiness.ReplicaNotReady, gardencorev1beta1.ConditionProgressing, gardencorev1beta1.ErrorCode("")),
 		Entry("of one of two replicas", metav1.ConditionTrue, readiness.Degraded, gardencorev1beta1.ConditionProgressing, gardencorev1beta1.ErrorCode("")),
+		Entry("that does not keep the cache from working", metav1.ConditionTrue, readiness.ContentTooLarge, gardencorev1beta1.ConditionTrue, gardencorev1beta1.ErrorCode("")),
 		Entry("of the configuration", metav1.ConditionFalse, readiness.NoVolume, gardencorev1beta1.ConditionProgressing, gardencorev1beta1.ErrorConfigurationProblem),
 		Entry("that does not pass", metav1.ConditionFalse, readiness.CertificateExpiring, gardencorev1beta1.ConditionFalse, gardencorev1beta1.ErrorCode("")),
 	)
 
-	It("progresses while credentials are pending, but not for ever", func(ctx SpecContext) {
+	Describe("of problems that may pass", func() {
+		problem := func(upstream string, since time.Time) registry.RegistryCacheStatus {
+			cache := with(upstream, metav1.ConditionFalse, readiness.ReplicaMissing, "Wait.")
+			cache.Conditions[0].LastTransitionTime = metav1.NewTime(since)
+			return cache
+		}
+
+		It("fails once one of them has lasted for long", func(ctx SpecContext) {
+			clock.SetTime(start.Add(passingThreshold + time.Second))
+			result := check(ctx, problem("a.example.com", clock.Now()), problem("b.example.com", start))
+			Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
+			Expect(check(ctx, withCredentials("a.example.com", credentialsStatus(registry.CredentialsPending, "v1", "v2"))).Status).To(Equal(gardencorev1beta1.ConditionFalse))
+		})
+
+		It("never fails for the time that several of them took together", func(ctx SpecContext) {
+			for minute := range 60 {
+				clock.SetTime(start.Add(time.Duration(minute) * time.Minute))
+				result := check(ctx, problem(fmt.Sprintf("%d.example.com", minute), clock.Now().Add(-time.Minute)))
+				Expect(result.Status).To(Equal(gardencorev1beta1.ConditionProgressing))
+				Expect(result.ProgressingThreshold).To(HaveValue(BeNumerically(">", 100*365*24*time.Hour)), "of Gardener's library")
+			}
+		})
+
+		It("never fails for a cache that lacks one of two replicas", func(ctx SpecContext) {
+			clock.SetTime(start.Add(24 * time.Hour))
+			managedResource.Status.Conditions[1].Status = gardencorev1beta1.ConditionFalse
+			Expect(check(ctx, with("a.example.com", metav1.ConditionTrue, readiness.Degraded, "1 of 2 replicas work.")).Status).To(Equal(gardencorev1beta1.ConditionProgressing))
+		})
+	})
+
+	It("progresses while credentials are pending", func(ctx SpecContext) {
 		result := check(ctx, withCredentials("a.example.com", credentialsStatus(registry.CredentialsPending, "robot-v1", "robot-v2")))
 		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionProgressing))
-		Expect(result.ProgressingThreshold).To(HaveValue(Equal(passingThreshold)))
+		Expect(result.ProgressingThreshold).To(HaveValue(Equal(unlimited)))
 		Expect(result.Detail).To(And(ContainSubstring("a.example.com"), ContainSubstring(`"robot-v1"`), ContainSubstring(`"robot-v2"`)))
 	})
 
 	It("reports rejected credentials with a code, the Secret and the active Secret, once", func(ctx SpecContext) {
 		cache := withCredentials("b.example.com", rejected)
-		cache.Conditions = with("", metav1.ConditionFalse, readiness.CredentialRejected, describe(subjects(cache)[0])).Conditions
+		cache.Conditions = with("", metav1.ConditionFalse, readiness.CredentialRejected, describe(credentialsOf(cache)[0])).Conditions
 		result := check(ctx, withCredentials("a.example.com", credentialsStatus(registry.CredentialsPending, "v1", "v2")), cache, withCredentials("c.example.com", rejected))
 		Expect(result.Status).To(Equal(gardencorev1beta1.ConditionFalse))
 		Expect(result.ProgressingThreshold).To(BeNil())
@@ -175,7 +216,7 @@ var _ = Describe("Check", func() {
 
 	// The library keeps a condition False until it is True, so a first False would hide that caches progress.
 	It("progresses while objects are being deployed", func(ctx SpecContext) {
-		progresses := And(HaveField("Status", gardencorev1beta1.ConditionProgressing), HaveField("ProgressingThreshold", HaveValue(Equal(passingThreshold))))
+		progresses := And(HaveField("Status", gardencorev1beta1.ConditionProgressing), HaveField("ProgressingThreshold", HaveValue(Equal(unlimited))))
 		managedResource.Generation = 2
 		Expect(check(ctx)).To(progresses)
 		managedResource.Generation, managedResource.Status.Conditions = 0, nil

@@ -29,6 +29,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/controller/shoot/shoottest"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -38,6 +39,7 @@ var _ = Describe("Look", func() {
 
 	var (
 		api    *fakeAPI
+		server *httptest.Server
 		shoots *Shoots
 	)
 
@@ -55,7 +57,7 @@ var _ = Describe("Look", func() {
 	BeforeEach(func() {
 		api = &fakeAPI{replicas: 1, pod: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
 		api.respond = func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(healthy) }
-		server := httptest.NewUnstartedServer(api)
+		server = httptest.NewUnstartedServer(api)
 		server.Config.ConnState = api.count
 		server.StartTLS()
 		DeferCleanup(server.Close)
@@ -186,10 +188,30 @@ var _ = Describe("Look", func() {
 		Expect(message).To(And(HavePrefix("line line"), Not(ContainSubstring("\n"))))
 	})
 
-	It("fails for an object that is too large for a pod", func(ctx SpecContext) {
-		api.pod.Message = strings.Repeat("x", 1<<20)
+	It("finds the other caches if an object of one is too large for a pod, and fails if there are none", func(ctx SpecContext) {
+		api.large = "registry-large-0"
+		found := look(ctx, "registry-large", cache)
+		Expect(found["registry-large"]).To(Equal(Cache{Err: found["registry-large"].Err}))
+		Expect(found["registry-large"].Err).To(MatchError(shoot.ErrTooLong))
+		Expect(found[cache].Replicas).To(HaveLen(1))
+		Expect(found[cache].Err).NotTo(HaveOccurred())
+
+		_, err := shoots.Look(ctx, shoottest.Namespace, []string{"registry-large"})
+		Expect(err).To(MatchError(shoot.ErrTooLong))
+		Expect(shoot.IsUnresponsive(err)).To(BeFalse())
+	})
+
+	It("fails if the API server does not respond", func(ctx SpecContext) {
+		server.Close()
 		_, err := shoots.Look(ctx, shoottest.Namespace, []string{cache})
-		Expect(err).To(MatchError(ContainSubstring("too long")))
+		Expect(err).To(HaveOccurred())
+		Expect(shoot.IsUnresponsive(err)).To(BeTrue())
+	})
+
+	It("does not take a missing kubeconfig for an API server that does not respond", func(ctx SpecContext) {
+		_, err := shoots.Look(ctx, "another-namespace", []string{cache})
+		Expect(err).To(MatchError(ContainSubstring("kubeconfig")))
+		Expect(shoot.IsUnresponsive(err)).To(BeFalse())
 	})
 })
 
@@ -199,6 +221,8 @@ type fakeAPI struct {
 	replicas int32
 	pod      corev1.PodStatus
 	respond  http.HandlerFunc
+	// large is the name of a pod that is larger than a pod of a cache can be.
+	large string
 
 	// opened counts all connections, and open those that are open.
 	opened, open atomic.Int32
@@ -258,6 +282,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 			TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"}, ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Replicas: &f.replicas},
 		})
 	case strings.HasPrefix(path, pods):
+		if name == f.large {
+			meta.Annotations = map[string]string{"large": strings.Repeat("x", shoot.MaxPod)}
+		}
 		reply(w, &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: meta, Status: f.pod})
 	case strings.HasPrefix(path, claims):
 		reply(w, &corev1.PersistentVolumeClaim{

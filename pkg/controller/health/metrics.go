@@ -25,13 +25,13 @@ import (
 // collectTimeout bounds the time of a scrape. Reads from the cache of the manager wait only until it is filled.
 const collectTimeout = 5 * time.Second
 
-// unknownReason is the label of caches that are neither ready nor not.
+// unknownReason is the label of caches that cannot be observed, or have not been yet.
 const unknownReason = "Unknown"
 
 var (
 	shootsDescription = prometheus.NewDesc("registry_cache_shoots", "Number of Shoots in the seed that have registry caches.", nil, nil)
 	cachesDescription = prometheus.NewDesc("registry_cache_caches",
-		"Number of registry caches in the seed, by the reason of their condition Ready: Ready if it is true, Unknown if it is unknown.", []string{"reason"}, nil)
+		"Number of registry caches in the seed, by the reason of their condition Ready; Unknown if the condition is unknown.", []string{"reason"}, nil)
 )
 
 // Collector counts the caches of a seed when Prometheus asks, from what the manager has in memory anyway.
@@ -78,8 +78,8 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 // count returns the number of Extensions, and of their caches by reason. All reasons are present, since a series that
 // starts with its first problem hides that from an alert on an increase.
 func (c *Collector) count(extensions []extensionsv1alpha1.Extension) (shoots int, caches map[string]int) {
-	caches = map[string]int{string(readiness.Ready): 0, unknownReason: 0}
-	for _, reason := range readiness.Problems() {
+	caches = map[string]int{unknownReason: 0}
+	for _, reason := range append(readiness.Problems(), readiness.Ready, readiness.Degraded, readiness.ContentTooLarge) {
 		caches[string(reason)] = 0
 	}
 	for i := range extensions {
@@ -111,15 +111,11 @@ func conditionsOf(ex *extensionsv1alpha1.Extension) [][]metav1.Condition {
 // label returns one of the known labels for a cache, whatever another version has written.
 func label(conditions []metav1.Condition, known map[string]int) string {
 	condition := meta.FindStatusCondition(conditions, registry.ConditionReady)
-	switch {
-	case condition == nil:
+	if condition == nil || condition.Status == metav1.ConditionUnknown {
 		return unknownReason
-	case condition.Status == metav1.ConditionTrue:
-		return string(readiness.Ready)
-	case condition.Status == metav1.ConditionFalse:
-		if _, isKnown := known[condition.Reason]; isKnown {
-			return condition.Reason
-		}
+	}
+	if _, isKnown := known[condition.Reason]; isKnown {
+		return condition.Reason
 	}
 	return unknownReason
 }

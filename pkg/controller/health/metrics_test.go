@@ -65,12 +65,12 @@ var _ = Describe("Collector", func() {
 		collector.Reader = seed.Build()
 		close(elected)
 
-		counts := map[string]int{"Ready": 2, "NoVolume": 2, "Unknown": 3}
+		counts := map[string]int{"Ready": 1, "Degraded": 1, "ContentTooLarge": 0, "NoVolume": 2, "Unknown": 3}
 		for _, reason := range readiness.Problems() {
 			counts[string(reason)] += 0
 		}
 		expected := &strings.Builder{}
-		fmt.Fprintln(expected, "# HELP registry_cache_caches Number of registry caches in the seed, by the reason of their condition Ready: Ready if it is true, Unknown if it is unknown.")
+		fmt.Fprintln(expected, "# HELP registry_cache_caches Number of registry caches in the seed, by the reason of their condition Ready; Unknown if the condition is unknown.")
 		fmt.Fprintln(expected, "# TYPE registry_cache_caches gauge")
 		for _, reason := range slices.Sorted(maps.Keys(counts)) {
 			fmt.Fprintf(expected, "registry_cache_caches{reason=%q} %d\n", reason, counts[reason])

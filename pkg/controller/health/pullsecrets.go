@@ -105,8 +105,8 @@ func both(first, second observation) observation {
 // isPullSecretOutdated reports whether the upstream has accepted a credential that the pull secret of its cache does
 // not have.
 func isPullSecretOutdated(cache registry.RegistryCacheStatus) bool {
-	return cache.PullSecret != nil && slices.ContainsFunc(subjects(cache), func(s subject) bool {
-		return s.status.State == registry.CredentialsActive && !slices.Contains(cache.PullSecret.SecretNames, s.status.SecretName)
+	return cache.PullSecret != nil && slices.ContainsFunc(credentialsOf(cache), func(c credential) bool {
+		return c.status.State == registry.CredentialsActive && !slices.Contains(cache.PullSecret.SecretNames, c.status.SecretName)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
@@ -20,7 +19,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
@@ -31,7 +29,9 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
+	"github.com/larder-project/larder/pkg/controller/extension"
 	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/excerpt"
 	"github.com/larder-project/larder/pkg/problem"
 	"github.com/larder-project/larder/pkg/upstream"
@@ -46,9 +46,13 @@ const (
 	// share bounds the part of the time that is spent on one Shoot: one in share. So a Shoot that is slow to respond is
 	// looked at less often, and many of them do not delay the looks at others.
 	share = 20
-	// silence is how long the API server of a Shoot may not respond before its caches become Unknown. Until then, a
-	// restart of the API server is more likely than a change of the caches.
+	// silence is how long the API server of a Shoot or a replica with a problem may not respond before caches become
+	// Unknown. Until then, a restart of the API server is more likely than a change of the caches.
 	silence = 10 * time.Minute
+	// settle is the number of looks in a row at which a cache must differ from its condition Ready before that changes.
+	// What comes and goes within minutes, such as an outage of a part of an upstream that many Shoots use, must not cause
+	// writes.
+	settle = 3
 )
 
 // Looker looks at the caches with the given names in a Shoot, and returns what it finds by these names.
@@ -74,7 +78,7 @@ type Reconciler struct {
 	// Clock dates state changes.
 	Clock clock.Clock
 
-	silent silences
+	memory memory
 	tokens tokenLooks
 }
 
@@ -83,7 +87,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	ex := &extensionsv1alpha1.Extension{}
 	err := r.Reader.Get(ctx, request.NamespacedName, ex)
 	if apierrors.IsNotFound(err) || ex.DeletionTimestamp != nil || migrates(ex) {
-		r.silent.end(request.NamespacedName)
+		r.memory.end(request.NamespacedName, nil)
 		r.tokens.end(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
@@ -106,26 +110,33 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 
 	started := r.Clock.Now()
-	observe := both(r.look(ctx, ex, cluster, status), r.lookAtPullSecrets(ctx, ex.Namespace, cluster, status))
-	if err := r.update(ctx, ex, status, observe); apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: soon}, nil
-	} else if err != nil {
+	look := r.memory.begin(request.NamespacedName, started)
+	observe := both(r.look(ctx, ex, cluster, status, look), r.lookAtPullSecrets(ctx, ex.Namespace, cluster, status))
+	err = r.update(ctx, ex, status, observe)
+	r.memory.end(request.NamespacedName, look)
+	pause := share * r.Clock.Since(started)
+	switch {
+	case apierrors.IsConflict(err):
+		return reconcile.Result{RequeueAfter: max(soon, pause)}, nil
+	case err != nil && pause > extension.MaxBackOff:
+		// The rate limiter would retry earlier.
+		logf.FromContext(ctx).Error(err, "Failed to update the status, retrying later", "after", pause)
+		return reconcile.Result{RequeueAfter: pause}, nil
+	case err != nil:
 		return reconcile.Result{}, err
 	}
 	if err := r.followTokens(ctx, ex, cluster.Shoot); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: max(r.interval(status), share*r.Clock.Since(started))}, nil
+	return reconcile.Result{RequeueAfter: max(r.interval(status), pause)}, nil
 }
 
 // observation updates the status of a cache. It is nil if nothing was observed.
 type observation func(cache *registry.RegistryCacheStatus, now metav1.Time)
 
 // look returns what is to be written about the caches.
-func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, status *registry.RegistryStatus) observation {
-	key := client.ObjectKeyFromObject(ex)
+func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, status *registry.RegistryStatus, look *spans) observation {
 	if extensionscontroller.IsHibernationEnabled(cluster) {
-		r.silent.end(key)
 		return unknown(readiness.Hibernated, "The Shoot is hibernated. The cache returns with it.")
 	}
 	names := make([]string, 0, len(status.Caches))
@@ -134,21 +145,52 @@ func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension,
 	}
 	found, err := r.Shoots.Look(ctx, ex.Namespace, names)
 	if err == nil {
-		r.silent.end(key)
-		return observed(found)
+		logUnread(ctx, found)
+		return observed(found, look)
 	}
 	// Do not retry at once: an API server that does not respond rarely recovers within seconds. The error may quote it.
 	logf.FromContext(ctx).Info("Failed to look at the caches", "error", excerpt.Line(err.Error(), problem.MaxLength))
-	if r.silent.since(key, r.Clock.Now()) < silence {
+	switch {
+	case look.lasted("", "silence") < silence:
 		return nil
+	case shoot.IsUnresponsive(err):
+		return unknown(readiness.ShootUnreachable, "The API server of the Shoot has not responded for a while. See the other conditions of the Shoot.")
 	}
-	return unknown(readiness.ShootUnreachable, "The API server of the Shoot has not responded for a while. See the other conditions of the Shoot.")
+	return unknown(readiness.NotObserved, unreadable(err))
+}
+
+// logUnread logs the caches that could not be read, by one entry.
+func logUnread(ctx context.Context, found map[string]Cache) {
+	unread, example := 0, error(nil)
+	for _, cache := range found {
+		if cache.Err != nil {
+			unread, example = unread+1, cache.Err
+		}
+	}
+	if unread > 0 {
+		logf.FromContext(ctx).Info("Failed to look at some caches", "caches", unread, "example", excerpt.Line(example.Error(), problem.MaxLength))
+	}
+}
+
+// unreadable explains to the owner why the objects of a cache cannot be read. It does not quote the error, which may
+// change with each attempt.
+func unreadable(err error) string {
+	if errors.Is(err, shoot.ErrTooLong) {
+		return "An object of the cache is too large to be read. Remove the annotations that were added to its StatefulSet, pods and claims in kube-system."
+	}
+	return "The objects of the cache could not be read for a while. The log of the extension shows the error to the operator."
 }
 
 // observed returns what follows from a look.
-func observed(found map[string]Cache) observation {
+func observed(found map[string]Cache, look *spans) observation {
 	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
 		seen := found[resourceName(*cache)]
+		if seen.Err != nil {
+			if look.lasted(cache.Upstream, "unread") >= silence {
+				setReady(cache, readiness.Unknown(readiness.NotObserved, unreadable(seen.Err)), now)
+			}
+			return
+		}
 		if cache.Credentials != nil {
 			cache.Credentials = new(credentialstate.Observe(*cache.Credentials, seen.running(nil), now))
 		}
@@ -159,16 +201,40 @@ func observed(found map[string]Cache) observation {
 		}
 		condition := readiness.Of(seen.problems(), credentialProblem(*cache))
 		if condition.Status == metav1.ConditionTrue && seen.silent() && wasReported(*cache) {
-			return
+			if look.lasted(cache.Upstream, "silence") < silence {
+				return
+			}
+			condition = readiness.Unknown(readiness.ReportsMissing, "The pods of the cache are ready, but have not reported for a while whether an earlier problem has ended. "+
+				"The API server must be able to reach their port 5001.")
 		}
-		setReady(cache, condition, now)
+		if settled(ready(*cache), condition, cache.Upstream, look) {
+			setReady(cache, condition, now)
+		}
 	}
+}
+
+// settled reports whether a condition is to be written. One that differs from the previous one must last. A change of the
+// status need not always have the same reason: a cache that fails for changing reasons fails.
+func settled(was *metav1.Condition, is metav1.Condition, upstream string, look *spans) bool {
+	switch {
+	case was == nil, was.Status == metav1.ConditionUnknown, is.Status == metav1.ConditionUnknown:
+		return true
+	case !readiness.Reason(was.Reason).MayPass(), !readiness.Reason(is.Reason).MayPass():
+		return true // It waits for the owner, or the owner has just solved it.
+	case is.Status == metav1.ConditionTrue && was.Status == metav1.ConditionFalse && !readiness.Reason(was.Reason).IsReported():
+		return true // The pods of a new cache have become ready. They cannot flap, because becoming not ready takes longer.
+	case was.Status != is.Status:
+		return look.looks(upstream, string(is.Status)) >= settle
+	case was.Reason != is.Reason, was.Message != is.Message:
+		return look.looks(upstream, is.Reason+" "+is.Message) >= settle
+	}
+	return true
 }
 
 // wasReported reports whether a problem was reported by replicas. It has not ended only because they do not respond.
 func wasReported(cache registry.RegistryCacheStatus) bool {
 	before := ready(cache)
-	return before != nil && readiness.Reason(before.Reason).IsReported()
+	return before != nil && (readiness.Reason(before.Reason).IsReported() || before.Reason == string(readiness.ReportsMissing))
 }
 
 // unknown returns that the caches cannot be observed. What is known about their credentials stays.
@@ -195,11 +261,11 @@ func migrates(ex *extensionsv1alpha1.Extension) bool {
 }
 
 // interval returns the time until the next look. It varies, so that the Shoots that are looked at when the controller
-// starts spread over time.
+// starts spread over time. A start of a rotation in the future is as old as one in the past: a clock was set back.
 func (r *Reconciler) interval(status *registry.RegistryStatus) time.Duration {
 	for _, cache := range status.Caches {
-		for _, subject := range subjects(cache) {
-			if credentialstate.InProgress(subject.status) && r.Clock.Since(subject.status.Since.Time) < eager {
+		for _, credential := range credentialsOf(cache) {
+			if credentialstate.InProgress(credential.status) && r.Clock.Since(credential.status.Since.Time).Abs() < eager {
 				return soon
 			}
 		}
@@ -220,7 +286,7 @@ func (r *Reconciler) update(ctx context.Context, ex *extensionsv1alpha1.Extensio
 		observe(cache, now)
 		changed = changed || !equal(before[i], *cache)
 		outdated = outdated || isPullSecretOutdated(*cache)
-		surplus = surplus || slices.ContainsFunc(subjects(*cache), func(s subject) bool { return s.status.PreviousSecretName != "" })
+		surplus = surplus || slices.ContainsFunc(credentialsOf(*cache), func(s credential) bool { return s.status.PreviousSecretName != "" })
 	}
 	if changed {
 		if err := r.patchStatus(ctx, ex, status); err != nil {
@@ -254,10 +320,10 @@ func (r *Reconciler) patchStatus(ctx context.Context, ex *extensionsv1alpha1.Ext
 }
 
 func equal(a, b registry.RegistryCacheStatus) bool {
-	return slices.EqualFunc(subjects(a), subjects(b), equalCredentials) && slices.Equal(a.Conditions, b.Conditions)
+	return slices.EqualFunc(credentialsOf(a), credentialsOf(b), equalCredentials) && slices.Equal(a.Conditions, b.Conditions)
 }
 
-func equalCredentials(x, y subject) bool {
+func equalCredentials(x, y credential) bool {
 	a, b := x.status, y.status
 	return x.name == y.name && a.SecretName == b.SecretName && a.PendingSecretName == b.PendingSecretName &&
 		a.PreviousSecretName == b.PreviousSecretName && a.State == b.State && a.Message == b.Message
@@ -286,32 +352,4 @@ func (r *Reconciler) requestReconciliation(ctx context.Context, ex *extensionsv1
 		return r.Client.Patch(ctx, ex, patch)
 	})
 	return client.IgnoreNotFound(err)
-}
-
-// silences records since when the API servers of Shoots do not respond. It is not persistent: after a restart of the
-// controller, their caches keep their conditions for a little longer.
-type silences struct {
-	mu     sync.Mutex
-	starts map[types.NamespacedName]time.Time
-}
-
-// since returns how long looks at an Extension's Shoot have failed.
-func (s *silences) since(extension types.NamespacedName, now time.Time) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	start, known := s.starts[extension]
-	if !known {
-		if s.starts == nil {
-			s.starts = map[types.NamespacedName]time.Time{}
-		}
-		start, s.starts[extension] = now, now
-	}
-	return now.Sub(start)
-}
-
-// end forgets an Extension.
-func (s *silences) end(extension types.NamespacedName) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.starts, extension)
 }

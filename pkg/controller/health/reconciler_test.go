@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -22,8 +23,10 @@ import (
 	. "github.com/onsi/gomega"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,6 +40,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/controller/readiness"
+	shootclient "github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
@@ -317,53 +321,148 @@ var _ = Describe("Reconciler", func() {
 			Expect(recorder.Events).NotTo(Receive())
 		})
 
+		// lookFor looks every minute, until the given time has passed.
+		lookFor := func(period time.Duration) {
+			GinkgoHelper()
+			for range int(period / time.Minute) {
+				run()
+				clock.Step(time.Minute)
+			}
+			run()
+		}
+		version := func() string {
+			GinkgoHelper()
+			conditions()
+			return ex.ResourceVersion
+		}
+
 		It("reports a problem and its end once each", func() {
 			run()
 			started := clock.Now()
 			clock.Step(time.Minute)
 			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
-			run()
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(And(condition(metav1.ConditionFalse, readiness.UpstreamUnreachable, clock.Now()), HaveField("Message", "Check the network.")))
 			Expect(conditions()[1]).To(condition(metav1.ConditionTrue, readiness.Ready, started))
 			Expect(recorder.Events).To(Receive(Equal("Warning CacheUpstreamUnreachable Registry cache for docker.io: Check the network.")))
-			failed, version := clock.Now(), ex.ResourceVersion
+			failed, before := clock.Now(), version()
 
 			By("Nothing new")
-			clock.Step(time.Minute)
-			run()
-			conditions()
-			Expect(ex.ResourceVersion).To(Equal(version))
+			lookFor(time.Hour)
+			Expect(version()).To(Equal(before))
 
 			By("Another cause, which does not make the outage shorter")
-			clock.Step(time.Minute)
 			shoots.caches[public] = failing(readiness.Crashing, "See the log.")
-			run()
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.Crashing, failed))
 			Expect(recorder.Events).To(Receive(HavePrefix("Warning CacheCrashing")))
 
 			By("Recovery")
-			clock.Step(time.Minute)
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			lookFor((settle - 1) * time.Minute)
+			Expect(recorder.Events).To(Receive(HavePrefix("Warning CacheUpstreamUnreachable")))
 			delete(shoots.caches, public)
-			run()
+			lookFor((settle - 1) * time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 			Expect(recorder.Events).To(Receive(HavePrefix("Normal CacheReady")))
 			Expect(recorder.Events).NotTo(Receive())
 		})
 
-		It("keeps a problem that a replica reported while that does not respond", func() {
+		It("reports a new cache as ready as soon as its pod is", func() {
+			shoots.caches[public] = failing(readiness.ReplicaNotReady, "It has just started.")
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.ReplicaNotReady, clock.Now()))
+			clock.Step(time.Minute)
+			delete(shoots.caches, public)
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
+		It("writes nothing for a problem that comes and goes", func() {
+			run()
+			for _, known := range []bool{false, true} {
+				before := version()
+				for range 20 {
+					clock.Step(time.Minute)
+					delete(shoots.caches, public)
+					run()
+					clock.Step(time.Minute)
+					shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+					run()
+				}
+				Expect(version()).To(Equal(before), "known: %t", known)
+				lookFor((settle - 1) * time.Minute)
+				Expect(conditions()[0]).To(And(HaveField("Status", metav1.ConditionFalse), HaveField("Reason", string(readiness.UpstreamUnreachable))))
+			}
+		})
+
+		It("writes nothing for a cause that comes and goes", func() {
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "timeout")
+			run()
+			before := version()
+			for i := range 20 {
+				clock.Step(time.Minute)
+				shoots.caches[public] = failing(readiness.UpstreamUnreachable, []string{"status 502", "timeout", "refused"}[i%3])
+				run()
+			}
+			Expect(version()).To(Equal(before))
+		})
+
+		It("reports a cache that fails for ever-changing causes", func() {
+			run()
+			for i := range 3 {
+				clock.Step(time.Minute)
+				shoots.caches[public] = failing([]readiness.Reason{readiness.Crashing, readiness.ReplicaNotReady}[i%2], fmt.Sprint(i))
+				run()
+			}
+			Expect(conditions()[0]).To(HaveField("Status", metav1.ConditionFalse))
+		})
+
+		It("reports at once what does not pass, and that its owner has solved it", func() {
+			run()
+			shoots.caches[public] = failing(readiness.CertificateExpiring, "Reconcile the Shoot.")
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.CertificateExpiring, clock.Now()))
+			delete(shoots.caches, public)
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
+		It("is not confused by a clock that is set back", func() {
+			run()
 			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
 			run()
-			started := clock.Now()
-			version := func() string { conditions(); return ex.ResourceVersion }()
+			clock.SetTime(clock.Now().Add(-time.Hour))
+			lookFor((settle - 1) * time.Minute)
+			Expect(conditions()[0]).To(HaveField("Status", metav1.ConditionFalse))
+		})
+
+		It("keeps a problem that a replica reported while that does not respond, but not for ever", func() {
+			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
+			run()
+			started, before := clock.Now(), version()
 			clock.Step(time.Minute)
 			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
-			run()
+			lookFor(silence - time.Minute)
 			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.UpstreamUnreachable, started))
-			Expect(ex.ResourceVersion).To(Equal(version))
+			Expect(version()).To(Equal(before))
+			clock.Step(time.Minute)
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionUnknown, readiness.ReportsMissing, clock.Now()))
+			before = version()
+			lookFor(time.Hour)
+			reconciler.memory = memory{} // the controller restarts
+			lookFor(time.Hour)
+			Expect(version()).To(Equal(before))
+
+			By("Recovery")
+			delete(shoots.caches, public)
+			run()
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 
 			By("Unlike that of its pod")
 			shoots.caches[public] = failing(readiness.Crashing, "See its log.")
-			run()
+			lookFor((settle - 1) * time.Minute)
 			shoots.caches[public] = seen(Replica{Name: "pod", Running: true, Silent: true})
 			run()
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
@@ -373,6 +472,24 @@ var _ = Describe("Reconciler", func() {
 			shoots.caches[public] = failing(readiness.UpstreamUnreachable, "Check the network.")
 			run()
 			shoots.caches[public] = seen(Replica{Name: "pod-0", Running: true, Silent: true}, Replica{Name: "pod-1", Running: true})
+			lookFor((settle - 1) * time.Minute)
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
+		})
+
+		It("follows the others while a cache cannot be read", func() {
+			run()
+			started := clock.Now()
+			shoots.caches[public] = Cache{Err: fmt.Errorf("read pod: %w", shootclient.ErrTooLong)}
+			shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", ""))
+			lookFor(silence - time.Minute)
+			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, started))
+			Expect(conditions()[1]).To(HaveField("Reason", string(readiness.CredentialRejected)))
+			clock.Step(time.Minute)
+			run()
+			Expect(conditions()[0]).To(And(condition(metav1.ConditionUnknown, readiness.NotObserved, clock.Now()), HaveField("Message", ContainSubstring("too large"))))
+
+			By("Recovery")
+			delete(shoots.caches, public)
 			run()
 			Expect(conditions()[0]).To(condition(metav1.ConditionTrue, readiness.Ready, clock.Now()))
 		})
@@ -396,9 +513,18 @@ var _ = Describe("Reconciler", func() {
 			Expect(conditions()[0]).To(condition(metav1.ConditionFalse, readiness.ReplicaMissing, clock.Now()))
 		})
 
-		It("looks less often at a Shoot that responds slowly", func() {
+		It("looks less often at a Shoot that responds slowly, also after an error or a conflict", func() {
 			shoots.takes = 9 * time.Second
 			Expect(run().RequeueAfter).To(Equal(3 * time.Minute))
+			for _, err := range []error{errors.New("denied"), apierrors.NewConflict(schema.GroupResource{}, "", nil)} {
+				reconciler.Client = interceptor.NewClient(c.(client.WithWatch), interceptor.Funcs{
+					SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+						return err
+					},
+				})
+				shoots.caches[private] = seen(replica(credentials.StateRejected, "v1", ""))
+				Expect(run().RequeueAfter).To(Equal(3*time.Minute), err.Error())
+			}
 		})
 
 		It("does not overwrite a status that has changed since it was read", func() {
@@ -425,7 +551,7 @@ var _ = Describe("Reconciler", func() {
 			It("keeps the conditions for a while, and then reports that they are unknown, without an alarm", func() {
 				run()
 				started := clock.Now()
-				shoots.err = errors.New("connection refused")
+				shoots.err = &url.Error{Op: "Get", URL: "https://api.example.com", Err: errors.New("connection refused")}
 				for range 10 {
 					clock.Step(time.Minute)
 					Expect(run().RequeueAfter).To(BeLater())
@@ -447,6 +573,13 @@ var _ = Describe("Reconciler", func() {
 				shoots.err = nil
 				run()
 				Expect(conditions()).To(HaveEach(condition(metav1.ConditionTrue, readiness.Ready, clock.Now())))
+			})
+
+			It("does not blame the API server for another error", func() {
+				run()
+				shoots.err = errors.New("read kubeconfig of the Shoot: secrets \"gardener\" not found")
+				lookFor(silence)
+				Expect(conditions()).To(HaveEach(And(condition(metav1.ConditionUnknown, readiness.NotObserved, clock.Now()), HaveField("Message", Not(ContainSubstring("API server"))))))
 			})
 
 			It("restarts the period after a response", func() {
@@ -507,11 +640,11 @@ var _ = Describe("Reconciler", func() {
 					},
 				})
 				for i := range 10 {
-					shoots.caches[public] = failing(readiness.UpstreamUnreachable, strings.Repeat("x", i))
+					shoots.caches[public] = failing(readiness.CertificateExpiring, strings.Repeat("x", i))
 					if i%2 == 0 {
 						delete(shoots.caches, public)
 					}
-					shoots.caches[private] = failing(readiness.DiskFull, strings.Repeat("y", i))
+					shoots.caches[private] = failing(readiness.CertificateExpiring, strings.Repeat("y", i))
 					Expect(run().RequeueAfter).To(BeLater())
 				}
 				Expect(writes).To(Equal(10))

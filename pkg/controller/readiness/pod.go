@@ -16,7 +16,7 @@ import (
 )
 
 // crashMemory is how long a pod that is not ready counts as crashing after its last crash. It exceeds the longest delay
-// of the kubelet before a restart.
+// of the kubelet before a restart. A crash that is as far in the future counts as old, since a clock has changed.
 const crashMemory = 10 * time.Minute
 
 // Volume is the volume of a replica whose pod is pending.
@@ -121,7 +121,7 @@ func lastCrash(status corev1.ContainerStatus, now time.Time) *corev1.ContainerSt
 		return &corev1.ContainerStateTerminated{}
 	case backsOff:
 		return crash
-	case status.Ready || crash == nil || crash.ExitCode == 0 || now.Sub(crash.FinishedAt.Time) > crashMemory:
+	case status.Ready || crash == nil || crash.ExitCode == 0 || now.Sub(crash.FinishedAt.Time).Abs() > crashMemory:
 		return nil
 	}
 	return crash
@@ -129,7 +129,7 @@ func lastCrash(status corev1.ContainerStatus, now time.Time) *corev1.ContainerSt
 
 func crashing(pod string, crash *corev1.ContainerStateTerminated) Problem {
 	if crash.Reason == "OOMKilled" {
-		return problemf(Crashing, "Pod %s crashes: its node ran out of memory (OOMKilled). Use nodes with more memory, or enable the vertical pod autoscaler of the Shoot.", pod)
+		return problemf(Crashing, "Pod %s crashes because memory ran out (OOMKilled): that of its node, or its own limit if one is set. Use nodes with more memory, or raise the limit that a LimitRange or the vertical pod autoscaler sets.", pod)
 	}
 	return problemf(Crashing, `Pod %s crashes with exit code %d. "kubectl -n kube-system logs %[1]s --previous" shows the reason.`, pod, crash.ExitCode)
 }

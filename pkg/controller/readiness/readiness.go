@@ -5,6 +5,7 @@
 package readiness
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -23,6 +24,8 @@ const (
 	Ready Reason = "Ready"
 	// Degraded means that some replicas work.
 	Degraded Reason = "Degraded"
+	// ContentTooLarge means that all replicas work, but content does not fit on a volume however much is evicted.
+	ContentTooLarge Reason = "ContentTooLarge"
 )
 
 // Reasons of a condition that is Unknown.
@@ -31,6 +34,10 @@ const (
 	Hibernated Reason = "Hibernated"
 	// ShootUnreachable means that the Shoot's API server has not responded for a while.
 	ShootUnreachable Reason = "ShootUnreachable"
+	// NotObserved means that the objects of the cache have not been readable for a while.
+	NotObserved Reason = "NotObserved"
+	// ReportsMissing means that pods are ready, but have not reported for a while whether an earlier problem has ended.
+	ReportsMissing Reason = "ReportsMissing"
 )
 
 // Reasons of a condition that is False.
@@ -51,19 +58,21 @@ const (
 	CredentialRejected Reason = "CredentialRejected"
 	// CredentialMissing means that a replica that needs a credential has none.
 	CredentialMissing Reason = "CredentialMissing"
-	// DiskFull means that content is passed through without being stored for lack of space.
+	// UpstreamUnreachable means that the upstream does not respond, so that only cached content is served.
+	UpstreamUnreachable Reason = "UpstreamUnreachable"
+	// StorageFailing means that content is passed through without being stored because its volume has errors.
+	StorageFailing Reason = "StorageFailing"
+	// DiskFull means that content is passed through without being stored because its volume is full.
 	DiskFull Reason = "DiskFull"
 	// CertificateExpiring means that a certificate was not renewed in time.
 	CertificateExpiring Reason = "CertificateExpiring"
-	// UpstreamUnreachable means that the upstream does not respond, so that only cached content is served.
-	UpstreamUnreachable Reason = "UpstreamUnreachable"
 )
 
 // problems are the reasons of a condition that is False, the most important one first: a cause before its effects, and
-// what stops all pulls before what stops some.
+// what keeps the cache from serving before what only makes it fetch more, or will affect it later.
 var problems = []Reason{
 	NoVolume, ImagePullFailed, Unschedulable, Crashing, ReplicaMissing, ReplicaNotReady,
-	CredentialRejected, CredentialMissing, DiskFull, CertificateExpiring, UpstreamUnreachable,
+	CredentialRejected, CredentialMissing, UpstreamUnreachable, StorageFailing, DiskFull, CertificateExpiring,
 }
 
 // Problems returns the reasons of a condition that is False.
@@ -82,7 +91,7 @@ func (r Reason) MayPass() bool {
 // IsReported reports whether a problem is known from the reports of replicas, not from their pods.
 func (r Reason) IsReported() bool {
 	switch r {
-	case DiskFull, CertificateExpiring, UpstreamUnreachable:
+	case UpstreamUnreachable, StorageFailing, DiskFull, CertificateExpiring:
 		return true
 	}
 	return false
@@ -95,7 +104,7 @@ const (
 	maxQuote = 256
 )
 
-// Problem is why a replica or a cache does not work. The zero value means that it works.
+// Problem is why a replica or a cache does not work. The zero value means that it works, and so does [ContentTooLarge].
 type Problem struct {
 	Reason Reason
 	// Message explains the problem to the owner and names what to do about it.
@@ -106,16 +115,20 @@ func problemf(reason Reason, format string, args ...any) Problem {
 	return Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
+// Works reports whether a replica with this problem works.
+func (p Problem) Works() bool { return p == Problem{} || p.Reason == ContentTooLarge }
+
 // Of returns the condition of a cache from the problems of its replicas, at least one, and that of its credential.
 //
 // A cache is ready if one of its replicas works, since each replica serves all pulls: its owner is not affected by the
 // others until that one fails too. The message then names the missing one.
 func Of(replicas []Problem, credential Problem) metav1.Condition {
-	working, worst := 0, Problem{}
+	working, worst, notice := 0, Problem{}, Problem{}
 	for _, replica := range replicas {
 		switch {
-		case replica == Problem{}:
+		case replica.Works():
 			working++
+			notice = cmp.Or(notice, replica)
 		case worst == Problem{} || rank(replica.Reason) < rank(worst.Reason):
 			worst = replica
 		}
@@ -128,7 +141,10 @@ func Of(replicas []Problem, credential Problem) metav1.Condition {
 	case working < len(replicas):
 		return condition(metav1.ConditionTrue, Degraded, fmt.Sprintf("%d of %d replicas work. %s", working, len(replicas), worst.Message))
 	}
-	return condition(metav1.ConditionTrue, Ready, "The cache works.")
+	if notice != (Problem{}) {
+		return condition(metav1.ConditionTrue, notice.Reason, notice.Message)
+	}
+	return condition(metav1.ConditionTrue, Ready, "No problem is known.")
 }
 
 // Unknown returns the condition of a cache that cannot be observed, which is not a problem of the cache.

@@ -112,8 +112,10 @@ var _ = Describe("Pod", func() {
 			"exit code 2", "logs registry-docker-io-0 --previous"),
 		Entry("crash loop without details", pod(corev1.PodRunning, isNotReady, waits("CrashLoopBackOff")), readiness.Volume{}, readiness.Crashing),
 		Entry("restarted after a crash", pod(corev1.PodRunning, isNotReady, crashed("Error", 2, time.Minute)), readiness.Volume{}, readiness.Crashing, "exit code 2"),
-		Entry("out of memory", pod(corev1.PodRunning, isNotReady, crashed("OOMKilled", 137, time.Minute)), readiness.Volume{}, readiness.Crashing, "OOMKilled", "more memory"),
+		Entry("out of memory", pod(corev1.PodRunning, isNotReady, crashed("OOMKilled", 137, time.Minute)), readiness.Volume{}, readiness.Crashing, "OOMKilled", "more memory", "limit"),
 		Entry("not ready, long after a crash", pod(corev1.PodRunning, isNotReady, crashed("Error", 2, time.Hour)), readiness.Volume{}, readiness.ReplicaNotReady),
+		Entry("not ready, long before a crash, since a clock has changed", pod(corev1.PodRunning, isNotReady, crashed("Error", 2, -time.Hour)), readiness.Volume{}, readiness.ReplicaNotReady),
+		Entry("restarted after a crash of a node whose clock is ahead", pod(corev1.PodRunning, isNotReady, crashed("Error", 2, -time.Minute)), readiness.Volume{}, readiness.Crashing),
 		Entry("not ready after a regular end", pod(corev1.PodRunning, isNotReady, crashed("Completed", 0, time.Minute)), readiness.Volume{}, readiness.ReplicaNotReady),
 
 		Entry("missing", nil, readiness.Volume{}, readiness.ReplicaMissing, name),
@@ -158,16 +160,24 @@ var _ = Describe("Report", func() {
 		Entry("none with a certificate without end", func(r *status.Report) { r.Certificate.NotAfter = time.Time{} }, readiness.Reason("")),
 		Entry("none if it bypassed its volume once", func(r *status.Report) { r.Storage.BypassedAt = now.Add(-time.Hour) }, readiness.Reason("")),
 		Entry("none with a certificate that is about to be renewed", func(r *status.Report) { r.Certificate.NotAfter = now.Add(14 * 24 * time.Hour) }, readiness.Reason("")),
-		Entry("full volume", func(r *status.Report) { r.Storage.Bypassing, r.Upstream.Reachable = true, false }, readiness.DiskFull, name, "volume.size"),
-		Entry("certificate", func(r *status.Report) {
-			r.Certificate.NotAfter, r.Upstream.Reachable = now.Add(14*24*time.Hour-time.Second), false
-		}, readiness.CertificateExpiring, "2026-03-15", "reconcile"),
-		Entry("expired certificate", func(r *status.Report) { r.Certificate.NotAfter = now.Add(-time.Hour) }, readiness.CertificateExpiring),
+		Entry("none if its volume is full, but everything is stored", func(r *status.Report) { r.Storage.Full = true }, readiness.Reason("")),
+		Entry("upstream before all others", func(r *status.Report) {
+			r.Upstream.Reachable, r.Certificate.NotAfter = false, now
+			r.Storage = status.Storage{Bypassing: true, Full: true, Failing: true}
+		}, readiness.UpstreamUnreachable),
+		Entry("errors of the volume, whether it is full or not", func(r *status.Report) { r.Storage = status.Storage{Bypassing: true, Full: true, Failing: true} },
+			readiness.StorageFailing, name, "kubectl -n kube-system logs "+name),
+		Entry("full volume", func(r *status.Report) { r.Storage.Bypassing, r.Storage.Full, r.Certificate.NotAfter = true, true, now }, readiness.DiskFull, name, "volume.size"),
+		Entry("content that does not fit", func(r *status.Report) { r.Storage.Bypassing = true }, readiness.ContentTooLarge, name, "does not fit", "volume.size"),
+		Entry("certificate before content that does not fit", func(r *status.Report) {
+			r.Certificate.NotAfter, r.Storage.Bypassing = now.Add(14*24*time.Hour-time.Second), true
+		}, readiness.CertificateExpiring, "is valid until 2026-03-15", "reconcile"),
+		Entry("expired certificate", func(r *status.Report) { r.Certificate.NotAfter = now.Add(-time.Hour) }, readiness.CertificateExpiring, "expired on 2026-03-01", "nodes bypass the cache"),
 		Entry("upstream", func(r *status.Report) {
 			r.Upstream = status.Upstream{Host: "docker.io", Message: "connection refused."}
 		}, readiness.UpstreamUnreachable,
-			"cannot reach the upstream (connection refused),", "remoteURL"),
-		Entry("upstream without a cause", func(r *status.Report) { r.Upstream.Reachable = false }, readiness.UpstreamUnreachable, "cannot reach the upstream, and"),
+			"cannot reach the upstream (connection refused). The cache serves only what it has; nodes ask the upstream themselves for the rest.", "remoteURL"),
+		Entry("upstream without a cause", func(r *status.Report) { r.Upstream.Reachable = false }, readiness.UpstreamUnreachable, "cannot reach the upstream. The"),
 	)
 })
 
@@ -183,12 +193,15 @@ var _ = Describe("Of", func() {
 		Expect(condition.Reason).To(BeEquivalentTo(reason))
 		Expect(condition.Message).To(Equal(message))
 	},
-		Entry("True if the replica works", []readiness.Problem{none}, none, metav1.ConditionTrue, readiness.Ready, "The cache works."),
-		Entry("True if both replicas work", []readiness.Problem{none, none}, none, metav1.ConditionTrue, readiness.Ready, "The cache works."),
+		Entry("True if the replica works", []readiness.Problem{none}, none, metav1.ConditionTrue, readiness.Ready, "No problem is known."),
+		Entry("True if both replicas work", []readiness.Problem{none, none}, none, metav1.ConditionTrue, readiness.Ready, "No problem is known."),
 		Entry("True if one of two replicas works, with the problem of the other", []readiness.Problem{problem(readiness.Crashing), none}, none,
 			metav1.ConditionTrue, readiness.Degraded, "1 of 2 replicas work. message of Crashing"),
 		Entry("False if no replica works, with the most important problem", []readiness.Problem{problem(readiness.UpstreamUnreachable), problem(readiness.Unschedulable)}, none,
 			metav1.ConditionFalse, readiness.Unschedulable, "message of Unschedulable"),
+		Entry("True if content does not fit", []readiness.Problem{none, problem(readiness.ContentTooLarge)}, none, metav1.ConditionTrue, readiness.ContentTooLarge, "message of ContentTooLarge"),
+		Entry("True if content does not fit in the only replica that works", []readiness.Problem{problem(readiness.ContentTooLarge), problem(readiness.Crashing)}, none,
+			metav1.ConditionTrue, readiness.Degraded, "1 of 2 replicas work. message of Crashing"),
 		Entry("False if the credential is rejected", []readiness.Problem{none}, problem(readiness.CredentialRejected),
 			metav1.ConditionFalse, readiness.CredentialRejected, "message of CredentialRejected"),
 		Entry("False for the credential if one replica works", []readiness.Problem{problem(readiness.NoVolume), none}, problem(readiness.CredentialRejected),

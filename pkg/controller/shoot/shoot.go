@@ -23,6 +23,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -147,10 +148,20 @@ type guard struct {
 // WrappedRoundTripper returns the transport that has the connections.
 func (g guard) WrappedRoundTripper() http.RoundTripper { return g.next }
 
-var (
-	errRedirect = errors.New("response is a redirect, which is not followed")
-	errTooLong  = errors.New("response is too long")
-)
+// ErrTooLong is the error of a response that exceeds its limit.
+var ErrTooLong = errors.New("response is too long")
+
+// IsUnresponsive reports whether an error means that the API server did not respond, or could not.
+func IsUnresponsive(err error) bool {
+	if errors.Is(err, ErrTooLong) || errors.Is(err, errRedirect) {
+		return false
+	}
+	request := &url.Error{}
+	return errors.As(err, &request) || errors.Is(err, context.DeadlineExceeded) ||
+		apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err)
+}
+
+var errRedirect = errors.New("response is a redirect, which is not followed")
 
 // RoundTrip implements http.RoundTripper. The API server forwards redirects of pods; a client that followed one would
 // make a request from the seed's network to a host of the pod's choice, with its credentials for the Shoot.
@@ -165,7 +176,7 @@ func (g guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	if response.ContentLength > g.limit {
 		_ = response.Body.Close()
-		return nil, errTooLong
+		return nil, ErrTooLong
 	}
 	response.Body = &limitedBody{ReadCloser: response.Body, left: g.limit}
 	return response, nil
@@ -185,7 +196,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if int64(n) > b.left {
-		n, err = int(b.left), errTooLong
+		n, err = int(b.left), ErrTooLong
 	}
 	b.left -= int64(n)
 	return n, err

@@ -35,12 +35,12 @@ var _ = Describe("Readiness", func() {
 		cache = v1alpha3.RegistryCache{Upstream: "followed.example.com", HTTP: &v1alpha3.HTTP{TLS: new(false)}}
 	)
 
-	// expect has the controller look at the cache, and waits for the condition that it derives.
+	// expect has the controller look at the cache until it has the given condition: a change must last for some looks.
 	expect := func(ctx context.Context, status metav1.ConditionStatus, reason readiness.Reason, message string) metav1.Condition {
 		GinkgoHelper()
 		var condition metav1.Condition
-		extension := s.reconcile(ctx, cache)
 		Eventually(ctx, func(g Gomega) {
+			extension := s.reconcile(ctx, cache)
 			g.Expect(get(extension)(ctx)).To(Succeed())
 			caches := statusOf(extension).Caches
 			g.Expect(caches).To(HaveLen(1))
@@ -129,7 +129,7 @@ var _ = Describe("Readiness", func() {
 		Expect(get(statefulSet)(ctx)).To(Succeed())
 		statefulSet.Status = appsv1.StatefulSetStatus{ObservedGeneration: statefulSet.Generation, Replicas: 1, ReadyReplicas: 1, UpdatedReplicas: 1}
 		Expect(testClient.Status().Update(ctx, statefulSet)).To(Succeed())
-		expect(ctx, metav1.ConditionTrue, readiness.Ready, "works")
+		expect(ctx, metav1.ConditionTrue, readiness.Ready, "No problem")
 		expectHealth(ctx, gardencorev1beta1.ConditionTrue, "")
 
 		By("Metrics")
@@ -152,7 +152,16 @@ var _ = Describe("Readiness", func() {
 		report := healthyReport()
 		report.Storage.Bypassing = true
 		replica.sayStatus(report)
+		expect(ctx, metav1.ConditionTrue, readiness.ContentTooLarge, "does not fit")
+		expectHealth(ctx, gardencorev1beta1.ConditionTrue, "")
+
+		report.Storage.Full = true
+		replica.sayStatus(report)
 		expect(ctx, metav1.ConditionFalse, readiness.DiskFull, "volume.size")
+
+		report.Storage = status.Storage{Failing: true}
+		replica.sayStatus(report)
+		expect(ctx, metav1.ConditionFalse, readiness.StorageFailing, "cannot store")
 
 		report = healthyReport()
 		report.Certificate = &status.Certificate{NotAfter: time.Now().Add(time.Hour)}
@@ -166,7 +175,7 @@ var _ = Describe("Readiness", func() {
 		expect(ctx, metav1.ConditionFalse, readiness.UpstreamUnreachable, "connection refused")
 
 		replica.sayStatus(healthyReport())
-		expect(ctx, metav1.ConditionTrue, readiness.Ready, "works")
+		expect(ctx, metav1.ConditionTrue, readiness.Ready, "No problem")
 		expectHealth(ctx, gardencorev1beta1.ConditionTrue, "")
 
 		By("Events")

@@ -89,7 +89,7 @@ var _ = Describe("Several credentials of a cache", func() {
 				prefix := credentials.Prefix(teamA)
 				got, before := credentials.FromFiles(prefix, deployed.Data)
 				g.Expect(got).To(HaveValue(HaveField("Name", wanted)))
-				g.Expect(got.Material.AWS.SecretAccessKey == secret+wanted).To(BeTrue())
+				g.Expect(got.Material.AWS.SecretAccessKey).To(Equal(secret + wanted))
 				if previous == "" {
 					g.Expect(before).To(BeNil())
 				} else {
@@ -174,7 +174,7 @@ var _ = Describe("Several credentials of a cache", func() {
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(get(deployed)(ctx)).To(Succeed())
 			got, previous := credentials.FromFiles("", deployed.Data)
-			g.Expect(got.Material.WorkloadIdentity.Token == secret+"-second").To(BeTrue())
+			g.Expect(got.Material.WorkloadIdentity.Token).To(Equal(secret + "-second"))
 			g.Expect(previous).To(BeNil())
 		}).Should(Succeed())
 		expectStatus(ctx, And(HaveField("SecretName", "a-v3"), HaveField("State", registry.CredentialsActive)))

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
@@ -109,9 +108,7 @@ func (f *fetch) begin(ctx context.Context, blob *remote.Blob) error {
 	f.etag = blob.ETag
 	upload, err := f.Content.NewUpload(f.repository, f.digest, f.size)
 	if err != nil {
-		if !content.IsFull(err) {
-			f.log().WithError(err).Warn("Failed to store a blob; passing it through")
-		}
+		f.notStored("Failed to store a blob; passing it through", err)
 		if err := f.acquire(ctx, f.unstored); err != nil {
 			return err
 		}
@@ -176,9 +173,7 @@ func (f *fetch) deliver(ctx context.Context, p []byte) error {
 	if err == nil {
 		return nil
 	}
-	if !content.IsFull(err) {
-		f.log().WithError(err).Warn("Failed to store the rest of a blob; streaming it without the disk")
-	}
+	f.notStored("Failed to store the rest of a blob; streaming it without the disk", err)
 	if err := f.acquire(ctx, f.unstored); err != nil {
 		return err
 	}

@@ -109,9 +109,12 @@ type opened struct {
 	cause   string
 }
 
-// bypasses reports whether the blob was fetched for this client and cannot be stored.
-func (o *opened) bypasses() bool {
-	return o.outcome == event.Miss && o.reader != nil && o.reader.Passed()
+// unstored returns why the blob that was fetched for this client is not stored, nil as far as is known yet.
+func (o *opened) unstored() error {
+	if o.reader == nil {
+		return nil
+	}
+	return o.reader.Unstored()
 }
 
 func (o *opened) close() {

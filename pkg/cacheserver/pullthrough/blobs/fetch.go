@@ -46,8 +46,9 @@ type fetch struct {
 	pulled int64 // bytes that were fetched, some of them more than once perhaps
 	etag   string
 	begun  bool
-	// upload stores the bytes, nil if they are not stored.
-	upload *content.Upload
+	// upload stores the bytes, nil if they are not stored. Then unstoredBy says why.
+	upload     *content.Upload
+	unstoredBy error
 	// releases are called at the end.
 	releases []func()
 }
@@ -76,18 +77,28 @@ func (s *Service) fetchWork(k key) transfer.Work {
 			}
 			return err
 		}
-		if f.upload == nil {
-			s.Metrics.Bypassed()
-			return nil
+		// Without an upload, the readers have the blob nevertheless. The next one has to fetch it again.
+		if f.upload != nil {
+			if err := f.upload.Commit(); err != nil {
+				f.notStored("Failed to store a blob", err)
+			}
 		}
-		if err := f.upload.Commit(); err != nil {
-			// The readers have the blob. The next one has to fetch it again.
-			f.log().WithError(err).Warn("Failed to store a blob")
+		if f.unstoredBy != nil {
+			s.Metrics.NotStored(f.unstoredBy)
 			return nil
 		}
 		s.Metrics.FillDuration.Observe(time.Since(started).Seconds())
 		return nil
 	}
+}
+
+// notStored records why the blob is not stored. A full volume is not worth a line for each blob.
+func (f *fetch) notStored(message string, err error) {
+	if !content.IsFull(err) {
+		f.log().WithError(err).Warn(message)
+	}
+	f.unstoredBy = err
+	f.transfer.Unstored(err)
 }
 
 func (f *fetch) log() logrus.FieldLogger {

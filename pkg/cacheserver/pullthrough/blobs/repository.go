@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
@@ -78,8 +79,8 @@ func (r *repository) ServeBlob(ctx context.Context, w http.ResponseWriter, reque
 		body.Fail(err)
 	}
 	written, err := body.Finish()
-	if err == nil && o.bypasses() {
-		response.From(ctx).NoteBypassed()
+	if reason := o.unstored(); err == nil && reason != nil {
+		response.From(ctx).NoteUnstored(content.IsFull(reason))
 	}
 	if o.file != nil && written == o.size {
 		s.delivered(response.From(ctx).Client(), d)

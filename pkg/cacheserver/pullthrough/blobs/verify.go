@@ -45,7 +45,8 @@ func (s *Service) delivered(client string, d digest.Digest) {
 // that verifies digests and requests the same blob again has probably received corrupt bytes from a failing disk. The
 // file system does not notice: the file still looks as it did when it was verified.
 func (s *Service) returned(client string, d digest.Digest, verified time.Time) bool {
-	if s.Now().Sub(verified) < trustWindow {
+	// A time in the future is that of a clock that was set back.
+	if age := s.Now().Sub(verified); age >= 0 && age < trustWindow {
 		return false
 	}
 	at, ok := s.deliveries.Get(delivery{client, d})

@@ -99,12 +99,14 @@ func (c *Content) Removed(d digest.Digest) (reason string, ok bool) { return c.r
 type Usage struct {
 	// Used is the size of the content, Size and Free are those of the volume.
 	Used, Size, Free int64
+	// Full is set if eviction leaves no room on the volume.
+	Full bool
 }
 
 // Usage returns the space of the cache.
 func (c *Content) Usage() (Usage, error) {
 	space, err := c.store.Space()
-	return Usage{Used: c.index.Total(), Size: int64(space.Total), Free: int64(space.Free)}, err
+	return Usage{Used: c.index.Total(), Size: int64(space.Total), Free: int64(space.Free), Full: c.keeper.IsFull(space)}, err
 }
 
 // Touch records a use of content.

@@ -20,8 +20,10 @@ const (
 	Joined Outcome = "joined"
 	// Stale means that a cached tag was served unvalidated.
 	Stale Outcome = "stale"
-	// Bypassed means that the content was fetched, but could not be stored.
+	// Bypassed means that the content was fetched, but there was no space to store it.
 	Bypassed Outcome = "bypassed"
+	// NotStored means that the content was fetched, but could not be stored for another reason.
+	NotStored Outcome = "notStored"
 	// Canceled means that the client left before it had everything.
 	Canceled Outcome = "canceled"
 	// NotFound means that the upstream does not have the content, or hides it.
@@ -29,6 +31,11 @@ const (
 	// Failed means that the content could not be served.
 	Failed Outcome = "failed"
 )
+
+// Outcomes returns all outcomes.
+func Outcomes() []Outcome {
+	return []Outcome{Hit, Miss, Joined, Stale, Bypassed, NotStored, Canceled, NotFound, Failed}
+}
 
 // Fetched returns the outcome of a request that started a fetch, or joined one.
 func Fetched(joined bool) Outcome {
@@ -73,3 +80,6 @@ type Repository struct {
 	// FetchSeconds is the sum of the durations of the fetches.
 	FetchSeconds float64
 }
+
+// MeanFetchSeconds returns the mean duration of a fetch, 0 without fetches.
+func (r Repository) MeanFetchSeconds() float64 { return r.FetchSeconds / float64(max(r.Fetches, 1)) }

@@ -15,7 +15,7 @@ const Message = "Pull"
 
 // Severe reports whether an operator should notice the event: its client got an error, or possibly an old image, or the
 // next client has to wait for the same fetch.
-func (o Outcome) Severe() bool { return o == Failed || o == Stale || o == Bypassed }
+func (o Outcome) Severe() bool { return o == Failed || o == Stale || o == Bypassed || o == NotStored }
 
 // Fields returns the fields of the event's log line.
 func (e Event) Fields(upstream string) map[string]any {

@@ -52,7 +52,7 @@ func (j *Journal) Record(e event.Event) {
 		}
 	}
 	j.Log(e)
-	j.Metrics.Repositories.Served(e)
+	j.Metrics.Record(e)
 	// Lists are always fetched; remembering that would displace what needs an explanation.
 	if e.Outcome != event.Hit && e.Cause != event.CauseList {
 		j.remember(e)

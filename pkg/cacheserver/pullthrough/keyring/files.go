@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 
@@ -49,6 +50,7 @@ func (f *files) Read() (*Contents, error) {
 		}
 		// The files of one credential may be replaced one by one; they belong together if none changed during the read.
 		read, err := f.read()
+		read.Written = f.written()
 		if f.signature() != state {
 			continue
 		}
@@ -61,6 +63,16 @@ func (f *files) Read() (*Contents, error) {
 		return nil, errors.New("files change too fast")
 	}
 	return f.last, f.err
+}
+
+// written returns when the latest of the files was written.
+func (f *files) written() (latest time.Time) {
+	for _, path := range f.paths {
+		if info, err := os.Stat(path); err == nil && info.ModTime().After(latest) {
+			latest = info.ModTime()
+		}
+	}
+	return latest
 }
 
 // signature changes whenever a file is written or replaced, but not when it is read.

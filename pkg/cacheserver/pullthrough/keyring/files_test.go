@@ -40,6 +40,17 @@ var _ = Describe("Directory", func() {
 
 	BeforeEach(func() { dir = GinkgoT().TempDir() })
 
+	It("knows when the files were written", func() {
+		write("username", "robot")
+		write("password", "secret")
+		latest := time.Now().Add(-time.Hour).Truncate(time.Second)
+		Expect(os.Chtimes(filepath.Join(dir, "username"), latest, latest)).To(Succeed())
+		Expect(os.Chtimes(filepath.Join(dir, "password"), latest.Add(-time.Hour), latest.Add(-time.Hour))).To(Succeed())
+		contents, err := keyring.Directory(dir, "", host).Read()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(contents.Written).To(BeTemporally("==", latest))
+	})
+
 	It("follows the files, and keeps the last good credential while they are incomplete", func() {
 		f := keyring.Directory(dir, "", host)
 		contents, err := f.Read()

@@ -39,8 +39,9 @@ type Keyring struct {
 
 // entry is a set of credentials with the result of its last check.
 type entry struct {
-	set     Set
-	created time.Time
+	set Set
+	// wanted is since when the source has the set, as far as its files show: a restart of the process does not change that.
+	wanted  time.Time
 	state   credentials.State
 	since   time.Time
 	status  int
@@ -138,9 +139,9 @@ func (k *Keyring) adopt(contents Contents) bool {
 	switch {
 	case k.active == nil && contents.Previous != nil && !contents.Previous.sameCredentials(wanted):
 		// The process started during a rotation.
-		k.active, k.candidate = k.newEntry(*contents.Previous), k.newEntry(wanted)
+		k.active, k.candidate = k.newEntry(*contents.Previous, time.Time{}), k.newEntry(wanted, contents.Written)
 	case k.active == nil:
-		k.active = k.newEntry(wanted)
+		k.active = k.newEntry(wanted, contents.Written)
 	case k.active.set.sameCredentials(wanted):
 		// The candidate is no longer wanted, or the active set has another name now.
 		if k.candidate == nil && k.active.set.Name == wanted.Name {
@@ -150,17 +151,20 @@ func (k *Keyring) adopt(contents Contents) bool {
 	case k.candidate != nil && k.candidate.set.sameCredentials(wanted) && k.candidate.set.Name == wanted.Name:
 		return false
 	default:
-		k.candidate = k.newEntry(wanted)
-		k.log.WithField("secret", wanted.Name).Info("Checking new credential")
+		k.candidate = k.newEntry(wanted, contents.Written)
+		k.log.WithField("secret", wanted.Name).Info("Checking candidate")
 	}
 	k.wake()
 	return true
 }
 
-func (k *Keyring) newEntry(set Set) *entry {
+func (k *Keyring) newEntry(set Set, written time.Time) *entry {
 	now := k.clock.Now()
+	if written.IsZero() || written.After(now) {
+		written = now
+	}
 	return &entry{
-		set: set, created: now, state: credentials.StatePending, since: now, due: now, message: "not checked against the upstream yet",
+		set: set, wanted: written, state: credentials.StatePending, since: now, due: now, message: "not checked against the upstream yet",
 		renewer: k.newRenewer(set),
 	}
 }

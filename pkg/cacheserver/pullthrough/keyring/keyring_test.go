@@ -176,6 +176,24 @@ var _ = Describe("Keyring", func() {
 		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-three", State: credentials.StateActive}))
 	})
 
+	It("knows since when a candidate is pending after a restart", func() {
+		written := clock.Now().Add(-time.Hour)
+		upstream.respond("two", rejection)
+		source.writtenAt(written)
+		source.set("two", "one")
+		start()
+		Eventually(func() time.Time { return observed.last().PendingSince }).Should(Equal(written))
+
+		By("ignoring a time in the future")
+		upstream.respond("three", rejection)
+		source.writtenAt(clock.Now().Add(time.Hour))
+		source.set("three", "one")
+		advance(5 * time.Second)
+		Eventually(func() time.Time { return observed.last().PendingSince }).Should(And(
+			BeTemporally(">", written), BeTemporally("<=", clock.Now()),
+		))
+	})
+
 	It("keeps the candidate pending until the upstream is available", func() {
 		startWithOne()
 		upstream.respond("two", unreachable)
@@ -287,7 +305,7 @@ var _ = Describe("Keyring", func() {
 		source.set("two", "one")
 		start()
 		Eventually(func() string { return ring.Report().Message }).Should(Equal(
-			"the upstream rejects the active credential with status 401; the new one is not confirmed: " + unreachable.Error()))
+			"the upstream rejects the active credential with status 401; the candidate is not confirmed: " + unreachable.Error()))
 		Expect(report()).To(Equal(credentials.Report{SecretName: "secret-one", PendingSecretName: "secret-two", State: credentials.StatePending}),
 			"the result for the candidate is unknown")
 		Expect(observed.last().Rejected).To(BeTrue(), "pulls fail")
@@ -394,6 +412,14 @@ type fakeSource struct {
 	mu       sync.Mutex
 	contents *keyring.Contents
 	err      error
+	written  time.Time
+}
+
+// writtenAt is the time at which the next credentials are written.
+func (f *fakeSource) writtenAt(t time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.written = t
 }
 
 func newSet(password string) keyring.Set {
@@ -403,7 +429,7 @@ func newSet(password string) keyring.Set {
 func (f *fakeSource) set(password, previous string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.contents, f.err = &keyring.Contents{Wanted: newSet(password)}, nil
+	f.contents, f.err = &keyring.Contents{Wanted: newSet(password), Written: f.written}, nil
 	if previous != "" {
 		f.contents.Previous = new(newSet(previous))
 	}

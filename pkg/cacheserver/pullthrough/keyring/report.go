@@ -50,7 +50,7 @@ func (k *Keyring) snapshot() Snapshot {
 	}
 	report.State, report.Since, report.UpstreamStatusCode, report.Message = wanted.state, wanted.since, wanted.status, wanted.message
 	if k.stuck() {
-		report.Message = k.active.rejection() + "; the new one is not confirmed: " + report.Message
+		report.Message = k.active.rejection() + "; the candidate is not confirmed: " + report.Message
 	}
 	if k.missing != nil {
 		report.State, report.Since, report.UpstreamStatusCode = credentials.StateMissing, k.since, 0
@@ -58,7 +58,7 @@ func (k *Keyring) snapshot() Snapshot {
 	}
 	snapshot := Snapshot{Report: report, Rejected: report.State == credentials.StateRejected || k.missing == nil && k.stuck()}
 	if k.candidate != nil {
-		snapshot.PendingSince = k.candidate.created
+		snapshot.PendingSince = k.candidate.wanted
 	}
 	if k.active.state == credentials.StateActive {
 		snapshot.ActiveSince = k.active.since

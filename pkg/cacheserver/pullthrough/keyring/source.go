@@ -4,7 +4,11 @@
 
 package keyring
 
-import "github.com/larder-project/larder/pkg/credentials"
+import (
+	"time"
+
+	"github.com/larder-project/larder/pkg/credentials"
+)
 
 // Source reads credentials: from a Directory, a ConfigFile, or Static.
 type Source interface {
@@ -19,6 +23,8 @@ type Contents struct {
 	Wanted Set
 	// Previous is the set to use until the upstream accepts Wanted; nil for none.
 	Previous *Set
+	// Written is when the files of the source were written, the zero time if it has none.
+	Written time.Time
 }
 
 // Static is a credential that never changes. The zero value means anonymous access.

@@ -47,7 +47,7 @@ type Service struct {
 	calls *coalesce.Group[key, loaded]
 	// recent saves reading and hashing for the many requests for the same few manifests. It also serves manifests that
 	// cannot be stored. A key is proof that the repository has the manifest.
-	recent *lru.Cache[key, content.Manifest]
+	recent *lru.Cache[key, loaded]
 }
 
 type key struct {
@@ -60,7 +60,7 @@ func New(o Options) *Service {
 	return &Service{
 		Options: o,
 		calls:   coalesce.New[key, loaded](),
-		recent:  lru.New(recentBytes, recentBytes/2, func(_ key, m content.Manifest) int { return len(m.Content) }),
+		recent:  lru.New(recentBytes, recentBytes/2, func(_ key, l loaded) int { return len(l.Content) }),
 	}
 }
 
@@ -69,7 +69,8 @@ func (s *Service) Close() { s.calls.Close() }
 
 // Recent returns a manifest of a repository if it is in memory.
 func (s *Service) Recent(repository string, d digest.Digest) (content.Manifest, bool) {
-	return s.recent.Get(key{repository, d})
+	l, ok := s.recent.Get(key{repository, d})
+	return l.Manifest, ok
 }
 
 // Available reports whether the content of a manifest is in memory or on disk. It does not check that the repository
@@ -84,8 +85,13 @@ func (s *Service) Available(repository string, d digest.Digest) bool {
 
 // Get returns a manifest of a repository.
 func (s *Service) Get(ctx context.Context, repository string, d digest.Digest) (content.Manifest, error) {
-	if m, ok := s.Recent(repository, d); ok {
-		return m, nil
+	l, err := s.get(ctx, repository, d)
+	return l.Manifest, err
+}
+
+func (s *Service) get(ctx context.Context, repository string, d digest.Digest) (loaded, error) {
+	if l, ok := s.recent.Get(key{repository, d}); ok {
+		return l, nil
 	}
 	stored, cause := s.Content.HasManifest(repository, d), ""
 	if !stored && s.Available(repository, d) {
@@ -99,18 +105,21 @@ func (s *Service) Get(ctx context.Context, repository string, d digest.Digest) (
 	if l.fetched {
 		response.From(ctx).Note(event.Fetched(joined), cause)
 	}
-	return l.Manifest, err
+	return l, err
 }
 
-// loaded is a manifest that was not in memory.
+// loaded is a manifest in memory.
 type loaded struct {
 	content.Manifest
+	// fetched means that it was just fetched.
 	fetched bool
+	// unstored is why it is only in memory, nil if it is stored.
+	unstored error
 }
 
 func (s *Service) load(ctx context.Context, repository string, d digest.Digest, stored bool) (loaded, error) {
-	if m, ok := s.Recent(repository, d); ok {
-		return loaded{Manifest: m}, nil // Another call has fetched it since.
+	if l, ok := s.recent.Get(key{repository, d}); ok {
+		return l, nil // Another call has fetched it since.
 	}
 	if stored {
 		m, err := s.read(ctx, repository, d)
@@ -121,8 +130,9 @@ func (s *Service) load(ctx context.Context, repository string, d digest.Digest, 
 			s.Log.WithError(err).WithFields(logrus.Fields{"repository": repository, "digest": d}).Warn("Failed to read a manifest; fetching it")
 		}
 	}
-	m, err := s.Fetch(ctx, repository, d.String())
-	return loaded{Manifest: m, fetched: err == nil}, err
+	l, err := s.fetch(ctx, repository, d.String())
+	l.fetched = err == nil
+	return l, err
 }
 
 // read returns a manifest from the store.
@@ -132,18 +142,23 @@ func (s *Service) read(ctx context.Context, repository string, d digest.Digest) 
 		return err
 	})
 	if err == nil {
-		s.recent.Add(key{repository, d}, m)
+		s.recent.Add(key{repository, d}, loaded{Manifest: m})
 	}
 	return m, err
 }
 
 // Fetch fetches a manifest by tag or digest and stores it. A manifest that cannot be stored is served all the same.
 func (s *Service) Fetch(ctx context.Context, repository, reference string) (content.Manifest, error) {
+	l, err := s.fetch(ctx, repository, reference)
+	return l.Manifest, err
+}
+
+func (s *Service) fetch(ctx context.Context, repository, reference string) (loaded, error) {
 	begun := time.Now()
 	fetched, err := s.Source.FetchManifest(ctx, repository, reference)
 	if err != nil {
 		s.Metrics.FetchFailed(ctx, err)
-		return content.Manifest{}, err
+		return loaded{}, err
 	}
 	s.Metrics.Repositories.Fetched(repository, int64(len(fetched.Content)), time.Since(begun))
 	s.Metrics.Misses.WithLabelValues(metrics.Manifest).Inc()
@@ -151,38 +166,40 @@ func (s *Service) Fetch(ctx context.Context, repository, reference string) (cont
 	info, err := s.parse(ctx, fetched.Content, fetched.MediaType)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return content.Manifest{}, err
+		return loaded{}, err
 	case err != nil:
-		return content.Manifest{}, s.Source.Invalid(err.Error())
+		return loaded{}, s.Source.Invalid(err.Error())
 	}
 	m := content.Manifest{
 		Digest: fetched.Digest, MediaType: info.MediaType, Content: fetched.Content,
 		Proof: info.Explicit && fetched.MediaType == info.MediaType,
 	}
-	s.recent.Add(key{repository, m.Digest}, m)
-	if !s.store(repository, m, info) {
-		s.Metrics.Bypassed()
+	l := loaded{Manifest: m}
+	s.recent.Add(key{repository, m.Digest}, l) // Others need not wait until it is stored.
+	if l.unstored = s.store(repository, m, info); l.unstored != nil {
+		s.recent.Add(key{repository, m.Digest}, l)
+		s.Metrics.NotStored(l.unstored)
 	}
-	return m, nil
+	return l, nil
 }
 
-// StoreRecent stores a manifest that is only in memory because there was no room for it when it was fetched.
+// StoreRecent stores a manifest that is only in memory because it could not be stored when it was fetched.
 func (s *Service) StoreRecent(ctx context.Context, repository string, d digest.Digest) {
 	m, ok := s.Recent(repository, d)
 	if !ok || s.Content.HasManifest(repository, d) {
 		return
 	}
 	if info, err := s.parse(ctx, m.Content, m.MediaType); err == nil {
-		s.store(repository, m, info)
+		s.recent.Add(key{repository, d}, loaded{Manifest: m, unstored: s.store(repository, m, info)})
 	}
 }
 
-func (s *Service) store(repository string, m content.Manifest, info manifest.Info) (stored bool) {
+func (s *Service) store(repository string, m content.Manifest, info manifest.Info) error {
 	err := s.Content.StoreManifest(repository, m, info)
 	if err != nil && !content.IsFull(err) {
 		s.Log.WithError(err).WithFields(logrus.Fields{"repository": repository, "digest": m.Digest}).Warn("Failed to store a manifest")
 	}
-	return err == nil
+	return err
 }
 
 // parse parses a manifest. That takes a multiple of the manifest's size in memory.

@@ -46,15 +46,15 @@ func (r *repository) Exists(ctx context.Context, d digest.Digest) (bool, error) 
 // Get implements distribution.ManifestService.
 func (r *repository) Get(ctx context.Context, d digest.Digest, _ ...distribution.ManifestServiceOption) (distribution.Manifest, error) {
 	r.service.Metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
-	m, err := r.service.Get(ctx, r.name, d)
+	l, err := r.service.get(ctx, r.name, d)
 	if err != nil {
 		return nil, response.Error(ctx, err, distribution.ErrManifestUnknownRevision{Name: r.name, Revision: d})
 	}
-	if response.From(ctx).Fetched() && !r.service.Content.HasManifest(r.name, m.Digest) {
-		response.From(ctx).NoteBypassed()
+	if l.unstored != nil {
+		response.From(ctx).NoteUnstored(content.IsFull(l.unstored))
 	}
-	r.service.RecordServed(ctx, m)
-	return r.service.negotiated(ctx, m), nil
+	r.service.RecordServed(ctx, l.Manifest)
+	return r.service.negotiated(ctx, l.Manifest), nil
 }
 
 // Put implements distribution.ManifestService.

@@ -10,15 +10,17 @@ package metrics
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	distribution "github.com/distribution/distribution/v3/metrics"
 	// Its init function registers the metrics that Process unregisters.
 	_ "github.com/distribution/distribution/v3/registry/proxy"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 )
 
 // Values of the label type.
@@ -32,6 +34,7 @@ type Metrics struct {
 	Requests    *prometheus.CounterVec // type
 	Hits        *prometheus.CounterVec // type
 	Misses      *prometheus.CounterVec // type
+	Outcomes    *prometheus.CounterVec // type, outcome
 	PulledBytes *prometheus.CounterVec // type
 	PushedBytes *prometheus.CounterVec // type
 
@@ -50,16 +53,17 @@ type Metrics struct {
 	FillErrors       *prometheus.CounterVec // reason
 	Resumed          prometheus.Counter
 	Unstored         prometheus.Counter
+	StoreErrors      prometheus.Counter
 	Removed          *prometheus.CounterVec // type, reason
 	RemovedBytes     *prometheus.CounterVec // reason
 	Corrupt          prometheus.Counter
 	StorageUsed      prometheus.Gauge
 	VolumeBytes      *prometheus.GaugeVec // state
 	ActiveTransfers  prometheus.Gauge
-	LastBypass       prometheus.Gauge
 	Repositories     *Repositories
 
-	bypassedAt atomic.Int64 // LastBypass, for reading
+	bypassed, storeFailed, rateLimited moment
+	failures                           failures
 }
 
 // Process returns the metrics in the default registry, which the debug server exposes.
@@ -75,17 +79,18 @@ func New(registerer prometheus.Registerer) *Metrics {
 		Requests:    f.counters("requests_total", "Requests of clients for content.", "type"),
 		Hits:        f.counters("hits_total", "Requests served from the cache.", "type"),
 		Misses:      f.counters("misses_total", "Requests for which content had to be fetched from the upstream.", "type"),
+		Outcomes:    f.counters("outcomes_total", "Requests of clients for content by how they were served, as in the log.", "type", "outcome"),
 		PulledBytes: f.counters("pulled_bytes_total", "Bytes of content fetched from the upstream.", "type"),
 		PushedBytes: f.counters("pushed_bytes_total", "Bytes of content sent to clients.", "type"),
 
-		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 means no response.", "upstream", "kind", "code"),
+		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 means no response, and rare statuses are counted by class.", "upstream", "kind", "code"),
 		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's response.", "upstream", "kind"),
-		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream responds.", "upstream"),
+		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream is reachable; 0 until all kinds of requests that failed succeed again.", "upstream"),
 		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream; missing once the time window of the last report has passed.", "upstream", "scope"),
 		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the configured credentials.", "upstream"),
 		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credentials; 0 if it has not.", "upstream"),
-		PendingSince:     f.gauges("credentials_pending_since_seconds", "Unix time since which new credentials wait for the upstream to accept them; 0 if there are none.", "upstream"),
+		PendingSince:     f.gauges("credentials_pending_since_seconds", "Unix time since which a candidate waits for the upstream to accept it; 0 if there is none.", "upstream"),
 		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a running fetch.", "type"),
 		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients without fetching them again.", "type"),
 		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache without validation, by reason.", "reason"),
@@ -100,8 +105,10 @@ func New(registerer prometheus.Registerer) *Metrics {
 		Buckets: prometheus.ExponentialBuckets(0.01, 4, 9),
 	}))
 	m.Resumed = f.counter("resumed_total", "Fetches that were resumed after an interruption.")
-	m.Unstored = f.counter("unstored_total", "Fetches that could not be stored, usually for lack of space.")
-	m.LastBypass = f.gauge("bypassed_at_seconds", "Unix time of the last fetch that could not be stored, usually for lack of space; 0 if there was none.")
+	m.Unstored = f.counter("unstored_total", "Fetches that could not be stored for lack of space.")
+	m.bypassed.gauge = f.gauge("bypassed_at_seconds", "Unix time of the last fetch that could not be stored for lack of space; 0 if there was none.")
+	m.StoreErrors = f.counter("store_errors_total", "Fetches that could not be stored for a reason other than lack of space.")
+	m.storeFailed.gauge = f.gauge("store_failed_at_seconds", "Unix time of the last fetch that could not be stored for a reason other than lack of space; 0 if there was none.")
 	m.ActiveTransfers = f.gauge("active_transfers", "Blobs that are being fetched or verified.")
 	m.Repositories = register(registerer, newRepositories())
 	m.Corrupt = f.counter("corrupt_total", "Cached objects that did not match their digest and were dropped.")
@@ -109,6 +116,9 @@ func New(registerer prometheus.Registerer) *Metrics {
 	for _, kind := range []string{Blob, Manifest} {
 		for _, counter := range []*prometheus.CounterVec{m.Requests, m.Hits, m.Misses, m.PulledBytes, m.PushedBytes, m.Coalesced, m.SavedBytes} {
 			counter.WithLabelValues(kind)
+		}
+		for _, outcome := range event.Outcomes() {
+			m.Outcomes.WithLabelValues(kind, string(outcome))
 		}
 	}
 	return m
@@ -197,8 +207,29 @@ func (m *Metrics) Upstream(host string) Upstream {
 
 // Request counts a request.
 func (u Upstream) Request(kind string, status int, duration time.Duration) {
-	u.metrics.UpstreamRequests.WithLabelValues(u.host, kind, strconv.Itoa(status)).Inc()
+	u.metrics.UpstreamRequests.WithLabelValues(u.host, kind, codeOf(status)).Inc()
 	u.metrics.UpstreamDuration.WithLabelValues(u.host, kind).Observe(duration.Seconds())
+	if status == http.StatusTooManyRequests {
+		u.metrics.rateLimited.now()
+	}
+}
+
+// codeOf returns the label for a status. The upstream, its token service or the target of a redirect may send any number,
+// so only those that are common or have a meaning for the cache are labels of their own.
+func codeOf(status int) string {
+	switch status {
+	case 0,
+		http.StatusOK, http.StatusPartialContent,
+		http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect,
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusProxyAuthRequired, http.StatusRequestedRangeNotSatisfiable, http.StatusTooManyRequests,
+		http.StatusInternalServerError, http.StatusNotImplemented, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return strconv.Itoa(status)
+	}
+	if class := status / 100; 1 <= class && class <= 5 {
+		return strconv.Itoa(class) + "xx"
+	}
+	return "other"
 }
 
 // Health records whether the upstream responds.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 )
 
@@ -59,6 +60,27 @@ var _ = Describe("Metrics", func() {
 			ContainSubstring("registry_proxy_upstream_up"),
 			ContainSubstring("registry_proxy_upstream_rate_limit_remaining"),
 		))
+	})
+
+	It("has a bounded number of labels for statuses, which the upstream chooses", func() {
+		m := metrics.New(prometheus.NewRegistry())
+		observer := m.Upstream("example.com")
+		for status := range 1000 {
+			observer.Request("manifest", status, time.Millisecond)
+		}
+		Expect(testutil.CollectAndCount(m.UpstreamRequests)).To(BeNumerically("<", 30))
+		for code, count := range map[string]int{"0": 1, "200": 1, "429": 1, "503": 1, "2xx": 98, "5xx": 95, "other": 499} {
+			Expect(testutil.ToFloat64(m.UpstreamRequests.WithLabelValues("example.com", "manifest", code))).To(BeEquivalentTo(count), code)
+		}
+	})
+
+	It("counts requests for content by their outcome", func() {
+		m := metrics.New(prometheus.NewRegistry())
+		Expect(testutil.CollectAndCount(m.Outcomes)).To(Equal(18), "a series that appears with its first value has no increase")
+		m.Record(event.Event{Kind: metrics.Blob, Outcome: event.Joined})
+		m.Record(event.Event{Kind: "tags", Outcome: event.Joined})
+		Expect(testutil.ToFloat64(m.Outcomes.WithLabelValues(metrics.Blob, "joined"))).To(BeEquivalentTo(1))
+		Expect(testutil.CollectAndCount(m.Outcomes)).To(Equal(18))
 	})
 
 	It("can be registered by two engines", func() {

@@ -20,13 +20,13 @@ import (
 const (
 	// maxRepositories bounds the repositories that are counted, to the most recently used ones.
 	maxRepositories = 1000
-	// exported is how many repositories of each order are exported: the largest and the slowest ones.
+	// exported is how many repositories of each order are exported.
 	exported = 10
 )
 
-// Repositories counts what is served and fetched of each repository. Its metrics are those of the repositories from
-// which most was sent, and of those whose fetches took longest in sum, so that clients cannot make it export any number
-// of them. A repository that was not used for long starts again at 0.
+// Repositories counts what is served and fetched of each repository. Its metrics are those of the repositories at the top
+// of each order, so that clients cannot make it export any number of them. A repository that was not used for long starts
+// again at 0.
 type Repositories struct {
 	pushed, pulled, fetches, seconds *prometheus.Desc
 
@@ -39,7 +39,7 @@ func newRepositories() *Repositories {
 	describe := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, []string{"repository"}, nil)
 	}
-	const some = ", for the repositories that most was sent from and those with the longest fetches."
+	const some = ", for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time."
 	return &Repositories{
 		pushed:  describe("repository_pushed_bytes_total", "Bytes of content sent to clients by repository"+some),
 		pulled:  describe("repository_pulled_bytes_total", "Bytes of content fetched from the upstream by repository"+some),
@@ -49,11 +49,11 @@ func newRepositories() *Repositories {
 	}
 }
 
-// Served counts the event of a request. It ignores those without content: clients can ask for any number of
+// served counts the event of a request. It ignores those without content: clients can ask for any number of
 // repositories that do not exist, which would replace those that do.
-func (r *Repositories) Served(e event.Event) {
+func (r *Repositories) served(e event.Event) {
 	switch e.Outcome {
-	case event.Hit, event.Miss, event.Joined, event.Stale, event.Bypassed:
+	case event.Hit, event.Miss, event.Joined, event.Stale, event.Bypassed, event.NotStored:
 	default:
 		if e.Bytes == 0 {
 			return
@@ -92,22 +92,24 @@ func (r *Repositories) change(name string, change func(*event.Repository)) {
 // Top returns the repositories that are exported, those that most was sent from first.
 func (r *Repositories) Top() []event.Repository {
 	all := r.all()
-	slices.SortFunc(all, func(a, b event.Repository) int {
-		return cmp.Or(cmp.Compare(b.FetchSeconds, a.FetchSeconds), cmp.Compare(a.Name, b.Name))
-	})
-	top := slices.Clone(all[:min(exported, len(all))])
-	slices.SortFunc(all, bySize)
-	for _, repository := range all[:min(exported, len(all))] {
-		if !slices.Contains(top, repository) {
-			top = append(top, repository)
+	var top []event.Repository
+	for _, by := range []func(event.Repository) float64{
+		event.Repository.MeanFetchSeconds,
+		func(r event.Repository) float64 { return float64(r.PulledBytes) },
+		func(r event.Repository) float64 { return float64(r.PushedBytes) },
+	} {
+		descending := func(a, b event.Repository) int {
+			return cmp.Or(cmp.Compare(by(b), by(a)), cmp.Compare(a.Name, b.Name))
 		}
+		slices.SortFunc(all, descending)
+		for _, repository := range all[:min(exported, len(all))] {
+			if !slices.Contains(top, repository) {
+				top = append(top, repository)
+			}
+		}
+		slices.SortFunc(top, descending)
 	}
-	slices.SortFunc(top, bySize)
 	return top
-}
-
-func bySize(a, b event.Repository) int {
-	return cmp.Or(cmp.Compare(b.PushedBytes, a.PushedBytes), cmp.Compare(a.Name, b.Name))
 }
 
 func (r *Repositories) all() []event.Repository {

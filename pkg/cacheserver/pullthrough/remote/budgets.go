@@ -23,6 +23,8 @@ const (
 
 // Budget is a rate limit as the upstream last reported it.
 type Budget struct {
+	// Scope is the path of the repositories that the credential is for, "" for all other repositories.
+	Scope            string
 	Limit, Remaining int64
 
 	until time.Time
@@ -50,13 +52,13 @@ func newBudgets(now func() time.Time, observer Observer) *budgets {
 func (b *budgets) note(scope string, header http.Header) {
 	limit, ok := parseLimit(header.Get("RateLimit-Limit"))
 	remaining, known := parseLimit(header.Get("RateLimit-Remaining"))
-	if !ok || !known {
+	if !ok || !known || limit == 0 { // No part of nothing can remain.
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	until := b.now().Add(parseWindow(header.Get("RateLimit-Limit")))
-	b.byScope.Add(scope, Budget{Limit: limit, Remaining: remaining, until: until})
+	b.byScope.Add(scope, Budget{Scope: scope, Limit: limit, Remaining: remaining, until: until})
 	b.observer.Budget(scope, limit, remaining)
 }
 
@@ -75,7 +77,7 @@ func (b *budgets) expire() {
 func (b *budgets) lowest() (lowest Budget, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	part := func(budget Budget) float64 { return float64(budget.Remaining) / float64(max(budget.Limit, 1)) }
+	part := func(budget Budget) float64 { return float64(budget.Remaining) / float64(budget.Limit) }
 	for _, budget := range b.byScope.Values() {
 		if !ok || part(budget) < part(lowest) {
 			lowest, ok = budget, true

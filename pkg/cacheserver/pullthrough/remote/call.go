@@ -155,7 +155,7 @@ func (c *Client) try(ctx context.Context, call call, s *session) (*http.Response
 
 // send makes one request, including tokens and redirects.
 func (c *Client) send(ctx context.Context, call call, s *session) (*http.Response, error) {
-	info := requestInfo{kind: call.kind, repository: call.repository, session: s}
+	info := requestInfo{call: call, session: s}
 	if left := s.limiter.wait(info); left > 0 {
 		return nil, c.rateLimited(left)
 	}

@@ -159,9 +159,8 @@ type requestKey struct{}
 
 // requestInfo describes a request. It travels in the context, through the HTTP client.
 type requestInfo struct {
-	kind       string
-	repository string
-	session    *session
+	call
+	session *session
 }
 
 func infoOf(ctx context.Context) requestInfo {
@@ -185,7 +184,7 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 		c.observer.Request(kind, 0, took)
 		// A cancelled request proves nothing about the upstream, unlike one that timed out.
 		if api && !errors.Is(req.Context().Err(), context.Canceled) {
-			c.health.failure("", causeOf(err))
+			c.health.failure(info.call, "", causeOf(err))
 		}
 		return
 	}
@@ -198,9 +197,9 @@ func (c *Client) watch(req *http.Request, resp *http.Response, err error, took t
 	switch {
 	case !api:
 	case isGatewayError(resp.StatusCode):
-		c.health.failure(info.repository, fmt.Sprintf("status %d", resp.StatusCode))
+		c.health.failure(info.call, info.repository, fmt.Sprintf("status %d", resp.StatusCode))
 	default:
-		c.health.success()
+		c.health.success(info.call)
 	}
 }
 

@@ -5,6 +5,10 @@
 package remote
 
 import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -35,27 +39,34 @@ type Health struct {
 	Up bool
 	// Since is when Up last changed, the zero time if it never did.
 	Since time.Time
-	// Cause is that of the failure that made the upstream count as down. It is safe to show to anyone.
+	// Cause is that of the last failure of an upstream that is down. It is safe to show to anyone.
 	Cause string
 }
 
-// health is a circuit breaker: callers with another source do not wait for an upstream that is down. Those without one
-// make their requests nevertheless, and the success of any of them closes the circuit.
+// health is a circuit breaker: callers with another source do not wait for an upstream that does not respond. Those
+// without one make their requests nevertheless, and the success of any of them closes the circuit.
+//
+// It also knows whether the upstream is down for the people who look at it. That does not end with any success: in a
+// partial outage, blobs may fail while manifests work, and the state would change with every pull.
 type health struct {
 	now      func() time.Time
 	observer Observer
 
 	mu       sync.Mutex
-	since    time.Time // of the last change
+	down     bool
+	since    time.Time // of the last change of down
 	cause    string    // of the last failure
 	failures int
+	// failing are calls for content that failed since the upstream was last up, one of each kind. It is down until each
+	// kind has succeeded. Working is the latest call of each kind that succeeded.
+	failing, working map[string]call
 	// failed is the repository of the last failure if that may affect only this repository.
 	failed string
 	delay  time.Duration
 	next   time.Time // of the next probe
 }
 
-// healthy reports whether the upstream is up.
+// healthy reports whether the circuit is closed.
 func (h *health) healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,7 +76,7 @@ func (h *health) healthy() bool {
 func (h *health) get() Health {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	health := Health{Up: h.failures < failuresUntilDown, Since: h.since}
+	health := Health{Up: !h.down, Since: h.since}
 	if !health.Up {
 		health.Cause = h.cause
 	}
@@ -78,7 +89,7 @@ func (h *health) probe() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
-	if h.failures < failuresUntilDown || now.Before(h.next) {
+	if !h.down || now.Before(h.next) {
 		return false
 	}
 	h.delay = min(2*h.delay, maxProbe)
@@ -86,28 +97,73 @@ func (h *health) probe() bool {
 	return true
 }
 
-func (h *health) success() {
+// probes returns the calls that show whether an upstream that is down has recovered: of each kind that failed, the latest
+// that worked before, or else the one that failed.
+func (h *health) probes() []call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.failures >= failuresUntilDown {
-		h.since = h.now()
-		h.observer.Health(true)
+	calls := make([]call, 0, len(h.failing))
+	for _, kind := range slices.Sorted(maps.Keys(h.failing)) {
+		probe, ok := h.working[kind]
+		if !ok {
+			probe = h.failing[kind]
+		}
+		calls = append(calls, probe)
 	}
-	h.failures = 0
+	return calls
 }
 
-// failure records that the upstream does not respond, or, with a repository, that it does not respond for that one.
-func (h *health) failure(repository, cause string) {
+// isContent reports whether a call is for content. Others, such as lists, do not keep an upstream down: pulls need none.
+func (c call) isContent() bool {
+	kind := strings.TrimSuffix(c.kind, headSuffix)
+	return kind == kindManifest || kind == kindBlob
+}
+
+func (h *health) success(made call) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failures = 0
+	if made.isContent() {
+		if h.working == nil {
+			h.working = map[string]call{}
+		}
+		h.working[made.kind] = made
+	}
+	delete(h.failing, made.kind)
+	if made.method == http.MethodGet {
+		delete(h.failing, made.kind+headSuffix) // GET takes the place of HEAD if the upstream refuses that.
+	}
+	if !h.down {
+		clear(h.failing)
+		return
+	}
+	if len(h.failing) == 0 {
+		h.down, h.since = false, h.now()
+		h.observer.Health(true)
+	}
+}
+
+// failure records that the upstream does not respond to a call, or, with a repository, that it does not respond for that
+// one.
+func (h *health) failure(made call, repository, cause string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.cause = cause
+	if made.isContent() {
+		if h.failing == nil {
+			h.failing = map[string]call{}
+		}
+		h.failing[made.kind] = made
+	}
 	if h.failures >= failuresUntilDown || h.failures > 0 && repository != "" && repository == h.failed {
 		return
 	}
 	h.failed = repository
-	if h.failures++; h.failures == failuresUntilDown {
-		h.since = h.now()
-		h.observer.Health(false)
-		h.delay, h.next = minProbe, h.since.Add(minProbe)
+	h.failures++
+	if h.failures < failuresUntilDown || h.down {
+		return
 	}
+	h.down, h.since = true, h.now()
+	h.observer.Health(false)
+	h.delay, h.next = minProbe, h.since.Add(minProbe)
 }

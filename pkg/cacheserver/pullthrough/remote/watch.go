@@ -26,20 +26,30 @@ func (c *Client) Run(ctx context.Context) {
 	}
 }
 
-// recheck repeats the latest successful pull if the upstream is down and requests of clients do not probe it. An
-// upstream may respond to a ping while it cannot serve content, so a ping is only used if there is no such pull.
+// recheck repeats the kinds of calls that failed if the upstream is down and requests of clients do not probe it. An
+// upstream may respond to other calls while it cannot serve content, so a ping is only used if no call for content has
+// failed.
 func (c *Client) recheck(ctx context.Context) {
 	if !c.health.probe() {
 		return
 	}
-	probe := call{kind: kindPing, method: http.MethodGet, header: http.Header{}}
-	if pulled := c.pulled.latest(everywhere); len(pulled) > 0 {
-		probe = pulled[0]
+	probes := c.health.probes()
+	if len(probes) == 0 {
+		probes = []call{{kind: kindPing, method: http.MethodGet, header: http.Header{}}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeouts.small())
 	defer cancel()
-	if resp, err := c.do(ctx, probe); err == nil {
-		_ = resp.Body.Close()
+	for _, probe := range probes {
+		if probe.kind == kindBlob {
+			probe.header = http.Header{"Range": {"bytes=0-0"}} // The header of the response is enough.
+		}
+		resp, err := c.do(ctx, probe)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if ctx.Err() != nil {
+			return
+		}
 	}
 }
 
@@ -48,6 +58,3 @@ func (c *Client) Health() Health { return c.health.get() }
 
 // RateLimit returns the rate limit of which the smallest part remains, if the upstream has reported any lately.
 func (c *Client) RateLimit() (Budget, bool) { return c.budgets.lowest() }
-
-// everywhere selects all repositories.
-func everywhere(string) bool { return true }

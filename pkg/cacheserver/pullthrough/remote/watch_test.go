@@ -8,12 +8,14 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 )
@@ -25,6 +27,7 @@ type watched struct {
 
 	mu     sync.Mutex // Time that passes in a bubble does not order memory accesses.
 	down   bool
+	faulty string // part of the paths that the upstream's gateway does not find a backend for
 	header http.Header
 	asked  []string
 }
@@ -42,6 +45,9 @@ func watch(t *testing.T, test func(g Gomega, w *watched)) {
 				w.asked = append(w.asked, req.Method+" "+req.URL.Path)
 				if w.down {
 					return nil, errors.New("connection refused")
+				}
+				if w.faulty != "" && strings.Contains(req.URL.Path, w.faulty) {
+					return response(req, http.StatusBadGateway, w.header), nil
 				}
 				return response(req, http.StatusOK, w.header), nil
 			}),
@@ -80,7 +86,7 @@ func TestAnUpstreamRecoversWithoutRequestsOfClients(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		g.Expect(len(w.asked)).To(And(BeNumerically(">=", 10), BeNumerically("<=", 20)), "it is asked rarely")
-		g.Expect(w.asked).To(HaveEach("GET /v2/"))
+		g.Expect(w.asked).To(HaveEach("HEAD /v2/library/app/manifests/v1"))
 		g.Expect(w.Health().Since).To(Equal(went))
 		w.change(func() { w.down = false })
 		time.Sleep(time.Minute)
@@ -99,12 +105,60 @@ func TestTheLatestPullIsRepeatedToSeeWhetherTheUpstreamHasRecovered(t *testing.T
 	watch(t, func(g Gomega, w *watched) {
 		w.resolve()
 		w.change(func() { w.down = true })
-		w.resolve()
-		w.resolve()
+		for range 2 {
+			_, _ = w.Resolve(context.Background(), "library/other", "v1")
+		}
 		w.change(func() { w.asked = nil })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		g.Expect(w.asked).To(And(Not(BeEmpty()), HaveEach("HEAD /v2/library/app/manifests/v1")))
+	})
+}
+
+func TestAnUpstreamStaysDownWhileBlobsOrManifestsFail(t *testing.T) {
+	content := digest.FromString("content")
+	calls := map[string]func(w *watched, repository string){
+		"/blobs/": func(w *watched, repository string) {
+			if blob, err := w.FetchBlob(context.Background(), repository, content, remote.Position{}); err == nil {
+				_ = blob.Body.Close()
+			}
+		},
+		"/manifests/sha256:": func(w *watched, repository string) {
+			_, _ = w.FetchManifest(context.Background(), repository, content.String())
+		},
+	}
+	for faulty, fetch := range calls {
+		watch(t, func(g Gomega, w *watched) {
+			fetch(w, "library/app")
+			w.change(func() { w.faulty = faulty })
+			fetch(w, "library/app")
+			fetch(w, "library/other")
+			g.Expect(w.Health().Up).To(BeFalse())
+			for range 20 {
+				w.resolve()
+				g.Expect(w.Healthy()).To(BeTrue(), "tags are validated as long as that works")
+				time.Sleep(30 * time.Second)
+			}
+			synctest.Wait()
+			g.Expect(w.seen.up).To(Equal([]bool{false}), faulty)
+			w.change(func() { w.faulty, w.asked = "", nil })
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			g.Expect(w.seen.up).To(Equal([]bool{false, true}))
+			g.Expect(w.asked).To(ConsistOf(HavePrefix("GET /v2/library/app" + faulty)))
+		})
+	}
+}
+
+func TestListsThatFailDoNotKeepAnUpstreamDown(t *testing.T) {
+	watch(t, func(g Gomega, w *watched) {
+		w.change(func() { w.faulty = "/tags/list" })
+		for _, repository := range []string{"library/app", "library/other"} {
+			_, _ = w.List(context.Background(), repository, "tags/list", nil)
+		}
+		g.Expect(w.Health().Up).To(BeFalse())
+		w.resolve()
+		g.Expect(w.Health().Up).To(BeTrue())
 	})
 }
 

@@ -28,7 +28,7 @@ func TestANilWriterServes(*testing.T) {
 	var w *Writer
 	w.Requested(route.Route{Kind: route.Blob})
 	w.Note(event.Miss, "")
-	w.NoteBypassed()
+	w.NoteUnstored(true)
 	w.NoteDigest("")
 	_ = w.Fetched()
 	w.Expect(1 << 20)

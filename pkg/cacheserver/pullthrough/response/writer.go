@@ -133,10 +133,15 @@ func (w *Writer) Note(outcome event.Outcome, cause string) {
 	}
 }
 
-// NoteBypassed records that what was fetched for the request could not be stored.
-func (w *Writer) NoteBypassed() {
-	if w != nil {
+// NoteUnstored records that what was fetched for the request could not be stored, for lack of space or another reason. It
+// has no effect unless a fetch for the request is noted.
+func (w *Writer) NoteUnstored(full bool) {
+	switch {
+	case w == nil || w.event.Outcome != event.Miss:
+	case full:
 		w.event.Outcome = event.Bypassed
+	default:
+		w.event.Outcome = event.NotStored
 	}
 }
 
@@ -149,7 +154,10 @@ func (w *Writer) NoteDigest(d digest.Digest) {
 
 // Fetched reports whether content had to be fetched for the request.
 func (w *Writer) Fetched() bool {
-	return w != nil && (w.event.Outcome == event.Miss || w.event.Outcome == event.Bypassed)
+	if w == nil {
+		return false
+	}
+	return w.event.Outcome == event.Miss || w.event.Outcome == event.Bypassed || w.event.Outcome == event.NotStored
 }
 
 // Expect gives the client time to take a body of the given size. A small one needs none: net/http sends it when the

@@ -113,6 +113,12 @@ func (k *Keeper) Reserve(size int64) (*Reservation, error) {
 // spared is the space that is left free on a volume.
 func spared(space store.Space) int64 { return min(spare, int64(space.Total)/sparePart) }
 
+// IsFull reports whether a volume is filled beyond the high watermark, or to the last spare bytes.
+func (k *Keeper) IsFull(space store.Space) bool {
+	used := float64(space.Total) - float64(space.Free)
+	return space.Total > 0 && (used > k.Options.High*float64(space.Total) || int64(space.Free) <= spared(space))
+}
+
 // evict removes the least recently used objects until at least goal bytes are free, or nothing is left to remove.
 func (k *Keeper) evict(goal int64) {
 	k.report(k.Index.Flush())

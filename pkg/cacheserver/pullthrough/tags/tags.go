@@ -101,7 +101,14 @@ func (s *Service) Fresh(repository, tag string) (digest.Digest, bool) {
 		return "", false
 	}
 	v, ok := s.recent.Get(key{repository, tag})
-	return v.digest, ok && s.Now().Sub(v.at) < s.Freshness
+	return v.digest, ok && s.isFresh(v.at)
+}
+
+// isFresh reports whether a tag that was validated at a time is fresh. A time in the future is that of a clock that was
+// set back.
+func (s *Service) isFresh(at time.Time) bool {
+	age := s.Now().Sub(at)
+	return age >= 0 && age < s.Freshness
 }
 
 // Resolve returns the digest of the manifest that a tag leads to.
@@ -141,7 +148,7 @@ func (s *Service) stillFresh(k key, cached digest.Digest) bool {
 		return false
 	}
 	at := s.Content.TagValidated(k.repository, k.tag, cached)
-	if s.Now().Sub(at) >= s.Freshness {
+	if !s.isFresh(at) {
 		return false
 	}
 	s.recent.Add(k, validation{cached, at})

@@ -27,11 +27,11 @@ type Reader struct {
 	buffer             *[]byte
 }
 
-// Passed reports whether bytes of the object passed through the window, so that the object is not stored.
-func (r *Reader) Passed() bool {
+// Unstored returns why the object is not stored, nil as far as is known yet.
+func (r *Reader) Unstored() error {
 	r.transfer.mu.Lock()
 	defer r.transfer.mu.Unlock()
-	return r.transfer.window != nil
+	return r.transfer.unstored
 }
 
 // Owner returns the owner that the transfer was started with.

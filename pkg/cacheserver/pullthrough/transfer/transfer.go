@@ -59,6 +59,7 @@ type Transfer struct {
 	kept     *os.File // For readers that can no longer open the file.
 	inFile   int64    // The number of bytes in the file.
 	window   *window
+	unstored error // why the object is not stored
 	verified bool
 	done     bool
 	err      error
@@ -124,6 +125,13 @@ func (t *Transfer) Verified(size int64) {
 	defer t.mu.Unlock()
 	t.verified, t.size = true, size
 	t.announce()
+}
+
+// Unstored records why the object cannot be stored. It is still served.
+func (t *Transfer) Unstored(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unstored = err
 }
 
 // Wanted reports whether there are readers. If not, the transfer is abandoned. A producer calls it after it has waited

@@ -9,34 +9,32 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
 // figures are the numbers of the page, since the start of the process. A metric that does not exist is 0.
 type figures struct {
 	started time.Time // zero if unknown
 
-	requests, hits                    float64
-	pushedBytes, savedBytes           float64
-	fetchErrors, staleTags            float64
-	coalesced, corrupt                float64
-	upstreamRequests, upstreamErrors  float64
-	latencyMedian, latencyP95         time.Duration // 0 without requests
-	budgets                           []budget
-	activeTransfers                   float64
-	storageUsed, volumeSize, freeSize float64
-	evictedBytes                      float64
-	credentialActiveSince             time.Time // zero if the upstream has not accepted it
-}
-
-// budget is what is left of a rate limit, for the repositories of a scope.
-type budget struct {
-	scope            string
-	limit, remaining float64
+	// served are the requests for content that were served, cached those that were served from the cache.
+	served, cached, joined           float64
+	pushedBytes, savedBytes          float64
+	fetchErrors, staleTags           float64
+	corrupt                          float64
+	upstreamRequests, upstreamErrors float64
+	latencyMedian, latencyP95        time.Duration // 0 without requests
+	activeTransfers                  float64
+	evictedBytes                     float64
+	credentialActiveSince            time.Time // zero if the upstream has not accepted it
+	credentialPendingSince           time.Time // zero without a candidate
+	credentialRejected               bool
 }
 
 // gather reads the metrics of a cache of an upstream.
@@ -51,34 +49,33 @@ func gather(from prometheus.Gatherer, upstream string) (figures, error) {
 	}
 	latency := f.histogram("registry_proxy_upstream_request_duration_seconds")
 	return figures{
-		started:               unix(f.sum("process_start_time_seconds")),
-		requests:              f.sum("registry_proxy_requests_total"),
-		hits:                  f.sum("registry_proxy_hits_total"),
-		pushedBytes:           f.sum("registry_proxy_pushed_bytes_total"),
-		savedBytes:            f.sum("registry_proxy_saved_bytes_total"),
-		fetchErrors:           f.sum("registry_proxy_fill_errors_total"),
-		staleTags:             f.sum("registry_proxy_stale_tags_total"),
-		coalesced:             f.sum("registry_proxy_coalesced_total"),
-		corrupt:               f.sum("registry_proxy_corrupt_total"),
-		upstreamRequests:      f.sum("registry_proxy_upstream_requests_total"),
-		upstreamErrors:        f.sumWhere("registry_proxy_upstream_requests_total", "code", isError),
-		latencyMedian:         latency.quantile(0.5),
-		latencyP95:            latency.quantile(0.95),
-		budgets:               f.budgets(),
-		activeTransfers:       f.sum("registry_proxy_active_transfers"),
-		storageUsed:           f.sum("registry_proxy_storage_used_bytes"),
-		volumeSize:            f.sumWhere("registry_proxy_volume_bytes", "state", is("total")),
-		freeSize:              f.sumWhere("registry_proxy_volume_bytes", "state", is("free")),
-		evictedBytes:          f.sumWhere("registry_proxy_removed_bytes_total", "reason", is("evicted")),
-		credentialActiveSince: unix(f.sum("registry_proxy_credentials_active_since_seconds")),
+		started:                unix(f.sum("process_start_time_seconds")),
+		served:                 f.sumWhere("registry_proxy_outcomes_total", "outcome", status.IsServed),
+		cached:                 f.sumWhere("registry_proxy_outcomes_total", "outcome", status.IsFromCache),
+		joined:                 f.sumWhere("registry_proxy_outcomes_total", "outcome", is(string(event.Joined))),
+		pushedBytes:            f.sum("registry_proxy_pushed_bytes_total"),
+		savedBytes:             f.sum("registry_proxy_saved_bytes_total"),
+		fetchErrors:            f.sumWhere("registry_proxy_fill_errors_total", "reason", isFailure),
+		staleTags:              f.sum("registry_proxy_stale_tags_total"),
+		corrupt:                f.sum("registry_proxy_corrupt_total"),
+		upstreamRequests:       f.sum("registry_proxy_upstream_requests_total"),
+		upstreamErrors:         f.sumWhere("registry_proxy_upstream_requests_total", "code", isError),
+		latencyMedian:          latency.quantile(0.5),
+		latencyP95:             latency.quantile(0.95),
+		activeTransfers:        f.sum("registry_proxy_active_transfers"),
+		evictedBytes:           f.sumWhere("registry_proxy_removed_bytes_total", "reason", is("evicted")),
+		credentialActiveSince:  unix(f.sum("registry_proxy_credentials_active_since_seconds")),
+		credentialPendingSince: unix(f.sum("registry_proxy_credentials_pending_since_seconds")),
+		credentialRejected:     f.sum("registry_proxy_credentials_rejected") > 0,
 	}, nil
 }
 
 // isError reports whether a request to the upstream got no response, or that of a temporary error.
 func isError(code string) bool {
-	status, err := strconv.Atoi(code)
-	return err == nil && (status == 0 || status == 429 || status >= 500)
+	return code == "0" || code == "429" || strings.HasPrefix(code, "5")
 }
+
+func isFailure(reason string) bool { return !status.IsFailureElsewhere(reason) }
 
 func is(wanted string) func(string) bool {
 	return func(value string) bool { return value == wanted }
@@ -129,26 +126,6 @@ func labelOf(metric *dto.Metric, name string) string {
 		}
 	}
 	return ""
-}
-
-func (f families) budgets() []budget {
-	byScope := map[string]*budget{}
-	for _, metric := range f.own("registry_proxy_upstream_rate_limit") {
-		scope := labelOf(metric, "scope")
-		byScope[scope] = &budget{scope: scope, limit: metric.GetGauge().GetValue()}
-	}
-	for _, metric := range f.own("registry_proxy_upstream_rate_limit_remaining") {
-		if b, ok := byScope[labelOf(metric, "scope")]; ok {
-			b.remaining = metric.GetGauge().GetValue()
-		}
-	}
-	var all []budget
-	for _, scope := range slices.Sorted(maps.Keys(byScope)) {
-		if b := byScope[scope]; b.limit > 0 {
-			all = append(all, *b)
-		}
-	}
-	return all
 }
 
 // histogram has the cumulative count of observations for each upper bound.

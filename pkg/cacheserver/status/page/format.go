@@ -96,6 +96,15 @@ func at(t, now time.Time) moment {
 	return m
 }
 
+// past describes the time of something that has happened. If it is in the future, the clock was set back.
+func past(t, now time.Time) moment {
+	m := at(t, now)
+	if t.After(now) {
+		m.Relative = "now"
+	}
+	return m
+}
+
 // shortReference joins a repository and a reference as an image reference, with only the start of a digest. Each may be
 // unchecked text of a client.
 func shortReference(repository, reference string) string {

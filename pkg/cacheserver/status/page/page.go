@@ -5,8 +5,8 @@
 // Package page serves the status page of a cache server: one HTML document for people, without scripts and without
 // resources from elsewhere.
 //
-// The numbers come from the metrics of the process, so the page and a dashboard count the same. States come from the report that
-// the controller reads. All text of clients and of the upstream is bounded and escaped.
+// The numbers come from the metrics of the process, so the page and a dashboard count the same. States come from the report
+// that the controller reads. All text of clients and of the upstream is bounded and escaped.
 package page
 
 import (

@@ -6,11 +6,11 @@ package page_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -116,16 +116,16 @@ func busy() *cache {
 		return float64(ago(75 * time.Hour).Unix())
 	}))
 	for i := range 200 {
-		c.metrics.Requests.WithLabelValues(metrics.Blob).Inc()
 		c.metrics.Served(metrics.Blob, 41<<20, i%8 != 0)
 	}
-	c.metrics.Requests.WithLabelValues(metrics.Manifest).Add(3000)
-	c.metrics.Hits.WithLabelValues(metrics.Manifest).Add(2900)
+	for outcome, requests := range map[event.Outcome]float64{
+		event.Hit: 2895, event.Stale: 5, event.Miss: 90, event.Joined: 210, event.NotFound: 40, event.Failed: 3,
+	} {
+		c.metrics.Outcomes.WithLabelValues(metrics.Manifest, string(outcome)).Add(requests)
+	}
 	c.metrics.FillErrors.WithLabelValues("unavailable").Add(3)
+	c.metrics.FillErrors.WithLabelValues("not_found").Add(40)
 	c.metrics.StaleTags.WithLabelValues("unavailable").Add(2)
-	c.metrics.StorageUsed.Set(37 << 30)
-	c.metrics.VolumeBytes.WithLabelValues("total").Set(100 << 30)
-	c.metrics.VolumeBytes.WithLabelValues("free").Set(48 << 30)
 	c.metrics.RemovedBytes.WithLabelValues("evicted").Add(2 << 30)
 	c.metrics.RemovedBytes.WithLabelValues("expired").Add(9 << 30)
 	observer := c.metrics.Upstream(upstream)
@@ -134,17 +134,17 @@ func busy() *cache {
 	}
 	observer.Request("blob", 0, 3*time.Second)
 	observer.Request("blob", http.StatusTooManyRequests, 20*time.Millisecond)
-	observer.Budget("", 200, 12)
-	observer.Budget("team", 5000, 4900)
 	observer.Credentials(true, ago(26*time.Hour), ago(11*time.Minute))
-	c.metrics.Upstream("other.example.com").Budget("", 100, 0)
 
 	c.report = status.Report{
 		Upstream: status.Upstream{
 			Host: upstream, Since: ago(4 * time.Minute),
-			Message: "connect to registry.example.com: connection refused",
+			Message:   "connect to registry.example.com: connection refused",
+			RateLimit: &status.RateLimit{Scope: "team", Limit: 200, Remaining: 12},
 		},
-		Storage:     status.Storage{Bypassing: true, BypassedAt: ago(90 * time.Second)},
+		Storage: status.Storage{
+			Used: 37 << 30, Size: 100 << 30, Free: 8 << 30, Full: true, Bypassing: true, BypassedAt: ago(90 * time.Second),
+		},
 		Certificate: &status.Certificate{NotAfter: now.Add(77 * time.Hour)},
 		Credentials: &credentials.Report{
 			SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StateRejected, Since: ago(11 * time.Minute),
@@ -217,7 +217,7 @@ var _ = Describe("Handler", func() {
 
 	It("renders every state", func() {
 		states := []credentials.State{credentials.StateActive, credentials.StatePending, credentials.StateRejected, credentials.StateMissing, "Unheard"}
-		outcomes := []event.Outcome{event.Hit, event.Miss, event.Joined, event.Stale, event.Bypassed, event.Canceled, event.NotFound, event.Failed, "unheard"}
+		outcomes := []event.Outcome{event.Hit, event.Miss, event.Joined, event.Stale, event.Bypassed, event.NotStored, event.Canceled, event.NotFound, event.Failed, "unheard"}
 		for _, state := range states {
 			for _, pending := range []string{"", "robot-v2"} {
 				c := newCache()
@@ -226,7 +226,7 @@ var _ = Describe("Handler", func() {
 					c.misses = append(c.misses, event.Event{Outcome: outcome})
 				}
 				content := c.render()
-				Expect(content).To(ContainSubstring("Secret <b>robot-v1</b>, in use"))
+				Expect(content).To(ContainSubstring("Secret <b>robot-v1</b>, active"))
 				Expect(strings.Contains(content, "Secret <b>robot-v2</b>, candidate")).To(Equal(pending != ""))
 			}
 		}
@@ -241,7 +241,7 @@ var _ = Describe("Handler", func() {
 		}
 		valid := strings.ToValidUTF8(hostile, "?") // Labels must be.
 		c.report.Upstream.Host = valid
-		c.metrics.Upstream(valid).Budget(valid, 10, 1)
+		c.report.Upstream.RateLimit = &status.RateLimit{Scope: hostile, Limit: 10, Remaining: 1}
 		c.misses = []event.Event{{Time: now, Kind: hostile, Method: hostile, Repository: hostile, Reference: hostile, Digest: hostile, Node: hostile, Outcome: event.Outcome(hostile), Cause: hostile}}
 		c.repositories = []event.Repository{{Name: hostile, PushedBytes: 1, Fetches: 1}}
 		content := c.render() // It refuses scripts and handlers.
@@ -255,12 +255,11 @@ var _ = Describe("Handler", func() {
 		c := newCache()
 		long := strings.Repeat("<é\x00", 1<<18)
 		c.report = status.Report{
-			Upstream:    status.Upstream{Host: long, Message: long},
+			Upstream:    status.Upstream{Host: long, Message: long, RateLimit: &status.RateLimit{Scope: long}},
 			Credentials: &credentials.Report{SecretName: long, PendingSecretName: long, State: credentials.StateRejected, Message: long},
 			Certificate: &status.Certificate{},
 		}
-		for i := range 5000 {
-			c.metrics.Upstream(upstream).Budget(fmt.Sprint(i), 10, int64(i%10))
+		for range 5000 {
 			c.misses = append(c.misses, event.Event{Kind: long, Method: long, Repository: long, Reference: long, Node: long, Outcome: event.Outcome(long), Cause: long})
 			c.repositories = append(c.repositories, event.Repository{Name: long, Requests: 1 << 60, Fetches: 1, PushedBytes: 1 << 60, PulledBytes: 1 << 60})
 		}
@@ -279,11 +278,48 @@ var _ = Describe("Numbers", func() {
 
 	It("say 100 % only if all requests were hits", func() {
 		c := newCache()
-		c.metrics.Requests.WithLabelValues(metrics.Blob).Add(100_000)
-		c.metrics.Hits.WithLabelValues(metrics.Blob).Add(99_999)
-		Expect(tile(c.render(), "Hit ratio")).To(Equal("99.9 %"))
-		c.metrics.Hits.WithLabelValues(metrics.Blob).Inc()
+		outcomes := func(outcome event.Outcome) prometheus.Counter {
+			return c.metrics.Outcomes.WithLabelValues(metrics.Blob, string(outcome))
+		}
+		outcomes(event.Hit).Add(99_998)
+		outcomes(event.Stale).Inc()
+		outcomes(event.NotFound).Add(10_000) // They were not served.
 		Expect(tile(c.render(), "Hit ratio")).To(Equal("100 %"))
+		outcomes(event.Joined).Inc()
+		Expect(tile(c.render(), "Hit ratio")).To(Equal("99.9 %"), "a request that joined a fetch was not served from the cache")
+	})
+
+	It("begin like the dashboard", func() {
+		content := busy().render()
+		for _, title := range status.FirstRow() {
+			_, rest, found := strings.Cut(content, "<dt>"+title+"</dt>")
+			Expect(found).To(BeTrue(), title)
+			content = rest
+		}
+	})
+
+	It("count failed fetches as the alert does", func() {
+		c := newCache()
+		for _, reason := range []string{"not_found", "unauthorized", "rate_limited", "canceled", "unavailable", "invalid"} {
+			c.metrics.FillErrors.WithLabelValues(reason).Inc()
+		}
+		Expect(tile(c.render(), "Failed fetches")).To(Equal("2"))
+	})
+
+	It("come from metrics that exist", func() {
+		source, err := os.ReadFile("figures.go")
+		Expect(err).NotTo(HaveOccurred())
+		families, err := busy().registry.Gather()
+		Expect(err).NotTo(HaveOccurred())
+		names := map[string]bool{}
+		for _, family := range families {
+			names[family.GetName()] = true
+		}
+		read := regexp.MustCompile(`"(registry_proxy_\w+)"`).FindAllSubmatch(source, -1)
+		Expect(read).NotTo(BeEmpty())
+		for _, name := range read {
+			Expect(names).To(HaveKey(string(name[1])), "a metric that does not exist would be 0")
+		}
 	})
 
 	DescribeTable("estimate the median of the upstream's latency as Prometheus does", func(expected string, latencies ...time.Duration) {
@@ -304,8 +340,77 @@ var _ = Describe("Numbers", func() {
 	It("ignore the other upstreams of the process", func() {
 		c := newCache()
 		c.metrics.Upstream("other.example.com").Request("blob", http.StatusOK, time.Second)
-		c.metrics.Upstream("other.example.com").Budget("", 100, 3)
 		Expect(tile(c.render(), "Upstream latency")).To(Equal("–"))
-		Expect(tile(c.render(), "Rate limit")).To(Equal("–"))
+	})
+})
+
+var _ = Describe("Problems", func() {
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	// titles returns the titles in their order, with their levels.
+	titles := func(c *cache) []string {
+		GinkgoHelper()
+		var found []string
+		for _, match := range regexp.MustCompile(`<li class="(\w+)"><strong>(.*)\.</strong>`).FindAllStringSubmatch(c.render(), -1) {
+			found = append(found, match[1]+": "+match[2])
+		}
+		return found
+	}
+
+	DescribeTable("are", func(change func(c *cache), expected ...string) {
+		c := newCache()
+		c.metrics.Upstream(upstream)
+		change(c)
+		Expect(titles(c)).To(HaveExactElements(expected))
+	},
+		Entry("none", func(*cache) {}),
+		Entry("listed with the worst first", func(c *cache) {
+			c.report.Storage = status.Storage{Full: true, Bypassing: true}
+			c.report.Certificate = &status.Certificate{NotAfter: ago(time.Hour)}
+			c.report.Upstream.RateLimit = &status.RateLimit{Limit: 100, Remaining: 5}
+		}, "bad: The certificate expired 1 h ago", "warning: The rate limit of the upstream is nearly used up", "warning: The volume is full"),
+		Entry("an unreachable upstream, but not the fetches that fail because of it", func(c *cache) {
+			c.report.Upstream = status.Upstream{Host: upstream, Since: ago(time.Hour), Failing: true}
+		}, "bad: The upstream has been unreachable for 1 h"),
+		Entry("failing fetches", func(c *cache) {
+			c.report.Upstream.Failing = true
+		}, "warning: More than 5 fetches have failed within 15 min"),
+		Entry("a rate limit that the upstream does not report", func(c *cache) {
+			c.report.Upstream.RateLimitedAt = ago(14 * time.Minute)
+		}, "warning: The rate limit of the upstream was exceeded"),
+		Entry("a rate limit that is used up, once", func(c *cache) {
+			c.report.Upstream.RateLimitedAt = ago(time.Minute)
+			c.report.Upstream.RateLimit = &status.RateLimit{Limit: 100}
+		}, "bad: The rate limit of the upstream is used up"),
+		Entry("not a rate limit that was exceeded long ago, or in the future", func(c *cache) {
+			c.report.Upstream.RateLimitedAt = ago(-time.Minute)
+		}),
+		Entry("content that is larger than the volume", func(c *cache) {
+			c.report.Storage = status.Storage{Bypassing: true, BypassedAt: now}
+		}, "warning: Some content is too large for the volume"),
+		Entry("a fault of the disk", func(c *cache) {
+			c.report.Storage = status.Storage{Full: true, Failing: true, FailedAt: now}
+		}, "warning: Content cannot be stored"),
+		Entry("a candidate that is pending for long", func(c *cache) {
+			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
+			c.metrics.Upstream(upstream).Credentials(false, ago(time.Hour), ago(31*time.Minute))
+		}, "warning: The candidate has been pending for 31 min"),
+		Entry("not a candidate that is pending for a moment", func(c *cache) {
+			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
+			c.metrics.Upstream(upstream).Credentials(false, ago(time.Hour), ago(29*time.Minute))
+		}),
+		Entry("an active credential that is rejected before the candidate is accepted", func(c *cache) {
+			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
+			c.metrics.Upstream(upstream).Credentials(true, time.Time{}, ago(time.Minute))
+		}, "bad: The upstream rejects the active credential"),
+		Entry("a candidate that is rejected", func(c *cache) {
+			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StateRejected}
+		}, "warning: The upstream rejects the candidate"),
+	)
+
+	It("lie in the past even if the clock was set back", func() {
+		c := newCache()
+		c.report.Storage = status.Storage{Full: true, Bypassing: true, BypassedAt: now.Add(3 * time.Hour)}
+		c.misses = []event.Event{{Time: now.Add(3 * time.Hour)}}
+		Expect(c.render()).NotTo(ContainSubstring("in 3 h"))
 	})
 })

@@ -39,9 +39,8 @@ type view struct {
 	Server      []pair
 	Certificate certificate
 
-	Events  []eventRow
-	Largest []repositoryRow
-	Slowest []repositoryRow
+	Events []eventRow
+	Tables []table
 
 	MetricsPath string
 }
@@ -74,7 +73,7 @@ type credential struct {
 
 // storage is the use of the volume.
 type storage struct {
-	// Known is false until the volume was measured.
+	// Known is false if the volume cannot be measured.
 	Known                     bool
 	Content, Other, Free, All string
 	// ContentShare and OtherShare are percentages.
@@ -96,30 +95,38 @@ type eventRow struct {
 	Node                                         string
 }
 
+// table is the top of an order of the repositories.
+type table struct {
+	ID, Title string
+	// Columns are the names of the columns after that of the repository.
+	Columns [2]string
+	Rows    []repositoryRow
+}
+
 type repositoryRow struct {
-	Name, Requests, Fetches, Pushed, Pulled, FetchTime string
+	Name   string
+	Values []string
 }
 
 func (o Options) newView(report status.Report, f figures) view {
-	now, repositories := o.Now(), o.Engine.Repositories()
+	now := o.Now()
 	v := view{
 		Upstream:    text(report.Upstream.Host, maxName),
 		Version:     text(o.Version, maxName),
 		Now:         at(now, now),
 		Problems:    problems(now, report, f),
-		Tiles:       tiles(f),
-		Credentials: credentialsOf(report.Credentials, f.credentialActiveSince, now),
-		Storage:     newStorage(f),
+		Tiles:       tiles(f, report.Upstream.RateLimit),
+		Credentials: credentialsOf(report.Credentials, f, now),
+		Storage:     newStorage(report.Storage, f.evictedBytes),
 		Certificate: newCertificate(report.Certificate, now),
 		Server: []pair{
 			{"Active transfers", count(f.activeTransfers)},
-			{"Requests that shared a fetch", count(f.coalesced)},
+			{"Requests that joined a fetch", count(f.joined)},
 			{"Tags served unvalidated", count(f.staleTags)},
 			{"Corrupt objects dropped", count(f.corrupt)},
 		},
 		Events:      eventRows(o.Engine.Misses(), now),
-		Largest:     largest(repositories),
-		Slowest:     slowest(repositories),
+		Tables:      tables(o.Engine.Repositories()),
 		MetricsPath: o.MetricsPath,
 	}
 	if !f.started.IsZero() {
@@ -128,57 +135,47 @@ func (o Options) newView(report status.Report, f figures) view {
 	return v
 }
 
-// tiles are the numbers at the top of the page.
-func tiles(f figures) []tile {
+// tiles are the numbers at the top of the page, as in status.FirstRow.
+func tiles(f figures, limit *status.RateLimit) []tile {
 	const unused = "no request to the upstream yet"
-	latency := tile{Name: "Upstream latency", Value: none, Note: unused}
+	latency := tile{Name: status.TitleUpstreamLatency, Value: none, Note: unused}
 	if f.latencyP95 > 0 {
 		latency.Value = duration(f.latencyMedian)
 		latency.Note = "median; 95th percentile " + duration(f.latencyP95)
 	}
-	failed := tile{Name: "Failed fetches", Value: count(f.fetchErrors), Note: unused}
+	failed := tile{Name: status.TitleFailedFetches, Value: count(f.fetchErrors), Note: unused}
 	if f.upstreamRequests > 0 {
 		failed.Note = fmt.Sprintf("%s of %s upstream requests failed", count(f.upstreamErrors), count(f.upstreamRequests))
 	}
-	hits := tile{Name: "Hit ratio", Value: percent(f.hits, f.requests), Note: "no request yet"}
-	if f.requests > 0 {
-		hits.Note = fmt.Sprintf("%s of %s requests", count(f.hits), count(f.requests))
+	hits := tile{Name: status.TitleHitRatio, Value: percent(f.cached, f.served), Note: "no request yet"}
+	if f.served > 0 {
+		hits.Note = fmt.Sprintf("%s of %s requests", count(f.cached), count(f.served))
 	}
-	rateLimit := tile{Name: "Rate limit", Value: none, Note: "the upstream reports none"}
-	if b, ok := tightest(f.budgets); ok {
-		rateLimit.Value = count(b.remaining)
-		rateLimit.Note = fmt.Sprintf("of %s requests left", count(b.limit))
-		if b.scope != "" {
-			rateLimit.Note += " for " + text(b.scope, maxName)
+	rateLimit := tile{Name: status.TitleRateLimit, Value: none, Note: "the upstream reports none"}
+	if limit != nil {
+		rateLimit.Value = count(float64(limit.Remaining))
+		rateLimit.Note = fmt.Sprintf("of %s requests left", count(float64(limit.Limit)))
+		if limit.Scope != "" {
+			rateLimit.Note += " for " + text(limit.Scope, maxName)
 		}
 	}
 	return []tile{
 		hits,
-		{Name: "Bytes saved", Value: size(f.savedBytes), Note: "of " + size(f.pushedBytes) + " served"},
+		{Name: status.TitleBytesSaved, Value: size(f.savedBytes), Note: "of " + size(f.pushedBytes) + " served"},
 		latency,
 		failed,
 		rateLimit,
 	}
 }
 
-// tightest returns the rate limit with the smallest part left.
-func tightest(budgets []budget) (budget, bool) {
-	if len(budgets) == 0 {
-		return budget{}, false
-	}
-	return slices.MinFunc(budgets, func(a, b budget) int {
-		return cmp.Compare(a.remaining/a.limit, b.remaining/b.limit)
-	}), true
-}
-
 // credentialsOf lists the active credential, and the candidate if there is one. The report is then about the candidate,
 // so the state of the active credential comes from the metrics.
-func credentialsOf(report *credentials.Report, activeSince, now time.Time) []credential {
+func credentialsOf(report *credentials.Report, f figures, now time.Time) []credential {
 	if report == nil {
 		return nil
 	}
 	reported := credential{
-		Secret: text(report.SecretName, maxName), Role: "in use", Note: text(report.Message, maxText),
+		Secret: text(report.SecretName, maxName), Role: "active", Note: text(report.Message, maxText),
 		State: "unknown", Level: neutral,
 	}
 	if state, ok := credentialStates[report.State]; ok {
@@ -188,14 +185,17 @@ func credentialsOf(report *credentials.Report, activeSince, now time.Time) []cre
 		reported.State += fmt.Sprintf(" (%d)", report.UpstreamStatusCode)
 	}
 	if !report.Since.IsZero() {
-		reported.Since = new(at(report.Since, now))
+		reported.Since = new(past(report.Since, now))
 	}
 	if report.PendingSecretName == "" {
 		return []credential{reported}
 	}
-	active := credential{Secret: reported.Secret, Role: "in use", State: "not accepted", Level: bad}
-	if !activeSince.IsZero() {
-		active.State, active.Level, active.Since = "accepted", good, new(at(activeSince, now))
+	active := credential{Secret: reported.Secret, Role: "active", State: "unknown", Level: warning}
+	switch {
+	case !f.credentialActiveSince.IsZero():
+		active.State, active.Level, active.Since = "accepted", good, new(past(f.credentialActiveSince, now))
+	case f.credentialRejected && report.State == credentials.StatePending: // The metric is about the active one then.
+		active.State, active.Level = "rejected", bad
 	}
 	reported.Secret, reported.Role = text(report.PendingSecretName, maxName), "candidate"
 	return []credential{active, reported}
@@ -203,22 +203,23 @@ func credentialsOf(report *credentials.Report, activeSince, now time.Time) []cre
 
 var credentialStates = map[credentials.State]credential{
 	credentials.StateActive:   {State: "accepted", Level: good},
-	credentials.StatePending:  {State: "not checked yet", Level: warning},
+	credentials.StatePending:  {State: "unknown", Level: warning},
 	credentials.StateRejected: {State: "rejected", Level: bad},
-	credentials.StateMissing:  {State: "unreadable", Level: bad},
+	credentials.StateMissing:  {State: "missing", Level: bad},
 }
 
-func newStorage(f figures) storage {
-	s := storage{Content: size(f.storageUsed), Evicted: size(f.evictedBytes)}
-	if f.volumeSize <= 0 {
+func newStorage(reported status.Storage, evictedBytes float64) storage {
+	s := storage{Content: size(float64(reported.Used)), Evicted: size(evictedBytes)}
+	if reported.Size <= 0 {
 		return s
 	}
-	used := min(max(f.volumeSize-f.freeSize, 0), f.volumeSize)
-	content := min(f.storageUsed, used) // The two are not measured at the same time.
+	all := float64(reported.Size)
+	used := float64(min(max(reported.Size-reported.Free, 0), reported.Size))
+	content := min(float64(reported.Used), used) // The two are not measured at the same time.
 	s.Known = true
-	s.All, s.Free, s.Other = size(f.volumeSize), size(f.freeSize), size(used-content)
-	s.ContentShare = fmt.Sprintf("%.1f", 100*content/f.volumeSize)
-	s.OtherShare = fmt.Sprintf("%.1f", 100*(used-content)/f.volumeSize)
+	s.All, s.Free, s.Other = size(all), size(float64(reported.Free)), size(used-content)
+	s.ContentShare = fmt.Sprintf("%.1f", 100*content/all)
+	s.OtherShare = fmt.Sprintf("%.1f", 100*(used-content)/all)
 	return s
 }
 
@@ -240,7 +241,7 @@ func eventRows(events []event.Event, now time.Time) []eventRow {
 	rows := make([]eventRow, 0, min(len(events), maxEvents))
 	for _, e := range events[:min(len(events), maxEvents)] {
 		row := eventRow{
-			Time:  at(e.Time, now),
+			Time:  past(e.Time, now),
 			Image: shortReference(e.Repository, e.Reference),
 			Full:  text(e.Repository, maxText) + " " + text(e.Reference, maxText),
 			Kind:  text(e.Method+" "+e.Kind, maxName),
@@ -264,43 +265,55 @@ func outcome(e event.Event) (name, level string) {
 		return "not found", neutral
 	case event.Failed:
 		return fmt.Sprintf("failed (%d)", e.Status), bad
+	case event.NotStored:
+		return "not stored", warning
 	case event.Stale, event.Bypassed, event.Canceled:
 		return string(e.Outcome), warning
 	}
 	return text(string(e.Outcome), maxName), neutral
 }
 
-// largest returns the repositories that served the most bytes.
-func largest(repositories []event.Repository) []repositoryRow {
-	return top(repositories,
-		func(r event.Repository) bool { return r.PushedBytes > 0 },
-		func(r event.Repository) float64 { return float64(r.PushedBytes) })
+// tables returns the repositories in each order.
+func tables(repositories []event.Repository) []table {
+	served := func(r event.Repository) float64 { return float64(r.PushedBytes) }
+	fetched := func(r event.Repository) float64 { return float64(r.PulledBytes) }
+	requests := func(r event.Repository) string { return count(float64(r.Requests)) }
+	fetches := func(r event.Repository) string { return count(float64(r.Fetches)) }
+	bytes := func(by func(event.Repository) float64) func(event.Repository) string {
+		return func(r event.Repository) string { return size(by(r)) }
+	}
+	meanTime := func(r event.Repository) string {
+		return duration(time.Duration(r.MeanFetchSeconds() * float64(time.Second)))
+	}
+	return []table{
+		{
+			ID: "served", Title: status.TitleByBytesServed, Columns: [2]string{"Served", "Requests"},
+			Rows: rows(repositories, served, bytes(served), requests),
+		},
+		{
+			ID: "fetched", Title: status.TitleByBytesFetched, Columns: [2]string{"Fetched", "Fetches"},
+			Rows: rows(repositories, fetched, bytes(fetched), fetches),
+		},
+		{
+			ID: "slow", Title: status.TitleByFetchTime, Columns: [2]string{"Mean fetch", "Fetches"},
+			Rows: rows(repositories, event.Repository.MeanFetchSeconds, meanTime, fetches),
+		},
+	}
 }
 
-// slowest returns the repositories whose fetches took longest on average.
-func slowest(repositories []event.Repository) []repositoryRow {
-	return top(repositories, func(r event.Repository) bool { return r.Fetches > 0 }, meanFetchSeconds)
-}
-
-func top(repositories []event.Repository, suitable func(event.Repository) bool, by func(event.Repository) float64) []repositoryRow {
-	sorted := slices.DeleteFunc(slices.Clone(repositories), func(r event.Repository) bool { return !suitable(r) })
+// rows returns the top repositories of an order, without those that have nothing of it.
+func rows(repositories []event.Repository, by func(event.Repository) float64, columns ...func(event.Repository) string) []repositoryRow {
+	sorted := slices.DeleteFunc(slices.Clone(repositories), func(r event.Repository) bool { return by(r) <= 0 })
 	slices.SortFunc(sorted, func(a, b event.Repository) int {
 		return cmp.Or(cmp.Compare(by(b), by(a)), cmp.Compare(a.Name, b.Name))
 	})
-	rows := make([]repositoryRow, 0, maxRepositories)
+	top := make([]repositoryRow, 0, maxRepositories)
 	for _, r := range sorted[:min(len(sorted), maxRepositories)] {
-		row := repositoryRow{
-			Name: text(r.Name, maxText), Requests: count(float64(r.Requests)), Fetches: count(float64(r.Fetches)),
-			Pushed: size(float64(r.PushedBytes)), Pulled: size(float64(r.PulledBytes)), FetchTime: none,
+		row := repositoryRow{Name: text(r.Name, maxText)}
+		for _, column := range columns {
+			row.Values = append(row.Values, column(r))
 		}
-		if r.Fetches > 0 {
-			row.FetchTime = duration(time.Duration(meanFetchSeconds(r) * float64(time.Second)))
-		}
-		rows = append(rows, row)
+		top = append(top, row)
 	}
-	return rows
-}
-
-func meanFetchSeconds(r event.Repository) float64 {
-	return r.FetchSeconds / float64(r.Fetches)
+	return top
 }

@@ -102,14 +102,16 @@ func (f Factor) divided(number parser.Expr) parser.Expr {
 	}
 }
 
-// isAge reports whether an expression is the time since an event: "time() - x".
+// isAge reports whether an expression is the time since an event, "time() - x", or the absolute value of that.
 func isAge(expr parser.Expr) bool {
 	for {
-		parentheses, ok := expr.(*parser.ParenExpr)
-		if !ok {
+		if parentheses, ok := expr.(*parser.ParenExpr); ok {
+			expr = parentheses.Expr
+		} else if call, ok := expr.(*parser.Call); ok && call.Func.Name == "abs" {
+			expr = call.Args[0]
+		} else {
 			break
 		}
-		expr = parentheses.Expr
 	}
 	difference, ok := expr.(*parser.BinaryExpr)
 	if !ok || difference.Op != parser.SUB {

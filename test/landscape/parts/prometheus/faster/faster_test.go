@@ -22,6 +22,7 @@ func TestExprDividesDurations(t *testing.T) {
 		{"a prediction", `predict_linear(a[4h], 4 * 24 * 3600) < 0`, `predict_linear(a[4m], (4 * 24 * 3600) / 60) < 0`},
 		{"an age", `time() - a > 1800`, `time() - a > (1800) / 60`},
 		{"an age on the right", `1800 < (time() - a)`, `(1800) / 60 < (time() - a)`},
+		{"the absolute value of an age", `abs(time() - max by (pod) (a > 0)) < 600`, `abs(time() - max by (pod) (a > 0)) < (600) / 60`},
 	} {
 		if got, err := Factor(60).Expr(test.expr); err != nil || got != test.want {
 			t.Errorf("%s: got %s, %v, want %s", test.name, got, err, test.want)

@@ -9,10 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
+	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/gardener/gardener/pkg/controllerutils"
+	"github.com/go-logr/logr"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	monitoringv1alpha1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -23,18 +27,76 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/component/observability"
+	"github.com/larder-project/larder/pkg/excerpt"
+	"github.com/larder-project/larder/pkg/problem"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // The objects that observe the caches are created and patched directly in the Shoot's namespace in the seed, not by a
 // ManagedResource: the other implementation does the same, so a landscape can switch without two owners of one object.
 
-// deployMonitoring deploys the objects that observe the caches, or deletes them if the purpose of the Shoot is testing:
+// maxNote is the length of the longest note of an event that the API server allows.
+const maxNote = 1024
+
+// retryObservability is the delay after which a failed deployment of what observes the caches is tried again.
+const retryObservability = 10 * time.Minute
+
+// observeCaches deploys the objects that observe the caches. Caches work without them, so a failure is recorded, but does
+// not fail the operation of the Shoot. The Janitor requests another reconciliation.
+func (a *Actuator) observeCaches(ctx context.Context, log logr.Logger, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, caches []deployment) {
+	err := a.deployObservability(ctx, cluster, caches)
+	if err == nil {
+		a.Unobserved.remove(ex.Namespace)
+		return
+	}
+	a.Unobserved.add(ex.Namespace, a.Clock.Now().Add(retryObservability))
+	log.Info("Failed to deploy what observes the caches", "error", excerpt.Line(err.Error(), problem.MaxLength))
+	a.Recorder.Eventf(ex, nil, corev1.EventTypeWarning, "ObservabilityNotDeployed", "DeployObservability", "%s", excerpt.Line(
+		"The metrics, alerts or dashboard of the caches are missing or outdated until a later reconciliation succeeds: "+err.Error(), maxNote))
+}
+
+// Unobserved has the namespaces of Shoots whose caches are not observed as they should be, and when to try again. It is
+// not persistent: after a restart of the controller, the next reconciliation of the Shoot tries again.
+type Unobserved struct {
+	mu  sync.Mutex
+	due map[string]time.Time
+}
+
+func (u *Unobserved) add(namespace string, due time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.due == nil {
+		u.due = map[string]time.Time{}
+	}
+	u.due[namespace] = due
+}
+
+func (u *Unobserved) remove(namespace string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.due, namespace)
+}
+
+// take removes and returns the namespaces that are due.
+func (u *Unobserved) take(now time.Time) []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var due []string
+	for namespace, at := range u.due {
+		if !at.After(now) {
+			due = append(due, namespace)
+			delete(u.due, namespace)
+		}
+	}
+	return due
+}
+
+// deployObservability deploys the objects that observe the caches, or deletes them if the purpose of the Shoot is testing:
 // such a Shoot has no Prometheus.
-func (a *Actuator) deployMonitoring(ctx context.Context, cluster *extensionscontroller.Cluster, caches []deployment) error {
+func (a *Actuator) deployObservability(ctx context.Context, cluster *extensionscontroller.Cluster, caches []deployment) error {
 	namespace := cluster.ObjectMeta.Name
 	if ptr.Deref(cluster.Shoot.Spec.Purpose, "") == gardencorev1beta1.ShootPurposeTesting {
-		return a.deleteMonitoring(ctx, namespace)
+		return a.deleteObservability(ctx, namespace)
 	}
 	values := observability.Values{Namespace: namespace}
 	for _, cache := range caches {
@@ -53,9 +115,9 @@ func (a *Actuator) deployMonitoring(ctx context.Context, cluster *extensionscont
 	return errors.Join(errs...)
 }
 
-// deleteMonitoring deletes the objects that observe the caches. It deletes only what exists, so that the reconciliation
+// deleteObservability deletes the objects that observe the caches. It deletes only what exists, so that the reconciliation
 // of a Shoot without these objects writes nothing.
-func (a *Actuator) deleteMonitoring(ctx context.Context, namespace string) error {
+func (a *Actuator) deleteObservability(ctx context.Context, namespace string) error {
 	objects, err := observability.Objects(observability.Values{Namespace: namespace})
 	if err != nil {
 		return err

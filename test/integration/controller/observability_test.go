@@ -23,7 +23,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 )
 
-var _ = Describe("Monitoring", func() {
+var _ = Describe("Observability", func() {
 	var (
 		s   *shoot
 		hub = v1alpha3.RegistryCache{Upstream: "docker.io"}

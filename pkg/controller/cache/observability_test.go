@@ -7,10 +7,15 @@ package cache
 import (
 	"context"
 	"errors"
+	"strings"
+	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
+	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
@@ -20,6 +25,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/events"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -28,10 +35,12 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 )
 
-var _ = Describe("Monitoring", func() {
+var _ = Describe("Observability", func() {
 	const namespace = "shoot--foo--bar"
 	var (
 		actuator *Actuator
+		recorder *events.FakeRecorder
+		clock    *clocktesting.FakePassiveClock
 		seed     client.WithWatch
 		cluster  *extensionscontroller.Cluster
 		caches   []deployment
@@ -78,7 +87,9 @@ var _ = Describe("Monitoring", func() {
 				return c.Delete(ctx, object, options...)
 			},
 		}).Build()
-		actuator = &Actuator{Client: seed}
+		recorder = events.NewFakeRecorder(1)
+		clock = clocktesting.NewFakePassiveClock(time.Unix(1000, 0))
+		actuator = &Actuator{Client: seed, Recorder: recorder, Clock: clocktesting.NewFakeClock(clock.Now())}
 		cluster = &extensionscontroller.Cluster{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Shoot: &gardencorev1beta1.Shoot{}}
 		caches = []deployment{{Values: component.Values{Cache: registry.RegistryCache{
 			Upstream: "docker.io", HighAvailability: &registry.HighAvailability{},
@@ -103,17 +114,17 @@ var _ = Describe("Monitoring", func() {
 	}
 
 	It("is written once", func(ctx SpecContext) {
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		Expect(found(ctx)).To(Equal(3))
 		Expect(writes).To(Equal(3))
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		Expect(writes).To(Equal(3))
 	})
 
 	It("follows the caches", func(ctx SpecContext) {
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		caches[0].Cache.HighAvailability.Enabled = true
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		Expect(writes).To(Equal(5), "the scrape configuration and the rules")
 	})
 
@@ -122,7 +133,7 @@ var _ = Describe("Monitoring", func() {
 			object.SetLabels(map[string]string{"other": "label"})
 			Expect(seed.Create(ctx, object)).To(Succeed())
 		}
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		for _, object := range objects() {
 			Expect(seed.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
 			Expect(object.GetLabels()).To(And(HaveKeyWithValue("other", "label"), HaveKeyWithValue("component", "registry-cache")))
@@ -130,28 +141,60 @@ var _ = Describe("Monitoring", func() {
 	})
 
 	It("is deleted when the purpose of the Shoot becomes testing, and then not written again", func(ctx SpecContext) {
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		cluster.Shoot.Spec.Purpose = new(gardencorev1beta1.ShootPurposeTesting)
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		Expect(found(ctx)).To(BeZero())
 		Expect(writes).To(Equal(6))
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		Expect(writes).To(Equal(6))
 	})
 
 	It("skips kinds that the seed does not have", func(ctx SpecContext) {
 		failing = &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: "monitoring.coreos.com", Kind: "ScrapeConfig"}}
-		Expect(actuator.deployMonitoring(ctx, cluster, caches)).To(Succeed())
+		Expect(actuator.deployObservability(ctx, cluster, caches)).To(Succeed())
 		Expect(writes).To(Equal(1), "the dashboard")
-		Expect(actuator.deleteMonitoring(ctx, namespace)).To(Succeed())
+		Expect(actuator.deleteObservability(ctx, namespace)).To(Succeed())
 	})
 
 	It("deploys the rest if an object cannot be written", func(ctx SpecContext) {
 		failing = errors.New("forbidden")
-		err := actuator.deployMonitoring(ctx, cluster, caches)
+		err := actuator.deployObservability(ctx, cluster, caches)
 		Expect(err).To(MatchError(And(ContainSubstring("deploy ScrapeConfig shoot-registry-cache: forbidden"), ContainSubstring("deploy PrometheusRule shoot-registry-cache: forbidden"))))
 		failing = nil
 		Expect(found(ctx)).To(Equal(1))
+	})
+
+	It("is no error of the Extension if it cannot be written, but an event of bounded length, and is tried again", func(ctx SpecContext) {
+		ex := &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: registry.ExtensionType}}
+		ex.Status.LastOperation = &gardencorev1beta1.LastOperation{State: gardencorev1beta1.LastOperationStateSucceeded}
+		Expect(seed.Create(ctx, ex)).To(Succeed())
+		janitor := &Janitor{Client: seed, Clock: clock, Unobserved: &actuator.Unobserved, Log: logr.Discard()}
+		requested := func() bool {
+			GinkgoHelper()
+			Expect(janitor.retryObservability(ctx)).To(Succeed())
+			Expect(seed.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
+			_, found := ex.Annotations[v1beta1constants.GardenerOperation]
+			return found
+		}
+		failing = errors.New(strings.Repeat("denied\n", 1<<17))
+		actuator.observeCaches(ctx, logr.Discard(), ex, cluster, caches)
+		event := <-recorder.Events
+		Expect(event).To(And(HavePrefix("Warning ObservabilityNotDeployed "), ContainSubstring("deploy ScrapeConfig shoot-registry-cache: denied denied")))
+		Expect(len(event)).To(BeNumerically("<=", len("Warning ObservabilityNotDeployed ")+maxNote))
+
+		failing = nil
+		Expect(requested()).To(BeFalse(), "it is too early")
+		clock.SetTime(clock.Now().Add(retryObservability))
+		Expect(requested()).To(BeTrue())
+
+		ex.Annotations = nil
+		Expect(seed.Update(ctx, ex)).To(Succeed())
+		actuator.observeCaches(ctx, logr.Discard(), ex, cluster, caches)
+		Expect(found(ctx)).To(Equal(3))
+		Expect(recorder.Events).NotTo(Receive())
+		clock.SetTime(clock.Now().Add(24 * time.Hour))
+		Expect(requested()).To(BeFalse())
 	})
 
 	It("expects the replicas of a cache that keeps its deployed objects", func() {
