@@ -4,6 +4,8 @@
 
 package pullsecret
 
+import "slices"
+
 const (
 	// Port is the port of the controller for its report and its probes.
 	Port = 5001
@@ -23,6 +25,11 @@ type Report struct {
 	Feed string `json:"feed"`
 	// Outstanding is the number of namespaces that do not follow the feed yet.
 	Outstanding int `json:"outstanding"`
+	// References are the namespaces whose default ServiceAccount could not be updated: it lacks a reference, or still has
+	// one to a pull secret that is no longer in the feed.
+	References Namespaces `json:"references"`
+	// ReferencesReason is why, in one of them.
+	ReferencesReason string `json:"referencesReason,omitempty"`
 	// Secrets has the pull secrets with problems.
 	Secrets []SecretReport `json:"secrets,omitempty"`
 }
@@ -36,6 +43,8 @@ type SecretReport struct {
 	Failed Namespaces `json:"failed"`
 	// Reason is why it could not be written in one of them.
 	Reason string `json:"reason,omitempty"`
+	// Unreferenced are the namespaces whose default ServiceAccount lacks a reference to it.
+	Unreferenced Namespaces `json:"unreferenced"`
 	// Credential is why a credential could not be issued.
 	Credential string `json:"credential,omitempty"`
 }
@@ -57,13 +66,6 @@ func (n *Namespaces) Add(name string) {
 
 // Done reports whether all namespaces follow the feed with the digest. Foreign Secrets do not hinder that.
 func (r Report) Done(feed string) bool {
-	if r.Feed != feed || r.Outstanding > 0 {
-		return false
-	}
-	for _, secret := range r.Secrets {
-		if secret.Failed.Count > 0 {
-			return false
-		}
-	}
-	return true
+	return r.Feed == feed && r.Outstanding == 0 && r.References.Count == 0 &&
+		!slices.ContainsFunc(r.Secrets, func(secret SecretReport) bool { return secret.Failed.Count > 0 })
 }

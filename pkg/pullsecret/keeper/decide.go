@@ -117,6 +117,13 @@ func (r references) changeOf(account *corev1.ServiceAccount) (change, bool) {
 	return c, !slices.Equal(c.references, account.ImagePullSecrets) || !maps.Equal(before, recorded)
 }
 
+// missing returns the wanted references that a ServiceAccount does not have.
+func (r references) missing(account *corev1.ServiceAccount) []string {
+	return slices.DeleteFunc(slices.Clone(r.wanted), func(name string) bool {
+		return slices.Contains(account.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	})
+}
+
 // recordedReferences returns the references that the controller has added to a ServiceAccount.
 func recordedReferences(account *corev1.ServiceAccount) map[string]bool {
 	names := map[string]bool{}

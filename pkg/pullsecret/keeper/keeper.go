@@ -62,12 +62,16 @@ type Keeper struct {
 
 // result is the result of a reconciliation of a namespace.
 type result struct {
-	// generation is that of the feed; zero as long as no reconciliation was complete.
+	// generation is that of the feed; zero if the last reconciliation was not complete.
 	generation int64
 	// foreign are the names that Secrets of others have.
 	foreign map[string]bool
 	// failed are the reasons why pull secrets could not be written.
 	failed map[string]string
+	// references is the reason why the default ServiceAccount could not be updated, empty if it is up to date.
+	references string
+	// unreferenced are the pull secrets that it should reference, but does not.
+	unreferenced []string
 }
 
 // Run follows the feed until the context ends.
@@ -115,8 +119,8 @@ func (k *Keeper) next(ctx context.Context) bool {
 	switch err := k.reconcile(reconcileCtx, namespace); {
 	case err == nil:
 		k.queue.Forget(namespace)
-	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errNotSynced):
-		k.queue.AddRateLimited(namespace) // The informers will catch up.
+	case isPassing(err):
+		k.queue.AddRateLimited(namespace)
 	default:
 		k.Log.Info("Failed to keep pull secrets", "namespace", namespace, "reason", reason(err))
 		k.queue.AddRateLimited(namespace)
@@ -126,6 +130,12 @@ func (k *Keeper) next(ctx context.Context) bool {
 
 // errNotSynced is the error for a pull secret whose Secrets have not been listed yet.
 var errNotSynced = errors.New("the Secrets have not been listed yet")
+
+// isPassing reports whether an error only means that an informer lags behind. It is no failure, but the namespace does
+// not follow the feed yet.
+func isPassing(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errNotSynced)
+}
 
 // reconcile makes a namespace have the wanted pull secrets and no others.
 func (k *Keeper) reconcile(ctx context.Context, name string) error {
@@ -153,12 +163,13 @@ func (k *Keeper) reconcile(ctx context.Context, name string) error {
 		case err != nil:
 			errs = append(errs, err)
 			refs.undecided = append(refs.undecided, secret.Name)
-			if errors.Is(err, errNotSynced) {
+			if isPassing(err) {
 				found.generation = 0
 			} else {
 				found.failed[secret.Name] = reason(err)
 			}
 		case done == replace:
+			found.generation = 0
 			refs.undecided = append(refs.undecided, secret.Name)
 		case done == write && secret.AddToDefaultServiceAccounts:
 			refs.wanted = append(refs.wanted, secret.Name)
@@ -166,10 +177,12 @@ func (k *Keeper) reconcile(ctx context.Context, name string) error {
 			found.foreign[secret.Name] = true
 		}
 	}
-	if err := k.reconcileReferences(ctx, name, refs); err != nil {
+	if missing, err := k.reconcileReferences(ctx, name, refs); err != nil {
 		errs = append(errs, err)
-		for _, secret := range feed.Secrets {
-			found.failed[secret.Name] = reason(err)
+		if isPassing(err) {
+			found.generation = 0
+		} else {
+			found.references, found.unreferenced = reason(err), missing
 		}
 	}
 	k.record(name, found)
@@ -252,17 +265,19 @@ func (k *Keeper) keep(auths pullsecret.Auths, secret pullsecret.Secret, deployed
 	}
 }
 
-// reconcileReferences makes the default ServiceAccount of a namespace reference the pull secrets.
-func (k *Keeper) reconcileReferences(ctx context.Context, namespace string, refs references) error {
+// reconcileReferences makes the default ServiceAccount of a namespace reference the pull secrets. If that fails, it
+// returns the references that are missing.
+func (k *Keeper) reconcileReferences(ctx context.Context, namespace string, refs references) ([]string, error) {
 	object, exists, err := k.accounts.GetStore().GetByKey(namespace + "/" + pullsecret.DefaultServiceAccount)
 	if err != nil || !exists {
-		return err // Kubernetes creates it soon, which notifies the controller.
+		return nil, err // Kubernetes creates it soon, which notifies the controller.
 	}
 	account := object.(*corev1.ServiceAccount)
-	if c, changed := refs.changeOf(account); changed {
-		return k.apply(ctx, account, c)
+	c, changed := refs.changeOf(account)
+	if !changed {
+		return nil, nil
 	}
-	return nil
+	return refs.missing(account), k.apply(ctx, account, c)
 }
 
 // record records the result of a reconciliation, and an event about each foreign Secret that is new.

@@ -29,6 +29,12 @@ func (k *Keeper) Report() pullsecret.Report {
 			report.Outstanding++
 		}
 	}
+	for _, namespace := range namespaces {
+		if reason := k.results[namespace].references; reason != "" {
+			report.References.Add(namespace)
+			report.ReferencesReason = reason
+		}
+	}
 	for _, secret := range k.feed.Secrets {
 		described := pullsecret.SecretReport{Name: secret.Name, Credential: k.credentialFailure(secret)}
 		for _, namespace := range namespaces {
@@ -40,8 +46,11 @@ func (k *Keeper) Report() pullsecret.Report {
 				described.Failed.Add(namespace)
 				described.Reason = reason
 			}
+			if slices.Contains(found.unreferenced, secret.Name) {
+				described.Unreferenced.Add(namespace)
+			}
 		}
-		if described.Foreign.Count+described.Failed.Count > 0 || described.Credential != "" {
+		if described.Foreign.Count+described.Failed.Count+described.Unreferenced.Count > 0 || described.Credential != "" {
 			report.Secrets = append(report.Secrets, described)
 		}
 	}
