@@ -34,10 +34,9 @@ const (
 )
 
 const (
-	// Label marks the Secrets that the controller keeps. It never changes another Secret.
+	// Label marks the Secrets that the controller keeps. Its value is the UID of their namespace, so that it does not mark a
+	// copy in another namespace. The controller never changes another Secret.
 	Label = "registry.extensions.gardener.cloud/pull-secret"
-	// LabelValue is the value of Label.
-	LabelValue = "true"
 	// ReferencesAnnotation has the references that the controller has added to a ServiceAccount, separated by commas.
 	ReferencesAnnotation = "registry.extensions.gardener.cloud/pull-secrets"
 	// DefaultServiceAccount is the name of the ServiceAccount that references can be added to.

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
@@ -34,11 +35,11 @@ const (
 
 // decide returns what is to be done in a namespace in which a pull secret is wanted or not, and in which present has
 // its name. Present is nil if there is no such Secret.
-func decide(wanted bool, present *corev1.Secret) action {
+func decide(namespace types.UID, wanted bool, present *corev1.Secret) action {
 	switch {
 	case present == nil && !wanted:
 		return leave
-	case present != nil && !isOwn(present):
+	case present != nil && !isOwn(present, namespace):
 		if wanted {
 			return respect
 		}
@@ -51,9 +52,9 @@ func decide(wanted bool, present *corev1.Secret) action {
 	return write
 }
 
-// isOwn reports whether a Secret is a pull secret that this controller keeps.
-func isOwn(secret *corev1.Secret) bool {
-	return secret.Labels[pullsecret.Label] == pullsecret.LabelValue
+// isOwn reports whether a Secret in a namespace is a pull secret that this controller keeps.
+func isOwn(secret *corev1.Secret, namespace types.UID) bool {
+	return namespace != "" && secret.Labels[pullsecret.Label] == string(namespace)
 }
 
 // isOwnedBy reports whether a Secret has an owner with the given name, so that Kubernetes collects it. The controller

@@ -22,7 +22,7 @@ func TestKeeper(t *testing.T) {
 
 func own(change func(*corev1.Secret)) *corev1.Secret {
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{pullsecret.Label: pullsecret.LabelValue}},
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{pullsecret.Label: "uid"}},
 		Type:       corev1.SecretTypeDockerConfigJson,
 	}
 	if change != nil {
@@ -33,17 +33,18 @@ func own(change func(*corev1.Secret)) *corev1.Secret {
 
 var _ = Describe("Decisions", func() {
 	DescribeTable("about a Secret", func(wanted bool, present *corev1.Secret, expected action) {
-		Expect(decide(wanted, present)).To(Equal(expected))
+		Expect(decide("uid", wanted, present)).To(Equal(expected))
 	},
 		Entry("wanted and missing", true, nil, write),
 		Entry("wanted and present", true, own(nil), write),
 		Entry("wanted, with another type", true, own(func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque }), replace),
 		Entry("wanted and immutable", true, own(func(s *corev1.Secret) { s.Immutable = new(true) }), replace),
 		Entry("wanted and foreign", true, own(func(s *corev1.Secret) { s.Labels = nil }), respect),
-		Entry("wanted and foreign with another value of the label", true, own(func(s *corev1.Secret) { s.Labels[pullsecret.Label] = "false" }), respect),
+		Entry("wanted, but a copy from another namespace", true, own(func(s *corev1.Secret) { s.Labels[pullsecret.Label] = "other" }), respect),
 		Entry("unwanted and missing", false, nil, leave),
 		Entry("unwanted and present", false, own(nil), remove),
 		Entry("unwanted, with another type", false, own(func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque }), remove),
+		Entry("unwanted, but a copy from another namespace", false, own(func(s *corev1.Secret) { s.Labels[pullsecret.Label] = "other" }), leave),
 		Entry("unwanted and foreign", false, own(func(s *corev1.Secret) { s.Labels = nil }), leave),
 	)
 

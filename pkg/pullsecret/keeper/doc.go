@@ -6,7 +6,7 @@
 //
 // [Keeper] watches the feed, the namespaces, their default ServiceAccounts, and the Secrets with the names of the pull
 // secrets. It reconciles one namespace at a time, from what it watches; it has no state of its own that a restart could
-// lose. A Secret that is not labelled as a pull secret is never changed.
+// lose. A Secret that is not labelled as a pull secret of its namespace is never changed.
 //
 // Every pull secret is owned by a cluster-scoped object of the extension with a name derived from its own. When that is
 // deleted, Kubernetes collects the Secrets in all namespaces, whether this controller still runs or not. References in

@@ -195,7 +195,7 @@ func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespac
 	if err != nil {
 		return leave, err
 	}
-	next := decide(secret.Selects(namespace.Name, namespace.Labels), present)
+	next := decide(namespace.UID, secret.Selects(namespace.Name, namespace.Labels), present)
 	switch next {
 	case remove:
 		return remove, k.remove(ctx, present)
@@ -203,17 +203,17 @@ func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespac
 		// The next reconciliation, after the informer has noticed this, creates it.
 		return replace, k.remove(ctx, present)
 	case write:
-		return k.write(ctx, namespace.Name, secret, present)
+		return k.write(ctx, namespace, secret, present)
 	}
 	return next, nil
 }
 
 // write creates or updates a pull secret if it differs.
-func (k *Keeper) write(ctx context.Context, namespace string, secret pullsecret.Secret, present *corev1.Secret) (action, error) {
+func (k *Keeper) write(ctx context.Context, namespace *corev1.Namespace, secret pullsecret.Secret, present *corev1.Secret) (action, error) {
 	auths := pullsecret.Auths{}
 	missing := k.add(auths, secret)
 	if missing && present != nil {
-		deployed, err := k.deployed(ctx, namespace, secret.Name)
+		deployed, err := k.deployed(ctx, namespace.Name, secret.Name)
 		if err != nil {
 			return leave, err
 		}

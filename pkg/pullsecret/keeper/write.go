@@ -23,21 +23,21 @@ import (
 const fieldManager = "registry-cache-pull-secrets"
 
 // create creates a pull secret.
-func (k *Keeper) create(ctx context.Context, namespace, name string, config []byte) error {
+func (k *Keeper) create(ctx context.Context, namespace *corev1.Namespace, name string, config []byte) error {
 	owner, err := k.owner(ctx, name)
 	if err != nil {
 		return err
 	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Namespace: namespace,
-			Labels:          map[string]string{pullsecret.Label: pullsecret.LabelValue},
+			Name: name, Namespace: namespace.Name,
+			Labels:          map[string]string{pullsecret.Label: string(namespace.UID)},
 			OwnerReferences: []metav1.OwnerReference{owner},
 		},
 		Type: corev1.SecretTypeDockerConfigJson,
 		Data: map[string][]byte{corev1.DockerConfigJsonKey: config},
 	}
-	if _, err := k.Client.CoreV1().Secrets(namespace).Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
+	if _, err := k.Client.CoreV1().Secrets(namespace.Name).Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
 		return fmt.Errorf("create Secret %s: %w", name, err)
 	}
 	return nil

@@ -303,6 +303,34 @@ var _ = Describe("Pull secrets", Ordered, func() {
 		Eventually(func() []pullsecret.SecretReport { return kept.Report().Secrets }).Should(BeEmpty())
 	})
 
+	It("does not take a copy in another namespace for its own", func() {
+		listed := newNamespace("listed", nil)
+		other := newNamespace("other", nil)
+		deploy(secret)
+		start()
+		Eventually(auths(listed)).Should(Equal(whole))
+		found, err := get(listed)
+		Expect(err).NotTo(HaveOccurred())
+		duplicate := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: other, Labels: found.Labels, OwnerReferences: found.OwnerReferences},
+			Type:       found.Type, Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte("{}")},
+		}
+		Expect(admin.Create(ctx, duplicate)).To(Succeed())
+		unchanged := func() string {
+			present, err := get(other)
+			Expect(err).NotTo(HaveOccurred())
+			return present.ResourceVersion
+		}
+		Consistently(unchanged).WithTimeout(2 * time.Second).Should(Equal(duplicate.ResourceVersion))
+
+		By("Report it where the pull secret is wanted")
+		secret.Namespaces = append(secret.Namespaces, other)
+		deploy(secret)
+		Eventually(func() []pullsecret.SecretReport { return kept.Report().Secrets }).Should(ConsistOf(
+			HaveField("Foreign", pullsecret.Namespaces{Listed: []string{other}, Count: 1})))
+		Expect(unchanged()).To(Equal(duplicate.ResourceVersion))
+	})
+
 	It("adds and removes only its own references in default ServiceAccounts", func() {
 		listed := newNamespace("listed", nil)
 		selected := newNamespace("selected", map[string]string{"pulls": name})
