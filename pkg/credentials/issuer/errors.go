@@ -6,8 +6,10 @@ package issuer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -86,11 +88,42 @@ func unreachable(operation string, err error) *Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = context.DeadlineExceeded
 	case errors.As(err, &urlError):
-		err = short(urlError.Err)
+		err = short(ownWords(urlError.Err))
 	default:
 		err = errNoResponse
 	}
 	return &Error{Operation: operation, err: err}
+}
+
+// Refusal is implemented by the error for a request that a proxy refused, if its text has nothing of the response.
+type Refusal interface {
+	error
+	RefusedByProxy()
+}
+
+// ownWords returns the part of an error that this side has worded, and otherwise [errNoResponse]: package net/http quotes
+// responses that it does not understand, and a server or proxy may repeat a credential in them.
+func ownWords(err error) error {
+	var (
+		refusal     Refusal
+		network     net.Error
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+	)
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &record):
+		return record
+	case errors.As(err, &alert):
+		return alert
+	case errors.As(err, &network):
+		return network
+	}
+	return errNoResponse
 }
 
 // maxReason bounds the text of an error of the network, in bytes: that of a certificate lists all its names.

@@ -17,6 +17,9 @@ type ProxyError struct {
 	signed bool
 }
 
+// RefusedByProxy implements issuer.Refusal.
+func (e *ProxyError) RefusedByProxy() {}
+
 func (e *ProxyError) Error() string {
 	switch {
 	case e.Status == http.StatusProxyAuthRequired && e.signed:
