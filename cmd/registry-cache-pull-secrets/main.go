@@ -37,6 +37,8 @@ const (
 	name = "registry-cache-pull-secrets"
 	// qps and burst bound the load on the API server when all namespaces change.
 	qps, burst = 20, 40
+	// eventQPS and eventBurst bound the events, which come all at once after a start, and must not delay anything else.
+	eventQPS, eventBurst = 1, 20
 	// requestTimeout bounds a request to the report or a probe.
 	requestTimeout = 10 * time.Second
 )
@@ -79,7 +81,12 @@ func run(ctx context.Context, kubeconfig string) error {
 	if err != nil {
 		return fmt.Errorf("create client: %w", err)
 	}
-	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	config.QPS, config.Burst = eventQPS, eventBurst
+	recording, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("create client for events: %w", err)
+	}
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: recording.EventsV1()})
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
 		return fmt.Errorf("start recording events: %w", err)
 	}

@@ -25,6 +25,8 @@ type Report struct {
 	Feed string `json:"feed"`
 	// Outstanding is the number of namespaces that do not follow the feed yet.
 	Outstanding int `json:"outstanding"`
+	// Unissued is the number of credentials of the feed for which no attempt to issue them has ended yet.
+	Unissued int `json:"unissued,omitempty"`
 	// References are the namespaces whose default ServiceAccount could not be updated: it lacks a reference, or still has
 	// one to a pull secret that is no longer in the feed.
 	References Namespaces `json:"references"`
@@ -64,8 +66,14 @@ func (n *Namespaces) Add(name string) {
 	}
 }
 
-// Done reports whether all namespaces follow the feed with the digest. Foreign Secrets do not hinder that.
+// Follows reports whether all namespaces have been reconciled with the feed with the digest.
+func (r Report) Follows(feed string) bool {
+	return r.Feed == feed && r.Unissued == 0 && r.Outstanding == 0
+}
+
+// Done reports whether all namespaces have what the feed with the digest describes, and nothing else. Foreign Secrets do
+// not hinder that.
 func (r Report) Done(feed string) bool {
-	return r.Feed == feed && r.Outstanding == 0 && r.References.Count == 0 &&
-		!slices.ContainsFunc(r.Secrets, func(secret SecretReport) bool { return secret.Failed.Count > 0 })
+	return r.Follows(feed) && r.References.Count == 0 &&
+		!slices.ContainsFunc(r.Secrets, func(secret SecretReport) bool { return secret.Failed.Count > 0 || secret.Credential != "" })
 }

@@ -68,10 +68,10 @@ func isOwnedBy(secret *corev1.Secret, name string) bool {
 	return false
 }
 
-// hasContent reports whether a Secret from the informer, see [dropContent], has the given docker configuration.
+// hasContent reports whether a Secret from the informer, see [withoutContent], has the given docker configuration.
 func hasContent(secret *corev1.Secret, config []byte) bool {
 	sum := sha256.Sum256(config)
-	return string(secret.Data[corev1.DockerConfigJsonKey]) == string(sum[:])
+	return string(secret.Data[checksumKey]) == string(sum[:])
 }
 
 // references is the set of pull secrets that a ServiceAccount should reference.

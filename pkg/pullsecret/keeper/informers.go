@@ -13,10 +13,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	watchapi "k8s.io/apimachinery/pkg/watch"
 	coreinformers "k8s.io/client-go/informers/core/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/larder-project/larder/pkg/pullsecret"
+)
+
+const (
+	// pageSize bounds the Secrets that are in memory while they are listed.
+	pageSize = 100
+	// checksumKey is the key of a checksum in the Data of a Secret, see [withoutContent]. Those of API servers cannot have it.
+	checksumKey = "sha256:" + corev1.DockerConfigJsonKey
 )
 
 // watch is an informer of the Secrets with one name.
@@ -33,11 +44,11 @@ func (k *Keeper) addInformers(ctx context.Context) error {
 	k.accounts = coreinformers.NewFilteredServiceAccountInformer(k.Client, metav1.NamespaceAll, 0, nil, named(pullsecret.DefaultServiceAccount))
 	for informer, setup := range map[cache.SharedIndexInformer]struct {
 		transform cache.TransformFunc
-		changed   func(object metav1.Object)
+		changed   func(object metav1.Object, priority int)
 	}{
-		k.feeds:      {onlyFeed, func(object metav1.Object) { k.feedChanged(ctx, object.(*corev1.Secret)) }},
-		k.namespaces: {onlyLabels, func(object metav1.Object) { k.queue.Add(object.GetName()) }},
-		k.accounts:   {onlyReferences, func(object metav1.Object) { k.queue.Add(object.GetNamespace()) }},
+		k.feeds:      {onlyFeed, func(object metav1.Object, _ int) { k.feedChanged(ctx, object.(*corev1.Secret)) }},
+		k.namespaces: {onlyLabels, func(object metav1.Object, priority int) { k.enqueue(priority, object.GetName()) }},
+		k.accounts:   {onlyReferences, k.enqueueNamespace},
 	} {
 		if err := k.setUp(informer, setup.transform, setup.changed); err != nil {
 			return err
@@ -47,7 +58,7 @@ func (k *Keeper) addInformers(ctx context.Context) error {
 }
 
 // setUp sets up an informer that has not started.
-func (k *Keeper) setUp(informer cache.SharedIndexInformer, transform cache.TransformFunc, changed func(metav1.Object)) error {
+func (k *Keeper) setUp(informer cache.SharedIndexInformer, transform cache.TransformFunc, changed func(metav1.Object, int)) error {
 	if err := informer.SetTransform(transform); err != nil {
 		return fmt.Errorf("set up informer: %w", err)
 	}
@@ -56,18 +67,24 @@ func (k *Keeper) setUp(informer cache.SharedIndexInformer, transform cache.Trans
 	}); err != nil {
 		return fmt.Errorf("set up informer: %w", err)
 	}
-	notify := func(object any) {
+	notify := func(object any, priority int) {
 		if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
 			object = gone.Obj
 		}
 		if object, ok := object.(metav1.Object); ok {
-			changed(object)
+			changed(object, priority)
 		}
 	}
-	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    notify,
-		UpdateFunc: func(_, object any) { notify(object) },
-		DeleteFunc: notify,
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(object any, isInInitialList bool) {
+			if isInInitialList {
+				notify(object, allPriority)
+			} else {
+				notify(object, changedPriority)
+			}
+		},
+		UpdateFunc: func(_, object any) { notify(object, changedPriority) },
+		DeleteFunc: func(object any) { notify(object, changedPriority) },
 	})
 	if err != nil {
 		return fmt.Errorf("set up informer: %w", err)
@@ -99,8 +116,8 @@ func (k *Keeper) watchSecrets(ctx context.Context, names []string) {
 		if k.secrets[name] != nil {
 			continue
 		}
-		informer := coreinformers.NewFilteredSecretInformer(k.Client, metav1.NamespaceAll, 0, nil, named(name))
-		if err := k.setUp(informer, dropContent, func(object metav1.Object) { k.queue.Add(object.GetNamespace()) }); err != nil {
+		informer := cache.NewSharedIndexInformer(k.secretsNamed(name), &corev1.Secret{}, 0, nil)
+		if err := k.setUp(informer, dropContent, k.enqueueNamespace); err != nil {
 			k.Log.Error(err, "Failed to watch pull secrets", "name", name)
 			continue
 		}
@@ -113,6 +130,49 @@ func (k *Keeper) watchSecrets(ctx context.Context, names []string) {
 			}
 		}()
 	}
+}
+
+// secretsNamed lists and watches the Secrets with a name in all namespaces. API servers that cannot stream a list return
+// it in pages, one for all names at a time, so that ten thousand pull secrets are never in memory.
+func (k *Keeper) secretsNamed(name string) cache.ListerWatcher {
+	secrets, selectName := k.Client.CoreV1().Secrets(metav1.NamespaceAll), named(name)
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			selectName(&options)
+			// With a resource version, older API servers return the whole list.
+			options.Limit, options.ResourceVersion, options.ResourceVersionMatch = pageSize, "", ""
+			all := &corev1.SecretList{}
+			for {
+				page, err := k.listPage(ctx, secrets, options)
+				if err != nil {
+					return nil, err
+				}
+				all.Items = append(all.Items, page.Items...)
+				all.ResourceVersion, options.Continue = page.ResourceVersion, page.Continue
+				if page.Continue == "" {
+					return all, nil
+				}
+			}
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watchapi.Interface, error) {
+			selectName(&options)
+			return secrets.Watch(ctx, options)
+		},
+	}, k.Client)
+}
+
+// listPage returns a page of Secrets without their content.
+func (k *Keeper) listPage(ctx context.Context, secrets corev1client.SecretInterface, options metav1.ListOptions) (*corev1.SecretList, error) {
+	k.listing.Lock()
+	defer k.listing.Unlock()
+	page, err := secrets.List(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	for i := range page.Items {
+		page.Items[i] = *withoutContent(&page.Items[i])
+	}
+	return page, nil
 }
 
 // present returns the Secret with a name in a namespace, nil if there is none.
@@ -130,11 +190,16 @@ func (k *Keeper) present(namespace, name string) (*corev1.Secret, error) {
 	return object.(*corev1.Secret), nil
 }
 
+// enqueueNamespace reconciles the namespace of an object.
+func (k *Keeper) enqueueNamespace(object metav1.Object, priority int) {
+	k.enqueue(priority, object.GetNamespace())
+}
+
 // enqueueAll reconciles all namespaces.
-func (k *Keeper) enqueueAll() {
-	for _, namespace := range k.namespaces.GetStore().ListKeys() {
-		k.queue.Add(namespace)
-	}
+func (k *Keeper) enqueueAll() { k.enqueue(allPriority, k.namespaces.GetStore().ListKeys()...) }
+
+func (k *Keeper) enqueue(priority int, namespaces ...string) {
+	k.queue.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, namespaces...)
 }
 
 // named selects the objects with a name.
@@ -175,12 +240,19 @@ func onlyReferences(object any) (any, error) {
 	return &corev1.ServiceAccount{ObjectMeta: meta, ImagePullSecrets: account.ImagePullSecrets}, nil
 }
 
-// dropContent replaces the docker configuration of a Secret by its SHA-256 checksum, so that a thousand pull secrets
-// are not in memory.
+// dropContent is [withoutContent] for informers.
 func dropContent(object any) (any, error) {
-	secret, ok := object.(*corev1.Secret)
-	if !ok {
-		return object, nil
+	if secret, ok := object.(*corev1.Secret); ok {
+		return withoutContent(secret), nil
+	}
+	return object, nil
+}
+
+// withoutContent returns a Secret with the SHA-256 checksum of its docker configuration instead of its content. It
+// returns such a Secret as it is.
+func withoutContent(secret *corev1.Secret) *corev1.Secret {
+	if _, ok := secret.Data[checksumKey]; ok {
+		return secret
 	}
 	meta := identify(secret)
 	meta.OwnerReferences = secret.OwnerReferences
@@ -190,8 +262,8 @@ func dropContent(object any) (any, error) {
 	sum := sha256.Sum256(secret.Data[corev1.DockerConfigJsonKey])
 	return &corev1.Secret{
 		ObjectMeta: meta, Type: secret.Type, Immutable: secret.Immutable,
-		Data: map[string][]byte{corev1.DockerConfigJsonKey: sum[:]},
-	}, nil
+		Data: map[string][]byte{checksumKey: sum[:]},
+	}
 }
 
 // identify returns what identifies an object and its state.

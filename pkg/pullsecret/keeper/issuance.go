@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpproxy"
 	"k8s.io/utils/clock"
@@ -26,11 +27,27 @@ import (
 // errNotIssued is the error for a credential before the first attempt to issue it.
 var errNotIssued = errors.New("the credential has not been issued yet")
 
+// proxyError is the error for a proxy that refuses to connect, with the status of its response. It does not repeat the
+// proxy's words, which may contain the credential for it.
+type proxyError int
+
+// Error implements error.
+func (e proxyError) Error() string {
+	return fmt.Sprintf("the proxy refused the connection with status %d", e)
+}
+
+// RefusedByProxy implements [issuer.Refusal].
+func (e proxyError) RefusedByProxy() {}
+
+// togetherAfter is the part of the time until a renewal after which it joins another: each renewal is written to all
+// namespaces, so fewer of them are better.
+const togetherAfter = 0.75
+
 // issuance has the credentials of a feed, and renews those that expire.
 type issuance struct {
 	clock clock.Clock
-	// changed is called when another credential was issued.
-	changed func()
+	// changed is called after the first attempt to issue a credential, and when another one was issued.
+	changed func(first bool)
 
 	mu       sync.Mutex
 	renewals map[identity]*renewal
@@ -51,6 +68,8 @@ type renewal struct {
 	renewer *issuer.Renewer
 	stop    context.CancelFunc
 
+	// issued is when the credential was issued.
+	issued time.Time
 	// credential is the one that was issued last, zero if there is none. It stays after it has expired.
 	credential credentials.Credential
 	err        error
@@ -135,15 +154,44 @@ func newIssuer(registry pullsecret.Registry, material credentials.Material) (iss
 func (i *issuance) attempted(ctx context.Context, renewal *renewal) {
 	credential, err := renewal.renewer.Credential(ctx)
 	i.mu.Lock()
+	first := errors.Is(renewal.err, errNotIssued)
 	changed := err == nil && credential != renewal.credential
 	if changed {
-		renewal.credential = credential
+		renewal.credential, renewal.issued = credential, i.clock.Now()
+		i.renewTogether()
 	}
 	renewal.err = renewal.renewer.Err()
 	i.mu.Unlock()
-	if changed {
-		i.changed()
+	if first || changed {
+		i.changed(first)
 	}
+}
+
+// renewTogether makes all renewals due that would be due soon. The caller holds i.mu.
+func (i *issuance) renewTogether() {
+	now := i.clock.Now()
+	for _, renewal := range i.renewals {
+		if renewal.renewer == nil || renewal.issued.IsZero() {
+			continue
+		}
+		interval := renewal.renewer.Due().Sub(renewal.issued)
+		if float64(now.Sub(renewal.issued)) > togetherAfter*float64(interval) {
+			renewal.renewer.RenewBy(now)
+		}
+	}
+}
+
+// unissued returns the number of credentials for which no attempt has ended yet.
+func (i *issuance) unissued() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	count := 0
+	for _, renewal := range i.renewals {
+		if errors.Is(renewal.err, errNotIssued) {
+			count++
+		}
+	}
+	return count
 }
 
 // credential returns the credential for a registry, and otherwise why there is none.
@@ -185,6 +233,12 @@ func httpClient(connection pullsecret.Connection) (*http.Client, error) {
 		configuration := httpproxy.Config{HTTPSProxy: connection.HTTPSProxy, NoProxy: strings.Join(connection.NoProxy, ",")}
 		choose := configuration.ProxyFunc()
 		transport.Proxy = func(request *http.Request) (*url.URL, error) { return choose(request.URL) }
+		transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, response *http.Response) error {
+			if response.StatusCode != http.StatusOK {
+				return proxyError(response.StatusCode)
+			}
+			return nil
+		}
 	}
 	if connection.CABundle != "" {
 		roots, err := x509.SystemCertPool()

@@ -14,11 +14,13 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
@@ -30,6 +32,12 @@ const (
 	reconcileTimeout = time.Minute
 	// A failed reconciliation is repeated after intervals that double between these.
 	minRetry, maxRetry = time.Second, 2 * time.Minute
+	// A namespace that has changed does not wait until all namespaces have followed a change of the feed or of a credential,
+	// which takes minutes in a big cluster.
+	changedPriority, allPriority = 1, 0
+	// ownerAge bounds the age of the reference to an owner that was read. With one that was replaced, Kubernetes collects a
+	// new Secret, which is then created again.
+	ownerAge = 30 * time.Second
 )
 
 // Keeper keeps pull secrets in the namespaces of a cluster. It must not be copied.
@@ -43,21 +51,35 @@ type Keeper struct {
 	// Log is for what operators may have to know.
 	Log logr.Logger
 
-	queue      workqueue.TypedRateLimitingInterface[string]
+	queue      priorityqueue.PriorityQueue[string]
 	issuance   issuance
 	feeds      cache.SharedIndexInformer
 	namespaces cache.SharedIndexInformer
 	accounts   cache.SharedIndexInformer
+
+	// listing is held while a page of Secrets is in memory.
+	listing sync.Mutex
 
 	mu sync.Mutex
 	// feed is the one that is followed. Its generation grows with each change of the wanted content.
 	feed       pullsecret.Feed
 	digest     string
 	generation int64
+	// required is the generation that a namespace must follow to have what the feed describes: that of the last change of
+	// the feed, or of the first attempt to issue one of its credentials. A renewal changes nothing about that.
+	required int64
+	// owners are the references to the owners of the pull secrets in the feed.
+	owners map[string]ownerReference
 	// secrets are the informers of the Secrets with the names in the feed.
 	secrets map[string]*watch
 	// results are those of the last reconciliation of each namespace.
 	results map[string]result
+}
+
+// ownerReference is a reference to an owner, and when it was read.
+type ownerReference struct {
+	metav1.OwnerReference
+	read time.Time
 }
 
 // result is the result of a reconciliation of a namespace.
@@ -78,8 +100,7 @@ type result struct {
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
-	k.issuance = issuance{clock: k.Clock, changed: k.contentChanged}
+	k.issuance = issuance{clock: k.Clock, changed: k.attempted}
 	k.mu.Lock()
 	k.secrets, k.results = map[string]*watch{}, map[string]result{}
 	k.mu.Unlock()
@@ -87,11 +108,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 		return err
 	}
 
+	k.queue = priorityqueue.New("pull-secrets", func(o *priorityqueue.Opts[string]) {
+		o.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry)
+	})
+
 	var running sync.WaitGroup
 	for _, informer := range []cache.SharedIndexInformer{k.feeds, k.namespaces, k.accounts} {
 		running.Go(func() { informer.RunWithContext(ctx) })
 	}
 	defer running.Wait()
+	defer k.queue.ShutDown()
 	defer cancel()
 	// Without all of them, namespaces would look empty, and their pull secrets would be created again.
 	if cache.WaitForCacheSync(ctx.Done(), k.namespaces.HasSynced, k.accounts.HasSynced) {
@@ -103,13 +129,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 	}
 	<-ctx.Done()
-	k.queue.ShutDown()
 	return nil
 }
 
 // next reconciles the next namespace, and returns false at the end.
 func (k *Keeper) next(ctx context.Context) bool {
-	namespace, shutdown := k.queue.Get()
+	namespace, priority, shutdown := k.queue.GetWithPriority()
 	if shutdown {
 		return false
 	}
@@ -119,11 +144,11 @@ func (k *Keeper) next(ctx context.Context) bool {
 	switch err := k.reconcile(reconcileCtx, namespace); {
 	case err == nil:
 		k.queue.Forget(namespace)
-	case isPassing(err):
-		k.queue.AddRateLimited(namespace)
 	default:
-		k.Log.Info("Failed to keep pull secrets", "namespace", namespace, "reason", reason(err))
-		k.queue.AddRateLimited(namespace)
+		if !isPassing(err) {
+			k.Log.Info("Failed to keep pull secrets", "namespace", namespace, "reason", reason(err))
+		}
+		k.queue.AddWithOpts(priorityqueue.AddOpts{RateLimited: true, Priority: &priority}, namespace)
 	}
 	return true
 }
@@ -211,7 +236,10 @@ func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespac
 // write creates or updates a pull secret if it differs.
 func (k *Keeper) write(ctx context.Context, namespace *corev1.Namespace, secret pullsecret.Secret, present *corev1.Secret) (action, error) {
 	auths := pullsecret.Auths{}
-	missing := k.add(auths, secret)
+	missing, attempted := k.add(auths, secret)
+	if !attempted && present != nil {
+		return write, nil // All namespaces are reconciled after the attempt. Until then, what is there is as good.
+	}
 	if missing && present != nil {
 		deployed, err := k.deployed(ctx, namespace.Name, secret.Name)
 		if err != nil {
@@ -236,8 +264,10 @@ func (k *Keeper) write(ctx context.Context, namespace *corev1.Namespace, secret 
 	return write, k.update(ctx, present, config)
 }
 
-// add adds all credentials that a pull secret can have now, and reports whether one is missing.
-func (k *Keeper) add(auths pullsecret.Auths, secret pullsecret.Secret) (missing bool) {
+// add adds all credentials that a pull secret can have now. It reports whether one is missing, and whether an attempt
+// was made to issue each.
+func (k *Keeper) add(auths pullsecret.Auths, secret pullsecret.Secret) (missing, attempted bool) {
+	attempted = true
 	for _, registry := range secret.Registries {
 		for _, entry := range registry.Credentials {
 			if entry.Material == nil {
@@ -245,6 +275,7 @@ func (k *Keeper) add(auths pullsecret.Auths, secret pullsecret.Secret) (missing 
 				continue
 			}
 			credential, err := k.issuance.credential(registry, *entry.Material)
+			attempted = attempted && !errors.Is(err, errNotIssued)
 			if err == nil {
 				err = auths.Add(registry, entry.Repositories, credential)
 			}
@@ -253,7 +284,7 @@ func (k *Keeper) add(auths pullsecret.Auths, secret pullsecret.Secret) (missing 
 			}
 		}
 	}
-	return missing
+	return missing, attempted
 }
 
 // keep adds the deployed entries for all credentials that are missing.
@@ -343,6 +374,7 @@ func (k *Keeper) follow(ctx context.Context, encoded []byte) error {
 	k.mu.Lock()
 	k.feed, k.digest = feed, digest
 	k.generation++
+	k.required, k.owners = k.generation, map[string]ownerReference{}
 	k.watchSecrets(ctx, feed.Names())
 	k.mu.Unlock()
 	k.Log.Info("Following a changed feed", "secrets", feed.Names())
@@ -350,10 +382,13 @@ func (k *Keeper) follow(ctx context.Context, encoded []byte) error {
 	return issuing
 }
 
-// contentChanged makes all namespaces get a credential that was issued.
-func (k *Keeper) contentChanged() {
+// attempted makes all namespaces follow an attempt to issue a credential.
+func (k *Keeper) attempted(first bool) {
 	k.mu.Lock()
 	k.generation++
+	if first {
+		k.required = k.generation
+	}
 	k.mu.Unlock()
 	k.enqueueAll()
 }

@@ -6,7 +6,11 @@ package keeper
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 
@@ -124,5 +129,96 @@ var _ = Describe("Keeper", func() {
 		Expect(done()).To(BeFalse())
 		repaired.Store(true)
 		Eventually(done).WithTimeout(5 * time.Second).Should(BeTrue())
+	})
+
+	It("does not let a new namespace wait for all others", func() {
+		const count = 100
+		objects := []runtime.Object{owner("pulls")}
+		for i := range count {
+			objects = append(objects, namespace(fmt.Sprintf("n%d", i)))
+		}
+		k, client, done := start(pullsecret.Feed{Secrets: []pullsecret.Secret{secretNamed("pulls", false)}}, objects...)
+		client.PrependReactor("create", "secrets", func(k8stesting.Action) (bool, runtime.Object, error) {
+			time.Sleep(50 * time.Millisecond)
+			return false, nil, nil
+		})
+		created := func() []string {
+			var names []string
+			for _, action := range client.Actions() {
+				if create, ok := action.(k8stesting.CreateAction); ok && action.GetResource().Resource == "secrets" {
+					names = append(names, create.GetNamespace())
+				}
+			}
+			return names
+		}
+		run(k)
+		Eventually(created).ShouldNot(BeEmpty())
+		_, err := client.CoreV1().Namespaces().Create(context.Background(), namespace("new"), metav1.CreateOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(created).WithTimeout(10 * time.Second).Should(ContainElement("new"))
+		Expect(len(created())).To(BeNumerically("<", count/2))
+		Eventually(done).WithTimeout(10 * time.Second).Should(BeTrue())
+
+		By("Reading the owner once")
+		reads := slices.DeleteFunc(client.Actions(), func(action k8stesting.Action) bool {
+			return action.GetVerb() != "get" || action.GetResource().Resource != "clusterroles"
+		})
+		Expect(len(reads)).To(BeNumerically("<=", workers))
+	})
+
+	It("lists Secrets in pages, and keeps only checksums of their content", func() {
+		const pages = 3
+		k, client, _ := start(pullsecret.Feed{})
+		var options []metav1.ListOptions
+		client.PrependReactor("list", "secrets", func(action k8stesting.Action) (bool, runtime.Object, error) {
+			options = append(options, action.(k8stesting.ListActionImpl).ListOptions)
+			page := &corev1.SecretList{Items: []corev1.Secret{{
+				ObjectMeta: metav1.ObjectMeta{Name: "pulls", Namespace: fmt.Sprintf("n%d", len(options))},
+				Data:       map[string][]byte{corev1.DockerConfigJsonKey: []byte("content"), "other": []byte("content")},
+			}}}
+			if len(options) < pages {
+				page.Continue = "next"
+			}
+			return true, page, nil
+		})
+		listed, err := cache.ToListerWatcherWithContext(k.secretsNamed("pulls")).ListWithContext(context.Background(), metav1.ListOptions{ResourceVersion: "0"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(options).To(HaveLen(pages))
+		Expect(options).To(HaveEach(And(HaveField("Limit", BeEquivalentTo(pageSize)), HaveField("ResourceVersion", ""), HaveField("FieldSelector", "metadata.name=pulls"))))
+		secrets := listed.(*corev1.SecretList).Items
+		Expect(secrets).To(HaveLen(pages))
+		for _, secret := range secrets {
+			Expect(slices.Collect(maps.Values(secret.Data))).To(HaveExactElements(HaveLen(sha256.Size)))
+			Expect(hasContent(withoutContent(&secret), []byte("content"))).To(BeTrue())
+		}
+	})
+
+	It("does not wait for renewals, but for the first attempt to issue a credential", func() {
+		secret := secretNamed("pulls", false)
+		secret.Registries[0].Credentials = append(secret.Registries[0].Credentials, pullsecret.Credential{
+			Repositories: []string{"team-a"}, Name: "keys",
+			Material: &credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "id", SecretAccessKey: "key"}},
+		})
+		k, client, done := start(pullsecret.Feed{Secrets: []pullsecret.Secret{secret}}, namespace("a"), owner("pulls"))
+		run(k)
+		Eventually(func() []pullsecret.SecretReport { return k.Report().Secrets }).Should(HaveExactElements(HaveField("Credential", Not(BeEmpty()))), "it is not for this registry")
+		Eventually(func() int { return k.Report().Outstanding + k.Report().Unissued }).Should(BeZero())
+		Expect(done()).To(BeFalse())
+		_, err := client.CoreV1().Secrets("a").Get(context.Background(), "pulls", metav1.GetOptions{})
+		Expect(err).NotTo(HaveOccurred())
+
+		generations := func() (current, required int64) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return k.generation, k.required
+		}
+		_, before := generations()
+		k.attempted(false)
+		_, required := generations()
+		Expect(required).To(Equal(before))
+		k.attempted(true)
+		generation, required := generations()
+		Expect(required).To(Equal(generation))
+		Expect(generation).To(BeNumerically(">", before))
 	})
 })

@@ -23,9 +23,9 @@ func (k *Keeper) Report() pullsecret.Report {
 	namespaces := slices.Sorted(slices.Values(k.namespaces.GetStore().ListKeys()))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	report := pullsecret.Report{Feed: k.digest}
+	report := pullsecret.Report{Feed: k.digest, Unissued: k.issuance.unissued()}
 	for _, namespace := range namespaces {
-		if k.results[namespace].generation != k.generation && !k.isTerminating(namespace) {
+		if k.results[namespace].generation < k.required && !k.isTerminating(namespace) {
 			report.Outstanding++
 		}
 	}

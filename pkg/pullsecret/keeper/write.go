@@ -43,14 +43,23 @@ func (k *Keeper) create(ctx context.Context, namespace *corev1.Namespace, name s
 	return nil
 }
 
-// owner returns the reference to the owner of the pull secrets with a name. It reads the owner each time: a reference
-// to one that was replaced would make Kubernetes collect the Secret.
+// owner returns the reference to the owner of the pull secrets with a name.
 func (k *Keeper) owner(ctx context.Context, name string) (metav1.OwnerReference, error) {
+	k.mu.Lock()
+	known, ok := k.owners[name]
+	k.mu.Unlock()
+	if ok && k.Clock.Since(known.read) < ownerAge {
+		return known.OwnerReference, nil
+	}
 	role, err := k.Client.RbacV1().ClusterRoles().Get(ctx, pullsecret.OwnerName(name), metav1.GetOptions{})
 	if err != nil {
 		return metav1.OwnerReference{}, fmt.Errorf("read ClusterRole %s: %w", pullsecret.OwnerName(name), err)
 	}
-	return metav1.OwnerReference{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID}, nil
+	reference := metav1.OwnerReference{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID}
+	k.mu.Lock()
+	k.owners[name] = ownerReference{reference, k.Clock.Now()}
+	k.mu.Unlock()
+	return reference, nil
 }
 
 // update gives a pull secret its content and its owner. It fails with a conflict if the Secret has changed since it was
