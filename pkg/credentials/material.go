@@ -5,7 +5,6 @@
 package credentials
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 )
@@ -144,12 +143,11 @@ func (m Material) Encode() []byte {
 	return data
 }
 
-// DecodeMaterial is the inverse of [Material.Encode]. It also validates the material. The error does not quote it.
+// DecodeMaterial is the inverse of [Material.Encode]. It also validates the material: a form of a later version is an
+// error, while additional fields are ignored. The error does not quote it.
 func DecodeMaterial(data []byte) (Material, error) {
 	var e encoded
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&e); err != nil {
+	if err := json.Unmarshal(data, &e); err != nil {
 		return Material{}, errors.New("invalid encoding of material") // The decoder may quote a secret.
 	}
 	var m Material

@@ -44,6 +44,11 @@ var _ = Describe("Material", func() {
 		}
 	})
 
+	It("is decoded without the fields of later versions", func() {
+		Expect(credentials.DecodeMaterial([]byte(`{"aws":{"accessKeyID":"id","secretAccessKey":"key","later":"x"},"later":{}}`))).To(Equal(
+			credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "id", SecretAccessKey: "key"}}))
+	})
+
 	DescribeTable("is not decoded from", func(data string) {
 		_, err := credentials.DecodeMaterial([]byte(data))
 		Expect(err).To(MatchError(Not(ContainSubstring("hunter"))))

@@ -90,6 +90,30 @@ func (a Auths) Add(registry Registry, repositories []string, c credentials.Crede
 	return nil
 }
 
+// issuedLength is the length that is assumed for a user name and a password that will be issued. Tokens of clouds have
+// up to 3 KiB.
+const issuedLength = 4 << 10
+
+// ConfigSize returns the length of the pull secret's docker configuration in bytes, once all credentials have been
+// issued. Credentials without material do not count.
+func (s Secret) ConfigSize() int {
+	auths := Auths{}
+	for _, registry := range s.Registries {
+		for _, credential := range registry.Credentials {
+			switch {
+			case credential.Material == nil:
+			case credential.Material.IsStatic():
+				_ = auths.Add(registry, credential.Repositories, credential.Material.Credential) // One that cannot be used has no entry.
+			default:
+				for _, key := range Keys(registry.Upstream, credential.Repositories) {
+					auths[key] = make([]byte, issuedLength)
+				}
+			}
+		}
+	}
+	return len(auths.Encode())
+}
+
 // Keep adds the entries that a deployed pull secret has for some repositories of a registry.
 func (a Auths) Keep(registry Registry, repositories []string, deployed Auths) {
 	for _, key := range Keys(registry.Upstream, repositories) {

@@ -5,7 +5,6 @@
 package pullsecret
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -31,6 +30,9 @@ const (
 	MaxSecrets = 10
 	// MaxFeed bounds the feed in bytes. With the rest of its Secret, it stays below the limit of the API server.
 	MaxFeed = 768 << 10
+	// MaxConfig bounds the docker configuration of a pull secret in bytes. The etcd of the Shoot has it once for each
+	// namespace, and each renewal writes it to all of them.
+	MaxConfig = 128 << 10
 )
 
 const (
@@ -140,6 +142,8 @@ func (f Feed) Published(name, upstream string, repositories []string) *Credentia
 type (
 	encodedFeed struct {
 		Secrets []encodedSecret `json:"secrets"`
+		// Connections has each connection once: the caches of a Shoot usually share their CA bundle.
+		Connections []encodedConnection `json:"connections,omitempty"`
 	}
 	encodedSecret struct {
 		Name                        string                `json:"name"`
@@ -149,9 +153,10 @@ type (
 		Registries                  []encodedRegistry     `json:"registries"`
 	}
 	encodedRegistry struct {
-		Upstream    string              `json:"upstream"`
-		Host        string              `json:"host"`
-		Connection  encodedConnection   `json:"connection"`
+		Upstream string `json:"upstream"`
+		Host     string `json:"host"`
+		// Connection is the index of a connection, nil for none.
+		Connection  *int                `json:"connection,omitempty"`
 		Credentials []encodedCredential `json:"credentials"`
 	}
 	encodedCredential struct {
@@ -161,6 +166,11 @@ type (
 	}
 	encodedConnection Connection
 )
+
+// Equal reports whether two connections are the same.
+func (c Connection) Equal(other Connection) bool {
+	return c.HTTPSProxy == other.HTTPSProxy && c.CABundle == other.CABundle && slices.Equal(c.NoProxy, other.NoProxy)
+}
 
 // String hides the proxy, whose URL may contain a password.
 func (Connection) String() string { return "[connection]" }
@@ -180,7 +190,7 @@ func (f Feed) Encode() ([]byte, error) {
 			AddToDefaultServiceAccounts: secret.AddToDefaultServiceAccounts,
 		}
 		for _, registry := range secret.Registries {
-			er := encodedRegistry{Upstream: registry.Upstream, Host: registry.Host, Connection: encodedConnection(registry.Connection)}
+			er := encodedRegistry{Upstream: registry.Upstream, Host: registry.Host, Connection: e.add(registry.Connection)}
 			for _, credential := range registry.Credentials {
 				ec := encodedCredential{Repositories: credential.Repositories, Name: credential.Name}
 				if credential.Material != nil {
@@ -197,17 +207,40 @@ func (f Feed) Encode() ([]byte, error) {
 		return nil, errors.New("encode feed of pull secrets") // The error may quote a secret.
 	}
 	if len(data) > MaxFeed {
-		return nil, fmt.Errorf("the credentials of pull secrets have %d bytes, more than the maximum of %d", len(data), MaxFeed)
+		return nil, fmt.Errorf("the credentials and CA bundles of all caches with the field pullSecret have %d bytes, more than the maximum of %d; "+
+			"remove pullSecret from some caches, or use smaller CA bundles or credentials", len(data), MaxFeed)
 	}
 	return data, nil
 }
 
+// add adds a connection if it is new, and returns its index.
+func (e *encodedFeed) add(connection Connection) *int {
+	if connection.Equal(Connection{}) {
+		return nil
+	}
+	i := slices.IndexFunc(e.Connections, func(other encodedConnection) bool { return Connection(other).Equal(connection) })
+	if i < 0 {
+		i = len(e.Connections)
+		e.Connections = append(e.Connections, encodedConnection(connection))
+	}
+	return &i
+}
+
+// connection returns the connection with an index.
+func (e *encodedFeed) connection(i *int) Connection {
+	if i == nil || *i < 0 || *i >= len(e.Connections) {
+		return Connection{}
+	}
+	return Connection(e.Connections[*i])
+}
+
 // DecodeFeed is the inverse of [Feed.Encode]. The error does not quote the feed.
+//
+// The controller and the extension are not updated at the same time, so a feed of a later version may have more fields.
+// A credential whose material cannot be decoded has none, so the pull secrets keep what they have.
 func DecodeFeed(data []byte) (Feed, error) {
 	var e encodedFeed
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	// A feed of a later version may have more fields; the controller and the extension are not updated at the same time.
-	if err := decoder.Decode(&e); err != nil {
+	if err := json.Unmarshal(data, &e); err != nil {
 		return Feed{}, errors.New("invalid encoding of the feed of pull secrets")
 	}
 	var f Feed
@@ -217,14 +250,10 @@ func DecodeFeed(data []byte) (Feed, error) {
 			AddToDefaultServiceAccounts: es.AddToDefaultServiceAccounts,
 		}
 		for _, er := range es.Registries {
-			registry := Registry{Upstream: er.Upstream, Host: er.Host, Connection: Connection(er.Connection)}
+			registry := Registry{Upstream: er.Upstream, Host: er.Host, Connection: e.connection(er.Connection)}
 			for _, ec := range er.Credentials {
 				credential := Credential{Repositories: ec.Repositories, Name: ec.Name}
-				if ec.Material != nil {
-					material, err := credentials.DecodeMaterial(ec.Material)
-					if err != nil {
-						return Feed{}, fmt.Errorf("decode credential %s of upstream %s: %w", ec.Name, er.Upstream, err)
-					}
+				if material, err := credentials.DecodeMaterial(ec.Material); err == nil {
 					credential.Material = &material
 				}
 				registry.Credentials = append(registry.Credentials, credential)
@@ -236,8 +265,8 @@ func DecodeFeed(data []byte) (Feed, error) {
 	return f, nil
 }
 
-// Digest identifies an encoded feed in a [Report].
+// Digest identifies an encoded feed in a [Report]. It is short enough for the value of a label.
 func Digest(encoded []byte) string {
 	sum := sha256.Sum256(encoded)
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:16])
 }

@@ -66,20 +66,54 @@ var _ = Describe("Feed", func() {
 		Expect(pullsecret.DecodeFeed([]byte(`{"secrets":[],"later":1}`))).To(Equal(pullsecret.Feed{}))
 	})
 
+	DescribeTable("has no material where a later version has another form, and all other material", func(material string) {
+		present := credentials.Static(credentials.Credential{Username: "alice", Password: "secret"})
+		decoded, err := pullsecret.DecodeFeed([]byte(`{"secrets":[{"name":"pulls","registries":[{"upstream":"registry.example.com","host":"registry.example.com","credentials":[` +
+			`{"name":"later","repositories":["a"],"material":` + material + `},{"name":"present","material":` + string(present.Encode()) + `}]}]}]}`))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(decoded.Secrets[0].Registries[0].Credentials).To(Equal([]pullsecret.Credential{
+			{Name: "later", Repositories: []string{"a"}}, {Name: "present", Material: &present},
+		}))
+	},
+		Entry("an unknown form", `{"later":{}}`),
+		Entry("an unknown provider", `{"workloadIdentity":{"provider":"later","config":"{}","token":"token"}}`),
+		Entry("another encoding", `"text"`),
+	)
+
+	It("has each connection once", func() {
+		bundle := strings.Repeat("x", 32<<10)
+		var f pullsecret.Feed
+		secret := pullsecret.Secret{Name: "pulls"}
+		for i := range 100 {
+			secret.Registries = append(secret.Registries, pullsecret.Registry{
+				Upstream: fmt.Sprintf("r%d", i), Connection: pullsecret.Connection{CABundle: bundle, NoProxy: []string{fmt.Sprint(i % 2)}},
+			})
+		}
+		f.Secrets = append(f.Secrets, secret)
+		encoded, err := f.Encode()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(len(encoded)).To(BeNumerically("<", 3*len(bundle)))
+		Expect(pullsecret.DecodeFeed(encoded)).To(Equal(f))
+
+		invalid := strings.ReplaceAll(string(encoded), `"connection":1`, `"connection":2`)
+		decoded, err := pullsecret.DecodeFeed([]byte(invalid))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(decoded.Secrets[0].Registries[1].Connection).To(Equal(pullsecret.Connection{}))
+	})
+
 	DescribeTable("does not quote an invalid feed", func(encoded string) {
 		_, err := pullsecret.DecodeFeed([]byte(encoded))
 		Expect(err).To(MatchError(Not(ContainSubstring(canary))))
 	},
 		Entry("no JSON", canary),
 		Entry("another type", `{"secrets":"`+canary+`"}`),
-		Entry("invalid material", `{"secrets":[{"name":"a","registries":[{"upstream":"b","credentials":[{"name":"c","material":{"`+canary+`":1}}]}]}]}`),
 	)
 
 	It("refuses a feed that no Secret can hold", func() {
 		large := feed()
 		large.Secrets[0].Registries[1].Connection.CABundle = strings.Repeat("x", pullsecret.MaxFeed)
 		_, err := large.Encode()
-		Expect(err).To(MatchError(ContainSubstring("more than the maximum of 786432")))
+		Expect(err).To(MatchError(And(ContainSubstring("more than the maximum of 786432"), ContainSubstring("remove pullSecret from some caches"))))
 	})
 
 	It("shows no secret", func() {
@@ -156,6 +190,24 @@ var _ = Describe("Auths", func() {
 		Expect(string(auths["docker.io"])).To(Equal("a:1"))
 	})
 
+	DescribeTable("has at most the size that is known before", func(material credentials.Material, issued credentials.Credential) {
+		registry := pullsecret.Registry{Upstream: "registry.example.com", Host: "registry.example.com", Credentials: []pullsecret.Credential{
+			{Name: "none", Repositories: []string{"c"}}, {Name: "some", Repositories: []string{"a", "b"}, Material: &material},
+		}}
+		auths := pullsecret.Auths{}
+		Expect(add(auths, "registry.example.com", []string{"a", "b"}, issued)).To(Succeed())
+		size := pullsecret.Secret{Registries: []pullsecret.Registry{registry}}.ConfigSize()
+		if material.IsStatic() {
+			Expect(size).To(Equal(len(auths.Encode())))
+		} else {
+			Expect(size).To(BeNumerically(">=", len(auths.Encode())))
+		}
+	},
+		Entry("of a credential", credentials.Static(credentials.Credential{Username: "a", Password: "1"}), credentials.Credential{Username: "a", Password: "1"}),
+		Entry("of an issued credential", credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "a", SecretAccessKey: "b"}},
+			credentials.Credential{Username: "AWS", Password: strings.Repeat("x", 3<<10)}),
+	)
+
 	It("keeps deployed entries of its registry only where it has none", func() {
 		auths := pullsecret.Auths{"a.example.com": []byte("new:1")}
 		deployed := pullsecret.Auths{"a.example.com": []byte("old:1"), "a.example.com/x": []byte("old:2"), "b.example.com": []byte("old:3")}
@@ -183,6 +235,9 @@ var _ = Describe("Report", func() {
 		Entry("with foreign Secrets", pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Foreign: pullsecret.Namespaces{Count: 1}}}}, true),
 		Entry("not before it follows", pullsecret.Report{Feed: "y"}, false),
 		Entry("not while namespaces do not follow", pullsecret.Report{Feed: "x", Outstanding: 1}, false),
+		Entry("not while a reference remains", pullsecret.Report{Feed: "x", References: pullsecret.Namespaces{Count: 1}}, false),
+		Entry("not before the first attempt to issue a credential", pullsecret.Report{Feed: "x", Unissued: 1}, false),
+		Entry("not without a credential", pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Credential: "rejected"}}}, false),
 		Entry("not after a failure", pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Failed: pullsecret.Namespaces{Count: 1}}}}, false),
 	)
 
@@ -193,6 +248,8 @@ var _ = Describe("Report", func() {
 			for range 1000 {
 				secret.Foreign.Add(strings.Repeat("f", 63))
 				secret.Failed.Add(strings.Repeat("f", 63))
+				secret.Unreferenced.Add(strings.Repeat("f", 63))
+				report.References.Add(strings.Repeat("f", 63))
 			}
 			report.Secrets = append(report.Secrets, secret)
 		}

@@ -14,7 +14,7 @@ const (
 	// HealthPath is the path of the probes.
 	HealthPath = "/debug/health"
 	// MaxListed bounds the namespaces that a report lists for a pull secret and a problem.
-	MaxListed = 5
+	MaxListed = 4
 	// MaxReason bounds the texts of a report.
 	MaxReason = 128
 )
