@@ -22,6 +22,12 @@ const (
 	// PodName is the name of the only pod.
 	PodName = Name + "-0"
 
+	// FeedLabel is the label of the ManagedResource with the [pullsecret.Digest] of its feed, by which the report of the
+	// controller is known to be about this feed.
+	FeedLabel = "registry.extensions.gardener.cloud/pull-secrets-feed"
+	// ManagedResource is the name of the ManagedResource with the objects. It exists only if a cache has a pull secret.
+	ManagedResource = "extension-registry-cache-pull-secrets"
+
 	clusterRoleName = "extensions.gardener.cloud:registry-cache:pull-secrets"
 	labelApp        = "app"
 )

@@ -87,10 +87,14 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
 	allowed := allowReplacement(ctx, log, access, caches)
-	secrets, err := a.deployPullSecrets(ctx, log, access, cluster, caches, found.statuses)
+	pulls := pullSecretInput{ex: ex, cluster: cluster, access: access, caches: caches, found: found}
+	secrets, err := a.deployPullSecrets(ctx, log, pulls)
 	if err != nil {
 		problems = append(problems, fmt.Errorf("pull secrets: %w", err))
 	}
+	a.keepUndistributed(pulls, func() bool {
+		return secrets.digest != "" && a.awaitReport(ctx, access, secrets.digest, distributionTimeout)
+	})
 	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
 		return err
 	}
@@ -108,7 +112,8 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if certificates, err = a.dropOldCA(ctx, log, request, certificates); err != nil {
 		return err
 	}
-	if err := a.updateStatus(ctx, ex, caches, found.addresses, secrets, certificates.caBundleName); err != nil {
+	outcome := outcome{caches: caches, addresses: found.addresses, pullSecrets: secrets, caBundleName: certificates.caBundleName}
+	if err := a.updateStatus(ctx, ex, outcome); err != nil {
 		return err
 	}
 	if err := certificates.deleteUnused(ctx); err != nil {

@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
 	v1beta1helper "github.com/gardener/gardener/pkg/api/core/v1beta1/helper"
+	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	gardenerimagevector "github.com/gardener/gardener/pkg/utils/imagevector"
 	"github.com/gardener/gardener/pkg/utils/retry"
 	"github.com/go-logr/logr"
@@ -23,7 +25,9 @@ import (
 
 	"github.com/larder-project/larder/imagevector"
 	"github.com/larder-project/larder/pkg/apis/registry"
+	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/component/pullsecrets"
+	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/excerpt"
@@ -33,23 +37,44 @@ import (
 )
 
 const (
-	// ManagedResourcePullSecrets is the name of the ManagedResource with the controller of pull secrets. It exists only if
-	// a cache has one.
-	ManagedResourcePullSecrets = "extension-registry-cache-pull-secrets"
+	// ManagedResourcePullSecrets is the name of the ManagedResource with the controller of pull secrets.
+	ManagedResourcePullSecrets = pullsecrets.ManagedResource
 
 	// cleanupTimeout bounds the wait until the controller in the Shoot has removed its references from ServiceAccounts.
 	cleanupTimeout = 30 * time.Second
+	// distributionTimeout bounds the wait, within a reconciliation, until all namespaces have an accepted credential.
+	distributionTimeout = 10 * time.Second
+	// maxDistribution bounds the time for which the end of a rotation is delayed because namespaces do not have the new
+	// credential. Ten thousand namespaces take half of it.
+	maxDistribution = 15 * time.Minute
 )
+
+// pullSecretInput is what pull secrets are deployed for.
+type pullSecretInput struct {
+	ex      *extensionsv1alpha1.Extension
+	cluster *extensionscontroller.Cluster
+	access  *shoot.Shoot
+	caches  []deployment
+	found   observed
+}
 
 // pullSecrets are the deployed pull secrets.
 type pullSecrets struct {
-	feed pullsecret.Feed
+	// feed is nil if it could not be read.
+	feed *pullsecret.Feed
+	// digest is that of the feed, empty if it could not be deployed.
+	digest string
 }
 
-// status returns the status of a cache's pull secret, nil if it has none.
-func (p pullSecrets) status(cache registry.RegistryCache) *registry.PullSecretStatus {
-	if cache.PullSecret == nil {
+// status returns the status of a cache's pull secret, nil if it has none. Before is the status before.
+func (p pullSecrets) status(cache registry.RegistryCache, before *registry.PullSecretStatus) *registry.PullSecretStatus {
+	switch {
+	case cache.PullSecret == nil:
 		return nil
+	case p.feed == nil && before != nil && before.Name == cache.PullSecret.Name:
+		return before
+	case p.feed == nil:
+		return &registry.PullSecretStatus{Name: cache.PullSecret.Name}
 	}
 	status := &registry.PullSecretStatus{Name: cache.PullSecret.Name}
 	for _, repositories := range repositoriesOf(cache) {
@@ -63,55 +88,115 @@ func (p pullSecrets) status(cache registry.RegistryCache) *registry.PullSecretSt
 // deployPullSecrets deploys the controller that keeps pull secrets in the Shoot, with what it needs to know. Call it
 // before the caches are deployed: the annotation by which an owner learns that a rotation is complete then changes
 // last.
-func (a *Actuator) deployPullSecrets(ctx context.Context, log logr.Logger, access *shoot.Shoot, cluster *extensionscontroller.Cluster, caches []deployment, statuses map[string]registry.RegistryCacheStatus) (pullSecrets, error) {
-	namespace := cluster.ObjectMeta.Name
-	objects, err := readObjects(ctx, a.Client, namespace, ManagedResourcePullSecrets)
+func (a *Actuator) deployPullSecrets(ctx context.Context, log logr.Logger, in pullSecretInput) (pullSecrets, error) {
+	config, err := a.Codec.DecodeConfig(in.ex.Spec.ProviderConfig)
 	if err != nil {
 		return pullSecrets{}, err
 	}
-	before, err := pullsecrets.FeedOf(objects)
+	objects, err := readObjects(ctx, a.Client, in.ex.Namespace, ManagedResourcePullSecrets)
 	if err != nil {
-		return pullSecrets{}, fmt.Errorf("decode deployed feed: %w", err)
+		return pullSecrets{}, err
 	}
-	feed := feedOf(caches, statuses, before)
+	before, unreadable := pullsecrets.FeedOf(objects)
+	if unreadable != nil {
+		// It must not block its own replacement. The pull secrets keep what they have.
+		log.Info("Ignoring the deployed feed of pull secrets", "reason", unreadable.Error())
+	}
+	feed, problems := limited(feedOf(config.Caches, in, before), before)
+	digest := ""
 	switch {
 	case len(feed.Secrets) > 0:
-		err = a.deployFeed(ctx, cluster, feed)
+		digest, err = a.deployFeed(ctx, in.cluster, feed)
 	case len(objects) > 0:
-		err = a.retirePullSecrets(ctx, log, access, cluster, len(before.Secrets) > 0)
+		err = a.retirePullSecrets(ctx, log, in, unreadable != nil || len(before.Secrets) > 0)
 	}
 	if err != nil {
-		return pullSecrets{feed: before}, err
+		return pullSecrets{feed: &before}, problem.Join(append(problems, err))
 	}
-	return pullSecrets{feed: feed}, nil
+	return pullSecrets{feed: &feed, digest: digest}, problem.Join(problems)
 }
 
-func (a *Actuator) deployFeed(ctx context.Context, cluster *extensionscontroller.Cluster, feed pullsecret.Feed) error {
+// deployFeed deploys the controller with a feed, and returns its digest.
+func (a *Actuator) deployFeed(ctx context.Context, cluster *extensionscontroller.Cluster, feed pullsecret.Feed) (string, error) {
 	image, err := a.Images.FindImage(imagevector.RegistryCachePullSecrets, gardenerimagevector.TargetVersion(cluster.Shoot.Spec.Kubernetes.Version))
 	if err != nil {
-		return fmt.Errorf("find image of the controller of pull secrets: %w", err)
+		return "", fmt.Errorf("find image of the controller of pull secrets: %w", err)
+	}
+	encoded, err := feed.Encode()
+	if err != nil {
+		return "", problem.Configuration(err)
 	}
 	objects, err := pullsecrets.Objects(pullsecrets.Values{
 		Image: image.String(), Feed: feed, VerticalPodAutoscaler: v1beta1helper.ShootWantsVerticalPodAutoscaler(cluster.Shoot),
 	})
 	if err != nil {
-		return problem.Configuration(err)
+		return "", err
 	}
-	return a.deploy(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, objects, nil)
+	digest := pullsecret.Digest(encoded)
+	labels := map[string]string{pullsecrets.FeedLabel: digest}
+	return digest, a.deploy(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, objects, labels)
+}
+
+// keepUndistributed makes the caches keep a previous credential, although the upstream has accepted another, while some
+// namespaces still have it in their pull secret: an owner revokes it at the end of the rotation. Problems of namespaces
+// delay that for a limited time only, since the condition of the pull secret shows them.
+func (a *Actuator) keepUndistributed(in pullSecretInput, isDistributed func() bool) {
+	var kept []func()
+	for i := range in.caches {
+		cache := &in.caches[i]
+		if cache.Cache.PullSecret == nil {
+			continue
+		}
+		status, deployed := in.found.statuses[cache.Cache.Upstream], in.found.credentials[cache.Name()]
+		if previous := deployed[""].Previous; cache.Credential != nil && a.wasJustAccepted(*cache.Credential, cache.PreviousCredential, deployed[""], status.Credentials) {
+			kept = append(kept, func() { cache.PreviousCredential = previous })
+		}
+		for i := range cache.RepositoryCredentials {
+			credential := &cache.RepositoryCredentials[i]
+			deployed := deployed[credentials.Prefix(credential.Repositories)]
+			if a.wasJustAccepted(credential.Credential, credential.Previous, deployed, statusOf(status, credential.Repositories)) {
+				kept = append(kept, func() { credential.Previous = deployed.Previous })
+			}
+		}
+	}
+	if len(kept) == 0 || isDistributed() {
+		return
+	}
+	for _, keep := range kept {
+		keep()
+	}
+}
+
+// wasJustAccepted reports whether the previous credential is about to be removed because all replicas have activated the
+// wanted one, not long ago. One with the same name is of a WorkloadIdentity that was changed, which cannot be revoked.
+func (a *Actuator) wasJustAccepted(wanted credentials.Named, previous *credentials.Named, deployed credentialstate.Deployed, status *registry.CredentialsStatus) bool {
+	return deployed.Previous != nil && deployed.Previous.Name != wanted.Name && isAccepted(&wanted, previous, deployed, status) &&
+		a.Clock.Since(status.Since.Time).Abs() < maxDistribution
+}
+
+// isAccepted reports whether the upstream has accepted a credential, and not only another one with the same name.
+func isAccepted(wanted, previous *credentials.Named, deployed credentialstate.Deployed, status *registry.CredentialsStatus) bool {
+	return status != nil && status.State == registry.CredentialsActive && status.SecretName == wanted.Name &&
+		previous == nil && deployed.Wanted != nil && deployed.Wanted.Same(*wanted)
 }
 
 // retirePullSecrets removes all pull secrets, and then their controller. Kubernetes deletes the Secrets with their
 // owners, but only the controller removes the references in ServiceAccounts. If it does not report that in time,
 // because the Shoot has no nodes for example, it stays with nothing to keep, and the next reconciliation removes it.
-func (a *Actuator) retirePullSecrets(ctx context.Context, log logr.Logger, access *shoot.Shoot, cluster *extensionscontroller.Cluster, wait bool) error {
-	if err := a.deployFeed(ctx, cluster, pullsecret.Feed{}); err != nil {
+func (a *Actuator) retirePullSecrets(ctx context.Context, log logr.Logger, in pullSecretInput, wait bool) error {
+	digest, err := a.deployFeed(ctx, in.cluster, pullsecret.Feed{})
+	if err != nil {
 		return err
 	}
-	if !a.awaitCleanup(ctx, access, wait) {
+	timeout := pollInterval
+	if wait {
+		timeout = cleanupTimeout
+	}
+	if !a.awaitReport(ctx, in.access, digest, timeout) {
 		log.Info("Keeping the controller of pull secrets until it has removed its references")
 		return nil
 	}
-	return a.removeManagedResource(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, false)
+	return a.removeManagedResource(ctx, in.ex.Namespace, ManagedResourcePullSecrets, false)
 }
 
 // removePullSecrets removes all pull secrets and their controller when the extension leaves a Shoot that stays.
@@ -131,7 +216,7 @@ func (a *Actuator) removePullSecrets(ctx context.Context, log logr.Logger, clust
 	return a.removeManagedResource(ctx, namespace, ManagedResourcePullSecrets, true)
 }
 
-var errNotCleanedUp = errors.New("the controller has not reported in time that it has removed its references")
+var errNotDone = errors.New("the controller has not reported in time that it is done")
 
 func (a *Actuator) cleanUpPullSecrets(ctx context.Context, cluster *extensionscontroller.Cluster) error {
 	access, err := shoot.Connect(ctx, a.Client, cluster.ObjectMeta.Name)
@@ -139,25 +224,18 @@ func (a *Actuator) cleanUpPullSecrets(ctx context.Context, cluster *extensionsco
 		return err
 	}
 	defer access.Close()
-	if err := a.deployFeed(ctx, cluster, pullsecret.Feed{}); err != nil {
+	digest, err := a.deployFeed(ctx, cluster, pullsecret.Feed{})
+	if err != nil {
 		return err
 	}
-	if !a.awaitCleanup(ctx, access, true) {
-		return errNotCleanedUp
+	if !a.awaitReport(ctx, access, digest, cleanupTimeout) {
+		return errNotDone
 	}
 	return nil
 }
 
-// awaitCleanup reports whether the controller has removed everything. Without wait, it asks once.
-func (a *Actuator) awaitCleanup(ctx context.Context, access *shoot.Shoot, wait bool) bool {
-	encoded, err := pullsecret.Feed{}.Encode()
-	if err != nil {
-		return false
-	}
-	timeout := pollInterval
-	if wait {
-		timeout = cleanupTimeout
-	}
+// awaitReport reports whether the controller is done with a feed in time.
+func (a *Actuator) awaitReport(ctx context.Context, access *shoot.Shoot, digest string, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return retry.Until(ctx, pollInterval, func(ctx context.Context) (bool, error) {
@@ -170,19 +248,53 @@ func (a *Actuator) awaitCleanup(ctx context.Context, access *shoot.Shoot, wait b
 		if err := json.Unmarshal(content, &report); err != nil {
 			return retry.MinorError(errors.New("invalid report"))
 		}
-		if !report.Done(pullsecret.Digest(encoded)) {
-			return retry.MinorError(errNotCleanedUp)
+		if !report.Done(digest) {
+			return retry.MinorError(errNotDone)
 		}
 		return retry.Ok()
 	}) == nil
 }
 
-// feedOf returns the feed for the caches. Before is the one that is deployed.
-func feedOf(caches []deployment, statuses map[string]registry.RegistryCacheStatus, before pullsecret.Feed) pullsecret.Feed {
+// limited returns the feed without the pull secrets whose docker configuration is too large, which stay as they are, and
+// an error for each.
+func limited(feed, before pullsecret.Feed) (pullsecret.Feed, []error) {
+	var problems []error
+	for i := range feed.Secrets {
+		secret := &feed.Secrets[i]
+		size := secret.ConfigSize()
+		if size <= pullsecret.MaxConfig {
+			continue
+		}
+		problems = append(problems, problem.Configuration(fmt.Errorf("pull secret %q would have %d bytes, more than the maximum of %d, with a credential for each repository; "+
+			"use fewer repositories for each credential, or another pullSecret.name for some caches", secret.Name, size, pullsecret.MaxConfig)))
+		secret.Registries = deployedRegistries(*secret, before)
+	}
+	return feed, problems
+}
+
+// deployedRegistries returns what a pull secret has for its registries.
+func deployedRegistries(secret pullsecret.Secret, before pullsecret.Feed) []pullsecret.Registry {
+	if i := slices.Index(before.Names(), secret.Name); i >= 0 {
+		return before.Secrets[i].Registries
+	}
+	registries := slices.Clone(secret.Registries)
+	for i := range registries {
+		registries[i].Connection = pullsecret.Connection{}
+		registries[i].Credentials = slices.Clone(registries[i].Credentials)
+		for j := range registries[i].Credentials {
+			registries[i].Credentials[j].Material = nil
+		}
+	}
+	return registries
+}
+
+// feedOf returns the feed for the configured caches. A cache that is not deployed, since one of its Secrets cannot be
+// used, has a registry without material: its pull secret stays as it is. Before is the feed that is deployed.
+func feedOf(configured []registry.RegistryCache, in pullSecretInput, before pullsecret.Feed) pullsecret.Feed {
 	var feed pullsecret.Feed
 	byName := map[string]int{}
-	for _, cache := range caches {
-		wanted := cache.Cache.PullSecret
+	for _, cache := range configured {
+		wanted := cache.PullSecret
 		if wanted == nil {
 			continue
 		}
@@ -195,30 +307,35 @@ func feedOf(caches []deployment, statuses map[string]registry.RegistryCacheStatu
 				AddToDefaultServiceAccounts: wanted.AddToDefaultServiceAccounts,
 			})
 		}
-		feed.Secrets[i].Registries = append(feed.Secrets[i].Registries, registryOf(cache, statuses[cache.Cache.Upstream], before))
+		deployed := deployment{Values: component.Values{Cache: cache}}
+		if i := slices.IndexFunc(in.caches, func(d deployment) bool { return d.Cache.Upstream == cache.Upstream }); i >= 0 {
+			deployed = in.caches[i]
+		}
+		feed.Secrets[i].Registries = append(feed.Secrets[i].Registries, registryOf(deployed, in.found, before))
 	}
 	return feed
 }
 
 // registryOf returns the registry of a cache with the credentials that pods may have.
-func registryOf(cache deployment, status registry.RegistryCacheStatus, before pullsecret.Feed) pullsecret.Registry {
+func registryOf(cache deployment, found observed, before pullsecret.Feed) pullsecret.Registry {
+	status, deployed := found.statuses[cache.Cache.Upstream], found.credentials[cache.Name()]
 	r := pullsecret.Registry{Upstream: cache.Cache.Upstream, Host: apiHost(cache.Cache)}
 	isIssued := false
 	for _, repositories := range repositoriesOf(cache.Cache) {
-		var accepted *registry.CredentialsStatus
-		if len(repositories) == 0 {
-			accepted = status.Credentials
-		} else {
-			accepted = statusOf(status, repositories)
+		state := status.Credentials
+		if len(repositories) > 0 {
+			state = statusOf(status, repositories)
 		}
+		wanted, previous := cache.wantedCredential(repositories)
+		isAccepted := wanted != nil && isAccepted(wanted, previous, deployed[credentials.Prefix(repositories)], state)
 		published := before.Published(cache.Cache.PullSecret.Name, cache.Cache.Upstream, repositories)
-		next := publish(cache.wantedCredential(repositories), accepted, published)
+		next := publish(wanted, isAccepted, published)
 		next.Repositories = repositories
 		isIssued = isIssued || next.Material != nil && !next.Material.IsStatic()
 		r.Credentials = append(r.Credentials, next)
 	}
 	if isIssued {
-		r.Connection = connectionOf(cache)
+		r.Connection = connectionOf(cache, before)
 	}
 	return r
 }
@@ -226,14 +343,14 @@ func registryOf(cache deployment, status registry.RegistryCacheStatus, before pu
 // publish returns the credential that pods get: the wanted one once the upstream has accepted it, and until then the
 // one that they have. If that is not known, because the Shoot was moved to this seed for example, they keep what they
 // have.
-func publish(wanted *credentials.Named, status *registry.CredentialsStatus, published *pullsecret.Credential) pullsecret.Credential {
+func publish(wanted *credentials.Named, isAccepted bool, published *pullsecret.Credential) pullsecret.Credential {
 	hasPublished := published != nil && published.Material != nil
 	switch {
 	case wanted == nil && published != nil:
 		return *published
 	case wanted == nil:
 		return pullsecret.Credential{}
-	case status != nil && status.State == registry.CredentialsActive && status.SecretName == wanted.Name,
+	case isAccepted,
 		// The token of a workload identity may be newer.
 		hasPublished && wanted.Same(credentials.Named{Name: published.Name, Material: *published.Material}):
 		return pullsecret.Credential{Name: wanted.Name, Material: &wanted.Material}
@@ -255,17 +372,17 @@ func repositoriesOf(cache registry.RegistryCache) [][]string {
 	return all
 }
 
-// wantedCredential returns the credential for some repositories, or nil if it cannot be used.
-func (d deployment) wantedCredential(repositories []string) *credentials.Named {
+// wantedCredential returns the credential for some repositories, or nil if it cannot be used, and the previous one.
+func (d deployment) wantedCredential(repositories []string) (wanted, previous *credentials.Named) {
 	if len(repositories) == 0 {
-		return d.Credential
+		return d.Credential, d.PreviousCredential
 	}
 	for i := range d.RepositoryCredentials {
 		if credential := &d.RepositoryCredentials[i]; credentials.Prefix(credential.Repositories) == credentials.Prefix(repositories) {
-			return &credential.Credential
+			return &credential.Credential, credential.Previous
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // apiHost returns the host of the upstream's API without a port.
@@ -277,8 +394,15 @@ func apiHost(cache registry.RegistryCache) string {
 	return host
 }
 
-// connectionOf returns how a cache connects to the services that issue its credentials.
-func connectionOf(cache deployment) pullsecret.Connection {
+// connectionOf returns how a cache connects to the services that issue its credentials. While the cache stays as it is
+// deployed, since a Secret for its connection may be unusable, that does not change.
+func connectionOf(cache deployment, before pullsecret.Feed) pullsecret.Connection {
+	if i := slices.Index(before.Names(), cache.Cache.PullSecret.Name); cache.Deployed != nil && i >= 0 {
+		registries := before.Secrets[i].Registries
+		if j := slices.IndexFunc(registries, func(r pullsecret.Registry) bool { return r.Upstream == cache.Cache.Upstream }); j >= 0 {
+			return registries[j].Connection
+		}
+	}
 	connection := pullsecret.Connection{CABundle: string(cache.Connection.CABundle)}
 	if cache.Cache.Proxy == nil || cache.Cache.Proxy.HTTPSProxy == nil {
 		return connection

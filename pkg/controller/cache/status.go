@@ -26,15 +26,25 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
+// outcome is what was deployed.
+type outcome struct {
+	caches []deployment
+	// addresses are the cluster IPs of the Services, by name.
+	addresses   map[string]net.IP
+	pullSecrets pullSecrets
+	// caBundleName is the name of the Secret with the CA bundle, nil if no cache serves TLS.
+	caBundleName *string
+}
+
 // updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
 // reads the status again, since package health may have updated it, and writes nothing if nothing has changed.
-func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, caches []deployment, addresses map[string]net.IP, secrets pullSecrets, caBundleName *string) error {
+func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Extension, deployed outcome) error {
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		present, before, err := a.readStatus(ctx, ex)
 		if err != nil {
 			return err
 		}
-		status, err := a.providerStatus(before, caches, addresses, secrets, caBundleName)
+		status, err := a.providerStatus(before, deployed)
 		if err != nil {
 			return err
 		}
@@ -51,16 +61,16 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 	})
 }
 
-func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, caches []deployment, addresses map[string]net.IP, secrets pullSecrets, caBundleName *string) (*runtime.RawExtension, error) {
-	status := &registry.RegistryStatus{CASecretName: caBundleName}
-	for _, cache := range caches {
+func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, deployed outcome) (*runtime.RawExtension, error) {
+	status := &registry.RegistryStatus{CASecretName: deployed.caBundleName}
+	for _, cache := range deployed.caches {
 		next := before[cache.Cache.Upstream] // With the conditions of package health.
 		next.Upstream, next.RemoteURL = cache.Cache.Upstream, *cache.Cache.RemoteURL
-		next.Endpoint = endpoint(cache, addresses[cache.ServiceName()])
+		next.Endpoint = endpoint(cache, deployed.addresses[cache.ServiceName()])
 		if cache.Deployed == nil {
 			next.Credentials, next.RepositoryCredentials = credentialStatuses(cache, next, metav1.NewTime(a.Clock.Now()))
 		}
-		if next.PullSecret = secrets.status(cache.Cache); next.PullSecret == nil {
+		if next.PullSecret = deployed.pullSecrets.status(cache.Cache, next.PullSecret); next.PullSecret == nil {
 			next.Conditions = slices.Clone(next.Conditions)
 			meta.RemoveStatusCondition(&next.Conditions, registry.ConditionPullSecretReady)
 		}

@@ -51,7 +51,7 @@ var _ = Describe("Provider status", func() {
 
 	update := func(ctx context.Context) *registry.RegistryStatus {
 		GinkgoHelper()
-		Expect(actuator.updateStatus(ctx, ex, caches, map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}, pullSecrets{}, nil)).To(Succeed())
+		Expect(actuator.updateStatus(ctx, ex, outcome{caches: caches, addresses: map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}})).To(Succeed())
 		Expect(actuator.Client.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
 		status, err := actuator.Codec.DecodeStatus(ex.Status.ProviderStatus)
 		Expect(err).NotTo(HaveOccurred())
@@ -80,7 +80,7 @@ var _ = Describe("Provider status", func() {
 		other := caches[0]
 		other.Cache.Upstream = "quay.io"
 		caches = append(caches, other)
-		Expect(actuator.updateStatus(ctx, ex, caches, map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1"), "registry-quay-io": net.ParseIP("10.0.0.2")}, pullSecrets{}, nil)).To(Succeed())
+		Expect(actuator.updateStatus(ctx, ex, outcome{caches: caches, addresses: map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1"), "registry-quay-io": net.ParseIP("10.0.0.2")}})).To(Succeed())
 		status, err = actuator.Codec.DecodeStatus(ex.Status.ProviderStatus)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(status.Caches[0].Conditions).To(ConsistOf(BeComparableTo(condition)))
