@@ -52,6 +52,7 @@ var _ = Describe("Pull secrets", func() {
 		decoder     *codec.Codec
 		clock       = clocktesting.NewFakeClock(time.Unix(1000, 0))
 		pullSecrets *fakePullSecrets
+		reconciler  *Reconciler
 		shoots      *fakeShoots
 		recorder    *events.FakeRecorder
 		ex          *extensionsv1alpha1.Extension
@@ -63,7 +64,8 @@ var _ = Describe("Pull secrets", func() {
 		var err error
 		decoder, err = codec.New()
 		Expect(err).NotTo(HaveOccurred())
-		pullSecrets = &fakePullSecrets{seen: PullSecrets{Report: &pullsecret.Report{Feed: "x"}}}
+		pullSecrets = &fakePullSecrets{seen: PullSecrets{Report: &pullsecret.Report{Feed: "x"}, Feed: "x"}}
+		reconciler = &Reconciler{Codec: decoder, PullSecrets: pullSecrets, Clock: clock}
 		shoots = &fakeShoots{clock: clock, caches: map[string]Cache{cacheName: seen(replica(credentials.StateActive, "v1", ""))}}
 		recorder = events.NewFakeRecorder(10)
 		ex = &extensionsv1alpha1.Extension{ObjectMeta: metav1.ObjectMeta{Namespace: "shoot--dev--example", Name: "registry-cache"}}
@@ -87,7 +89,7 @@ var _ = Describe("Pull secrets", func() {
 			ObjectMeta: metav1.ObjectMeta{Name: ex.Namespace},
 			Spec:       extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: encoded}, Seed: &runtime.RawExtension{Raw: []byte(`{}`)}, CloudProfile: runtime.RawExtension{Raw: []byte(`{}`)}},
 		}).Build()
-		reconciler := &Reconciler{Client: c, Reader: c, Codec: decoder, Shoots: shoots, PullSecrets: pullSecrets, Recorder: recorder, Clock: clock}
+		reconciler.Client, reconciler.Reader, reconciler.Shoots, reconciler.Recorder = c, c, shoots, recorder
 		_, err = reconciler.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(ex)})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(c.Get(ctx, client.ObjectKeyFromObject(ex), ex)).To(Succeed())
@@ -162,17 +164,38 @@ var _ = Describe("Pull secrets", func() {
 		Expect(requested()).To(BeFalse())
 	})
 
-	It("keep their condition if the look fails", func() {
+	DescribeTable("keep their condition for a while if nothing is known", func(change func(), patience time.Duration, reason readiness.Reason) {
 		look()
-		pullSecrets.err = errors.New("no connection")
+		change()
+		look()
+		clock.Step(patience - time.Second)
 		look()
 		Expect(condition()).To(HaveField("Status", metav1.ConditionTrue))
-	})
+		clock.Step(2 * time.Second)
+		look()
+		Expect(condition()).To(And(HaveField("Status", metav1.ConditionUnknown), HaveField("Reason", string(reason))))
+	},
+		Entry("since the look fails", func() { pullSecrets.err = errors.New("no connection") }, silence, readiness.NotObserved),
+		Entry("since the API server does not respond", func() { pullSecrets.err = context.DeadlineExceeded }, silence, readiness.ShootUnreachable),
+		Entry("since the controller does not respond", func() { pullSecrets.seen.Report = nil }, silence, readiness.ReportsMissing),
+		Entry("since the controller follows another feed", func() { pullSecrets.seen.Feed = "y" }, unsettled, readiness.PullSecretPending),
+	)
 
-	It("are not looked at if there are none, or in a hibernated Shoot", func() {
+	It("are unknown in a hibernated Shoot, whatever they were before", func() {
+		pullSecrets.seen.Report.Secrets = []pullsecret.SecretReport{{Name: "pulls", Credential: "rejected"}}
+		look()
+		Expect(condition()).To(HaveField("Status", metav1.ConditionFalse))
+		looks := pullSecrets.looks
 		shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)}
 		look()
-		cache.PullSecret, shoot.Spec.Hibernation = nil, nil
+		Expect(condition()).To(And(HaveField("Status", metav1.ConditionUnknown), HaveField("Reason", "Hibernated")))
+		Expect(pullSecrets.looks).To(Equal(looks))
+		status, _, _ := check()
+		Expect(status).To(Equal(gardencorev1beta1.ConditionTrue))
+	})
+
+	It("are not looked at if there are none", func() {
+		cache.PullSecret = nil
 		look()
 		Expect(pullSecrets.looks).To(BeZero())
 		Expect(condition()).To(BeNil())

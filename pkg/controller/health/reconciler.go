@@ -111,7 +111,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 
 	started := r.Clock.Now()
 	look := r.memory.begin(request.NamespacedName, started)
-	observe := both(r.look(ctx, ex, cluster, status, look), r.lookAtPullSecrets(ctx, ex.Namespace, cluster, status))
+	observe := both(r.look(ctx, ex, cluster, status, look), r.lookAtPullSecrets(ctx, ex, cluster, status, look))
 	err = r.update(ctx, ex, status, observe)
 	r.memory.end(request.NamespacedName, look)
 	pause := share * r.Clock.Since(started)

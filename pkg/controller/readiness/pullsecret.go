@@ -21,7 +21,8 @@ import (
 const (
 	// PullSecretReady means that all namespaces have the pull secret.
 	PullSecretReady Reason = "PullSecretReady"
-	// PullSecretPending means that the upstream has not accepted the credential yet, or that the report is not available.
+	// PullSecretPending means that the upstream has not accepted a credential yet, or that not all namespaces have the pull
+	// secret as it should be.
 	PullSecretPending Reason = "PullSecretPending"
 	// ForeignSecret means that a Secret that is not a pull secret has its name in a namespace.
 	ForeignSecret Reason = "ForeignSecret"
@@ -31,50 +32,98 @@ const (
 	CredentialNotIssued Reason = "CredentialNotIssued"
 )
 
-// PullSecret returns the condition of a pull secret. The problem is that of the controller's pod, and the report is nil
-// if it does not respond. It returns false if nothing new is known. The report comes from the Shoot, so its texts are
-// bounded.
-func PullSecret(status registry.PullSecretStatus, problem Problem, report *pullsecret.Report) (metav1.Condition, bool) {
+// PullSecret returns the condition of a cache's pull secret. The problem is that of the controller's pod, the report is
+// nil if it does not respond, and the feed is the digest of the one that it should follow. The report comes from the
+// Shoot, so its texts are bounded.
+func PullSecret(cache registry.RegistryCacheStatus, problem Problem, report *pullsecret.Report, feed string) metav1.Condition {
+	status := *cache.PullSecret
 	if len(status.SecretNames) == 0 {
 		return pullSecretCondition(metav1.ConditionUnknown, PullSecretPending,
-			"Pull secret %q waits until the upstream has accepted the credential.", status.Name), true
+			"Pull secret %q waits until the upstream has accepted the credential.", status.Name)
 	}
-	if problem != (Problem{}) {
+	switch {
+	case problem != (Problem{}):
 		return pullSecretCondition(metav1.ConditionFalse, problem.Reason,
-			"Pull secret %q stays as it is, since its controller does not work. %s", status.Name, problem.Message), true
-	}
-	if report == nil {
-		return metav1.Condition{}, false
-	}
-	for _, secret := range report.Secrets {
-		if secret.Name == status.Name {
-			if condition, ok := pullSecretProblem(secret); ok {
-				return condition, true
+			"Pull secret %q stays as it is, since its controller does not work. %s", status.Name, problem.Message)
+	case report == nil:
+		return pullSecretCondition(metav1.ConditionUnknown, ReportsMissing,
+			"The controller of pull secret %q runs, but has not reported for a while. The API server must be able to reach port %d of its pod.", status.Name, pullsecret.Port)
+	case report.Feed == feed:
+		for _, secret := range report.Secrets {
+			if secret.Name != status.Name {
+				continue
+			}
+			if condition, ok := pullSecretProblem(secret, report.ReferencesReason); ok {
+				return condition
 			}
 		}
 	}
-	if report.Feed == "" || report.Outstanding > 0 {
-		return metav1.Condition{}, false
+	if !report.Follows(feed) {
+		return pullSecretCondition(metav1.ConditionUnknown, PullSecretPending,
+			"Pull secret %q has been changed, but its controller has not written it to all namespaces yet.", status.Name)
 	}
-	return pullSecretCondition(metav1.ConditionTrue, PullSecretReady, "All namespaces have pull secret %q.", status.Name), true
+	if missing := unpublished(cache); len(missing) > 0 {
+		return pullSecretCondition(metav1.ConditionUnknown, PullSecretPending,
+			"Pull secret %q waits until the upstream has accepted the credential for %s.", status.Name, strings.Join(missing, ", "))
+	}
+	return pullSecretCondition(metav1.ConditionTrue, PullSecretReady, "All namespaces have pull secret %q.", status.Name)
 }
 
-// pullSecretProblem returns the most important problem in a report.
-func pullSecretProblem(secret pullsecret.SecretReport) (metav1.Condition, bool) {
+// maxUnpublished bounds the credentials that a condition lists.
+const maxUnpublished = 3
+
+// unpublished describes the credentials that the pull secret of a cache does not have. During a rotation, it has the
+// previous one.
+func unpublished(cache registry.RegistryCacheStatus) []string {
+	var missing []string
+	total := len(cache.RepositoryCredentials)
+	isMissing := func(status registry.CredentialsStatus) bool {
+		return !slices.Contains(cache.PullSecret.SecretNames, status.SecretName)
+	}
+	if cache.Credentials != nil {
+		total++
+		if isMissing(*cache.Credentials) {
+			missing = append(missing, "all other repositories")
+		}
+	}
+	for _, credential := range cache.RepositoryCredentials {
+		if isMissing(credential.Credentials) {
+			missing = append(missing, strings.Join(credential.Repositories[:min(1, len(credential.Repositories))], ""))
+		}
+	}
+	if len(cache.PullSecret.SecretNames) >= total {
+		return nil
+	}
+	return missing[:min(len(missing), maxUnpublished)]
+}
+
+// pullSecretProblem returns the problem in a report that concerns most namespaces. A credential that cannot be issued
+// concerns all of them.
+func pullSecretProblem(secret pullsecret.SecretReport, referencesReason string) (metav1.Condition, bool) {
+	most := max(secret.Failed.Count, secret.Unreferenced.Count, secret.Foreign.Count)
 	switch {
-	case secret.Foreign.Count > 0:
-		return pullSecretCondition(metav1.ConditionFalse, ForeignSecret,
-			"Pull secret %q is missing in %s: a Secret with this name exists there that the registry cache did not create. It stays as it is. Delete or rename it, or change pullSecret.name.",
-			secret.Name, namespaces(secret.Foreign)), true
 	case secret.Credential != "":
 		return pullSecretCondition(metav1.ConditionFalse, CredentialNotIssued,
 			"A credential for pull secret %q could not be issued (%s).", secret.Name, excerpt.Line(secret.Credential, pullsecret.MaxReason)), true
-	case secret.Failed.Count > 0:
+	case most <= 0:
+		return metav1.Condition{}, false
+	case secret.Failed.Count == most:
 		return pullSecretCondition(metav1.ConditionFalse, PullSecretFailed,
 			"Pull secret %q could not be written in %s (%s). Quotas or admission webhooks of the cluster may prevent it.",
 			secret.Name, namespaces(secret.Failed), excerpt.Line(secret.Reason, pullsecret.MaxReason)), true
+	case secret.Unreferenced.Count == most:
+		return pullSecretCondition(metav1.ConditionFalse, PullSecretFailed,
+			"Pull secret %q could not be added to the ServiceAccount default in %s (%s). Admission webhooks of the cluster may prevent it.",
+			secret.Name, namespaces(secret.Unreferenced), excerpt.Line(referencesReason, pullsecret.MaxReason)), true
 	}
-	return metav1.Condition{}, false
+	return pullSecretCondition(metav1.ConditionFalse, ForeignSecret,
+		"Pull secret %q is missing in %s: a Secret with this name exists there that the registry cache did not create. It stays as it is. Delete or rename it, or change pullSecret.name.",
+		secret.Name, namespaces(secret.Foreign)), true
+}
+
+// PullSecretUnknown returns the condition of a pull secret that cannot be observed.
+func PullSecretUnknown(reason Reason, message string) metav1.Condition {
+	return pullSecretCondition(metav1.ConditionUnknown, reason, "%s", message)
 }
 
 // namespaces describes some namespaces.

@@ -17,51 +17,75 @@ import (
 )
 
 var _ = Describe("PullSecret", func() {
-	status := registry.PullSecretStatus{Name: "pulls", SecretNames: []string{"v1"}}
+	cacheOf := func(published ...string) registry.RegistryCacheStatus {
+		return registry.RegistryCacheStatus{
+			Credentials: &registry.CredentialsStatus{SecretName: "v1"}, PullSecret: &registry.PullSecretStatus{Name: "pulls", SecretNames: published},
+		}
+	}
+	cache := cacheOf("v1")
+	// withTeams has the same cache with credentials for teams.
+	withTeams := func(published ...string) registry.RegistryCacheStatus {
+		cache := cacheOf(published...)
+		for _, team := range []string{"team-a", "team-b"} {
+			cache.RepositoryCredentials = append(cache.RepositoryCredentials, registry.RepositoryCredentialStatus{
+				Repositories: []string{team, "shared/" + team}, Credentials: registry.CredentialsStatus{SecretName: team},
+			})
+		}
+		return cache
+	}
 	reportOf := func(secret pullsecret.SecretReport) *pullsecret.Report {
 		secret.Name = "pulls"
 		return &pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Name: "other", Credential: "not mine"}, secret}}
 	}
 
-	DescribeTable("says", func(status registry.PullSecretStatus, problem readiness.Problem, report *pullsecret.Report, expected metav1.ConditionStatus, reason readiness.Reason, message string) {
-		condition, ok := readiness.PullSecret(status, problem, report)
-		Expect(ok).To(BeTrue())
+	DescribeTable("says", func(cache registry.RegistryCacheStatus, problem readiness.Problem, report *pullsecret.Report, expected metav1.ConditionStatus, reason readiness.Reason, message string) {
+		condition := readiness.PullSecret(cache, problem, report, "x")
 		Expect(condition.Type).To(Equal("PullSecretReady"))
 		Expect(condition.Status).To(Equal(expected))
 		Expect(condition.Reason).To(Equal(string(reason)))
 		Expect(condition.Message).To(ContainSubstring(message))
 	},
-		Entry("ready", status, readiness.Problem{}, &pullsecret.Report{Feed: "x"}, metav1.ConditionTrue, readiness.PullSecretReady, `All namespaces have pull secret "pulls".`),
-		Entry("no accepted credential", registry.PullSecretStatus{Name: "pulls"}, readiness.Problem{}, &pullsecret.Report{Feed: "x"}, metav1.ConditionUnknown, readiness.PullSecretPending, "waits until the upstream has accepted the credential"),
-		Entry("no controller", status, readiness.Problem{Reason: readiness.ReplicaMissing, Message: "Pod x does not exist."}, nil, metav1.ConditionFalse, readiness.ReplicaMissing, "its controller does not work. Pod x does not exist."),
-		Entry("one foreign Secret", status, readiness.Problem{}, reportOf(pullsecret.SecretReport{Foreign: pullsecret.Namespaces{Listed: []string{"team-a"}, Count: 1}}),
+		Entry("ready", cache, readiness.Problem{}, &pullsecret.Report{Feed: "x"}, metav1.ConditionTrue, readiness.PullSecretReady, `All namespaces have pull secret "pulls".`),
+		Entry("no accepted credential", cacheOf(), readiness.Problem{}, &pullsecret.Report{Feed: "x"}, metav1.ConditionUnknown, readiness.PullSecretPending, "waits until the upstream has accepted the credential"),
+		Entry("no controller", cache, readiness.Problem{Reason: readiness.ReplicaMissing, Message: "Pod x does not exist."}, nil, metav1.ConditionFalse, readiness.ReplicaMissing, "its controller does not work. Pod x does not exist."),
+		Entry("one foreign Secret", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{Foreign: pullsecret.Namespaces{Listed: []string{"team-a"}, Count: 1}}),
 			metav1.ConditionFalse, readiness.ForeignSecret, `Pull secret "pulls" is missing in namespace team-a: a Secret with this name exists there`),
-		Entry("many foreign Secrets", status, readiness.Problem{}, reportOf(pullsecret.SecretReport{Foreign: pullsecret.Namespaces{Listed: []string{"a", "b"}, Count: 7}}),
+		Entry("many foreign Secrets", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{Foreign: pullsecret.Namespaces{Listed: []string{"a", "b"}, Count: 7}}),
 			metav1.ConditionFalse, readiness.ForeignSecret, "is missing in namespaces a, b and 5 more:"),
-		Entry("a foreign Secret before other problems", status, readiness.Problem{}, reportOf(pullsecret.SecretReport{Credential: "x", Foreign: pullsecret.Namespaces{Listed: []string{"a"}, Count: 1}}),
-			metav1.ConditionFalse, readiness.ForeignSecret, "namespace a"),
-		Entry("a failure to write", status, readiness.Problem{}, reportOf(pullsecret.SecretReport{Reason: "Forbidden", Failed: pullsecret.Namespaces{Listed: []string{"a"}, Count: 1}}),
+		Entry("a credential that cannot be issued, before other problems", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{Credential: "x", Foreign: pullsecret.Namespaces{Listed: []string{"a"}, Count: 1}}),
+			metav1.ConditionFalse, readiness.CredentialNotIssued, "could not be issued"),
+		Entry("the problem of most namespaces", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{
+			Failed: pullsecret.Namespaces{Listed: []string{"a", "b"}, Count: 2}, Foreign: pullsecret.Namespaces{Listed: []string{"c"}, Count: 1},
+		}), metav1.ConditionFalse, readiness.PullSecretFailed, "namespaces a, b"),
+		Entry("a foreign Secret in more namespaces", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{
+			Failed: pullsecret.Namespaces{Listed: []string{"a"}, Count: 1}, Foreign: pullsecret.Namespaces{Listed: []string{"b", "c"}, Count: 2},
+		}), metav1.ConditionFalse, readiness.ForeignSecret, "namespaces b, c"),
+		Entry("a failure to reference", cache, readiness.Problem{}, &pullsecret.Report{Feed: "x", ReferencesReason: "Forbidden", Secrets: []pullsecret.SecretReport{
+			{Name: "pulls", Unreferenced: pullsecret.Namespaces{Listed: []string{"a"}, Count: 1}},
+		}}, metav1.ConditionFalse, readiness.PullSecretFailed, "could not be added to the ServiceAccount default in namespace a (Forbidden)"),
+		Entry("no report", cache, readiness.Problem{}, nil, metav1.ConditionUnknown, readiness.ReportsMissing, "has not reported"),
+		Entry("no feed yet", cache, readiness.Problem{}, &pullsecret.Report{}, metav1.ConditionUnknown, readiness.PullSecretPending, "has been changed"),
+		Entry("an old feed, whatever its problems", cache, readiness.Problem{}, &pullsecret.Report{Feed: "old", Secrets: []pullsecret.SecretReport{{Name: "pulls", Credential: "x"}}},
+			metav1.ConditionUnknown, readiness.PullSecretPending, "has been changed"),
+		Entry("namespaces that do not follow yet", cache, readiness.Problem{}, &pullsecret.Report{Feed: "x", Outstanding: 1}, metav1.ConditionUnknown, readiness.PullSecretPending, "has been changed"),
+		Entry("a credential that is being issued", cache, readiness.Problem{}, &pullsecret.Report{Feed: "x", Unissued: 1}, metav1.ConditionUnknown, readiness.PullSecretPending, "has been changed"),
+		Entry("credentials that the upstream has not accepted", withTeams("v1"), readiness.Problem{}, &pullsecret.Report{Feed: "x"},
+			metav1.ConditionUnknown, readiness.PullSecretPending, "waits until the upstream has accepted the credential for team-a, team-b."),
+		Entry("a missing credential for all other repositories", withTeams("team-a", "team-b"), readiness.Problem{}, &pullsecret.Report{Feed: "x"},
+			metav1.ConditionUnknown, readiness.PullSecretPending, "for all other repositories."),
+		Entry("ready during a rotation", withTeams("v0", "team-a", "team-b"), readiness.Problem{}, &pullsecret.Report{Feed: "x"}, metav1.ConditionTrue, readiness.PullSecretReady, "All namespaces"),
+		Entry("a failure to write", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{Reason: "Forbidden", Failed: pullsecret.Namespaces{Listed: []string{"a"}, Count: 1}}),
 			metav1.ConditionFalse, readiness.PullSecretFailed, "could not be written in namespace a (Forbidden)"),
-		Entry("a failure to issue", status, readiness.Problem{}, reportOf(pullsecret.SecretReport{Credential: "sts: AssumeRole: AccessDenied"}),
+		Entry("a failure to issue", cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{Credential: "sts: AssumeRole: AccessDenied"}),
 			metav1.ConditionFalse, readiness.CredentialNotIssued, "could not be issued (sts: AssumeRole: AccessDenied)"),
 	)
 
-	DescribeTable("knows nothing new", func(report *pullsecret.Report) {
-		_, ok := readiness.PullSecret(status, readiness.Problem{}, report)
-		Expect(ok).To(BeFalse())
-	},
-		Entry("without a report", nil),
-		Entry("from a controller without a feed", &pullsecret.Report{}),
-		Entry("while namespaces do not follow yet", &pullsecret.Report{Feed: "x", Outstanding: 1}),
-	)
-
 	It("does not trust the texts of a report", func() {
-		condition, ok := readiness.PullSecret(status, readiness.Problem{}, reportOf(pullsecret.SecretReport{
+		condition := readiness.PullSecret(cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{
 			Foreign: pullsecret.Namespaces{Listed: []string{"a\nb", strings.Repeat("x", 10_000), "Visit https://example.com"}, Count: 3},
-		}))
-		Expect(ok).To(BeTrue())
+		}), "x")
 		Expect(condition.Message).To(ContainSubstring("in 3 namespaces:"))
-		condition, _ = readiness.PullSecret(status, readiness.Problem{}, reportOf(pullsecret.SecretReport{Credential: strings.Repeat("x\n", 10_000)}))
+		condition = readiness.PullSecret(cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{Credential: strings.Repeat("x\n", 10_000)}), "x")
 		Expect(len(condition.Message)).To(BeNumerically("<", 300))
 		Expect(condition.Message).NotTo(ContainSubstring("\n"))
 	})
