@@ -6,6 +6,8 @@ package validation
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +34,8 @@ const (
 	maxSelectorValues = 20
 	// maxSelectorText is the maximum length of a label's key with its prefix. Values are shorter.
 	maxSelectorText = 317
+	// maxQuotedKey bounds what an error quotes of a label's key that is too long.
+	maxQuotedKey = 63
 )
 
 // validatePullSecret validates the pull secret of a cache if it, or what it depends on, differs from the old one.
@@ -124,9 +128,14 @@ func validateNamespaceSelector(selector *metav1.LabelSelector, fldPath *field.Pa
 	if count := len(selector.MatchExpressions); count > maxSelectorTerms {
 		return field.ErrorList{field.TooMany(expressions, count, maxSelectorTerms)}
 	}
-	for key, value := range selector.MatchLabels {
-		if len(key) > maxSelectorText || len(value) > maxSelectorText {
-			return field.ErrorList{field.TooLong(fldPath.Child("matchLabels"), "", maxSelectorText)}
+	var tooLong field.ErrorList
+	labels := fldPath.Child("matchLabels")
+	for _, key := range slices.Sorted(maps.Keys(selector.MatchLabels)) {
+		switch {
+		case len(key) > maxSelectorText:
+			tooLong = append(tooLong, field.TooLong(labels.Key(key[:maxQuotedKey]+"..."), "", maxSelectorText))
+		case len(selector.MatchLabels[key]) > maxSelectorText:
+			tooLong = append(tooLong, field.TooLong(labels.Key(key), "", maxSelectorText))
 		}
 	}
 	for i, expression := range selector.MatchExpressions {
@@ -135,9 +144,13 @@ func validateNamespaceSelector(selector *metav1.LabelSelector, fldPath *field.Pa
 		}
 		for _, text := range append([]string{expression.Key, string(expression.Operator)}, expression.Values...) {
 			if len(text) > maxSelectorText {
-				return field.ErrorList{field.TooLong(expressions.Index(i), "", maxSelectorText)}
+				tooLong = append(tooLong, field.TooLong(expressions.Index(i), "", maxSelectorText))
+				break
 			}
 		}
+	}
+	if len(tooLong) > 0 {
+		return tooLong
 	}
 	return metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, fldPath)
 }

@@ -81,7 +81,9 @@ var _ = Describe("Pull secrets", func() {
 				cache.PullSecret.NamespaceSelector.MatchLabels[fmt.Sprintf("l%d", i)] = "x"
 			}
 		}, ".namespaceSelector.matchLabels", "at most 10"),
-		Entry("a long label", func() { cache.PullSecret.NamespaceSelector.MatchLabels["a"] = strings.Repeat("x", 10_000) }, ".namespaceSelector.matchLabels", "more than 317"),
+		Entry("a long label", func() { cache.PullSecret.NamespaceSelector.MatchLabels["a"] = strings.Repeat("x", 10_000) }, ".namespaceSelector.matchLabels[a]", "more than 317"),
+		Entry("a long key of a label", func() { cache.PullSecret.NamespaceSelector.MatchLabels[strings.Repeat("x", 10_000)] = "a" },
+			".namespaceSelector.matchLabels["+strings.Repeat("x", 63)+"...]", "more than 317"),
 		Entry("an invalid label", func() { cache.PullSecret.NamespaceSelector.MatchLabels["a"] = "-" }, ".namespaceSelector.matchLabels", "a valid label"),
 		Entry("too many expressions", func() {
 			for range 10 {
