@@ -45,6 +45,7 @@ const (
 var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 	var (
 		two     = robot("pull-secrets")
+		wrong   = robot("pull-secrets-wrong")
 		labels  = map[string]string{"pulls": "private"}
 		foreign = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespaceTaken, Name: pullSecretName}, StringData: map[string]string{"mine": "value"}}
 		kept    = garden.Cache(garden.PrivateHost)
@@ -55,6 +56,7 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		NamespaceSelector:           &metav1.LabelSelector{MatchLabels: labels},
 		AddToDefaultServiceAccounts: true,
 	}
+	kept.HTTP = &v1alpha3.HTTP{TLS: new(false)} // For pulls without a node's CAs.
 
 	createNamespace := func(ctx context.Context, name string, labels map[string]string) {
 		GinkgoHelper()
@@ -95,12 +97,15 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		createNamespace(ctx, namespaceTaken, labels)
 		Expect(c.Create(ctx, foreign)).To(Succeed())
 		Expect(garden.EnsureCredentials(ctx, c, "pulls-v2", two.Username, two.Password)).To(Succeed())
+		Expect(garden.EnsureCredentials(ctx, c, "pulls-wrong", wrong.Username, wrong.Password)).To(Succeed())
 	}, NodeTimeout(journeyTimeout))
 
 	AfterAll(func(ctx context.Context) {
 		mayPull()
 		configure(ctx, garden.Cache(garden.PrivateHost))
-		Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret("pulls-v2")))).To(Succeed())
+		for _, name := range []string{"pulls-v2", "pulls-wrong"} {
+			Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret(name)))).To(Succeed())
+		}
 		for _, name := range []string{namespaceAtFirst, namespaceLater, namespaceTaken} {
 			Expect(client.IgnoreNotFound(c.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))).To(Succeed())
 		}
@@ -132,13 +137,24 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		Expect(list.Items).To(ContainElement(HaveField("Reason", "NotAPullSecret")))
 		Expect(referenced(ctx, namespaceTaken)(Default)).To(BeEmpty())
 
-		By("rotating the credential")
+		By("keeping the credential while the upstream rejects a new one, with pulls running")
+		load := startPulls(ctx)
+		refer(ctx, "pulls-wrong")
+		Eventually(ctx, func(g Gomega) registry.CredentialsStatus { return credentialsStatus(ctx, g) }).Should(HaveField("State", registry.CredentialsRejected))
+		for _, namespace := range []string{namespaceAtFirst, namespaceLater} {
+			Consistently(ctx, user(ctx, namespace)).WithTimeout(pullSecretDelay).Should(Equal(puller()))
+		}
+
+		By("rotating the credential, with pulls running")
 		mayPull(two)
 		refer(ctx, "pulls-v2")
 		waitUntilUsed(ctx, "pulls-v2")
 		for _, namespace := range []string{namespaceAtFirst, namespaceLater} {
-			Eventually(ctx, user(ctx, namespace)).WithTimeout(pullSecretDelay).Should(Equal(two.Username))
+			Expect(user(ctx, namespace)(Default)).To(Equal(two.Username), "pull secrets have the new credential before the old one is revoked")
 		}
+		load.awaitPulls(ctx, pullsPerSecond)
+		result := load.stop()
+		Expect(result.failures).To(BeEmpty())
 
 		By("removing the pull secret from the cache")
 		configure(ctx, garden.Cache(garden.PrivateHost))
@@ -153,7 +169,7 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		Eventually(ctx, func() *metav1.Condition { return condition(ctx) }).Should(BeNil())
 	}, SpecTimeout(journeyTimeout))
 
-	It("let pods pull private images while the cache is down", func(ctx context.Context) {
+	It("let pods pull private images while the cache is down, also after a rotation", func(ctx context.Context) {
 		Expect(client.IgnoreNotFound(c.Delete(ctx, foreign.DeepCopy()))).To(Succeed())
 		configure(ctx, kept)
 		Eventually(ctx, user(ctx, namespaceAtFirst)).Should(Equal(puller()))
@@ -163,16 +179,21 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 			g.Expect(found).NotTo(BeNil())
 			g.Expect(found.Status).To(Equal(metav1.ConditionTrue), found.Message)
 		}).Should(Succeed())
+		mayPull(two)
+		refer(ctx, "pulls-v2")
+		waitUntilUsed(ctx, "pulls-v2")
 		stopCache(ctx, garden.PrivateHost)
 
-		image := newImage(ctx, garden.PrivateHost)
-		log := accessLog()
-		pull(ctx, image, func(pod *corev1.Pod) { pod.Namespace = namespaceAtFirst })
-		requests, err := log.Requests("/" + repository + "/")
-		Expect(err).NotTo(HaveOccurred())
-		Expect(requests).NotTo(BeEmpty())
-		for _, request := range requests {
-			Expect(request.Client).To(Equal(here.IP()), request.Line)
+		for _, namespace := range []string{namespaceAtFirst, namespaceLater} {
+			image := newImage(ctx, garden.PrivateHost)
+			log := accessLog()
+			pull(ctx, image, func(pod *corev1.Pod) { pod.Namespace = namespace })
+			requests, err := log.Requests("/" + repository + "/")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(requests).To(ContainElement(HaveField("User", two.Username)), namespace)
+			for _, request := range requests {
+				Expect(request.Client).To(Equal(here.IP()), request.Line)
+			}
 		}
 	}, SpecTimeout(journeyTimeout))
 })
