@@ -7,14 +7,19 @@ package health
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	gomegatypes "github.com/onsi/gomega/types"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,7 +32,9 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
+	"github.com/larder-project/larder/pkg/component/pullsecrets"
 	"github.com/larder-project/larder/pkg/controller/readiness"
+	"github.com/larder-project/larder/pkg/controller/shoot/shoottest"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
@@ -210,3 +217,23 @@ var _ = Describe("Pull secrets", func() {
 		Expect(summary.details).To(Equal([]string{"Pull secret x."}))
 	})
 })
+
+var _ = DescribeTable("A look at the controller of pull secrets finds", func(ctx SpecContext, digest string, phase corev1.PodPhase, expected gomegatypes.GomegaMatcher) {
+	report := pullsecret.Report{Feed: "followed"}
+	api := &fakeAPI{replicas: 1, pod: corev1.PodStatus{Phase: phase, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
+	api.respond = func(w http.ResponseWriter, _ *http.Request) { reply(w, report) }
+	server := httptest.NewTLSServer(api)
+	DeferCleanup(server.Close)
+	seed := fake.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(shoottest.Kubeconfig(server))
+	if digest != "" {
+		seed.WithObjects(&resourcesv1alpha1.ManagedResource{ObjectMeta: metav1.ObjectMeta{
+			Namespace: shoottest.Namespace, Name: pullsecrets.ManagedResource, Labels: map[string]string{pullsecrets.FeedLabel: digest},
+		}})
+	}
+	shoots := &Shoots{Client: seed.Build(), ReportsTimeout: 10 * time.Second, Now: time.Now}
+	Expect(shoots.LookAtPullSecrets(ctx, shoottest.Namespace)).To(expected)
+},
+	Entry("its report, and the feed that it should follow", "deployed", corev1.PodRunning, Equal(PullSecrets{Report: &pullsecret.Report{Feed: "followed"}, Feed: "deployed"})),
+	Entry("no feed if none is deployed", "", corev1.PodRunning, Equal(PullSecrets{Report: &pullsecret.Report{Feed: "followed"}})),
+	Entry("no report of a pod that does not run", "deployed", corev1.PodPending, Equal(PullSecrets{Feed: "deployed"})),
+)
