@@ -148,14 +148,16 @@ func (a *Actuator) keepUndistributed(in pullSecretInput, isDistributed func() bo
 			continue
 		}
 		status, deployed := in.found.statuses[cache.Cache.Upstream], in.found.credentials[cache.Name()]
-		if previous := deployed[""].Previous; cache.Credential != nil && a.wasJustAccepted(*cache.Credential, cache.PreviousCredential, deployed[""], status.Credentials) {
-			kept = append(kept, func() { cache.PreviousCredential = previous })
+		whole := deployed[""]
+		if wanted, previous := cache.wantedCredential(nil); wanted != nil && a.wasJustAccepted(*wanted, previous, whole, status.Credentials) {
+			kept = append(kept, func() { cache.PreviousCredential = whole.Previous })
 		}
 		for i := range cache.RepositoryCredentials {
 			credential := &cache.RepositoryCredentials[i]
-			deployed := deployed[credentials.Prefix(credential.Repositories)]
-			if a.wasJustAccepted(credential.Credential, credential.Previous, deployed, statusOf(status, credential.Repositories)) {
-				kept = append(kept, func() { credential.Previous = deployed.Previous })
+			part := deployed[credentials.Prefix(credential.Repositories)]
+			wanted, previous := cache.wantedCredential(credential.Repositories)
+			if wanted != nil && a.wasJustAccepted(*wanted, previous, part, statusOf(status, credential.Repositories)) {
+				kept = append(kept, func() { credential.Previous = part.Previous })
 			}
 		}
 	}
