@@ -7,6 +7,7 @@ package controller_test
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	. "github.com/onsi/ginkgo/v2"
@@ -48,6 +49,20 @@ var _ = Describe("Pull secrets", func() {
 			return decoded.Published("registry-pulls", "pulls.example.com", nil)
 		}
 	}
+	// digest returns that of the feed in the Shoot.
+	digest := func(ctx context.Context) string {
+		GinkgoHelper()
+		secret := inShoot(&corev1.Secret{}, pullsecret.FeedName)
+		Expect(get(secret)(ctx)).To(Succeed())
+		return pullsecret.Digest(secret.Data[pullsecret.FeedKey])
+	}
+	used := func(ctx context.Context) func(Gomega) string {
+		return func(g Gomega) string {
+			set := inShoot(&appsv1.StatefulSet{}, "registry-pulls-example-com")
+			g.Expect(get(set)(ctx)).To(Succeed())
+			return set.Annotations["registry.extensions.gardener.cloud/secret-name"]
+		}
+	}
 	newController := func(ctx context.Context) {
 		GinkgoHelper()
 		pod := inShoot(&corev1.Pod{}, pullsecrets.PodName)
@@ -83,9 +98,10 @@ var _ = Describe("Pull secrets", func() {
 		By("Accept the credential")
 		r := newReplica(ctx, private.Upstream)
 		newController(ctx)
-		report(r, pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Name: "registry-pulls", Foreign: pullsecret.Namespaces{Listed: []string{"default"}, Count: 1}}}})
 		r.say(credentials.Report{SecretName: "v1", State: credentials.StateActive})
 		Eventually(ctx, feed(ctx)).Should(And(HaveField("Name", "v1"), HaveField("Material.Credential.Password", "password of v1")))
+		foreign := []pullsecret.SecretReport{{Name: "registry-pulls", Foreign: pullsecret.Namespaces{Listed: []string{"default"}, Count: 1}}}
+		report(r, pullsecret.Report{Feed: digest(ctx), Secrets: foreign})
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(get(extension)(ctx)).To(Succeed())
 			status := statusOf(extension).Caches[0]
@@ -105,6 +121,11 @@ var _ = Describe("Pull secrets", func() {
 		Eventually(ctx, feed(ctx)).Should(HaveField("Name", "v1"))
 		r.say(credentials.Report{SecretName: "v2", State: credentials.StateActive})
 		Eventually(ctx, feed(ctx)).Should(And(HaveField("Name", "v2"), HaveField("Material.Credential.Password", "password of v2")))
+
+		By("End the rotation when all namespaces have the new credential")
+		Consistently(ctx, used(ctx)).WithTimeout(5 * time.Second).ShouldNot(Equal("v2"))
+		report(r, pullsecret.Report{Feed: digest(ctx), Secrets: foreign})
+		Eventually(ctx, used(ctx)).Should(Equal("v2"))
 
 		By("Remove the pull secret: the controller goes after it has cleaned up")
 		nothing, err := pullsecret.Feed{}.Encode()
