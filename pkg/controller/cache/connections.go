@@ -40,7 +40,7 @@ func newConnectionReader(secrets reference.Reader) connectionReader {
 	}
 }
 
-// read returns the content of all Secrets for the connections of a cache, or all errors.
+// read returns the content of the Secrets for the connections of a cache, and an error for each that cannot be used.
 func (r connectionReader) read(ctx context.Context, cache registry.RegistryCache) (component.Connection, []error) {
 	var (
 		connection component.Connection
@@ -58,12 +58,16 @@ func (r connectionReader) read(ctx context.Context, cache registry.RegistryCache
 	}
 	if entry := cache.ClientCertificateSecretReferenceName; entry != nil {
 		pair, err := once(ctx, r.clientCertificates, *entry, r.secrets.ClientCertificate)
-		connection.ClientCertificate = &component.Certificate{Certificate: pair.Certificate, Key: pair.Key}
+		if err == nil {
+			connection.ClientCertificate = &component.Certificate{Certificate: pair.Certificate, Key: pair.Key}
+		}
 		note(err)
 	}
 	if cache.Proxy != nil && cache.Proxy.SecretReferenceName != nil {
 		credential, err := once(ctx, r.proxyCredentials, *cache.Proxy.SecretReferenceName, r.secrets.ProxyCredential)
-		connection.ProxyCredential = &credential
+		if err == nil {
+			connection.ProxyCredential = &credential
+		}
 		note(err)
 	}
 	return connection, problems

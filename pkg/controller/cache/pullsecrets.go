@@ -262,7 +262,7 @@ func (d deployment) wantedCredential(repositories []string) *credentials.Named {
 	}
 	for i := range d.RepositoryCredentials {
 		if credential := &d.RepositoryCredentials[i]; credentials.Prefix(credential.Repositories) == credentials.Prefix(repositories) {
-			return &credential.Credential
+			return credential.Credential
 		}
 	}
 	return nil

@@ -95,7 +95,7 @@ var _ = Describe("Pull secrets", func() {
 		withRepositories := func(d *deployment) {
 			d.Cache.Credentials = []registry.RepositoryCredential{{Repositories: []string{"team-a"}}, {Repositories: []string{"team-b"}}}
 			d.RepositoryCredentials = []component.RepositoryCredential{
-				{Repositories: []string{"team-a"}, Credential: *static("a1")}, {Repositories: []string{"team-b"}, Credential: *static("b1")},
+				{Repositories: []string{"team-a"}, Credential: static("a1")}, {Repositories: []string{"team-b"}, Credential: static("b1")},
 			}
 		}
 		cache := newCache("a.example.com", withRepositories)
