@@ -85,6 +85,15 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 	return caches, problems, nil
 }
 
+// tokenDigest returns the digest of the tokens that the caches reference, see [reference.TokensAnnotation].
+func (a *Actuator) tokenDigest(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) (string, error) {
+	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
+	if err != nil {
+		return "", nil //nolint:nilerr // readCaches reports it.
+	}
+	return reference.Reader{Client: a.Client, Namespace: ex.Namespace, Shoot: cluster.Shoot}.TokenDigest(ctx, references(config.Caches))
+}
+
 // references returns the entries of spec.resources that caches reference.
 func references(caches []registry.RegistryCache) []string {
 	var entries []string
