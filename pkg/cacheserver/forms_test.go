@@ -262,6 +262,13 @@ var _ = Describe("Credentials for some repositories", func() {
 			HaveField("SecretName", "team-b-v1"), HaveField("PendingSecretName", "team-b-v2"), HaveField("State", credentials.StateRejected)))
 		Expect(reportOf(prefixA)(NewWithT(GinkgoTB()))).To(HaveField("State", credentials.StateActive))
 		Expect(cache.reports(NewWithT(GinkgoTB())).Report).To(HaveValue(HaveField("State", credentials.StateActive)))
+		_, metrics := cache.debug("/metrics")
+		for scope, rejected := range map[string]string{"": "0", "team-a": "0", "team-b": "1"} {
+			Expect(metrics).To(MatchRegexp(`registry_proxy_credentials_rejected\{scope="%s",upstream="[^"]*"\} %s\n`, scope, rejected))
+			Expect(metrics).To(MatchRegexp(`registry_proxy_credentials_active_since_seconds\{scope="%s",upstream="[^"]*"\} 1\S+\n`, scope))
+		}
+		Expect(metrics).To(MatchRegexp(`registry_proxy_credentials_pending_since_seconds\{scope="team-b",upstream="[^"]*"\} 1\S+\n`))
+		Expect(metrics).NotTo(ContainSubstring("credentials_expiry_seconds"), "these credentials do not expire")
 	})
 
 	It("reject a candidate that may log in, but not pull what the active one may", func() {

@@ -141,6 +141,7 @@ func (k *Keyring) renew(ctx context.Context, checker Checker, e *entry) {
 	if e != k.active {
 		return
 	}
+	k.notify()
 	if set, err := e.holder().usable(ctx); err == nil {
 		checker.Retain(k.serving(set))
 	}
