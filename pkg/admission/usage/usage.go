@@ -19,6 +19,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/provider"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 // Extension is a type of extension, whose providerConfig is a C.
@@ -159,5 +160,10 @@ func IsSecret(target autoscalingv1.CrossVersionObjectReference) bool {
 
 // IsWorkloadIdentity reports whether the reference resolves to a WorkloadIdentity, which need not exist.
 func (r Reference) IsWorkloadIdentity() bool {
-	return r.Target != nil && r.Target.Kind == "WorkloadIdentity" && r.Target.APIVersion == securityv1alpha1.SchemeGroupVersion.String()
+	return r.Target != nil && IsWorkloadIdentity(*r.Target)
+}
+
+// IsWorkloadIdentity reports whether an entry of spec.resources references a WorkloadIdentity.
+func IsWorkloadIdentity(target autoscalingv1.CrossVersionObjectReference) bool {
+	return target.APIVersion == securityv1alpha1.SchemeGroupVersion.String() && target.Kind == reference.WorkloadIdentityKind
 }

@@ -39,15 +39,18 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Eventually(func() error { return testClient.Delete(ctx, protected(shoot), client.DryRunAll) }).Should(beProtected(shoot.Name))
 	})
 
-	It("is registered only for the deletion of protected Secrets, and fails closed", func() {
+	It("is registered only for the deletion of protected Secrets and WorkloadIdentities, and fails closed", func() {
 		webhook := registered("secret")
-		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
-			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
-			Rule: admissionregistrationv1.Rule{
-				APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"},
-				Scope: new(admissionregistrationv1.NamespacedScope),
-			},
-		}))
+		ruleFor := func(group, version, resource string) admissionregistrationv1.RuleWithOperations {
+			return admissionregistrationv1.RuleWithOperations{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
+				Rule: admissionregistrationv1.Rule{
+					APIGroups: []string{group}, APIVersions: []string{version}, Resources: []string{resource},
+					Scope: new(admissionregistrationv1.NamespacedScope),
+				},
+			}
+		}
+		Expect(webhook.Rules).To(ConsistOf(ruleFor("", "v1", "secrets"), ruleFor("security.gardener.cloud", "v1alpha1", "workloadidentities")))
 		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", ContainSubstring(finalizer))))
 		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
 		Expect(webhook.SideEffects).To(HaveValue(Equal(admissionregistrationv1.SideEffectClassNone)))
