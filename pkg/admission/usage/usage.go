@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/provider"
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 	"github.com/larder-project/larder/pkg/reference"
 )
@@ -72,9 +73,9 @@ type Purpose string
 // The purposes of Secrets.
 const (
 	Credential        Purpose = "credential"
-	CABundle          Purpose = "CA bundle"
-	ClientCertificate Purpose = "client certificate"
-	ProxyCredential   Purpose = "credential for the proxies"
+	CABundle                  = Purpose(registry.CABundle)
+	ClientCertificate         = Purpose(registry.ClientCertificate)
+	ProxyCredential           = Purpose(registry.ProxyCredential)
 )
 
 // Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.

@@ -101,7 +101,9 @@ func references(caches []registry.RegistryCache) []string {
 		for _, credential := range reference.Credentials(&caches[i], nil) {
 			entries = append(entries, credential.Entry)
 		}
-		entries = append(entries, connectionReferences(caches[i])...)
+		for _, connection := range caches[i].ConnectionReferences() {
+			entries = append(entries, connection.Entry)
+		}
 	}
 	return entries
 }
