@@ -16,8 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 )
 
 // canary is part of each secret value here, so that an error that quotes a value is noticed. The matcher beDenied looks
@@ -182,20 +180,6 @@ var _ = Describe("Validation of credentials", func() {
 			shoot := newShoot(caches(cacheOf(ecrUpstream)), resource(opaque(accessKey())()))
 			Expect(create(shoot)).To(Succeed())
 			Expect(update(shoot, newIdentity("aws", config))).To(Succeed())
-		})
-
-		It("cannot be deleted while a cache uses them", func() {
-			shoot := newShoot(caches(cacheOf(ecrUpstream)), newIdentity("aws", config))
-			Expect(create(shoot)).To(Succeed())
-			identity := &securityv1alpha1.WorkloadIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: shoot.Spec.Resources[0].ResourceRef.Name}}
-			Eventually(func(g Gomega) {
-				g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(identity), identity)).To(Succeed())
-				g.Expect(controllerutil.ContainsFinalizer(identity, finalizer)).To(BeTrue())
-			}).Should(Succeed())
-			Expect(testClient.Delete(ctx, identity)).To(And(beProtected(shoot.Name, "(spec.resources[0], used in "+cachesPath+"[0].secretReferenceName)"),
-				MatchError(ContainSubstring("WorkloadIdentity "+identity.Name+" is in use"))))
-			Expect(update(shoot, newIdentity("aws", config))).To(Succeed())
-			Eventually(func() error { return testClient.Delete(ctx, identity) }).Should(Succeed())
 		})
 
 		It("must exist, as Gardener requires", func() {
