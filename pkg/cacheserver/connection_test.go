@@ -72,6 +72,6 @@ var _ = Describe("connection to the upstream", func() {
 		Expect(cache.Err).To(gbytes.Say("Using changed files for connections to the upstream"))
 
 		cache.stop()
-		Expect(string(cache.Err.Contents()) + string(cache.Out.Contents())).NotTo(ContainSubstring(proxyPassword))
+		cache.expectSilent(proxyPassword, "PRIVATE KEY")
 	})
 })

@@ -5,6 +5,7 @@
 package cacheserver_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -48,6 +49,21 @@ func (c *cache) reports(g Gomega) credentials.Reports {
 	var r credentials.Reports
 	g.Expect(json.Unmarshal([]byte(body), &r)).To(Succeed())
 	return r
+}
+
+// expectSilent verifies that no secret is in an output or on a page of the cache, as it is or in Base64.
+func (c *cache) expectSilent(secrets ...string) {
+	GinkgoHelper()
+	outputs := map[string]string{"standard error": string(c.Err.Contents()), "standard output": string(c.Out.Contents())}
+	for _, page := range []string{config.CredentialsPath, config.StatusPath, "/debug/", "/debug/health", "/debug/vars", "/debug/pprof/cmdline", "/metrics"} {
+		_, outputs[page] = c.debug(page)
+	}
+	for place, output := range outputs {
+		for _, secret := range secrets {
+			Expect(output).NotTo(ContainSubstring(secret), place)
+			Expect(output).NotTo(ContainSubstring(base64.StdEncoding.EncodeToString([]byte(secret))), place)
+		}
+	}
 }
 
 // users returns the users of successful requests for content, by repository.
@@ -107,19 +123,20 @@ var _ = Describe("Forms of a credential", func() {
 			w.push(upstream.Private, "team/app:after", 1024)
 			_, err := cache.pull("team/app:after")
 			Expect(err).NotTo(HaveOccurred())
+			cache.expectSilent("canary", "mistyped")
 		},
 		Entry("user name and password",
-			upstreamsim.Account{Username: "first", Password: "one: \"#%*"}, upstreamsim.Account{Username: "later", Password: "two"},
+			upstreamsim.Account{Username: "first", Password: "canary: \"#%*"}, upstreamsim.Account{Username: "later", Password: "canary2"},
 			func(a upstreamsim.Account) credentials.Credential {
 				return credentials.Credential{Username: a.Username, Password: a.Password}
 			}),
 		Entry("identity token",
-			upstreamsim.Account{Username: "first", IdentityToken: "one+/="}, upstreamsim.Account{Username: "later", IdentityToken: "two"},
+			upstreamsim.Account{Username: "first", IdentityToken: "canary+/="}, upstreamsim.Account{Username: "later", IdentityToken: "canary2"},
 			func(a upstreamsim.Account) credentials.Credential {
 				return credentials.Credential{Username: a.Username, IdentityToken: a.IdentityToken}
 			}),
 		Entry("registry token",
-			upstreamsim.Account{Username: "first", RegistryToken: "one+/="}, upstreamsim.Account{Username: "later", RegistryToken: "two"},
+			upstreamsim.Account{Username: "first", RegistryToken: "canary+/="}, upstreamsim.Account{Username: "later", RegistryToken: "canary2"},
 			func(a upstreamsim.Account) credentials.Credential {
 				return credentials.Credential{RegistryToken: a.RegistryToken}
 			}),
@@ -262,6 +279,13 @@ var _ = Describe("Credentials for some repositories", func() {
 			HaveField("SecretName", "team-b-v1"), HaveField("PendingSecretName", "team-b-v2"), HaveField("State", credentials.StateRejected)))
 		Expect(reportOf(prefixA)(NewWithT(GinkgoTB()))).To(HaveField("State", credentials.StateActive))
 		Expect(cache.reports(NewWithT(GinkgoTB())).Report).To(HaveValue(HaveField("State", credentials.StateActive)))
+		_, metrics := cache.debug("/metrics")
+		for scope, rejected := range map[string]string{"": "0", "team-a": "0", "team-b": "1"} {
+			Expect(metrics).To(MatchRegexp(`registry_proxy_credentials_rejected\{scope="%s",upstream="[^"]*"\} %s\n`, scope, rejected))
+			Expect(metrics).To(MatchRegexp(`registry_proxy_credentials_active_since_seconds\{scope="%s",upstream="[^"]*"\} 1\S+\n`, scope))
+		}
+		Expect(metrics).To(MatchRegexp(`registry_proxy_credentials_pending_since_seconds\{scope="team-b",upstream="[^"]*"\} 1\S+\n`))
+		Expect(metrics).NotTo(ContainSubstring("credentials_expiry_seconds"), "these credentials do not expire")
 	})
 
 	It("reject a candidate that may log in, but not pull what the active one may", func() {

@@ -41,7 +41,7 @@ var _ = Describe("credential rotation", func() {
 	metric := func(name string) string {
 		GinkgoHelper()
 		_, body := cache.debug("/metrics")
-		return match(body, `registry_proxy_`+name+`\{upstream="[^"]*"\} (\S+)`)
+		return match(body, `registry_proxy_`+name+`\{scope="",upstream="[^"]*"\} (\S+)`)
 	}
 	usersOf := func(kinds ...upstreamsim.Kind) map[string]int {
 		users := map[string]int{}

@@ -26,6 +26,8 @@ type AWSKeys struct {
 	SessionToken string `json:"sessionToken,omitempty"`
 	// RoleARN is the role to assume with the access key. It is optional.
 	RoleARN string `json:"roleARN,omitempty"`
+	// ExternalID is what the role requires of identities of other accounts that may assume it. It is optional.
+	ExternalID string `json:"externalID,omitempty"`
 }
 
 // WorkloadIdentity is an identity that Gardener vouches for, which a cloud provider exchanges for a credential.
@@ -84,7 +86,7 @@ func (k AWSKeys) validate() error {
 	if k.AccessKeyID == "" || k.SecretAccessKey == "" {
 		return errors.New("an AWS access key needs an ID and a secret")
 	}
-	return ValidateToken(k.AccessKeyID + k.SecretAccessKey + k.SessionToken + k.RoleARN)
+	return ValidateToken(k.AccessKeyID + k.SecretAccessKey + k.SessionToken + k.RoleARN + k.ExternalID)
 }
 
 func (w WorkloadIdentity) validate() error {

@@ -11,18 +11,12 @@ import (
 	"time"
 )
 
-// The claims of a JSON web token that are times.
-const (
-	ClaimExpires = "exp"
-	ClaimIssued  = "iat"
-)
-
 // maxTokenTime bounds the time in a token, in seconds, so that a nonsensical one does not overflow.
 const maxTokenTime = 1 << 40
 
-// TokenTime returns the time in a claim of a JSON web token, and false if it has none. It does not verify the token,
+// TokenExpiry returns when a JSON web token expires, and false if it does not show that. It does not verify the token,
 // which others issued and verify.
-func TokenTime(token, claim string) (time.Time, bool) {
+func TokenExpiry(token string) (time.Time, bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return time.Time{}, false
@@ -31,10 +25,11 @@ func TokenTime(token, claim string) (time.Time, bool) {
 	if err != nil {
 		return time.Time{}, false
 	}
-	var claims map[string]json.RawMessage
-	var seconds float64
-	if json.Unmarshal(payload, &claims) != nil || json.Unmarshal(claims[claim], &seconds) != nil || seconds <= 0 || seconds > maxTokenTime {
+	var claims struct {
+		Expires float64 `json:"exp"`
+	}
+	if json.Unmarshal(payload, &claims) != nil || claims.Expires <= 0 || claims.Expires > maxTokenTime {
 		return time.Time{}, false
 	}
-	return time.Unix(int64(seconds), 0), true
+	return time.Unix(int64(claims.Expires), 0), true
 }

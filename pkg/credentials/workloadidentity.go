@@ -54,6 +54,9 @@ var (
 		`^https://iamcredentials\.googleapis\.com/v1/projects/-/serviceAccounts/([A-Za-z0-9.@_-]{1,256}):generateAccessToken$`)
 )
 
+// IsRoleARN reports whether a text is the ARN of a role of AWS.
+func IsRoleARN(text string) bool { return awsRole.MatchString(text) }
+
 // AWS returns the configuration of an identity at Amazon Web Services. The error names the field that is wrong.
 func (w WorkloadIdentity) AWS() (AWSIdentity, error) {
 	var identity AWSIdentity

@@ -7,6 +7,7 @@ package reference
 import (
 	"context"
 
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
 )
@@ -14,7 +15,7 @@ import (
 // ClientCertificate returns the client certificate in the Secret that an entry of spec.resources references. The entry is
 // named in clientCertificateSecretReferenceName.
 func (r Reader) ClientCertificate(ctx context.Context, entry string) (ownersecret.KeyPair, error) {
-	secret, err := r.Secret(ctx, "clientCertificateSecretReferenceName", entry)
+	secret, err := r.Secret(ctx, registry.ClientCertificate.Path(nil).String(), entry)
 	if err != nil {
 		return ownersecret.KeyPair{}, err
 	}
@@ -28,7 +29,7 @@ func (r Reader) ClientCertificate(ctx context.Context, entry string) (ownersecre
 // ProxyCredential returns the credential for proxies in the Secret that an entry of spec.resources references. The entry
 // is named in proxy.secretReferenceName.
 func (r Reader) ProxyCredential(ctx context.Context, entry string) (credentials.Credential, error) {
-	secret, err := r.Secret(ctx, "proxy.secretReferenceName", entry)
+	secret, err := r.Secret(ctx, registry.ProxyCredential.Path(nil).String(), entry)
 	if err != nil {
 		return credentials.Credential{}, err
 	}

@@ -35,6 +35,12 @@ const pollInterval = time.Second
 // WorkloadIdentityKind is the kind of workload identities in references.
 const WorkloadIdentityKind = "WorkloadIdentity"
 
+// What an entry of spec.resources must reference, for errors: for a credential, and for everything else.
+const (
+	CredentialKinds = "a Secret (v1) or a WorkloadIdentity (security.gardener.cloud/v1alpha1)"
+	SecretKind      = "a Secret (v1)"
+)
+
 // Reader reads the Secrets that a Shoot references.
 type Reader struct {
 	// Client reads from the seed.
@@ -53,13 +59,18 @@ func Path(entry string) *field.Path {
 // Secret returns the Secret that an entry of spec.resources references, with the name and the namespace of the owner's
 // Secret. The field is the one in which the owner names the entry.
 func (r Reader) Secret(ctx context.Context, fieldName, entry string) (*corev1.Secret, error) {
+	return r.secret(ctx, fieldName, entry, SecretKind)
+}
+
+// secret is Secret for an entry that must reference one of some kinds.
+func (r Reader) secret(ctx context.Context, fieldName, entry, kinds string) (*corev1.Secret, error) {
 	resource := v1beta1helper.GetResourceByName(r.Shoot.Spec.Resources, entry)
 	if resource == nil {
-		return nil, problem.Configuration(fmt.Errorf("%s %q does not name an entry of the Shoot's spec.resources; add an entry that references a Secret", fieldName, entry))
+		return nil, problem.Configuration(fmt.Errorf("%s %q does not name an entry of the Shoot's spec.resources; add an entry that references %s", fieldName, entry, kinds))
 	}
 	reference := resource.ResourceRef
 	if reference.Kind != "Secret" || reference.APIVersion != "v1" {
-		return nil, problem.Configuration(fmt.Errorf("spec.resources entry %q references the %s %q (%s); it must reference a Secret (v1)", entry, reference.Kind, reference.Name, reference.APIVersion))
+		return nil, problem.Configuration(fmt.Errorf("spec.resources entry %q references the %s %q (%s); it must reference %s", entry, reference.Kind, reference.Name, reference.APIVersion, kinds))
 	}
 	secret := &corev1.Secret{}
 	if err := r.Client.Get(ctx, r.copyKey(reference.Name), secret); apierrors.IsNotFound(err) {
@@ -76,7 +87,7 @@ func (r Reader) Secret(ctx context.Context, fieldName, entry string) (*corev1.Se
 func (r Reader) Content(ctx context.Context, fieldName, entry string) (*corev1.Secret, *ownersecret.Content, error) {
 	resource := v1beta1helper.GetResourceByName(r.Shoot.Spec.Resources, entry)
 	if resource == nil || !isWorkloadIdentity(resource.ResourceRef) {
-		secret, err := r.Secret(ctx, fieldName, entry)
+		secret, err := r.secret(ctx, fieldName, entry, CredentialKinds)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -60,6 +60,20 @@ func (c *Cloud) setKey(id string, k key) {
 	c.keys[id] = k
 }
 
+// RequireExternalID makes a role require an external ID of the access keys that assume it.
+func (c *Cloud) RequireExternalID(role, id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.externalIDs[role] = id
+}
+
+// acceptsExternalID reports whether a role accepts the external ID of a request.
+func (c *Cloud) acceptsExternalID(role, id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.externalIDs[role] == id
+}
+
 // RemoveKey removes an access key and the tokens that were issued with it stay valid, as in reality.
 func (c *Cloud) RemoveKey(id string) {
 	c.mu.Lock()
@@ -98,7 +112,7 @@ func (c *Cloud) serveAWS(w http.ResponseWriter, r *http.Request, body []byte) {
 	if code == "InvalidIdentityToken" || code == "ExpiredTokenException" {
 		status = http.StatusBadRequest
 	}
-	if code == "" && !c.trusts(form.Get("RoleArn"), subject) {
+	if role := form.Get("RoleArn"); code == "" && (!c.trusts(role, subject) || !c.acceptsExternalID(role, form.Get("ExternalId"))) {
 		code = "AccessDenied"
 	}
 	if code != "" {

@@ -56,15 +56,17 @@ type Cloud struct {
 	proxy    net.Listener
 	servers  []*http.Server
 
-	mu       sync.Mutex
-	keys     map[string]key
-	roles    map[string]string // trusted subjects by ARN; an access key's ID is its subject
-	issued   []issued
-	federal  map[string]string // subjects by token that Google or Entra issued
-	failures map[string]Failure
-	counts   map[string]int
-	hosts    map[string]int
-	secret   []byte
+	mu    sync.Mutex
+	keys  map[string]key
+	roles map[string]string // trusted subjects by ARN; an access key's ID is its subject
+	// externalIDs are those that roles require, by ARN.
+	externalIDs map[string]string
+	issued      []issued
+	federal     map[string]string // subjects by token that Google or Entra issued
+	failures    map[string]Failure
+	counts      map[string]int
+	hosts       map[string]int
+	secret      []byte
 
 	certificates map[string]*tls.Certificate
 }
@@ -81,7 +83,7 @@ func Start(options Options) (_ *Cloud, err error) {
 		options.Lifetime = time.Hour
 	}
 	c := &Cloud{
-		options: options, keys: map[string]key{}, roles: map[string]string{}, federal: map[string]string{},
+		options: options, keys: map[string]key{}, roles: map[string]string{}, externalIDs: map[string]string{}, federal: map[string]string{},
 		failures: map[string]Failure{}, counts: map[string]int{}, hosts: map[string]int{}, secret: []byte(rand.Text()),
 		certificates: map[string]*tls.Certificate{},
 	}

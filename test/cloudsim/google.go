@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -32,8 +33,14 @@ func (c *Cloud) serveGoogle(w http.ResponseWriter, r *http.Request, body []byte)
 	}
 }
 
-// googleExchange exchanges the token of a workload identity (RFC 8693). The token works for registries if the subject
-// is trusted for the provider itself.
+// The scopes of tokens. One with the scope for the whole cloud must not get to a registry.
+const (
+	googleCloudScope = "https://www.googleapis.com/auth/cloud-platform"
+	googlePullScope  = "https://www.googleapis.com/auth/devstorage.read_only"
+)
+
+// googleExchange exchanges the token of a workload identity (RFC 8693). A token with the scope for pulls works for
+// registries if the subject is trusted for the provider itself, one with the scope for the cloud for impersonation.
 func (c *Cloud) googleExchange(w http.ResponseWriter, body []byte) {
 	form, err := url.ParseQuery(string(body))
 	reject := func(failure Failure) {
@@ -48,7 +55,7 @@ func (c *Cloud) googleExchange(w http.ResponseWriter, body []byte) {
 	switch {
 	case err != nil, form.Get("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange",
 		form.Get("requested_token_type") != "urn:ietf:params:oauth:token-type:access_token",
-		form.Get("subject_token_type") != "urn:ietf:params:oauth:token-type:jwt", form.Get("scope") == "":
+		form.Get("subject_token_type") != "urn:ietf:params:oauth:token-type:jwt", form.Get("scope") != googleCloudScope && form.Get("scope") != googlePullScope:
 		reject(Failure{Status: http.StatusBadRequest, Code: "invalid_request"})
 		return
 	case reason != "", form.Get("audience") != GoogleAudience:
@@ -57,9 +64,11 @@ func (c *Cloud) googleExchange(w http.ResponseWriter, body []byte) {
 	}
 	token := "ya29.federated-" + rand.Text()
 	c.mu.Lock()
-	c.federal[token] = subject
+	if form.Get("scope") == googleCloudScope {
+		c.federal[token] = subject
+	}
 	c.mu.Unlock()
-	if c.trusts(GoogleAudience, subject) {
+	if form.Get("scope") == googlePullScope && c.trusts(GoogleAudience, subject) {
 		c.issue("oauth2accesstoken", token)
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{
@@ -90,7 +99,7 @@ func (c *Cloud) googleImpersonate(w http.ResponseWriter, r *http.Request, body [
 	case subject == "":
 		reject(Failure{Status: http.StatusUnauthorized, Code: "UNAUTHENTICATED"})
 		return
-	case json.Unmarshal(body, &request) != nil, len(request.Scope) == 0:
+	case json.Unmarshal(body, &request) != nil, !slices.Equal(request.Scope, []string{googlePullScope}):
 		reject(Failure{Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT"})
 		return
 	case !c.trusts(account, subject):

@@ -14,9 +14,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -30,25 +30,54 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/pullsecret"
 	"github.com/larder-project/larder/test/upstreamsim"
 )
 
-// searchTraces searches everything that the landscape has written for credentials in their usual forms: logs of
-// processes and containers, all objects except Secrets, including events, and metrics. It returns what it searched and
-// where it found them.
-func searchTraces(ctx context.Context, accounts []upstreamsim.Account) (searched string, found []string) {
+// canary is a secret that is recognizable wherever it occurs.
+type canary struct{ name, secret string }
+
+// canariesOf returns the secrets of accounts, whatever their form.
+func canariesOf(accounts ...upstreamsim.Account) []canary {
+	var canaries []canary
+	for _, account := range accounts {
+		for kind, secret := range map[string]string{
+			"password": account.Password, "identity token": account.IdentityToken, "registry token": account.RegistryToken,
+		} {
+			// The characteristic part, which is the same in JSON and YAML.
+			if secret = characteristic.FindString(secret); secret != "" {
+				canaries = append(canaries, canary{name: kind + " of " + account.Username, secret: secret})
+			}
+		}
+	}
+	return canaries
+}
+
+// characteristic is the part of a secret that no encoding of text changes.
+var characteristic = regexp.MustCompile(`canary-[A-Z0-9]+`)
+
+// encodings returns a secret in its usual forms. Base64 encodes it in three ways, depending on what is before it, as the
+// user name is in basic authentication.
+func (c canary) encodings() map[string][]byte {
+	encodings := map[string][]byte{"plain": []byte(c.secret), "hex": []byte(hex.EncodeToString([]byte(c.secret)))}
+	for before := range 3 {
+		encoded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", before) + c.secret))
+		// The first and the last characters depend on what is around the secret.
+		encodings[fmt.Sprintf("base64 after %d bytes", before)] = []byte(encoded[4 : len(encoded)-4])
+	}
+	return encodings
+}
+
+// searchTraces searches everything that the landscape has written for secrets in their usual forms: logs of processes
+// and containers, all objects except Secrets, including events, and the pages of debug ports. It returns what it
+// searched and where it found them.
+func searchTraces(ctx context.Context, canaries []canary) (searched string, found []string) {
 	GinkgoHelper()
 	forms := map[string][]byte{}
-	for _, account := range accounts {
-		basic := base64.StdEncoding.EncodeToString([]byte(account.Username + ":" + account.Password))
-		// The last characters depend on the following ones.
-		encoded := base64.StdEncoding.EncodeToString([]byte(account.Password))
-		secret := strings.TrimRight(account.Password, `"#%:'`)
-		for form, text := range map[string]string{
-			"plain": secret, "basic authentication": basic, "base64": encoded[:len(encoded)-4],
-			"hex": hex.EncodeToString([]byte(secret)), "URL": url.QueryEscape(secret),
-		} {
-			forms[account.Username+" "+form] = []byte(text)
+	for _, canary := range canaries {
+		for encoding, text := range canary.encodings() {
+			forms[canary.name+" "+encoding] = text
 		}
 	}
 	look := func(place string, content []byte) {
@@ -80,11 +109,11 @@ func searchFiles(look func(string, []byte)) (count int) {
 
 func searchObjects(ctx context.Context, look func(string, []byte)) (count int) {
 	GinkgoHelper()
-	config, err := here.RESTConfig()
+	restConfig, err := here.RESTConfig()
 	Expect(err).NotTo(HaveOccurred())
-	resources, err := discovery.NewDiscoveryClientForConfigOrDie(config).ServerPreferredResources()
+	resources, err := discovery.NewDiscoveryClientForConfigOrDie(restConfig).ServerPreferredResources()
 	Expect(err).NotTo(HaveOccurred())
-	lister := dynamic.NewForConfigOrDie(config)
+	lister := dynamic.NewForConfigOrDie(restConfig)
 	for _, list := range discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"list"}}, resources) {
 		version, err := schema.ParseGroupVersion(list.GroupVersion)
 		Expect(err).NotTo(HaveOccurred())
@@ -109,12 +138,18 @@ func searchObjects(ctx context.Context, look func(string, []byte)) (count int) {
 	return count
 }
 
+// debugPages are the pages of the cache server and of the controller of pull secrets that show their state.
+var debugPages = []string{
+	"/metrics", "/debug/", config.CredentialsPath, config.StatusPath, "/debug/health", pullsecret.ReportPath,
+	"/debug/vars", "/debug/pprof/cmdline", "/debug/pprof/heap",
+}
+
 // searchPods searches the logs of containers and the pages of their debug ports.
 func searchPods(ctx context.Context, look func(string, []byte)) (logs, pages int) {
 	GinkgoHelper()
-	config, err := here.RESTConfig()
+	restConfig, err := here.RESTConfig()
 	Expect(err).NotTo(HaveOccurred())
-	clientset := kubernetes.NewForConfigOrDie(config)
+	clientset := kubernetes.NewForConfigOrDie(restConfig)
 	pods, err := clientset.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 	Expect(err).NotTo(HaveOccurred())
 	for _, pod := range pods.Items {
@@ -128,7 +163,7 @@ func searchPods(ctx context.Context, look func(string, []byte)) (logs, pages int
 				}
 			}
 			for _, port := range container.Ports {
-				for _, path := range []string{"/metrics", "/debug/credentials", "/debug/health", "/debug/vars", "/debug/pprof/cmdline", "/debug/pprof/heap"} {
+				for _, path := range debugPages {
 					content, err := clientset.CoreV1().Pods(pod.Namespace).ProxyGet("http", pod.Name, fmt.Sprint(port.ContainerPort), path, nil).DoRaw(ctx)
 					if err == nil {
 						look(path+" of "+name, content)

@@ -45,8 +45,17 @@ var (
 // configure sets the caches of the Shoot, and waits until Gardener is done and all replicas are updated and ready.
 func configure(ctx context.Context, caches ...v1alpha3.RegistryCache) {
 	GinkgoHelper()
+	configureWith(ctx, garden.CredentialsName, caches...)
+}
+
+// configureWith is configure with another Secret for the reference to the credential.
+func configureWith(ctx context.Context, secret string, caches ...v1alpha3.RegistryCache) {
+	GinkgoHelper()
 	shoot, err := garden.Shoot(here, caches...)
 	Expect(err).NotTo(HaveOccurred())
+	for i := range shoot.Spec.Resources {
+		shoot.Spec.Resources[i].ResourceRef.Name = secret
+	}
 	Expect(garden.ApplyShoot(ctx, c, shoot)).To(Succeed())
 	if len(caches) == 0 {
 		return

@@ -154,7 +154,7 @@ var _ = Describe("Rotating credentials", Ordered, func() {
 	}, SpecTimeout(rotationTimeout))
 
 	It("leaves no trace of credentials outside of Secrets", Label("canary"), func(ctx context.Context) {
-		searched, found := searchTraces(ctx, canaries)
+		searched, found := searchTraces(ctx, canariesOf(canaries...))
 		AddReportEntry("canary", fmt.Sprintf("searched %s", searched))
 		Expect(found).To(BeEmpty())
 	}, SpecTimeout(rotationTimeout))

@@ -9,6 +9,7 @@ import (
 
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	"golang.org/x/sync/semaphore"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,7 +29,7 @@ const (
 	maxConcurrentReviews = 2
 )
 
-// New returns the webhook for Secrets. Its registration by the library must be restricted with [Restrict].
+// New returns the webhook for Secrets and WorkloadIdentities. Its registration by the library must be restricted with [Restrict].
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	caches, err := usage.Caches()
 	if err != nil {
@@ -48,13 +49,12 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 		Action:  extensionswebhook.ActionValidating,
 		Path:    path,
 		Target:  extensionswebhook.TargetSeed,
-		Types:   []extensionswebhook.Type{{Obj: &corev1.Secret{}}},
+		Types:   []extensionswebhook.Type{{Obj: &corev1.Secret{}}, {Obj: &securityv1alpha1.WorkloadIdentity{}}},
 		Webhook: &admission.Webhook{Handler: handler, RecoverPanic: new(true)},
 	}, nil
 }
 
-// Restrict limits the registration of the webhook to the deletion of protected Secrets, which the library cannot
-// express.
+// Restrict limits the registration of the webhook to the deletion of protected objects, which the library cannot express.
 func Restrict(webhook *admissionregistrationv1.ValidatingWebhook) {
 	for i := range webhook.Rules {
 		webhook.Rules[i].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}

@@ -2,7 +2,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// Package secret prevents the deletion of Secrets that caches and mirrors use.
+// Package secret prevents the deletion of Secrets that caches and mirrors use, and of WorkloadIdentities that caches use.
+// In the following, a Secret is either of them.
 //
 // Gardener puts a finalizer on the Secrets that Shoots reference. The finalizer keeps a deleted Secret while it is
 // referenced, but a deletion cannot be undone: the Secret is gone the moment the last reference moves. So the webhook

@@ -12,6 +12,7 @@ import (
 	"net/http"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +24,7 @@ import (
 // MiB.
 const pageSize = 20
 
-// Handler reviews deletions of Secrets.
+// Handler reviews deletions of Secrets and WorkloadIdentities.
 type Handler struct {
 	// Reader lists Shoots. It must not be a cache, see the package documentation.
 	Reader client.Reader
@@ -35,7 +36,7 @@ type Handler struct {
 
 var _ admission.Handler = &Handler{}
 
-// Handle reads the Shoots that may use the Secret and refuses the deletion if one does.
+// Handle reads the Shoots that may use the object and refuses the deletion if one does.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if request.Operation != admissionv1.Delete {
 		return admission.Allowed("")
@@ -44,10 +45,10 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	if err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
-	uses := &uses{secret: name}
+	uses := &uses{target: target{kind: kindOf(request), name: name}}
 	for _, extension := range h.Extensions {
 		if err := h.collect(ctx, request.Namespace, extension, uses); err != nil {
-			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("find the Shoots that use the Secret: %w", err))
+			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("find the Shoots that use the %s: %w", uses.target.kind, err))
 		}
 	}
 	if uses.empty() {
@@ -56,18 +57,26 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	return admission.Denied(uses.message())
 }
 
+// kindOf returns the kind of the object, which is a Secret unless the request names the other kind.
+func kindOf(request admission.Request) kind {
+	if request.Kind.Group == securityv1alpha1.GroupName && request.Kind.Kind == string(workloadIdentity) {
+		return workloadIdentity
+	}
+	return secret
+}
+
 // nameOf reads the name from the object: the request has none for the deletion of a collection. It ignores the rest of
-// the Secret.
+// the object.
 func nameOf(request admission.Request) (string, error) {
-	secret := &metav1.PartialObjectMetadata{}
-	if err := json.Unmarshal(request.OldObject.Raw, secret); err != nil {
+	object := &metav1.PartialObjectMetadata{}
+	if err := json.Unmarshal(request.OldObject.Raw, object); err != nil {
 		// The error could quote the object.
-		return "", errors.New("the deleted Secret cannot be decoded")
+		return "", errors.New("the deleted object cannot be decoded")
 	}
-	if secret.Name == "" {
-		return "", errors.New("the deleted Secret has no name")
+	if object.Name == "" {
+		return "", errors.New("the deleted object has no name")
 	}
-	return secret.Name, nil
+	return object.Name, nil
 }
 
 // collect adds the uses by all Shoots in the namespace that have the extension.

@@ -262,6 +262,35 @@ var _ = Describe("Handler", func() {
 		Expect(shoots.reads).To(BeZero())
 	})
 
+	Context("with a WorkloadIdentity", func() {
+		identity := func(shoot *gardencorev1beta1.Shoot) {
+			config(robot)(shoot)
+			resource("robot", "robot-v1", func(r *autoscalingv1.CrossVersionObjectReference) {
+				r.APIVersion, r.Kind = "security.gardener.cloud/v1alpha1", "WorkloadIdentity"
+			})(shoot)
+		}
+		deletionOfIdentity := func() admission.Request {
+			request := deletion("robot-v1")
+			request.Kind = metav1.GroupVersionKind{Group: "security.gardener.cloud", Version: "v1alpha1", Kind: "WorkloadIdentity"}
+			return request
+		}
+
+		It("denies its deletion while a Shoot uses it, but not that of a Secret with its name", func() {
+			shoots.add(newShoot("example", identity))
+			response := handler.Handle(context.Background(), deletionOfIdentity())
+			Expect(response.Allowed).To(BeFalse())
+			Expect(response.Result.Message).To(Equal("WorkloadIdentity robot-v1 is in use and its deletion cannot be undone: Shoot example (spec.resources[0], used in " + caches +
+				"[0].secretReferenceName). Reference another WorkloadIdentity in these entries of spec.resources, or remove the references, before you delete this WorkloadIdentity"))
+			Expect(remove().Allowed).To(BeTrue())
+		})
+
+		It("allows its deletion if only a Secret with its name is in use", func() {
+			shoots.add(newShoot("example", config(robot), resource("robot", "robot-v1")))
+			Expect(handler.Handle(context.Background(), deletionOfIdentity()).Allowed).To(BeTrue())
+			Expect(remove().Allowed).To(BeFalse())
+		})
+	})
+
 	DescribeTable("does not quote an object that it cannot decode",
 		func(object string) {
 			request := deletion("robot-v1")

@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 const (
@@ -53,21 +55,46 @@ func ExtensionOf[C any](extension usage.Extension[C]) Extension {
 	}
 }
 
-// undecodable replaces the fields of a configuration that may reference the Secret. A person has to check it.
+// undecodable replaces the fields of a configuration that may reference the object. A person has to check it.
 func undecodable(fldPath *field.Path, err error) string {
 	return fmt.Sprintf("%s, which cannot be decoded and may reference it: %s", fldPath, err)
 }
 
-// uses collects the uses of a Secret. It counts all of them, but keeps only those that the message names.
+// kind is the kind of an object that is protected.
+type kind string
+
+const (
+	secret           kind = "Secret"
+	workloadIdentity kind = reference.WorkloadIdentityKind
+)
+
+// target is an object that is to be deleted.
+type target struct {
+	kind kind
+	name string
+}
+
+// is reports whether an entry of spec.resources references the object.
+func (t target) is(reference autoscalingv1.CrossVersionObjectReference) bool {
+	if reference.Name != t.name {
+		return false
+	}
+	if t.kind == workloadIdentity {
+		return usage.IsWorkloadIdentity(reference)
+	}
+	return usage.IsSecret(reference)
+}
+
+// uses collects the uses of an object. It counts all of them, but keeps only those that the message names.
 type uses struct {
-	secret string
+	target target
 	shoots []string
 	count  int
 }
 
 // add adds the uses by a Shoot.
 func (u *uses) add(shoot *gardencorev1beta1.Shoot, extension Extension) {
-	entries, paths := entriesFor(shoot, u.secret)
+	entries, paths := entriesFor(shoot, u.target)
 	if entries.Len() == 0 {
 		return
 	}
@@ -81,12 +108,12 @@ func (u *uses) add(shoot *gardencorev1beta1.Shoot, extension Extension) {
 	}
 }
 
-// entriesFor returns the names and the paths of the entries in spec.resources that reference the Secret.
-func entriesFor(shoot *gardencorev1beta1.Shoot, secret string) (sets.Set[string], []string) {
+// entriesFor returns the names and the paths of the entries in spec.resources that reference an object.
+func entriesFor(shoot *gardencorev1beta1.Shoot, target target) (sets.Set[string], []string) {
 	names := sets.New[string]()
 	var paths []string
 	for i, resource := range shoot.Spec.Resources {
-		if usage.IsSecret(resource.ResourceRef) && resource.ResourceRef.Name == secret {
+		if target.is(resource.ResourceRef) {
 			names.Insert(resource.Name)
 			paths = append(paths, field.NewPath("spec", "resources").Index(i).String())
 		}
@@ -98,11 +125,11 @@ func (u *uses) empty() bool {
 	return u.count == 0
 }
 
-// message names the uses of the Secret and the remedy.
+// message names the uses of the object and the remedy.
 func (u *uses) message() string {
-	return fmt.Sprintf("Secret %s is in use and its deletion cannot be undone: %s. "+
-		"Reference another Secret in these entries of spec.resources, or remove the references, before you delete this Secret",
-		u.secret, andMore(u.shoots, "; ", u.count))
+	return fmt.Sprintf("%[1]s %[2]s is in use and its deletion cannot be undone: %[3]s. "+
+		"Reference another %[1]s in these entries of spec.resources, or remove the references, before you delete this %[1]s",
+		u.target.kind, u.target.name, andMore(u.shoots, "; ", u.count))
 }
 
 // andMore joins texts and appends the number of those that are missing from the count.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/admission/usage"
 	"github.com/larder-project/larder/pkg/apis/provider"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 // review validates what a Shoot resolves to for one extension: the configuration, the Secrets that it references
@@ -169,10 +170,18 @@ func (r *review[C]) validateReferences() field.ErrorList {
 				"there is no entry with this name in spec.resources; add one that references the Secret with the "+string(reference.Purpose)))
 		case !reference.IsSecret() && !r.allowsIdentity(reference):
 			allErrs = append(allErrs, field.Invalid(reference.Path, reference.Name,
-				fmt.Sprintf("the entry in spec.resources must reference a Secret (v1), but references a %s (%s)", reference.Target.Kind, reference.Target.APIVersion)))
+				fmt.Sprintf("the entry in spec.resources must reference %s, but references a %s (%s)", r.kindsFor(reference), reference.Target.Kind, reference.Target.APIVersion)))
 		}
 	}
 	return allErrs
+}
+
+// kindsFor returns the kinds of objects that a reference may resolve to.
+func (r *review[C]) kindsFor(to usage.Reference) string {
+	if r.rules.validateIdentity != nil && to.Purpose == usage.Credential {
+		return reference.CredentialKinds
+	}
+	return reference.SecretKind
 }
 
 // reviewSecret validates a Secret for each changed reference to it. The result does not refer to the Secret, so that it

@@ -40,12 +40,6 @@ func Caches() (Extension[registry.RegistryConfig], error) {
 
 func referencesOf(cache *registry.RegistryCache, cachePath *field.Path) []Reference {
 	var references []Reference
-	add := func(name *string, purpose Purpose, key string, path *field.Path) {
-		if ptr.Deref(name, "") != "" {
-			references = append(references, Reference{Path: path, Key: key, Purpose: purpose, Name: *name})
-		}
-	}
-	keyOf := func(purpose Purpose) string { return cache.Upstream + " " + string(purpose) }
 	for _, credential := range reference.Credentials(cache, cachePath) {
 		if credential.Entry != "" {
 			references = append(references, Reference{
@@ -57,10 +51,12 @@ func referencesOf(cache *registry.RegistryCache, cachePath *field.Path) []Refere
 			})
 		}
 	}
-	add(cache.CABundleSecretReferenceName, CABundle, keyOf(CABundle), cachePath.Child("caBundleSecretReferenceName"))
-	add(cache.ClientCertificateSecretReferenceName, ClientCertificate, keyOf(ClientCertificate), cachePath.Child("clientCertificateSecretReferenceName"))
-	if cache.Proxy != nil {
-		add(cache.Proxy.SecretReferenceName, ProxyCredential, keyOf(ProxyCredential), cachePath.Child("proxy", "secretReferenceName"))
+	for _, reference := range cache.ConnectionReferences() {
+		if purpose := Purpose(reference.Purpose); reference.Entry != "" {
+			references = append(references, Reference{
+				Path: reference.Purpose.Path(cachePath), Key: cache.Upstream + " " + string(purpose), Purpose: purpose, Name: reference.Entry,
+			})
+		}
 	}
 	return references
 }

@@ -18,7 +18,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/provider"
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/credentials/ownersecret"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 // Extension is a type of extension, whose providerConfig is a C.
@@ -71,9 +73,9 @@ type Purpose string
 // The purposes of Secrets.
 const (
 	Credential        Purpose = "credential"
-	CABundle          Purpose = "CA bundle"
-	ClientCertificate Purpose = "client certificate"
-	ProxyCredential   Purpose = "credential for the proxies"
+	CABundle                  = Purpose(registry.CABundle)
+	ClientCertificate         = Purpose(registry.ClientCertificate)
+	ProxyCredential           = Purpose(registry.ProxyCredential)
 )
 
 // Label is the label that Gardener maintains, with the value "true", on every Shoot that uses the extension.
@@ -159,5 +161,10 @@ func IsSecret(target autoscalingv1.CrossVersionObjectReference) bool {
 
 // IsWorkloadIdentity reports whether the reference resolves to a WorkloadIdentity, which need not exist.
 func (r Reference) IsWorkloadIdentity() bool {
-	return r.Target != nil && r.Target.Kind == "WorkloadIdentity" && r.Target.APIVersion == securityv1alpha1.SchemeGroupVersion.String()
+	return r.Target != nil && IsWorkloadIdentity(*r.Target)
+}
+
+// IsWorkloadIdentity reports whether an entry of spec.resources references a WorkloadIdentity.
+func IsWorkloadIdentity(target autoscalingv1.CrossVersionObjectReference) bool {
+	return target.APIVersion == securityv1alpha1.SchemeGroupVersion.String() && target.Kind == reference.WorkloadIdentityKind
 }

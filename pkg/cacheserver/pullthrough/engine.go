@@ -187,18 +187,23 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 			Command: o.Command, Host: host, Lifetime: o.CommandLifetime, Log: e.log,
 		}
 	} else {
-		states, issuers := newStates(observer.Credentials), issuers(host, options.Transport)
-		newKeyring := func(source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
+		issuers := issuers(host, options.Transport)
+		newKeyring := func(scope string, source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
 			return keyring.New(keyring.Options{
-				Source: source, Clock: clock.RealClock{}, Log: log, Observe: states.observer(), Issuers: issuers,
+				Source: source, Clock: clock.RealClock{}, Log: log, Issuers: issuers,
+				Observe: func(s keyring.Snapshot) {
+					observer.Credential(scope, metrics.Credential{
+						Rejected: s.Rejected, ActiveSince: s.ActiveSince, PendingSince: s.PendingSince, Expiry: s.Expiry,
+					})
+				},
 			})
 		}
-		e.credentials = newKeyring(o.credentials(host), e.log)
+		e.credentials = newKeyring("", o.credentials(host), e.log)
 		for _, credential := range o.RepositoryCredentials {
 			source := keyring.Directory(credential.Directory, credential.Prefix, host)
-			log := e.log.WithField("repository", credential.Repositories[0])
+			scope := credential.Repositories[0]
 			e.routes = append(e.routes, keyring.Route{
-				Keyring: newKeyring(source, log), Repositories: credential.Repositories,
+				Keyring: newKeyring(scope, source, e.log.WithField("repository", scope)), Repositories: credential.Repositories,
 			})
 		}
 		router := keyring.NewRouter(e.credentials, e.routes)

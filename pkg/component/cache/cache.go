@@ -80,7 +80,8 @@ type Values struct {
 // RepositoryCredential is the credential for some of an upstream's repositories.
 type RepositoryCredential struct {
 	Repositories []string
-	Credential   credentials.Named
+	// Credential is nil if none can be used. The cache then serves nothing that it has to fetch from the repositories.
+	Credential *credentials.Named
 	// Previous is used until the upstream accepts Credential. Nil means that there is none.
 	Previous *credentials.Named
 }
@@ -151,7 +152,9 @@ func (v Values) secretNameAnnotations() map[string]string {
 		annotations[SecretNameAnnotation] = nameInUse(*v.Credential, v.PreviousCredential)
 	}
 	for _, credential := range v.RepositoryCredentials {
-		annotations[RepositorySecretNameAnnotation(credential.Repositories)] = nameInUse(credential.Credential, credential.Previous)
+		if credential.Credential != nil {
+			annotations[RepositorySecretNameAnnotation(credential.Repositories)] = nameInUse(*credential.Credential, credential.Previous)
+		}
 	}
 	return annotations
 }

@@ -201,7 +201,7 @@ var _ = Describe("Cache", func() {
 			after := withRepositories()
 			rotated := &after.RepositoryCredentials[0]
 			rotated.Previous = &credentials.Named{Name: "team-a-v1", Material: rotated.Credential.Material}
-			rotated.Credential = credentials.Named{Name: "team-a-v2", Material: credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "other", SecretAccessKey: "other"}}}
+			rotated.Credential = &credentials.Named{Name: "team-a-v2", Material: credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "other", SecretAccessKey: "other"}}}
 			Expect(templateOf(after)).To(Equal(templateOf(withRepositories())))
 			Expect(configOf(after)).To(Equal(configOf(withRepositories())))
 			Expect(cache.CredentialsSecret(after).Data).NotTo(Equal(cache.CredentialsSecret(withRepositories()).Data))
@@ -259,11 +259,11 @@ func withRepositories() cache.Values {
 	values.RepositoryCredentials = []cache.RepositoryCredential{
 		{
 			Repositories: []string{"team-a/app", "team-a/tool"},
-			Credential:   credentials.Named{Name: "team-a-v1", Material: credentials.Static(credentials.Credential{Username: "robot-a", Password: "example"})},
+			Credential:   &credentials.Named{Name: "team-a-v1", Material: credentials.Static(credentials.Credential{Username: "robot-a", Password: "example"})},
 		},
 		{
 			Repositories: []string{"team-b"},
-			Credential:   credentials.Named{Name: "team-b-v2", Material: credentials.Static(credentials.Credential{IdentityToken: "example"})},
+			Credential:   &credentials.Named{Name: "team-b-v2", Material: credentials.Static(credentials.Credential{IdentityToken: "example"})},
 			Previous:     &credentials.Named{Name: "team-b-v1", Material: credentials.Static(credentials.Credential{RegistryToken: "example"})},
 		},
 	}

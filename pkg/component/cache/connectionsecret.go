@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/credentials"
 )
 
 const (
@@ -39,6 +40,18 @@ func ConnectionSecret(values Values) *corev1.Secret {
 		Type:       corev1.SecretTypeOpaque,
 		Data:       data,
 	}
+}
+
+// ParseConnectionSecret is the inverse of [ConnectionSecret].
+func ParseConnectionSecret(secret *corev1.Secret) Connection {
+	connection := Connection{CABundle: secret.Data[caBundleKey]}
+	if certificate, ok := secret.Data[corev1.TLSCertKey]; ok {
+		connection.ClientCertificate = &Certificate{Certificate: certificate, Key: secret.Data[corev1.TLSPrivateKeyKey]}
+	}
+	if username, ok := secret.Data[proxyUsernameKey]; ok {
+		connection.ProxyCredential = &credentials.Credential{Username: string(username), Password: string(secret.Data[proxyPasswordKey])}
+	}
+	return connection
 }
 
 // IsConnectionSecret reports whether an object of a cache is its ConnectionSecret.

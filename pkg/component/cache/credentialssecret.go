@@ -8,6 +8,7 @@ import (
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -20,13 +21,21 @@ func CredentialsSecret(values Values) *corev1.Secret {
 		files = credentials.Files("", *values.Credential, values.PreviousCredential)
 	}
 	for _, credential := range values.RepositoryCredentials {
-		maps.Copy(files, credentials.Files(credentials.Prefix(credential.Repositories), credential.Credential, credential.Previous))
+		if credential.Credential != nil {
+			maps.Copy(files, credentials.Files(credentials.Prefix(credential.Repositories), *credential.Credential, credential.Previous))
+		}
 	}
 	return &corev1.Secret{
 		ObjectMeta: values.objectMeta(CredentialsSecretName(values.Name())),
 		Type:       corev1.SecretTypeOpaque,
 		Data:       files,
 	}
+}
+
+// IsCredentialsSecret reports whether an object of a cache is its CredentialsSecret.
+func IsCredentialsSecret(object client.Object) bool {
+	_, ok := object.(*corev1.Secret)
+	return ok && object.GetName() == CredentialsSecretName(NameOf(object))
 }
 
 // CredentialsSecretName returns the name of the Secret with the credential of a cache.

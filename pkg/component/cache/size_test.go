@@ -41,7 +41,7 @@ var _ = Describe("The largest configuration", func() {
 		values.Credential, values.PreviousCredential = new(largest("v2")), new(largest("v1"))
 		for i := range validation.MaxCredentials {
 			values.RepositoryCredentials = append(values.RepositoryCredentials, cache.RepositoryCredential{
-				Repositories: []string{fmt.Sprintf("team-%d", i)}, Credential: largest("v2"), Previous: new(largest("v1")),
+				Repositories: []string{fmt.Sprintf("team-%d", i)}, Credential: new(largest("v2")), Previous: new(largest("v1")),
 			})
 		}
 		secret := cache.CredentialsSecret(values)

@@ -108,6 +108,8 @@ const (
 	volumes = `{persistentvolumeclaim=~"cache-volume-registry-.+"}`
 	// outcomes counts the requests of clients.
 	outcomes = "registry_proxy_outcomes_total"
+	// forScope names the first repository of a credential, nothing for that of all repositories.
+	forScope = "{{ with $labels.scope }} for {{ . }}{{ end }}"
 	// consequence is that of everything that keeps a cache from fetching content.
 	consequence = "The cache serves only what it has; nodes ask the upstream themselves for the rest."
 )
@@ -159,18 +161,25 @@ func Alerts() []Alert {
 		},
 		{
 			Name:        "RegistryCacheCredentialRejected",
-			Expr:        `max by (upstream_host, pod) (registry_proxy_credentials_rejected) == 1`,
+			Expr:        `max by (upstream_host, scope, pod) (registry_proxy_credentials_rejected) == 1`,
 			For:         5 * time.Minute,
 			Summary:     "Upstream rejects the credential of a registry cache.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} rejects the configured credential ({{ $labels.pod }}). Create a Secret with a valid one and reference it in the Shoot.`,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} rejects the configured credential` + forScope + ` ({{ $labels.pod }}). Create a Secret with a valid one and reference it in the Shoot.`,
 		},
 		{
 			Name: "RegistryCacheCredentialRotationStuck",
-			Expr: fmt.Sprintf("time() - max by (upstream_host, pod) (registry_proxy_credentials_pending_since_seconds > 0) > %d",
+			Expr: fmt.Sprintf("time() - max by (upstream_host, scope, pod) (registry_proxy_credentials_pending_since_seconds > 0) > %d",
 				int(status.RotationTimeout.Seconds())),
 			For:         5 * time.Minute,
 			Summary:     "Credential of a registry cache remains a candidate.",
-			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has had a candidate for its credential for {{ $value | humanizeDuration }} that its upstream has not accepted. It uses the active one, which must stay valid until then.`,
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) has had a candidate for its credential` + forScope + ` for {{ $value | humanizeDuration }} that its upstream has not accepted. It uses the active one, which must stay valid until then.`,
+		},
+		{
+			Name:        "RegistryCacheCredentialExpiresSoon",
+			Expr:        `min by (upstream_host, scope, pod) (registry_proxy_credentials_expiry_seconds) - time() < 600`,
+			For:         5 * time.Minute,
+			Summary:     "Credential of a registry cache was not renewed in time.",
+			Description: `The registry cache {{ $labels.upstream_host }} ({{ $labels.pod }}) cannot renew its credential` + forScope + `, which {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}. Without one, the cache serves only what it has; nodes ask the upstream themselves for the rest.`,
 		},
 		{
 			Name:        "RegistryCacheBypassesVolume",

@@ -53,6 +53,7 @@ func scrapedMetrics() []string {
 		"registry_proxy_coalesced_total",
 		"registry_proxy_corrupt_total",
 		"registry_proxy_credentials_active_since_seconds",
+		"registry_proxy_credentials_expiry_seconds",
 		"registry_proxy_credentials_pending_since_seconds",
 		"registry_proxy_credentials_rejected",
 		"registry_proxy_fill_duration_seconds" + histogram,

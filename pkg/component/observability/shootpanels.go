@@ -170,26 +170,31 @@ func storageRow() Row {
 func credentialsRow() Row {
 	return Row{Title: "Credentials and certificates", Panels: []Panel{
 		{
-			Title: "Credential rejected", Kind: Stat, Unit: UnitNone, Width: 6,
+			Title: "Credential rejected", Kind: Stat, Unit: UnitNone, Width: 5,
 			Meaning: "Whether the upstream rejects the credential of a replica, active or candidate: 1 if it does.",
-			Queries: []Query{{Expr: "max by (pod) (registry_proxy_credentials_rejected" + selected() + ")", Legend: "{{pod}}"}},
+			Queries: []Query{{Expr: "max by (pod, scope) (registry_proxy_credentials_rejected" + selected() + ")", Legend: "{{pod}} {{scope}}"}},
 		},
 		{
-			Title: "Credential active", Kind: Stat, Unit: UnitFromNow, Width: 6,
+			Title: "Credential active", Kind: Stat, Unit: UnitFromNow, Width: 5,
 			Meaning: "When the upstream accepted the active credential.",
-			Queries: []Query{{Expr: "1000 * max by (pod) (registry_proxy_credentials_active_since_seconds" + selected() + " > 0)", Legend: "{{pod}}"}},
+			Queries: []Query{{Expr: "1000 * max by (pod, scope) (registry_proxy_credentials_active_since_seconds" + selected() + " > 0)", Legend: "{{pod}} {{scope}}"}},
 		},
 		{
-			Title: "Candidate pending", Kind: Stat, Unit: UnitSeconds, Width: 6,
+			Title: "Candidate pending", Kind: Stat, Unit: UnitSeconds, Width: 5,
 			Meaning: "How long a candidate has been waiting to be accepted; 0 if there is none.",
 			Queries: []Query{{
-				Expr: "time() - max by (pod) (registry_proxy_credentials_pending_since_seconds" + selected() + " > 0)" +
-					" or max by (pod) (registry_proxy_credentials_pending_since_seconds" + selected() + " == 0)",
-				Legend: "{{pod}}",
+				Expr: "time() - max by (pod, scope) (registry_proxy_credentials_pending_since_seconds" + selected() + " > 0)" +
+					" or max by (pod, scope) (registry_proxy_credentials_pending_since_seconds" + selected() + " == 0)",
+				Legend: "{{pod}} {{scope}}",
 			}},
 		},
 		{
-			Title: "Certificate expires", Kind: Stat, Unit: UnitFromNow, Width: 6,
+			Title: "Credential expires", Kind: Stat, Unit: UnitFromNow, Width: 5,
+			Meaning: "When the active credential expires, if a cloud issued it.",
+			Queries: []Query{{Expr: "1000 * min by (pod, scope) (registry_proxy_credentials_expiry_seconds" + selected() + ")", Legend: "{{pod}} {{scope}}"}},
+		},
+		{
+			Title: "Certificate expires", Kind: Stat, Unit: UnitFromNow, Width: 4,
 			Meaning: "When the certificate of a replica expires.",
 			Queries: []Query{{Expr: "1000 * min by (pod) (registry_proxy_certificate_expiry_seconds" + selected() + " > 0)", Legend: "{{pod}}"}},
 		},

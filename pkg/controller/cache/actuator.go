@@ -62,6 +62,11 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 		log.Info("Skipping the caches of a hibernated Shoot until it wakes up")
 		return nil
 	}
+	// Before the tokens are read: one that changes meanwhile is deployed once more, not missed.
+	tokens, err := a.tokenDigest(ctx, ex, cluster)
+	if err != nil {
+		return err
+	}
 	caches, problems, err := a.readCaches(ctx, ex, cluster)
 	if err != nil {
 		return err
@@ -95,7 +100,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	a.keepUndistributed(pulls, func() bool {
 		return secrets.digest != "" && a.awaitReport(ctx, access, secrets.digest, distributionTimeout)
 	})
-	if err := a.deployCaches(ctx, ex.Namespace, caches); err != nil {
+	if err := a.deployCaches(ctx, ex.Namespace, caches, tokens); err != nil {
 		return err
 	}
 	// The steps below may fail again and again. Until they succeed, new caches need an observer most.

@@ -52,6 +52,7 @@ func AddToManager(ctx context.Context, mgr manager.Manager, options Options) err
 	if err := health.AddToManager(mgr, health.Options{
 		Controller:       options.Controller,
 		Client:           actuator.Client,
+		ManagedResource:  ManagedResource,
 		ExtensionClasses: options.ExtensionClasses,
 	}); err != nil {
 		return fmt.Errorf("add controller %s: %w", health.ControllerName, err)

@@ -27,7 +27,7 @@ import (
 )
 
 // readCaches returns the inputs of the caches that do not come from the Shoot's API server, and an error for each cache
-// that cannot be deployed as configured. Such a cache stays as it is deployed; if it never was, it is omitted.
+// that cannot be deployed as configured, see [deployment.keep].
 func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) ([]deployment, []error, error) {
 	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
 	if err != nil {
@@ -76,13 +76,22 @@ func (a *Actuator) readCaches(ctx context.Context, ex *extensionsv1alpha1.Extens
 			if err != nil {
 				return nil, nil, err
 			}
-			if values.Deployed = objects[values.Name()]; values.Deployed == nil {
+			if !values.keep(objects[values.Name()]) {
 				continue
 			}
 		}
 		caches = append(caches, values)
 	}
 	return caches, problems, nil
+}
+
+// tokenDigest returns the digest of the tokens that the caches reference, see [reference.TokensAnnotation].
+func (a *Actuator) tokenDigest(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster) (string, error) {
+	config, err := a.Codec.DecodeConfig(ex.Spec.ProviderConfig)
+	if err != nil {
+		return "", nil //nolint:nilerr // readCaches reports it.
+	}
+	return reference.Reader{Client: a.Client, Namespace: ex.Namespace, Shoot: cluster.Shoot}.TokenDigest(ctx, references(config.Caches))
 }
 
 // references returns the entries of spec.resources that caches reference.
@@ -92,7 +101,9 @@ func references(caches []registry.RegistryCache) []string {
 		for _, credential := range reference.Credentials(&caches[i], nil) {
 			entries = append(entries, credential.Entry)
 		}
-		entries = append(entries, connectionReferences(caches[i])...)
+		for _, connection := range caches[i].ConnectionReferences() {
+			entries = append(entries, connection.Entry)
+		}
 	}
 	return entries
 }
@@ -108,22 +119,22 @@ type credentialResult struct {
 	err     error
 }
 
-// readInto reads the credentials that a cache references into its values. An unusable credential is an error; it never
-// makes a cache anonymous.
+// readInto reads the credentials that a cache references into its values. An unusable credential is an error and nil in
+// the values; it never makes a cache anonymous.
 func (r credentialReader) readInto(ctx context.Context, values *component.Values) error {
 	var errs []error
 	for _, credential := range reference.Credentials(&values.Cache, nil) {
 		named, err := r.get(ctx, credential)
-		switch {
-		case err != nil:
+		if err != nil {
 			errs = append(errs, err)
-		case len(credential.Use.Repositories) == 0:
-			values.Credential = named
-		default:
-			values.RepositoryCredentials = append(values.RepositoryCredentials, component.RepositoryCredential{
-				Repositories: credential.Use.Repositories, Credential: *named,
-			})
 		}
+		if len(credential.Use.Repositories) == 0 {
+			values.Credential = named
+			continue
+		}
+		values.RepositoryCredentials = append(values.RepositoryCredentials, component.RepositoryCredential{
+			Repositories: credential.Use.Repositories, Credential: named,
+		})
 	}
 	return errors.Join(errs...)
 }

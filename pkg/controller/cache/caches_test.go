@@ -168,4 +168,34 @@ var _ = Describe("A referenced WorkloadIdentity", func() {
 		Expect(caches).To(BeEmpty())
 		Expect(problems).To(ConsistOf(MatchError(And(ContainSubstring(`: the WorkloadIdentity "puller" is invalid; create a new one`), ContainSubstring(`must have spec.targetSystem.type "aws"`)))))
 	})
+
+	It("gets its new token although the credential of another team cannot be used", func(ctx SpecContext) {
+		ex := ex.DeepCopy()
+		ex.Spec.ProviderConfig.Raw = []byte(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig","caches":[{"upstream":"` + ecr + `","http":{"tls":false},
+			"credentials":[{"repositories":["team-a"],"secretReferenceName":"ecr"},{"repositories":["team-b"],"secretReferenceName":"team-b"}]}]}`)
+		cluster := &extensionscontroller.Cluster{Shoot: cluster.Shoot.DeepCopy()}
+		cluster.Shoot.Spec.Resources = append(cluster.Shoot.Spec.Resources, gardencorev1beta1.NamedResourceReference{
+			Name: "team-b", ResourceRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "v1", Kind: "Secret", Name: "team-b-v1"},
+		})
+		teamB := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: ex.Namespace, Name: "ref-team-b-v1"}, Immutable: new(true),
+			Data: map[string][]byte{"username": []byte("robot"), "password": []byte("example")},
+		}
+		actuator.Client = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(secret, teamB).Build()
+		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(problems).To(BeEmpty())
+		Expect(actuator.deployCaches(ctx, ex.Namespace, caches, "")).To(Succeed())
+
+		Expect(actuator.Client.Delete(ctx, teamB)).To(Succeed())
+		secret.ResourceVersion, secret.Data["token"] = "", []byte("newer-token")
+		Expect(actuator.Client.Update(ctx, secret)).To(Succeed())
+		caches, problems, err = actuator.readCaches(ctx, ex, cluster)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(problems).To(ConsistOf(MatchError(ContainSubstring(`Secret "team-b-v1"`))))
+		Expect(caches).To(ConsistOf(And(HaveField("Deployed", BeNil()), HaveField("RepositoryCredentials", HaveExactElements(
+			HaveField("Credential.Material.WorkloadIdentity.Token", "newer-token"),
+			HaveField("Credential.Material.Credential.Username", "robot"),
+		)))))
+	})
 })

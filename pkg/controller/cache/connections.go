@@ -40,33 +40,40 @@ func newConnectionReader(secrets reference.Reader) connectionReader {
 	}
 }
 
-// read returns the content of all Secrets for the connections of a cache, or all errors.
+// read returns the content of the Secrets for the connections of a cache, and an error for each that cannot be used.
 func (r connectionReader) read(ctx context.Context, cache registry.RegistryCache) (component.Connection, []error) {
 	var (
 		connection component.Connection
 		problems   []error
 	)
-	note := func(err error) {
-		if err != nil {
+	for _, reference := range cache.ConnectionReferences() {
+		if err := r.readInto(ctx, reference, &connection); err != nil {
 			problems = append(problems, err)
 		}
 	}
-	if entry := cache.CABundleSecretReferenceName; entry != nil {
-		bundle, err := once(ctx, r.caBundles, *entry, r.readCABundle)
-		connection.CABundle = bundle
-		note(err)
-	}
-	if entry := cache.ClientCertificateSecretReferenceName; entry != nil {
-		pair, err := once(ctx, r.clientCertificates, *entry, r.secrets.ClientCertificate)
-		connection.ClientCertificate = &component.Certificate{Certificate: pair.Certificate, Key: pair.Key}
-		note(err)
-	}
-	if cache.Proxy != nil && cache.Proxy.SecretReferenceName != nil {
-		credential, err := once(ctx, r.proxyCredentials, *cache.Proxy.SecretReferenceName, r.secrets.ProxyCredential)
-		connection.ProxyCredential = &credential
-		note(err)
-	}
 	return connection, problems
+}
+
+func (r connectionReader) readInto(ctx context.Context, reference registry.ConnectionReference, connection *component.Connection) error {
+	switch reference.Purpose {
+	case registry.CABundle:
+		bundle, err := once(ctx, r.caBundles, reference.Entry, r.readCABundle)
+		connection.CABundle = bundle
+		return err
+	case registry.ClientCertificate:
+		pair, err := once(ctx, r.clientCertificates, reference.Entry, r.secrets.ClientCertificate)
+		if err == nil {
+			connection.ClientCertificate = &component.Certificate{Certificate: pair.Certificate, Key: pair.Key}
+		}
+		return err
+	case registry.ProxyCredential:
+		credential, err := once(ctx, r.proxyCredentials, reference.Entry, r.secrets.ProxyCredential)
+		if err == nil {
+			connection.ProxyCredential = &credential
+		}
+		return err
+	}
+	return fmt.Errorf("unknown purpose of a Secret: %s", reference.Purpose)
 }
 
 // readCABundle limits the length of a bundle, since all of them are in memory at the same time, and in one Secret.
@@ -87,18 +94,4 @@ func once[T any](ctx context.Context, known map[string]result[T], entry string, 
 		known[entry] = found
 	}
 	return found.value, found.err
-}
-
-// connectionReferences returns the entries of spec.resources that a cache references for its connections.
-func connectionReferences(cache registry.RegistryCache) []string {
-	var entries []string
-	for _, entry := range []*string{cache.CABundleSecretReferenceName, cache.ClientCertificateSecretReferenceName} {
-		if entry != nil {
-			entries = append(entries, *entry)
-		}
-	}
-	if cache.Proxy != nil && cache.Proxy.SecretReferenceName != nil {
-		entries = append(entries, *cache.Proxy.SecretReferenceName)
-	}
-	return entries
 }

@@ -86,7 +86,7 @@ var _ = Describe("Deployment", func() {
 		cache := newCache(false)
 		cache.Credential = version("v2")
 		cache.RepositoryCredentials = []component.RepositoryCredential{
-			{Repositories: teamA, Credential: *version("a2")}, {Repositories: teamB, Credential: *version("b1")},
+			{Repositories: teamA, Credential: version("a2")}, {Repositories: teamB, Credential: version("b1")},
 		}
 		found := observed{credentials: map[string]map[string]credentialstate.Deployed{cache.Name(): {
 			"": {Wanted: version("v2")}, credentials.Prefix(teamA): {Wanted: version("a1")}, credentials.Prefix(teamB): {Wanted: version("b1")},
@@ -113,5 +113,131 @@ var _ = Describe("Deployment", func() {
 				HaveField("SecretName", "a1"), HaveField("PendingSecretName", "a2"), HaveField("State", registry.CredentialsPending)))),
 			And(HaveField("Repositories", teamB), HaveField("Credentials", active("b1"))),
 		))
+	})
+
+	Describe("with references that cannot be used", func() {
+		var (
+			teamA, teamB = []string{"team-a"}, []string{"team-b"}
+			identity     = func(token string) *credentials.Named {
+				return &credentials.Named{Name: credentials.IdentityName("puller"), Material: credentials.Material{WorkloadIdentity: credentials.WorkloadIdentity{
+					Provider: credentials.ProviderAWS, Config: `{"roleARN":"arn:aws:iam::123456789012:role/puller"}`, Token: token,
+				}}}
+			}
+			static = func(name string) *credentials.Named {
+				return &credentials.Named{Name: name, Material: credentials.Static(credentials.Credential{Username: "robot", Password: "password of " + name})}
+			}
+			// newValues are those of a cache with everything that can be referenced.
+			newValues = func() deployment {
+				cache := newCache(false)
+				cache.Cache.SecretReferenceName = new("default")
+				cache.Cache.CABundleSecretReferenceName, cache.Cache.ClientCertificateSecretReferenceName = new("ca"), new("certificate")
+				cache.Cache.Proxy = &registry.Proxy{HTTPSProxy: new("http://proxy.example.com"), SecretReferenceName: new("proxy")}
+				cache.Credential = static("default-v1")
+				cache.RepositoryCredentials = []component.RepositoryCredential{
+					{Repositories: teamA, Credential: identity("first")}, {Repositories: teamB, Credential: static("b-v1")},
+				}
+				cache.Connection = component.Connection{
+					CABundle:          []byte("bundle"),
+					ClientCertificate: &component.Certificate{Certificate: []byte("certificate"), Key: []byte("key")},
+					ProxyCredential:   &credentials.Credential{Username: "proxy", Password: "example"},
+				}
+				return cache
+			}
+			files = func(cache deployment) map[string][]byte {
+				GinkgoHelper()
+				objects, err := cache.objects()
+				Expect(err).NotTo(HaveOccurred())
+				i := slices.IndexFunc(objects, component.IsCredentialsSecret)
+				Expect(i).To(BeNumerically(">=", 0))
+				return objects[i].(*corev1.Secret).Data
+			}
+			expectEntry = func(files map[string][]byte, repositories []string, wanted *credentials.Named) {
+				GinkgoHelper()
+				got, _ := credentials.FromFiles(credentials.Prefix(repositories), files)
+				Expect(got).To(Equal(wanted))
+			}
+			deployed []client.Object
+		)
+
+		BeforeEach(func() {
+			var err error
+			deployed, err = newValues().objects()
+			Expect(err).NotTo(HaveOccurred())
+		})
+
+		DescribeTable("keeps only what these references deployed, and follows all others",
+			func(lose func(*deployment)) {
+				next := newValues()
+				next.RepositoryCredentials[0].Credential = identity("second")
+				lose(&next)
+				Expect(next.keep(deployed)).To(BeTrue())
+				Expect(next.Deployed).To(BeNil())
+				Expect(next.Connection).To(Equal(newValues().Connection))
+				expectEntry(files(next), nil, static("default-v1"))
+				expectEntry(files(next), teamA, identity("second"))
+				expectEntry(files(next), teamB, static("b-v1"))
+			},
+			Entry("the credential of a team", func(d *deployment) { d.RepositoryCredentials[1].Credential = nil }),
+			Entry("the default credential", func(d *deployment) { d.Credential = nil }),
+			Entry("the CA bundle", func(d *deployment) { d.Connection.CABundle = nil }),
+			Entry("the client certificate", func(d *deployment) { d.Connection.ClientCertificate = nil }),
+			Entry("the proxy's credential", func(d *deployment) { d.Connection.ProxyCredential = nil }),
+		)
+
+		It("does not keep what is no longer referenced", func() {
+			next := newValues()
+			next.Cache.SecretReferenceName, next.Cache.CABundleSecretReferenceName, next.Cache.ClientCertificateSecretReferenceName, next.Cache.Proxy = nil, nil, nil, nil
+			next.Credential, next.Connection = nil, component.Connection{}
+			next.RepositoryCredentials[1].Credential = nil
+			Expect(next.keep(deployed)).To(BeTrue())
+			Expect(next.Credential).To(BeNil())
+			Expect(next.Connection).To(BeZero())
+			expectEntry(files(next), teamB, static("b-v1"))
+		})
+
+		It("deploys a cache without the credential of a team that was never deployed, whose repositories it then refuses", func() {
+			next := newValues()
+			next.RepositoryCredentials[1].Credential = nil
+			Expect(next.keep(nil)).To(BeTrue())
+			expectEntry(files(next), teamA, identity("first"))
+			expectEntry(files(next), teamB, nil)
+			objects, err := next.objects()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(objects[0].(*corev1.Secret).Data).To(HaveKeyWithValue("config.yml", ContainSubstring(credentials.Prefix(teamB))))
+
+			_, statuses := credentialStatuses(next, registry.RegistryCacheStatus{}, metav1.Now())
+			Expect(statuses).To(ConsistOf(HaveField("Repositories", teamA)))
+
+			By("keeping what the Shoot has, after a change of seed")
+			found := observed{credentials: map[string]map[string]credentialstate.Deployed{next.Name(): {credentials.Prefix(teamB): {Wanted: static("b-v1")}}}}
+			expectEntry(files(complete([]deployment{next}, found, nil, certificates{})[0]), teamB, static("b-v1"))
+		})
+
+		It("keeps the whole cache, apart from tokens, if something that all requests need was never deployed", func() {
+			next := newValues()
+			next.RepositoryCredentials[0].Credential, next.RepositoryCredentials[1].Credential = identity("second"), static("b-v2")
+			next.Connection.CABundle = nil
+			Expect(next.keep(nil)).To(BeFalse())
+
+			withoutBundle := newValues()
+			withoutBundle.Cache.CABundleSecretReferenceName, withoutBundle.Connection.CABundle = nil, nil
+			deployed, err := withoutBundle.objects()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(next.keep(deployed)).To(BeTrue())
+			Expect(next.Deployed).To(Equal(deployed))
+			expectEntry(files(next), nil, static("default-v1"))
+			expectEntry(files(next), teamA, identity("second"))
+			expectEntry(files(next), teamB, static("b-v1"))
+		})
+
+		It("never makes a cache anonymous", func() {
+			next, before := newValues(), newValues()
+			before.Cache.SecretReferenceName, before.Credential = nil, nil
+			deployed, err := before.objects()
+			Expect(err).NotTo(HaveOccurred())
+			next.Credential = nil
+			Expect(next.keep(deployed)).To(BeTrue())
+			Expect(next.Deployed).To(Equal(deployed))
+		})
 	})
 })

@@ -22,6 +22,7 @@ import (
 
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/problem"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 const (
@@ -39,8 +40,9 @@ const (
 )
 
 // deployCaches deploys all objects of the caches but the Services. Those with the content of owners' Secrets for
-// connections, which have several times the size of all others, are in a Secret of their own: one holds 1 MiB.
-func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []deployment) error {
+// connections, which have several times the size of all others, are in a Secret of their own: one holds 1 MiB. The tokens
+// are the digest of those that are deployed.
+func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []deployment, tokens string) error {
 	var objects, connections []client.Object
 	for _, cache := range caches {
 		cacheObjects, err := cache.objects()
@@ -55,7 +57,11 @@ func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []
 			}
 		}
 	}
-	return a.deploy(ctx, namespace, ManagedResource, objects, nil, connections...)
+	var extra *metadata
+	if tokens != "" {
+		extra = &metadata{annotations: map[string]string{reference.TokensAnnotation: tokens}}
+	}
+	return a.deploy(ctx, namespace, ManagedResource, objects, extra, connections...)
 }
 
 // deployedObjects returns the objects of the caches as last deployed, by the names of the caches.
@@ -120,9 +126,12 @@ func (a *Actuator) deployedSince(ctx context.Context, namespace string) (time.Ti
 	return since, nil
 }
 
-// deploy creates or updates a ManagedResource with additional labels, from a Secret for the objects, and another one for
-// large objects if there are any. The claims of a StatefulSet are deleted with it.
-func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, labels map[string]string, large ...client.Object) error {
+// metadata are labels and annotations of a ManagedResource.
+type metadata struct{ labels, annotations map[string]string }
+
+// deploy creates or updates a ManagedResource with additional metadata, from a Secret for the objects, and another one
+// for large objects if there are any. The claims of a StatefulSet are deleted with it.
+func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects []client.Object, extra *metadata, large ...client.Object) error {
 	if err := a.waitUntilNotDeleting(ctx, namespace, name); err != nil {
 		return err
 	}
@@ -131,9 +140,11 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 		return err
 	}
 	managedResource := managedresources.NewForShoot(a.Client, namespace, name, Origin, false).
-		WithLabels(labels).
 		WithSecretRef(secretName).
 		DeletePersistentVolumeClaims(true)
+	if extra != nil {
+		managedResource.WithLabels(extra.labels).WithAnnotations(extra.annotations)
+	}
 	if len(large) > 0 {
 		if secretName, err = a.deploySecret(ctx, namespace, name+"-large", large); err != nil {
 			return err

@@ -128,7 +128,7 @@ func (a *Actuator) deployFeed(ctx context.Context, cluster *extensionscontroller
 	}
 	digest := pullsecret.Digest(encoded)
 	labels := map[string]string{pullsecrets.FeedLabel: digest}
-	return digest, a.deploy(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, objects, labels)
+	return digest, a.deploy(ctx, cluster.ObjectMeta.Name, ManagedResourcePullSecrets, objects, &metadata{labels: labels})
 }
 
 // keepUndistributed makes the caches keep a previous credential, although the upstream has accepted another, while some

@@ -144,7 +144,7 @@ func (d deployment) wantedCredential(repositories []string) (wanted, previous *c
 	}
 	for i := range d.RepositoryCredentials {
 		if credential := &d.RepositoryCredentials[i]; credentials.Prefix(credential.Repositories) == credentials.Prefix(repositories) {
-			return &credential.Credential, credential.Previous
+			return credential.Credential, credential.Previous
 		}
 	}
 	return nil, nil

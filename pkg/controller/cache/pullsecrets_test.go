@@ -103,7 +103,7 @@ var _ = Describe("Pull secrets", func() {
 			configured = append(configured, cache.Cache)
 			deployed := map[string]credentialstate.Deployed{"": {Wanted: cache.Credential}}
 			for _, credential := range cache.RepositoryCredentials {
-				deployed[credentials.Prefix(credential.Repositories)] = credentialstate.Deployed{Wanted: &credential.Credential}
+				deployed[credentials.Prefix(credential.Repositories)] = credentialstate.Deployed{Wanted: credential.Credential}
 			}
 			in.found.credentials[cache.Name()] = deployed
 		}
@@ -130,7 +130,7 @@ var _ = Describe("Pull secrets", func() {
 		withRepositories := func(d *deployment) {
 			d.Cache.Credentials = []registry.RepositoryCredential{{Repositories: []string{"team-a"}}, {Repositories: []string{"team-b"}}}
 			d.RepositoryCredentials = []component.RepositoryCredential{
-				{Repositories: []string{"team-a"}, Credential: *static("a1")}, {Repositories: []string{"team-b"}, Credential: *static("b1")},
+				{Repositories: []string{"team-a"}, Credential: static("a1")}, {Repositories: []string{"team-b"}, Credential: static("b1")},
 			}
 		}
 		cache := newCache("a.example.com", withRepositories)
@@ -229,7 +229,7 @@ var _ = Describe("Pull secrets", func() {
 	DescribeTable("delay the end of a rotation until all namespaces have the new credential", func(change func(*deployment, *credentialstate.Deployed, *registry.CredentialsStatus), distributed, expected bool) {
 		now := time.Now()
 		cache := newCache("a.example.com", func(d *deployment) { d.Credential = static("v2") })
-		cache.RepositoryCredentials = []component.RepositoryCredential{{Repositories: []string{"team-a"}, Credential: *static("v2")}}
+		cache.RepositoryCredentials = []component.RepositoryCredential{{Repositories: []string{"team-a"}, Credential: static("v2")}}
 		deployed := credentialstate.Deployed{Wanted: static("v2"), Previous: static("v1")}
 		status := active("v2")
 		status.Since = metav1.NewTime(now.Add(-time.Minute))
@@ -270,7 +270,7 @@ var _ = Describe("Pull secrets", func() {
 		}, false, false),
 		Entry("but not after the change was reverted", func(d *deployment, _ *credentialstate.Deployed, s *registry.CredentialsStatus) {
 			d.Credential = static("v1")
-			d.RepositoryCredentials[0].Credential = *static("v1")
+			d.RepositoryCredentials[0].Credential = static("v1")
 			s.State = registry.CredentialsRejected
 		}, false, false),
 	)

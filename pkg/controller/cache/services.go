@@ -99,10 +99,10 @@ func (a *Actuator) writeServices(ctx context.Context, namespace, origin string, 
 	for _, service := range services {
 		objects = append(objects, service)
 	}
-	return a.deploy(ctx, namespace, ManagedResourceServices, objects, map[string]string{
+	return a.deploy(ctx, namespace, ManagedResourceServices, objects, &metadata{labels: map[string]string{
 		managedresources.LabelKeyOrigin: origin,
 		retiredLabel:                    fmt.Sprint(slices.ContainsFunc(services, isRetired)),
-	})
+	}})
 }
 
 // readServices returns the Services as last deployed, sorted by name. If the Secret does not exist, it returns none,

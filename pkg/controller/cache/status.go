@@ -82,12 +82,11 @@ func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus
 // credentialStatuses returns the states of a cache's credentials after its deployment.
 func credentialStatuses(cache deployment, before registry.RegistryCacheStatus, now metav1.Time) (*registry.CredentialsStatus, []registry.RepositoryCredentialStatus) {
 	deployed := credentialstate.Deployed{Wanted: cache.Credential, Previous: cache.PreviousCredential}
-	repositories := make([]registry.RepositoryCredentialStatus, len(cache.RepositoryCredentials))
-	for i, credential := range cache.RepositoryCredentials {
-		deployed := credentialstate.Deployed{Wanted: &credential.Credential, Previous: credential.Previous}
-		repositories[i] = registry.RepositoryCredentialStatus{
-			Repositories: credential.Repositories,
-			Credentials:  *deployed.Status(statusOf(before, credential.Repositories), now),
+	repositories := make([]registry.RepositoryCredentialStatus, 0, len(cache.RepositoryCredentials))
+	for _, credential := range cache.RepositoryCredentials {
+		deployed := credentialstate.Deployed{Wanted: credential.Credential, Previous: credential.Previous}
+		if status := deployed.Status(statusOf(before, credential.Repositories), now); status != nil {
+			repositories = append(repositories, registry.RepositoryCredentialStatus{Repositories: credential.Repositories, Credentials: *status})
 		}
 	}
 	return deployed.Status(before.Credentials, now), repositories

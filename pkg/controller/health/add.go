@@ -45,6 +45,8 @@ type Options struct {
 	Controller controller.Options
 	// Client is an uncached client for the seed.
 	Client client.Client
+	// ManagedResource is the name of the ManagedResource that deploys the caches.
+	ManagedResource string
 	// ExtensionClasses are the classes of Extensions to reconcile.
 	ExtensionClasses []extensionsv1alpha1.ExtensionClass
 }
@@ -57,13 +59,14 @@ func AddToManager(mgr manager.Manager, options Options) error {
 	}
 	shoots := &Shoots{Client: options.Client, ReportsTimeout: reportsTimeout, Now: time.Now}
 	reconciler := &Reconciler{
-		Client:      options.Client,
-		Reader:      mgr.GetClient(),
-		Codec:       codec,
-		Shoots:      shoots,
-		PullSecrets: shoots,
-		Recorder:    mgr.GetEventRecorder(ControllerName),
-		Clock:       clock.RealClock{},
+		Client:          options.Client,
+		Reader:          mgr.GetClient(),
+		Codec:           codec,
+		ManagedResource: options.ManagedResource,
+		Shoots:          shoots,
+		PullSecrets:     shoots,
+		Recorder:        mgr.GetEventRecorder(ControllerName),
+		Clock:           clock.RealClock{},
 	}
 	collector := &Collector{
 		Reader:  mgr.GetCache(),

@@ -69,6 +69,8 @@ type Reconciler struct {
 	Reader client.Reader
 	// Codec decodes and encodes the provider status.
 	Codec *codec.Codec
+	// ManagedResource is the name of the ManagedResource that deploys the caches.
+	ManagedResource string
 	// Shoots looks at caches.
 	Shoots Looker
 	// PullSecrets looks at the controller of pull secrets. Nil means that it is not looked at.
@@ -125,7 +127,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	case err != nil:
 		return reconcile.Result{}, err
 	}
-	if err := r.followTokens(ctx, ex, cluster.Shoot); err != nil {
+	if err := r.followTokens(ctx, ex, cluster); err != nil {
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: max(r.interval(status), pause)}, nil

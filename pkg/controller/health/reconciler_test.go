@@ -7,7 +7,6 @@ package health
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +17,7 @@ import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -42,6 +42,7 @@ import (
 	"github.com/larder-project/larder/pkg/controller/readiness"
 	shootclient "github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/reference"
 )
 
 // replica returns a replica that works, with a report about its credential.
@@ -148,22 +149,31 @@ var _ = Describe("Reconciler", func() {
 			ObjectMeta: metav1.ObjectMeta{Name: ex.Namespace},
 			Spec:       extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: raw}, Seed: &runtime.RawExtension{Raw: []byte(`{}`)}, CloudProfile: runtime.RawExtension{Raw: []byte(`{}`)}},
 		}).Build()
-		reconciler = &Reconciler{Client: c, Reader: c, Codec: decoder, Shoots: shoots, Recorder: recorder, Clock: clock}
+		reconciler = &Reconciler{Client: c, Reader: c, Codec: decoder, ManagedResource: "extension-registry-cache", Shoots: shoots, Recorder: recorder, Clock: clock}
 	})
 
 	Describe("the token of a workload identity", func() {
 		const ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
-		var deployed time.Time
-
-		writeToken := func(issued time.Time) {
+		writeToken := func(token string) {
 			GinkgoHelper()
-			payload := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"iat":%d}`, issued.Unix()))
 			secret := &corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{Namespace: ex.Namespace, Name: "workload-identity-ref-puller"},
-				Data:       map[string][]byte{"token": []byte("e30." + payload + ".x")},
+				Data:       map[string][]byte{"token": []byte(token)},
 			}
 			Expect(client.IgnoreNotFound(c.Delete(ctx, secret.DeepCopy()))).To(Succeed())
 			Expect(c.Create(ctx, secret)).To(Succeed())
+		}
+		// deploy does what package cache does with the present token.
+		deploy := func() {
+			GinkgoHelper()
+			digest, err := reference.Reader{Client: c, Namespace: ex.Namespace, Shoot: shoot}.TokenDigest(ctx, []string{"entry"})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(digest).NotTo(BeEmpty())
+			managedResource := &resourcesv1alpha1.ManagedResource{ObjectMeta: metav1.ObjectMeta{
+				Namespace: ex.Namespace, Name: "extension-registry-cache", Annotations: map[string]string{reference.TokensAnnotation: digest},
+			}}
+			Expect(client.IgnoreNotFound(c.Delete(ctx, managedResource.DeepCopy()))).To(Succeed())
+			Expect(c.Create(ctx, managedResource)).To(Succeed())
 		}
 		requested := func() bool {
 			GinkgoHelper()
@@ -173,9 +183,8 @@ var _ = Describe("Reconciler", func() {
 		}
 
 		BeforeEach(func() {
-			deployed = clock.Now()
 			setStatus(registry.CredentialsStatus{SecretName: credentials.IdentityName("puller"), State: registry.CredentialsActive, Since: metav1.NewTime(clock.Now())})
-			ex.Status.LastOperation = &gardencorev1beta1.LastOperation{LastUpdateTime: metav1.NewTime(deployed)}
+			ex.Status.LastOperation = &gardencorev1beta1.LastOperation{LastUpdateTime: metav1.NewTime(clock.Now())}
 			ex.Spec.ProviderConfig = &runtime.RawExtension{Raw: []byte(`{"apiVersion":"registry.extensions.gardener.cloud/v1alpha3","kind":"RegistryConfig",` +
 				`"caches":[{"upstream":"` + ecr + `","secretReferenceName":"entry"}]}`)}
 			shoot.Spec.Resources = []gardencorev1beta1.NamedResourceReference{{Name: "entry", ResourceRef: autoscalingv1.CrossVersionObjectReference{
@@ -183,28 +192,43 @@ var _ = Describe("Reconciler", func() {
 			}}}
 		})
 
-		It("is deployed after Gardener has replaced it", func() {
-			writeToken(deployed.Add(-time.Hour))
+		It("is deployed after Gardener has replaced it, however long the operation before took", func() {
+			writeToken("first")
+			deploy()
 			Expect(requested()).To(BeFalse())
-			writeToken(deployed.Add(time.Minute))
+			writeToken("second")
 			clock.Step(time.Minute)
 			Expect(requested()).To(BeFalse(), "tokens are looked at rarely")
+			// An operation that has read the first one ends.
+			ex.Status.LastOperation.LastUpdateTime = metav1.NewTime(clock.Now().Add(time.Hour))
+			Expect(c.Status().Update(ctx, ex)).To(Succeed())
 			clock.Step(tokenInterval)
 			Expect(requested()).To(BeTrue())
 		})
 
-		It("is deployed after a restart of the controller", func() {
-			writeToken(deployed.Add(time.Hour))
+		It("is deployed although the last operation has failed because of another reference", func() {
+			ex.Status.LastError = &gardencorev1beta1.LastError{Description: "the Secret of another team is invalid"}
+			Expect(c.Status().Update(ctx, ex)).To(Succeed())
+			writeToken("first")
 			Expect(requested()).To(BeTrue())
 		})
 
 		It("is not deployed again, and may be missing", func() {
+			deploy()
 			Expect(requested()).To(BeFalse())
-			ex.Status.LastOperation.LastUpdateTime = metav1.NewTime(deployed.Add(time.Hour))
-			Expect(c.Status().Update(ctx, ex)).To(Succeed())
-			writeToken(deployed.Add(time.Minute))
+			writeToken("first")
+			deploy()
 			clock.Step(tokenInterval)
 			Expect(requested()).To(BeFalse())
+		})
+
+		Context("with a hibernated Shoot", func() {
+			BeforeEach(func() { shoot.Spec.Hibernation = &gardencorev1beta1.Hibernation{Enabled: new(true)} })
+
+			It("is deployed when that wakes up", func() {
+				writeToken("first")
+				Expect(requested()).To(BeFalse())
+			})
 		})
 	})
 

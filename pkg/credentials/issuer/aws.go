@@ -144,9 +144,11 @@ func (a accessKey) credentials(ctx context.Context, client *sts.Client) (aws.Cre
 		return keys, nil
 	}
 	const operation = "sts:AssumeRole"
-	output, err := client.AssumeRole(ctx, &sts.AssumeRoleInput{
-		RoleArn: &a.keys.RoleARN, RoleSessionName: new(awsSessionName), DurationSeconds: new(int32(awsSessionSeconds)),
-	}, func(o *sts.Options) { o.Credentials = static(keys) })
+	input := &sts.AssumeRoleInput{RoleArn: &a.keys.RoleARN, RoleSessionName: new(awsSessionName), DurationSeconds: new(int32(awsSessionSeconds))}
+	if a.keys.ExternalID != "" {
+		input.ExternalId = &a.keys.ExternalID
+	}
+	output, err := client.AssumeRole(ctx, input, func(o *sts.Options) { o.Credentials = static(keys) })
 	if err != nil {
 		return aws.Credentials{}, awsError(operation, err)
 	}

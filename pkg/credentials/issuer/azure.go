@@ -88,7 +88,7 @@ func (a azure) exchange(ctx context.Context, token string) (string, time.Time, e
 	if response.Token == "" {
 		return "", time.Time{}, invalid(request.operation, errNoCredential)
 	}
-	expires, ok := credentials.TokenTime(response.Token, credentials.ClaimExpires)
+	expires, ok := credentials.TokenExpiry(response.Token)
 	if !ok {
 		return response.Token, time.Now().Add(azureLifetime), nil
 	}

@@ -18,9 +18,10 @@ const (
 	googleCredentialsURL = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
 	// googleUsername is the user name for which Google's registries take an access token as the password.
 	googleUsername = "oauth2accesstoken"
-	// googleScope is the scope of the token of a federated identity, whose roles limit what it may do.
+	// googleScope is the scope of the token of a federated identity that impersonates a service account. It never leaves
+	// the process.
 	googleScope = "https://www.googleapis.com/auth/cloud-platform"
-	// googlePullScope limits the token of a service account, which may have more roles, to pulls.
+	// googlePullScope limits the token for the registry to pulls: its identity may have more roles.
 	googlePullScope = "https://www.googleapis.com/auth/devstorage.read_only"
 	// googleLifetime is the longest lifetime that needs no policy of the organization.
 	googleLifetime = "3600s"
@@ -35,7 +36,11 @@ type google struct {
 
 // Issue implements Issuer.
 func (g google) Issue(ctx context.Context) (credentials.Credential, time.Time, error) {
-	token, expires, err := g.federate(ctx)
+	scope := googlePullScope
+	if g.identity.ServiceAccount != "" {
+		scope = googleScope
+	}
+	token, expires, err := g.federate(ctx, scope)
 	if err == nil && g.identity.ServiceAccount != "" {
 		token, expires, err = g.impersonate(ctx, token)
 	}
@@ -45,12 +50,12 @@ func (g google) Issue(ctx context.Context) (credentials.Credential, time.Time, e
 	return credentials.Credential{Username: googleUsername, Password: token}, expires, nil
 }
 
-// federate exchanges the token of the workload identity for that of a federated identity (RFC 8693).
-func (g google) federate(ctx context.Context) (string, time.Time, error) {
+// federate exchanges the token of the workload identity for that of a federated identity (RFC 8693) with a scope.
+func (g google) federate(ctx context.Context, scope string) (string, time.Time, error) {
 	request := exchange{operation: "Google STS token exchange", url: googleTokenURL, form: url.Values{
 		"grant_type":           {"urn:ietf:params:oauth:grant-type:token-exchange"},
 		"audience":             {g.identity.Audience},
-		"scope":                {googleScope},
+		"scope":                {scope},
 		"requested_token_type": {"urn:ietf:params:oauth:token-type:access_token"},
 		"subject_token":        {g.token},
 		"subject_token_type":   {"urn:ietf:params:oauth:token-type:jwt"},

@@ -135,6 +135,12 @@ var _ = Describe("Issuer", func() {
 	},
 		Entry("from an access key", func() credentials.Material { return keys }, ecrHost, "api.ecr.eu-central-1.amazonaws.com"),
 		Entry("from an access key with a role", func() credentials.Material { return withRole }, ecrHost, "sts.eu-central-1.amazonaws.com"),
+		Entry("from an access key with a role that requires an external ID", func() credentials.Material {
+			cloud.RequireExternalID(roleARN, "shoot:dev/example")
+			m := withRole
+			m.AWS.ExternalID = "shoot:dev/example"
+			return m
+		}, ecrHost, "sts.eu-central-1.amazonaws.com"),
 		Entry("from a temporary access key", func() credentials.Material {
 			cloud.AddKey("ASIA0123456789ABCDEF", secret, "session")
 			return credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "ASIA0123456789ABCDEF", SecretAccessKey: secret, SessionToken: "session"}}

@@ -81,6 +81,13 @@ func (r *Renewer) Credential(ctx context.Context) (credentials.Credential, error
 	return credentials.Credential{}, errExpired
 }
 
+// Expiry returns when the credential expires, zero without one.
+func (r *Renewer) Expiry() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.expires
+}
+
 // Due returns the time of the next attempt.
 func (r *Renewer) Due() time.Time {
 	r.mu.Lock()

@@ -30,7 +30,7 @@ func whileTokenValid(err error, token string) error {
 	if !errors.As(err, &e) || !e.rejected {
 		return err
 	}
-	if expires, ok := credentials.TokenTime(token, credentials.ClaimExpires); ok && time.Now().After(expires) {
+	if expires, ok := credentials.TokenExpiry(token); ok && time.Now().After(expires) {
 		return &Error{Operation: e.Operation, Status: e.Status, err: errTokenExpired}
 	}
 	return err

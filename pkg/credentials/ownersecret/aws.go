@@ -19,12 +19,13 @@ const (
 	secretAccessKeyKey = "secretAccessKey"
 	sessionTokenKey    = "sessionToken"
 	roleARNKey         = "roleARN"
+	externalIDKey      = "externalID"
 )
 
 const (
 	maxSecretAccessKeyLength = 256
 	maxSessionTokenLength    = 8 << 10
-	maxRoleARNLength         = 2048
+	maxExternalIDLength      = 1224
 
 	// temporaryKeyPrefix is the prefix of the IDs of access keys that are valid only with a session token.
 	temporaryKeyPrefix = "ASIA"
@@ -32,7 +33,7 @@ const (
 
 var (
 	accessKeyID = regexp.MustCompile(`^[A-Z0-9]{16,128}$`)
-	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$`)
+	externalID  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
 )
 
 // awsForm is an access key for Amazon ECR.
@@ -57,7 +58,7 @@ func (f awsForm) extract(r *report, use Use) credentials.Material {
 			use.host(), credentials.UsernameKey, credentials.PasswordKey)
 	}
 	known := 0
-	for _, key := range []string{accessKeyIDKey, secretAccessKeyKey, sessionTokenKey, roleARNKey} {
+	for _, key := range []string{accessKeyIDKey, secretAccessKeyKey, sessionTokenKey, roleARNKey, externalIDKey} {
 		value, ok := f.data[key]
 		if ok {
 			known++
@@ -69,16 +70,20 @@ func (f awsForm) extract(r *report, use Use) credentials.Material {
 		}
 	}
 	if len(f.data) > known {
-		r.add("must have only the keys %q, %q, %q and %q, remove the others", accessKeyIDKey, secretAccessKeyKey, sessionTokenKey, roleARNKey)
+		r.add("must have only the keys %q, %q, %q, %q and %q, remove the others", accessKeyIDKey, secretAccessKeyKey, sessionTokenKey, roleARNKey, externalIDKey)
 	}
 	keys := credentials.AWSKeys{
 		AccessKeyID:     string(f.data[accessKeyIDKey]),
 		SecretAccessKey: string(f.data[secretAccessKeyKey]),
 		SessionToken:    string(f.data[sessionTokenKey]),
 		RoleARN:         string(f.data[roleARNKey]),
+		ExternalID:      string(f.data[externalIDKey]),
 	}
 	if strings.HasPrefix(keys.AccessKeyID, temporaryKeyPrefix) && keys.SessionToken == "" {
 		r.add("must have the key %q: the access key is temporary", sessionTokenKey)
+	}
+	if keys.ExternalID != "" && keys.RoleARN == "" {
+		r.add("must have the key %q: the external ID is for a role, add it or remove the key %q", roleARNKey, externalIDKey)
 	}
 	return credentials.Material{AWS: keys}
 }
@@ -95,8 +100,12 @@ func checkAWS(key, value string) string {
 	case sessionTokenKey:
 		return checkAWSToken(value, maxSessionTokenLength)
 	case roleARNKey:
-		if len(value) > maxRoleARNLength || !roleARN.MatchString(value) {
+		if !credentials.IsRoleARN(value) {
 			return "must be the ARN of a role, for example arn:aws:iam::123456789012:role/puller"
+		}
+	case externalIDKey:
+		if len(value) > maxExternalIDLength || !externalID.MatchString(value) {
+			return "an external ID has 2 to 1224 letters, digits and characters of _+=,.@:/-, without line breaks (create it with `printf` or `echo -n`)"
 		}
 	}
 	return ""

@@ -5,7 +5,6 @@
 package ownersecret
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -21,16 +20,18 @@ import (
 )
 
 const (
-	// MaxDockerConfigLength is the maximum length of a docker configuration, about 200 registries.
+	// MaxDockerConfigLength is the maximum length of a Docker configuration, about 200 registries.
 	MaxDockerConfigLength = 64 << 10
 	// maxNamedHosts bounds the hosts in an error.
 	maxNamedHosts = 5
+	// maxNamedHostLength bounds the length of each of them. Tokens with dots are longer.
+	maxNamedHostLength = 100
 )
 
-// dockerHubHosts are the names of Docker Hub in docker configurations, of which clients use all.
+// dockerHubHosts are the names of Docker Hub in Docker configurations, of which clients use all.
 var dockerHubHosts = []string{"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
 
-// dockerConfig is a docker configuration as `kubectl create secret docker-registry` and `docker login` write it.
+// dockerConfig is a Docker configuration as `kubectl create secret docker-registry` and `docker login` write it.
 type dockerConfig struct {
 	Auths       map[string]dockerAuth      `json:"auths"`
 	CredsStore  string                     `json:"credsStore"`
@@ -40,7 +41,7 @@ type dockerConfig struct {
 	keys []dockerKey
 }
 
-// dockerAuth is an entry of a docker configuration.
+// dockerAuth is an entry of a Docker configuration.
 type dockerAuth struct {
 	Auth          string `json:"auth"`
 	Username      string `json:"username"`
@@ -49,17 +50,17 @@ type dockerAuth struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// parseDockerConfig returns a docker configuration or its problem, which does not quote it.
+// parseDockerConfig returns a Docker configuration or its problem, which does not quote it.
 func parseDockerConfig(data []byte) (*dockerConfig, string) {
 	if len(data) > MaxDockerConfigLength {
-		return nil, fmt.Sprintf("a docker configuration must have at most %d bytes; remove the registries that the cluster does not use", MaxDockerConfigLength)
+		return nil, fmt.Sprintf("a Docker configuration must have at most %d bytes; remove the registries that the cluster does not use", MaxDockerConfigLength)
 	}
 	config := &dockerConfig{}
 	if json.Unmarshal(data, config) != nil {
-		return nil, "must be a docker configuration in JSON, as `kubectl create secret docker-registry` creates it"
+		return nil, "must be a Docker configuration in JSON, as `kubectl create secret docker-registry` creates it"
 	}
 	if config.CredsStore != "" || len(config.CredHelpers) > 0 {
-		return nil, "a docker configuration must not have credsStore or credHelpers, since a cache has no credential helpers; " +
+		return nil, "a Docker configuration must not have credsStore or credHelpers, since a cache has no credential helpers; " +
 			"create it with `kubectl create secret docker-registry`"
 	}
 	for _, key := range slices.Sorted(maps.Keys(config.Auths)) {
@@ -68,7 +69,7 @@ func parseDockerConfig(data []byte) (*dockerConfig, string) {
 	return config, ""
 }
 
-// dockerForm is a docker configuration.
+// dockerForm is a Docker configuration.
 type dockerForm struct{ content *Content }
 
 func (f dockerForm) extract(r *report, use Use) credentials.Material {
@@ -100,43 +101,47 @@ func (f dockerForm) extract(r *report, use Use) credentials.Material {
 	return credentials.Material{}
 }
 
-// find returns the entry for a use, the one with the longest path that contains all repositories.
+// find returns the entry for a use, the one with the longest path that contains all repositories. Only an entry without a
+// path is for a whole upstream: clients would not present another one for all repositories.
 func (d *dockerConfig) find(use Use) (dockerAuth, string) {
-	hosts := hostsOf(use)
-	var candidates, best []dockerKey
+	var (
+		hosts     = hostsOf(use)
+		best      *dockerKey
+		ambiguous bool
+		matches   int
+	)
 	for _, key := range d.keys {
-		if key.rank = key.matches(hosts); key.rank > 0 {
-			candidates = append(candidates, key)
-		}
-	}
-	for _, key := range candidates {
-		if !key.contains(use.Repositories) {
+		if key.rank = key.matches(hosts); key.rank == 0 {
 			continue
 		}
-		if len(best) > 0 && !key.better(best[0]) {
-			continue
+		matches++
+		switch {
+		case !key.contains(use.Repositories):
+		case best == nil || key.better(*best):
+			best, ambiguous = &key, false
+		case !best.better(key) && !d.Auths[key.text].equal(d.Auths[best.text]):
+			ambiguous = true
 		}
-		best = []dockerKey{key}
 	}
 	switch {
-	case len(best) == 1:
-		return d.Auths[best[0].text], ""
-	case len(candidates) == 1 && len(use.Repositories) == 0:
-		// The owner has chosen the only entry for the whole upstream, whatever its path.
-		return d.Auths[candidates[0].text], ""
-	case len(candidates) > 0 && len(use.Repositories) == 0:
-		return dockerAuth{}, fmt.Sprintf("the entries for the upstream %q all have paths; reference the Secret in credentials[] with the repositories of one path, or create a Secret with one entry", use.Upstream)
-	case len(candidates) > 0:
+	case ambiguous:
+		return dockerAuth{}, fmt.Sprintf("there are several entries for the upstream %q, whose credentials differ; keep one of them", use.Upstream)
+	case best != nil:
+		return d.Auths[best.text], ""
+	case matches > 0 && len(use.Repositories) == 0:
+		return dockerAuth{}, fmt.Sprintf("the entries for the upstream %q all have paths; reference the Secret in credentials[] with the repositories of one path, or create a Secret with an entry without a path", use.Upstream)
+	case matches > 0:
 		return dockerAuth{}, fmt.Sprintf("the paths of the entries for the upstream %q do not contain all repositories", use.Upstream)
 	}
 	return dockerAuth{}, fmt.Sprintf("there is no entry for the upstream %q, %s", use.Upstream, d.describeHosts())
 }
 
-// describeHosts names the hosts in the configuration. It leaves out what does not look like a host.
+// describeHosts names the hosts in the configuration. It leaves out what does not look like a host: an owner who swaps
+// the arguments of kubectl has a password for a key.
 func (d *dockerConfig) describeHosts() string {
 	var hosts []string
 	for _, key := range d.keys {
-		if printableHost.MatchString(key.host) && !slices.Contains(hosts, key.host) {
+		if key.isPrintable() && !slices.Contains(hosts, key.host) {
 			hosts = append(hosts, key.host)
 		}
 	}
@@ -155,9 +160,8 @@ func (d *dockerConfig) describeHosts() string {
 func (a dockerAuth) credential() (credentials.Credential, string) {
 	c := credentials.Credential{Username: a.Username, Password: a.Password}
 	if a.Auth != "" {
-		decoded, err := base64.StdEncoding.DecodeString(a.Auth)
-		username, password, ok := strings.Cut(string(decoded), ":")
-		if err != nil || !ok {
+		username, password, ok := credentials.ParseBasicAuth(a.Auth)
+		if !ok {
 			return credentials.Credential{}, "auth must be user:password in Base64"
 		}
 		c.Username, c.Password = username, password
@@ -180,6 +184,13 @@ func (a dockerAuth) credential() (credentials.Credential, string) {
 	return c, ""
 }
 
+// equal reports whether two entries have the same credential, in whatever form.
+func (a dockerAuth) equal(other dockerAuth) bool {
+	c, problem := a.credential()
+	otherCredential, otherProblem := other.credential()
+	return c == otherCredential && problem == otherProblem
+}
+
 // dockerKey is the key of an entry: a host with an optional scheme, port and path. The host may have wildcards.
 type dockerKey struct {
 	// text is the key itself.
@@ -196,6 +207,12 @@ var (
 	// apiVersions are paths with which clients write the host of a registry.
 	apiVersions = []string{"v1", "v2"}
 )
+
+// isPrintable reports whether the key names a host for certain. Without a dot or a port, clients take a name for a
+// repository of Docker Hub.
+func (k dockerKey) isPrintable() bool {
+	return len(k.host) <= maxNamedHostLength && printableHost.MatchString(k.host) && (k.host == "localhost" || strings.ContainsAny(k.host, ".:"))
+}
 
 func parseDockerKey(text string) dockerKey {
 	rest, scheme := strings.ToLower(text), "https"

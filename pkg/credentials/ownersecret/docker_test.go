@@ -65,7 +65,6 @@ var _ = Describe("Docker configuration", func() {
 		Entry("port", "registry.example.com:5000", "registry.example.com:5000"),
 		Entry("port of the scheme in the key", "registry.example.com:443", "registry.example.com"),
 		Entry("port of the scheme in the upstream", "registry.example.com", "registry.example.com:443"),
-		Entry("path", "registry.example.com/team-a", "registry.example.com"),
 		Entry("wildcard", "*.example.com", "registry.example.com"),
 		Entry("Docker Hub as kubectl and docker write it", "https://index.docker.io/v1/", "docker.io"),
 		Entry("Docker Hub in image references", "docker.io", "docker.io"),
@@ -91,6 +90,8 @@ var _ = Describe("Docker configuration", func() {
 		Entry("a host with more labels", []string{"x.ghcr.io", "*.io"}, "a.b.io", "only for *.io, x.ghcr.io"),
 		Entry("a host that ends alike", []string{"notghcr.io"}, "ghcr.io", "only for notghcr.io"),
 		Entry("no host", []string{"https://john:hunter2@quay.io", "hunter2\n", "hunter2!", strings.Repeat("hunter2", 40)}, "ghcr.io", "and none for any other host"),
+		Entry("a token in place of a host", []string{"hunter2_16characters", "eyj" + strings.Repeat("hunter2", 10) + "." + strings.Repeat("hunter2", 10)}, "ghcr.io", "and none for any other host"),
+		Entry("localhost", []string{"localhost"}, "ghcr.io", "only for localhost"),
 	)
 
 	DescribeTable("has the most specific entry for repositories",
@@ -113,6 +114,45 @@ var _ = Describe("Docker configuration", func() {
 		Entry("a path that begins alike", []string{"team-ab"}, "all"),
 		Entry("two paths", []string{"team-a", "team-b"}, "all"),
 	)
+
+	It("does not present an entry with a path for the whole upstream", func() {
+		content := ownersecret.Parse(newDockerSecret(dockerConfigOf(map[string]map[string]string{"registry.example.com/team-a": auth("a", "x")})))
+		_, errs := content.Material(useOf("registry.example.com"), fldPath)
+		Expect(errs).To(details("all have paths; reference the Secret in credentials[]"))
+		material, errs := content.Material(useOf("registry.example.com", "team-a/app"), fldPath)
+		Expect(errs).To(BeEmpty())
+		Expect(material.Credential.Username).To(Equal("a"))
+	})
+
+	DescribeTable("does not choose between entries of the same host",
+		func(keys []string, upstream string, repositories ...string) {
+			auths := map[string]map[string]string{"registry.example.com/other": auth("other", "hunter2")}
+			for _, key := range keys {
+				auths[key] = auth("john", "hunter2")
+			}
+			material, errs := ownersecret.Parse(newDockerSecret(dockerConfigOf(auths))).Material(useOf(upstream, repositories...), fldPath)
+			Expect(errs).To(BeEmpty(), "the credentials are equal")
+			Expect(material.Credential.Username).To(Equal("john"))
+
+			auths[keys[1]] = map[string]string{"auth": auth("john", "hunter3")["auth"]}
+			_, errs = ownersecret.Parse(newDockerSecret(dockerConfigOf(auths))).Material(useOf(upstream, repositories...), fldPath)
+			Expect(errs).To(details(`several entries for the upstream "` + upstream + `", whose credentials differ; keep one of them`))
+			Expect(errs.ToAggregate()).To(MatchError(Not(ContainSubstring("hunter"))))
+		},
+		Entry("names of Docker Hub", []string{"docker.io", "https://index.docker.io/v1/"}, "docker.io"),
+		Entry("schemes", []string{"registry.example.com", "https://registry.example.com"}, "registry.example.com"),
+		Entry("paths", []string{"registry.example.com/team-a", "https://registry.example.com/team-a/"}, "registry.example.com", "team-a"),
+		Entry("wildcards", []string{"*.example.com", "registry.*.com"}, "registry.example.com"),
+	)
+
+	It("may have auth without padding, as for the kubelet", func() {
+		unpadded := strings.TrimRight(auth("john", "hunter22")["auth"], "=")
+		Expect(unpadded).NotTo(Equal(auth("john", "hunter22")["auth"]))
+		config := dockerConfigOf(map[string]map[string]string{"registry.example.com": {"auth": unpadded + "\n"}})
+		material, errs := ownersecret.Parse(newDockerSecret(config)).Material(use, fldPath)
+		Expect(errs).To(BeEmpty())
+		Expect(material).To(Equal(credentials.Static(credentials.Credential{Username: "john", Password: "hunter22"})))
+	})
 
 	It("asks for the repositories if all entries for the upstream have paths", func() {
 		content := ownersecret.Parse(newDockerSecret(dockerConfigOf(map[string]map[string]string{
@@ -163,9 +203,9 @@ var _ = Describe("Docker configuration", func() {
 		Entry("mutable", func(s *corev1.Secret) { s.Immutable = nil }, "must be immutable"),
 		Entry("with more keys", func(s *corev1.Secret) { s.Data["hunter2"] = nil }, "remove the others"),
 		Entry("without the key", func(s *corev1.Secret) { s.Data = nil }, `must have the key ".dockerconfigjson"`),
-		Entry("not JSON", withConfig(`hunter2`), "must be a docker configuration in JSON"),
-		Entry("no object", withConfig(`["hunter2"]`), "must be a docker configuration in JSON"),
-		Entry("auths of another type", withConfig(`{"auths":"hunter2"}`), "must be a docker configuration in JSON"),
+		Entry("not JSON", withConfig(`hunter2`), "must be a Docker configuration in JSON"),
+		Entry("no object", withConfig(`["hunter2"]`), "must be a Docker configuration in JSON"),
+		Entry("auths of another type", withConfig(`{"auths":"hunter2"}`), "must be a Docker configuration in JSON"),
 		Entry("too long", withConfig(`{"hunter2":"`+strings.Repeat("x", 64<<10)+`"}`), "at most 65536 bytes"),
 		Entry("a store", withConfig(`{"auths":{"registry.example.com":{}},"credsStore":"hunter2"}`), "must not have credsStore or credHelpers"),
 		Entry("a helper", withConfig(`{"credHelpers":{"registry.example.com":"hunter2"}}`), "must not have credsStore or credHelpers"),
@@ -194,7 +234,7 @@ func withConfig(config string) func(*corev1.Secret) {
 	return func(s *corev1.Secret) { s.Data[".dockerconfigjson"] = []byte(config) }
 }
 
-// FuzzDockerConfig checks that no docker configuration causes a crash, or an error that shows a secret.
+// FuzzDockerConfig checks that no Docker configuration causes a crash, or an error that shows a secret.
 func FuzzDockerConfig(f *testing.F) {
 	for _, entry := range []string{`{"auth":"am9objpodW50ZXIy"}`, `{"identitytoken":"hunter2"}`, `{"username":"_json_key","password":"{}"}`, `null`} {
 		f.Add("https://index.docker.io/v1/", entry, "docker.io")

@@ -6,7 +6,7 @@
 // controller, which read Secrets in their own ways. The cache server reads files instead of Secrets and links neither
 // this package nor the Kubernetes API.
 //
-// The type and the keys of a Secret determine its form: a user name and a password, a docker configuration, or an AWS
+// The type and the keys of a Secret determine its form: a user name and a password, a Docker configuration, or an AWS
 // access key. No error shows a value or a key of a Secret.
 package ownersecret
 
@@ -52,9 +52,9 @@ func (u Use) hasKeys() bool { return u.UsernameKey != "" || u.PasswordKey != "" 
 // Content is the content of a Secret. Parsing it once is cheaper than parsing it for each of many uses.
 type Content struct {
 	secret *corev1.Secret
-	// docker is the docker configuration, nil for the other forms.
+	// docker is the Docker configuration, nil for the other forms.
 	docker *dockerConfig
-	// problem is what makes the docker configuration invalid.
+	// problem is what makes the Docker configuration invalid.
 	problem string
 	// isIdentity means that the Secret contains the token of a workload identity.
 	isIdentity bool

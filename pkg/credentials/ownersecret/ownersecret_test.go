@@ -161,7 +161,7 @@ var _ = Describe("Credential", func() {
 		Entry("mutable", func(s *corev1.Secret) { s.Immutable = new(false) }, details("immutable: true")),
 		Entry("mutable by default", func(s *corev1.Secret) { s.Immutable = nil }, details("immutable: true")),
 		Entry("another type", func(s *corev1.Secret) { s.Type = corev1.SecretTypeSSHAuth }, details("must be of type Opaque, kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson")),
-		Entry("an outdated docker configuration", func(s *corev1.Secret) { s.Type = corev1.SecretTypeDockercfg }, details("kubectl create secret docker-registry")),
+		Entry("an outdated Docker configuration", func(s *corev1.Secret) { s.Type = corev1.SecretTypeDockercfg }, details("kubectl create secret docker-registry")),
 		Entry("no data", func(s *corev1.Secret) { s.Data = nil }, details(`the key "username"`, `the key "password"`)),
 		Entry("no password", func(s *corev1.Secret) { delete(s.Data, "password") }, details(`the key "password"`)),
 		Entry("more keys", func(s *corev1.Secret) { s.Data["b"], s.Data["a"] = nil, nil }, details("remove the others")),

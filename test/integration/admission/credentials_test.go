@@ -194,7 +194,7 @@ var _ = Describe("Validation of credentials", func() {
 			refused(cacheOf(ecrUpstream), "secretReferenceName", `must have spec.targetSystem.type "aws"`, newIdentity("azure", `{"clientID":"hunter2"}`))
 			refused(cacheOf("private.example.com"), "secretReferenceName", "reference a Secret", newIdentity("aws", config))
 			refused(cacheOf(ecrUpstream), "secretReferenceName", "invalid spec.targetSystem.providerConfig", newIdentity("aws", `{"roleARN":"hunter2"}`))
-			refused(`{"upstream":"`+ecrUpstream+`","caBundleSecretReferenceName":"robot"}`, "caBundleSecretReferenceName", "must reference a Secret (v1)", newIdentity("aws", config))
+			refused(`{"upstream":"`+ecrUpstream+`","caBundleSecretReferenceName":"robot"}`, "caBundleSecretReferenceName", "must reference a Secret (v1), but", newIdentity("aws", config))
 		})
 	})
 })

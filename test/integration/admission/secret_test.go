@@ -10,6 +10,7 @@ import (
 
 	controllermanagerconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/controllermanager/v1alpha1"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
+	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
 	shootreference "github.com/gardener/gardener/pkg/controllermanager/controller/shoot/reference"
 	. "github.com/onsi/ginkgo/v2"
@@ -18,6 +19,8 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -39,15 +42,18 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Eventually(func() error { return testClient.Delete(ctx, protected(shoot), client.DryRunAll) }).Should(beProtected(shoot.Name))
 	})
 
-	It("is registered only for the deletion of protected Secrets, and fails closed", func() {
+	It("is registered only for the deletion of protected Secrets and WorkloadIdentities, and fails closed", func() {
 		webhook := registered("secret")
-		Expect(webhook.Rules).To(ConsistOf(admissionregistrationv1.RuleWithOperations{
-			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
-			Rule: admissionregistrationv1.Rule{
-				APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"secrets"},
-				Scope: new(admissionregistrationv1.NamespacedScope),
-			},
-		}))
+		ruleFor := func(group, version, resource string) admissionregistrationv1.RuleWithOperations {
+			return admissionregistrationv1.RuleWithOperations{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
+				Rule: admissionregistrationv1.Rule{
+					APIGroups: []string{group}, APIVersions: []string{version}, Resources: []string{resource},
+					Scope: new(admissionregistrationv1.NamespacedScope),
+				},
+			}
+		}
+		Expect(webhook.Rules).To(ConsistOf(ruleFor("", "v1", "secrets"), ruleFor("security.gardener.cloud", "v1alpha1", "workloadidentities")))
 		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", ContainSubstring(finalizer))))
 		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
 		Expect(webhook.SideEffects).To(HaveValue(Equal(admissionregistrationv1.SideEffectClassNone)))
@@ -85,6 +91,39 @@ var _ = Describe("Secret protection", Ordered, func() {
 			Expect(testClient.Delete(ctx, second.DeepCopy(), client.DryRunAll)).To(Succeed())
 			first, second = second, first
 		}
+	})
+
+	It("protects a WorkloadIdentity like a Secret", func() {
+		newIdentity := func() *securityv1alpha1.WorkloadIdentity {
+			identity := &securityv1alpha1.WorkloadIdentity{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "puller-"},
+				Spec: securityv1alpha1.WorkloadIdentitySpec{
+					Audiences: []string{"sts.amazonaws.com"},
+					TargetSystem: securityv1alpha1.TargetSystem{Type: "aws", ProviderConfig: &runtime.RawExtension{
+						Raw: []byte(`{"apiVersion":"aws.provider.extensions.gardener.cloud/v1alpha1","kind":"WorkloadIdentityConfig","roleARN":"arn:aws:iam::123456789012:role/puller"}`),
+					}},
+				},
+			}
+			Expect(testClient.Create(ctx, identity)).To(Succeed())
+			return identity
+		}
+		referTo := func(identity *securityv1alpha1.WorkloadIdentity) change {
+			return func(shoot *gardencorev1beta1.Shoot) {
+				reference(identity.Name, "WorkloadIdentity")(shoot)
+				shoot.Spec.Resources[0].ResourceRef.APIVersion = securityv1alpha1.SchemeGroupVersion.String()
+			}
+		}
+		identity := newIdentity()
+		shoot := newShoot(caches(`{"upstream":"123456789012.dkr.ecr.eu-central-1.amazonaws.com","secretReferenceName":"robot"}`), referTo(identity))
+		Expect(create(shoot)).To(Succeed())
+		Eventually(func(g Gomega) {
+			g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(identity), identity)).To(Succeed())
+			g.Expect(controllerutil.ContainsFinalizer(identity, finalizer)).To(BeTrue())
+		}).Should(Succeed())
+		Expect(testClient.Delete(ctx, identity)).To(And(beProtected(shoot.Name, "(spec.resources[0], used in "+cachesPath+"[0].secretReferenceName)"),
+			MatchError(ContainSubstring("WorkloadIdentity "+identity.Name+" is in use"))))
+		Expect(update(shoot, referTo(newIdentity()))).To(Succeed())
+		Expect(testClient.Delete(ctx, identity)).To(Succeed())
 	})
 
 	It("names every Shoot that uses the Secret", func() {

@@ -109,7 +109,7 @@ var _ = Describe("Shoot validation", func() {
 
 			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
 			Expect(testClient.Create(ctx, configMap)).To(Succeed())
-			Expect(create(newShoot(caches(privateCache), reference(configMap.Name, "ConfigMap")))).To(beDenied(secretReference, "must reference a Secret (v1)"))
+			Expect(create(newShoot(caches(privateCache), reference(configMap.Name, "ConfigMap")))).To(beDenied(secretReference, "must reference a Secret (v1) or a WorkloadIdentity (security.gardener.cloud/v1alpha1), but references a ConfigMap (v1)"))
 		})
 
 		It("reports all errors at once", func() {
@@ -173,7 +173,7 @@ var _ = Describe("Shoot validation", func() {
 			By("references to other objects")
 			configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "map-"}}
 			Expect(testClient.Create(ctx, configMap)).To(Succeed())
-			Expect(update(shoot, reference(configMap.Name, "ConfigMap"))).To(beDenied(secretReference, "must reference a Secret (v1)"))
+			Expect(update(shoot, reference(configMap.Name, "ConfigMap"))).To(beDenied(secretReference, "must reference a Secret (v1) or a WorkloadIdentity (security.gardener.cloud/v1alpha1), but references a ConfigMap (v1)"))
 			// Gardener itself rejects a missing one, so the webhook is also called directly.
 			missing := shoot.DeepCopy()
 			reference("missing", "Secret")(missing)

@@ -41,8 +41,8 @@ type RegistryCache struct {
 	// credential for the upstream. The Secret must be immutable and have one of these forms: type Opaque or
 	// kubernetes.io/basic-auth with exactly the keys "username" and "password"; type kubernetes.io/dockerconfigjson with
 	// an entry for the upstream; or, for Amazon ECR, type Opaque with the keys "accessKeyID" and "secretAccessKey", and
-	// optionally "sessionToken" and "roleARN". For Amazon ECR, Google Artifact Registry and Azure Container Registry, the
-	// entry may reference a WorkloadIdentity instead. If unset, the cache pulls anonymously.
+	// optionally "sessionToken", "roleARN" and "externalID". For Amazon ECR, Google Artifact Registry and Azure Container
+	// Registry, the entry may reference a WorkloadIdentity instead. If unset, the cache pulls anonymously.
 	// +optional
 	SecretReferenceName *string `json:"secretReferenceName,omitempty"`
 	// UsernameKey is the key of the user name in the Secret that secretReferenceName references. With usernameKey or

@@ -31,45 +31,23 @@ const (
 	maxFirstByte = 10 * time.Minute
 )
 
-// connectionSecret is a reference of a cache to a Secret for its connections.
-type connectionSecret struct {
-	what string
-	path []string
-	of   func(*registry.RegistryCache) *string
-}
-
-var connectionSecrets = []connectionSecret{
-	{
-		what: "CA bundles", path: []string{"caBundleSecretReferenceName"},
-		of: func(cache *registry.RegistryCache) *string { return cache.CABundleSecretReferenceName },
-	},
-	{
-		what: "client certificates", path: []string{"clientCertificateSecretReferenceName"},
-		of: func(cache *registry.RegistryCache) *string { return cache.ClientCertificateSecretReferenceName },
-	},
-	{
-		what: "credentials for proxies", path: []string{"proxy", "secretReferenceName"},
-		of: func(cache *registry.RegistryCache) *string { return proxyOf(cache).SecretReferenceName },
-	},
-}
-
-// validateConnectionSecrets limits the number of different Secrets of each kind, unless there were as many before.
+// validateConnectionSecrets limits the number of different Secrets for each purpose, unless there were as many before.
 func validateConnectionSecrets(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
-	for _, reference := range connectionSecrets {
-		if count := reference.count(newConfig); count > max(MaxConnectionSecrets, reference.count(oldConfig)) {
+	for _, purpose := range registry.ConnectionPurposes() {
+		if count := countEntries(newConfig, purpose); count > max(MaxConnectionSecrets, countEntries(oldConfig, purpose)) {
 			allErrs = append(allErrs, field.Forbidden(fldPath,
-				fmt.Sprintf("the caches reference %d %s in %s, at most %d are possible; let several caches share an entry of spec.resources",
-					count, reference.what, strings.Join(reference.path, "."), MaxConnectionSecrets)))
+				fmt.Sprintf("the caches reference %d Secrets in %s, at most %d are possible; let several caches share an entry of spec.resources",
+					count, purpose.Path(nil), MaxConnectionSecrets)))
 		}
 	}
 	return allErrs
 }
 
-func (s connectionSecret) count(config *registry.RegistryConfig) int {
+func countEntries(config *registry.RegistryConfig, purpose registry.ConnectionPurpose) int {
 	names := sets.New[string]()
 	for i := range config.Caches {
-		if name := s.of(&config.Caches[i]); name != nil {
+		if name := purpose.Entry(&config.Caches[i]); name != nil {
 			names.Insert(*name)
 		}
 	}
@@ -79,12 +57,8 @@ func (s connectionSecret) count(config *registry.RegistryConfig) int {
 // validateConnection validates how a cache connects to its upstream.
 func validateConnection(cache, old *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
-	for _, reference := range connectionSecrets {
-		name := reference.of(cache)
-		if name != nil && *name == "" && !ptr.Equal(name, reference.of(old)) {
-			allErrs = append(allErrs, field.Invalid(fldPath.Child(reference.path[0], reference.path[1:]...), *name,
-				"must be the name of an entry in spec.resources; leave it unset to use none"))
-		}
+	for _, purpose := range registry.ConnectionPurposes() {
+		allErrs = append(allErrs, validateReference(purpose.Entry(cache), purpose.Entry(old), "leave it unset to use none", purpose.Path(fldPath))...)
 	}
 	allErrs = append(allErrs, validateClientCertificate(cache, old, fldPath.Child("clientCertificateSecretReferenceName"))...)
 	allErrs = append(allErrs, validateList(cache.AllowedRealms, old.AllowedRealms, maxAllowedRealms, address.ValidateRealm, fldPath.Child("allowedRealms"))...)

@@ -170,9 +170,23 @@ var _ = Describe("Connections", func() {
 		Expect(validation.ValidateRegistryConfig(caches(validation.MaxConnectionSecrets+1), fldPath)).To(ConsistOf(an(field.ErrorTypeForbidden, "caches", text)))
 		Expect(validation.ValidateRegistryConfigUpdate(caches(validation.MaxConnectionSecrets+1), caches(validation.MaxConnectionSecrets+1), fldPath)).To(BeEmpty())
 	},
-		Entry("CA bundles", caBundle, "11 CA bundles in caBundleSecretReferenceName"),
-		Entry("client certificates", clientCertificate, "11 client certificates in clientCertificateSecretReferenceName"),
-		Entry("credentials for proxies", proxySecret, "11 credentials for proxies in proxy.secretReferenceName"),
+		Entry("CA bundles", caBundle, "11 Secrets in caBundleSecretReferenceName"),
+		Entry("client certificates", clientCertificate, "11 Secrets in clientCertificateSecretReferenceName"),
+		Entry("credentials for proxies", proxySecret, "11 Secrets in proxy.secretReferenceName"),
+	)
+
+	DescribeTable("limits the length of a reference", func(reference func(string) change, path string) {
+		long := strings.Repeat("x", 254)
+		Expect(validate(proxied, reference(long[1:]))).To(BeEmpty())
+		Expect(validate(proxied, reference(long))).To(ConsistOf(an(field.ErrorTypeTooLong, "caches[0]."+path, "253")))
+		Expect(update(newCache("quay.io", proxied, reference(long)), newCache("quay.io", proxied, reference(long)))).To(BeEmpty())
+	},
+		Entry("to a credential", func(name string) change {
+			return func(cache *registry.RegistryCache) { cache.SecretReferenceName = &name }
+		}, "secretReferenceName"),
+		Entry("to a CA bundle", caBundle, "caBundleSecretReferenceName"),
+		Entry("to a client certificate", clientCertificate, "clientCertificateSecretReferenceName"),
+		Entry("to a credential for proxies", proxySecret, "proxy.secretReferenceName"),
 	)
 
 	It("refuses a client certificate that the registry would never see", func() {

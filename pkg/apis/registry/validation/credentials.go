@@ -6,6 +6,7 @@ package validation
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -23,6 +24,9 @@ const (
 	maxRepositories = 32
 	// maxRepositoryLength is the maximum length of a repository in Distribution.
 	maxRepositoryLength = 255
+	// maxRepositoriesLength bounds the repositories of a configuration, in bytes: the status repeats them, and an Extension
+	// has both.
+	maxRepositoriesLength = 64 << 10
 	// maxReferenceNameLength bounds the name of an entry in spec.resources, which Gardener does not.
 	maxReferenceNameLength = 253
 
@@ -35,7 +39,7 @@ var repository = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9
 
 // validateCredentials validates the references to Secrets of a cache that differ from those of the old one.
 func validateCredentials(cache, old *registry.RegistryCache, fldPath *field.Path) field.ErrorList {
-	allErrs := validateSecretReferenceName(cache.SecretReferenceName, old.SecretReferenceName, fldPath.Child("secretReferenceName"))
+	allErrs := validateReference(cache.SecretReferenceName, old.SecretReferenceName, "leave it unset for anonymous pulls", fldPath.Child("secretReferenceName"))
 	if !ptr.Equal(cache.UsernameKey, old.UsernameKey) || !ptr.Equal(cache.PasswordKey, old.PasswordKey) {
 		allErrs = append(allErrs, validateKeys(cache.UsernameKey, cache.PasswordKey, fldPath)...)
 	}
@@ -48,11 +52,17 @@ func validateCredentials(cache, old *registry.RegistryCache, fldPath *field.Path
 	return append(allErrs, validateRepositoryCredentials(cache.Credentials, fldPath.Child("credentials"))...)
 }
 
-func validateSecretReferenceName(name, old *string, fldPath *field.Path) field.ErrorList {
-	if name == nil || ptr.Equal(name, old) || *name != "" {
+// validateReference validates the name of an entry in spec.resources if it has changed. The remedy is for an empty name.
+func validateReference(name, old *string, remedy string, fldPath *field.Path) field.ErrorList {
+	switch {
+	case name == nil || ptr.Equal(name, old):
 		return nil
+	case *name == "":
+		return field.ErrorList{field.Invalid(fldPath, *name, "must be the name of an entry in spec.resources; "+remedy)}
+	case len(*name) > maxReferenceNameLength:
+		return field.ErrorList{field.TooLong(fldPath, *name, maxReferenceNameLength)}
 	}
-	return field.ErrorList{field.Invalid(fldPath, *name, "must be the name of an entry in spec.resources; leave it unset for anonymous pulls")}
+	return nil
 }
 
 // secretKey is a key of a Secret that a field names.
@@ -110,15 +120,36 @@ func validateRepositoryCredentials(all []registry.RepositoryCredential, fldPath 
 	for i, credential := range all {
 		path := fldPath.Index(i)
 		allErrs = append(allErrs, validateRepositories(credential.Repositories, seen, path.Child("repositories"))...)
-		switch name := credential.SecretReferenceName; {
-		case name == "":
+		if credential.SecretReferenceName == "" {
 			allErrs = append(allErrs, field.Required(path.Child("secretReferenceName"), "must be the name of an entry in spec.resources"))
-		case len(name) > maxReferenceNameLength:
-			allErrs = append(allErrs, field.TooLong(path.Child("secretReferenceName"), name, maxReferenceNameLength))
+		} else {
+			allErrs = append(allErrs, validateReference(&credential.SecretReferenceName, nil, "", path.Child("secretReferenceName"))...)
 		}
 		allErrs = append(allErrs, validateKeys(credential.UsernameKey, credential.PasswordKey, path)...)
 	}
 	return allErrs
+}
+
+// validateRepositoriesLength limits the length of all repositories together, unless they were as long before.
+func validateRepositoriesLength(newConfig, oldConfig *registry.RegistryConfig, fldPath *field.Path) field.ErrorList {
+	length := repositoriesLength(newConfig)
+	if length <= max(maxRepositoriesLength, repositoriesLength(oldConfig)) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(fldPath, field.OmitValueType{},
+		fmt.Sprintf("the repositories of all credentials have %d bytes, more than the maximum of %d; list the paths above them instead", length, maxRepositoriesLength))}
+}
+
+func repositoriesLength(config *registry.RegistryConfig) int {
+	length := 0
+	for _, cache := range config.Caches {
+		for _, credential := range cache.Credentials {
+			for _, repository := range credential.Repositories {
+				length += len(repository)
+			}
+		}
+	}
+	return length
 }
 
 // validateRepositories validates the repositories of a credential. Seen are those of the cache so far.

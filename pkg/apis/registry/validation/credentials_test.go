@@ -41,6 +41,31 @@ var _ = Describe("Credentials", func() {
 		Expect(validate()).To(BeEmpty())
 	})
 
+	It("limits the length of all repositories together, which the status repeats", func() {
+		caches := func(number int) []registry.RegistryCache {
+			var caches []registry.RegistryCache
+			for i := range number {
+				cache := registry.RegistryCache{Upstream: fmt.Sprintf("r%d.example.com", i)}
+				for j := range 8 {
+					repositories := make([]string, 32)
+					for k := range repositories {
+						repositories[k] = fmt.Sprintf("%02d-%02d/%s", j, k, strings.Repeat("x", 250))
+					}
+					cache.Credentials = append(cache.Credentials, registry.RepositoryCredential{Repositories: repositories, SecretReferenceName: "x"})
+				}
+				caches = append(caches, cache)
+			}
+			return caches
+		}
+		config := func(caches []registry.RegistryCache) *registry.RegistryConfig {
+			return &registry.RegistryConfig{Caches: caches}
+		}
+		Expect(validation.ValidateCount(config(caches(1)), &registry.RegistryConfig{}, nil)).To(BeEmpty())
+		Expect(validation.ValidateCount(config(caches(2)), &registry.RegistryConfig{}, nil)).To(ConsistOf(And(
+			HaveField("Field", "caches"), HaveField("Detail", ContainSubstring("the repositories of all credentials have 131072 bytes, more than the maximum of 65536")))))
+		Expect(validation.ValidateCount(config(caches(2)), config(caches(2)), nil)).To(BeEmpty())
+	})
+
 	DescribeTable("refuses", func(change func(), path string, message string) {
 		change()
 		Expect(validate()).To(ConsistOf(And(

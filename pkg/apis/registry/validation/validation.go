@@ -34,7 +34,7 @@ func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field
 		return field.ErrorList{field.Invalid(cachesPath, field.OmitValueType{},
 			fmt.Sprintf("must have at most %d caches and credentials together, but has %d caches with %d credentials", MaxCaches, len(newConfig.Caches), count))}
 	}
-	return validateConnectionSecrets(newConfig, oldConfig, cachesPath)
+	return append(validateConnectionSecrets(newConfig, oldConfig, cachesPath), validateRepositoriesLength(newConfig, oldConfig, cachesPath)...)
 }
 
 // credentialsOf returns the number of repository credentials.

@@ -6,7 +6,6 @@ package keyring
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
@@ -160,7 +159,7 @@ func (k *Keyring) record(e *entry, err error) {
 	case remote.Is(err, remote.Unauthorized), issuer.Rejected(err):
 		e.state, e.status, e.message = credentials.StateRejected, remote.StatusOf(err), err.Error()
 		shortest, longest = minRejectedInterval, maxRejectedInterval
-	case errors.Is(err, errNotIssued):
+	case isNotIssued(err):
 		// The last known result was about a credential that has expired.
 		e.state, e.status, e.message = credentials.StatePending, 0, err.Error()
 	case e.state == credentials.StatePending:

@@ -5,7 +5,6 @@
 package keyring
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,13 +15,13 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// dockerConfigs are the names of docker configurations in a directory; later ones win.
+// dockerConfigs are the names of Docker configurations in a directory; later ones win.
 var dockerConfigs = []string{".dockerconfigjson", "config.json"}
 
 // directory reads the credentials for a host from a directory.
 type directory struct {
 	dir, host string
-	// prefix is that of the names of files, see credentials.Prefix. Only without one, docker configurations are read.
+	// prefix is that of the names of files, see credentials.Prefix. Only without one, Docker configurations are read.
 	prefix string
 }
 
@@ -121,7 +120,7 @@ func (d directory) readName(prefix string) string {
 	return strings.TrimSpace(string(name))
 }
 
-// parseDockerConfig adds the credentials for a host in a docker configuration to found.
+// parseDockerConfig adds the credentials for a host in a Docker configuration to found.
 func parseDockerConfig(content []byte, host string, found map[string]credentials.Credential) error {
 	var config struct {
 		Auths map[string]struct {
@@ -133,7 +132,7 @@ func parseDockerConfig(content []byte, host string, found map[string]credentials
 		} `json:"auths"`
 	}
 	if err := json.Unmarshal(content, &config); err != nil {
-		return errors.New("invalid docker configuration") // The parser may quote a password.
+		return errors.New("invalid Docker configuration") // The parser may quote a password.
 	}
 	for name, entry := range config.Auths {
 		scope, ok := scopeOf(name, host)
@@ -142,11 +141,10 @@ func parseDockerConfig(content []byte, host string, found map[string]credentials
 		}
 		c := credentials.Credential{Username: entry.Username, Password: entry.Password}
 		if entry.Auth != "" {
-			decoded, err := base64.StdEncoding.DecodeString(entry.Auth)
-			if err != nil {
-				return errors.New("auth in docker configuration is not base64")
+			var ok bool
+			if c.Username, c.Password, ok = credentials.ParseBasicAuth(entry.Auth); !ok {
+				return errors.New("auth in Docker configuration is not user:password in Base64")
 			}
-			c.Username, c.Password, _ = strings.Cut(string(decoded), ":")
 		}
 		switch {
 		case entry.RegistryToken != "":

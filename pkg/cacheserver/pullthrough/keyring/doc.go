@@ -11,7 +11,7 @@
 // credential stays. Without any good credential, Read fails: a missing or invalid credential never becomes anonymous
 // access.
 //
-// A Directory holds the files username and password, as a mounted Secret does, or a docker configuration in config.json
+// A Directory holds the files username and password, as a mounted Secret does, or a Docker configuration in config.json
 // or .dockerconfigjson, whose auths name hosts with an optional path: the longest path wins. If it holds both, the two
 // files are for repositories that no path matches. The file name names the whole set, and files with the prefix
 // "previous." hold the credential that was active before.

@@ -7,7 +7,6 @@ package keyring
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/larder-project/larder/pkg/credentials"
@@ -21,8 +20,21 @@ type Issuers func(credentials.Material) (issuer.Issuer, error)
 // just started.
 const firstIssueTimeout = 10 * time.Second
 
-// errNotIssued means that a set has no valid credential, because none could be issued.
-var errNotIssued = errors.New("issuing failed")
+// notIssuedError means that a set has no valid credential, because none could be issued.
+type notIssuedError struct{ cause error }
+
+func (e *notIssuedError) Error() string { return "issuing failed: " + e.cause.Error() }
+
+func (e *notIssuedError) Unwrap() error { return e.cause }
+
+// Temporary reports whether a credential may be issued later without a change by the owner, for example because the
+// service is down.
+func (e *notIssuedError) Temporary() bool { return !issuer.Rejected(e.cause) }
+
+func isNotIssued(err error) bool {
+	var e *notIssuedError
+	return errors.As(err, &e)
+}
 
 // holder is the set of an entry with the source of its credential.
 type holder struct {
@@ -42,7 +54,7 @@ func (h holder) usable(ctx context.Context) (Set, error) {
 	defer cancel()
 	c, err := h.renewer.Credential(ctx)
 	if err != nil {
-		return Set{}, fmt.Errorf("%w: %w", errNotIssued, err)
+		return Set{}, &notIssuedError{err}
 	}
 	return NewSet(h.set.Name, c), nil
 }
@@ -52,7 +64,7 @@ func (h holder) usable(ctx context.Context) (Set, error) {
 func (h holder) issued(ctx context.Context) (Set, error) {
 	if h.renewer != nil {
 		if err := h.renewer.Err(); issuer.Rejected(err) {
-			return Set{}, fmt.Errorf("%w: %w", errNotIssued, err)
+			return Set{}, &notIssuedError{err}
 		}
 	}
 	return h.usable(ctx)
@@ -129,6 +141,7 @@ func (k *Keyring) renew(ctx context.Context, checker Checker, e *entry) {
 	if e != k.active {
 		return
 	}
+	k.notify()
 	if set, err := e.holder().usable(ctx); err == nil {
 		checker.Retain(k.serving(set))
 	}

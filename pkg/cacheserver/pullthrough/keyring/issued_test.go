@@ -174,6 +174,8 @@ var _ = Describe("Keyring with issued credentials", func() {
 		Expect(active()).To(Equal("one-1"))
 		Eventually(func() credentials.State { clock.Step(30 * time.Minute); return report().State }).Should(Equal(credentials.StatePending))
 		Expect(active()).To(Equal("issuing failed: connection refused"))
+		_, _, err := ring.For(context.Background(), "team/app")
+		Expect(err).To(Satisfy(func(err error) bool { return err.(interface{ Temporary() bool }).Temporary() }), "no rejection: the service may be down")
 
 		cloud.fail(nil)
 		Eventually(func() credentials.State { clock.Step(time.Minute); return report().State }).Should(Equal(credentials.StateActive))

@@ -22,6 +22,8 @@ type Snapshot struct {
 	ActiveSince time.Time
 	// PendingSince is since when a candidate waits for the upstream to accept it, zero if there is none.
 	PendingSince time.Time
+	// Expiry is when the active credential expires, zero if it was not issued.
+	Expiry time.Time
 }
 
 // Report returns the state, nil if the upstream is used anonymously.
@@ -62,6 +64,9 @@ func (k *Keyring) snapshot() Snapshot {
 	}
 	if k.active.state == credentials.StateActive {
 		snapshot.ActiveSince = k.active.since
+	}
+	if renewer := k.active.renewer; renewer != nil {
+		snapshot.Expiry = renewer.Expiry()
 	}
 	return snapshot
 }

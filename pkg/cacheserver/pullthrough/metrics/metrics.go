@@ -43,9 +43,10 @@ type Metrics struct {
 	UpstreamUp       *prometheus.GaugeVec     // upstream
 	RateLimit        *prometheus.GaugeVec     // upstream, scope
 	RateLimitLeft    *prometheus.GaugeVec     // upstream, scope
-	Rejected         *prometheus.GaugeVec     // upstream
-	ActiveSince      *prometheus.GaugeVec     // upstream
-	PendingSince     *prometheus.GaugeVec     // upstream
+	Rejected         *prometheus.GaugeVec     // upstream, scope
+	ActiveSince      *prometheus.GaugeVec     // upstream, scope
+	PendingSince     *prometheus.GaugeVec     // upstream, scope
+	Expiry           *prometheus.GaugeVec     // upstream, scope
 	Coalesced        *prometheus.CounterVec   // type
 	SavedBytes       *prometheus.CounterVec   // type
 	StaleTags        *prometheus.CounterVec   // reason
@@ -88,9 +89,10 @@ func New(registerer prometheus.Registerer) *Metrics {
 		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream is reachable; 0 until all kinds of requests that failed succeed again.", "upstream"),
 		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream; missing once the time window of the last report has passed.", "upstream", "scope"),
-		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the configured credentials.", "upstream"),
-		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credentials; 0 if it has not.", "upstream"),
-		PendingSince:     f.gauges("credentials_pending_since_seconds", "Unix time since which a candidate waits for the upstream to accept it; 0 if there is none.", "upstream"),
+		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credential of a scope of repositories, the first of which is its name; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
+		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credential of a scope of repositories; 0 if it has not.", "upstream", "scope"),
+		PendingSince:     f.gauges("credentials_pending_since_seconds", "Unix time since which a candidate for a scope of repositories waits for the upstream to accept it; 0 if there is none.", "upstream", "scope"),
+		Expiry:           f.gauges("credentials_expiry_seconds", "Unix time at which the active credential of a scope of repositories expires, if a cloud issued it.", "upstream", "scope"),
 		Coalesced:        f.counters("coalesced_total", "Requests of clients that shared a running fetch.", "type"),
 		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients without fetching them again.", "type"),
 		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache without validation, by reason.", "reason"),
@@ -253,16 +255,32 @@ func (u Upstream) BudgetExpired(scope string) {
 	u.metrics.RateLimitLeft.DeleteLabelValues(u.host, scope)
 }
 
-// Credentials records whether the upstream rejects the configured credentials, when it accepted the active ones, and
-// since when new ones wait for that; the zero time means that it has not, or that there are none.
-func (u Upstream) Credentials(rejected bool, activeSince, pendingSince time.Time) {
+// Credential is the state of the credential of a scope.
+type Credential struct {
+	// Rejected means that the upstream rejects it.
+	Rejected bool
+	// ActiveSince is when the upstream accepted the active one, zero if it has not.
+	ActiveSince time.Time
+	// PendingSince is since when a candidate waits for that, zero if there is none.
+	PendingSince time.Time
+	// Expiry is when the active one expires, zero if it does not.
+	Expiry time.Time
+}
+
+// Credential records the state of the credential of a scope of repositories, which is empty for all others.
+func (u Upstream) Credential(scope string, c Credential) {
 	value := 0.0
-	if rejected {
+	if c.Rejected {
 		value = 1
 	}
-	u.metrics.Rejected.WithLabelValues(u.host).Set(value)
-	u.metrics.ActiveSince.WithLabelValues(u.host).Set(unix(activeSince))
-	u.metrics.PendingSince.WithLabelValues(u.host).Set(unix(pendingSince))
+	u.metrics.Rejected.WithLabelValues(u.host, scope).Set(value)
+	u.metrics.ActiveSince.WithLabelValues(u.host, scope).Set(unix(c.ActiveSince))
+	u.metrics.PendingSince.WithLabelValues(u.host, scope).Set(unix(c.PendingSince))
+	if c.Expiry.IsZero() {
+		u.metrics.Expiry.DeleteLabelValues(u.host, scope)
+	} else {
+		u.metrics.Expiry.WithLabelValues(u.host, scope).Set(unix(c.Expiry))
+	}
 }
 
 // unix returns the Unix time, 0 for the zero time.

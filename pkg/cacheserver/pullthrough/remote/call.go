@@ -64,6 +64,8 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
+	case isTemporary(err):
+		return nil, c.fail(Unavailable, 0, "no credential could be issued")
 	case err != nil:
 		c.reject(call)
 		return nil, c.fail(Unauthorized, 0, "cannot read the credential")
@@ -82,6 +84,13 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 		c.reject(call)
 	}
 	return resp, err
+}
+
+// isTemporary reports whether Credentials may have a credential later, as when the service that issues it is down. That
+// is no rejected credential.
+func isTemporary(err error) bool {
+	var temporary interface{ Temporary() bool }
+	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
 // reject reports that the upstream rejected the credential for a call.

@@ -115,6 +115,24 @@ var _ = Describe("Check", func() {
 		Expect(client.Check(ctx, old, old)).To(Succeed())
 	})
 
+	DescribeTable("without a credential, since none could be issued,",
+		func(ctx context.Context, temporary bool, reason remote.Reason, cause string, rejections int) {
+			calls := 0
+			client, err := remote.New(remote.Options{
+				URL: "http://registry.example.com", Observer: newObserver(), Credentials: notIssued{temporary}, Rejected: func(string) { calls++ },
+				Timeouts: remote.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
+			})
+			Expect(err).NotTo(HaveOccurred())
+			DeferCleanup(client.Close)
+			_, err = client.Resolve(ctx, "team/app", "v1")
+			Expect(remote.Is(err, reason)).To(BeTrue(), "%v", err)
+			Expect(err).To(MatchError(And(ContainSubstring(cause), Not(ContainSubstring(password)))))
+			Expect(calls).To(Equal(rejections))
+		},
+		Entry("is unavailable while its service may be down", true, remote.Unavailable, "no credential could be issued", 0),
+		Entry("is unauthorized if the service rejects the material", false, remote.Unauthorized, "cannot read the credential", 1),
+	)
+
 	It("does not reject a credential because of a repository that no credential may pull", func(ctx context.Context) {
 		Expect(pull(ctx, "team/mistyped")).NotTo(Succeed())
 		Expect(client.Check(ctx, old, old)).To(Succeed())

@@ -67,6 +67,17 @@ func newObserver() *observer {
 	return &observer{requests: map[string]int{}, left: map[string]int64{}}
 }
 
+// notIssued has no credential, for now or until its owner changes something.
+type notIssued struct{ temporary bool }
+
+func (n notIssued) For(context.Context, string) (string, credentials.Credential, error) {
+	return "", credentials.Credential{}, n
+}
+
+func (n notIssued) Error() string { return "not issued: " + password }
+
+func (n notIssued) Temporary() bool { return n.temporary }
+
 // credentialsFor has one credential for all repositories, which a test may replace.
 type credentialsFor struct{ current atomic.Value }
 

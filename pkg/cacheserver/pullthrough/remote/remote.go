@@ -87,7 +87,8 @@ type Document struct {
 // Credentials hand out the credential of each request.
 type Credentials interface {
 	// For returns the credential for a repository; the zero value means anonymous access. Repositories with the same
-	// scope share a credential. An error means that the credential cannot be read.
+	// scope share a credential. An error means that there is no credential; if it has a method Temporary that returns
+	// true, there may be one later.
 	For(ctx context.Context, repository string) (scope string, c credentials.Credential, err error)
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/larder-project/larder/pkg/credentials"
 )
 
-// maxSessions bounds the sessions that are kept, to more scopes than a docker configuration usually has.
+// maxSessions bounds the sessions that are kept, to more scopes than a Docker configuration usually has.
 const maxSessions = 256
 
 // session is one credential with what the upstream grants it: tokens, within rate limits.

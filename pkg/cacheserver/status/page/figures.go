@@ -32,9 +32,10 @@ type figures struct {
 	latencyMedian, latencyP95        time.Duration // 0 without requests
 	activeTransfers                  float64
 	evictedBytes                     float64
-	credentialActiveSince            time.Time // zero if the upstream has not accepted it
-	credentialPendingSince           time.Time // zero without a candidate
-	credentialRejected               bool
+	// These are about the credential for all repositories without one of their own.
+	credentialActiveSince  time.Time // zero if the upstream has not accepted it
+	credentialPendingSince time.Time // zero without a candidate
+	credentialRejected     bool
 }
 
 // gather reads the metrics of a cache of an upstream.
@@ -64,9 +65,9 @@ func gather(from prometheus.Gatherer, upstream string) (figures, error) {
 		latencyP95:             latency.quantile(0.95),
 		activeTransfers:        f.sum("registry_proxy_active_transfers"),
 		evictedBytes:           f.sumWhere("registry_proxy_removed_bytes_total", "reason", is("evicted")),
-		credentialActiveSince:  unix(f.sum("registry_proxy_credentials_active_since_seconds")),
-		credentialPendingSince: unix(f.sum("registry_proxy_credentials_pending_since_seconds")),
-		credentialRejected:     f.sum("registry_proxy_credentials_rejected") > 0,
+		credentialActiveSince:  unix(f.sumWhere("registry_proxy_credentials_active_since_seconds", "scope", is(""))),
+		credentialPendingSince: unix(f.sumWhere("registry_proxy_credentials_pending_since_seconds", "scope", is(""))),
+		credentialRejected:     f.sumWhere("registry_proxy_credentials_rejected", "scope", is("")) > 0,
 	}, nil
 }
 

@@ -134,7 +134,7 @@ func busy() *cache {
 	}
 	observer.Request("blob", 0, 3*time.Second)
 	observer.Request("blob", http.StatusTooManyRequests, 20*time.Millisecond)
-	observer.Credentials(true, ago(26*time.Hour), ago(11*time.Minute))
+	observer.Credential("", metrics.Credential{Rejected: true, ActiveSince: ago(26 * time.Hour), PendingSince: ago(11 * time.Minute)})
 
 	c.report = status.Report{
 		Upstream: status.Upstream{
@@ -392,15 +392,15 @@ var _ = Describe("Problems", func() {
 		}, "warning: Content cannot be stored"),
 		Entry("a candidate that is pending for long", func(c *cache) {
 			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
-			c.metrics.Upstream(upstream).Credentials(false, ago(time.Hour), ago(31*time.Minute))
+			c.metrics.Upstream(upstream).Credential("", metrics.Credential{ActiveSince: ago(time.Hour), PendingSince: ago(31 * time.Minute)})
 		}, "warning: The candidate has been pending for 31 min"),
 		Entry("not a candidate that is pending for a moment", func(c *cache) {
 			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
-			c.metrics.Upstream(upstream).Credentials(false, ago(time.Hour), ago(29*time.Minute))
+			c.metrics.Upstream(upstream).Credential("", metrics.Credential{ActiveSince: ago(time.Hour), PendingSince: ago(29 * time.Minute)})
 		}),
 		Entry("an active credential that is rejected before the candidate is accepted", func(c *cache) {
 			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
-			c.metrics.Upstream(upstream).Credentials(true, time.Time{}, ago(time.Minute))
+			c.metrics.Upstream(upstream).Credential("", metrics.Credential{Rejected: true, PendingSince: ago(time.Minute)})
 		}, "bad: The upstream rejects the active credential"),
 		Entry("a candidate that is rejected", func(c *cache) {
 			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StateRejected}
