@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
@@ -270,11 +269,7 @@ func (d deployment) wantedCredential(repositories []string) *credentials.Named {
 
 // apiHost returns the host of the upstream's API without a port.
 func apiHost(cache registry.RegistryCache) string {
-	if remote, err := upstream.ParseURL(ptr.Deref(cache.RemoteURL, "")); err == nil {
-		return remote.Hostname
-	}
-	host, _, _ := strings.Cut(cache.Upstream, ":")
-	return host
+	return upstream.Upstream(cache.Upstream).APIHost(ptr.Deref(cache.RemoteURL, ""))
 }
 
 // connectionOf returns how a cache connects to the services that issue its credentials.
