@@ -63,3 +63,13 @@ func (u Upstream) DefaultRemoteURL() string {
 	}
 	return "https://" + string(u)
 }
+
+// APIHost returns the host of the upstream's API without a port: that of its remote URL, or else its own. It receives
+// the credentials.
+func (u Upstream) APIHost(remoteURL string) string {
+	if url, err := ParseURL(remoteURL); err == nil {
+		return url.Hostname
+	}
+	host, _, _ := strings.Cut(string(u), ":")
+	return host
+}

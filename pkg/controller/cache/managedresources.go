@@ -30,6 +30,8 @@ const (
 	ManagedResourceServices = "extension-registry-cache-services"
 	// ManagedResource is the name of the ManagedResource with everything else.
 	ManagedResource = "extension-registry-cache"
+	// largeSuffix is the suffix of the name of the Secret with the large objects of a ManagedResource.
+	largeSuffix = "-large"
 	// Origin marks the ManagedResources as this extension's.
 	Origin = "registry-cache"
 
@@ -146,7 +148,7 @@ func (a *Actuator) deploy(ctx context.Context, namespace, name string, objects [
 		managedResource.WithLabels(extra.labels).WithAnnotations(extra.annotations)
 	}
 	if len(large) > 0 {
-		if secretName, err = a.deploySecret(ctx, namespace, name+"-large", large); err != nil {
+		if secretName, err = a.deploySecret(ctx, namespace, name+largeSuffix, large); err != nil {
 			return err
 		}
 		managedResource.WithSecretRef(secretName)
@@ -164,13 +166,26 @@ func (a *Actuator) deploySecret(ctx context.Context, namespace, name string, obj
 		return "", fmt.Errorf("serialize objects of ManagedResource %s: %w", name, err)
 	}
 	if size := sizeOf(data); size > corev1.MaxSecretSize {
-		return "", problem.Configuration(fmt.Errorf("the caches have credentials, certificates and other settings of %d bytes after compression, more than the maximum of %d; use fewer or smaller credentials", size, corev1.MaxSecretSize))
+		return "", problem.Configuration(fmt.Errorf("the objects of ManagedResource %s have %d bytes after compression, more than the maximum of %d; use fewer or smaller %s", name, size, corev1.MaxSecretSize, contentOf(name)))
 	}
 	secretName, secret := managedresources.NewSecret(a.Client, namespace, name, data, true)
 	if err := secret.WithLabels(map[string]string{managedresources.LabelKeyOrigin: Origin}).Reconcile(ctx); err != nil {
 		return "", fmt.Errorf("deploy Secret of ManagedResource %s: %w", name, err)
 	}
 	return secretName, nil
+}
+
+// contentOf returns what takes the space in the Secret of a ManagedResource, and owners can change.
+func contentOf(name string) string {
+	switch name {
+	case ManagedResource:
+		return "credentials"
+	case ManagedResource + largeSuffix:
+		return "CA bundles, client certificates and credentials for proxies"
+	case ManagedResourcePullSecrets:
+		return "credentials for pull secrets"
+	}
+	return "caches"
 }
 
 func sizeOf(data map[string][]byte) int {
@@ -274,8 +289,8 @@ func (a *Actuator) removeManagedResource(ctx context.Context, namespace, name st
 	return a.waitUntilDeleted(ctx, namespace, name)
 }
 
-// managedResourceNames returns the names in the order of deletion; the first need not exist. The Services are deleted last: a Service without
-// pods rejects the connection of a node at once, while an unassigned cluster IP lets it time out.
+// managedResourceNames returns the names in the order of deletion. The Services are deleted last: a Service without pods
+// rejects the connection of a node at once, while an unassigned cluster IP lets it time out.
 func managedResourceNames() []string {
 	return append([]string{ManagedResourcePullSecrets}, requiredManagedResourceNames()...)
 }

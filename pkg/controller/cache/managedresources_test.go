@@ -18,11 +18,18 @@ import (
 )
 
 var _ = Describe("The Secret of a ManagedResource", func() {
-	It("is the owner's problem if credentials do not fit into it", func(ctx SpecContext) {
-		credentials := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "credentials"}, Data: map[string][]byte{"password": make([]byte, corev1.MaxSecretSize)}}
-		_, _ = rand.Read(credentials.Data["password"])
-		_, err := (&Actuator{Client: fakeclient.NewFakeClient()}).deploySecret(ctx, "shoot--foo--bar", ManagedResource, []client.Object{credentials})
-		Expect(err).To(MatchError(ContainSubstring("more than the maximum of 1048576; use fewer or smaller credentials")))
+	DescribeTable("is the owner's problem if the objects do not fit into it", func(ctx SpecContext, name, text string) {
+		content := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "content"}, Data: map[string][]byte{"password": make([]byte, corev1.MaxSecretSize)}}
+		_, _ = rand.Read(content.Data["password"])
+		_, err := (&Actuator{Client: fakeclient.NewFakeClient()}).deploySecret(ctx, "shoot--foo--bar", name, []client.Object{content})
+		Expect(err).To(MatchError(And(
+			ContainSubstring("the objects of ManagedResource "+name+" have"),
+			ContainSubstring("more than the maximum of 1048576; use fewer or smaller "+text))))
 		Expect(v1beta1helper.ExtractErrorCodes(err)).To(ConsistOf(gardencorev1beta1.ErrorConfigurationProblem))
-	})
+	},
+		Entry("caches", ManagedResource, "credentials"),
+		Entry("connections", "extension-registry-cache-large", "CA bundles, client certificates and credentials for proxies"),
+		Entry("Services", ManagedResourceServices, "caches"),
+		Entry("pull secrets", ManagedResourcePullSecrets, "credentials for pull secrets"),
+	)
 })

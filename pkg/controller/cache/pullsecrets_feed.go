@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 
 	"k8s.io/utils/ptr"
 
@@ -152,11 +151,7 @@ func (d deployment) wantedCredential(repositories []string) (wanted, previous *c
 
 // apiHost returns the host of the upstream's API without a port.
 func apiHost(cache registry.RegistryCache) string {
-	if remote, err := upstream.ParseURL(ptr.Deref(cache.RemoteURL, "")); err == nil {
-		return remote.Hostname
-	}
-	host, _, _ := strings.Cut(cache.Upstream, ":")
-	return host
+	return upstream.Upstream(cache.Upstream).APIHost(ptr.Deref(cache.RemoteURL, ""))
 }
 
 // connectionOf returns how a cache connects to the services that issue its credentials. While the cache stays as it is

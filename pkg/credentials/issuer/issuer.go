@@ -20,8 +20,8 @@ type Issuer interface {
 	Issue(ctx context.Context) (credentials.Credential, time.Time, error)
 }
 
-// New returns the issuer of credentials for the registry at a host without a port. A nil client is the default client,
-// which uses the proxies of the environment.
+// New returns the issuer of credentials for the registry at a host without a port. The client connects to the services
+// of the cloud.
 func New(material credentials.Material, host string, client *http.Client) (Issuer, error) {
 	client = withoutRedirects(client)
 	switch identity := material.WorkloadIdentity; {
@@ -58,9 +58,6 @@ func New(material credentials.Material, host string, client *http.Client) (Issue
 
 // withoutRedirects returns a client that follows no redirects: requests contain secrets for one host.
 func withoutRedirects(client *http.Client) *http.Client {
-	if client == nil {
-		client = http.DefaultClient
-	}
 	copied := *client
 	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &copied

@@ -30,6 +30,8 @@ const (
 	minRejectedInterval, maxRejectedInterval = 30 * time.Second, 10 * time.Minute
 	// backoffJitter is the part of an interval that is random.
 	backoffJitter = 0.2
+	// runInterval bounds the waits of Run, so that it follows a change of the due time.
+	runInterval = 5 * time.Second
 )
 
 // Renewer holds a credential and renews it before it expires. It is safe for concurrent use. Its user calls
@@ -211,6 +213,3 @@ func (r *Renewer) Run(ctx context.Context, changed func()) {
 		}
 	}
 }
-
-// runInterval bounds the waits of Run, so that it follows a change of the due time.
-const runInterval = 5 * time.Second

@@ -62,11 +62,7 @@ func ValidateWorkloadIdentity(identity credentials.WorkloadIdentity, name string
 // host returns the host of the upstream's API without a port. It decides which tokens are issued, since it receives them:
 // the upstream may be a name of the owner's choice.
 func (u Use) host() string {
-	if url, err := upstream.ParseURL(u.RemoteURL); err == nil {
-		return url.Hostname
-	}
-	host, _, _ := strings.Cut(u.Upstream, ":")
-	return host
+	return upstream.Upstream(u.Upstream).APIHost(u.RemoteURL)
 }
 
 // cloud returns the provider of the upstream's cloud with the name of its registry, or nothing for other upstreams.
