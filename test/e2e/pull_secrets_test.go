@@ -169,7 +169,7 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		Eventually(ctx, func() *metav1.Condition { return condition(ctx) }).Should(BeNil())
 	}, SpecTimeout(journeyTimeout))
 
-	It("let pods pull private images while the cache is down, also after a rotation", func(ctx context.Context) {
+	It("let pods pull private images with a rotated credential while the cache is down", func(ctx context.Context) {
 		Expect(client.IgnoreNotFound(c.Delete(ctx, foreign.DeepCopy()))).To(Succeed())
 		configure(ctx, kept)
 		Eventually(ctx, user(ctx, namespaceAtFirst)).Should(Equal(puller()))

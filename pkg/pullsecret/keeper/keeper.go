@@ -237,7 +237,7 @@ func (k *Keeper) write(ctx context.Context, namespace *corev1.Namespace, secret 
 	auths := pullsecret.Auths{}
 	missing, attempted := k.add(auths, secret)
 	if !attempted && present != nil {
-		return write, nil // All namespaces are reconciled after the attempt. Until then, what is there is as good.
+		return write, nil // Keep what is there; all namespaces are reconciled after the attempt.
 	}
 	if missing && present != nil {
 		deployed, err := k.deployed(ctx, namespace.Name, secret.Name)
