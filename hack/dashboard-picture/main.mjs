@@ -13,7 +13,7 @@ import * as esbuild from 'esbuild';
 import { parse } from 'yaml';
 
 const [address, start, end, scrapeInterval, picture] = process.argv.slice(2);
-const height = 3700;
+const height = 3860;
 
 // Packages of user interfaces come as ECMAScript and as CommonJS modules. Only one kind may be bundled, because React
 // contexts are not shared between two copies of a package.

@@ -11,8 +11,10 @@ package webhooks
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +23,10 @@ import (
 	"github.com/gardener/gardener/extensions/pkg/webhook/certificates"
 	webhookcmd "github.com/gardener/gardener/extensions/pkg/webhook/cmd"
 	"github.com/gardener/gardener/pkg/utils/retry"
+	secretsutils "github.com/gardener/gardener/pkg/utils/secrets"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -76,16 +80,35 @@ func (w Webhooks) AddToManager(ctx context.Context, mgr manager.Manager) error {
 		if err != nil {
 			return fmt.Errorf("generate certificates: %w", err)
 		}
-		return mgr.Add(register(mgr, configs, config.OwnerNamespace, caBundle))
+		if err := mgr.Add(register(mgr, configs, config.OwnerNamespace, caBundle)); err != nil {
+			return err
+		}
+		return watchCertificate(mgr, server)
 	}
 	if err := mgr.Add(register(mgr, configs, config.OwnerNamespace, nil)); err != nil {
 		return err
 	}
-	return certificates.AddCertificateManagementToManager(
+	if err := certificates.AddCertificateManagementToManager(
 		ctx, mgr, w.SourceCluster, clock.RealClock{},
 		configs, nil, nil, nil, "", // There are no webhooks in Shoots.
 		w.Component, false, config.Namespace, config.Mode, config.URL,
-	)
+	); err != nil {
+		return err
+	}
+	return watchCertificate(mgr, server)
+}
+
+// watchCertificate makes the server present the certificate that the library has written, and follow its renewals. The
+// server would read the files itself when it starts, but at that time the library writes them again, in place, and the
+// program would exit if a file is incomplete. A watch keeps the previous certificate until both files are complete.
+func watchCertificate(mgr manager.Manager, server *webhook.DefaultServer) error {
+	directory := server.Options.CertDir
+	watcher, err := certwatcher.New(filepath.Join(directory, secretsutils.DataKeyCertificate), filepath.Join(directory, secretsutils.DataKeyPrivateKey))
+	if err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
+	server.Options.TLSOpts = append(server.Options.TLSOpts, func(config *tls.Config) { config.GetCertificate = watcher.GetCertificate })
+	return mgr.Add(watcher)
 }
 
 // registration returns the webhook configurations, without a CA bundle.
