@@ -90,7 +90,7 @@ var _ = Describe("status", func() {
 					return n
 				}
 				hits += count(event.Hit)
-				requests += count(event.Hit) + count(event.Miss)
+				requests += count(event.Hit) + count(event.Miss) + count(event.Joined)
 			}
 			g.Expect(hits).To(BeNumerically(">", 0))
 			_, page = cache.debug("/debug/")
