@@ -119,7 +119,7 @@ var _ = Describe("Check", func() {
 		func(ctx context.Context, temporary bool, reason remote.Reason, cause string, rejections int) {
 			calls := 0
 			client, err := remote.New(remote.Options{
-				URL: "http://registry.example.com", Observer: newObserver(), Credentials: notIssued{temporary}, Rejected: func(string) { calls++ },
+				URL: "http://registry.example.com", Observer: newObserver(), Credentials: notIssuedError{temporary}, Rejected: func(string) { calls++ },
 				Timeouts: remote.Timeouts{Connect: time.Minute, FirstByte: time.Minute, Idle: time.Minute},
 			})
 			Expect(err).NotTo(HaveOccurred())

@@ -67,16 +67,16 @@ func newObserver() *observer {
 	return &observer{requests: map[string]int{}, left: map[string]int64{}}
 }
 
-// notIssued has no credential, for now or until its owner changes something.
-type notIssued struct{ temporary bool }
+// notIssuedError has no credential, for now or until its owner changes something.
+type notIssuedError struct{ temporary bool }
 
-func (n notIssued) For(context.Context, string) (string, credentials.Credential, error) {
+func (n notIssuedError) For(context.Context, string) (string, credentials.Credential, error) {
 	return "", credentials.Credential{}, n
 }
 
-func (n notIssued) Error() string { return "not issued: " + password }
+func (n notIssuedError) Error() string { return "not issued: " + password }
 
-func (n notIssued) Temporary() bool { return n.temporary }
+func (n notIssuedError) Temporary() bool { return n.temporary }
 
 // credentialsFor has one credential for all repositories, which a test may replace.
 type credentialsFor struct{ current atomic.Value }
