@@ -129,7 +129,7 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 			g.Expect(found.Reason).To(Equal("ForeignSecret"))
 			g.Expect(found.Message).To(And(ContainSubstring(namespaceTaken), ContainSubstring(pullSecretName)))
 			shown := systemComponents(g, getShoot(ctx))
-			g.Expect(shown.Status).To(Equal(gardencorev1beta1.ConditionFalse))
+			g.Expect(shown.Status).To(Equal(gardencorev1beta1.ConditionProgressing), "whoever may create a Secret must not make the Shoot unhealthy")
 			g.Expect(shown.Message).To(ContainSubstring("namespace " + namespaceTaken))
 		}).Should(Succeed())
 		list := &eventsv1.EventList{}
