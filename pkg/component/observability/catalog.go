@@ -108,8 +108,6 @@ const (
 	volumes = `{persistentvolumeclaim=~"cache-volume-registry-.+"}`
 	// outcomes counts the requests of clients.
 	outcomes = "registry_proxy_outcomes_total"
-	// consequence is that of everything that keeps a cache from fetching content.
-	consequence = "The cache serves only what it has; nodes ask the upstream themselves for the rest."
 )
 
 // failureWindow is how long failures count, as a duration of PromQL.
@@ -141,7 +139,7 @@ func Alerts() []Alert {
 			Expr:        `max by (upstream_host, pod) (registry_proxy_upstream_up) == 0`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache cannot reach its upstream.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} is unreachable for {{ $labels.pod }} since at least 5 minutes. ` + consequence,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} is unreachable for {{ $labels.pod }} since at least 5 minutes. ` + status.OnlyCached,
 		},
 		{
 			Name: "RegistryCacheRateLimitNearlyExhausted",
@@ -155,7 +153,7 @@ func Alerts() []Alert {
 			Name:        "RegistryCacheRateLimitExceeded",
 			Expr:        increased(`registry_proxy_upstream_requests_total{code="429"}`, failureWindow) + ` > 0`,
 			Summary:     "Upstream limits the rate of a registry cache.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within ` + failureWindow + ` because of its rate limit. ` + consequence,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within ` + failureWindow + ` because of its rate limit. ` + status.OnlyCached,
 		},
 		{
 			Name:        "RegistryCacheCredentialRejected",
