@@ -139,7 +139,7 @@ func Alerts() []Alert {
 			Expr:        `max by (upstream_host, pod) (registry_proxy_upstream_up) == 0`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache cannot reach its upstream.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} is unreachable for {{ $labels.pod }} since at least 5 minutes. ` + status.OnlyCached,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has been unreachable for {{ $labels.pod }} for at least 5 minutes. ` + status.OnlyCached,
 		},
 		{
 			Name: "RegistryCacheRateLimitNearlyExhausted",
