@@ -259,10 +259,10 @@ func increased(counter, window string) string {
 )`, counter, window, Job)
 }
 
-// isRecent returns an expression for a point in time that was less than ten minutes ago. It is about the distance, so that
+// isRecent returns an expression for a point in time within [status.UnstoredWindow]. It is about the distance, so that
 // a replica whose clock is ahead cannot make an alert fire until the clock of Prometheus has caught up.
 func isRecent(seconds string) string {
-	return fmt.Sprintf("abs(time() - max by (upstream_host, pod) (%s > 0)) < %d", seconds, 10*60)
+	return fmt.Sprintf("abs(time() - max by (upstream_host, pod) (%s > 0)) < %d", seconds, int(status.UnstoredWindow.Seconds()))
 }
 
 func percent(n int) string {
