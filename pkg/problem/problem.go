@@ -21,6 +21,8 @@ const (
 	MaxError = 16 << 10
 	// MaxLength bounds one problem in it in bytes.
 	MaxLength = 1 << 10
+	// MaxNote is the length in bytes of the longest note of an event that the API server allows.
+	MaxNote = 1 << 10
 )
 
 // Configuration returns an error that persists until the owner changes the Shoot. With it, gardenlet marks the Shoot as

@@ -5,19 +5,12 @@
 package pullthrough
 
 import (
-	"time"
-
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
-const (
-	// unstoredWindow is how long a cache counts as bypassing its volume, or as failing to use it, after a fetch that could
-	// not be stored.
-	unstoredWindow = 10 * time.Minute
-	// maxMessage bounds the message about an unreachable upstream.
-	maxMessage = 256
-)
+// maxMessage bounds the message about an unreachable upstream.
+const maxMessage = 256
 
 // Misses returns the latest events that were not hits, the newest first.
 func (e *Engine) Misses() []event.Event { return e.journal.Misses() }
@@ -57,7 +50,7 @@ func (e *Engine) storageStatus() status.Storage {
 	now, bypassedAt, failedAt := e.options.Now(), e.metrics.BypassedAt(), e.metrics.StoreFailedAt()
 	return status.Storage{
 		Used: usage.Used, Size: usage.Size, Free: usage.Free, Full: usage.Full,
-		BypassedAt: bypassedAt, Bypassing: status.IsRecent(bypassedAt, now, unstoredWindow),
-		FailedAt: failedAt, Failing: status.IsRecent(failedAt, now, unstoredWindow),
+		BypassedAt: bypassedAt, Bypassing: status.IsRecent(bypassedAt, now, status.UnstoredWindow),
+		FailedAt: failedAt, Failing: status.IsRecent(failedAt, now, status.UnstoredWindow),
 	}
 }

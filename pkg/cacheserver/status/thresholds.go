@@ -18,6 +18,9 @@ const (
 	ManyFailures = 5
 	// FailureWindow is how long failed fetches and exceeded rate limits count.
 	FailureWindow = 15 * time.Minute
+	// UnstoredWindow is how long a cache counts as bypassing its volume, or as failing to use it, after a fetch that could
+	// not be stored.
+	UnstoredWindow = 10 * time.Minute
 	// RotationTimeout is how long a candidate may be pending. The cache checks it at least every ten minutes.
 	RotationTimeout = 30 * time.Minute
 )

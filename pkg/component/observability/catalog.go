@@ -110,8 +110,6 @@ const (
 	outcomes = "registry_proxy_outcomes_total"
 	// forScope names the first repository of a credential, nothing for that of all repositories.
 	forScope = "{{ with $labels.scope }} for {{ . }}{{ end }}"
-	// consequence is that of everything that keeps a cache from fetching content.
-	consequence = "The cache serves only what it has; nodes ask the upstream themselves for the rest."
 )
 
 // failureWindow is how long failures count, as a duration of PromQL.
@@ -143,7 +141,7 @@ func Alerts() []Alert {
 			Expr:        `max by (upstream_host, pod) (registry_proxy_upstream_up) == 0`,
 			For:         5 * time.Minute,
 			Summary:     "Registry cache cannot reach its upstream.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} is unreachable for {{ $labels.pod }} since at least 5 minutes. ` + consequence,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has been unreachable for {{ $labels.pod }} for at least 5 minutes. ` + status.OnlyCached,
 		},
 		{
 			Name: "RegistryCacheRateLimitNearlyExhausted",
@@ -157,7 +155,7 @@ func Alerts() []Alert {
 			Name:        "RegistryCacheRateLimitExceeded",
 			Expr:        increased(`registry_proxy_upstream_requests_total{code="429"}`, failureWindow) + ` > 0`,
 			Summary:     "Upstream limits the rate of a registry cache.",
-			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within ` + failureWindow + ` because of its rate limit. ` + consequence,
+			Description: `The upstream of the registry cache {{ $labels.upstream_host }} has rejected {{ $value | humanize }} requests of {{ $labels.pod }} within ` + failureWindow + ` because of its rate limit. ` + status.OnlyCached,
 		},
 		{
 			Name:        "RegistryCacheCredentialRejected",
@@ -270,10 +268,10 @@ func increased(counter, window string) string {
 )`, counter, window, Job)
 }
 
-// isRecent returns an expression for a point in time that was less than ten minutes ago. It is about the distance, so that
+// isRecent returns an expression for a point in time within [status.UnstoredWindow]. It is about the distance, so that
 // a replica whose clock is ahead cannot make an alert fire until the clock of Prometheus has caught up.
 func isRecent(seconds string) string {
-	return fmt.Sprintf("abs(time() - max by (upstream_host, pod) (%s > 0)) < %d", seconds, 10*60)
+	return fmt.Sprintf("abs(time() - max by (upstream_host, pod) (%s > 0)) < %d", seconds, int(status.UnstoredWindow.Seconds()))
 }
 
 func percent(n int) string {

@@ -35,9 +35,6 @@ import (
 // The objects that observe the caches are created and patched directly in the Shoot's namespace in the seed, not by a
 // ManagedResource: the other implementation does the same, so a landscape can switch without two owners of one object.
 
-// maxNote is the length of the longest note of an event that the API server allows.
-const maxNote = 1024
-
 // retryObservability is the delay after which a failed deployment of what observes the caches is tried again.
 const retryObservability = 10 * time.Minute
 
@@ -52,7 +49,7 @@ func (a *Actuator) observeCaches(ctx context.Context, log logr.Logger, ex *exten
 	a.Unobserved.add(ex.Namespace, a.Clock.Now().Add(retryObservability))
 	log.Info("Failed to deploy what observes the caches", "error", excerpt.Line(err.Error(), problem.MaxLength))
 	a.Recorder.Eventf(ex, nil, corev1.EventTypeWarning, "ObservabilityNotDeployed", "DeployObservability", "%s", excerpt.Line(
-		"The metrics, alerts or dashboard of the caches are missing or outdated until a later reconciliation succeeds: "+err.Error(), maxNote))
+		"The metrics, alerts or dashboard of the caches are missing or outdated until a later reconciliation succeeds: "+err.Error(), problem.MaxNote))
 }
 
 // Unobserved has the namespaces of Shoots whose caches are not observed as they should be, and when to try again. It is

@@ -33,6 +33,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
 var _ = Describe("Observability", func() {
@@ -181,7 +182,7 @@ var _ = Describe("Observability", func() {
 		actuator.observeCaches(ctx, logr.Discard(), ex, cluster, caches)
 		event := <-recorder.Events
 		Expect(event).To(And(HavePrefix("Warning ObservabilityNotDeployed "), ContainSubstring("deploy ScrapeConfig shoot-registry-cache: denied denied")))
-		Expect(len(event)).To(BeNumerically("<=", len("Warning ObservabilityNotDeployed ")+maxNote))
+		Expect(len(event)).To(BeNumerically("<=", len("Warning ObservabilityNotDeployed ")+problem.MaxNote))
 
 		failing = nil
 		Expect(requested()).To(BeFalse(), "it is too early")

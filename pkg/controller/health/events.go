@@ -15,14 +15,11 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/controller/readiness"
 	"github.com/larder-project/larder/pkg/excerpt"
+	"github.com/larder-project/larder/pkg/problem"
 )
 
-const (
-	// maxNote is the length of the longest note of an event that the API server allows.
-	maxNote = 1024
-	// maxEvents bounds the events of a look, since all caches of a Shoot can change at once, as often as their owner wants.
-	maxEvents = 10
-)
+// maxEvents bounds the events of a look, since all caches of a Shoot can change at once, as often as their owner wants.
+const maxEvents = 10
 
 // note is an event about a cache.
 type note struct {
@@ -41,7 +38,7 @@ func (r *Reconciler) record(ctx context.Context, ex *extensionsv1alpha1.Extensio
 		changes = changes[:maxEvents]
 	}
 	for _, change := range changes {
-		text := excerpt.Line(change.text, maxNote)
+		text := excerpt.Line(change.text, problem.MaxNote)
 		log.Info("State of cache changed", "upstream", change.upstream, "reason", change.reason, "message", text)
 		r.Recorder.Eventf(ex, nil, change.kind, change.reason, change.action, "%s", text)
 	}

@@ -42,6 +42,7 @@ import (
 	"github.com/larder-project/larder/pkg/controller/readiness"
 	shootclient "github.com/larder-project/larder/pkg/controller/shoot"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/problem"
 	"github.com/larder-project/larder/pkg/reference"
 )
 
@@ -688,9 +689,9 @@ var _ = Describe("Reconciler", func() {
 				var logged bytes.Buffer
 				reconciler.record(logf.IntoContext(ctx, zap.New(zap.WriteTo(&logged))), ex, caches, after)
 				Expect(recorder.Events).To(HaveLen(maxEvents))
-				Expect(<-recorder.Events).To(HaveLen(len("Warning CacheCrashing ") + maxNote))
+				Expect(<-recorder.Events).To(HaveLen(len("Warning CacheCrashing ") + problem.MaxNote))
 				Expect(logged.String()).To(ContainSubstring(`"skipped":140`))
-				Expect(logged.Len()).To(BeNumerically("<", 2*maxEvents*maxNote))
+				Expect(logged.Len()).To(BeNumerically("<", 2*maxEvents*problem.MaxNote))
 			})
 		})
 	})

@@ -18,8 +18,8 @@ func Report(pod string, report *status.Report, now time.Time) Problem {
 		if report.Upstream.Message != "" {
 			cause = " (" + quote(report.Upstream.Message) + ")"
 		}
-		return problemf(UpstreamUnreachable, "Pod %s cannot reach the upstream%s. The cache serves only what it has; nodes ask the upstream themselves for the rest. "+
-			"Check remoteURL, proxy and the network, and the status of the upstream.", pod, cause)
+		return problemf(UpstreamUnreachable, "Pod %s cannot reach the upstream%s. "+status.OnlyCached+
+			" Check remoteURL, proxy and the network, and the status of the upstream.", pod, cause)
 	case report.Storage.Failing:
 		return problemf(StorageFailing, `Pod %s cannot store new content on its volume, and passes it through. "kubectl -n kube-system logs %[1]s" shows the errors.`, pod)
 	case report.Storage.Bypassing && report.Storage.Full:

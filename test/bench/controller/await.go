@@ -89,6 +89,15 @@ func (b *bench) requests(matches func(record) bool) (counts, error) {
 	return result, err
 }
 
+// spent returns the CPU seconds of the leader and all requests since the last call.
+func (b *bench) spent() (cpu float64, requests counts, err error) {
+	if cpu, err = b.leader.cpu(); err != nil {
+		return 0, nil, err
+	}
+	requests, err = b.requests(func(record) bool { return true })
+	return cpu, requests, err
+}
+
 func sleep(ctx context.Context, duration time.Duration) error {
 	select {
 	case <-ctx.Done():

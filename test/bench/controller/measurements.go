@@ -58,11 +58,7 @@ func (b *bench) measureStorm(ctx context.Context) (err error) {
 		return err
 	}
 	took := time.Since(start)
-	cpu, err := b.leader.cpu()
-	if err != nil {
-		return err
-	}
-	requests, err := b.requests(func(record) bool { return true })
+	cpu, requests, err := b.spent()
 	if err != nil {
 		return err
 	}
@@ -115,20 +111,13 @@ func (b *bench) measureUnchanged(ctx context.Context) error {
 // measureRest measures the extension while nothing changes.
 func (b *bench) measureRest(ctx context.Context) error {
 	const heading = "A minute at rest"
-	if _, err := b.leader.cpu(); err != nil {
-		return err
-	}
-	if _, err := b.server.audit.Read(); err != nil {
+	if _, _, err := b.spent(); err != nil {
 		return err
 	}
 	if err := sleep(ctx, b.rest); err != nil {
 		return err
 	}
-	cpu, err := b.leader.cpu()
-	if err != nil {
-		return err
-	}
-	requests, err := b.requests(func(record) bool { return true })
+	cpu, requests, err := b.spent()
 	if err != nil {
 		return err
 	}
@@ -168,11 +157,7 @@ func (b *bench) measureRestart(ctx context.Context) (err error) {
 	if err := sleep(ctx, b.rest-time.Since(start)); err != nil {
 		return err
 	}
-	cpu, err := b.leader.cpu()
-	if err != nil {
-		return err
-	}
-	requests, err := b.requests(func(record) bool { return true })
+	cpu, requests, err := b.spent()
 	if err != nil {
 		return err
 	}

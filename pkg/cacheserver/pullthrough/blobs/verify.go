@@ -17,6 +17,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
 const (
@@ -45,8 +46,7 @@ func (s *Service) delivered(client string, d digest.Digest) {
 // that verifies digests and requests the same blob again has probably received corrupt bytes from a failing disk. The
 // file system does not notice: the file still looks as it did when it was verified.
 func (s *Service) returned(client string, d digest.Digest, verified time.Time) bool {
-	// A time in the future is that of a clock that was set back.
-	if age := s.Now().Sub(verified); age >= 0 && age < trustWindow {
+	if status.IsRecent(verified, s.Now(), trustWindow) {
 		return false
 	}
 	at, ok := s.deliveries.Get(delivery{client, d})

@@ -28,6 +28,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
+	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
 
 const (
@@ -104,12 +105,8 @@ func (s *Service) Fresh(repository, tag string) (digest.Digest, bool) {
 	return v.digest, ok && s.isFresh(v.at)
 }
 
-// isFresh reports whether a tag that was validated at a time is fresh. A time in the future is that of a clock that was
-// set back.
-func (s *Service) isFresh(at time.Time) bool {
-	age := s.Now().Sub(at)
-	return age >= 0 && age < s.Freshness
-}
+// isFresh reports whether a tag that was validated at a time is fresh.
+func (s *Service) isFresh(at time.Time) bool { return status.IsRecent(at, s.Now(), s.Freshness) }
 
 // Resolve returns the digest of the manifest that a tag leads to.
 func (s *Service) Resolve(ctx context.Context, repository, tag string) (digest.Digest, error) {
