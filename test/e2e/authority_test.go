@@ -88,7 +88,9 @@ var _ = Describe("Rotating CAs", func() {
 func rotateAuthorities(ctx context.Context, phase gardencorev1beta1.CredentialsRotationPhase) {
 	GinkgoHelper()
 	patchShootStatus(ctx, func(status *gardencorev1beta1.ShootStatus) {
-		now := new(metav1.Now())
+		// Kubernetes truncates times to seconds, and a phase of the landscape takes about one. In a later second than all
+		// that it created, its end counts as later.
+		now, end := new(metav1.Now()), new(metav1.NewTime(time.Now().Add(time.Second)))
 		if status.Credentials == nil {
 			status.Credentials = &gardencorev1beta1.ShootCredentials{Rotation: &gardencorev1beta1.ShootCredentialsRotation{
 				CertificateAuthorities: &gardencorev1beta1.CARotation{LastInitiationTime: now},
@@ -98,9 +100,9 @@ func rotateAuthorities(ctx context.Context, phase gardencorev1beta1.CredentialsR
 		rotation.Phase = phase
 		switch phase {
 		case gardencorev1beta1.RotationPrepared:
-			rotation.LastInitiationFinishedTime = now
+			rotation.LastInitiationFinishedTime = end
 		case gardencorev1beta1.RotationCompleted:
-			rotation.LastInitiationFinishedTime, rotation.LastCompletionTime = nil, now
+			rotation.LastInitiationFinishedTime, rotation.LastCompletionTime = nil, end
 		}
 	})
 	reconcileShoot(ctx)
