@@ -6,6 +6,7 @@ package cloudsim
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
@@ -36,6 +37,11 @@ type Options struct {
 	Registries map[string]string
 	// ProxyAccount is the account that the proxy requires; without a user name, it requires none.
 	ProxyAccount upstreamsim.Account
+	// Address is the IP address of the services and the proxy. The default is 127.0.0.1.
+	Address string
+	// Listen and Dial replace net.Listen and net.Dial, for a cloud in another network namespace.
+	Listen func(network, address string) (net.Listener, error)
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Failure is an error that an operation returns.
@@ -79,9 +85,14 @@ type issued struct {
 
 // Start starts the services and the proxy.
 func Start(options Options) (_ *Cloud, err error) {
-	if options.Lifetime == 0 {
-		options.Lifetime = time.Hour
+	if options.Listen == nil {
+		options.Listen = net.Listen
 	}
+	if options.Dial == nil {
+		options.Dial = (&net.Dialer{}).DialContext
+	}
+	options.Address = cmp.Or(options.Address, "127.0.0.1")
+	options.Lifetime = cmp.Or(options.Lifetime, time.Hour)
 	c := &Cloud{
 		options: options, keys: map[string]key{}, roles: map[string]string{}, externalIDs: map[string]string{}, federal: map[string]string{},
 		failures: map[string]Failure{}, counts: map[string]int{}, hosts: map[string]int{}, secret: []byte(rand.Text()),
@@ -92,20 +103,21 @@ func Start(options Options) (_ *Cloud, err error) {
 			c.Close()
 		}
 	}()
-	if c.services, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: c.certificate, MinVersion: tls.VersionTLS12}); err != nil {
+	anyPort := net.JoinHostPort(options.Address, "0")
+	if c.services, err = options.Listen("tcp", anyPort); err != nil {
 		return nil, fmt.Errorf("start services: %w", err)
 	}
-	if c.proxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	if c.proxy, err = options.Listen("tcp", anyPort); err != nil {
 		return nil, fmt.Errorf("start proxy: %w", err)
 	}
-	c.serve(c.services, c)
+	c.serve(tls.NewListener(c.services, &tls.Config{GetCertificate: c.certificate, MinVersion: tls.VersionTLS12}), c)
 	c.serve(c.proxy, http.HandlerFunc(c.connect))
 	return c, nil
 }
 
 // certificate issues the certificate of a service. The clients choose the services.
 func (c *Cloud) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := cmp.Or(hello.ServerName, "127.0.0.1")
+	name := cmp.Or(hello.ServerName, c.options.Address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if certificate, ok := c.certificates[name]; ok {
@@ -160,6 +172,13 @@ func (c *Cloud) Revoke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.issued = nil
+}
+
+// SetLifetime changes the lifetime of the credentials that are issued from now on.
+func (c *Cloud) SetLifetime(lifetime time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.options.Lifetime = lifetime
 }
 
 // Fail makes an operation fail until Fail is called with the zero value.
@@ -265,7 +284,7 @@ func (c *Cloud) connect(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		address = c.services.Addr().String()
 	}
-	backend, err := net.Dial("tcp", address)
+	backend, err := c.options.Dial(r.Context(), "tcp", address)
 	if err != nil {
 		http.Error(w, "cannot connect", http.StatusBadGateway)
 		return

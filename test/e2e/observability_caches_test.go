@@ -28,6 +28,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
+	"github.com/larder-project/larder/test/cloudsim"
 	"github.com/larder-project/larder/test/landscape"
 	"github.com/larder-project/larder/test/landscape/evidence"
 	"github.com/larder-project/larder/test/landscape/garden"
@@ -45,14 +46,19 @@ const (
 	coldHost        = "cold.test"
 	certificateHost = "certificate.test"
 	replicatedHost  = "replicated.test"
+	// expiringHost is a registry of a simulated cloud that issues credentials.
+	expiringHost = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 )
 
 var observedHosts = []string{
 	unreachableHost, limitedHost, throttledHost, rejectedHost, fullHost, failingHost, coldHost, certificateHost, replicatedHost,
+	expiringHost,
 }
 
 const (
 	observedReference  = "observed"
+	cloudKeyReference  = "observed-key"
+	cloudCAReference   = "observed-ca"
 	observedRepository = "observed/app"
 	// volumesSize is the size of the file system of all volumes but the small one.
 	volumesSize = "1g"
@@ -71,6 +77,10 @@ type observedCache struct {
 	images   atomic.Uint64
 	// hot is an image in the cache.
 	hot upstreamsim.Image
+	// cloud issues the credentials for the upstream; nil for all others.
+	cloud *cloudsim.Cloud
+	// ca is the CA of the cloud, in PEM.
+	ca []byte
 }
 
 // startObservedCaches configures the caches. They keep their volumes in memory, so that the free space of the machine's
@@ -87,6 +97,7 @@ func startObservedCaches(ctx context.Context) observedCaches {
 		caches[host] = startObservedUpstream(host)
 		configured = append(configured, caches[host].configuration())
 	}
+	createCloudSecrets(ctx, caches[expiringHost])
 	configureObserved(ctx, "observed-v1", configured)
 	for host, cache := range caches {
 		expectReady(ctx, host)
@@ -150,19 +161,31 @@ func configureObserved(ctx context.Context, secret string, caches []v1alpha3.Reg
 	shoot, err := garden.Shoot(here, caches...)
 	Expect(err).NotTo(HaveOccurred())
 	garden.AddSecret(shoot, observedReference, secret)
+	garden.AddSecret(shoot, cloudKeyReference, cloudKeyReference)
+	garden.AddSecret(shoot, cloudCAReference, cloudCAReference)
 	Expect(garden.ApplyShoot(ctx, c, shoot)).To(Succeed())
 }
 
 func startObservedUpstream(host string) *observedCache {
 	GinkgoHelper()
-	listen, err := evidence.Listener(here)
-	Expect(err).NotTo(HaveOccurred())
-	dial, err := evidence.Dialer(here)
-	Expect(err).NotTo(HaveOccurred())
-	options := upstreamsim.Options{Endpoint: upstreamsim.Endpoint{Listen: net.JoinHostPort(here.IP(), "0")}, Listen: listen}
+	if host == expiringHost {
+		return startCloud()
+	}
+	var options upstreamsim.Options
 	if host == rejectedHost {
 		options.Authentication, options.Username, options.Password = upstreamsim.Basic, "robot", "right"
 	}
+	return newObservedCache(host, options)
+}
+
+// newObservedCache starts an upstream in the landscape.
+func newObservedCache(host string, options upstreamsim.Options) *observedCache {
+	GinkgoHelper()
+	dial, err := evidence.Dialer(here)
+	Expect(err).NotTo(HaveOccurred())
+	options.Endpoint.Listen = net.JoinHostPort(here.IP(), "0")
+	options.Listen, err = evidence.Listener(here)
+	Expect(err).NotTo(HaveOccurred())
 	registry, err := upstreamsim.Start(options)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(registry.Close)
@@ -181,6 +204,10 @@ func (o *observedCache) configuration() v1alpha3.RegistryCache {
 		HTTP:      &v1alpha3.HTTP{TLS: new(o.host == certificateHost)},
 	}
 	switch o.host {
+	case expiringHost:
+		cache.RemoteURL = nil
+		cache.Proxy = &v1alpha3.Proxy{HTTPSProxy: new(o.cloud.ProxyURL())}
+		cache.SecretReferenceName, cache.CABundleSecretReferenceName = new(cloudKeyReference), new(cloudCAReference)
 	case rejectedHost:
 		cache.SecretReferenceName = new(observedReference)
 	case replicatedHost:

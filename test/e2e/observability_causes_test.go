@@ -49,7 +49,7 @@ type causes []*cause
 func newCauses(caches observedCaches) causes {
 	return causes{
 		wrongCredential(caches), stoppedUpstream(caches), nearLimit(caches), tooManyRequests(caches), failedFetches(caches),
-		coldCache(caches), fullVolume(caches), expiringCertificate(), missingReplica(),
+		coldCache(caches), fullVolume(caches), expiringCredential(caches), expiringCertificate(), missingReplica(),
 	}
 }
 

@@ -104,10 +104,7 @@ func restartCache(ctx context.Context, host string) {
 func stopCache(ctx context.Context, host string) {
 	GinkgoHelper()
 	ignoreManagedResource(ctx, true)
-	DeferCleanup(func(ctx context.Context) {
-		ignoreManagedResource(ctx, false)
-		expectReady(ctx, host)
-	})
+	DeferCleanup(startCache, host)
 
 	set := &appsv1.StatefulSet{}
 	Expect(c.Get(ctx, cacheKey(host), set)).To(Succeed())
@@ -115,6 +112,13 @@ func stopCache(ctx context.Context, host string) {
 	set.Spec.Replicas = new(int32(0))
 	Expect(c.Patch(ctx, set, patch)).To(Succeed())
 	Eventually(ctx, func() []string { return addresses(ctx, host) }).Should(BeEmpty())
+}
+
+// startCache starts a stopped cache.
+func startCache(ctx context.Context, host string) {
+	GinkgoHelper()
+	ignoreManagedResource(ctx, false)
+	expectReady(ctx, host)
 }
 
 // ignoreManagedResource makes gardener-resource-manager ignore changes of the caches' objects, or restore them.

@@ -93,22 +93,22 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 	}
 
 	BeforeAll(func(ctx context.Context) {
-		// Unlike AfterAll, it runs after the cleanup of the journeys, one of which starts the cache again.
-		DeferCleanup(func(ctx context.Context) {
-			mayPull()
-			configure(ctx, garden.Cache(garden.PrivateHost))
-			for _, name := range []string{"pulls-v2", "pulls-wrong"} {
-				Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret(name)))).To(Succeed())
-			}
-			for _, name := range []string{namespaceAtFirst, namespaceLater, namespaceTaken} {
-				Expect(client.IgnoreNotFound(c.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))).To(Succeed())
-			}
-		}, NodeTimeout(journeyTimeout))
 		createNamespace(ctx, namespaceAtFirst, nil)
 		createNamespace(ctx, namespaceTaken, labels)
 		Expect(c.Create(ctx, foreign)).To(Succeed())
 		Expect(garden.EnsureCredentials(ctx, c, "pulls-v2", two.Username, two.Password)).To(Succeed())
 		Expect(garden.EnsureCredentials(ctx, c, "pulls-wrong", wrong.Username, wrong.Password)).To(Succeed())
+	}, NodeTimeout(journeyTimeout))
+
+	AfterAll(func(ctx context.Context) {
+		mayPull()
+		configure(ctx, garden.Cache(garden.PrivateHost))
+		for _, name := range []string{"pulls-v2", "pulls-wrong"} {
+			Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret(name)))).To(Succeed())
+		}
+		for _, name := range []string{namespaceAtFirst, namespaceLater, namespaceTaken} {
+			Expect(client.IgnoreNotFound(c.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))).To(Succeed())
+		}
 	}, NodeTimeout(journeyTimeout))
 
 	It("are kept, rotated and removed", func(ctx context.Context) {
@@ -183,6 +183,8 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		refer(ctx, "pulls-v2")
 		waitUntilUsed(ctx, "pulls-v2")
 		stopCache(ctx, garden.PrivateHost)
+		// AfterAll runs before the cleanup of stopCache, and needs the cache.
+		defer startCache(context.WithoutCancel(ctx), garden.PrivateHost)
 
 		for _, namespace := range []string{namespaceAtFirst, namespaceLater} {
 			image := newImage(ctx, garden.PrivateHost)

@@ -1,0 +1,94 @@
+// SPDX-FileCopyrightText: The Larder Authors
+//
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/test/cloudsim"
+	"github.com/larder-project/larder/test/landscape/evidence"
+	"github.com/larder-project/larder/test/pki"
+	"github.com/larder-project/larder/test/upstreamsim"
+)
+
+const (
+	cloudKeyID, cloudKeySecret = "AKIAOBSERVED00000000", "observed-secret-access-key"
+	// longLifetime is that of the tokens of Amazon ECR.
+	longLifetime = 12 * time.Hour
+	// shortLifetime is less than the alert requires of a credential that is renewed in time.
+	shortLifetime = 30 * time.Second
+)
+
+// startCloud starts a registry of a simulated cloud. The cache reaches both by a proxy, since their names are those of the
+// real ones.
+func startCloud() *observedCache {
+	GinkgoHelper()
+	authority, err := pki.NewAuthority("cloud")
+	Expect(err).NotTo(HaveOccurred())
+	pair, err := authority.Issue(pki.Request{CommonName: expiringHost, Hosts: []string{expiringHost}})
+	Expect(err).NotTo(HaveOccurred())
+	certificate, err := pair.TLS()
+	Expect(err).NotTo(HaveOccurred())
+	var cache *observedCache
+	cache = newObservedCache(expiringHost, upstreamsim.Options{
+		Authentication: upstreamsim.Basic, Certificate: &certificate,
+		Accounts: func() []upstreamsim.Account { return cache.cloud.Accounts() },
+	})
+
+	options := cloudsim.Options{
+		Authority: authority, Lifetime: longLifetime, Address: here.IP(),
+		Registries: map[string]string{expiringHost: strings.TrimPrefix(cache.upstream.URL(), "https://")},
+	}
+	options.Listen, err = evidence.Listener(here)
+	Expect(err).NotTo(HaveOccurred())
+	options.Dial, err = evidence.Dialer(here)
+	Expect(err).NotTo(HaveOccurred())
+	cache.cloud, err = cloudsim.Start(options)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(cache.cloud.Close)
+	cache.cloud.AddKey(cloudKeyID, cloudKeySecret, "")
+	cache.ca = authority.Certificate
+	return cache
+}
+
+// createCloudSecrets creates the Secrets that the cache of a cloud's registry references.
+func createCloudSecrets(ctx context.Context, cache *observedCache) {
+	GinkgoHelper()
+	for name, data := range map[string]map[string][]byte{
+		cloudKeyReference: {"accessKeyID": []byte(cloudKeyID), "secretAccessKey": []byte(cloudKeySecret)},
+		cloudCAReference:  {"bundle.crt": cache.ca},
+	} {
+		secret := projectSecret(name)
+		secret.Type, secret.Immutable, secret.Data = corev1.SecretTypeOpaque, new(true), data
+		Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret(name)))).To(Succeed())
+		Expect(c.Create(ctx, secret)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) error { return client.IgnoreNotFound(c.Delete(ctx, projectSecret(name))) })
+	}
+}
+
+// expiringCredential makes the cloud issue tokens that expire soon.
+func expiringCredential(caches observedCaches) *cause {
+	cache := caches[expiringHost]
+	return &cause{
+		host:   cache.host,
+		what:   "tokens for 30 seconds",
+		alerts: []string{"RegistryCacheCredentialExpiresSoon"},
+		start: func(context.Context) {
+			cache.cloud.SetLifetime(shortLifetime)
+			cache.cloud.Revoke() // The cache has a token for hours.
+		},
+		stop: func(context.Context) { cache.cloud.SetLifetime(longLifetime) },
+		load: func(ctx context.Context, _ bool) { cache.getNew(ctx) },
+	}
+}
