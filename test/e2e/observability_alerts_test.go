@@ -161,13 +161,13 @@ func (l *alertLog) update(alerts []prometheusv1.Alert) {
 
 // alertHost returns the upstream of the cache that an alert is about.
 func alertHost(labels model.LabelSet) string {
-	claim := string(labels["persistentvolumeclaim"])
+	claim, label := string(labels["persistentvolumeclaim"]), string(labels["upstream_host"])
 	for _, host := range observedHosts {
-		if claim == "cache-volume-"+cacheKey(host).Name+"-0" {
+		if claim == "cache-volume-"+cacheKey(host).Name+"-0" || label == upstream.Upstream(host).LabelValue() {
 			return host
 		}
 	}
-	return string(labels["upstream_host"])
+	return label
 }
 
 // all returns all alerts that have fired, each with its cache.

@@ -117,18 +117,18 @@ func wrongCredential(observedCaches) *cause {
 		host:   rejectedHost,
 		what:   "rotation to a wrong password",
 		alerts: []string{"RegistryCacheCredentialRejected", "RegistryCacheCredentialRotationStuck"},
-		start:  func(ctx context.Context) { referObserved(ctx, "observed-v2") },
-		stop:   func(ctx context.Context) { referObserved(ctx, "observed-v3") },
+		start:  func(ctx context.Context) { referObserved(ctx, observedReference, "observed-v2") },
+		stop:   func(ctx context.Context) { referObserved(ctx, observedReference, "observed-v3") },
 	}
 }
 
-// referObserved changes the Secret that the cache with a credential uses.
-func referObserved(ctx context.Context, secret string) {
+// referObserved changes the Secret that an entry of the Shoot's resources references.
+func referObserved(ctx context.Context, entry, secret string) {
 	GinkgoHelper()
 	shoot := getShoot(ctx)
 	patch := client.MergeFrom(shoot.DeepCopy())
 	for i := range shoot.Spec.Resources {
-		if shoot.Spec.Resources[i].Name == observedReference {
+		if shoot.Spec.Resources[i].Name == entry {
 			shoot.Spec.Resources[i].ResourceRef.Name = secret
 		}
 	}

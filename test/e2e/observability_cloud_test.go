@@ -24,6 +24,8 @@ import (
 
 const (
 	cloudKeyID, cloudKeySecret = "AKIAOBSERVED00000000", "observed-secret-access-key"
+	// nextCloudKey is the name of another Secret with the same key.
+	nextCloudKey = "observed-key-next"
 	// longLifetime is that of the tokens of Amazon ECR.
 	longLifetime = 12 * time.Hour
 	// shortLifetime is less than the alert requires of a credential that is renewed in time.
@@ -65,9 +67,9 @@ func startCloud() *observedCache {
 // createCloudSecrets creates the Secrets that the cache of a cloud's registry references.
 func createCloudSecrets(ctx context.Context, cache *observedCache) {
 	GinkgoHelper()
+	key := map[string][]byte{"accessKeyID": []byte(cloudKeyID), "secretAccessKey": []byte(cloudKeySecret)}
 	for name, data := range map[string]map[string][]byte{
-		cloudKeyReference: {"accessKeyID": []byte(cloudKeyID), "secretAccessKey": []byte(cloudKeySecret)},
-		cloudCAReference:  {"bundle.crt": cache.ca},
+		cloudKeyReference: key, nextCloudKey: key, cloudCAReference: {"bundle.crt": cache.ca},
 	} {
 		secret := projectSecret(name)
 		secret.Type, secret.Immutable, secret.Data = corev1.SecretTypeOpaque, new(true), data
@@ -77,18 +79,17 @@ func createCloudSecrets(ctx context.Context, cache *observedCache) {
 	}
 }
 
-// expiringCredential makes the cloud issue tokens that expire soon.
+// expiringCredential makes the cloud issue tokens that expire soon, the next one for a rotation.
 func expiringCredential(caches observedCaches) *cause {
-	cache := caches[expiringHost]
+	cloud := caches[expiringHost].cloud
 	return &cause{
-		host:   cache.host,
+		host:   expiringHost,
 		what:   "tokens for 30 seconds",
 		alerts: []string{"RegistryCacheCredentialExpiresSoon"},
-		start: func(context.Context) {
-			cache.cloud.SetLifetime(shortLifetime)
-			cache.cloud.Revoke() // The cache has a token for hours.
+		start: func(ctx context.Context) {
+			cloud.SetLifetime(shortLifetime)
+			referObserved(ctx, cloudKeyReference, nextCloudKey)
 		},
-		stop: func(context.Context) { cache.cloud.SetLifetime(longLifetime) },
-		load: func(ctx context.Context, _ bool) { cache.getNew(ctx) },
+		stop: func(context.Context) { cloud.SetLifetime(longLifetime) },
 	}
 }
