@@ -23,14 +23,16 @@ import (
 )
 
 const (
-	cloudKeyID, cloudKeySecret = "AKIAOBSERVED00000000", "observed-secret-access-key"
-	// nextCloudKey is the name of another Secret with the same key.
+	// nextCloudKey is the name of the Secret with the key of a rotation.
 	nextCloudKey = "observed-key-next"
 	// longLifetime is that of the tokens of Amazon ECR.
 	longLifetime = 12 * time.Hour
 	// shortLifetime is less than the alert requires of a credential that is renewed in time.
 	shortLifetime = 30 * time.Second
 )
+
+// cloudKeys are the IDs of access keys by the name of their Secret.
+var cloudKeys = map[string]string{cloudKeyReference: "AKIAOBSERVED00000001", nextCloudKey: "AKIAOBSERVED00000002"}
 
 // startCloud starts a registry of a simulated cloud. The cache reaches both by a proxy, since their names are those of the
 // real ones.
@@ -59,7 +61,9 @@ func startCloud() *observedCache {
 	cache.cloud, err = cloudsim.Start(options)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(cache.cloud.Close)
-	cache.cloud.AddKey(cloudKeyID, cloudKeySecret, "")
+	for _, id := range cloudKeys {
+		cache.cloud.AddKey(id, "secret-of-"+id, "")
+	}
 	cache.ca = authority.Certificate
 	return cache
 }
@@ -67,10 +71,11 @@ func startCloud() *observedCache {
 // createCloudSecrets creates the Secrets that the cache of a cloud's registry references.
 func createCloudSecrets(ctx context.Context, cache *observedCache) {
 	GinkgoHelper()
-	key := map[string][]byte{"accessKeyID": []byte(cloudKeyID), "secretAccessKey": []byte(cloudKeySecret)}
-	for name, data := range map[string]map[string][]byte{
-		cloudKeyReference: key, nextCloudKey: key, cloudCAReference: {"bundle.crt": cache.ca},
-	} {
+	contents := map[string]map[string][]byte{cloudCAReference: {"bundle.crt": cache.ca}}
+	for name, id := range cloudKeys {
+		contents[name] = map[string][]byte{"accessKeyID": []byte(id), "secretAccessKey": []byte("secret-of-" + id)}
+	}
+	for name, data := range contents {
 		secret := projectSecret(name)
 		secret.Type, secret.Immutable, secret.Data = corev1.SecretTypeOpaque, new(true), data
 		Expect(client.IgnoreNotFound(c.Delete(ctx, projectSecret(name)))).To(Succeed())
@@ -89,6 +94,12 @@ func expiringCredential(caches observedCaches) *cause {
 		start: func(ctx context.Context) {
 			cloud.SetLifetime(shortLifetime)
 			referObserved(ctx, cloudKeyReference, nextCloudKey)
+			// Another cause stops the delivery of Secrets.
+			Eventually(ctx, func(g Gomega) {
+				status := cacheStatus(ctx, g, expiringHost).Credentials
+				g.Expect(status).NotTo(BeNil())
+				g.Expect(status.SecretName).To(Equal(nextCloudKey))
+			}).Should(Succeed())
 		},
 		stop: func(context.Context) { cloud.SetLifetime(longLifetime) },
 	}
