@@ -154,6 +154,9 @@ func (c *Cloud) URL() string { return "https://" + c.services.Addr().String() }
 // ProxyURL returns the URL of the proxy.
 func (c *Cloud) ProxyURL() string { return "http://" + c.proxy.Addr().String() }
 
+// CA returns the CA of the services, in PEM.
+func (c *Cloud) CA() []byte { return c.options.Authority.Certificate }
+
 // Accounts returns the valid credentials for registries.
 func (c *Cloud) Accounts() []upstreamsim.Account {
 	c.mu.Lock()

@@ -57,8 +57,6 @@ var observedHosts = []string{
 
 const (
 	observedReference  = "observed"
-	cloudKeyReference  = "observed-key"
-	cloudCAReference   = "observed-ca"
 	observedRepository = "observed/app"
 	// volumesSize is the size of the file system of all volumes but the small one.
 	volumesSize = "1g"
@@ -79,8 +77,6 @@ type observedCache struct {
 	hot upstreamsim.Image
 	// cloud issues the credentials for the upstream; nil for all others.
 	cloud *cloudsim.Cloud
-	// ca is the CA of the cloud, in PEM.
-	ca []byte
 }
 
 // startObservedCaches configures the caches. They keep their volumes in memory, so that the free space of the machine's
@@ -97,7 +93,7 @@ func startObservedCaches(ctx context.Context) observedCaches {
 		caches[host] = startObservedUpstream(host)
 		configured = append(configured, caches[host].configuration())
 	}
-	createCloudSecrets(ctx, caches[expiringHost])
+	createCloudSecrets(ctx, caches[expiringHost].cloud)
 	configureObserved(ctx, "observed-v1", configured)
 	for host, cache := range caches {
 		expectReady(ctx, host)

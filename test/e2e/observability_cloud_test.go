@@ -23,6 +23,8 @@ import (
 )
 
 const (
+	cloudKeyReference = "observed-key"
+	cloudCAReference  = "observed-ca"
 	// nextCloudKey is the name of the Secret with the key of a rotation.
 	nextCloudKey = "observed-key-next"
 	// longLifetime is that of the tokens of Amazon ECR.
@@ -32,7 +34,7 @@ const (
 )
 
 // cloudKeys are the IDs of access keys by the name of their Secret.
-var cloudKeys = map[string]string{cloudKeyReference: "AKIAOBSERVED00000001", nextCloudKey: "AKIAOBSERVED00000002"}
+var cloudKeys = map[string]string{cloudKeyReference: "AKIAOBSERVED1EXAMPLE", nextCloudKey: "AKIAOBSERVED2EXAMPLE"}
 
 // startCloud starts a registry of a simulated cloud. The cache reaches both by a proxy, since their names are those of the
 // real ones.
@@ -64,14 +66,13 @@ func startCloud() *observedCache {
 	for _, id := range cloudKeys {
 		cache.cloud.AddKey(id, "secret-of-"+id, "")
 	}
-	cache.ca = authority.Certificate
 	return cache
 }
 
 // createCloudSecrets creates the Secrets that the cache of a cloud's registry references.
-func createCloudSecrets(ctx context.Context, cache *observedCache) {
+func createCloudSecrets(ctx context.Context, cloud *cloudsim.Cloud) {
 	GinkgoHelper()
-	contents := map[string]map[string][]byte{cloudCAReference: {"bundle.crt": cache.ca}}
+	contents := map[string]map[string][]byte{cloudCAReference: {"bundle.crt": cloud.CA()}}
 	for name, id := range cloudKeys {
 		contents[name] = map[string][]byte{"accessKeyID": []byte(id), "secretAccessKey": []byte("secret-of-" + id)}
 	}
