@@ -180,8 +180,8 @@ var _ = Describe("Forms of credentials", Ordered, Label("forms"), func() {
 		}),
 	)
 
-	// The landscape has no cloud, so the cache cannot issue a token. Its reason must not quote the key. The tests of package
-	// cacheserver rotate these forms against a simulated cloud.
+	// No cloud responds here, so the cache cannot issue a token. Its reason must not quote the key. The journey about alerts
+	// uses a simulated cloud, and the tests of package cacheserver rotate these forms against it.
 	It("include access keys, and report why no token can be issued", func(ctx context.Context) {
 		key := upstreamsim.Account{Username: "AKIA" + rand.Text()[:16], Password: canaryText()}
 		create(ctx, "form-aws", credentialForm{write: writeKeys("accessKeyID", "secretAccessKey")}, key)
