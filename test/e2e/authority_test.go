@@ -88,8 +88,8 @@ var _ = Describe("Rotating CAs", func() {
 func rotateAuthorities(ctx context.Context, phase gardencorev1beta1.CredentialsRotationPhase) {
 	GinkgoHelper()
 	patchShootStatus(ctx, func(status *gardencorev1beta1.ShootStatus) {
-		// Kubernetes truncates times to seconds, and a phase of the landscape takes about one. In a later second than all
-		// that it created, its end counts as later.
+		// Kubernetes truncates times to seconds, and a phase takes about one on the landscape. Its end is a second ahead, so
+		// that it is after the creation of the CA, as it is in a real Shoot.
 		now, end := new(metav1.Now()), new(metav1.NewTime(time.Now().Add(time.Second)))
 		if status.Credentials == nil {
 			status.Credentials = &gardencorev1beta1.ShootCredentials{Rotation: &gardencorev1beta1.ShootCredentialsRotation{
