@@ -71,7 +71,7 @@ var _ = Describe("connection to the upstream", func() {
 		}).Should(ContainElement(HaveField("Username", "v2")))
 		Expect(cache.Err).To(gbytes.Say("Using changed files for connections to the upstream"))
 
-		cache.stop()
 		cache.expectSilent(proxyPassword, "PRIVATE KEY")
+		cache.stop()
 	})
 })
