@@ -39,8 +39,11 @@ up: builder ## Start a landscape of real components and pull a private image thr
 	@$(LANDSCAPE) up
 
 .PHONY: down
-down: $(LANDSCAPE) ## Stop the landscape and remove everything that it created.
-	@$(LANDSCAPE) down
+down: $(LANDSCAPE) ## Stop the landscapes and remove everything that they created.
+	@first=$$(realpath -m "$${LANDSCAPE_DIR:-dev/landscape}"); code=0; \
+	for dir in "$$first" "$$first"-[0-9]*; do \
+	  if [ "$$dir" = "$$first" ] || [ -d "$$dir" ]; then LANDSCAPE_DIR=$$dir $(LANDSCAPE) down || code=1; fi; \
+	done; exit "$$code"
 
 .PHONY: status
 status: $(LANDSCAPE) ## Show the status of the landscape.
@@ -119,7 +122,7 @@ faults: ## Test the cache server and stock Distribution with all faults, and pri
 	@go test -count=1 -v -timeout 1h ./test/faults
 
 .PHONY: test-e2e
-test-e2e: builder ## Run the end-to-end tests on the landscape; start it if necessary.
+test-e2e: builder ## Run the end-to-end tests on landscapes; start those that are not running.
 	@hack/test-e2e.sh
 
 .PHONY: fuzz
@@ -129,6 +132,10 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 .PHONY: bench
 bench: ## Compare the cache with stock Distribution and a plain file server, and print the ratios.
 	@go run ./test/bench -runs 3
+
+.PHONY: bench-faults
+bench-faults: ## Measure the time that pulls on nodes lose because of caches that fail, with containerd 1.7 and 2.
+	@go run ./test/bench/faults
 
 .PHONY: bench-admission
 bench-admission: builder ## Measure the admission component with a garden of 2,000 Shoots and 5,000 Secrets.

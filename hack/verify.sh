@@ -37,6 +37,8 @@ done
 
 echo "==> Lint"
 go tool -modfile=hack/tools/lint/go.mod golangci-lint run
+# A module of its own that no test compiles.
+(cd test/bench/faults/puller && go vet ./...)
 
 echo "==> Known vulnerabilities"
 database=${GOVULNDB:-https://vuln.go.dev}

@@ -76,6 +76,7 @@ var parts = []part{
 		name: "containerd", module: "github.com/containerd/containerd/v2", dir: "test/landscape/parts/containerd",
 		mentions: []mention{
 			{"test/landscape/gardenlet/node.go", `containerdVersion = "([0-9.]+)"`},
+			{"test/bench/faults/puller/go.mod", `github.com/containerd/containerd/v2 v([0-9.]+)`},
 		},
 	},
 	{name: "etcd", module: "go.etcd.io/etcd/server/v3", dir: "test/landscape/parts/cluster"},

@@ -77,27 +77,47 @@ func newHandler(config *configuration.Configuration, app http.Handler, checks *h
 	return handler
 }
 
-// newDebugHandler serves health, metrics, and the state of the server for programs and for people. It serves no
-// profiles: they would expose the memory that holds the credentials.
+// newDebugHandler serves health and metrics, and the state of the server. It serves no profiles: they would expose the
+// memory that holds the credentials.
 func (s *Server) newDebugHandler(config configuration.Debug, checks *health.Registry) http.Handler {
 	metricsPath := ""
 	if config.Prometheus.Enabled {
 		metricsPath = cmp.Or(config.Prometheus.Path, defaultMetricsPath)
 	}
-	metrics := promhttp.Handler()
+	metrics, state := promhttp.Handler(), s.stateHandler(metricsPath)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case healthPath:
+			failures := checks.CheckStatus(r.Context())
+			if s.engine.VolumeHangs() { // It is no check: such a server still serves what is in memory.
+				failures["volume"] = "the volume does not respond"
+			}
+			status := http.StatusOK
+			if len(failures) > 0 {
+				status = http.StatusServiceUnavailable
+			}
+			serveJSON(w, status, failures)
+		case metricsPath: // Empty if it is disabled; the path of a request is not.
+			metrics.ServeHTTP(w, r)
+		default:
+			if !s.engine.AdmitsDebug(r) {
+				w.Header().Set("WWW-Authenticate", `Basic realm="registry cache"`)
+				http.Error(w, http.StatusText(http.StatusUnauthorized), http.StatusUnauthorized)
+				return
+			}
+			state.ServeHTTP(w, r)
+		}
+	})
+}
+
+// stateHandler serves the state of the server, for programs and for people.
+func (s *Server) stateHandler(metricsPath string) http.Handler {
 	people := page.Handler(page.Options{
 		Engine: s.engine, Report: s.report, Metrics: prometheus.DefaultGatherer, MetricsPath: metricsPath,
 		Version: serverVersion(), Now: time.Now,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case healthPath:
-			failures := checks.CheckStatus(r.Context())
-			status := http.StatusOK
-			if len(failures) > 0 {
-				status = http.StatusServiceUnavailable
-			}
-			serveJSON(w, status, failures)
 		case page.Path:
 			people.ServeHTTP(w, r)
 		case strings.TrimSuffix(page.Path, "/"):
@@ -112,8 +132,6 @@ func (s *Server) newDebugHandler(config configuration.Debug, checks *health.Regi
 				return
 			}
 			serveJSON(w, http.StatusOK, reports)
-		case metricsPath: // Empty if it is disabled; the path of a request is not.
-			metrics.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}

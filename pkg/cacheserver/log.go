@@ -147,6 +147,17 @@ type connectionLogWriter struct{}
 
 // Write implements io.Writer. The standard logger writes each message with a single call.
 func (connectionLogWriter) Write(p []byte) (int, error) {
-	logrus.Warn(strings.TrimSpace(string(p)))
+	message := strings.TrimSpace(string(p))
+	logrus.StandardLogger().Log(levelOf(message), message)
 	return len(p), nil
+}
+
+// levelOf returns the level of a message of an HTTP server. Nodes send a request without TLS every two seconds, to
+// which the server responds at once if it works. A client that connects and leaves probes the port.
+func levelOf(message string) logrus.Level {
+	if strings.Contains(message, "TLS handshake error") &&
+		(strings.HasSuffix(message, ": EOF") || strings.HasSuffix(message, ": client sent an HTTP request to an HTTPS server")) {
+		return logrus.DebugLevel
+	}
+	return logrus.WarnLevel
 }

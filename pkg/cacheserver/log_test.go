@@ -126,6 +126,15 @@ var _ = DescribeTable("withoutRequests", func(message string, repository bool, k
 	Entry("keeps other errors", "storage driver health check: gone", false, true),
 )
 
+var _ = DescribeTable("levelOf", func(message string, expected logrus.Level) {
+	Expect(levelOf(message)).To(Equal(expected))
+},
+	Entry("of a probe of the port", "http: TLS handshake error from 10.0.0.1:5: EOF", logrus.DebugLevel),
+	Entry("of the check of a node", "http: TLS handshake error from 10.0.0.1:5: client sent an HTTP request to an HTTPS server", logrus.DebugLevel),
+	Entry("of a failed handshake", "http: TLS handshake error from 10.0.0.1:5: remote error: tls: bad certificate", logrus.WarnLevel),
+	Entry("of a panic", "http: panic serving 10.0.0.1:5: EOF", logrus.WarnLevel),
+)
+
 var _ = Describe("docs/logs.md", func() {
 	text, err := os.ReadFile("../../docs/logs.md")
 	// names returns the names in the first column of the table of a section.
@@ -159,7 +168,7 @@ var _ = Describe("docs/logs.md", func() {
 		Expect(names("Outcomes")).To(ConsistOf(outcomes))
 		Expect(names("Causes")).To(ConsistOf(
 			event.CauseNew, event.CauseExpired, event.CauseEvicted, event.CauseCorrupt, event.CauseMoved, event.CauseUnproven, event.CauseList,
-			event.CauseRefused, event.CauseClientLeft, event.CauseClientSlow, event.Unvalidated("REASON"), "REASON: MESSAGE",
+			event.CauseRefused, event.CauseNotAllowed, event.CauseTooMany, event.CauseUndecided, event.CauseClientLeft, event.CauseClientSlow, event.Unvalidated("REASON"), "REASON: MESSAGE",
 		))
 	})
 })

@@ -6,6 +6,7 @@ package cacheserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -134,6 +135,10 @@ func newServer(ctx context.Context, config *configuration.Configuration, file st
 
 	s.api.Server = newHTTPServer(newHandler(config, registryHandler(config, app, engine), checks))
 	engine.LimitClients(s.api.Server)
+	if tlsConfig != nil && engine.RequestsCertificates() {
+		// The engine verifies them. A handshake that failed would leave clients without a reason.
+		tlsConfig.ClientAuth = tls.RequestClientCert
+	}
 	s.api.TLSConfig, s.api.secure = tlsConfig, tlsConfig != nil
 	s.api.Protocols = protocols(config.HTTP)
 	if s.api.listener, err = net.Listen("tcp", config.HTTP.Addr); err != nil {

@@ -19,7 +19,9 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gbytes"
 	"github.com/onsi/gomega/gexec"
+	"golang.org/x/sys/unix"
 
+	"github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/test/forwardproxy"
 	"github.com/larder-project/larder/test/landscape/upstream"
 	"github.com/larder-project/larder/test/pki"
@@ -113,6 +115,39 @@ var _ = Describe("registry-cache-server", func() {
 		Expect(status).To(Equal(http.StatusNotFound))
 		status, _ = cache.debug("/debug/pprof/heap")
 		Expect(status).To(Equal(http.StatusNotFound))
+	})
+
+	It("reports a call to its volume that does not return, and goes on serving", func() {
+		image, other := w.push(upstream.Private, app, 1024), w.push(upstream.Private, "team/other:v1", 1024)
+		cache := w.start(w.config(upstream.Private))
+		Expect(cache.pull(app)).To(Equal(digestOf(image)))
+		Expect(cache.pull("team/other:v1")).To(Equal(digestOf(other)))
+		layers, err := image.Layers()
+		Expect(err).NotTo(HaveOccurred())
+		layer, err := layers[0].Digest()
+		Expect(err).NotTo(HaveOccurred())
+		path := filepath.Join(w.storage(), "docker/registry/v2/blobs/sha256", layer.Hex[:2], layer.Hex, "data")
+		Eventually(path).Should(BeAnExistingFile())
+		Expect(os.Remove(path)).To(Succeed())
+		Expect(unix.Mkfifo(path, 0o600)).To(Succeed()) // Opening it for reading waits for a writer.
+		_, err = cache.pull(app)
+		Expect(err).To(HaveOccurred(), "the volume hangs until its probe returns")
+
+		health := func() int { status, _ := cache.debug("/debug/health"); return status }
+		state := func() string { _, body := cache.debug(config.StatusPath); return body }
+		Eventually(health).Should(Equal(http.StatusOK))
+		Expect(state()).To(ContainSubstring(`"failing":true,"failedAt"`))
+		Expect(cache.pull("team/other:v1")).To(Equal(digestOf(other)))
+
+		By("Return from the call, after which no later failure is reported")
+		Expect(os.WriteFile(path, nil, 0o600)).To(Succeed())
+		failedAt := func() string { return regexp.MustCompile(`"failedAt":"[^"]*"`).FindString(state()) }
+		Eventually(func() bool {
+			before := failedAt()
+			time.Sleep(10 * time.Millisecond)
+			return failedAt() == before
+		}).Should(BeTrue())
+		Expect(health()).To(Equal(http.StatusOK))
 	})
 
 	It("counts requests by route, as the stock registry does, and the bytes of blobs", func() {

@@ -28,6 +28,8 @@ const (
 
 	// MaxSecrets bounds the pull secrets of a Shoot: the controller watches each name, and the report is bounded.
 	MaxSecrets = 10
+	// MaxAccounts bounds the accounts of a Shoot for the same reasons.
+	MaxAccounts = 32
 	// MaxFeed bounds the feed in bytes. With the rest of its Secret, it stays below the limit of the API server.
 	MaxFeed = 768 << 10
 	// MaxConfig bounds the docker configuration of a pull secret in bytes. The etcd of the Shoot has it once for each
@@ -51,9 +53,12 @@ func OwnerName(secret string) string {
 	return "extensions.gardener.cloud:registry-cache:pull-secret:" + secret
 }
 
-// Feed describes the pull secrets of a Shoot.
+// Feed describes the pull secrets of a Shoot, and the accounts of its caches.
 type Feed struct {
-	Secrets []Secret
+	Secrets  []Secret
+	Accounts []Account
+	// CABundle has the certificates of the authorities that issue those of caches, in PEM format.
+	CABundle string
 }
 
 // Secret describes a pull secret: the Secret with one name in all its namespaces.
@@ -108,11 +113,28 @@ func (s Secret) Selects(namespace string, namespaceLabels map[string]string) boo
 	return err == nil && selector.Matches(labels.Set(namespaceLabels))
 }
 
-// Names returns the names of the pull secrets.
+// IsEmpty reports whether there is nothing to keep.
+func (f Feed) IsEmpty() bool { return len(f.Secrets) == 0 && len(f.Accounts) == 0 }
+
+// Names returns the names of the pull secrets and of the Secrets of accounts.
 func (f Feed) Names() []string {
-	names := make([]string, 0, len(f.Secrets))
+	names := make([]string, 0, len(f.Secrets)+len(f.Accounts))
 	for _, secret := range f.Secrets {
 		names = append(names, secret.Name)
+	}
+	for _, account := range f.Accounts {
+		names = append(names, account.SecretName)
+	}
+	return names
+}
+
+// Caches returns the names of the caches with accounts.
+func (f Feed) Caches() []string {
+	var names []string
+	for _, account := range f.Accounts {
+		if !slices.Contains(names, account.Cache) {
+			names = append(names, account.Cache)
+		}
 	}
 	return names
 }
@@ -144,6 +166,8 @@ type (
 		Secrets []encodedSecret `json:"secrets"`
 		// Connections has each connection once: the caches of a Shoot usually share their CA bundle.
 		Connections []encodedConnection `json:"connections,omitempty"`
+		Accounts    []Account           `json:"accounts,omitempty"`
+		CABundle    string              `json:"caBundle,omitempty"`
 	}
 	encodedSecret struct {
 		Name                        string                `json:"name"`
@@ -183,7 +207,7 @@ func (c Connection) MarshalJSON() ([]byte, error) { return json.Marshal(c.String
 
 // Encode returns the feed in JSON, with its secrets. It is deterministic.
 func (f Feed) Encode() ([]byte, error) {
-	e := encodedFeed{Secrets: []encodedSecret{}}
+	e := encodedFeed{Secrets: []encodedSecret{}, Accounts: f.Accounts, CABundle: f.CABundle}
 	for _, secret := range f.Secrets {
 		es := encodedSecret{
 			Name: secret.Name, Namespaces: secret.Namespaces, NamespaceSelector: secret.NamespaceSelector,
@@ -243,7 +267,7 @@ func DecodeFeed(data []byte) (Feed, error) {
 	if err := json.Unmarshal(data, &e); err != nil {
 		return Feed{}, errors.New("invalid encoding of the feed of pull secrets")
 	}
-	var f Feed
+	f := Feed{Accounts: e.Accounts, CABundle: e.CABundle}
 	for _, es := range e.Secrets {
 		secret := Secret{
 			Name: es.Name, Namespaces: es.Namespaces, NamespaceSelector: es.NamespaceSelector,

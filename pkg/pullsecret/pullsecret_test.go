@@ -27,10 +27,17 @@ func TestPullSecret(t *testing.T) {
 
 const canary = "hunter2"
 
+func account() pullsecret.Account {
+	return pullsecret.Account{
+		Cache: "registry-docker-io", Name: "builder", SecretName: "registry-docker-io.builder", Namespaces: []string{"ci"}, Repositories: []string{"library"},
+		Registry: "registry-docker-io.kube-system.svc:5000",
+	}
+}
+
 func feed() pullsecret.Feed {
 	keys := credentials.Material{AWS: credentials.AWSKeys{AccessKeyID: "AKIA", SecretAccessKey: canary}}
 	static := credentials.Static(credentials.Credential{Username: "alice", Password: canary + "\xff"})
-	return pullsecret.Feed{Secrets: []pullsecret.Secret{{
+	return pullsecret.Feed{CABundle: "pem", Accounts: []pullsecret.Account{account()}, Secrets: []pullsecret.Secret{{
 		Name: "pulls", Namespaces: []string{"a"}, NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "b"}},
 		AddToDefaultServiceAccounts: true,
 		Registries: []pullsecret.Registry{
@@ -54,6 +61,26 @@ var _ = Describe("Feed", func() {
 		decoded, err := pullsecret.DecodeFeed(encoded)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(decoded).To(Equal(feed()))
+	})
+
+	It("has the Secrets of accounts beside pull secrets", func() {
+		Expect(feed().Names()).To(Equal([]string{"pulls", "registry-docker-io.builder"}))
+		Expect(feed().Caches()).To(Equal([]string{"registry-docker-io"}))
+		Expect(pullsecret.Feed{}.IsEmpty()).To(BeTrue())
+		Expect(pullsecret.Feed{Accounts: []pullsecret.Account{account()}}.IsEmpty()).To(BeFalse())
+	})
+
+	It("describes the Secret of an account for clients that know only one of its keys", func() {
+		content := account().Content(canary, "pem")
+		Expect(content).To(HaveLen(len(pullsecret.DataKeys())))
+		for _, key := range pullsecret.DataKeys() {
+			Expect(content).To(HaveKey(key))
+		}
+		Expect(content).To(HaveKeyWithValue("registry", []byte("registry-docker-io.kube-system.svc:5000")))
+		Expect(content).To(HaveKeyWithValue("ca.crt", []byte("pem")))
+		Expect(content).To(HaveKeyWithValue("username", []byte("larder.builder")))
+		Expect(content).To(HaveKeyWithValue("password", []byte(canary)))
+		Expect(pullsecret.DecodeAuths(content[".dockerconfigjson"])).To(Equal(pullsecret.Auths{"registry-docker-io.kube-system.svc:5000": []byte("larder.builder:" + canary)}))
 	})
 
 	It("encodes no list of pull secrets as an empty one", func() {
@@ -238,13 +265,17 @@ var _ = Describe("Report", func() {
 		Entry("not while a reference remains", pullsecret.Report{Feed: "x", References: pullsecret.Namespaces{Count: 1}}, false),
 		Entry("not before the first attempt to issue a credential", pullsecret.Report{Feed: "x", Unissued: 1}, false),
 		Entry("not without a credential", pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Credential: "rejected"}}}, false),
+		Entry("not without a stored password", pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Storage: "Forbidden"}}}, false),
 		Entry("not after a failure", pullsecret.Report{Feed: "x", Secrets: []pullsecret.SecretReport{{Failed: pullsecret.Namespaces{Count: 1}}}}, false),
 	)
 
 	It("is bounded", func() {
 		var report pullsecret.Report
-		for range pullsecret.MaxSecrets {
-			secret := pullsecret.SecretReport{Name: strings.Repeat("n", 63), Reason: strings.Repeat("r", pullsecret.MaxReason), Credential: strings.Repeat("c", pullsecret.MaxReason)}
+		for range pullsecret.MaxSecrets + pullsecret.MaxAccounts {
+			secret := pullsecret.SecretReport{
+				Name: strings.Repeat("n", 2*63+1), Reason: strings.Repeat("r", pullsecret.MaxReason),
+				Credential: strings.Repeat("c", pullsecret.MaxReason), Storage: strings.Repeat("s", pullsecret.MaxReason),
+			}
 			for range 1000 {
 				secret.Foreign.Add(strings.Repeat("f", 63))
 				secret.Failed.Add(strings.Repeat("f", 63))
@@ -255,6 +286,6 @@ var _ = Describe("Report", func() {
 		}
 		encoded, err := json.Marshal(report)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(len(encoded)).To(BeNumerically("<", 14<<10), "the extension reads at most 16 KiB")
+		Expect(len(encoded)).To(BeNumerically("<", pullsecret.MaxReport))
 	})
 })

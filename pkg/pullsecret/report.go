@@ -13,10 +13,12 @@ const (
 	ReportPath = "/debug/pull-secrets"
 	// HealthPath is the path of the probes.
 	HealthPath = "/debug/health"
-	// MaxListed bounds the namespaces that a report lists for a pull secret and a problem.
+	// MaxListed bounds the namespaces that a report lists for a Secret and a problem.
 	MaxListed = 4
 	// MaxReason bounds the texts of a report.
 	MaxReason = 128
+	// MaxReport bounds the report in bytes, with problems of all pull secrets and accounts.
+	MaxReport = 64 << 10
 )
 
 // Report is what the controller reports. Its length is bounded.
@@ -32,13 +34,15 @@ type Report struct {
 	References Namespaces `json:"references"`
 	// ReferencesReason is why, in one of them.
 	ReferencesReason string `json:"referencesReason,omitempty"`
-	// Secrets has the pull secrets with problems.
+	// Secrets has the pull secrets and the Secrets of accounts with problems.
 	Secrets []SecretReport `json:"secrets,omitempty"`
 }
 
-// SecretReport describes the problems of a pull secret.
+// SecretReport describes the problems of a pull secret, or of the Secret of an account.
 type SecretReport struct {
 	Name string `json:"name"`
+	// Pending reports whether the password of an account is not in use yet, since servers get it first.
+	Pending bool `json:"pending,omitempty"`
 	// Foreign are the namespaces in which a Secret of somebody else has the name.
 	Foreign Namespaces `json:"foreign"`
 	// Failed are the namespaces in which it could not be written.
@@ -47,8 +51,10 @@ type SecretReport struct {
 	Reason string `json:"reason,omitempty"`
 	// Unreferenced are the namespaces whose default ServiceAccount lacks a reference to it.
 	Unreferenced Namespaces `json:"unreferenced"`
-	// Credential is why a credential could not be issued.
+	// Credential is why a credential of a pull secret could not be issued.
 	Credential string `json:"credential,omitempty"`
+	// Storage is why the passwords of a cache's accounts could not be stored.
+	Storage string `json:"storage,omitempty"`
 }
 
 // Namespaces are some namespaces.
@@ -74,6 +80,8 @@ func (r Report) Follows(feed string) bool {
 // Done reports whether all namespaces have what the feed with the digest describes, and nothing else. Foreign Secrets do
 // not hinder that.
 func (r Report) Done(feed string) bool {
-	return r.Follows(feed) && r.References.Count == 0 &&
-		!slices.ContainsFunc(r.Secrets, func(secret SecretReport) bool { return secret.Failed.Count > 0 || secret.Credential != "" })
+	isFailing := func(secret SecretReport) bool {
+		return secret.Failed.Count > 0 || secret.Credential != "" || secret.Storage != ""
+	}
+	return r.Follows(feed) && r.References.Count == 0 && !slices.ContainsFunc(r.Secrets, isFailing)
 }

@@ -46,6 +46,7 @@ type bench struct {
 	files           *roleProcess // the file server, plain
 	secureFiles     *roleProcess // the file server, TLS
 	servers         int
+	authorization   string // of clients, if they have any
 	cached          string // directory with many cached blobs, once created
 }
 
@@ -185,10 +186,12 @@ func (b *bench) server(implementation cacheprocess.Implementation, change func(*
 
 // client creates a client with connections of its own to any of the servers.
 func (b *bench) client(url string) *pull.Client {
-	return pull.NewClient(url, &http.Transport{
+	client := pull.NewClient(url, &http.Transport{
 		TLSClientConfig:     &tls.Config{RootCAs: b.identity.Pool, MinVersion: tls.VersionTLS12},
 		MaxIdleConnsPerHost: 8,
 	})
+	client.Authorization = b.authorization
+	return client
 }
 
 // herd makes n clients pull the image at once and returns the time of the last one.

@@ -28,6 +28,7 @@ var scenarios = []scenario{
 	{"images", images},
 	{"warm", warm},
 	{"head", head},
+	{"granted", granted},
 	{"startup", startup},
 }
 

@@ -138,12 +138,15 @@ func readExamples() *examples {
 			switch kind := content["kind"]; {
 			case kind == "Secret":
 				read.addObject(block, &corev1.Secret{})
+			case kind == "ConfigMap": // Those for pods with an account have tests of their own.
 			case kind == "WorkloadIdentity":
 				read.addObject(block, &securityv1alpha1.WorkloadIdentity{})
 			case content["caches"] != nil:
 				read.addConfig(block.position, content["caches"].([]any))
 			case kind == "Shoot", kind == nil && content["spec"] != nil:
 				read.addShoot(block)
+			case content["containers"] != nil:
+				Expect(yaml.UnmarshalStrict([]byte(block.text), &corev1.PodSpec{})).To(Succeed(), block.position)
 			default:
 				Fail(block.position + ": unknown kind of example")
 			}

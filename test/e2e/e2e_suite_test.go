@@ -5,8 +5,8 @@
 // Package e2e_test runs journeys of cluster owners and operators on a running landscape (`make up`). All components are
 // real, except for the gardenlet, for which test/landscape/gardenlet stands in.
 //
-// There is one cluster with one Shoot. Each journey configures the Shoot, which is the example again afterwards, and
-// has a label: go test ./test/e2e -ginkgo.label-filter=ha
+// A landscape is one cluster with one Shoot; each of Ginkgo's processes has its own. Each journey configures the Shoot,
+// which is the example again afterwards, and has a label: go test ./test/e2e -ginkgo.label-filter=ha
 package e2e_test
 
 import (
@@ -38,10 +38,14 @@ func TestE2E(t *testing.T) {
 }
 
 var _ = BeforeSuite(func() {
-	var err error
-	here, err = landscape.Open()
+	first, err := landscape.Open()
+	Expect(err).NotTo(HaveOccurred())
+	here, err = first.Sibling(GinkgoParallelProcess())
 	Expect(err).NotTo(HaveOccurred())
 	if _, err := here.FirstProcess(); err != nil {
+		// A process that skips its journeys would take them from the others.
+		suite, _ := GinkgoConfiguration()
+		Expect(suite.ParallelTotal).To(Equal(1), "%s does not run", here.Dir())
 		Skip("the journeys need a running landscape, which 'make up' starts: " + err.Error())
 	}
 	c, err = garden.Client(here)

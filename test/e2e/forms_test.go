@@ -7,10 +7,12 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -27,6 +29,7 @@ import (
 
 // credentialForm is a form of a credential, as docs/usage.md describes it.
 type credentialForm struct {
+	name string
 	// newAccount returns an account with a secret that is recognizable wherever it occurs.
 	newAccount func() upstreamsim.Account
 	// write writes the account into a Secret.
@@ -100,85 +103,102 @@ var _ = Describe("Forms of credentials", Ordered, Label("forms"), func() {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 	}, NodeTimeout(journeyTimeout))
 
-	DescribeTable("are rotated as in the guide, without a failed pull",
-		func(ctx context.Context, form credentialForm) {
-			one, two := form.newAccount(), form.newAccount()
-			mayPull(one, two)
-			create(ctx, "form-v1", form, one)
-			create(ctx, "form-v2", form, two)
+	// rotate rotates from each form to the next as in the guide, with pulls running.
+	rotate := func(ctx context.Context, forms ...credentialForm) {
+		GinkgoHelper()
+		accounts := make([]upstreamsim.Account, len(forms))
+		name := func(i int) string { return fmt.Sprintf("form-%d", i) }
+		for i, form := range forms {
+			accounts[i] = form.newAccount()
+			create(ctx, name(i), form, accounts[i])
+		}
+		use := func(i int) {
+			GinkgoHelper()
 			cache := garden.Cache(garden.PrivateHost)
 			cache.HTTP = &v1alpha3.HTTP{TLS: new(false)}
-			if form.configure != nil {
-				form.configure(&cache)
+			if forms[i].configure != nil {
+				forms[i].configure(&cache)
 			}
-			configureWith(ctx, "form-v1", cache)
-			annotation := component.SecretNameAnnotation
-			if form.annotation != "" {
-				annotation = form.annotation
-			}
-			waitFor(ctx, annotation, "form-v1")
-			before := cachePod(ctx)
-			load := startPulls(ctx)
-			load.awaitPulls(ctx, 3*pullsPerSecond)
+			configureWith(ctx, name(i), cache)
+			waitFor(ctx, cmp.Or(forms[i].annotation, component.SecretNameAnnotation), name(i))
+		}
 
-			By("changing the reference, and revoking the old credential once the annotation shows the new one")
+		mayPull(accounts[0])
+		use(0)
+		before := cachePod(ctx)
+		load := startPulls(ctx)
+		load.awaitPulls(ctx, 3*pullsPerSecond)
+		var report []string
+		for i := 1; i < len(forms); i++ {
+			By("rotating to " + forms[i].name)
+			mayPull(accounts[i-1], accounts[i])
 			began := time.Now()
-			refer(ctx, "form-v2")
-			waitFor(ctx, annotation, "form-v2")
-			took := time.Since(began)
-			mayPull(two)
-			Expect(c.Delete(ctx, projectSecret("form-v1"))).To(Succeed())
+			use(i)
+			report = append(report, fmt.Sprintf("%s after %s", forms[i].name, time.Since(began).Round(time.Second)))
+			mayPull(accounts[i])
+			Expect(c.Delete(ctx, projectSecret(name(i-1)))).To(Succeed())
 			load.awaitPulls(ctx, 5*pullsPerSecond)
-			result := load.stop()
-			AddReportEntry("rotation", fmt.Sprintf("%d pulls, %d failed; in use after %s", result.pulls, len(result.failures), took.Round(time.Second)))
-			Expect(result.failures).To(BeEmpty())
-			Expect(cachePod(ctx).UID).To(Equal(before.UID))
+		}
+		result := load.stop()
+		AddReportEntry("rotation", fmt.Sprintf("%d pulls, %d failed; in use: %s", result.pulls, len(result.failures), strings.Join(report, ", ")))
+		Expect(result.failures).To(BeEmpty())
+		Expect(cachePod(ctx).UID).To(Equal(before.UID))
+	}
+	basic := credentialForm{
+		name: "kubernetes.io/basic-auth", newAccount: withPassword,
+		write: func(secret *corev1.Secret, account upstreamsim.Account) {
+			secret.Type = corev1.SecretTypeBasicAuth
+			writeKeys("username", "password")(secret, account)
 		},
-		Entry("kubernetes.io/basic-auth", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: withPassword,
-			write: func(secret *corev1.Secret, account upstreamsim.Account) {
-				secret.Type = corev1.SecretTypeBasicAuth
-				writeKeys("username", "password")(secret, account)
+	}
+
+	It("are rotated from one to the next as in the guide, without a failed pull", func(ctx context.Context) {
+		rotate(ctx,
+			basic,
+			credentialForm{
+				name: "other keys", newAccount: withPassword, write: writeKeys("user", "token"),
+				configure: func(cache *v1alpha3.RegistryCache) { cache.UsernameKey, cache.PasswordKey = new("user"), new("token") },
 			},
-		}),
-		Entry("other keys", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: withPassword, write: writeKeys("user", "token"),
-			configure: func(cache *v1alpha3.RegistryCache) { cache.UsernameKey, cache.PasswordKey = new("user"), new("token") },
-		}),
-		Entry("Docker configuration", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: withPassword,
-			write: writeDocker(func(a upstreamsim.Account) map[string]string {
-				return map[string]string{"username": a.Username, "password": a.Password}
-			}),
-		}),
-		Entry("identity token", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: func() upstreamsim.Account {
-				return upstreamsim.Account{Username: "robot", IdentityToken: canaryText()}
+			credentialForm{
+				name: "Docker configuration", newAccount: withPassword,
+				write: writeDocker(func(a upstreamsim.Account) map[string]string {
+					return map[string]string{"username": a.Username, "password": a.Password}
+				}),
 			},
-			write: writeDocker(func(a upstreamsim.Account) map[string]string {
-				return map[string]string{"username": a.Username, "identitytoken": a.IdentityToken}
-			}),
-		}),
-		Entry("registry token", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: func() upstreamsim.Account {
-				return upstreamsim.Account{Username: "robot", RegistryToken: canaryText()}
+			credentialForm{
+				name: "identity token",
+				newAccount: func() upstreamsim.Account {
+					return upstreamsim.Account{Username: "robot", IdentityToken: canaryText()}
+				},
+				write: writeDocker(func(a upstreamsim.Account) map[string]string {
+					return map[string]string{"username": a.Username, "identitytoken": a.IdentityToken}
+				}),
 			},
-			write: writeDocker(func(a upstreamsim.Account) map[string]string {
-				return map[string]string{"registrytoken": a.RegistryToken}
-			}),
-		}),
-		Entry("key of a service account", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: serviceAccountKey, write: writeKeys("username", "password"),
-		}),
-		Entry("for some repositories", SpecTimeout(rotationTimeout), credentialForm{
-			newAccount: withPassword, write: writeKeys("username", "password"),
+			credentialForm{
+				name: "registry token",
+				newAccount: func() upstreamsim.Account {
+					return upstreamsim.Account{Username: "robot", RegistryToken: canaryText()}
+				},
+				write: writeDocker(func(a upstreamsim.Account) map[string]string {
+					return map[string]string{"registrytoken": a.RegistryToken}
+				}),
+			},
+			credentialForm{name: "key of a service account", newAccount: serviceAccountKey, write: writeKeys("username", "password")},
+			basic,
+		)
+	}, SpecTimeout(journeyTimeout))
+
+	It("are rotated for some repositories, without a failed pull", func(ctx context.Context) {
+		form := credentialForm{
+			name: "the next one", newAccount: withPassword, write: writeKeys("username", "password"),
 			configure: func(cache *v1alpha3.RegistryCache) {
 				cache.Credentials = []v1alpha3.RepositoryCredential{{Repositories: []string{pullers}, SecretReferenceName: *cache.SecretReferenceName}}
 				cache.SecretReferenceName = nil
 			},
 			annotation: component.RepositorySecretNameAnnotation([]string{pullers}),
-		}),
-	)
+		}
+		rotate(ctx, form, form)
+	}, SpecTimeout(rotationTimeout))
 
 	// No cloud responds here, so the cache cannot issue a token. Its reason must not quote the key. The journey about alerts
 	// uses a simulated cloud, and the tests of package cacheserver rotate these forms against it.

@@ -40,6 +40,7 @@ const (
 var (
 	shootKey           = client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: "example"}
 	managedResourceKey = client.ObjectKey{Namespace: seedNamespace, Name: "extension-registry-cache"}
+	servicesKey        = client.ObjectKey{Namespace: seedNamespace, Name: "extension-registry-cache-services"}
 )
 
 // configure sets the caches of the Shoot, and waits until Gardener is done and all replicas are updated and ready.
@@ -80,6 +81,8 @@ func expectReady(ctx context.Context, host string) {
 		g.Expect(set.Status.ReadyReplicas).To(Equal(*set.Spec.Replicas))
 		g.Expect(set.Status.Replicas).To(Equal(*set.Spec.Replicas))
 	}).Should(Succeed())
+	// The node stops using a cache that does not accept connections, and uses it again a moment after it does.
+	Eventually(ctx, evidence.HostsFile).WithArguments(here, host).Should(BeARegularFile())
 }
 
 // cacheKey returns the key of the objects of an upstream's cache.
@@ -93,6 +96,15 @@ func getShoot(ctx context.Context) *gardencorev1beta1.Shoot {
 	shoot := &gardencorev1beta1.Shoot{}
 	Expect(c.Get(ctx, shootKey, shoot)).To(Succeed())
 	return shoot
+}
+
+// tryShoot asks the API server whether it would accept a change of the Shoot, whose status may change meanwhile.
+func tryShoot(ctx context.Context, change func(*gardencorev1beta1.Shoot)) error {
+	GinkgoHelper()
+	shoot := getShoot(ctx)
+	patch := client.MergeFrom(shoot.DeepCopy())
+	change(shoot)
+	return c.Patch(ctx, shoot, patch, client.DryRunAll)
 }
 
 // reconcileShoot reconciles the Shoot, like its maintenance.

@@ -8,6 +8,8 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -99,6 +101,11 @@ func startObservedCaches(ctx context.Context) observedCaches {
 		expectReady(ctx, host)
 		cache.endpoint = cacheStatus(ctx, Default, host).Endpoint
 	}
+	roots := x509.NewCertPool()
+	for _, authority := range nodeBundle() {
+		roots.AddCert(authority)
+	}
+	caches[certificateHost].client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	shrinkVolume(ctx, fullHost)
 	return caches
 }
@@ -192,7 +199,7 @@ func newObservedCache(host string, options upstreamsim.Options) *observedCache {
 }
 
 // configuration returns the configuration of the cache. Its endpoint is plain HTTP, except for the one with a
-// certificate.
+// certificate, which asks the upstream who may pull.
 func (o *observedCache) configuration() v1alpha3.RegistryCache {
 	cache := v1alpha3.RegistryCache{
 		Upstream:  o.host,
@@ -206,6 +213,8 @@ func (o *observedCache) configuration() v1alpha3.RegistryCache {
 		cache.SecretReferenceName, cache.CABundleSecretReferenceName = new(cloudKeyReference), new(cloudCAReference)
 	case rejectedHost:
 		cache.SecretReferenceName = new(observedReference)
+	case certificateHost:
+		cache.Access = &v1alpha3.Access{Mode: v1alpha3.AccessPullSecrets}
 	case replicatedHost:
 		cache.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
 	}
@@ -279,9 +288,6 @@ const hotRequests = 1200
 func (o observedCaches) pull(ctx context.Context) {
 	GinkgoHelper()
 	for _, cache := range o {
-		if cache.host == certificateHost {
-			continue // Only nodes trust it.
-		}
 		tag, image := cache.newImage(2 << 20)
 		cache.hot = image
 		for range 2 {

@@ -255,14 +255,14 @@ func expiringCertificate() *cause {
 			Expect(err).NotTo(HaveOccurred())
 			pair, err := authority.Issue(pki.Request{CommonName: certificateHost, Hosts: []string{certificateHost}, Lifetime: lifetime})
 			Expect(err).NotTo(HaveOccurred())
-			ignoreManagedResource(ctx, true)
+			ignoreManagedResource(ctx, managedResourceKey, true)
 			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: cacheKey(certificateHost).Name + "-tls"}}
 			Expect(c.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
 			patch := client.MergeFrom(secret.DeepCopy())
 			secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey] = pair.Certificate, pair.Key
 			Expect(c.Patch(ctx, secret, patch)).To(Succeed())
 		},
-		stop: func(ctx context.Context) { ignoreManagedResource(ctx, false) },
+		stop: func(ctx context.Context) { ignoreManagedResource(ctx, managedResourceKey, false) },
 	}
 }
 
@@ -287,7 +287,7 @@ func restore(ctx context.Context) {
 	GinkgoHelper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	ignoreManagedResource(ctx, false)
+	ignoreManagedResource(ctx, managedResourceKey, false)
 	cordon(ctx, false)
 }
 

@@ -41,6 +41,8 @@ var _ = Describe("Outages", func() {
 	It("pulls from the upstream while the cache is down", Label("cache-down"), func(ctx context.Context) {
 		configure(ctx, garden.Cache(garden.PrivateHost))
 		stopCache(ctx, garden.PrivateHost)
+		// AfterEach runs before the cleanup of stopCache, and waits until the node uses the cache.
+		defer startCache(context.WithoutCancel(ctx), garden.PrivateHost)
 
 		image := newImage(ctx, garden.PrivateHost)
 		log := accessLog()
@@ -103,7 +105,7 @@ func restartCache(ctx context.Context, host string) {
 // ignores it meanwhile.
 func stopCache(ctx context.Context, host string) {
 	GinkgoHelper()
-	ignoreManagedResource(ctx, true)
+	ignoreManagedResource(ctx, managedResourceKey, true)
 	DeferCleanup(startCache, host)
 
 	set := &appsv1.StatefulSet{}
@@ -117,15 +119,15 @@ func stopCache(ctx context.Context, host string) {
 // startCache starts a stopped cache.
 func startCache(ctx context.Context, host string) {
 	GinkgoHelper()
-	ignoreManagedResource(ctx, false)
+	ignoreManagedResource(ctx, managedResourceKey, false)
 	expectReady(ctx, host)
 }
 
-// ignoreManagedResource makes gardener-resource-manager ignore changes of the caches' objects, or restore them.
-func ignoreManagedResource(ctx context.Context, ignored bool) {
+// ignoreManagedResource makes gardener-resource-manager ignore changes of a ManagedResource's objects, or restore them.
+func ignoreManagedResource(ctx context.Context, key client.ObjectKey, ignored bool) {
 	GinkgoHelper()
 	resource := &resourcesv1alpha1.ManagedResource{}
-	Expect(c.Get(ctx, managedResourceKey, resource)).To(Succeed())
+	Expect(c.Get(ctx, key, resource)).To(Succeed())
 	patch := client.MergeFrom(resource.DeepCopy())
 	delete(resource.Annotations, resourcesv1alpha1.Ignore)
 	if ignored {

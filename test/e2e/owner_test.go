@@ -26,10 +26,7 @@ const journeySecret = "journey-v1"
 var _ = Describe("Messages to owners", func() {
 	DescribeTable("reject an invalid Shoot", Label("admission"),
 		func(ctx context.Context, spoil func(*gardencorev1beta1.Shoot), messages ...string) {
-			shoot := getShoot(ctx)
-			spoil(shoot)
-
-			err := c.Update(ctx, shoot, client.DryRunAll)
+			err := tryShoot(ctx, spoil)
 			for _, message := range messages {
 				Expect(err).To(MatchError(ContainSubstring(message)))
 			}

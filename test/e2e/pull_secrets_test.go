@@ -134,7 +134,7 @@ var _ = Describe("Pull secrets", Ordered, Label("pull-secrets"), func() {
 		}).Should(Succeed())
 		list := &eventsv1.EventList{}
 		Expect(c.List(ctx, list, client.InNamespace(namespaceTaken))).To(Succeed())
-		Expect(list.Items).To(ContainElement(HaveField("Reason", "NotAPullSecret")))
+		Expect(list.Items).To(ContainElement(HaveField("Reason", "ForeignSecret")))
 		Expect(referenced(ctx, namespaceTaken)(Default)).To(BeEmpty())
 
 		By("keeping the credential while the upstream rejects a new one, with pulls running")

@@ -73,12 +73,12 @@ var _ = Describe("Pulling", func() {
 		plain := garden.Cache(garden.PrivateHost)
 		plain.HTTP = &v1alpha3.HTTP{TLS: new(false)}
 		configure(ctx, plain)
-		Expect(hostsFile(garden.PrivateHost)).To(And(ContainSubstring(`[host."http://`), Not(ContainSubstring("ca = "))))
+		Expect(hostsFile(garden.PrivateHost)).To(And(MatchRegexp(`\[host\.["']http://`), Not(ContainSubstring("ca = "))))
 		pullsThroughCache(ctx, garden.PrivateHost)
 
 		By("switching TLS on")
 		configure(ctx, garden.Cache(garden.PrivateHost))
-		Expect(hostsFile(garden.PrivateHost)).To(And(ContainSubstring(`[host."https://`), ContainSubstring("ca = ")))
+		Expect(hostsFile(garden.PrivateHost)).To(And(MatchRegexp(`\[host\.["']https://`), ContainSubstring("ca = ")))
 		pullsThroughCache(ctx, garden.PrivateHost)
 	}, SpecTimeout(journeyTimeout))
 })

@@ -254,6 +254,8 @@ type load struct {
 	pulls    atomic.Int64
 	mu       sync.Mutex
 	failures []error
+	// longest is the duration of the longest pull on a node since the last call of takeLongest.
+	longest time.Duration
 }
 
 type loadResult struct {
@@ -367,6 +369,32 @@ func (l *load) pull(ctx context.Context, puller upstream.Client, reference strin
 	if err != nil {
 		l.fail(err)
 	}
+}
+
+// pullOnNode pulls an image with the node's containerd, and removes it.
+func (l *load) pullOnNode(ctx context.Context, images *evidence.Images, reference string, account upstreamsim.Account) {
+	begun := time.Now()
+	err := images.Pull(ctx, reference, account.Username, account.Password)
+	took := time.Since(begun)
+	l.mu.Lock()
+	l.longest = max(l.longest, took)
+	l.mu.Unlock()
+	l.pulls.Add(1)
+	if err == nil {
+		err = images.Remove(ctx, reference)
+	}
+	if err != nil {
+		l.fail(fmt.Errorf("%s: %w", begun.Format(time.TimeOnly), err))
+	}
+}
+
+// takeLongest returns the duration of the longest pull since the last call. A pull counts when it has ended.
+func (l *load) takeLongest() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := l.longest
+	l.longest = 0
+	return longest
 }
 
 func (l *load) fail(err error) {

@@ -106,7 +106,9 @@ var _ = Describe("Another implementation", func() {
 			Eventually(ctx, func() string { return cacheImage(ctx) }).ShouldNot(Equal(other.image))
 			expectReady(ctx, garden.PrivateHost)
 			Expect(keptObjects(ctx)).To(Equal(kept))
-			Expect(withoutCAs(nodeRegistries())).To(Equal(withoutCAs(left)), "the path of the CA of a mirror differs")
+			Expect(mirrorsWithoutCAs(nodeRegistries())).To(Equal(mirrorsWithoutCAs(left)), "the path of the CA of a mirror differs")
+			Expect(nodeRegistries()).To(HaveKeyWithValue(evidence.HostsFile(here, garden.PrivateHost),
+				And(HavePrefix("# managed by registry-cache-hosts.service\n"), ContainSubstring("'"+providerStatus(ctx).Endpoint+"'"))))
 			Expect(nodeBundle()).To(ContainElement(oldCA[0]))
 			Eventually(ctx, func() error { return serves(ctx, oldCA) }).Should(Succeed(), "nodes that have not been updated trust the cache")
 		}
@@ -186,11 +188,11 @@ func expectWarm(ctx context.Context, image string) {
 	}
 }
 
-// withoutCAs returns the content of hosts.toml files without the lines with CA files.
-func withoutCAs(files map[string]string) map[string]string {
+// mirrorsWithoutCAs returns the content of the hosts.toml files of mirrors without the lines with CA files.
+func mirrorsWithoutCAs(files map[string]string) map[string]string {
 	hosts := map[string]string{}
 	for path, content := range files {
-		if filepath.Base(path) == "hosts.toml" {
+		if filepath.Base(path) == "hosts.toml" && path != evidence.HostsFile(here, garden.PrivateHost) {
 			lines := slices.DeleteFunc(strings.Split(content, "\n"), func(line string) bool { return strings.HasPrefix(line, "  ca = ") })
 			hosts[path] = strings.Join(lines, "\n")
 		}

@@ -177,6 +177,21 @@ func (c *Cache) Stored(d digest.Digest) bool {
 	return err == nil
 }
 
+// Labels returns the values of all labels of metrics.
+func (c *Cache) Labels() []string {
+	families, err := c.registry.Gather()
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	var values []string
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				values = append(values, label.GetValue())
+			}
+		}
+	}
+	return values
+}
+
 // Value returns the value of a counter or gauge, summed over the labels that are not given.
 func (c *Cache) Value(name string, labels ...string) float64 {
 	families, err := c.registry.Gather()

@@ -90,7 +90,20 @@ func Open() (*Landscape, error) {
 	if dir == "" {
 		dir = filepath.Join(repository, "dev", "landscape")
 	}
-	dir, err = canonical(dir)
+	return open(dir, repository)
+}
+
+// Sibling returns the nth landscape of those that run side by side, of which this one is the first. It need not run or
+// exist.
+func (l *Landscape) Sibling(n int) (*Landscape, error) {
+	if n == 1 {
+		return l, nil
+	}
+	return open(fmt.Sprintf("%s-%d", l.dir, n), l.repository)
+}
+
+func open(dir, repository string) (*Landscape, error) {
+	dir, err := canonical(dir)
 	if err != nil {
 		return nil, err
 	}

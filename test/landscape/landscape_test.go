@@ -33,6 +33,12 @@ var _ = Describe("Landscape", func() {
 		Expect(len(first)).To(BeNumerically("<=", 15), "it is also the name of a link")
 	})
 
+	It("has siblings in directories beside its own", func() {
+		first := open("/one")
+		Expect(first.Sibling(1)).To(HaveField("Dir()", "/one"))
+		Expect(first.Sibling(2)).To(HaveField("Dir()", "/one-2"))
+	})
+
 	It("is the same through every path", func() {
 		dir := GinkgoT().TempDir()
 		link := filepath.Join(dir, "link")

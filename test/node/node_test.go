@@ -14,16 +14,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"time"
 
-	"github.com/Masterminds/semver/v3"
-	nodeagentconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/nodeagent/v1alpha1"
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	"github.com/gardener/gardener/pkg/client/kubernetes"
-	"github.com/gardener/gardener/pkg/component/extensions/operatingsystemconfig/original/components/nodeagent"
-	fakecontainerd "github.com/gardener/gardener/pkg/nodeagent/containerd/fake"
-	"github.com/gardener/gardener/pkg/nodeagent/controller/operatingsystemconfig"
 	fakedbus "github.com/gardener/gardener/pkg/nodeagent/dbus/fake"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -32,24 +26,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/events"
-	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/larder-project/larder/pkg/apis/mirror/codec"
-	"github.com/larder-project/larder/pkg/apis/registry"
-	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc"
 	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
+	"github.com/larder-project/larder/test/nodewebhook"
 	"github.com/larder-project/larder/test/pki"
 )
 
-const (
-	namespace    = "shoot--dev--example"
-	certificates = "/etc/containerd/certs.d"
-)
+const certificates = "/etc/containerd/certs.d"
 
 // writes are the changes of files below the directory of containerd's registries, in their order.
 type writes struct {
@@ -89,8 +75,7 @@ var _ = Describe("A node", func() {
 	var (
 		ctx     context.Context
 		files   *writes
-		cluster client.Client
-		agent   *operatingsystemconfig.Reconciler
+		node    *machine
 		bundles map[string][]byte
 	)
 
@@ -103,24 +88,7 @@ var _ = Describe("A node", func() {
 		} {
 			Expect(afero.WriteFile(files.Fs, name, []byte(content), 0o600)).To(Succeed())
 		}
-		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", Labels: map[string]string{corev1.LabelHostname: "node"}}}
-		cluster = fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(node).Build()
-		agent = &operatingsystemconfig.Reconciler{
-			APIReader:        cluster,
-			Client:           cluster,
-			LeaseClient:      cluster,
-			ContainerdClient: fakecontainerd.NewClient(),
-			Config: nodeagentconfigv1alpha1.OperatingSystemConfigControllerConfig{
-				SyncPeriod: &metav1.Duration{Duration: time.Hour}, KubernetesVersion: semver.MustParse("1.36.3"),
-			},
-			Clock:         clock.RealClock{},
-			Recorder:      &events.FakeRecorder{},
-			DBus:          fakedbus.New(),
-			FS:            afero.Afero{Fs: files},
-			HostName:      "node",
-			NodeName:      "node",
-			CancelContext: func() {},
-		}
+		node = newMachine(files, fakedbus.New())
 		bundles = map[string][]byte{}
 		for _, name := range []string{"ca-v1", "ca-v2"} {
 			authority, err := pki.NewAuthority(name)
@@ -129,18 +97,6 @@ var _ = Describe("A node", func() {
 		}
 	})
 
-	newOSC := func() *extensionsv1alpha1.OperatingSystemConfig {
-		return &extensionsv1alpha1.OperatingSystemConfig{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pool"},
-			Spec: extensionsv1alpha1.OperatingSystemConfigSpec{
-				Purpose: extensionsv1alpha1.OperatingSystemConfigPurposeReconcile,
-				CRIConfig: &extensionsv1alpha1.CRIConfig{
-					Name:       extensionsv1alpha1.CRINameContainerD,
-					Containerd: &extensionsv1alpha1.ContainerdConfig{SandboxImage: "registry.example.com/pause:1"},
-				},
-			},
-		}
-	}
 	// withMirrors returns an OperatingSystemConfig that gardenlet writes from scratch.
 	withMirrors := func(mirrors, caSecret string) *extensionsv1alpha1.OperatingSystemConfig {
 		GinkgoHelper()
@@ -152,10 +108,10 @@ var _ = Describe("A node", func() {
 		})
 		Expect(err).NotTo(HaveOccurred())
 		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(
-			&extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Spec: extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: shoot}}},
-			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ref-" + caSecret}, Immutable: new(true), Data: map[string][]byte{"bundle.crt": bundles[caSecret]}},
+			&extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: nodewebhook.Namespace}, Spec: extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: shoot}}},
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: nodewebhook.Namespace, Name: "ref-" + caSecret}, Immutable: new(true), Data: map[string][]byte{"bundle.crt": bundles[caSecret]}},
 			&extensionsv1alpha1.Extension{
-				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-mirror"},
+				ObjectMeta: metav1.ObjectMeta{Namespace: nodewebhook.Namespace, Name: "registry-mirror"},
 				Spec: extensionsv1alpha1.ExtensionSpec{DefaultSpec: extensionsv1alpha1.DefaultSpec{ProviderConfig: &runtime.RawExtension{
 					Raw: []byte(`{"apiVersion":"mirror.extensions.gardener.cloud/v1alpha1","kind":"MirrorConfig","mirrors":[` + mirrors + `]}`),
 				}}},
@@ -163,44 +119,14 @@ var _ = Describe("A node", func() {
 		).Build()
 		decoder, err := codec.New()
 		Expect(err).NotTo(HaveOccurred())
-		object := newOSC()
+		object := nodewebhook.NewOSC()
 		Expect((&osc.Mutator{Reader: seed, Source: osc.Mirrors{Codec: decoder}}).Mutate(ctx, object, nil)).To(Succeed())
 		return object
 	}
-	// addCache adds a cache for docker.io with TLS.
-	addCache := func(object *extensionsv1alpha1.OperatingSystemConfig, endpoint string, caBundle []byte) {
-		GinkgoHelper()
-		shoot, err := json.Marshal(&gardencorev1beta1.Shoot{TypeMeta: metav1.TypeMeta{APIVersion: gardencorev1beta1.SchemeGroupVersion.String(), Kind: "Shoot"}})
-		Expect(err).NotTo(HaveOccurred())
-		decoder, err := registrycodec.New()
-		Expect(err).NotTo(HaveOccurred())
-		status, err := decoder.EncodeStatus(&registry.RegistryStatus{
-			CASecretName: new("caches-ca"),
-			Caches:       []registry.RegistryCacheStatus{{Upstream: "docker.io", Endpoint: endpoint, RemoteURL: "https://registry-1.docker.io"}},
-		})
-		Expect(err).NotTo(HaveOccurred())
-		seed := fakeclient.NewClientBuilder().WithScheme(kubernetes.SeedScheme).WithObjects(
-			&extensionsv1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Spec: extensionsv1alpha1.ClusterSpec{Shoot: runtime.RawExtension{Raw: shoot}}},
-			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "caches-ca"}, Data: map[string][]byte{"bundle.crt": caBundle}},
-			&extensionsv1alpha1.Extension{
-				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "registry-cache"},
-				Status:     extensionsv1alpha1.ExtensionStatus{DefaultStatus: extensionsv1alpha1.DefaultStatus{ProviderStatus: status}},
-			},
-		).Build()
-		Expect((&osc.Mutator{Reader: seed, Source: osc.Caches{Codec: decoder}}).Mutate(ctx, object, nil)).To(Succeed())
-	}
 	apply := func(object *extensionsv1alpha1.OperatingSystemConfig) {
 		GinkgoHelper()
-		secret, err := nodeagent.OperatingSystemConfigSecret(ctx, nil, object, "osc", "pool", false)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(client.IgnoreNotFound(cluster.Delete(ctx, secret.DeepCopy()))).To(Succeed())
-		Expect(cluster.Create(ctx, secret)).To(Succeed())
 		files.log = nil
-		// A failed probe is retried until the context ends.
-		ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-		defer cancel()
-		_, err = agent.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(secret)})
-		Expect(err).NotTo(HaveOccurred())
+		node.apply(ctx, object)
 	}
 	tree := func() map[string]string {
 		GinkgoHelper()
@@ -233,7 +159,7 @@ var _ = Describe("A node", func() {
 		{"host":"http://[fd00::1]:5000"}]}`
 
 	It("gets mirrors in order, and is as before when they are removed", func() {
-		apply(newOSC())
+		apply(nodewebhook.NewOSC())
 		before := tree()
 
 		apply(withMirrors(mirrors, "ca-v1"))
@@ -252,7 +178,7 @@ server = "https://registry-1.docker.io"
 `, caFile())))
 		Expect(after).To(HaveKeyWithValue(caFile(), string(bundles["ca-v1"])))
 
-		apply(newOSC())
+		apply(nodewebhook.NewOSC())
 		Expect(tree()).To(Equal(before))
 		exists, err := afero.Exists(files.Fs, certificates+"/docker.io")
 		Expect(err).NotTo(HaveOccurred())
@@ -294,11 +220,11 @@ server = "https://registry-1.docker.io"
 		Expect(err).NotTo(HaveOccurred())
 		cache, other := serve(cacheAuthority), serve(otherAuthority)
 
-		object := newOSC()
+		object := nodewebhook.NewOSC()
 		object.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{{
 			Upstream: "docker.io", ReadinessProbe: new(true), Hosts: []extensionsv1alpha1.RegistryHost{{URL: other.URL}},
 		}}
-		addCache(object, cache.URL, cacheAuthority.Certificate)
+		addCache(ctx, object, nodewebhook.Cache{Endpoint: cache.URL, Authority: cacheAuthority})
 		apply(object)
 		Expect(tree()).To(HaveKeyWithValue("docker.io/hosts.toml", And(ContainSubstring(cache.URL), ContainSubstring(other.URL))))
 	})

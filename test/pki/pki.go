@@ -52,6 +52,8 @@ type Request struct {
 	Hosts []string
 	// Lifetime replaces that of a year.
 	Lifetime time.Duration
+	// Usages are by default those of servers and of clients.
+	Usages []x509.ExtKeyUsage
 }
 
 // NewAuthority creates an authority.
@@ -120,6 +122,9 @@ func newTemplate(request Request) (*x509.Certificate, error) {
 		NotAfter:     now.Add(cmp.Or(request.Lifetime, lifetime)),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if request.Usages != nil {
+		template.ExtKeyUsage = request.Usages
 	}
 	for _, host := range request.Hosts {
 		if ip := net.ParseIP(host); ip != nil {

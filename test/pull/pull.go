@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -43,8 +44,10 @@ type Client struct {
 	BytesPerSecond float64
 	// FirstByte, if set, is called at the first byte of each blob.
 	FirstByte func()
-	// Authorization, if set, is sent with each request.
+	// Authorization, if set, is sent with each request. Image sends none until the registry asks for it, like containerd.
 	Authorization string
+	// asked, if set, is whether the registry has asked for Authorization.
+	asked *atomic.Bool
 }
 
 // NewClient creates a client with the given transport.
@@ -85,12 +88,19 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 	for key, values := range header {
 		request.Header[key] = values
 	}
-	if c.Authorization != "" {
+	withheld := c.Authorization != "" && c.asked != nil && !c.asked.Load()
+	if c.Authorization != "" && !withheld {
 		request.Header.Set("Authorization", c.Authorization)
 	}
 	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, err
+	}
+	if withheld && response.StatusCode == http.StatusUnauthorized && response.Header.Get("WWW-Authenticate") != "" {
+		_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again
+		_ = response.Body.Close()
+		c.asked.Store(true)
+		return c.Do(ctx, method, path, header)
 	}
 	if response.StatusCode >= 300 {
 		defer func() { _ = response.Body.Close() }()
@@ -197,6 +207,9 @@ func (c *Client) copy(ctx context.Context, to io.Writer, from io.Reader, buffer 
 // Image pulls an image by tag or digest: it resolves it and gets the manifest and all blobs. It returns their total
 // size.
 func (c *Client) Image(ctx context.Context, name, reference string) (int64, error) {
+	pulling := *c
+	pulling.asked = new(atomic.Bool)
+	c = &pulling
 	dgst, err := c.Head(ctx, name, reference)
 	if err != nil {
 		return 0, fmt.Errorf("resolve %s:%s: %w", name, reference, err)

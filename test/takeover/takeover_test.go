@@ -25,6 +25,7 @@ import (
 	"github.com/larder-project/larder/pkg/apis/mirror/validation"
 	registrycodec "github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc"
+	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
 	"github.com/larder-project/larder/test/pki"
 	"github.com/larder-project/larder/test/takeover"
 )
@@ -88,14 +89,29 @@ var _ = Describe("Nodes", func() {
 			Expect((&osc.Mutator{Reader: seed, Source: source}).Mutate(ctx, object, nil)).To(Succeed())
 		}
 	}
-	// withoutOwnCA returns the registries without the path of the CA bundle of the mirror.
-	withoutOwnCA := func(object *extensionsv1alpha1.OperatingSystemConfig) []extensionsv1alpha1.RegistryConfig {
-		registries := object.DeepCopy().Spec.CRIConfig.Containerd.Registries
-		Expect(registries).To(HaveLen(3))
-		Expect(registries[2].Hosts).To(HaveLen(2))
-		Expect(registries[2].Hosts[1].CACerts).To(HaveLen(1))
-		registries[2].Hosts[1].CACerts = nil
+	// mirrorsWithoutCA returns the registries of the mirrors without the path of the CA bundle.
+	mirrorsWithoutCA := func(object *extensionsv1alpha1.OperatingSystemConfig) []extensionsv1alpha1.RegistryConfig {
+		registries := slices.DeleteFunc(object.DeepCopy().Spec.CRIConfig.Containerd.Registries, func(registry extensionsv1alpha1.RegistryConfig) bool {
+			return registry.Upstream == "docker.io"
+		})
+		Expect(registries).To(HaveLen(2))
+		Expect(registries[1].Hosts).To(HaveLen(2))
+		Expect(registries[1].Hosts[1].CACerts).To(HaveLen(1))
+		registries[1].Hosts[1].CACerts = nil
 		return registries
+	}
+	// withoutUnit returns the files without those of the unit that installs the hosts.toml of the cache.
+	withoutUnit := func(object *extensionsv1alpha1.OperatingSystemConfig) []extensionsv1alpha1.File {
+		return slices.DeleteFunc(slices.Clone(object.Spec.Files), func(file extensionsv1alpha1.File) bool {
+			return slices.Contains(object.Spec.Units[0].FilePaths, file.Path)
+		})
+	}
+	expectSameHosts := func(object *extensionsv1alpha1.OperatingSystemConfig) {
+		GinkgoHelper()
+		Expect(osctest.Hosts(object)).To(Equal(osctest.Hosts(left)))
+		Expect(osctest.Installed(object)).To(HaveLen(1))
+		Expect(osctest.Installed(object)).To(HaveKeyWithValue("docker.io", ContainSubstring(left.Spec.Files[0].Path)))
+		Expect(mirrorsWithoutCA(object)).To(Equal(mirrorsWithoutCA(left)))
 	}
 
 	It("get the same registries when gardenlet writes them from scratch", func(ctx SpecContext) {
@@ -104,11 +120,12 @@ var _ = Describe("Nodes", func() {
 		written.Spec.CRIConfig.Containerd.Registries = nil
 		mutate(ctx, written)
 
-		Expect(withoutOwnCA(written)).To(Equal(withoutOwnCA(left)))
-		Expect(written.Spec.Files).To(HaveLen(2))
-		Expect(written.Spec.Files[0]).To(Equal(left.Spec.Files[0]))
-		Expect(written.Spec.Files[1].Path).To(Equal(written.Spec.CRIConfig.Containerd.Registries[2].Hosts[1].CACerts[0]))
-		Expect(written.Spec.Files[1].Content).To(Equal(left.Spec.Files[1].Content))
+		expectSameHosts(written)
+		files := withoutUnit(written)
+		Expect(files).To(HaveLen(2))
+		Expect(files[0]).To(Equal(left.Spec.Files[0]))
+		Expect(files[1].Path).To(Equal(written.Spec.CRIConfig.Containerd.Registries[1].Hosts[1].CACerts[0]))
+		Expect(files[1].Content).To(Equal(left.Spec.Files[1].Content))
 	})
 
 	It("keep their mirrors, but get no private key, from a Secret that only the other implementation accepts", func(ctx SpecContext) {
@@ -123,9 +140,10 @@ var _ = Describe("Nodes", func() {
 		written.Spec.CRIConfig.Containerd.Registries = nil
 		mutate(ctx, written)
 
-		Expect(withoutOwnCA(written)).To(Equal(withoutOwnCA(left)))
-		Expect(written.Spec.Files).To(HaveLen(2))
-		Expect(written.Spec.Files[1].Content).To(Equal(left.Spec.Files[1].Content))
+		expectSameHosts(written)
+		files := withoutUnit(written)
+		Expect(files).To(HaveLen(2))
+		Expect(files[1].Content).To(Equal(left.Spec.Files[1].Content))
 	})
 
 	It("are configured by an Extension that is still valid", func() {
@@ -141,7 +159,8 @@ var _ = Describe("Nodes", func() {
 	It("keep their registries when anything else is written before that", func(ctx SpecContext) {
 		written := left.DeepCopy()
 		mutate(ctx, written)
-		Expect(withoutOwnCA(written)).To(Equal(withoutOwnCA(left)))
-		Expect(written.Spec.Files).To(ContainElements(left.Spec.Files), "also the file to which nodes refer until then")
+		expectSameHosts(written)
+		files := withoutUnit(written)
+		Expect(files).To(ContainElements(left.Spec.Files), "also the file to which nodes refer until then")
 	})
 })

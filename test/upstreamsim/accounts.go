@@ -13,17 +13,19 @@ import (
 // Account is a user of a registry.
 type Account struct {
 	Username, Password string
-	// MayPush permits pushing and deleting in addition to pulling. Only tokens carry permissions: with basic
-	// authentication, every account may do everything.
+	// MayPush permits pushing and deleting in addition to pulling. Only tokens carry this permission: with basic
+	// authentication, every account may push.
 	MayPush bool `json:"-"`
-	// Repositories are prefixes of the repositories for which the token server grants actions, by path segments; none
-	// means all.
+	// Repositories are prefixes of the repositories that the account may use, by path segments; none means all.
 	Repositories []string `json:",omitempty"`
 	// IdentityToken is a refresh token for the token server. A token server accepts refresh tokens if an account has one.
 	IdentityToken string `json:",omitempty"`
 	// RegistryToken is a bearer token that is valid as long as the account exists.
 	RegistryToken string `json:",omitempty"`
 }
+
+// mayUse reports whether the account may use a repository.
+func (a Account) mayUse(repository string) bool { return len(a.actionsOn(repository)) > 0 }
 
 // actionsOn returns the actions that the token server grants the account on a repository.
 func (a Account) actionsOn(repository string) []string {

@@ -43,6 +43,10 @@ func (r *Registry) respond(w http.ResponseWriter, req request) {
 		fail(w, req.faults.Status, codeFor(req.faults.Status), "simulated fault")
 	case req.kind == Token:
 		r.tokens.ServeHTTP(w, req.Request)
+	case !r.authorized(req) && r.options.Denial == Hide && req.kind != Ping && r.hasCredential(req):
+		fail(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
+	case !r.authorized(req) && r.isKnown(req):
+		fail(w, http.StatusForbidden, "DENIED", "requested access to the resource is denied")
 	case !r.authorized(req):
 		r.challenge(w, req)
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
@@ -85,14 +89,38 @@ func (req request) hang() {
 func (r *Registry) authorized(req request) bool {
 	switch r.options.Authentication {
 	case Basic:
-		_, ok := authenticate(r.options.Accounts(), req.Request)
-		return ok
+		account, ok := authenticate(r.options.Accounts(), req.Request)
+		if !ok {
+			account = Account{Repositories: r.options.Public}
+			return r.options.Public != nil && req.name != "" && account.mayUse(req.name)
+		}
+		return req.name == "" || account.mayUse(req.name)
 	case Bearer:
 		token, ok := req.bearerToken()
 		return ok && r.tokens.permits(token, req.scope())
 	default:
 		return true
 	}
+}
+
+// hasCredential reports whether a request has a credential or a token.
+func (r *Registry) hasCredential(req request) bool { return req.Header.Get("Authorization") != "" }
+
+// isKnown reports whether a request has the password of an account.
+func (r *Registry) isKnown(req request) bool {
+	_, ok := authenticate(r.options.Accounts(), req.Request)
+	return ok && r.options.Authentication == Basic
+}
+
+// accountOf returns the account of an authorized request.
+func (r *Registry) accountOf(req request) Account {
+	user := r.user(req)
+	for _, account := range r.options.Accounts() {
+		if account.Username == user && user != "" {
+			return account
+		}
+	}
+	return Account{Repositories: r.options.Public}
 }
 
 // challenge asks the client to authenticate.
@@ -123,6 +151,9 @@ func (r *Registry) serveRepository(w http.ResponseWriter, req request) {
 		fail(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown to registry")
 	case BlobGet, BlobHead:
 		content, ok := r.store.blob(req.name, req.reference)
+		if !ok && r.options.SharedBlobs {
+			content, ok = r.store.anyBlob(req.reference, r.accountOf(req).mayUse)
+		}
 		switch {
 		case !ok:
 			fail(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")

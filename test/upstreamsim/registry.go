@@ -30,6 +30,19 @@ const (
 	Bearer    Authentication = "bearer"
 )
 
+// Denial is how a registry refuses what a client may not pull.
+type Denial string
+
+// The kinds of denial.
+const (
+	// DenyObject issues a token without the permission, and refuses the object, like Docker Hub.
+	DenyObject Denial = ""
+	// DenyToken refuses the token, like GitHub's registry: also to a wrong credential for a public repository.
+	DenyToken Denial = "token"
+	// Hide claims that the object does not exist.
+	Hide Denial = "hide"
+)
+
 // Options describes a simulated registry. Benchmarks pass it to another process as JSON, without the functions.
 type Options struct {
 	// Authentication defaults to Anonymous. Username and Password are the account of the other two kinds.
@@ -40,6 +53,15 @@ type Options struct {
 	Accounts func() []Account `json:"-"`
 	// PublicTokens makes the token server issue tokens to anonymous clients.
 	PublicTokens bool
+	// Public are prefixes of the repositories that anonymous clients may pull, by path segments. They replace
+	// PublicTokens: unless Denial says otherwise, the token server issues tokens for all repositories, but without
+	// permissions for those that are not public.
+	Public []string
+	// Denial is how the registry refuses what a client may not pull.
+	Denial Denial
+	// SharedBlobs makes the registry find a blob in whatever repository the client may pull, as some do that store all
+	// content together.
+	SharedBlobs bool
 	// TokenLifetime is the lifetime of bearer tokens, by default an hour.
 	TokenLifetime time.Duration
 
@@ -137,7 +159,10 @@ func Start(options Options) (_ *Registry, err error) {
 		options.Accounts = r.credential.accounts
 	}
 	r.options = options
-	r.tokens = tokenServer{accounts: options.Accounts, lifetime: options.TokenLifetime, public: options.PublicTokens}
+	r.tokens = tokenServer{
+		accounts: options.Accounts, lifetime: options.TokenLifetime, public: options.PublicTokens || options.Public != nil,
+		anonymous: Account{Repositories: options.Public}, refuses: options.Denial == DenyToken,
+	}
 	defer func() {
 		if err != nil {
 			r.Close()

@@ -77,6 +77,18 @@ func (s *store) blob(name, reference string) (Content, bool) {
 	return content, ok
 }
 
+// anyBlob returns a blob of one of the repositories that a client may use.
+func (s *store) anyBlob(reference string, mayUse func(repository string) bool) (Content, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for name, repo := range s.repositories {
+		if content, ok := repo.blobs[digest.Digest(reference)]; ok && mayUse(name) {
+			return content, true
+		}
+	}
+	return Content{}, false
+}
+
 func (s *store) tagList(name string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -26,6 +26,9 @@ type tokenServer struct {
 	accounts func() []Account
 	lifetime time.Duration
 	public   bool
+	// anonymous is the account of anonymous clients. Refuses means that a token without a permission is refused.
+	anonymous Account
+	refuses   bool
 
 	mu     sync.Mutex
 	issued map[string]grant
@@ -148,12 +151,23 @@ func (t *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong user name or password")
 		return
 	}
+	if !known {
+		account = t.anonymous
+	}
 	t.issue(w, account, r.URL.Query()["scope"])
 }
 
 // issue issues a token for an account.
 func (t *tokenServer) issue(w http.ResponseWriter, account Account, requested []string) {
 	scopes := parseScopes(requested)
+	if t.refuses && slices.ContainsFunc(scopes, func(s scope) bool { return len(account.actionsOn(s.name)) == 0 }) {
+		status := http.StatusForbidden
+		if account.Username == "" {
+			status = http.StatusUnauthorized
+		}
+		fail(w, status, "DENIED", "requested access to the resource is denied")
+		return
+	}
 	for i := range scopes {
 		scopes[i].actions = slices.DeleteFunc(scopes[i].actions, func(action string) bool {
 			return !slices.Contains(account.actionsOn(scopes[i].name), action)

@@ -29,9 +29,13 @@ const (
 	plainWarning = "cache %s: the credential is sent unencrypted, since remoteURL begins with http://; " +
 		"use https:// if the registry supports it"
 	sharedWarning = "cache %s: every pod in the cluster can pull what this credential can pull; " +
-		"use one that is read-only and limited to what the whole cluster may see"
+		"set access.mode to PullSecrets or Nodes, or use a read-only credential for what all may see"
 	rateLimitWarning = "cache %s: without a credential, Docker Hub applies one rate limit to all pulls from your IP address; " +
 		"set secretReferenceName to use the limit of an account"
+	plainPullSecretsWarning = "cache %s: pull secrets of pods are sent unencrypted, since remoteURL begins with http://; " +
+		"use https:// if the registry supports it"
+	foreignPullSecretsWarning = "cache %s: pull secrets of pods are sent to another host than the one that they are for; " +
+		"make sure that the host of remoteURL is the same registry"
 	plainUpstreamCAWarning = "cache %s: the CA bundle has no effect on the connection to the registry, since remoteURL begins with http://; " +
 		"use https:// if the registry supports it"
 	plainProxyWarning = "cache %s: the credential for the proxy is sent unencrypted, since the URL of the proxy begins with http://; " +
@@ -61,9 +65,14 @@ func newCaches() (*rules[registry.RegistryConfig], error) {
 			}
 			return upstreams
 		},
+		onlyForNodes: func(config *registry.RegistryConfig, index int) bool {
+			return config.Caches[index].AccessMode() == registry.AccessNodes
+		},
 		warnings: []warning[registry.RegistryConfig]{
 			{format: plainWarning, subjects: cachesThat(sendsCredentialsInPlain)},
-			{format: sharedWarning, subjects: privateUpstreams},
+			{format: sharedWarning, subjects: sharedUpstreams},
+			{format: plainPullSecretsWarning, subjects: cachesThat(sendsPullSecretsInPlain)},
+			{format: foreignPullSecretsWarning, subjects: cachesThat(sendsPullSecretsElsewhere)},
 			{format: rateLimitWarning, subjects: cachesThat(isLimited)},
 			{format: plainUpstreamCAWarning, subjects: cachesThat(hasCAInPlain)},
 			{format: plainProxyWarning, subjects: cachesThat(sendsProxyCredentialInPlain)},
@@ -130,15 +139,16 @@ func validateIdentity(identity *securityv1alpha1.WorkloadIdentity, reference usa
 	return ownersecret.ValidateWorkloadIdentity(described, identity.Namespace+"/"+identity.Name, reference.Use, reference.Path)
 }
 
-// privateUpstreams returns the upstreams of the caches with a credential. A rotation does not change them.
-func privateUpstreams(use *usage.Usage[registry.RegistryConfig]) sets.Set[string] {
+// sharedUpstreams returns the upstreams of the caches that let everything use their credential. A rotation does not
+// change them.
+func sharedUpstreams(use *usage.Usage[registry.RegistryConfig]) sets.Set[string] {
 	upstreams := sets.New[string]()
 	for _, reference := range use.References {
 		if reference.Purpose == usage.Credential {
 			upstreams.Insert(reference.Use.Upstream)
 		}
 	}
-	return upstreams
+	return upstreams.Intersection(cachesThat(isOpen)(use))
 }
 
 // cachesThat returns the upstreams of the caches that match.
@@ -152,6 +162,26 @@ func cachesThat(match func(*registry.RegistryCache) bool) func(*usage.Usage[regi
 		}
 		return upstreams
 	}
+}
+
+// isOpen reports whether everything in the cluster can pull from a cache.
+func isOpen(cache *registry.RegistryCache) bool {
+	return cache.AccessMode() == registry.AccessCluster
+}
+
+// sendsPullSecretsInPlain reports whether a cache sends credentials of pods over plain HTTP.
+func sendsPullSecretsInPlain(cache *registry.RegistryCache) bool {
+	return cache.AccessMode() == registry.AccessPullSecrets && strings.HasPrefix(ptr.Deref(cache.RemoteURL, ""), "http://")
+}
+
+// sendsPullSecretsElsewhere reports whether a cache sends credentials of pods to another host than that of the images.
+func sendsPullSecretsElsewhere(cache *registry.RegistryCache) bool {
+	if cache.AccessMode() != registry.AccessPullSecrets {
+		return false
+	}
+	expected, errExpected := upstream.ParseURL(upstream.Upstream(cache.Upstream).DefaultRemoteURL())
+	remote, err := upstream.ParseURL(ptr.Deref(cache.RemoteURL, ""))
+	return errExpected == nil && err == nil && remote.Hostname != expected.Hostname
 }
 
 // sendsCredentialsInPlain reports whether a cache sends a credential over plain HTTP.

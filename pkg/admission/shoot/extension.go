@@ -50,6 +50,8 @@ type finding struct {
 type located struct {
 	upstream string
 	path     *field.Path
+	// onlyForNodes is true for a cache to which nodes present a certificate.
+	onlyForNodes bool
 }
 
 // rules are the rules for an extension that are not the same for all extensions. C is its configuration.
@@ -69,6 +71,8 @@ type rules[C any] struct {
 	validateIdentity func(identity *securityv1alpha1.WorkloadIdentity, reference usage.Reference) field.ErrorList
 	// upstreams returns the upstreams of the configuration by index.
 	upstreams func(config *C) []string
+	// onlyForNodes reports whether nodes present a certificate for the upstream with an index; may be nil.
+	onlyForNodes func(config *C, index int) bool
 	// warnings are the warnings in their order.
 	warnings []warning[C]
 	// texts complete the errors.

@@ -244,6 +244,16 @@ var _ = Describe("Mirrors", func() {
 			Expect(update(newMirrored(mirrors(`{"upstream":"ghcr.io","hosts":[{"host":"https://a"}]}`), caches(other+","+cached)), newMirrored(mirrors(mirrored), caches(other+","+cached)))).To(ConsistOf(mirrorPath))
 		})
 
+		It("refuses to reserve a cache for nodes beside a mirror, if a Shoot already has both", func() {
+			restricted := `{"upstream":"docker.io","access":{"mode":"Nodes"}}`
+			both, reserved := newMirrored(mirrors(mirrored), caches(other+","+cached)), newMirrored(mirrors(mirrored), caches(other+","+restricted))
+			Expect(update(both, both)).To(BeEmpty())
+			Expect(update(both, reserved)).To(ConsistOf(And(
+				HavePrefix(second+`.caches[1].upstream: Invalid value: "docker.io"`), ContainSubstring("nodes would not use the cache beside a mirror"),
+			)))
+			Expect(update(reserved, reserved)).To(BeEmpty())
+		})
+
 		It("refuses both by an update that enables one of the two", func() {
 			without := func(i int) change {
 				return func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions[i].Disabled = new(true) }

@@ -15,20 +15,24 @@ import (
 func validateOverlap(caches, mirrors reviewer) field.ErrorList {
 	cached, cachedBefore := caches.upstreams()
 	mirrored, mirroredBefore := mirrors.upstreams()
-	cachePaths, wereCached, wereMirrored := byUpstream(cached), byUpstream(cachedBefore), byUpstream(mirroredBefore)
+	nowCached, wereCached, wereMirrored := byUpstream(cached), byUpstream(cachedBefore), byUpstream(mirroredBefore)
 
 	var allErrs field.ErrorList
 	for _, mirror := range mirrored {
-		cachePath, ok := cachePaths[mirror.upstream]
+		cache, ok := nowCached[mirror.upstream]
 		if !ok {
 			continue
 		}
-		_, wasCached := wereCached[mirror.upstream]
+		before, wasCached := wereCached[mirror.upstream]
 		_, wasMirrored := wereMirrored[mirror.upstream]
 		switch {
+		case wasCached && wasMirrored && cache.onlyForNodes && !before.onlyForNodes:
+			// In a list with mirrors, containerd cannot present a certificate.
+			allErrs = append(allErrs, field.Invalid(cache.path, mirror.upstream,
+				"with access.mode Nodes, nodes would not use the cache beside a mirror; remove the mirror from the configuration of the extension registry-mirror, or use another mode"))
 		case wasCached && wasMirrored:
 		case wasMirrored:
-			allErrs = append(allErrs, field.Invalid(cachePath, mirror.upstream,
+			allErrs = append(allErrs, field.Invalid(cache.path, mirror.upstream,
 				"an upstream cannot be both cached and mirrored; remove the mirror from the configuration of the extension registry-mirror"))
 		default:
 			allErrs = append(allErrs, field.Invalid(mirror.path, mirror.upstream,
@@ -38,11 +42,11 @@ func validateOverlap(caches, mirrors reviewer) field.ErrorList {
 	return allErrs
 }
 
-// byUpstream returns the first field of each upstream.
-func byUpstream(upstreams []located) map[string]*field.Path {
-	paths := make(map[string]*field.Path, len(upstreams))
+// byUpstream returns the first entry of each upstream.
+func byUpstream(upstreams []located) map[string]located {
+	first := make(map[string]located, len(upstreams))
 	for _, upstream := range slices.Backward(upstreams) {
-		paths[upstream.upstream] = upstream.path
+		first[upstream.upstream] = upstream
 	}
-	return paths
+	return first
 }

@@ -244,7 +244,10 @@ func (r *review[C]) upstreamsOf(use *usage.Usage[C]) []located {
 	names := r.rules.upstreams(use.Config)
 	result := make([]located, len(names))
 	for i, name := range names {
-		result[i] = located{upstream: name, path: use.ConfigPath().Child(r.rules.items).Index(i).Child("upstream")}
+		result[i] = located{
+			upstream: name, path: use.ConfigPath().Child(r.rules.items).Index(i).Child("upstream"),
+			onlyForNodes: r.rules.onlyForNodes != nil && r.rules.onlyForNodes(use.Config, i),
+		}
 	}
 	return result
 }

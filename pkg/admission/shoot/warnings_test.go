@@ -69,6 +69,12 @@ var _ = Describe("Warnings", func() {
 		Entry("Docker Hub with credentials", []string{"cache docker.io: every pod"}, config(`{"upstream":"docker.io","secretReferenceName":"robot"}`), resource("robot", "v1")),
 		Entry("credentials", []string{shared}, private, resource("robot", "v1")),
 		Entry("credentials over plain HTTP", []string{plain, shared}, inPlain, resource("robot", "v1")),
+		Entry("credentials in a mode that does not share them", nil,
+			config(`{"upstream":"quay.io","secretReferenceName":"robot","access":{"mode":"PullSecrets"}},{"upstream":"ghcr.io","secretReferenceName":"robot","access":{"mode":"Nodes"}}`), resource("robot", "v1")),
+		Entry("pull secrets over plain HTTP", []string{"cache quay.io: pull secrets of pods are sent unencrypted"}, config(`{"upstream":"quay.io","remoteURL":"http://quay.io","access":{"mode":"PullSecrets"}}`)),
+		Entry("pull secrets for another host", []string{"cache quay.io: pull secrets of pods are sent to another host"}, config(`{"upstream":"quay.io","remoteURL":"https://mirror.example.com","access":{"mode":"PullSecrets"}}`)),
+		Entry("another host in a mode without pull secrets", nil, config(`{"upstream":"quay.io","remoteURL":"https://mirror.example.com","access":{"mode":"Nodes"}}`)),
+		Entry("pull secrets for Docker Hub", []string{rateLimit}, config(`{"upstream":"docker.io","access":{"mode":"PullSecrets"}}`)),
 		Entry("plain HTTP without credentials", nil, config(`{"upstream":"quay.io","remoteURL":"http://quay.io"}`)),
 		Entry("all warnings", []string{plain, shared, rateLimit},
 			config(`{"upstream":"quay.io","remoteURL":"http://quay.io","secretReferenceName":"robot"},{"upstream":"docker.io"}`), resource("robot", "v1")),
@@ -96,6 +102,13 @@ var _ = Describe("Warnings", func() {
 	It("are returned when a cache starts to send a credential unencrypted", func() {
 		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(inPlain, resource("robot", "v1")))).To(ConsistOf(HavePrefix(plain)))
 		Expect(warnings(newShoot(inPlain, resource("robot", "v1")), newShoot(private, resource("robot", "v1")))).To(BeEmpty())
+	})
+
+	It("are returned when a cache shares its credential", func() {
+		restricted := config(`{"upstream":"quay.io","secretReferenceName":"robot","access":{"mode":"Nodes"}}`)
+		Expect(warnings(newShoot(restricted, resource("robot", "v1")), newShoot(private, resource("robot", "v1")))).To(ConsistOf(
+			And(HavePrefix(shared), ContainSubstring("set access.mode to PullSecrets or Nodes"))))
+		Expect(warnings(newShoot(private, resource("robot", "v1")), newShoot(restricted, resource("robot", "v1")))).To(BeEmpty())
 	})
 
 	It("are returned when a cache gets or loses a credential", func() {

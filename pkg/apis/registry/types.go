@@ -7,6 +7,8 @@ package registry
 import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/larder-project/larder/pkg/upstream"
 )
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
@@ -59,6 +61,60 @@ type RegistryCache struct { //nolint:revive // The API fixes the name.
 	Timeouts *Timeouts
 	// PullSecret configures a pull secret in namespaces of the Shoot, for pulls while the cache does not respond.
 	PullSecret *PullSecret
+	// Access configures who may pull from the cache.
+	Access *Access
+	// Accounts lists accounts of the cache for clients in the cluster that pull from its Service.
+	Accounts []Account
+}
+
+// AccessMode is a mode of access to a cache.
+type AccessMode string
+
+const (
+	// AccessCluster lets everything in the cluster pull everything.
+	AccessCluster AccessMode = "Cluster"
+	// AccessPullSecrets lets clients pull what the upstream lets them pull.
+	AccessPullSecrets AccessMode = "PullSecrets"
+	// AccessNodes lets nodes pull everything.
+	AccessNodes AccessMode = "Nodes"
+)
+
+// Access configures who may pull from a cache.
+type Access struct {
+	// Mode selects who may pull which images.
+	Mode AccessMode
+	// GrantDuration is how long the cache remembers that the upstream allows a pull. It is nil in modes other than
+	// [AccessPullSecrets].
+	GrantDuration *metav1.Duration
+	// OutageGrantDuration is how long the cache remembers this while the upstream is unavailable.
+	OutageGrantDuration *metav1.Duration
+}
+
+// AccessMode returns the mode of access to the cache.
+func (c *RegistryCache) AccessMode() AccessMode {
+	if c.Access == nil || c.Access.Mode == "" {
+		return AccessCluster
+	}
+	return c.Access.Mode
+}
+
+// AccountSecretName returns the name of the Secret of an account in its namespaces. Neither the name of a cache nor
+// that of an account has a dot, so names are unique.
+func (c *RegistryCache) AccountSecretName(account Account) string {
+	return upstream.Upstream(c.Upstream).ResourceName() + "." + account.Name
+}
+
+// Account is a user of a cache, for clients in the cluster.
+type Account struct {
+	// Name is the name of the account.
+	Name string
+	// Namespaces lists the namespaces that get the Secret with the password.
+	Namespaces []string
+	// Repositories lists the repositories that the account may pull, each with all repositories below it. None means all.
+	Repositories []string
+	// RotationPeriod is the age at which the password is replaced. The previous one is accepted for an hour after all
+	// namespaces have the new one, but at most until an hour after the next rotation.
+	RotationPeriod *metav1.Duration
 }
 
 // PullSecret configures a pull secret with the credentials of a cache.
@@ -145,6 +201,9 @@ type RegistryStatus struct { //nolint:revive // The API fixes the name.
 	// CASecretName is the name of the Secret in the Shoot's namespace in the seed with the CA bundle for the server
 	// certificates of the caches. It is nil if no cache serves TLS.
 	CASecretName *string
+	// NodeCertificateSecretName is the name of the Secret in the Shoot's namespace in the seed with the client certificate
+	// of the nodes. It is set while a cache has the mode [AccessNodes], is changing to it, or has just left it.
+	NodeCertificateSecretName *string
 	// Caches lists the deployed caches.
 	Caches []RegistryCacheStatus
 }
@@ -157,14 +216,33 @@ type RegistryCacheStatus struct { //nolint:revive // The API fixes the name.
 	Endpoint string
 	// RemoteURL is the URL of the upstream's API.
 	RemoteURL string
+	// AccessMode is the access mode in effect. A cache that exists changes to [AccessNodes] only when all nodes have a
+	// client certificate. It is empty for [AccessCluster].
+	AccessMode AccessMode
+	// PendingAccessMode is the access mode that takes effect when all nodes have a client certificate. It is unset unless
+	// a change to [AccessNodes] is pending.
+	PendingAccessMode AccessMode
 	// Credentials describes the credential for the upstream. It is nil for a cache that pulls anonymously.
 	Credentials *CredentialsStatus
 	// RepositoryCredentials describes the credentials for some of the upstream's repositories.
 	RepositoryCredentials []RepositoryCredentialStatus
 	// PullSecret describes the pull secret. It is nil for a cache without one.
 	PullSecret *PullSecretStatus
-	// Conditions has the condition [ConditionReady], and [ConditionPullSecretReady] for a cache with a pull secret.
+	// Accounts describes the accounts. It is unset for a cache without accounts.
+	Accounts []AccountStatus
+	// Conditions has the condition [ConditionReady], [ConditionPullSecretReady] for a cache with a pull secret, and
+	// [ConditionAccountsReady] for one with accounts.
 	Conditions []metav1.Condition
+}
+
+// AccountStatus describes an account of a cache.
+type AccountStatus struct {
+	// Name is the name of the account.
+	Name string
+	// Registry is the host and port by which images are pulled with the account.
+	Registry string
+	// SecretName is the name of the Secret in each namespace.
+	SecretName string
 }
 
 // PullSecretStatus describes a pull secret.
@@ -183,6 +261,10 @@ type RepositoryCredentialStatus struct {
 	Credentials CredentialsStatus
 }
 
+// SharedRegistriesAnnotation of an OperatingSystemConfig is a JSON object with the upstreams whose caches nodes use
+// together with the hosts of others, as keys. Nodes present no client certificate to these caches.
+const SharedRegistriesAnnotation = GroupName + "/containerd-registries"
+
 // ConditionReady is the type of the condition that reports whether a cache works. It is True if at least one replica works,
 // False with the most important cause if none does, and Unknown if the replicas cannot be observed, for example in a
 // hibernated Shoot.
@@ -191,6 +273,10 @@ const ConditionReady = "Ready"
 // ConditionPullSecretReady is the type of the condition that reports whether all namespaces have the pull secret. It is
 // False with the cause if some do not, and Unknown if that cannot be observed.
 const ConditionPullSecretReady = "PullSecretReady"
+
+// ConditionAccountsReady is the type of the condition that reports whether all namespaces have the Secrets of the
+// accounts. It is False with the cause if some do not, and Unknown if that cannot be observed.
+const ConditionAccountsReady = "AccountsReady"
 
 // CredentialsStatus describes the credential of a cache and whether the upstream accepts it. During a rotation, all
 // fields except SecretName and PreviousSecretName describe the new credential; the old one stays in use until the

@@ -64,6 +64,8 @@ type Config struct {
 	Connection Connection
 	// AllowedRealms are hosts of token servers outside the upstream's domain that may see the credential.
 	AllowedRealms []string
+	// Access restricts who may read what. Nil means that every client may read everything.
+	Access *Access
 	// FirstByte is how long the server waits for the first byte of a response. Nil selects the server's default.
 	FirstByte *time.Duration
 	// TLS makes the server serve HTTPS. Nil means plain HTTP.
@@ -148,7 +150,7 @@ func (c Config) Marshal() ([]byte, error) {
 	options := engineOptions{
 		Credentials: c.CredentialsDirectory, RepositoryCredentials: c.RepositoryCredentials,
 		ValidationTimeout: c.TagValidation, SuspectTimeout: c.TagValidation,
-		CABundle: c.Connection.CABundleFile, AllowedRealms: c.AllowedRealms,
+		CABundle: c.Connection.CABundleFile, AllowedRealms: c.AllowedRealms, Access: c.Access,
 	}
 	if files := c.Connection.ClientCertificate; files != nil {
 		options.ClientCertificate = &clientCertificate{Certificate: files.CertificateFile, Key: files.KeyFile}
@@ -182,6 +184,18 @@ func (c Config) Marshal() ([]byte, error) {
 	return out, nil
 }
 
+// ParseAccess returns the Access in a rendered configuration file, nil if it has none.
+func ParseAccess(rendered []byte) (*Access, error) {
+	var f file
+	if err := yaml.Unmarshal(rendered, &f); err != nil {
+		return nil, fmt.Errorf("parse configuration: %w", err)
+	}
+	if f.Middleware == nil || len(f.Middleware.Registry) == 0 {
+		return nil, nil
+	}
+	return f.Middleware.Registry[0].Options.Access, nil
+}
+
 // validate guards against bugs in callers. Owners see the rules of the API at admission.
 func (c Config) validate() error {
 	_, err := upstream.ParseURL(c.RemoteURL)
@@ -198,6 +212,10 @@ func (c Config) validate() error {
 		return errors.New("the credential for proxies needs both a user name and a password")
 	case !c.Connection.ClientCertificate.isComplete():
 		return errors.New("the client certificate needs both a certificate file and a key file")
+	case c.Access != nil && c.TLS == nil:
+		return errors.New("restricted access needs TLS")
+	case c.Access != nil && len(c.Access.Problems()) > 0:
+		return errors.Join(c.Access.Problems()...)
 	case !c.TLS.isComplete():
 		return errors.New("TLS needs both a certificate file and a key file")
 	}

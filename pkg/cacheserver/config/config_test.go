@@ -21,6 +21,7 @@ var _ = Describe("Config", func() {
 	DescribeTable("renders", func(name string, c config.Config) {
 		rendered, err := c.Marshal()
 		Expect(err).NotTo(HaveOccurred())
+		Expect(config.ParseAccess(rendered)).To(Equal(c.Access))
 
 		golden := filepath.Join("testdata", name+".yaml")
 		if os.Getenv("UPDATE_GOLDEN") != "" {
@@ -57,6 +58,14 @@ var _ = Describe("Config", func() {
 			RemoteURL: "https://private.example.com",
 			RepositoryCredentials: []config.RepositoryCredential{
 				{Directory: "/etc/distribution/credentials", Prefix: "repositories-0123456789.", Repositories: []string{"team-a", "team-b/app"}},
+			},
+		}),
+		Entry("restricted access", "access", config.Config{
+			RemoteURL: "https://private.example.com",
+			TLS:       &config.TLSFiles{CertificateFile: "/tls/tls.crt", KeyFile: "/tls/tls.key"},
+			Access: &config.Access{
+				Mode: config.AccessNodes, GrantDuration: new(time.Minute), OutageGrantDuration: new(time.Hour),
+				ClientCAFile: "/access/ca.crt", AccountsFile: "/access/accounts.json", DebugTokenFile: "/access/debug-token",
 			},
 		}),
 		Entry("a cache on a user's machine", "local", config.Config{
@@ -130,6 +139,13 @@ var _ = Describe("Config", func() {
 		Entry("user info in an invalid URL", func(c *config.Config) { c.RemoteURL = "https://u:s3cret@exa mple.com" }, "must be a URL such as"),
 		Entry("a negative TTL", func(c *config.Config) { c.TTL = -time.Second }, "must not be negative"),
 		Entry("a negative timeout", func(c *config.Config) { c.TagValidation = new(-time.Second) }, "must not be negative"),
+		Entry("restricted access without TLS", func(c *config.Config) { c.Access = &config.Access{Mode: config.AccessPullSecrets} }, "restricted access needs TLS"),
+		Entry("an unknown mode of access", func(c *config.Config) {
+			c.TLS, c.Access = &config.TLSFiles{CertificateFile: "/tls.crt", KeyFile: "/tls.key"}, &config.Access{Mode: "Anyone"}
+		}, "access.mode must be"),
+		Entry("access of nodes without authorities", func(c *config.Config) {
+			c.TLS, c.Access = &config.TLSFiles{CertificateFile: "/tls.crt", KeyFile: "/tls.key"}, &config.Access{Mode: config.AccessNodes}
+		}, "access.clientcafile must be set for the mode Nodes"),
 		Entry("a certificate without a key", func(c *config.Config) { c.TLS = &config.TLSFiles{CertificateFile: "/tls.crt"} }, "both a certificate file and a key file"),
 		Entry("no time for the first byte", func(c *config.Config) { c.FirstByte = new(time.Duration(0)) }, "must be positive"),
 		Entry("a client certificate without a key", func(c *config.Config) {

@@ -97,6 +97,7 @@ type engineOptions struct {
 	ClientCertificate     *clientCertificate     `yaml:"clientcertificate,omitempty"`
 	ForwardProxy          *forwardProxy          `yaml:"forwardproxy,omitempty"`
 	AllowedRealms         []string               `yaml:"allowedrealms,omitempty"`
+	Access                *Access                `yaml:"access,omitempty"`
 	Timeouts              *timeouts              `yaml:"timeouts,omitempty"`
 	GracePeriod           *time.Duration         `yaml:"graceperiod,omitempty"`
 	Watermarks            *watermarks            `yaml:"watermarks,omitempty"`

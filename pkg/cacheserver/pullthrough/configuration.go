@@ -21,6 +21,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/access"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/localfs"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -88,7 +89,7 @@ func FromConfiguration(config *configuration.Configuration, file string, logEven
 	o.LogEvent = logEvent
 	o.RootDirectory = rootDirectory(config.Storage.Parameters())
 	o.setProxy(config.Proxy, file)
-	if errs := append(o.decode(options), o.problems()...); len(errs) > 0 {
+	if errs := slices.Concat(o.decode(options), o.problems(), o.accessProblems(config)); len(errs) > 0 {
 		return nil, fmt.Errorf("options of middleware %s: %w", Name, oneLine(errs))
 	}
 	engine, err := New(o)
@@ -97,6 +98,24 @@ func FromConfiguration(config *configuration.Configuration, file string, logEven
 	}
 	engine.Install(config)
 	return engine, nil
+}
+
+// accessProblems returns what is wrong with restricted access to the server that a configuration describes.
+func (o Options) accessProblems(config *configuration.Configuration) []error {
+	if o.Access.Mode == access.Cluster {
+		return nil
+	}
+	var errs []error
+	if config.HTTP.TLS.Certificate == "" {
+		errs = append(errs, fmt.Errorf("access.mode %s needs TLS, set http.tls.certificate and http.tls.key", o.Access.Mode))
+	}
+	if config.HTTP.TLS.ClientAuth != "" || len(config.HTTP.TLS.ClientCAs) > 0 {
+		errs = append(errs, fmt.Errorf("access.mode %s replaces http.tls.clientcas and http.tls.clientauth, remove them", o.Access.Mode))
+	}
+	if method := config.Auth.Type(); method != "" && method != "none" {
+		errs = append(errs, fmt.Errorf("access.mode %s replaces auth.%s, remove it", o.Access.Mode, method))
+	}
+	return errs
 }
 
 // takeMiddleware removes the engine's entry from the configuration and returns its options, if there is one. It also

@@ -31,6 +31,7 @@ type settings struct {
 	GracePeriod           *time.Duration          `option:"graceperiod"`
 	Retries               *int                    `option:"retries"`
 	MaxFetches            *int                    `option:"maxfetches"`
+	Access                accessOptions           `option:"access"`
 	Timeouts              timeouts                `option:"timeouts"`
 	Watermarks            watermarks              `option:"watermarks"`
 	Scrub                 scrub                   `option:"scrub"`
@@ -48,6 +49,16 @@ type forwardProxy struct {
 	UsernameFile *string        `option:"usernamefile"`
 	PasswordFile *string        `option:"passwordfile"`
 	Unknown      map[string]any `option:",remain"`
+}
+
+type accessOptions struct {
+	Mode                *string        `option:"mode"`
+	GrantDuration       *time.Duration `option:"grantduration"`
+	OutageGrantDuration *time.Duration `option:"outagegrantduration"`
+	ClientCAFile        *string        `option:"clientcafile"`
+	AccountsFile        *string        `option:"accountsfile"`
+	DebugTokenFile      *string        `option:"debugtokenfile"`
+	Unknown             map[string]any `option:",remain"`
 }
 
 type timeouts struct {
@@ -86,6 +97,14 @@ func (o *Options) settings() *settings {
 		GracePeriod:           &o.GracePeriod,
 		Retries:               &o.Retries,
 		MaxFetches:            &o.MaxFetches,
+		Access: accessOptions{
+			Mode:                (*string)(&o.Access.Mode),
+			GrantDuration:       &o.Access.GrantDuration,
+			OutageGrantDuration: &o.Access.OutageGrantDuration,
+			ClientCAFile:        &o.Access.ClientCAFile,
+			AccountsFile:        &o.Access.AccountsFile,
+			DebugTokenFile:      &o.Access.DebugTokenFile,
+		},
 		Timeouts: timeouts{
 			Connect:   &o.Timeouts.Connect,
 			FirstByte: &o.Timeouts.FirstByte,
@@ -119,7 +138,7 @@ func (o *Options) decode(options map[string]any) []error {
 	errs := decodeErrors(decoder.Decode(options))
 	for section, unknown := range map[string]map[string]any{
 		"": s.Unknown, "clientcertificate.": s.ClientCertificate.Unknown, "forwardproxy.": s.ForwardProxy.Unknown,
-		"timeouts.": s.Timeouts.Unknown, "watermarks.": s.Watermarks.Unknown, "scrub.": s.Scrub.Unknown,
+		"access.": s.Access.Unknown, "timeouts.": s.Timeouts.Unknown, "watermarks.": s.Watermarks.Unknown, "scrub.": s.Scrub.Unknown,
 	} {
 		for name := range unknown {
 			name = section + name
@@ -199,7 +218,7 @@ func convert(from, to reflect.Value) (any, error) {
 		if from.Kind() != reflect.Slice {
 			return nil, errors.New("must be a list of sections")
 		}
-	case keyPair, forwardProxy, timeouts, watermarks, scrub, RepositoryCredential:
+	case keyPair, forwardProxy, accessOptions, timeouts, watermarks, scrub, RepositoryCredential:
 		if from.Kind() != reflect.Map || slices.ContainsFunc(from.MapKeys(), notString) {
 			return nil, errors.New("must be a section with options of its own")
 		}

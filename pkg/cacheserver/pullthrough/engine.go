@@ -13,6 +13,7 @@
 // its dependencies handed in, and imports point down:
 //
 //	pullthrough   middleware, configuration, HTTP handler; Engine wires the services
+//	access        decides which clients may read what
 //	tags          resolves and lists tags
 //	manifests     manifests from memory, the store or the upstream
 //	blobs         blobs from a file or a transfer
@@ -22,19 +23,25 @@
 //	response      the client's side of a request
 //	transfer      a blob that readers follow while it arrives
 //	coalesce      shared results of concurrent requests
+//	volume        finds out whether the volume hangs
 package pullthrough
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	"k8s.io/utils/clock"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/access"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/blobs"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
@@ -46,9 +53,11 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/referrers"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/source"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/tags"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/issuer"
 	"github.com/larder-project/larder/pkg/upstream"
@@ -66,6 +75,10 @@ type Engine struct {
 	metrics *metrics.Metrics
 	journal *journal.Journal
 
+	// gate is nil if every client may read everything.
+	gate *access.Gate
+	// guests are nil unless clients present credentials for the upstream.
+	guests *access.Guests
 	// client is nil with an injected Upstream.
 	client    *remote.Client
 	content   *content.Content
@@ -78,6 +91,10 @@ type Engine struct {
 	credentials *keyring.Keyring
 	// routes have the credentials for some repositories, in the order of the options.
 	routes []keyring.Route
+
+	// volume is watched for calls that do not return.
+	volume    *volume.Monitor
+	lastUsage atomic.Pointer[content.Usage]
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -104,7 +121,10 @@ func New(o Options) (*Engine, error) {
 	}
 	host := base.Host()
 	e := &Engine{
-		options: o, host: host, log: o.Log.WithField("upstream", host), metrics: o.Metrics,
+		options: o, host: host, log: o.Log.WithField("upstream", host), metrics: o.Metrics, volume: volume.New(o.maxHang()),
+	}
+	if o.Access.Mode == access.PullSecrets {
+		e.guests = access.NewGuests()
 	}
 	registry, checker := o.Upstream, keyring.Checker(nil)
 	if registry == nil {
@@ -113,9 +133,9 @@ func New(o Options) (*Engine, error) {
 		}
 		registry, checker = e.client, e.client
 	}
-	transfers := transfer.NewGroup(o.GracePeriod)
+	transfers := transfer.NewGroup(o.GracePeriod, e.volume.Hanging)
 	e.content, err = content.Open(content.Options{
-		RootDirectory: o.RootDirectory, Disk: o.Disk, Busy: transfers.Active, Metrics: o.Metrics, Log: e.log, Now: o.Now,
+		RootDirectory: o.RootDirectory, Disk: o.Disk, Volume: e.volume, Busy: transfers.Active, Metrics: o.Metrics, Log: e.log, Now: o.Now,
 		Retention: retention.Options{
 			TTL: o.TTL, High: o.HighWatermark, Low: o.LowWatermark, ScrubInterval: o.ScrubInterval, ScrubRate: o.ScrubRate,
 		},
@@ -125,8 +145,50 @@ func New(o Options) (*Engine, error) {
 	}
 	e.journal = journal.New(journal.Options{Removed: e.content.Removed, Metrics: o.Metrics, Log: e.logEvent})
 	e.wire(registry, host, transfers)
+	if o.Access.Mode != access.Cluster {
+		e.metrics.Repositories.Hide() // Readers of the metrics may not be allowed to know the repositories.
+		if e.gate, err = e.newGate(); err != nil {
+			return nil, errors.Join(err, e.content.Close())
+		}
+	}
 	e.start(checker)
 	return e, nil
+}
+
+// newGate returns the gate of a mode other than Cluster. Its metrics exist only there.
+func (e *Engine) newGate() (*access.Gate, error) {
+	o := access.Dependencies{
+		Health: e.source, Guests: e.guests, Owns: e.owns, Observe: e.metrics.Access(access.Results),
+		MaxWait: e.options.Timeouts.FirstByte, Log: e.log, Now: e.options.Now,
+	}
+	if e.client != nil {
+		o.Upstream = e.client
+	}
+	return access.New(e.options.Access, o)
+}
+
+// owns reports whether a manifest or blob is known to be part of a repository for all clients of the repository. While
+// the volume hangs, only what is in memory counts, so that the gate does not wait for the volume.
+func (e *Engine) owns(kind, repository string, d digest.Digest) bool {
+	look := e.content.IsLinked
+	if kind != route.Blob {
+		if m, ok := e.manifests.Recent(repository, d); ok && !m.Apart {
+			return true
+		}
+		look = e.content.OwnsManifest
+	}
+	hanging := e.volume.Hanging()
+	if e.volume.Hangs() || d.Validate() != nil {
+		return false
+	}
+	owned := make(chan bool, 1)
+	go func() { owned <- look(repository, d) }()
+	select {
+	case found := <-owned:
+		return found
+	case <-hanging:
+		return false
+	}
 }
 
 // wire hands each service what it depends on.
@@ -137,17 +199,25 @@ func (e *Engine) wire(registry remote.Registry, host string, transfers *transfer
 		Registry: registry, Host: host, MaxWait: o.Timeouts.FirstByte,
 		ValidationTimeout: o.ValidationTimeout, SuspectTimeout: o.SuspectTimeout, Parsing: parsing,
 	})
+	var apart func(context.Context) bool
+	if o.Access.Mode == access.PullSecrets || o.Access.AccountsFile != "" {
+		apart = access.Apart // Not all clients may read the same repositories.
+	}
 	e.manifests = manifests.New(manifests.Options{
-		Content: e.content, Source: e.source, Parsing: parsing, Metrics: e.metrics, Log: e.log,
+		Content: e.content, Source: e.source, Parsing: parsing, Apart: apart, Metrics: e.metrics, Log: e.log,
 	})
 	e.tags = tags.New(tags.Options{
 		Content: e.content, Source: e.source, Manifests: e.manifests, Freshness: o.Freshness, Parsing: parsing,
 		Metrics: e.metrics, Log: e.log, Now: o.Now,
 	})
-	e.blobs = blobs.New(blobs.Options{
+	blobOptions := blobs.Options{
 		Content: e.content, Source: e.source, Manifests: e.manifests, Transfers: transfers,
 		MaxFetches: o.MaxFetches, Retries: o.Retries, Metrics: e.metrics, Log: e.log, Now: o.Now,
-	})
+	}
+	if apart != nil {
+		blobOptions.Proven, blobOptions.Apart = access.Proven, apart
+	}
+	e.blobs = blobs.New(blobOptions)
 	e.referrers = referrers.New(referrers.Options{
 		Content: e.content, Source: e.source, Parsing: parsing, Metrics: e.metrics,
 	})
@@ -157,7 +227,11 @@ func (e *Engine) wire(registry remote.Registry, host string, transfers *transfer
 func (e *Engine) start(checker keyring.Checker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
+	e.background.Go(func() { e.volume.Run(ctx, e.content.Probe, e.volumeChanged) })
 	e.background.Go(func() { e.content.Run(ctx) })
+	if e.gate != nil {
+		e.background.Go(func() { e.gate.Run(ctx) })
+	}
 	if e.client != nil {
 		e.background.Go(func() { e.client.Run(ctx) })
 	}
@@ -173,9 +247,15 @@ func (e *Engine) start(checker keyring.Checker) {
 func (e *Engine) connect(host string) (*remote.Client, error) {
 	o := e.options
 	observer := o.Metrics.Upstream(host)
+	if o.Access.Mode != access.Cluster {
+		observer = observer.WithoutRepositories()
+	}
 	options := remote.Options{
 		URL: o.RemoteURL, Connection: o.Connection, AllowedRealms: o.AllowedRealms,
 		Timeouts: o.Timeouts, Observer: observer, UserAgent: o.UserAgent, Now: o.Now, Log: e.log,
+	}
+	if e.guests != nil {
+		options.Guests = e.guests
 	}
 	var err error
 	if options.Transport, err = remote.NewTransport(options); err != nil {
@@ -188,22 +268,26 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 		}
 	} else {
 		issuers := issuers(host, options.Transport)
-		newKeyring := func(scope string, source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
+		newKeyring := func(label string, source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
 			return keyring.New(keyring.Options{
 				Source: source, Clock: clock.RealClock{}, Log: log, Issuers: issuers,
 				Observe: func(s keyring.Snapshot) {
-					observer.Credential(scope, metrics.Credential{
+					observer.Credential(label, metrics.Credential{
 						Rejected: s.Rejected, ActiveSince: s.ActiveSince, PendingSince: s.PendingSince, Expiry: s.Expiry,
 					})
 				},
 			})
 		}
 		e.credentials = newKeyring("", o.credentials(host), e.log)
-		for _, credential := range o.RepositoryCredentials {
+		for i, credential := range o.RepositoryCredentials {
 			source := keyring.Directory(credential.Directory, credential.Prefix, host)
 			scope := credential.Repositories[0]
+			label := scope
+			if o.Access.Mode != access.Cluster {
+				label = strconv.Itoa(i + 1) // Readers of the metrics may not be allowed to know the name.
+			}
 			e.routes = append(e.routes, keyring.Route{
-				Keyring: newKeyring(scope, source, e.log.WithField("repository", scope)), Repositories: credential.Repositories,
+				Keyring: newKeyring(label, source, e.log.WithField("repository", scope)), Repositories: credential.Repositories,
 			})
 		}
 		router := keyring.NewRouter(e.credentials, e.routes)
@@ -243,6 +327,22 @@ func (e *Engine) logEvent(ev event.Event) {
 	}
 }
 
+// VolumeHangs reports whether the volume does not respond. Meanwhile, the engine serves only what is in memory.
+func (e *Engine) VolumeHangs() bool { return e != nil && e.volume.Hangs() }
+
+// volumeChanged is called when the volume begins and ceases to hang.
+func (e *Engine) volumeChanged(hangs bool) {
+	if !hangs {
+		e.log.WithField("stuck", e.volume.Stuck()).Info("The volume responds again")
+		return
+	}
+	e.log.Error("The volume does not respond")
+	e.tags.Forget()
+	e.manifests.Forget()
+	e.blobs.Forget()
+	e.referrers.Forget()
+}
+
 // RepositoryCredentials returns the states of the credentials for some repositories, by the prefix of their files.
 func (e *Engine) RepositoryCredentials() map[string]credentials.Report {
 	if e == nil || len(e.routes) == 0 {
@@ -262,6 +362,7 @@ func (e *Engine) Close() error {
 	var err error
 	e.closing.Do(func() {
 		e.cancel()
+		e.gate.Close()
 		e.blobs.Close()
 		e.tags.Close()
 		e.manifests.Close()

@@ -21,6 +21,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/referrers"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/response"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
 )
 
 // allowedMethods are the methods of a cache.
@@ -40,26 +41,60 @@ type API struct {
 
 // Handler serves the registry API. It serves referrers, which Distribution lacks, and manifests that are in memory, for
 // which Distribution's routing, contexts and logging would cost more than serving them. It passes all other read
-// requests to Distribution's application. LimitClients has to wrap the handler of the server.
+// requests to Distribution's application. The gate decides about each request first. LimitClients has to wrap the
+// handler of the server.
 func (e *Engine) Handler(api API, app http.Handler) http.Handler {
-	return response.Guard(api.ReadOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return response.Guard(api.ReadOnly(e.spareVolume(api, e.gate.Wrap(api.Prefix, api.setHeader, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := route.Parse(api.Prefix, r.URL.Path)
 		response.From(r.Context()).Requested(to)
-		switch {
-		case r.Method == http.MethodOptions || api.AccessControlled:
-		case to.Kind == route.Referrers && e.serveReferrers(api, w, r, to):
+		direct := r.Method != http.MethodOptions && !api.AccessControlled && e.gate.Passed(r.Context(), to.Repository)
+		if direct && to.Kind == route.Manifest && !api.Observed && e.serveAtHand(api, w, r, to) {
 			return
-		case to.Kind == route.Manifest && !api.Observed && e.serveAtHand(api, w, r, to):
+		}
+		if e.volume.Hangs() {
+			api.refuseStuck(w, r)
+			return
+		}
+		defer response.From(r.Context()).Watch()()
+		if direct && to.Kind == route.Referrers && e.serveReferrers(api, w, r, to) {
 			return
 		}
 		app.ServeHTTP(w, r)
-	})))
+	})))))
+}
+
+// spareVolume refuses requests that need the volume while it hangs, before the gate decides, which could need the volume
+// as well. Whether a manifest is in memory is only for clients to know that the gate lets through.
+func (e *Engine) spareVolume(api API, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if e.volume.Hangs() {
+			if to := route.Parse(api.Prefix, r.URL.Path); to.Kind != route.Manifest {
+				response.From(r.Context()).Requested(to)
+				api.refuseStuck(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuseStuck sends a client to another source while the volume hangs.
+func (a API) refuseStuck(w http.ResponseWriter, r *http.Request) {
+	a.setHeader(w.Header())
+	_ = errcode.ServeJSON(w, response.Error(r.Context(), transfer.ErrStuck, nil))
 }
 
 // LimitClients makes a server disconnect clients that are too slow; see package response. It wraps the complete handler.
 func (e *Engine) LimitClients(server *http.Server) {
-	response.Wrap(server, e.options.ClientTimeout, e.log, e.journal.Record)
+	response.Wrap(server, e.options.ClientTimeout, e.volume, e.log, e.journal.Record)
 }
+
+// RequestsCertificates reports whether clients identify themselves by certificates, which the server has to ask for,
+// but not to verify.
+func (e *Engine) RequestsCertificates() bool { return e.gate.RequestsCertificates() }
+
+// AdmitsDebug reports whether a request may see more of the server than health and metrics.
+func (e *Engine) AdmitsDebug(r *http.Request) bool { return e.gate.AdmitsDebug(r) }
 
 // ReadOnly passes requests to read on, without their bodies, and refuses all others. It closes their connections, since
 // their bodies would otherwise come before the next request.
@@ -97,7 +132,7 @@ func withoutBody(r *http.Request) *http.Request {
 	return &bare
 }
 
-// serveFromMemory serves a manifest that is in memory and that the client accepts, with the response that Distribution
+// serveAtHand serves a manifest that is in memory and that the client accepts, with the response that Distribution
 // would send.
 func (e *Engine) serveAtHand(api API, w http.ResponseWriter, r *http.Request, to route.Route) bool {
 	m, ok := e.atHand(r, to)
@@ -111,7 +146,7 @@ func (e *Engine) serveAtHand(api API, w http.ResponseWriter, r *http.Request, to
 	header.Set("Content-Length", strconv.Itoa(len(m.Content)))
 	header.Set("Docker-Content-Digest", m.Digest.String())
 	header.Set("ETag", `"`+m.Digest.String()+`"`)
-	e.manifests.RecordServed(r.Context(), m)
+	e.manifests.RecordServed(r.Context(), to.Repository, m)
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(m.Content)
 	}

@@ -20,12 +20,18 @@ type namespace struct {
 }
 
 // Repository implements distribution.Namespace.
-func (n *namespace) Repository(_ context.Context, name reference.Named) (distribution.Repository, error) {
+func (n *namespace) Repository(ctx context.Context, name reference.Named) (distribution.Repository, error) {
+	if !n.engine.gate.Passed(ctx, name.Name()) {
+		return nil, distribution.ErrRepositoryUnknown{Name: name.Name()}
+	}
 	return &repository{engine: n.engine, name: name}, nil
 }
 
 // Repositories implements distribution.Namespace.
 func (n *namespace) Repositories(ctx context.Context, repositories []string, last string) (int, error) {
+	if n.engine.gate != nil {
+		return 0, distribution.ErrUnsupported // The gate refuses such requests.
+	}
 	defer response.From(ctx).Extend()
 	return n.Namespace.Repositories(ctx, repositories, last)
 }

@@ -6,10 +6,12 @@ package pullthrough
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/access"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
@@ -41,6 +43,8 @@ type Options struct {
 	Command         string
 	CommandLifetime *time.Duration
 
+	// Access is who may read what.
+	Access access.Options
 	// Connection has the files with trusted certificates, the client certificate and the credential for proxies. The
 	// server follows their changes.
 	Connection connection.Files
@@ -97,6 +101,14 @@ type RepositoryCredential struct {
 // maxRepositoryCredentials bounds the credentials of one upstream, each of which is checked in the background.
 const maxRepositoryCredentials = 64
 
+const (
+	// maxHang is how long the volume may hang before clients are sent to another source.
+	maxHang = 2 * time.Second
+	// patientMaxHang is the bound for a cache that serves what its clients cannot get elsewhere: a volume that is
+	// merely slow must not fail their pulls.
+	patientMaxHang = 10 * time.Second
+)
+
 // DefaultTTL is the default of Distribution's proxy.
 const DefaultTTL = 7 * 24 * time.Hour
 
@@ -104,6 +116,7 @@ const DefaultTTL = 7 * 24 * time.Hour
 func Defaults() Options {
 	return Options{
 		TTL:               DefaultTTL,
+		Access:            access.Defaults,
 		Timeouts:          remote.DefaultTimeouts,
 		UserAgent:         "larder-registry-cache",
 		ValidationTimeout: 5 * time.Second,
@@ -117,6 +130,16 @@ func Defaults() Options {
 		ScrubInterval:     DefaultTTL,
 		ScrubRate:         16 << 20,
 	}
+}
+
+// maxHang returns how long the volume may hang. Nodes decide by the same rule how long they wait for a connection: see
+// podsNeedCredential in pkg/webhook/osc.
+func (o Options) maxHang() time.Duration {
+	hasCredential := o.CredentialsDirectory != "" || len(o.RepositoryCredentials) > 0 || o.Command != "" || o.Credential != (credentials.Credential{})
+	if hasCredential && o.Access.Mode != access.PullSecrets {
+		return patientMaxHang
+	}
+	return maxHang
 }
 
 // validate returns the first error of problems.
@@ -163,7 +186,7 @@ func (o Options) problems() []error {
 			errs = append(errs, fmt.Errorf("%s %s", rule.name, rule.want))
 		}
 	}
-	return append(errs, o.routeProblems()...)
+	return slices.Concat(errs, o.routeProblems(), o.Access.Problems())
 }
 
 // routeProblems returns what is wrong with the credentials for some repositories.

@@ -17,6 +17,7 @@ import (
 	. "github.com/onsi/gomega/gstruct"
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/access"
 )
 
 // existing is a file that can be read.
@@ -160,6 +161,8 @@ var _ = Describe("FromConfiguration", func() {
 			Entry("a percentage", "watermarks.high", 95, "HighWatermark", 0.95),
 			Entry("a fraction of a percent", "watermarks.low", 70.5, "LowWatermark", 0.705),
 			Entry("a percentage in quotes", "watermarks.high", "95", "HighWatermark", 0.95),
+			Entry("a mode", "access.mode", "Cluster", "Access.Mode", access.Cluster),
+			Entry("a duration of grants", "access.grantduration", "1m", "Access.GrantDuration", time.Minute),
 			Entry("a list", "allowedrealms", []any{"auth.example.org", "auth.example.com"}, "AllowedRealms", []string{"auth.example.org", "auth.example.com"}),
 			Entry("files that are there", "forwardproxy", map[string]any{"usernamefile": existing, "passwordfile": existing}, "Connection.ProxyUsername", existing),
 			Entry("an option in a section that a Go program built", "timeouts", map[string]any{"idle": "1s"}, "Timeouts.Idle", time.Second),
@@ -173,6 +176,7 @@ var _ = Describe("FromConfiguration", func() {
 			Expect(inEffect(option(name, 0))).To(HaveField(field, BeZero()))
 		},
 			Entry(nil, "freshness", "Freshness"),
+			Entry(nil, "access.outagegrantduration", "Access.OutageGrantDuration"),
 			Entry(nil, "validationtimeout", "ValidationTimeout"),
 			Entry(nil, "suspecttimeout", "SuspectTimeout"),
 			Entry(nil, "graceperiod", "GracePeriod"),
@@ -188,6 +192,7 @@ var _ = Describe("FromConfiguration", func() {
 			Expect(err).To(MatchError(ContainSubstring(name + " must be ")))
 		},
 			Entry(nil, "maxfetches"),
+			Entry(nil, "access.grantduration"),
 			Entry(nil, "timeouts.connect"),
 			Entry(nil, "timeouts.firstbyte"),
 			Entry(nil, "timeouts.idle"),
@@ -207,6 +212,12 @@ var _ = Describe("FromConfiguration", func() {
 			Entry("an upstream", "remoteurl", "https://elsewhere.example.com", "remoteurl is not an option, set proxy.remoteurl"),
 			Entry("a TTL", "ttl", "1h", "ttl is not an option, set proxy.ttl"),
 			Entry("a root directory", "rootdirectory", "/data", "rootdirectory is not an option, set storage.filesystem.rootdirectory"),
+			Entry("an unknown mode", "access.mode", "Anyone", "access.mode Anyone needs TLS, set http.tls.certificate and http.tls.key; access.mode must be Cluster, PullSecrets or Nodes"),
+			Entry("restricted access without TLS", "access.mode", "PullSecrets", "access.mode PullSecrets needs TLS, set http.tls.certificate and http.tls.key"),
+			Entry("accounts where every client may read everything", "access.accountsfile", "/accounts",
+				"access.accountsfile must be unset for the mode Cluster, in which every client may read everything"),
+			Entry("authorities of clients in another mode", "access.clientcafile", "/ca", "access.clientcafile must be set for the mode Nodes, and only for that"),
+			Entry("a grant that lasts too long", "access.grantduration", "2h", "access.grantduration must be from 1s to 1h"),
 			Entry("a duration without a unit", "freshness", 5, "freshness must be a duration, such as 10s"),
 			Entry("a list in place of a duration", "freshness", []any{"5s"}, "freshness must be a duration, such as 10s"),
 			Entry("a negative duration", "freshness", "-5s", "freshness must not be negative"),
@@ -230,6 +241,15 @@ var _ = Describe("FromConfiguration", func() {
 			Entry("a percentage that is not a number", "watermarks.high", "NaN",
 				"watermarks.high must be a percentage above 0, at most 100; watermarks.low must be a percentage from 0 to watermarks.high"),
 		)
+
+		It("are refused with what restricted access replaces", func() {
+			config.HTTP.TLS.Certificate, config.HTTP.TLS.Key = "/tls.crt", "/tls.key"
+			config.HTTP.TLS.ClientCAs = []string{"/ca.crt"}
+			config.Auth = configuration.Auth{"htpasswd": configuration.Parameters{}}
+			_, err := inEffect(option("access.mode", "PullSecrets"))
+			Expect(err).To(MatchError("options of middleware pullthrough: access.mode PullSecrets replaces auth.htpasswd, remove it; " +
+				"access.mode PullSecrets replaces http.tls.clientcas and http.tls.clientauth, remove them"))
+		})
 
 		It("are refused in one line with everything that is wrong", func() {
 			_, err := inEffect(configuration.Parameters{

@@ -5,6 +5,7 @@
 package pullthrough
 
 import (
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/content"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/status"
 )
@@ -43,14 +44,32 @@ func (e *Engine) upstreamStatus() status.Upstream {
 }
 
 func (e *Engine) storageStatus() status.Storage {
-	usage, err := e.content.Usage()
-	if err != nil {
-		e.log.WithError(err).Warn("Failed to read the size of the volume")
-	}
+	usage, hangs := e.usage()
 	now, bypassedAt, failedAt := e.options.Now(), e.metrics.BypassedAt(), e.metrics.StoreFailedAt()
+	if hangs || e.volume.Stuck() {
+		failedAt = now
+	}
 	return status.Storage{
 		Used: usage.Used, Size: usage.Size, Free: usage.Free, Full: usage.Full,
 		BypassedAt: bypassedAt, Bypassing: status.IsRecent(bypassedAt, now, status.UnstoredWindow),
 		FailedAt: failedAt, Failing: status.IsRecent(failedAt, now, status.UnstoredWindow),
 	}
+}
+
+// usage returns the space of the cache, the last known one while the volume hangs, since asking for it may hang as well,
+// or fails.
+func (e *Engine) usage() (usage content.Usage, volumeHangs bool) {
+	if last := e.lastUsage.Load(); last != nil {
+		usage = *last
+	}
+	if e.volume.Hangs() {
+		return usage, true
+	}
+	found, err := e.content.Usage()
+	if err != nil {
+		e.log.WithError(err).Warn("Failed to read the size of the volume")
+		return usage, false
+	}
+	e.lastUsage.Store(&found)
+	return found, false
 }

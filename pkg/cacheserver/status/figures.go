@@ -36,7 +36,7 @@ const (
 	// OutcomesFromCache are the outcomes of requests served from the cache.
 	OutcomesFromCache = "hit|stale"
 	// OutcomesUnserved are the outcomes of requests that got no content, or not all of it.
-	OutcomesUnserved = "canceled|notFound|failed"
+	OutcomesUnserved = "canceled|notFound|denied|failed"
 )
 
 // FailuresElsewhere is a regular expression for the label reason of registry_proxy_fill_errors_total. Such failures are no

@@ -96,7 +96,8 @@ type Storage struct {
 	Bypassing bool `json:"bypassing"`
 	// BypassedAt is when that last happened; the zero time means never.
 	BypassedAt time.Time `json:"bypassedAt,omitzero"`
-	// Failing is set if a recent fetch could not be stored for another reason, such as an error of the file system.
+	// Failing is set if a recent fetch could not be stored for another reason, such as an error of the file system, or
+	// if the volume does not respond.
 	Failing bool `json:"failing"`
 	// FailedAt is when that last happened; the zero time means never.
 	FailedAt time.Time `json:"failedAt,omitzero"`

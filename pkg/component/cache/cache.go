@@ -69,6 +69,9 @@ type Values struct {
 	RepositoryCredentials []RepositoryCredential
 	// Connection is the content of the Secrets for the connections to the upstream.
 	Connection Connection
+	// Access is what a cache needs to restrict access. It is required if and only if the cache does, see
+	// [Values.RestrictsAccess].
+	Access *Access
 	// Certificate is the server certificate. It is required if and only if the cache serves TLS.
 	Certificate *Certificate
 	// KubernetesVersion is the version of the Shoot.
@@ -92,6 +95,14 @@ type Certificate struct {
 	Key         []byte
 }
 
+// Access is what a cache needs to restrict access.
+type Access struct {
+	// DebugToken is what a client of the debug port presents to see more than health and metrics.
+	DebugToken string
+	// ClientCAs are the certificates of the authorities of nodes in PEM. They are required for the mode Nodes.
+	ClientCAs []byte
+}
+
 // Connection is what a cache needs to connect to its upstream. The zero value needs no Secret.
 type Connection struct {
 	// CABundle are the certificates in PEM that the cache trusts in addition to public CAs.
@@ -108,6 +119,9 @@ func Objects(values Values) ([]client.Object, error) {
 	if values.ServesTLS() != (values.Certificate != nil) {
 		return nil, fmt.Errorf("cache %s: a certificate is required if and only if the cache serves TLS", values.Cache.Upstream)
 	}
+	if values.RestrictsAccess() != (values.Access != nil) {
+		return nil, fmt.Errorf("cache %s: a debug token is required if and only if the cache restricts access", values.Cache.Upstream)
+	}
 	configSecret, err := ConfigSecret(values)
 	if err != nil {
 		return nil, err
@@ -123,6 +137,9 @@ func Objects(values Values) ([]client.Object, error) {
 	}
 	if values.Connection.needsSecret() {
 		objects = append(objects, ConnectionSecret(values))
+	}
+	if values.RestrictsAccess() {
+		objects = append(objects, AccessSecret(values))
 	}
 	if values.ServesTLS() {
 		objects = append(objects, TLSSecret(values))
@@ -222,6 +239,7 @@ func (v Values) config() config.Config {
 		TTL:           v.Cache.GarbageCollection.TTL.Duration,
 		Connection:    v.Connection.files(),
 		AllowedRealms: v.Cache.AllowedRealms,
+		Access:        v.accessOptions(),
 	}
 	if timeouts := v.Cache.Timeouts; timeouts != nil && timeouts.FirstByte != nil {
 		configuration.FirstByte = &timeouts.FirstByte.Duration

@@ -51,7 +51,41 @@ var _ = Describe("Cache", func() {
 		Entry("a private, highly available cache with all objects", "private-ha", privateHA()),
 		Entry("a cache with a private CA, a client certificate, an authenticating proxy and a slow upstream", "connected", connected()),
 		Entry("a cache with credentials for some repositories", "repositories", withRepositories()),
+		Entry("a cache for clients with pull secrets and accounts", "pull-secrets", withPullSecrets()),
+		Entry("a cache for nodes", "nodes", forNodes()),
 	)
+
+	It("builds a cache whose default access is written out like any other", func() {
+		values := privateHA()
+		values.Cache.Access = &registry.Access{Mode: registry.AccessCluster}
+		Expect(render(allObjects(values))).To(Equal(render(allObjects(privateHA()))))
+	})
+
+	It("is not built without what its access needs", func() {
+		values := forNodes()
+		values.Access = nil
+		_, err := cache.Objects(values)
+		Expect(err).To(MatchError(ContainSubstring("a debug token is required if and only if the cache restricts access")))
+		values = privateHA()
+		values.Access = &cache.Access{}
+		_, err = cache.Objects(values)
+		Expect(err).To(HaveOccurred())
+	})
+
+	It("finds the debug token that it has created", func() {
+		values := forNodes()
+		values.Access.DebugToken = cache.NewDebugToken()
+		Expect(cache.NewDebugToken()).NotTo(Equal(values.Access.DebugToken))
+		token, ok := cache.DebugToken(cache.AccessSecret(values))
+		Expect(ok).To(BeTrue())
+		Expect(token).To(Equal(values.Access.DebugToken))
+		for _, other := range []string{"", "x", token + "\n", token + token, "x\r\nHost: example.com"} {
+			_, ok := cache.DebugToken(&corev1.Secret{Data: map[string][]byte{"debug-token": []byte(other)}})
+			Expect(ok).To(BeFalse(), other)
+		}
+		Expect(cache.RequiresDebugToken(&corev1.Pod{Spec: statefulSet(values).Spec.Template.Spec})).To(BeTrue())
+		Expect(cache.RequiresDebugToken(&corev1.Pod{Spec: statefulSet(privateHA()).Spec.Template.Spec})).To(BeFalse())
+	})
 
 	It("names the annotations of credentials after their first repository, without collisions", func() {
 		const prefix = "secret-name.registry.extensions.gardener.cloud/"
@@ -118,6 +152,7 @@ var _ = Describe("Cache", func() {
 		Entry("plain", plain()),
 		Entry("private, highly available", privateHA()),
 		Entry("with a Secret for its connections", connected()),
+		Entry("with accounts", withPullSecrets()),
 	)
 
 	DescribeTable("names the Secret in use", func(change func(*cache.Values), expected types.GomegaMatcher) {
@@ -150,6 +185,10 @@ var _ = Describe("Cache", func() {
 			Entry("it gets a credential for the first time", func(v *cache.Values) { v.Credential = nil }),
 			Entry("it gets a credential for some repositories", func(v *cache.Values) { v.RepositoryCredentials = withRepositories().RepositoryCredentials }),
 			Entry("its image changes", func(v *cache.Values) { v.Image = "example.com/registry-cache-server:v2" }),
+			Entry("its access changes", func(v *cache.Values) {
+				v.Cache.Access = &registry.Access{Mode: registry.AccessPullSecrets}
+				v.Access = &cache.Access{DebugToken: "token"}
+			}),
 			Entry("a proxy changes", func(v *cache.Values) { v.Cache.Proxy.HTTPSProxy = new("http://other.example.com") }),
 		)
 
@@ -184,6 +223,29 @@ var _ = Describe("Cache", func() {
 				c.ProxyCredential = &credentials.Credential{Username: "other", Password: "another password"}
 			}),
 		)
+
+		DescribeTable("nothing if the access keeps its mode:", func(change func(*cache.Values)) {
+			for _, values := range []func() cache.Values{withPullSecrets, forNodes} {
+				before, after := values(), values()
+				before.Cache.Accounts, after.Cache.Accounts = withPullSecrets().Cache.Accounts, withPullSecrets().Cache.Accounts
+				change(&after)
+				Expect(statefulSet(after)).To(Equal(statefulSet(before)))
+				Expect(configOf(after)).To(Equal(configOf(before)))
+			}
+		},
+			Entry("another CA", func(v *cache.Values) { v.Access.ClientCAs = []byte("another CA") }),
+			Entry("another token", func(v *cache.Values) { v.Access.DebugToken = "another token" }),
+			Entry("another account", func(v *cache.Values) { v.Cache.Accounts = append(v.Cache.Accounts, registry.Account{Name: "scanner"}) }),
+		)
+
+		It("the server with the first account of a cache, and without the last", func() {
+			for _, before := range []cache.Values{withPullSecrets(), forNodes()} {
+				before.Cache.Accounts = nil
+				after := before
+				after.Cache.Accounts = withPullSecrets().Cache.Accounts
+				Expect(templateOf(after)).NotTo(Equal(templateOf(before)))
+			}
+		})
 
 		It("the server if a connection needs a file for the first time", func() {
 			for _, change := range []func(*cache.Connection){
@@ -306,6 +368,24 @@ func connected() cache.Values {
 		ClientCertificate: &cache.Certificate{Certificate: []byte("example client certificate"), Key: []byte("example client key")},
 		ProxyCredential:   &credentials.Credential{Username: "proxy user", Password: "example: proxy password"},
 	}
+	return values
+}
+
+func withPullSecrets() cache.Values {
+	values := plain()
+	values.Cache.HTTP = &registry.HTTP{TLS: new(true)}
+	values.Certificate = &cache.Certificate{Certificate: []byte("example certificate"), Key: []byte("example key")}
+	values.Cache.Access = &registry.Access{
+		Mode: registry.AccessPullSecrets, GrantDuration: &metav1.Duration{Duration: 5 * time.Minute}, OutageGrantDuration: &metav1.Duration{Duration: 24 * time.Hour},
+	}
+	values.Cache.Accounts = []registry.Account{{Name: "builder", Namespaces: []string{"ci"}, Repositories: []string{"library"}}}
+	values.Access = &cache.Access{DebugToken: "example token", ClientCAs: []byte("example CA")}
+	return values
+}
+
+func forNodes() cache.Values {
+	values := withPullSecrets()
+	values.Cache.Access, values.Cache.Accounts = &registry.Access{Mode: registry.AccessNodes}, nil
 	return values
 }
 

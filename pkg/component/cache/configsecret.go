@@ -26,5 +26,9 @@ func ConfigSecret(values Values) (*corev1.Secret, error) {
 }
 
 func (v Values) configSecretName() string {
-	return v.Name() + "-config"
+	return configSecretName(v.Name())
+}
+
+func configSecretName(cache string) string {
+	return cache + "-config"
 }

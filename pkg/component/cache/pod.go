@@ -193,6 +193,12 @@ func volumeMounts(values Values) []corev1.VolumeMount {
 	if values.Connection.needsSecret() {
 		mounts = append(mounts, corev1.VolumeMount{Name: connectionVolume, MountPath: connectionDirectory, ReadOnly: true})
 	}
+	if values.RestrictsAccess() {
+		mounts = append(mounts, corev1.VolumeMount{Name: accessVolume, MountPath: accessDirectory, ReadOnly: true})
+	}
+	if values.hasAccounts() {
+		mounts = append(mounts, corev1.VolumeMount{Name: accountsVolume, MountPath: accountsDirectory, ReadOnly: true})
+	}
 	if values.ServesTLS() {
 		mounts = append(mounts, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDirectory, ReadOnly: true})
 	}
@@ -206,6 +212,12 @@ func volumes(values Values) []corev1.Volume {
 	}
 	if values.Connection.needsSecret() {
 		volumes = append(volumes, secretVolume(connectionVolume, values.connectionSecretName()))
+	}
+	if values.RestrictsAccess() {
+		volumes = append(volumes, secretVolume(accessVolume, values.accessSecretName()))
+	}
+	if values.hasAccounts() {
+		volumes = append(volumes, accountsSecretVolume(values))
 	}
 	if values.ServesTLS() {
 		volumes = append(volumes, secretVolume(tlsVolume, values.tlsSecretName()))

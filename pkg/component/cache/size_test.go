@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/validation"
 	"github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
@@ -64,6 +65,7 @@ var _ = Describe("The largest configuration", func() {
 				ProxyCredential:   &credentials.Credential{Username: "proxy", Password: string(random(ownersecret.MaxProxyCredentialLength - 5))},
 			}
 		}
+		clientCAs := random(2 * 1700)
 		var objects, large []client.Object
 		for i := range validation.MaxCaches {
 			values := privateHA()
@@ -72,6 +74,8 @@ var _ = Describe("The largest configuration", func() {
 			// Gardener's certificates have RSA keys of 3,072 bits.
 			values.Certificate = &cache.Certificate{Certificate: random(1700), Key: random(2500)}
 			values.Connection = connections[i%len(connections)]
+			values.Cache.Access = &registry.Access{Mode: registry.AccessNodes}
+			values.Access = &cache.Access{DebugToken: cache.NewDebugToken(), ClientCAs: clientCAs}
 			cacheObjects, err := cache.Objects(values)
 			Expect(err).NotTo(HaveOccurred())
 			for _, object := range cacheObjects {

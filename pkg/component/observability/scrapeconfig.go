@@ -47,6 +47,7 @@ func scrapedMetrics() []string {
 		"registry_http_in_flight_requests",
 		"registry_http_request_duration_seconds" + histogram,
 		"registry_http_requests_total",
+		"registry_proxy_access_requests_total",
 		"registry_proxy_active_transfers",
 		"registry_proxy_bypassed_at_seconds",
 		"registry_proxy_certificate_expiry_seconds",
@@ -88,7 +89,7 @@ func scrapedMetrics() []string {
 
 // scrapedLabels are the labels of these metrics.
 func scrapedLabels() []string {
-	return []string{"code", "handler", "kind", "le", "method", "outcome", "reason", "repository", "scope", "state", "type", "upstream"}
+	return []string{"code", "handler", "kind", "le", "method", "outcome", "reason", "repository", "result", "scope", "state", "type", "upstream"}
 }
 
 // targetLabels are the labels that Prometheus and relabelConfigs add.

@@ -198,6 +198,11 @@ func credentialsRow() Row {
 			Meaning: "When the certificate of a replica expires.",
 			Queries: []Query{{Expr: "1000 * min by (pod) (registry_proxy_certificate_expiry_seconds" + selected() + " > 0)", Legend: "{{pod}}"}},
 		},
+		{
+			Title: "Access", Kind: Graph, Unit: UnitRequests, Width: 24,
+			Meaning: "Requests to caches with restricted access, by decision.",
+			Queries: []Query{{Expr: rate("registry_proxy_access_requests_total"+selected(), "upstream_host", "result"), Legend: "{{upstream_host}} {{result}}"}},
+		},
 	}}
 }
 

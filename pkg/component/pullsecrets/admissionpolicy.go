@@ -22,10 +22,6 @@ const policyName = Name + ".extensions.gardener.cloud"
 // names nor their types: with a Secret of type kubernetes.io/service-account-token, the controller could get the token
 // of any ServiceAccount.
 func admissionPolicy(values Values) []client.Object {
-	names := make([]string, 0, len(values.Feed.Secrets))
-	for _, name := range values.Feed.Names() {
-		names = append(names, "'"+name+"'") // A DNS subdomain has no quotes.
-	}
 	meta := metav1.ObjectMeta{Name: policyName, Labels: labels()}
 	return []client.Object{
 		&admissionregistrationv1.ValidatingAdmissionPolicy{
@@ -43,7 +39,7 @@ func admissionPolicy(values Values) []client.Object {
 					Expression: fmt.Sprintf("request.userInfo.username == 'system:serviceaccount:%s:%s'", pullsecret.Namespace, Name),
 				}},
 				Validations: []admissionregistrationv1.Validation{{
-					Expression: fmt.Sprintf("object.metadata.name in [%s] && object.type == '%s'", strings.Join(names, ", "), corev1.SecretTypeDockerConfigJson),
+					Expression: permitted(values.Feed),
 					Message:    "the controller of pull secrets may only write these",
 				}},
 			},
@@ -56,4 +52,28 @@ func admissionPolicy(values Values) []client.Object {
 			},
 		},
 	}
+}
+
+// permitted returns the expression for the Secrets that the controller may write.
+func permitted(feed pullsecret.Feed) string {
+	expression := fmt.Sprintf("object.metadata.name in [%s] && object.type == '%s'", list(feed.Names()), corev1.SecretTypeDockerConfigJson)
+	caches := feed.Caches()
+	passwords := make([]string, len(caches))
+	for i, cache := range caches {
+		passwords[i] = pullsecret.AccountsSecretName(cache)
+	}
+	if len(passwords) > 0 {
+		expression += fmt.Sprintf(" || object.metadata.namespace == '%s' && object.metadata.name in [%s] && object.type == '%s'",
+			pullsecret.Namespace, list(passwords), corev1.SecretTypeOpaque)
+	}
+	return expression
+}
+
+// list returns names as a list of texts. DNS subdomains have no quotes.
+func list(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = "'" + name + "'"
+	}
+	return strings.Join(quoted, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -74,6 +75,29 @@ var _ = Describe("Pull secrets", func() {
 		golden := filepath.Join("testdata", "all.yaml")
 		if os.Getenv("UPDATE_GOLDEN") != "" {
 			Expect(os.MkdirAll("testdata", 0o755)).To(Succeed())
+			Expect(os.WriteFile(golden, rendered, 0o644)).To(Succeed())
+		}
+		expected, err := os.ReadFile(golden)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(rendered)).To(Equal(string(expected)))
+	})
+
+	It("builds all objects for accounts", func() {
+		accounts := values()
+		accounts.Feed = pullsecret.Feed{CABundle: "example CA", Accounts: []pullsecret.Account{
+			{
+				Cache: "registry-docker-io", Name: "builder", SecretName: "registry-docker-io.builder", Namespaces: []string{"ci"}, Repositories: []string{"library"},
+				Registry: "registry-docker-io.kube-system.svc:5000", RotationPeriod: metav1.Duration{Duration: 24 * time.Hour},
+			},
+			{
+				Cache: "registry-docker-io", Name: "scanner", SecretName: "registry-docker-io.scanner", Namespaces: []string{"scan"},
+				Registry: "registry-docker-io.kube-system.svc:5000", RotationPeriod: metav1.Duration{Duration: time.Hour},
+			},
+		}}
+		Expect(pullsecrets.FeedOf(objects(accounts))).To(Equal(accounts.Feed))
+		rendered := render(objects(accounts))
+		golden := filepath.Join("testdata", "accounts.yaml")
+		if os.Getenv("UPDATE_GOLDEN") != "" {
 			Expect(os.WriteFile(golden, rendered, 0o644)).To(Succeed())
 		}
 		expected, err := os.ReadFile(golden)

@@ -16,9 +16,14 @@ import (
 // rbac returns the identity of the controller and its permissions. It reads Secrets, and lists and watches them, only
 // by name: those of pull secrets in all namespaces, and the feed. What it may create, the admission policy restricts.
 func rbac(values Values) []client.Object {
-	owners := make([]client.Object, 0, 2*len(values.Feed.Secrets))
-	for _, secret := range values.Feed.Secrets {
-		owners = append(owners, owner(secret.Name), clusterRoleBinding(pullsecret.OwnerName(secret.Name)))
+	names, caches := values.Feed.Names(), values.Feed.Caches()
+	owners := make([]client.Object, 0, 2*len(names)+2*len(caches))
+	for _, name := range names {
+		owners = append(owners, owner(name), clusterRoleBinding(pullsecret.OwnerName(name)))
+	}
+	for _, cache := range caches {
+		role := accountsRole(cache)
+		owners = append(owners, role, roleBinding(role.ObjectMeta))
 	}
 	return append([]client.Object{
 		&corev1.ServiceAccount{ObjectMeta: objectMeta(), AutomountServiceAccountToken: new(false)},
@@ -29,11 +34,7 @@ func rbac(values Values) []client.Object {
 				Verbs: []string{"get", "list", "watch"},
 			}},
 		},
-		&rbacv1.RoleBinding{
-			ObjectMeta: objectMeta(),
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: Name},
-			Subjects:   subjects(),
-		},
+		roleBinding(objectMeta()),
 		&rbacv1.ClusterRole{
 			ObjectMeta: metav1.ObjectMeta{Name: clusterRoleName, Labels: labels()},
 			Rules: []rbacv1.PolicyRule{
@@ -66,6 +67,32 @@ func owner(secret string) *rbacv1.ClusterRole {
 				Verbs: []string{"get"},
 			},
 		},
+	}
+}
+
+// accountsRole returns the Role for the Secret with the passwords of a cache's accounts, which also owns that Secret.
+func accountsRole(cache string) *rbacv1.Role {
+	name := pullsecret.AccountsSecretName(cache)
+	return &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: pullsecret.Namespace, Labels: labels()},
+		Rules: []rbacv1.PolicyRule{
+			{
+				APIGroups: []string{corev1.GroupName}, Resources: []string{"secrets"}, ResourceNames: []string{name},
+				Verbs: []string{"get", "update"},
+			},
+			{
+				APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles"}, ResourceNames: []string{name},
+				Verbs: []string{"get"},
+			},
+		},
+	}
+}
+
+func roleBinding(role metav1.ObjectMeta) *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		ObjectMeta: role,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
+		Subjects:   subjects(),
 	}
 }
 

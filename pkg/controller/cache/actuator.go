@@ -84,7 +84,11 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if err != nil {
 		return err
 	}
-	request := certificateRequest{cluster: cluster, caches: caches, addresses: found.addresses}
+	keepsNode, err := a.keepsNodeCertificate(ctx, ex.Namespace, found)
+	if err != nil {
+		return err
+	}
+	request := certificateRequest{cluster: cluster, caches: caches, addresses: found.addresses, keepsNode: keepsNode}
 	certificates, err := a.issueCertificates(ctx, log, request)
 	if err != nil {
 		return err
@@ -92,7 +96,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	stuck, refusals := expandClaims(ctx, log, access, caches, found.claims)
 	caches = complete(caches, found, stuck, certificates)
 	allowed := allowReplacement(ctx, log, access, caches)
-	pulls := pullSecretInput{ex: ex, cluster: cluster, access: access, caches: caches, found: found}
+	pulls := pullSecretInput{ex: ex, cluster: cluster, access: access, caches: caches, found: found, caBundle: certificates.caBundle}
 	secrets, err := a.deployPullSecrets(ctx, log, pulls)
 	if err != nil {
 		problems = append(problems, fmt.Errorf("pull secrets: %w", err))
@@ -100,7 +104,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	a.keepUndistributed(pulls, func() bool {
 		return secrets.digest != "" && a.awaitReport(ctx, access, secrets.digest, distributionTimeout)
 	})
-	if err := a.deployCaches(ctx, ex.Namespace, caches, tokens); err != nil {
+	if err := a.deployCaches(ctx, ex.Namespace, caches, metadata{labels: awaitingNodes(caches, found, certificates), annotations: tokenAnnotations(tokens)}); err != nil {
 		return err
 	}
 	// The steps below may fail again and again. Until they succeed, new caches need an observer most.
@@ -117,7 +121,7 @@ func (a *Actuator) reconcile(ctx context.Context, log logr.Logger, ex *extension
 	if certificates, err = a.dropOldCA(ctx, log, request, certificates); err != nil {
 		return err
 	}
-	outcome := outcome{caches: caches, addresses: found.addresses, pullSecrets: secrets, caBundleName: certificates.caBundleName}
+	outcome := outcome{caches: caches, addresses: found.addresses, pullSecrets: secrets, certificates: certificates}
 	if err := a.updateStatus(ctx, ex, outcome); err != nil {
 		return err
 	}

@@ -24,11 +24,13 @@ import (
 )
 
 // A CA is replaced when the Shoot's CAs are rotated, and before it expires. That takes three steps, each at least one
-// reconciliation after the one before, so that nodes always trust the caches:
+// reconciliation after the one before, so that nodes and caches always trust each other:
 //
-//  1. The new CA joins the old one in the bundle on the nodes. The caches keep certificates of the old one.
-//  2. When all nodes trust the new CA, the caches get certificates of it. The nodes still trust both.
-//  3. When the caches have had the time to serve these certificates, the old CA is removed from the bundle.
+//  1. The new CA joins the old one in the bundle, which nodes and caches have. All certificates stay with the old one.
+//  2. When all nodes trust the new CA, the caches get certificates of it, and so do the nodes, as clients. Both CAs are
+//     still trusted.
+//  3. When the caches have had the time to serve these certificates, and all nodes have theirs, the old CA is removed
+//     from the bundle.
 //
 // There are at most two CAs. A rotation that starts before an earlier one is complete takes effect afterwards.
 
@@ -37,7 +39,7 @@ const (
 	caName                 = "ca-extension-registry-cache"
 
 	caValidity = 730 * 24 * time.Hour
-	// caOverlap is the time after which all nodes trust a renewed CA: a Shoot is reconciled every day.
+	// caOverlap is the time after which all nodes have a renewed CA or certificate: a Shoot is reconciled every day.
 	caOverlap = 7 * 24 * time.Hour
 	// certificatePropagation is the time after which all replicas serve a deployed certificate.
 	// gardener-resource-manager takes seconds to apply it, and kubelets up to two minutes to update its files.
@@ -53,10 +55,10 @@ func certificateAuthority() *secretsutils.CertificateSecretConfig {
 	}
 }
 
-// nodesTrust reports whether all nodes trust a CA that was created at the given time: They do once a rotation of the
-// Shoot's CAs or its preparation has ended after that time, and otherwise after caOverlap. Time during the preparation
-// of a rotation does not count, since some nodes may not be updated until it ends.
-func nodesTrust(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
+// nodesHave reports whether all nodes have a CA or a certificate that was created at the given time: They do once a
+// rotation of the Shoot's CAs or its preparation has ended after that time, and otherwise after caOverlap. Time during
+// the preparation of a rotation does not count, since nodes that are updated in place may get no files until it ends.
+func nodesHave(shoot *gardencorev1beta1.Shoot, created, now time.Time) bool {
 	if credentials := shoot.Status.Credentials; credentials != nil && credentials.Rotation != nil && credentials.Rotation.CertificateAuthorities != nil {
 		rotation := credentials.Rotation.CertificateAuthorities
 		for _, end := range []*metav1.Time{rotation.LastInitiationFinishedTime, rotation.LastCompletionTime} {
@@ -90,19 +92,22 @@ func (a *Actuator) signingCA(manager secretsmanager.Interface, shoot *gardencore
 	if !found {
 		return nil, errors.New("current CA does not exist")
 	}
-	if nodesTrust(shoot, current.CreationTimestamp.Time, a.Clock.Now()) {
+	if nodesHave(shoot, current.CreationTimestamp.Time, a.Clock.Now()) {
 		return withCurrent, nil
 	}
-	if old, found := manager.Get(caName, secretsmanager.Old); found {
-		certificate, err := utils.DecodeCertificate(old.Data[secretsutils.DataKeyCertificateCA])
-		if err != nil {
-			return nil, fmt.Errorf("parse old CA certificate: %w", err)
-		}
-		if !a.Clock.Now().Before(certificate.NotAfter) {
-			return withCurrent, nil
-		}
+	old, found := manager.Get(caName, secretsmanager.Old)
+	if !found {
+		return withCurrent, nil
 	}
-	return secretsmanager.SignedByCA(caName), nil
+	certificate, err := utils.DecodeCertificate(old.Data[secretsutils.DataKeyCertificateCA])
+	if err != nil {
+		return nil, fmt.Errorf("parse old CA certificate: %w", err)
+	}
+	if !a.Clock.Now().Before(certificate.NotAfter) {
+		return withCurrent, nil
+	}
+	// By default, the secrets manager signs certificates of clients with the current CA.
+	return secretsmanager.SignedByCA(caName, secretsmanager.UseOldCA), nil
 }
 
 // secretsManager returns a manager that renews certificates, including that of the CA, before they expire, and performs

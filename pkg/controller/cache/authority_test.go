@@ -44,7 +44,9 @@ var _ = Describe("CA", func() {
 		applies bool
 		// before is the state before the current reconciliation.
 		before *state
-		caches = []deployment{{Values: component.Values{Cache: registry.RegistryCache{Upstream: "docker.io", HTTP: &registry.HTTP{TLS: new(true)}}}}}
+		caches []deployment
+		// node is the certificate of the nodes, nil if there is none.
+		node *x509.Certificate
 	)
 
 	BeforeEach(func() {
@@ -66,7 +68,8 @@ var _ = Describe("CA", func() {
 			ObjectMeta: metav1.ObjectMeta{Name: "shoot--dev--example"},
 			Shoot:      &gardencorev1beta1.Shoot{},
 		}
-		applies, before = true, nil
+		applies, before, node = true, nil, nil
+		caches = []deployment{{Values: component.Values{Cache: registry.RegistryCache{Upstream: "docker.io", HTTP: &registry.HTTP{TLS: new(true)}}}}}
 	})
 
 	// rotation sets the Shoot's status as gardenlet does in a phase of a rotation that was initiated at the given time.
@@ -142,9 +145,82 @@ var _ = Describe("CA", func() {
 			Expect(trusts(before.bundle, server)).To(BeTrue(), "nodes with the previous bundle trust the server")
 			Expect(trusts(bundle, before.server)).To(BeTrue(), "nodes trust the previous certificate of the server")
 		}
-		before = &state{bundle: bundle, server: server}
+		node = nil
+		if issued.nodeName != nil {
+			Expect(actuator.Client.Get(ctx, client.ObjectKey{Namespace: cluster.ObjectMeta.Name, Name: *issued.nodeName}, secret)).To(Succeed())
+			node, err = utils.DecodeCertificate(secret.Data[secretsutils.DataKeyCertificate])
+			Expect(err).NotTo(HaveOccurred())
+			_, err = node.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: clock.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+			Expect(err).NotTo(HaveOccurred())
+			if before != nil && before.node != nil && clock.Now().Before(before.node.NotAfter) {
+				Expect(trusts(before.bundle, node)).To(BeTrue(), "caches with the previous bundle trust the nodes")
+				Expect(trusts(bundle, before.node)).To(BeTrue(), "caches trust nodes with the previous certificate")
+			}
+		}
+		before = &state{bundle: bundle, server: server, node: node}
 		return bundle, server
 	}
+
+	Describe("of a cache only for nodes", func() {
+		BeforeEach(func() {
+			caches[0].Cache.Access = &registry.Access{Mode: registry.AccessNodes}
+		})
+
+		It("signs a client certificate, which is renewed while the previous one is valid", func(ctx SpecContext) {
+			issue(ctx)
+			first := node
+			Expect(first.Subject.CommonName).To(Equal("registry-cache-node"))
+			Expect(first.NotAfter).To(Equal(clock.Now().Add(90 * day)))
+			Expect(first.ExtKeyUsage).To(ConsistOf(x509.ExtKeyUsageClientAuth))
+			Expect(before.server.ExtKeyUsage).To(ConsistOf(x509.ExtKeyUsageServerAuth), "a cache cannot pull from another one")
+			clock.Step(71 * day)
+			issue(ctx)
+			Expect(node).To(Equal(first))
+			clock.Step(2 * day)
+			issue(ctx)
+			Expect(node).NotTo(Equal(first))
+			Expect(first.NotAfter.Sub(clock.Now())).To(BeNumerically(">", caOverlap), "nodes may get the new one a week later")
+		})
+
+		It("has no client certificate any more when the mode changes", func(ctx SpecContext) {
+			issue(ctx)
+			caches[0].Cache.Access = nil
+			kept, err := actuator.issueCertificates(ctx, logr.Discard(), certificateRequest{
+				cluster: cluster, caches: caches, addresses: map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}, keepsNode: true,
+			})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(kept.nodeName).NotTo(BeNil(), "while caches may still ask for it")
+			issue(ctx)
+			Expect(node).To(BeNil())
+			secrets := &corev1.SecretList{}
+			Expect(actuator.Client.List(ctx, secrets, client.MatchingLabels{"name": "registry-cache-node"})).To(Succeed())
+			Expect(secrets.Items).To(BeEmpty())
+		})
+
+		DescribeTable("keeps the old one in the bundle until nodes have certificates of the new one", func(ctx SpecContext, end func(initiated time.Time)) {
+			first, _ := issue(ctx)
+			clock.Step(10 * day)
+			initiated := clock.Now()
+			rotation(gardencorev1beta1.RotationPreparing, initiated)
+			both, _ := issue(ctx)
+			Expect(trusts(first, node)).To(BeTrue(), "caches may not have the new bundle yet")
+			rotation(gardencorev1beta1.RotationPrepared, initiated)
+			issue(ctx)
+			Expect(trusts(first, node)).To(BeFalse())
+
+			clock.Step(day)
+			rotation(gardencorev1beta1.RotationCompleting, initiated)
+			again, _ := issue(ctx)
+			Expect(again).To(Equal(both), "nothing shows that nodes have been updated since")
+			end(initiated)
+			second, _ := issue(ctx)
+			Expect(second).To(HaveLen(1))
+			Expect(trusts(second, node)).To(BeTrue())
+		},
+			Entry("which the end of the rotation shows", func(initiated time.Time) { rotation(gardencorev1beta1.RotationCompleted, initiated) }),
+			Entry("which they have after a week", func(time.Time) { clock.Step(caOverlap) }),
+		)
+	})
 
 	It("does not change from one day to the next", func(ctx SpecContext) {
 		first, _ := issue(ctx)
@@ -332,6 +408,7 @@ var _ = Describe("CA", func() {
 type state struct {
 	bundle []*x509.Certificate
 	server *x509.Certificate
+	node   *x509.Certificate
 }
 
 func parse(bundle []byte) []*x509.Certificate {

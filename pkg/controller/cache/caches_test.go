@@ -185,7 +185,7 @@ var _ = Describe("A referenced WorkloadIdentity", func() {
 		caches, problems, err := actuator.readCaches(ctx, ex, cluster)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(problems).To(BeEmpty())
-		Expect(actuator.deployCaches(ctx, ex.Namespace, caches, "")).To(Succeed())
+		Expect(actuator.deployCaches(ctx, ex.Namespace, caches, metadata{})).To(Succeed())
 
 		Expect(actuator.Client.Delete(ctx, teamB)).To(Succeed())
 		secret.ResourceVersion, secret.Data["token"] = "", []byte("newer-token")

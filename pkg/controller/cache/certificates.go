@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
@@ -20,14 +21,26 @@ import (
 	component "github.com/larder-project/larder/pkg/component/cache"
 )
 
-const serverValidity = 90 * 24 * time.Hour
+const (
+	// certificateValidity is the validity of server and client certificates.
+	certificateValidity = 90 * 24 * time.Hour
+	// nodeCertificateName is the name of the client certificate of the nodes.
+	nodeCertificateName = "registry-cache-node"
+)
 
-// certificates are the server certificates of the caches that serve TLS.
+// certificates are the server certificates of the caches that serve TLS, and the client certificate of the nodes.
 type certificates struct {
 	// caBundleName is the name of the Secret with the bundle of CA certificates. It is nil if no cache serves TLS.
 	caBundleName *string
-	// dropOld means that all certificates are signed by the current CA, and that the old CA can be removed once the
-	// caches serve these certificates.
+	// caBundle is that bundle in PEM format.
+	caBundle []byte
+	// nodeName is the name of the Secret with the client certificate of the nodes. It is nil if no cache wants one.
+	nodeName *string
+	// nodeCreated is when that certificate was created, and onNodes means that all nodes have it.
+	nodeCreated time.Time
+	onNodes     bool
+	// oldMayGo means that all certificates are signed by the current CA, that the nodes have theirs, and that the old
+	// CA can be removed once the caches serve these certificates.
 	oldMayGo bool
 
 	secrets map[string]*corev1.Secret
@@ -40,6 +53,8 @@ type certificateRequest struct {
 	// caches get certificates for the addresses of their Services.
 	caches    []deployment
 	addresses map[string]net.IP
+	// keepsNode means that the nodes keep their client certificate, even if no cache wants one.
+	keepsNode bool
 	// withoutOld means that an old CA is no longer needed.
 	withoutOld bool
 }
@@ -82,12 +97,21 @@ func (a *Actuator) issueCertificates(ctx context.Context, log logr.Logger, reque
 			return certificates{}, fmt.Errorf("issue certificate %s: %w", server.Name, err)
 		}
 	}
+	if request.keepsNode || slices.ContainsFunc(request.caches, deployment.onlyForNodes) {
+		node, err := manager.Generate(ctx, nodeCertificate(), signingCA)
+		if err != nil {
+			return certificates{}, fmt.Errorf("issue certificate %s: %w", nodeCertificateName, err)
+		}
+		issued.nodeName, issued.nodeCreated = &node.Name, node.CreationTimestamp.Time
+		issued.onNodes = nodesHaveCertificate(shoot, issued.nodeCreated, a.Clock.Now())
+	}
 	bundle, found := manager.Get(caName)
 	if !found {
 		return certificates{}, fmt.Errorf("CA bundle %s does not exist", caName)
 	}
-	issued.caBundleName = &bundle.Name
-	issued.oldMayGo = hasOld && (mayDropOld(shoot) || len(due) > 0) && nodesTrust(shoot, current.CreationTimestamp.Time, a.Clock.Now())
+	issued.caBundleName, issued.caBundle = &bundle.Name, bundle.Data[secretsutils.DataKeyCertificateBundle]
+	issued.oldMayGo = hasOld && (mayDropOld(shoot) || len(due) > 0) && nodesHave(shoot, current.CreationTimestamp.Time, a.Clock.Now()) &&
+		(issued.nodeName == nil || nodesHave(shoot, issued.nodeCreated, a.Clock.Now()))
 	return issued, nil
 }
 
@@ -152,11 +176,23 @@ func serverCertificates(caches []deployment, addresses map[string]net.IP) []*sec
 			CertType:                    secretsutils.ServerCert,
 			DNSNames:                    kubernetesutils.DNSNamesForService(service, component.Namespace),
 			IPAddresses:                 []net.IP{addresses[service]},
-			Validity:                    new(serverValidity),
+			Validity:                    new(certificateValidity),
 			SkipPublishingCACertificate: true,
 		})
 	}
 	return servers
+}
+
+// nodeCertificate returns the client certificate to issue for the nodes. All nodes of a Shoot share it, since they get
+// the same files. The caches accept it as long as they trust its CA: see authority.go.
+func nodeCertificate() *secretsutils.CertificateSecretConfig {
+	return &secretsutils.CertificateSecretConfig{
+		Name:                        nodeCertificateName,
+		CommonName:                  nodeCertificateName,
+		CertType:                    secretsutils.ClientCert,
+		Validity:                    new(certificateValidity),
+		SkipPublishingCACertificate: true,
+	}
 }
 
 func certificateName(cache deployment) string {

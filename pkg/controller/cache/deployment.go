@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/larder-project/larder/pkg/apis/registry"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
 )
@@ -21,9 +22,11 @@ import (
 type deployment struct {
 	component.Values
 	// Deployed are the objects, apart from the Service, of a cache that stays as it is deployed because something that all
-	// its requests need cannot be used. Only its certificate and the tokens of its workload identities are renewed. Nil
-	// means that the objects are built from Values.
+	// its requests need cannot be used. Only its certificate, the authorities of nodes, and the tokens of its workload
+	// identities are renewed. Nil means that the objects are built from Values.
 	Deployed []client.Object
+	// awaitsNodes means that the access mode Nodes takes effect later: see nodeaccess.go.
+	awaitsNodes bool
 }
 
 // keep completes the values with what is deployed in place of what cannot be used, each reference by itself: the Secret
@@ -89,6 +92,27 @@ func (d deployment) ServesTLS() bool {
 	return d.Values.ServesTLS()
 }
 
+// accessMode returns who may pull from the cache. If it keeps its deployed objects, they decide, not the configuration.
+func (d deployment) accessMode() registry.AccessMode {
+	if d.Deployed != nil {
+		return component.AccessModeOf(d.Deployed)
+	}
+	return d.Cache.AccessMode()
+}
+
+// onlyForNodes reports whether nodes need a client certificate to pull from the cache.
+func (d deployment) onlyForNodes() bool {
+	return d.accessMode() == registry.AccessNodes
+}
+
+// accounts returns the accounts with which clients can pull from the cache.
+func (d deployment) accounts() []registry.Account {
+	if d.accessMode() == registry.AccessCluster || d.Deployed != nil && !component.HasAccounts(d.Deployed) {
+		return nil
+	}
+	return d.Cache.Accounts
+}
+
 // objects returns the objects of the cache, apart from the Service.
 func (d deployment) objects() ([]client.Object, error) {
 	if d.Deployed == nil {
@@ -104,6 +128,8 @@ func (d deployment) objects() ([]client.Object, error) {
 			objects[i] = component.TLSSecret(d.Values)
 		case component.IsCredentialsSecret(object):
 			objects[i] = d.renewTokens(object.(*corev1.Secret))
+		case d.Access != nil:
+			objects[i] = component.WithClientCAs(object, d.Access.ClientCAs)
 		}
 	}
 	return objects, nil
@@ -133,12 +159,12 @@ func changeable(caches []deployment) []deployment {
 }
 
 // complete returns the caches with the inputs that depend on the Shoot: their previous credentials, the sizes of
-// volumes that cannot grow, by the names of the caches, and their certificates.
+// volumes that cannot grow, by the names of the caches, their certificates, and what restricts access to them.
 func complete(caches []deployment, found observed, stuck map[string]resource.Quantity, issued certificates) []deployment {
 	out := slices.Clone(caches)
 	for i := range out {
 		cache := &out[i]
-		deployed, status := found.credentials[cache.Name()], found.statuses[cache.Cache.Upstream]
+		deployed, status := found.credentials[cache.Name()], found.status.caches[cache.Cache.Upstream]
 		if cache.Credential != nil {
 			cache.PreviousCredential = deployed[""].Next(*cache.Credential, status.Credentials).Previous
 		}
@@ -160,6 +186,10 @@ func complete(caches []deployment, found observed, stuck map[string]resource.Qua
 			cache.Cache.Volume = &volume
 		}
 		cache.Certificate = issued.of(*cache)
+		cache.awaitNodes(found.access, issued)
+		if cache.RestrictsAccess() || cache.Deployed != nil {
+			cache.Access = &component.Access{DebugToken: found.debugTokens[cache.Name()], ClientCAs: issued.caBundle}
+		}
 	}
 	return out
 }

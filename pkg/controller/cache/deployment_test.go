@@ -5,7 +5,9 @@
 package cache
 
 import (
+	"cmp"
 	"slices"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 	. "github.com/onsi/ginkgo/v2"
@@ -65,6 +67,52 @@ var _ = Describe("Deployment", func() {
 		_, err = cache.objects()
 		Expect(err).To(MatchError(ContainSubstring("docker.io")))
 	})
+
+	It("renews the authorities of nodes of a cache that stays as it is", func() {
+		before := newCache(true)
+		before.Cache.Access = &registry.Access{Mode: registry.AccessNodes}
+		before.Access = &component.Access{DebugToken: component.NewDebugToken(), ClientCAs: []byte("old")}
+		deployed, err := before.objects()
+		Expect(err).NotTo(HaveOccurred())
+		cache := newCache(true)
+		cache.Deployed = deployed
+		kept := complete([]deployment{cache}, observed{}, nil, certificates{
+			caBundle: []byte("old and new"),
+			secrets:  map[string]*corev1.Secret{certificateName(cache): {}},
+		})[0]
+		objects, err := kept.objects()
+		Expect(err).NotTo(HaveOccurred())
+		secret := objects[slices.IndexFunc(objects, func(object client.Object) bool { return object.GetName() == "registry-docker-io-access" })].(*corev1.Secret)
+		Expect(secret.Data).To(HaveKeyWithValue("client-ca.crt", []byte("old and new")))
+		Expect(secret.Data).To(HaveKeyWithValue("debug-token", []byte(before.Access.DebugToken)))
+	})
+
+	DescribeTable("reports the access to a cache that stays as it is, not the configured one", func(deployed, configured registry.AccessMode, deployedAccounts, accounts int) {
+		before := newCache(true)
+		if deployed != registry.AccessCluster {
+			before.Cache.Access = &registry.Access{Mode: deployed}
+			if deployed == registry.AccessPullSecrets {
+				before.Cache.Access.GrantDuration, before.Cache.Access.OutageGrantDuration = &metav1.Duration{Duration: 30 * time.Second}, &metav1.Duration{}
+			}
+			before.Cache.Accounts = make([]registry.Account, deployedAccounts)
+			before.Access = &component.Access{DebugToken: component.NewDebugToken(), ClientCAs: []byte("bundle")}
+		}
+		objects, err := before.objects()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(component.AccessOf(objects)).To(Equal(*cmp.Or(before.Cache.Access, &registry.Access{Mode: registry.AccessCluster})))
+		cache := newCache(true)
+		cache.Deployed = objects
+		cache.Cache.Access = &registry.Access{Mode: configured}
+		cache.Cache.Accounts = []registry.Account{{Name: "builder"}}
+		Expect(cache.accessMode()).To(Equal(deployed))
+		Expect(cache.onlyForNodes()).To(Equal(deployed == registry.AccessNodes))
+		Expect(cache.accounts()).To(HaveLen(accounts))
+	},
+		Entry("open, to be restricted", registry.AccessCluster, registry.AccessPullSecrets, 0, 0),
+		Entry("for pull secrets, to be for nodes", registry.AccessPullSecrets, registry.AccessNodes, 0, 0),
+		Entry("for nodes, to be open", registry.AccessNodes, registry.AccessCluster, 0, 0),
+		Entry("for nodes and accounts", registry.AccessNodes, registry.AccessNodes, 1, 1),
+	)
 
 	It("falls back on the credential that is deployed", func() {
 		version := func(name string) *credentials.Named {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	extensionscontroller "github.com/gardener/gardener/extensions/pkg/controller"
@@ -20,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -54,6 +56,9 @@ func (j *Janitor) Start(ctx context.Context) error {
 		if err := j.sweep(ctx); err != nil && ctx.Err() == nil {
 			j.Log.Error(err, "Failed to remove retired Services")
 		}
+		if err := j.restrict(ctx); err != nil && ctx.Err() == nil {
+			j.Log.Error(err, "Failed to request the restriction of caches to nodes")
+		}
 		if err := j.retryObservability(ctx); err != nil && ctx.Err() == nil {
 			j.Log.Error(err, "Failed to request another deployment of what observes caches")
 		}
@@ -64,23 +69,30 @@ func (j *Janitor) Start(ctx context.Context) error {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (*Janitor) NeedLeaderElection() bool { return true }
 
-// sweep handles all Shoots once. An error of one Shoot does not stop the others.
+// sweep removes or requests the removal of the retired Services of all Shoots.
 func (j *Janitor) sweep(ctx context.Context) error {
+	retired := labels.SelectorFromSet(labels.Set{retiredLabel: "true"})
+	return j.eachManagedResource(ctx, ManagedResourceServices, retired, j.release)
+}
+
+// eachManagedResource acts once on the ManagedResources of all Shoots with a name and certain labels. An error of one
+// Shoot does not stop the others.
+func (j *Janitor) eachManagedResource(ctx context.Context, name string, selector labels.Selector, act func(context.Context, *metav1.PartialObjectMetadata) error) error {
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	page := &metav1.PartialObjectMetadataList{}
 	page.SetGroupVersionKind(resourcesv1alpha1.SchemeGroupVersion.WithKind("ManagedResourceList"))
 	var errs []error
 	for more := true; more; more = page.Continue != "" {
-		if err := j.Client.List(ctx, page, client.MatchingLabels{retiredLabel: "true"}, client.Limit(sweepPage), client.Continue(page.Continue)); err != nil {
+		if err := j.Client.List(ctx, page, client.MatchingLabelsSelector{Selector: selector}, client.Limit(sweepPage), client.Continue(page.Continue)); err != nil {
 			return errors.Join(append(errs, fmt.Errorf("list ManagedResources: %w", err))...)
 		}
 		for _, managedResource := range page.Items {
-			if managedResource.Name != ManagedResourceServices || managedResource.DeletionTimestamp != nil {
+			if managedResource.Name != name || managedResource.DeletionTimestamp != nil {
 				continue
 			}
-			if err := j.release(ctx, &managedResource); err != nil {
-				errs = append(errs, fmt.Errorf("sweep namespace %s: %w", managedResource.Namespace, err))
+			if err := act(ctx, &managedResource); err != nil {
+				errs = append(errs, fmt.Errorf("namespace %s: %w", managedResource.Namespace, err))
 			}
 		}
 	}
@@ -127,6 +139,36 @@ func (j *Janitor) release(ctx context.Context, managedResource *metav1.PartialOb
 		return nil
 	}
 	j.Log.Info("Requesting removal of unused Services", "namespace", namespace)
+	return j.request(ctx, ex)
+}
+
+// restrict requests the reconciliations in which caches are restricted to nodes that have got their certificate.
+func (j *Janitor) restrict(ctx context.Context) error {
+	return j.eachManagedResource(ctx, ManagedResource, selectAwaitingNodes(), j.restrictShoot)
+}
+
+// restrictShoot requests a reconciliation if all nodes of a Shoot have the certificate that its caches wait for.
+func (j *Janitor) restrictShoot(ctx context.Context, managedResource *metav1.PartialObjectMetadata) error {
+	namespace := managedResource.Namespace
+	created, err := strconv.ParseInt(managedResource.Labels[awaitingNodesLabel], 10, 64)
+	if err != nil {
+		return fmt.Errorf("parse label %s: %w", awaitingNodesLabel, err)
+	}
+	cluster, err := extension.ReadCluster(ctx, j.Client, namespace)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if cluster.Shoot.DeletionTimestamp != nil || extensionscontroller.IsHibernationEnabled(cluster) || !nodesHaveCertificate(cluster.Shoot, time.Unix(created, 0), j.Clock.Now()) {
+		return nil
+	}
+	ex := &extensionsv1alpha1.Extension{}
+	if err := j.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: registry.ExtensionType}, ex); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if !isIdle(ex) {
+		return nil
+	}
+	j.Log.Info("Requesting the restriction of caches to nodes", "namespace", namespace)
 	return j.request(ctx, ex)
 }
 

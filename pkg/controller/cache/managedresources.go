@@ -42,9 +42,8 @@ const (
 )
 
 // deployCaches deploys all objects of the caches but the Services. Those with the content of owners' Secrets for
-// connections, which have several times the size of all others, are in a Secret of their own: one holds 1 MiB. The tokens
-// are the digest of those that are deployed.
-func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []deployment, tokens string) error {
+// connections, which have several times the size of all others, are in a Secret of their own: one holds 1 MiB.
+func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []deployment, extra metadata) error {
 	var objects, connections []client.Object
 	for _, cache := range caches {
 		cacheObjects, err := cache.objects()
@@ -59,11 +58,15 @@ func (a *Actuator) deployCaches(ctx context.Context, namespace string, caches []
 			}
 		}
 	}
-	var extra *metadata
-	if tokens != "" {
-		extra = &metadata{annotations: map[string]string{reference.TokensAnnotation: tokens}}
+	return a.deploy(ctx, namespace, ManagedResource, objects, &extra, connections...)
+}
+
+// tokenAnnotations returns the annotation with the digest of the tokens that are deployed, nil if there are none.
+func tokenAnnotations(digest string) map[string]string {
+	if digest == "" {
+		return nil
 	}
-	return a.deploy(ctx, namespace, ManagedResource, objects, extra, connections...)
+	return map[string]string{reference.TokensAnnotation: digest}
 }
 
 // deployedObjects returns the objects of the caches as last deployed, by the names of the caches.

@@ -36,18 +36,32 @@ type observed struct {
 	credentials map[string]map[string]credentialstate.Deployed
 	// claims are the volume claims in the Shoot, by name.
 	claims map[string]*corev1.PersistentVolumeClaim
-	// statuses are those of the caches in the provider status, by upstream.
-	statuses map[string]registry.RegistryCacheStatus
+	// debugTokens are those of the caches that restrict access, by the names of the caches.
+	debugTokens map[string]string
+	// access is the deployed access to the caches that are to serve only nodes, by the names of the caches.
+	access map[string]registry.Access
+	// status is the provider status.
+	status providerStatus
+}
+
+// providerStatus is the provider status of the Extension.
+type providerStatus struct {
+	// caches are the statuses of the caches, by upstream.
+	caches map[string]registry.RegistryCacheStatus
+	// nodeCertificate is true if the nodes have a client certificate.
+	nodeCertificate bool
 }
 
 // observe reads the state of the caches, each object by name: the owner controls the length of lists.
 func (a *Actuator) observe(ctx context.Context, shoot client.Client, ex *extensionsv1alpha1.Extension, caches []deployment) (observed, error) {
-	found := observed{credentials: map[string]map[string]credentialstate.Deployed{}, claims: map[string]*corev1.PersistentVolumeClaim{}}
+	found := observed{
+		credentials: map[string]map[string]credentialstate.Deployed{}, claims: map[string]*corev1.PersistentVolumeClaim{}, debugTokens: map[string]string{},
+	}
 	var err error
 	if found.addresses, err = serviceAddresses(ctx, shoot, caches); err != nil {
 		return observed{}, err
 	}
-	if _, found.statuses, err = a.readStatus(ctx, ex); err != nil {
+	if _, found.status, err = a.readStatus(ctx, ex); err != nil {
 		return observed{}, err
 	}
 	for _, cache := range caches {
@@ -58,7 +72,13 @@ func (a *Actuator) observe(ctx context.Context, shoot client.Client, ex *extensi
 			return observed{}, err
 		}
 	}
+	if found.access, err = a.deployedAccess(ctx, ex.Namespace, changeable(caches)); err != nil {
+		return observed{}, err
+	}
 	for _, cache := range changeable(caches) {
+		if found.debugTokens[cache.Name()], err = deployedDebugToken(ctx, shoot, cache); err != nil {
+			return observed{}, err
+		}
 		for ordinal := range component.MaxReplicas {
 			name := component.ClaimName(cache.Name(), ordinal)
 			if found.claims[name], err = readClaim(ctx, shoot, name); err != nil {
@@ -84,24 +104,24 @@ func serviceAddresses(ctx context.Context, shoot client.Client, caches []deploym
 	return found, nil
 }
 
-// readStatus returns the Extension as it is now, and the caches in its provider status, by upstream.
-func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (*extensionsv1alpha1.Extension, map[string]registry.RegistryCacheStatus, error) {
+// readStatus returns the Extension as it is now, and its provider status.
+func (a *Actuator) readStatus(ctx context.Context, ex *extensionsv1alpha1.Extension) (*extensionsv1alpha1.Extension, providerStatus, error) {
 	present := &extensionsv1alpha1.Extension{}
 	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(ex), present); err != nil {
-		return nil, nil, fmt.Errorf("read provider status: %w", err)
+		return nil, providerStatus{}, fmt.Errorf("read provider status: %w", err)
 	}
 	status, err := a.Codec.DecodeStatus(present.Status.ProviderStatus)
 	if errors.Is(err, codec.ErrMissing) {
-		return present, nil, nil
+		return present, providerStatus{}, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("decode provider status: %w", err)
+		return nil, providerStatus{}, fmt.Errorf("decode provider status: %w", err)
 	}
-	statuses := make(map[string]registry.RegistryCacheStatus, len(status.Caches))
+	found := providerStatus{caches: make(map[string]registry.RegistryCacheStatus, len(status.Caches)), nodeCertificate: status.NodeCertificateSecretName != nil}
 	for _, cache := range status.Caches {
-		statuses[cache.Upstream] = cache
+		found.caches[cache.Upstream] = cache
 	}
-	return present, statuses, nil
+	return present, found, nil
 }
 
 // deployedCredentials returns the credentials that are deployed for a cache, by the prefixes of their files.
@@ -117,6 +137,22 @@ func deployedCredentials(ctx context.Context, shoot client.Client, cache deploym
 		deployed[prefix] = parseDeployed(prefix, secret.Data)
 	}
 	return deployed, nil
+}
+
+// deployedDebugToken returns the debug token of a cache that restricts access, a new one if none is deployed.
+func deployedDebugToken(ctx context.Context, shoot client.Client, cache deployment) (string, error) {
+	if !cache.RestrictsAccess() {
+		return "", nil
+	}
+	secret := &corev1.Secret{}
+	name := component.AccessSecretName(cache.Name())
+	if err := shoot.Get(ctx, client.ObjectKey{Namespace: component.Namespace, Name: name}, secret); client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("read Secret %s in the Shoot: %w", name, err)
+	}
+	if token, ok := component.DebugToken(secret); ok {
+		return token, nil
+	}
+	return component.NewDebugToken(), nil
 }
 
 // parseDeployed drops credentials that this controller cannot have deployed: the owner of the Shoot can change the

@@ -31,7 +31,8 @@ import (
 )
 
 const (
-	// ManagedResourcePullSecrets is the name of the ManagedResource with the controller of pull secrets.
+	// ManagedResourcePullSecrets is the name of the ManagedResource with the controller of pull secrets. It exists only if
+	// a cache has one, or accounts.
 	ManagedResourcePullSecrets = pullsecrets.ManagedResource
 
 	// cleanupTimeout bounds the wait until the controller in the Shoot has removed its references from ServiceAccounts.
@@ -50,6 +51,8 @@ type pullSecretInput struct {
 	access  *shoot.Shoot
 	caches  []deployment
 	found   observed
+	// caBundle has the authorities of the caches' certificates.
+	caBundle []byte
 }
 
 // pullSecrets are the deployed pull secrets.
@@ -79,9 +82,9 @@ func (p pullSecrets) status(cache registry.RegistryCache, before *registry.PullS
 	return status
 }
 
-// deployPullSecrets deploys the controller that keeps pull secrets in the Shoot, with what it needs to know. Call it
-// before the caches are deployed: the annotation by which an owner learns that a rotation is complete then changes
-// last.
+// deployPullSecrets deploys the controller that keeps pull secrets and the Secrets of accounts in the Shoot, with what
+// it needs to know. Call it before the caches are deployed: the annotation by which an owner learns that a rotation is
+// complete then changes last.
 func (a *Actuator) deployPullSecrets(ctx context.Context, log logr.Logger, in pullSecretInput) (pullSecrets, error) {
 	config, err := a.Codec.DecodeConfig(in.ex.Spec.ProviderConfig)
 	if err != nil {
@@ -99,7 +102,7 @@ func (a *Actuator) deployPullSecrets(ctx context.Context, log logr.Logger, in pu
 	feed, problems := limited(feedOf(config.Caches, in, before), before)
 	digest := ""
 	switch {
-	case len(feed.Secrets) > 0:
+	case !feed.IsEmpty():
 		digest, err = a.deployFeed(ctx, in.cluster, feed)
 	case len(objects) > 0:
 		err = a.retirePullSecrets(ctx, log, in, unreadable != nil || len(before.Secrets) > 0)
@@ -141,7 +144,7 @@ func (a *Actuator) keepUndistributed(in pullSecretInput, isDistributed func() bo
 		if cache.Cache.PullSecret == nil {
 			continue
 		}
-		status, deployed := in.found.statuses[cache.Cache.Upstream], in.found.credentials[cache.Name()]
+		status, deployed := in.found.status.caches[cache.Cache.Upstream], in.found.credentials[cache.Name()]
 		whole := deployed[""]
 		if wanted, previous := cache.wantedCredential(nil); wanted != nil && a.wasJustAccepted(*wanted, previous, whole, status.Credentials) {
 			kept = append(kept, func() { cache.PreviousCredential = whole.Previous })
@@ -236,7 +239,7 @@ func (a *Actuator) awaitReport(ctx context.Context, access *shoot.Shoot, digest 
 	defer cancel()
 	return retry.Until(ctx, pollInterval, func(ctx context.Context) (bool, error) {
 		key := client.ObjectKey{Namespace: pullsecret.Namespace, Name: pullsecrets.PodName}
-		content, err := access.GetFromPod(ctx, key, pullsecret.Port, pullsecret.ReportPath)
+		content, err := access.GetFromPod(ctx, key, pullsecret.Port, pullsecret.ReportPath, nil)
 		if err != nil {
 			return retry.MinorError(err)
 		}

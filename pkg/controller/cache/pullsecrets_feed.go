@@ -6,12 +6,16 @@ package cache
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
+	"strconv"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
+	"github.com/larder-project/larder/pkg/cacheserver/config"
 	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/problem"
@@ -38,7 +42,7 @@ func limited(feed, before pullsecret.Feed) (pullsecret.Feed, []error) {
 
 // deployedRegistries returns what a pull secret has for its registries.
 func deployedRegistries(secret pullsecret.Secret, before pullsecret.Feed) []pullsecret.Registry {
-	if i := slices.Index(before.Names(), secret.Name); i >= 0 {
+	if i := indexOf(before, secret.Name); i >= 0 {
 		return before.Secrets[i].Registries
 	}
 	registries := slices.Clone(secret.Registries)
@@ -52,12 +56,23 @@ func deployedRegistries(secret pullsecret.Secret, before pullsecret.Feed) []pull
 	return registries
 }
 
+// indexOf returns the index of the pull secret with a name, negative if there is none.
+func indexOf(feed pullsecret.Feed, name string) int {
+	return slices.IndexFunc(feed.Secrets, func(secret pullsecret.Secret) bool { return secret.Name == name })
+}
+
 // feedOf returns the feed for the configured caches. A cache that is not deployed, since one of its Secrets cannot be
-// used, has a registry without material: its pull secret stays as it is. Before is the feed that is deployed.
+// used, has a registry without material: its pull secret stays as it is, as its accounts do. Before is the feed that is
+// deployed.
 func feedOf(configured []registry.RegistryCache, in pullSecretInput, before pullsecret.Feed) pullsecret.Feed {
 	var feed pullsecret.Feed
 	byName := map[string]int{}
 	for _, cache := range configured {
+		deployed := deployment{Values: component.Values{Cache: cache}}
+		if i := slices.IndexFunc(in.caches, func(d deployment) bool { return d.Cache.Upstream == cache.Upstream }); i >= 0 {
+			deployed = in.caches[i]
+		}
+		feed.Accounts = append(feed.Accounts, accountsOf(deployed)...)
 		wanted := cache.PullSecret
 		if wanted == nil {
 			continue
@@ -71,18 +86,49 @@ func feedOf(configured []registry.RegistryCache, in pullSecretInput, before pull
 				AddToDefaultServiceAccounts: wanted.AddToDefaultServiceAccounts,
 			})
 		}
-		deployed := deployment{Values: component.Values{Cache: cache}}
-		if i := slices.IndexFunc(in.caches, func(d deployment) bool { return d.Cache.Upstream == cache.Upstream }); i >= 0 {
-			deployed = in.caches[i]
-		}
 		feed.Secrets[i].Registries = append(feed.Secrets[i].Registries, registryOf(deployed, in.found, before))
+	}
+	if len(feed.Accounts) > 0 {
+		feed.CABundle = string(in.caBundle)
+	}
+	if len(feed.Accounts) > 0 && feed.CABundle == "" {
+		feed.CABundle = before.CABundle // No cache with TLS is deployed.
 	}
 	return feed
 }
 
+// accountsOf returns the accounts of a cache.
+func accountsOf(cache deployment) []pullsecret.Account {
+	configured := cache.accounts()
+	accounts := make([]pullsecret.Account, 0, len(configured))
+	for _, account := range configured {
+		accounts = append(accounts, pullsecret.Account{
+			Cache: cache.Name(), Name: account.Name, SecretName: cache.Cache.AccountSecretName(account),
+			Namespaces: account.Namespaces, Repositories: account.Repositories, Registry: registryFor(cache),
+			RotationPeriod: ptr.Deref(account.RotationPeriod, metav1.Duration{}),
+		})
+	}
+	return accounts
+}
+
+// registryFor returns the host and port of a cache for pods, as in its certificate.
+func registryFor(cache deployment) string {
+	return net.JoinHostPort(cache.ServiceName()+"."+component.Namespace+".svc", strconv.Itoa(config.Port))
+}
+
+// accountStatuses returns the status of a cache's accounts, nil without accounts.
+func accountStatuses(cache deployment) []registry.AccountStatus {
+	accounts := accountsOf(cache)
+	statuses := slices.Grow([]registry.AccountStatus(nil), len(accounts))
+	for _, account := range accounts {
+		statuses = append(statuses, registry.AccountStatus{Name: account.Name, Registry: account.Registry, SecretName: account.SecretName})
+	}
+	return statuses
+}
+
 // registryOf returns the registry of a cache with the credentials that pods may have.
 func registryOf(cache deployment, found observed, before pullsecret.Feed) pullsecret.Registry {
-	status, deployed := found.statuses[cache.Cache.Upstream], found.credentials[cache.Name()]
+	status, deployed := found.status.caches[cache.Cache.Upstream], found.credentials[cache.Name()]
 	r := pullsecret.Registry{Upstream: cache.Cache.Upstream, Host: apiHost(cache.Cache)}
 	isIssued := false
 	for _, repositories := range repositoriesOf(cache.Cache) {
@@ -157,7 +203,7 @@ func apiHost(cache registry.RegistryCache) string {
 // connectionOf returns how a cache connects to the services that issue its credentials. While the cache stays as it is
 // deployed, since a Secret for its connection may be unusable, that does not change.
 func connectionOf(cache deployment, before pullsecret.Feed) pullsecret.Connection {
-	if i := slices.Index(before.Names(), cache.Cache.PullSecret.Name); cache.Deployed != nil && i >= 0 {
+	if i := indexOf(before, cache.Cache.PullSecret.Name); cache.Deployed != nil && i >= 0 {
 		registries := before.Secrets[i].Registries
 		if j := slices.IndexFunc(registries, func(r pullsecret.Registry) bool { return r.Upstream == cache.Cache.Upstream }); j >= 0 {
 			return registries[j].Connection

@@ -97,7 +97,7 @@ var _ = Describe("Pull secrets", func() {
 
 	// newFeed returns the feed for caches whose credentials are deployed.
 	newFeed := func(caches []deployment, statuses map[string]registry.RegistryCacheStatus, before pullsecret.Feed) pullsecret.Feed {
-		in := pullSecretInput{caches: caches, found: observed{statuses: statuses, credentials: map[string]map[string]credentialstate.Deployed{}}}
+		in := pullSecretInput{caches: caches, found: observed{status: providerStatus{caches: statuses}, credentials: map[string]map[string]credentialstate.Deployed{}}}
 		var configured []registry.RegistryCache
 		for _, cache := range caches {
 			configured = append(configured, cache.Cache)
@@ -109,6 +109,45 @@ var _ = Describe("Pull secrets", func() {
 		}
 		return feedOf(configured, in, before)
 	}
+
+	It("come with the accounts of caches that restrict access", func() {
+		restricted := func(host string, change func(*deployment)) deployment {
+			return newCache(host, func(d *deployment) {
+				d.Cache.HTTP, d.Cache.Access = &registry.HTTP{TLS: new(true)}, &registry.Access{Mode: registry.AccessNodes}
+				d.Cache.Accounts = []registry.Account{{
+					Name: "builder", Namespaces: []string{"ci"}, Repositories: []string{"library"}, RotationPeriod: &metav1.Duration{Duration: 12 * time.Hour},
+				}}
+				if change != nil {
+					change(d)
+				}
+			})
+		}
+		caches := []deployment{
+			restricted("docker.io", nil),
+			restricted("quay.io", func(d *deployment) { d.Cache.ServiceNameSuffix = new("q") }),
+			restricted("ghcr.io", func(d *deployment) { d.Cache.Access = nil }),
+		}
+		notDeployed := []registry.RegistryCache{caches[0].Cache}
+		stays := feedOf(notDeployed, pullSecretInput{caBundle: []byte("pem")}, pullsecret.Feed{})
+		Expect(stays).To(And(HaveField("CABundle", "pem"), HaveField("Accounts", Equal(accountsOf(caches[0])))))
+		Expect(feedOf(notDeployed, pullSecretInput{}, stays)).To(Equal(stays))
+		Expect(newFeed(caches, nil, pullsecret.Feed{}).Accounts).To(ConsistOf(
+			pullsecret.Account{
+				Cache: "registry-docker-io", Name: "builder", SecretName: "registry-docker-io.builder", Namespaces: []string{"ci"}, Repositories: []string{"library"},
+				Registry: "registry-docker-io.kube-system.svc:5000", RotationPeriod: metav1.Duration{Duration: 12 * time.Hour},
+			},
+			pullsecret.Account{
+				Cache: "registry-quay-io", Name: "builder", SecretName: "registry-quay-io.builder", Namespaces: []string{"ci"}, Repositories: []string{"library"},
+				Registry: "registry-q.kube-system.svc:5000", RotationPeriod: metav1.Duration{Duration: 12 * time.Hour},
+			},
+		))
+		Expect(accountStatuses(caches[0])).To(ConsistOf(registry.AccountStatus{Name: "builder", Registry: "registry-docker-io.kube-system.svc:5000", SecretName: "registry-docker-io.builder"}))
+		Expect(accountStatuses(caches[2])).To(BeNil())
+		Expect(serverCertificates(caches[:2], nil)).To(HaveExactElements(
+			HaveField("DNSNames", ContainElement("registry-docker-io.kube-system.svc")),
+			HaveField("DNSNames", ContainElement("registry-q.kube-system.svc")),
+		))
+	})
 
 	It("share a name, and have only caches that have one", func() {
 		caches := []deployment{
@@ -237,9 +276,9 @@ var _ = Describe("Pull secrets", func() {
 			change(&cache, &deployed, status)
 		}
 		in := pullSecretInput{caches: []deployment{cache}, found: observed{
-			statuses: map[string]registry.RegistryCacheStatus{"a.example.com": {
+			status: providerStatus{caches: map[string]registry.RegistryCacheStatus{"a.example.com": {
 				Credentials: status, RepositoryCredentials: []registry.RepositoryCredentialStatus{{Repositories: []string{"team-a"}, Credentials: *status}},
-			}},
+			}}},
 			credentials: map[string]map[string]credentialstate.Deployed{cache.Name(): {"": deployed, credentials.Prefix([]string{"team-a"}): deployed}},
 		}}
 		in.caches = complete(in.caches, in.found, nil, certificates{})

@@ -30,10 +30,9 @@ import (
 type outcome struct {
 	caches []deployment
 	// addresses are the cluster IPs of the Services, by name.
-	addresses   map[string]net.IP
-	pullSecrets pullSecrets
-	// caBundleName is the name of the Secret with the CA bundle, nil if no cache serves TLS.
-	caBundleName *string
+	addresses    map[string]net.IP
+	pullSecrets  pullSecrets
+	certificates certificates
 }
 
 // updateStatus writes the endpoints of the caches and the states of their credentials into the provider status. It
@@ -44,7 +43,7 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 		if err != nil {
 			return err
 		}
-		status, err := a.providerStatus(before, deployed)
+		status, err := a.providerStatus(before.caches, deployed)
 		if err != nil {
 			return err
 		}
@@ -62,13 +61,25 @@ func (a *Actuator) updateStatus(ctx context.Context, ex *extensionsv1alpha1.Exte
 }
 
 func (a *Actuator) providerStatus(before map[string]registry.RegistryCacheStatus, deployed outcome) (*runtime.RawExtension, error) {
-	status := &registry.RegistryStatus{CASecretName: deployed.caBundleName}
+	status := &registry.RegistryStatus{CASecretName: deployed.certificates.caBundleName, NodeCertificateSecretName: deployed.certificates.nodeName}
 	for _, cache := range deployed.caches {
 		next := before[cache.Cache.Upstream] // With the conditions of package health.
 		next.Upstream, next.RemoteURL = cache.Cache.Upstream, *cache.Cache.RemoteURL
 		next.Endpoint = endpoint(cache, deployed.addresses[cache.ServiceName()])
+		next.AccessMode = ""
+		if mode := cache.accessMode(); mode != registry.AccessCluster {
+			next.AccessMode = mode
+		}
+		next.PendingAccessMode = ""
+		if cache.awaitsNodes {
+			next.PendingAccessMode = registry.AccessNodes
+		}
 		if cache.Deployed == nil {
 			next.Credentials, next.RepositoryCredentials = credentialStatuses(cache, next, metav1.NewTime(a.Clock.Now()))
+		}
+		if next.Accounts = accountStatuses(cache); len(next.Accounts) == 0 {
+			next.Conditions = slices.Clone(next.Conditions)
+			meta.RemoveStatusCondition(&next.Conditions, registry.ConditionAccountsReady)
 		}
 		if next.PullSecret = deployed.pullSecrets.status(cache.Cache, next.PullSecret); next.PullSecret == nil {
 			next.Conditions = slices.Clone(next.Conditions)

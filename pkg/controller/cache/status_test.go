@@ -86,4 +86,26 @@ var _ = Describe("Provider status", func() {
 		Expect(status.Caches[0].Conditions).To(ConsistOf(BeComparableTo(condition)))
 		Expect(status.Caches[1].Conditions).To(BeEmpty())
 	})
+
+	It("has the access mode of a cache that stays as it is, not the configured one", func(ctx SpecContext) {
+		caches[0].Cache.Access = &registry.Access{Mode: registry.AccessPullSecrets}
+		caches[0].Cache.Accounts = []registry.Account{{Name: "builder"}}
+		caches[0].Deployed = []client.Object{}
+		Expect(update(ctx).Caches).To(ConsistOf(And(HaveField("AccessMode", BeEmpty()), HaveField("Accounts", BeEmpty()))))
+	})
+
+	It("has the access mode and the client certificate of the nodes while a cache is only for nodes", func(ctx SpecContext) {
+		caches[0].Cache.Access = &registry.Access{Mode: registry.AccessNodes}
+		addresses := map[string]net.IP{"registry-docker-io": net.ParseIP("10.0.0.1")}
+		Expect(actuator.updateStatus(ctx, ex, outcome{caches: caches, addresses: addresses, certificates: certificates{nodeName: new("registry-cache-node-1")}})).To(Succeed())
+		status, err := actuator.Codec.DecodeStatus(ex.Status.ProviderStatus)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(status.NodeCertificateSecretName).To(HaveValue(Equal("registry-cache-node-1")))
+		Expect(status.Caches[0].AccessMode).To(Equal(registry.AccessNodes))
+
+		caches[0].Cache.Access = nil
+		status = update(ctx)
+		Expect(status.NodeCertificateSecretName).To(BeNil())
+		Expect(status.Caches[0].AccessMode).To(BeEmpty())
+	})
 })

@@ -6,10 +6,13 @@ package health
 
 import (
 	"context"
+	"fmt"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/reference"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -21,9 +24,9 @@ import (
 // maxEvents bounds the events of a look, since all caches of a Shoot can change at once, as often as their owner wants.
 const maxEvents = 10
 
-// note is an event about a cache.
+// note is an event about a cache or one of its credentials, whose name is the subject.
 type note struct {
-	upstream, kind, reason, action, text string
+	subject, kind, reason, action, text string
 }
 
 // record records the changes of caches as events and in the log.
@@ -39,9 +42,21 @@ func (r *Reconciler) record(ctx context.Context, ex *extensionsv1alpha1.Extensio
 	}
 	for _, change := range changes {
 		text := excerpt.Line(change.text, problem.MaxNote)
-		log.Info("State of cache changed", "upstream", change.upstream, "reason", change.reason, "message", text)
-		r.Recorder.Eventf(ex, nil, change.kind, change.reason, change.action, "%s", text)
+		log.Info("State of cache changed", "subject", change.subject, "reason", change.reason, "message", text)
+		r.Recorder.Eventf(r.regarding(ex, change.subject), nil, change.kind, change.reason, change.action, "%s", text)
 	}
+}
+
+// regarding returns what an event is about: a part of the Extension. Recorders count events about the same object with
+// the same reason as one event with the first text, so an event about the whole Extension would hide all caches but
+// one.
+func (r *Reconciler) regarding(ex *extensionsv1alpha1.Extension, subject string) runtime.Object {
+	part, err := reference.GetReference(r.Client.Scheme(), ex)
+	if err != nil {
+		return ex
+	}
+	part.FieldPath = fmt.Sprintf("spec.providerConfig.caches{%s}", subject)
+	return part
 }
 
 // notes returns the changes of a cache: of the states of its credentials, and of its readiness.
@@ -60,9 +75,9 @@ func notes(before, after registry.RegistryCacheStatus) []note {
 		if state == registry.CredentialsRejected || state == registry.CredentialsMissing {
 			kind = corev1.EventTypeWarning
 		}
-		found = append(found, note{after.Upstream, kind, "Credentials" + string(state), "CheckCredentials", describe(credential)})
+		found = append(found, note{credential.name, kind, "Credentials" + string(state), "CheckCredentials", describe(credential)})
 	}
-	found = append(found, pullSecretNotes(before, after)...)
+	found = append(found, keptNotes(before, after)...)
 	was, is := ready(before), ready(after)
 	if is == nil || was != nil && was.Reason == is.Reason {
 		return found

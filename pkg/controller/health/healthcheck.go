@@ -21,6 +21,7 @@ import (
 	resourcesv1alpha1 "github.com/gardener/gardener/pkg/apis/resources/v1alpha1"
 	healthutils "github.com/gardener/gardener/pkg/utils/kubernetes/health"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -135,8 +136,10 @@ func (s *summary) addCache(cache registry.RegistryCacheStatus) {
 	if condition := ready(cache); condition != nil {
 		s.addReadiness(cache, condition)
 	}
-	if condition := pullSecretReady(cache); condition != nil {
-		s.addPullSecret(condition)
+	for _, kept := range keptConditions {
+		if condition := meta.FindStatusCondition(cache.Conditions, kept.kind); condition != nil {
+			s.addKept(condition)
+		}
 	}
 	for _, credential := range credentialsOf(cache) {
 		switch credential.status.State {
@@ -168,8 +171,8 @@ func (s *summary) addReadiness(cache registry.RegistryCacheStatus, condition *me
 	}
 }
 
-// addPullSecret adds the problem of a pull secret, once for all caches that share it.
-func (s *summary) addPullSecret(condition *metav1.Condition) {
+// addKept adds the problem of a pull secret or of accounts, once for all caches that share it.
+func (s *summary) addKept(condition *metav1.Condition) {
 	switch {
 	case condition.Status != metav1.ConditionFalse || slices.Contains(s.details, condition.Message):
 	case readiness.Reason(condition.Reason) == readiness.ForeignSecret:
@@ -182,9 +185,10 @@ func (s *summary) addPullSecret(condition *metav1.Condition) {
 
 // codes are the codes of problems that only the owner can solve, in the configuration of the caches or of the nodes.
 var codes = map[readiness.Reason][]gardencorev1beta1.ErrorCode{
-	readiness.NoVolume:      {gardencorev1beta1.ErrorConfigurationProblem},
-	readiness.Unschedulable: {gardencorev1beta1.ErrorConfigurationProblem},
-	readiness.DiskFull:      {gardencorev1beta1.ErrorConfigurationProblem},
+	readiness.NoVolume:         {gardencorev1beta1.ErrorConfigurationProblem},
+	readiness.Unschedulable:    {gardencorev1beta1.ErrorConfigurationProblem},
+	readiness.NodesUseUpstream: {gardencorev1beta1.ErrorConfigurationProblem},
+	readiness.DiskFull:         {gardencorev1beta1.ErrorConfigurationProblem},
 }
 
 // invalidObject matches an error of gardener-resource-manager about an object that the API server does not accept.

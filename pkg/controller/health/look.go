@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"time"
 
@@ -69,6 +70,9 @@ type Replica struct {
 	RepositoryCredentials map[string]credentials.Report
 	// Problem is why it does not work.
 	Problem readiness.Problem
+
+	// header is that of requests for reports.
+	header http.Header
 }
 
 // running returns the replicas that run, with their reports about the credential for some repositories, or for all.
@@ -197,11 +201,32 @@ func (s *Shoots) readReplica(ctx context.Context, access client.Reader, cache st
 			return Replica{}, err
 		}
 	}
+	header, err := debugHeader(ctx, access, cache, pod)
+	if err != nil {
+		return Replica{}, err
+	}
 	return Replica{
+		header:  header,
 		Name:    name,
 		Running: pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil,
 		Problem: readiness.Pod(name, pod, volume, s.Now()),
 	}, nil
+}
+
+// debugHeader returns the header with which the server in a pod reports: one that restricts access requires a token.
+func debugHeader(ctx context.Context, access client.Reader, cache string, pod *corev1.Pod) (http.Header, error) {
+	if !component.RequiresDebugToken(pod) {
+		return nil, nil
+	}
+	secret := &corev1.Secret{}
+	if _, err := read(ctx, access, component.AccessSecretName(cache), secret); err != nil {
+		return nil, err
+	}
+	token, ok := component.DebugToken(secret)
+	if !ok {
+		return nil, nil
+	}
+	return http.Header{config.DebugTokenHeader: {token}}, nil
 }
 
 // readVolume returns the claim of a pending pod, and the StorageClass of a claim that is not bound.
@@ -265,11 +290,11 @@ func (s *Shoots) addReports(ctx context.Context, access *shoot.Shoot, caches []C
 // overloaded Shoot fail as well, and the readiness probe of the pod shows whether the replica serves pulls.
 func (s *Shoots) addReport(ctx context.Context, access *shoot.Shoot, replica *Replica) {
 	report := &status.Report{}
-	err := get(ctx, access, replica.Name, config.StatusPath, report)
+	err := get(ctx, access, replica.Name, config.StatusPath, replica.header, report)
 	if errors.Is(err, shoot.ErrNotFound) {
 		// Until an upgrade has replaced the pod, its server reports only its credentials.
 		reports := credentials.Reports{}
-		err = get(ctx, access, replica.Name, config.CredentialsPath, &reports)
+		err = get(ctx, access, replica.Name, config.CredentialsPath, replica.header, &reports)
 		report.Credentials, report.RepositoryCredentials = reports.Report, reports.Repositories
 	}
 	if errors.Is(err, shoot.ErrNotFound) {
@@ -284,14 +309,20 @@ func (s *Shoots) addReport(ctx context.Context, access *shoot.Shoot, replica *Re
 		replica.Credentials.Message = excerpt.Line(replica.Credentials.Message, maxMessage)
 	}
 	// Every report of the state names the upstream.
-	if replica.Problem == (readiness.Problem{}) && report.Upstream.Host != "" {
-		replica.Problem = readiness.Report(replica.Name, report, s.Now())
+	if report.Upstream.Host == "" {
+		return
+	}
+	problem := readiness.Report(replica.Name, report, s.Now())
+	// A replica is not ready because its volume hangs, for example.
+	isCause := replica.Problem.Reason == readiness.ReplicaNotReady && problem.Reason == readiness.StorageFailing
+	if replica.Problem == (readiness.Problem{}) || isCause {
+		replica.Problem = problem
 	}
 }
 
 // get decodes what a pod serves.
-func get(ctx context.Context, access *shoot.Shoot, pod, path string, into any) error {
-	content, err := access.GetFromPod(ctx, client.ObjectKey{Namespace: component.Namespace, Name: pod}, config.DebugPort, path)
+func get(ctx context.Context, access *shoot.Shoot, pod, path string, header http.Header, into any) error {
+	content, err := access.GetFromPod(ctx, client.ObjectKey{Namespace: component.Namespace, Name: pod}, config.DebugPort, path, header)
 	if err != nil {
 		return err
 	}

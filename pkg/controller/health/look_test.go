@@ -27,6 +27,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/status"
+	component "github.com/larder-project/larder/pkg/component/cache"
 	"github.com/larder-project/larder/pkg/controller/credentialstate"
 	"github.com/larder-project/larder/pkg/controller/readiness"
 	"github.com/larder-project/larder/pkg/controller/shoot"
@@ -68,6 +69,25 @@ var _ = Describe("Look", func() {
 	It("finds replicas with their reports", func(ctx SpecContext) {
 		Expect(look(ctx, cache)).To(HaveKeyWithValue(cache, Cache{Desired: 1, Replicas: []Replica{{Name: cache + "-0", Running: true, Credentials: healthy.Credentials}}}))
 		Expect(api.pods()).To(ConsistOf(cache + "-0"))
+	})
+
+	It("presents its token to a replica that restricts access", func(ctx SpecContext) {
+		token := component.NewDebugToken()
+		api.respond = func(w http.ResponseWriter, request *http.Request) {
+			if request.Header.Get(config.DebugTokenHeader) != token {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_ = json.NewEncoder(w).Encode(healthy)
+		}
+		Expect(look(ctx, cache)[cache].Replicas).To(ConsistOf(HaveField("Silent", true)), "it has none for a replica that requires none")
+		api.volumes = []corev1.Volume{{Name: "access"}}
+		Expect(look(ctx, cache)[cache].Replicas).To(ConsistOf(HaveField("Silent", true)))
+		api.secret = &corev1.Secret{Data: map[string][]byte{"debug-token": []byte("x\r\nHost: example.com")}}
+		Expect(look(ctx, cache)[cache].Replicas).To(ConsistOf(HaveField("Silent", true)))
+		api.secret.Data["debug-token"] = []byte(token)
+		Expect(look(ctx, cache)[cache].Replicas).To(ConsistOf(And(HaveField("Silent", false), HaveField("Credentials", healthy.Credentials))))
+		Expect(api.read()).To(ContainElement("/api/v1/namespaces/kube-system/secrets/" + cache + "-access"))
 	})
 
 	It("reads objects by name, not by labels", func(ctx SpecContext) {
@@ -172,6 +192,17 @@ var _ = Describe("Look", func() {
 		})),
 	)
 
+	It("finds that a replica is not ready because of its volume", func(ctx SpecContext) {
+		api.pod.Conditions[0].Status = corev1.ConditionFalse
+		Expect(look(ctx, cache)[cache].Replicas[0].Problem.Reason).To(Equal(readiness.ReplicaNotReady))
+		api.respond = func(w http.ResponseWriter, _ *http.Request) {
+			report := healthy
+			report.Storage.Failing = true
+			_ = json.NewEncoder(w).Encode(report)
+		}
+		Expect(look(ctx, cache)[cache].Replicas[0].Problem.Reason).To(Equal(readiness.StorageFailing))
+	})
+
 	It("shortens messages", func(ctx SpecContext) {
 		long := strings.Repeat("line\n", 1000)
 		api.respond = func(w http.ResponseWriter, _ *http.Request) {
@@ -221,6 +252,9 @@ type fakeAPI struct {
 	replicas int32
 	pod      corev1.PodStatus
 	respond  http.HandlerFunc
+	// volumes are those of all pods, and secret is every Secret, nil if there are none.
+	volumes []corev1.Volume
+	secret  *corev1.Secret
 	// large is the name of a pod that is larger than a pod of a cache can be.
 	large string
 
@@ -261,6 +295,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	const (
 		statefulSets = "/apis/apps/v1/namespaces/kube-system/statefulsets/"
 		pods         = "/api/v1/namespaces/kube-system/pods/"
+		secrets      = "/api/v1/namespaces/kube-system/secrets/"
 		claims       = "/api/v1/namespaces/kube-system/persistentvolumeclaims/"
 	)
 	path := request.URL.Path
@@ -285,7 +320,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		if name == f.large {
 			meta.Annotations = map[string]string{"large": strings.Repeat("x", shoot.MaxPod)}
 		}
-		reply(w, &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: meta, Status: f.pod})
+		reply(w, &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: meta, Spec: corev1.PodSpec{Volumes: f.volumes}, Status: f.pod})
+	case strings.HasPrefix(path, secrets) && f.secret != nil:
+		reply(w, &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta, Data: f.secret.Data})
 	case strings.HasPrefix(path, claims):
 		reply(w, &corev1.PersistentVolumeClaim{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}, ObjectMeta: meta,

@@ -79,7 +79,7 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 // starts with its first problem hides that from an alert on an increase.
 func (c *Collector) count(extensions []extensionsv1alpha1.Extension) (shoots int, caches map[string]int) {
 	caches = map[string]int{unknownReason: 0}
-	for _, reason := range append(readiness.Problems(), readiness.Ready, readiness.Degraded, readiness.ContentTooLarge) {
+	for _, reason := range append(readiness.Problems(), readiness.Ready, readiness.Degraded, readiness.ContentTooLarge, readiness.AwaitingNodes) {
 		caches[string(reason)] = 0
 	}
 	for i := range extensions {

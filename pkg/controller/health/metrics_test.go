@@ -65,7 +65,7 @@ var _ = Describe("Collector", func() {
 		collector.Reader = seed.Build()
 		close(elected)
 
-		counts := map[string]int{"Ready": 1, "Degraded": 1, "ContentTooLarge": 0, "NoVolume": 2, "Unknown": 3}
+		counts := map[string]int{"Ready": 1, "Degraded": 1, "ContentTooLarge": 0, "AwaitingNodes": 0, "NoVolume": 2, "Unknown": 3}
 		for _, reason := range readiness.Problems() {
 			counts[string(reason)] += 0
 		}

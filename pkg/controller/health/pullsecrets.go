@@ -79,7 +79,7 @@ func (s *Shoots) LookAtPullSecrets(ctx context.Context, namespace string) (PullS
 	report := &pullsecret.Report{}
 	ctx, cancel = context.WithTimeout(ctx, s.ReportsTimeout)
 	defer cancel()
-	if err := get(ctx, access, pullsecrets.PodName, pullsecret.ReportPath, report); err == nil {
+	if err := get(ctx, access, pullsecrets.PodName, pullsecret.ReportPath, nil, report); err == nil {
 		seen.Report = report
 	}
 	return seen, nil
@@ -87,11 +87,11 @@ func (s *Shoots) LookAtPullSecrets(ctx context.Context, namespace string) (PullS
 
 // lookAtPullSecrets returns what is to be written about pull secrets, nil if there are none or nothing is known.
 func (r *Reconciler) lookAtPullSecrets(ctx context.Context, ex *extensionsv1alpha1.Extension, cluster *extensionscontroller.Cluster, status *registry.RegistryStatus, look *spans) observation {
-	if r.PullSecrets == nil || !slices.ContainsFunc(status.Caches, func(cache registry.RegistryCacheStatus) bool { return cache.PullSecret != nil }) {
+	if r.PullSecrets == nil || !slices.ContainsFunc(status.Caches, hasKeptSecrets) {
 		return nil
 	}
 	if extensionscontroller.IsHibernationEnabled(cluster) {
-		return unknownPullSecret(readiness.Hibernated, "The Shoot is hibernated. Its pull secrets stay as they are until it wakes up.")
+		return unknownPullSecret(readiness.Hibernated, "The Shoot is hibernated. The Secrets in its namespaces stay as they are until it wakes up.")
 	}
 	seen, err := r.PullSecrets.LookAtPullSecrets(ctx, ex.Namespace)
 	if err == nil {
@@ -107,35 +107,53 @@ func (r *Reconciler) lookAtPullSecrets(ctx context.Context, ex *extensionsv1alph
 	return unknownPullSecret(readiness.NotObserved, "The controller of pull secrets could not be observed for a while. The log of the extension shows the error to the operator.")
 }
 
-// observedPullSecrets returns what follows from a look. A pull secret that is being changed keeps its condition for a
-// while, and longer if its controller does not respond.
+// observedPullSecrets returns what follows from a look.
 func observedPullSecrets(seen PullSecrets, look *spans) observation {
 	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
-		if cache.PullSecret == nil {
-			return
-		}
-		condition := readiness.PullSecret(*cache, seen.Problem, seen.Report, seen.Feed)
-		if was := pullSecretReady(*cache); condition.Status == metav1.ConditionUnknown && was != nil && was.Status != metav1.ConditionUnknown &&
-			len(cache.PullSecret.SecretNames) > 0 {
-			patience := unsettled
-			if seen.Report == nil {
-				patience = silence
-			}
-			if look.lasted(cache.Upstream, "pull secret "+condition.Reason) < patience {
-				return
+		if cache.PullSecret != nil {
+			condition := readiness.PullSecret(*cache, seen.Problem, seen.Report, seen.Feed)
+			if len(cache.PullSecret.SecretNames) == 0 || !isSettling(*cache, condition, seen, look) {
+				setReady(cache, condition, now)
 			}
 		}
-		setReady(cache, condition, now)
+		if len(cache.Accounts) > 0 {
+			condition := readiness.Accounts(cache.Accounts, seen.Problem, seen.Report, seen.Feed)
+			if !isSettling(*cache, condition, seen, look) {
+				setReady(cache, condition, now)
+			}
+		}
 	}
 }
 
-// unknownPullSecret returns that pull secrets cannot be observed.
+// isSettling reports whether the condition of a cache does not change yet: it stays for a while when what it describes
+// is being changed, and longer if the controller does not respond.
+func isSettling(cache registry.RegistryCacheStatus, next metav1.Condition, seen PullSecrets, look *spans) bool {
+	was := meta.FindStatusCondition(cache.Conditions, next.Type)
+	if next.Status != metav1.ConditionUnknown || was == nil || was.Status == metav1.ConditionUnknown {
+		return false
+	}
+	patience := unsettled
+	if seen.Report == nil {
+		patience = silence
+	}
+	return look.lasted(cache.Upstream, next.Type+" "+next.Reason) < patience
+}
+
+// unknownPullSecret returns that pull secrets and the Secrets of accounts cannot be observed.
 func unknownPullSecret(reason readiness.Reason, message string) observation {
 	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
 		if cache.PullSecret != nil {
 			setReady(cache, readiness.PullSecretUnknown(reason, message), now)
 		}
+		if len(cache.Accounts) > 0 {
+			setReady(cache, readiness.AccountsUnknown(reason, message), now)
+		}
 	}
+}
+
+// hasKeptSecrets reports whether a cache has Secrets in namespaces of the Shoot.
+func hasKeptSecrets(cache registry.RegistryCacheStatus) bool {
+	return cache.PullSecret != nil || len(cache.Accounts) > 0
 }
 
 // both returns an observation of two, each of which may be nil.
@@ -160,26 +178,26 @@ func isPullSecretOutdated(cache registry.RegistryCacheStatus) bool {
 	})
 }
 
-// pullSecretReady returns the condition of the pull secret of a cache, nil if there is none.
-func pullSecretReady(cache registry.RegistryCacheStatus) *metav1.Condition {
-	return meta.FindStatusCondition(cache.Conditions, registry.ConditionPullSecretReady)
+// keptConditions are the conditions about Secrets in namespaces of the Shoot, with the actions of their events.
+var keptConditions = []struct{ kind, action string }{
+	{registry.ConditionPullSecretReady, "CheckPullSecret"},
+	{registry.ConditionAccountsReady, "CheckAccounts"},
 }
 
-// pullSecretNotes returns the change of a cache's pull secret.
-func pullSecretNotes(before, after registry.RegistryCacheStatus) []note {
-	was, is := pullSecretReady(before), pullSecretReady(after)
-	if is == nil || is.Status == metav1.ConditionUnknown || was != nil && was.Reason == is.Reason {
-		return nil
-	}
-	if is.Status == metav1.ConditionTrue {
-		if was == nil || was.Status == metav1.ConditionUnknown {
-			return nil // The owner expects nothing else of a new pull secret.
+// keptNotes returns the changes of a cache's Secrets in namespaces of the Shoot.
+func keptNotes(before, after registry.RegistryCacheStatus) []note {
+	var notes []note
+	for _, condition := range keptConditions {
+		was, is := meta.FindStatusCondition(before.Conditions, condition.kind), meta.FindStatusCondition(after.Conditions, condition.kind)
+		switch {
+		case is == nil || is.Status == metav1.ConditionUnknown || was != nil && was.Reason == is.Reason:
+		case is.Status == metav1.ConditionFalse:
+			notes = append(notes, note{after.Upstream, corev1.EventTypeWarning, is.Reason, condition.action, fmt.Sprintf("Registry cache for %s: %s", after.Upstream, is.Message)})
+		case was == nil || was.Status == metav1.ConditionUnknown:
+			// The owner expects nothing else of a new Secret.
+		default:
+			notes = append(notes, note{after.Upstream, corev1.EventTypeNormal, is.Reason, condition.action, is.Message})
 		}
-		return []note{{after.Upstream, corev1.EventTypeNormal, is.Reason, "CheckPullSecret", is.Message}}
 	}
-	return []note{{after.Upstream, corev1.EventTypeWarning, is.Reason, "CheckPullSecret", describePullSecret(after)}}
-}
-
-func describePullSecret(cache registry.RegistryCacheStatus) string {
-	return fmt.Sprintf("Registry cache for %s: %s", cache.Upstream, pullSecretReady(cache).Message)
+	return notes
 }

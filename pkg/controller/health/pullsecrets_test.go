@@ -212,8 +212,8 @@ var _ = Describe("Pull secrets", func() {
 		look()
 		summary := &summary{}
 		broken := metav1.Condition{Type: registry.ConditionPullSecretReady, Status: metav1.ConditionFalse, Reason: "PullSecretFailed", Message: "Pull secret x."}
-		summary.addPullSecret(&broken)
-		summary.addPullSecret(&broken)
+		summary.addKept(&broken)
+		summary.addKept(&broken)
 		Expect(summary.details).To(Equal([]string{"Pull secret x."}))
 	})
 })

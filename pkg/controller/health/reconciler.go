@@ -5,6 +5,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
@@ -148,7 +150,12 @@ func (r *Reconciler) look(ctx context.Context, ex *extensionsv1alpha1.Extension,
 	found, err := r.Shoots.Look(ctx, ex.Namespace, names)
 	if err == nil {
 		logUnread(ctx, found)
-		return observed(found, look)
+		shared, err := r.sharedRegistries(ctx, ex.Namespace, status)
+		if err != nil {
+			logf.FromContext(ctx).Error(err, "Failed to read how nodes use the caches")
+			return nil
+		}
+		return observed(found, shared, look)
 	}
 	// Do not retry at once: an API server that does not respond rarely recovers within seconds. The error may quote it.
 	logf.FromContext(ctx).Info("Failed to look at the caches", "error", excerpt.Line(err.Error(), problem.MaxLength))
@@ -183,8 +190,9 @@ func unreadable(err error) string {
 	return "The objects of the cache could not be read for a while. The log of the extension shows the error to the operator."
 }
 
-// observed returns what follows from a look.
-func observed(found map[string]Cache, look *spans) observation {
+// observed returns what follows from a look. Shared are the upstreams that nodes configure together with hosts of
+// others.
+func observed(found map[string]Cache, shared sets.Set[string], look *spans) observation {
 	return func(cache *registry.RegistryCacheStatus, now metav1.Time) {
 		seen := found[resourceName(*cache)]
 		if seen.Err != nil {
@@ -201,7 +209,7 @@ func observed(found map[string]Cache, look *spans) observation {
 			status := &cache.RepositoryCredentials[i]
 			status.Credentials = credentialstate.Observe(status.Credentials, seen.running(status.Repositories), now)
 		}
-		condition := readiness.Of(seen.problems(), credentialProblem(*cache))
+		condition := readiness.Of(seen.problems(), cmp.Or(credentialProblem(*cache), nodesProblem(*cache, shared)))
 		if condition.Status == metav1.ConditionTrue && seen.silent() && wasReported(*cache) {
 			if look.lasted(cache.Upstream, "silence") < silence {
 				return

@@ -36,7 +36,7 @@ var _ = Describe("Credentials for some repositories", func() {
 			credentials.Prefix(teamA): {SecretName: "a2", State: credentials.StateActive},
 			credentials.Prefix(teamB): {SecretName: "b1", State: credentials.StateRejected, UpstreamStatusCode: 401},
 		}}}}
-		observed(map[string]Cache{resourceName(status): seen}, &spans{})(&status, metav1.NewTime(time.Unix(2, 0)))
+		observed(map[string]Cache{resourceName(status): seen}, nil, &spans{})(&status, metav1.NewTime(time.Unix(2, 0)))
 		Expect(status.RepositoryCredentials).To(HaveExactElements(
 			HaveField("Credentials", And(HaveField("SecretName", "a2"), HaveField("PreviousSecretName", "a1"), HaveField("State", registry.CredentialsActive))),
 			HaveField("Credentials", And(HaveField("SecretName", "b1"), HaveField("State", registry.CredentialsRejected))),
@@ -52,7 +52,7 @@ var _ = Describe("Credentials for some repositories", func() {
 	It("keep their state while replicas do not report them", func() {
 		status := newStatus()
 		seen := Cache{Desired: 1, Replicas: []Replica{{Name: "pod", Running: true}}}
-		observed(map[string]Cache{resourceName(status): seen}, &spans{})(&status, metav1.Now())
+		observed(map[string]Cache{resourceName(status): seen}, nil, &spans{})(&status, metav1.Now())
 		Expect(status.RepositoryCredentials[0].Credentials.State).To(Equal(registry.CredentialsPending))
 		Expect(status.RepositoryCredentials[1].Credentials.State).To(Equal(registry.CredentialsActive))
 	})

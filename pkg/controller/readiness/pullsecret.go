@@ -17,7 +17,8 @@ import (
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
 
-// These are the reasons of the condition [registry.ConditionPullSecretReady] beside those of a pod.
+// These are the reasons of the conditions [registry.ConditionPullSecretReady] and [registry.ConditionAccountsReady]
+// beside those of a pod.
 const (
 	// PullSecretReady means that all namespaces have the pull secret.
 	PullSecretReady Reason = "PullSecretReady"
@@ -30,7 +31,72 @@ const (
 	PullSecretFailed Reason = "PullSecretFailed"
 	// CredentialNotIssued means that no credential could be issued for the pull secret.
 	CredentialNotIssued Reason = "CredentialNotIssued"
+	// AccountsReady means that all namespaces have the Secrets of the accounts.
+	AccountsReady Reason = "AccountsReady"
+	// AccountsPending means that the servers may not have the first password of an account yet, or that not all namespaces
+	// have the Secrets as they should be.
+	AccountsPending Reason = "AccountsPending"
+	// AccountsFailed means that the Secret of an account could not be written.
+	AccountsFailed Reason = "AccountsFailed"
+	// PasswordNotStored means that the passwords of accounts could not be stored.
+	PasswordNotStored Reason = "PasswordNotStored"
 )
+
+// Accounts returns the condition of the accounts of a cache. The other arguments are those of [PullSecret].
+func Accounts(accounts []registry.AccountStatus, problem Problem, report *pullsecret.Report, feed string) metav1.Condition {
+	switch {
+	case problem != (Problem{}):
+		return accountsCondition(metav1.ConditionFalse, problem.Reason,
+			"The Secrets of accounts stay as they are, since their controller does not work. %s", problem.Message)
+	case report == nil:
+		return accountsCondition(metav1.ConditionUnknown, ReportsMissing,
+			"The controller of the Secrets of accounts runs, but has not reported for a while. The API server must be able to reach port %d of its pod.", pullsecret.Port)
+	case report.Feed != feed:
+		return accountsCondition(metav1.ConditionUnknown, AccountsPending, "The accounts have been changed, but their controller does not know it yet.")
+	}
+	pending := ""
+	for _, secret := range report.Secrets {
+		if !slices.ContainsFunc(accounts, func(account registry.AccountStatus) bool { return account.SecretName == secret.Name }) {
+			continue
+		}
+		if condition, ok := accountProblem(secret); ok {
+			return condition
+		}
+		if secret.Pending {
+			pending = secret.Name
+		}
+	}
+	switch {
+	case pending != "":
+		return accountsCondition(metav1.ConditionUnknown, AccountsPending, "Secret %q waits until all replicas of the cache accept its password.", pending)
+	case report.Outstanding > 0:
+		return accountsCondition(metav1.ConditionUnknown, AccountsPending, "The Secrets of accounts have not been written to all namespaces yet.")
+	}
+	return accountsCondition(metav1.ConditionTrue, AccountsReady, "All namespaces have the Secrets of the accounts.")
+}
+
+// AccountsUnknown returns the condition of accounts that cannot be observed.
+func AccountsUnknown(reason Reason, message string) metav1.Condition {
+	return accountsCondition(metav1.ConditionUnknown, reason, "%s", message)
+}
+
+// accountProblem returns the most important problem in a report.
+func accountProblem(secret pullsecret.SecretReport) (metav1.Condition, bool) {
+	switch {
+	case secret.Foreign.Count > 0:
+		return accountsCondition(metav1.ConditionFalse, ForeignSecret,
+			"Secret %q of an account is missing in %s: a Secret with this name exists there that the registry cache did not create. It stays as it is. Delete or rename it, or change the name of the account.",
+			secret.Name, namespaces(secret.Foreign)), true
+	case secret.Storage != "":
+		return accountsCondition(metav1.ConditionFalse, PasswordNotStored,
+			"The password for Secret %q could not be stored (%s).", secret.Name, excerpt.Line(secret.Storage, pullsecret.MaxReason)), true
+	case secret.Failed.Count > 0:
+		return accountsCondition(metav1.ConditionFalse, AccountsFailed,
+			"Secret %q of an account could not be written in %s (%s). Quotas or admission webhooks of the cluster may prevent it.",
+			secret.Name, namespaces(secret.Failed), excerpt.Line(secret.Reason, pullsecret.MaxReason)), true
+	}
+	return metav1.Condition{}, false
+}
 
 // PullSecret returns the condition of a cache's pull secret. The problem is that of the controller's pod, the report is
 // nil if it does not respond, and the feed is the digest of the one that it should follow. The report comes from the
@@ -144,8 +210,13 @@ func namespaces(some pullsecret.Namespaces) string {
 }
 
 func pullSecretCondition(status metav1.ConditionStatus, reason Reason, format string, args ...any) metav1.Condition {
-	return metav1.Condition{
-		Type: registry.ConditionPullSecretReady, Status: status, Reason: string(reason),
-		Message: excerpt.Line(fmt.Sprintf(format, args...), MaxMessage),
-	}
+	return secretCondition(registry.ConditionPullSecretReady, status, reason, fmt.Sprintf(format, args...))
+}
+
+func accountsCondition(status metav1.ConditionStatus, reason Reason, format string, args ...any) metav1.Condition {
+	return secretCondition(registry.ConditionAccountsReady, status, reason, fmt.Sprintf(format, args...))
+}
+
+func secretCondition(kind string, status metav1.ConditionStatus, reason Reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: string(reason), Message: excerpt.Line(message, MaxMessage)}
 }

@@ -80,6 +80,36 @@ var _ = Describe("PullSecret", func() {
 			metav1.ConditionFalse, readiness.CredentialNotIssued, "could not be issued (sts: AssumeRole: AccessDenied)"),
 	)
 
+	accounts := []registry.AccountStatus{{Name: "builder", SecretName: "registry-x.builder"}, {Name: "scanner", SecretName: "registry-x.scanner"}}
+	accountsOf := func(secrets ...pullsecret.SecretReport) *pullsecret.Report {
+		return &pullsecret.Report{Feed: "x", Secrets: append([]pullsecret.SecretReport{{Name: "other", Credential: "not mine"}}, secrets...)}
+	}
+	DescribeTable("describes accounts", func(problem readiness.Problem, report *pullsecret.Report, expected metav1.ConditionStatus, reason readiness.Reason, message string) {
+		condition := readiness.Accounts(accounts, problem, report, "x")
+		Expect(condition.Type).To(Equal("AccountsReady"))
+		Expect(condition.Status).To(Equal(expected))
+		Expect(condition.Reason).To(Equal(string(reason)))
+		Expect(condition.Message).To(ContainSubstring(message))
+	},
+		Entry("ready", readiness.Problem{}, accountsOf(), metav1.ConditionTrue, readiness.AccountsReady, "All namespaces have the Secrets of the accounts."),
+		Entry("before servers have the password", readiness.Problem{}, accountsOf(pullsecret.SecretReport{Name: "registry-x.scanner", Pending: true}),
+			metav1.ConditionUnknown, readiness.AccountsPending, `Secret "registry-x.scanner" waits until all replicas of the cache accept its password.`),
+		Entry("no controller", readiness.Problem{Reason: readiness.ReplicaMissing, Message: "Pod x does not exist."}, nil, metav1.ConditionFalse, readiness.ReplicaMissing, "their controller does not work. Pod x does not exist."),
+		Entry("a foreign Secret before other problems", readiness.Problem{}, accountsOf(
+			pullsecret.SecretReport{Name: "registry-x.builder", Pending: true},
+			pullsecret.SecretReport{Name: "registry-x.scanner", Storage: "x", Foreign: pullsecret.Namespaces{Listed: []string{"ci"}, Count: 1}},
+		), metav1.ConditionFalse, readiness.ForeignSecret, `Secret "registry-x.scanner" of an account is missing in namespace ci:`),
+		Entry("a failure to write", readiness.Problem{}, accountsOf(pullsecret.SecretReport{Name: "registry-x.builder", Reason: "Forbidden", Failed: pullsecret.Namespaces{Listed: []string{"ci"}, Count: 1}}),
+			metav1.ConditionFalse, readiness.AccountsFailed, "could not be written in namespace ci (Forbidden)"),
+		Entry("a failure to store passwords", readiness.Problem{}, accountsOf(pullsecret.SecretReport{Name: "registry-x.builder", Storage: "Secret kube-system/registry-x-accounts: NotOwned"}),
+			metav1.ConditionFalse, readiness.PasswordNotStored, "could not be stored (Secret kube-system/registry-x-accounts: NotOwned)"),
+		Entry("no report", readiness.Problem{}, nil, metav1.ConditionUnknown, readiness.ReportsMissing, "has not reported"),
+		Entry("no feed yet", readiness.Problem{}, &pullsecret.Report{}, metav1.ConditionUnknown, readiness.AccountsPending, "have been changed"),
+		Entry("an old feed, whatever its problems", readiness.Problem{}, &pullsecret.Report{Feed: "old", Secrets: []pullsecret.SecretReport{{Name: "registry-x.builder", Storage: "x"}}},
+			metav1.ConditionUnknown, readiness.AccountsPending, "have been changed"),
+		Entry("namespaces that do not follow yet", readiness.Problem{}, &pullsecret.Report{Feed: "x", Outstanding: 1}, metav1.ConditionUnknown, readiness.AccountsPending, "to all namespaces"),
+	)
+
 	It("does not trust the texts of a report", func() {
 		condition := readiness.PullSecret(cache, readiness.Problem{}, reportOf(pullsecret.SecretReport{
 			Foreign: pullsecret.Namespaces{Listed: []string{"a\nb", strings.Repeat("x", 10_000), "Visit https://example.com"}, Count: 3},

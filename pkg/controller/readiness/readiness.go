@@ -26,6 +26,8 @@ const (
 	Degraded Reason = "Degraded"
 	// ContentTooLarge means that all replicas work, but content does not fit on a volume however much is evicted.
 	ContentTooLarge Reason = "ContentTooLarge"
+	// AwaitingNodes means that all replicas work, but serve others than nodes until all nodes have their certificate.
+	AwaitingNodes Reason = "AwaitingNodes"
 )
 
 // Reasons of a condition that is Unknown.
@@ -58,9 +60,12 @@ const (
 	CredentialRejected Reason = "CredentialRejected"
 	// CredentialMissing means that a replica that needs a credential has none.
 	CredentialMissing Reason = "CredentialMissing"
+	// NodesUseUpstream means that nodes cannot present their certificate to a cache that serves only nodes.
+	NodesUseUpstream Reason = "NodesUseUpstream"
 	// UpstreamUnreachable means that the upstream does not respond, so that only cached content is served.
 	UpstreamUnreachable Reason = "UpstreamUnreachable"
-	// StorageFailing means that content is passed through without being stored because its volume has errors.
+	// StorageFailing means that content is passed through without being stored because its volume has errors, or that the
+	// volume does not respond.
 	StorageFailing Reason = "StorageFailing"
 	// DiskFull means that content is passed through without being stored because its volume is full.
 	DiskFull Reason = "DiskFull"
@@ -72,17 +77,17 @@ const (
 // what keeps the cache from serving before what only makes it fetch more, or will affect it later.
 var problems = []Reason{
 	NoVolume, ImagePullFailed, Unschedulable, Crashing, ReplicaMissing, ReplicaNotReady,
-	CredentialRejected, CredentialMissing, UpstreamUnreachable, StorageFailing, DiskFull, CertificateExpiring,
+	CredentialRejected, CredentialMissing, NodesUseUpstream, UpstreamUnreachable, StorageFailing, DiskFull, CertificateExpiring,
 }
 
 // Problems returns the reasons of a condition that is False.
 func Problems() []Reason { return slices.Clone(problems) }
 
 // MayPass reports whether a problem often ends without an action of the owner: volumes are provisioned, nodes join, pods
-// restart, upstreams recover. Credentials and certificates do not repair themselves.
+// restart, upstreams recover. Credentials, certificates and the hosts of others do not repair themselves.
 func (r Reason) MayPass() bool {
 	switch r {
-	case CredentialRejected, CredentialMissing, CertificateExpiring:
+	case CredentialRejected, CredentialMissing, NodesUseUpstream, CertificateExpiring:
 		return false
 	}
 	return true
@@ -104,7 +109,8 @@ const (
 	maxQuote = 256
 )
 
-// Problem is why a replica or a cache does not work. The zero value means that it works, and so does [ContentTooLarge].
+// Problem is why a replica or a cache does not work. The zero value means that it works, and so do [ContentTooLarge] and
+// [AwaitingNodes].
 type Problem struct {
 	Reason Reason
 	// Message explains the problem to the owner and names what to do about it.
@@ -115,15 +121,21 @@ func problemf(reason Reason, format string, args ...any) Problem {
 	return Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// Works reports whether a replica with this problem works.
-func (p Problem) Works() bool { return p == Problem{} || p.Reason == ContentTooLarge }
+// Works reports whether a replica or a cache with this problem works.
+func (p Problem) Works() bool {
+	return p == Problem{} || p.Reason == ContentTooLarge || p.Reason == AwaitingNodes
+}
 
-// Of returns the condition of a cache from the problems of its replicas, at least one, and that of its credential.
+// Of returns the condition of a cache from the problems of its replicas, at least one, and one that concerns all of
+// them.
 //
 // A cache is ready if one of its replicas works, since each replica serves all pulls: its owner is not affected by the
 // others until that one fails too. The message then names the missing one.
-func Of(replicas []Problem, credential Problem) metav1.Condition {
+func Of(replicas []Problem, common Problem) metav1.Condition {
 	working, worst, notice := 0, Problem{}, Problem{}
+	if common.Works() {
+		notice, common = common, Problem{}
+	}
 	for _, replica := range replicas {
 		switch {
 		case replica.Works():
@@ -134,10 +146,10 @@ func Of(replicas []Problem, credential Problem) metav1.Condition {
 		}
 	}
 	switch {
-	case working == 0 && (credential == Problem{} || rank(worst.Reason) < rank(credential.Reason)):
+	case working == 0 && (common == Problem{} || rank(worst.Reason) < rank(common.Reason)):
 		return condition(metav1.ConditionFalse, worst.Reason, worst.Message)
-	case credential != Problem{}:
-		return condition(metav1.ConditionFalse, credential.Reason, credential.Message)
+	case common != Problem{}:
+		return condition(metav1.ConditionFalse, common.Reason, common.Message)
 	case working < len(replicas):
 		return condition(metav1.ConditionTrue, Degraded, fmt.Sprintf("%d of %d replicas work. %s", working, len(replicas), worst.Message))
 	}

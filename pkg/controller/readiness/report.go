@@ -21,7 +21,7 @@ func Report(pod string, report *status.Report, now time.Time) Problem {
 		return problemf(UpstreamUnreachable, "Pod %s cannot reach the upstream%s. "+status.OnlyCached+
 			" Check remoteURL, proxy and the network, and the status of the upstream.", pod, cause)
 	case report.Storage.Failing:
-		return problemf(StorageFailing, `Pod %s cannot store new content on its volume, and passes it through. "kubectl -n kube-system logs %[1]s" shows the errors.`, pod)
+		return problemf(StorageFailing, `Pod %s cannot store new content on its volume, and passes it through, or refuses requests while the volume does not respond. "kubectl -n kube-system logs %[1]s" shows the errors.`, pod)
 	case report.Storage.Bypassing && report.Storage.Full:
 		return problemf(DiskFull, "The volume of pod %s is full, so new content is passed through without being cached. Increase volume.size, or decrease garbageCollection.ttl.", pod)
 	case report.Certificate != nil && !report.Certificate.NotAfter.IsZero() && report.Certificate.NotAfter.Sub(now) < status.CertificateMargin:

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,6 +30,8 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/larder-project/larder/pkg/pullsecret"
 )
 
 const (
@@ -39,7 +42,7 @@ const (
 	// MaxPod is far larger than a pod, claim or StatefulSet of a cache. It bounds what many Shoots at a time can cost.
 	MaxPod = 256 << 10
 	// maxReport is larger than any report of a replica.
-	maxReport = 16 << 10
+	maxReport = pullsecret.MaxReport
 )
 
 // Shoot is a client for a Shoot and its pods.
@@ -110,13 +113,15 @@ func newMapper() meta.RESTMapper {
 // ErrNotFound is the error of a pod that has no such path, and of a pod that does not exist.
 var ErrNotFound = errors.New("not found")
 
-// GetFromPod returns the response of a pod to a GET request, through the proxy of the API server.
-func (s *Shoot) GetFromPod(ctx context.Context, pod client.ObjectKey, port int32, path string) ([]byte, error) {
+// GetFromPod returns the response of a pod to a GET request with the given header, through the proxy of the API server.
+// That removes Authorization.
+func (s *Shoot) GetFromPod(ctx context.Context, pod client.ObjectKey, port int32, path string, header http.Header) ([]byte, error) {
 	location := s.server.JoinPath("api/v1/namespaces", pod.Namespace, "pods", fmt.Sprintf("http:%s:%d", pod.Name, port), "proxy", path)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, err)
 	}
+	maps.Copy(request.Header, header)
 	response, err := s.pods.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("get %s from pod %s: %w", path, pod.Name, err)

@@ -105,13 +105,13 @@ var _ = Describe("Shoot", func() {
 
 	It("forwards responses of pods", func(ctx SpecContext) {
 		handler = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "well") }
-		Expect(shoot.GetFromPod(ctx, pod, 5001, "/debug/credentials")).To(Equal([]byte("well")))
+		Expect(shoot.GetFromPod(ctx, pod, 5001, "/debug/credentials", nil)).To(Equal([]byte("well")))
 		Expect(asked()).To(Equal([]string{"/api/v1/namespaces/kube-system/pods/http:registry-docker-io-0:5001/proxy/debug/credentials"}))
 	})
 
 	DescribeTable("does not forward endless responses of pods", func(ctx SpecContext, status int) {
 		handler = func(w http.ResponseWriter, _ *http.Request) { endless(w, status) }
-		content, err := shoot.GetFromPod(ctx, pod, 5001, "/debug/credentials")
+		content, err := shoot.GetFromPod(ctx, pod, 5001, "/debug/credentials", nil)
 		Expect(err).To(HaveOccurred())
 		Expect(content).To(BeNil())
 		Expect(written.Load()).To(BeNumerically("<", 32<<20))
@@ -130,7 +130,7 @@ var _ = Describe("Shoot", func() {
 		Expect(get(ctx)).To(MatchError(errRedirect))
 		Expect(followed.Load()).To(BeZero())
 	},
-		Entry("of pods", func(ctx context.Context) error { _, err := shoot.GetFromPod(ctx, pod, 5001, "/"); return err }),
+		Entry("of pods", func(ctx context.Context) error { _, err := shoot.GetFromPod(ctx, pod, 5001, "/", nil); return err }),
 		Entry("of the API server", func(ctx context.Context) error { return shoot.Get(ctx, pod, &corev1.Pod{}) }),
 	)
 
@@ -141,7 +141,7 @@ var _ = Describe("Shoot", func() {
 			end()
 			<-request.Context().Done()
 		}
-		_, err := shoot.GetFromPod(ended, pod, 5001, "/")
+		_, err := shoot.GetFromPod(ended, pod, 5001, "/", nil)
 		Expect(err).To(MatchError(context.Canceled))
 	})
 })

@@ -17,7 +17,7 @@ import (
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
 
-// action is what is to be done with a pull secret in a namespace.
+// action is what is to be done with a Secret in a namespace.
 type action int
 
 const (
@@ -25,15 +25,15 @@ const (
 	leave action = iota
 	// respect means that a Secret of somebody else has the name.
 	respect
-	// remove means that the pull secret is no longer wanted.
+	// remove means that the Secret is no longer wanted.
 	remove
-	// replace means that the pull secret cannot be updated and must be deleted before it is created again.
+	// replace means that the Secret cannot be updated and must be deleted before it is created again.
 	replace
-	// write means that the pull secret must exist with the wanted content.
+	// write means that the Secret must exist with the wanted content.
 	write
 )
 
-// decide returns what is to be done in a namespace in which a pull secret is wanted or not, and in which present has
+// decide returns what is to be done in a namespace in which a Secret is wanted or not, and in which present has
 // its name. Present is nil if there is no such Secret.
 func decide(namespace types.UID, wanted bool, present *corev1.Secret) action {
 	switch {
@@ -52,7 +52,7 @@ func decide(namespace types.UID, wanted bool, present *corev1.Secret) action {
 	return write
 }
 
-// isOwn reports whether a Secret in a namespace is a pull secret that this controller keeps.
+// isOwn reports whether this controller keeps a Secret in a namespace.
 func isOwn(secret *corev1.Secret, namespace types.UID) bool {
 	return namespace != "" && secret.Labels[pullsecret.Label] == string(namespace)
 }
@@ -68,10 +68,15 @@ func isOwnedBy(secret *corev1.Secret, name string) bool {
 	return false
 }
 
-// hasContent reports whether a Secret from the informer, see [withoutContent], has the given docker configuration.
-func hasContent(secret *corev1.Secret, config []byte) bool {
-	sum := sha256.Sum256(config)
-	return string(secret.Data[checksumKey]) == string(sum[:])
+// hasContent reports whether a Secret from the informer, see [withoutContent], has the given content. It may have more.
+func hasContent(secret *corev1.Secret, content map[string][]byte) bool {
+	for key, value := range content {
+		sum := sha256.Sum256(value)
+		if string(secret.Data[checksumPrefix+key]) != string(sum[:]) {
+			return false
+		}
+	}
+	return true
 }
 
 // references is the set of pull secrets that a ServiceAccount should reference.

@@ -26,8 +26,9 @@ import (
 const (
 	// pageSize bounds the Secrets that are in memory while they are listed.
 	pageSize = 100
-	// checksumKey is the key of a checksum in the Data of a Secret, see [withoutContent]. Those of API servers cannot have it.
-	checksumKey = "sha256:" + corev1.DockerConfigJsonKey
+	// checksumPrefix is the prefix of the key of a checksum in the Data of a Secret, see [withoutContent]. Those of API
+	// servers cannot have it.
+	checksumPrefix = "sha256:"
 )
 
 // watch is an informer of the Secrets with one name.
@@ -118,7 +119,7 @@ func (k *Keeper) watchSecrets(ctx context.Context, names []string) {
 		}
 		informer := cache.NewSharedIndexInformer(k.secretsNamed(name), &corev1.Secret{}, 0, nil)
 		if err := k.setUp(informer, dropContent, k.enqueueNamespace); err != nil {
-			k.Log.Error(err, "Failed to watch pull secrets", "name", name)
+			k.Log.Error(err, "Failed to watch Secrets", "name", name)
 			continue
 		}
 		ctx, stop := context.WithCancel(ctx)
@@ -133,7 +134,7 @@ func (k *Keeper) watchSecrets(ctx context.Context, names []string) {
 }
 
 // secretsNamed lists and watches the Secrets with a name in all namespaces. API servers that cannot stream a list return
-// it in pages, one for all names at a time, so that ten thousand pull secrets are never in memory.
+// it in pages, one for all names at a time, so that ten thousand Secrets are never in memory.
 func (k *Keeper) secretsNamed(name string) cache.ListerWatcher {
 	secrets, selectName := k.Client.CoreV1().Secrets(metav1.NamespaceAll), named(name)
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
@@ -248,10 +249,9 @@ func dropContent(object any) (any, error) {
 	return object, nil
 }
 
-// withoutContent returns a Secret with the SHA-256 checksum of its docker configuration instead of its content. It
-// returns such a Secret as it is.
+// withoutContent returns a Secret with SHA-256 checksums instead of its content. It returns such a Secret as it is.
 func withoutContent(secret *corev1.Secret) *corev1.Secret {
-	if _, ok := secret.Data[checksumKey]; ok {
+	if _, ok := secret.Data[checksumPrefix+corev1.DockerConfigJsonKey]; ok {
 		return secret
 	}
 	meta := identify(secret)
@@ -259,11 +259,14 @@ func withoutContent(secret *corev1.Secret) *corev1.Secret {
 	if value, ok := secret.Labels[pullsecret.Label]; ok {
 		meta.Labels = map[string]string{pullsecret.Label: value}
 	}
-	sum := sha256.Sum256(secret.Data[corev1.DockerConfigJsonKey])
-	return &corev1.Secret{
-		ObjectMeta: meta, Type: secret.Type, Immutable: secret.Immutable,
-		Data: map[string][]byte{checksumKey: sum[:]},
+	sums := map[string][]byte{}
+	for _, key := range pullsecret.DataKeys() {
+		if value, ok := secret.Data[key]; ok || key == corev1.DockerConfigJsonKey {
+			sum := sha256.Sum256(value)
+			sums[checksumPrefix+key] = sum[:]
+		}
 	}
+	return &corev1.Secret{ObjectMeta: meta, Type: secret.Type, Immutable: secret.Immutable, Data: sums}
 }
 
 // identify returns what identifies an object and its state.

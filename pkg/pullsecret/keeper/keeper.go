@@ -39,13 +39,13 @@ const (
 	ownerAge = 30 * time.Second
 )
 
-// Keeper keeps pull secrets in the namespaces of a cluster. It must not be copied.
+// Keeper keeps pull secrets and the Secrets of accounts in the namespaces of a cluster. It must not be copied.
 type Keeper struct {
 	// Client is a client for the cluster.
 	Client kubernetes.Interface
-	// Recorder records events about Secrets of others in the place of pull secrets.
+	// Recorder records events about Secrets of others in the place of those that the controller keeps.
 	Recorder events.EventRecorder
-	// Clock decides when credentials are renewed.
+	// Clock decides when credentials are renewed, and passwords are rotated.
 	Clock clock.Clock
 	// Log is for what operators may have to know.
 	Log logr.Logger
@@ -55,6 +55,8 @@ type Keeper struct {
 	feeds      cache.SharedIndexInformer
 	namespaces cache.SharedIndexInformer
 	accounts   cache.SharedIndexInformer
+	// rotationDue notifies that passwords may be due.
+	rotationDue chan struct{}
 
 	// listing is held while a page of Secrets is in memory.
 	listing sync.Mutex
@@ -67,12 +69,16 @@ type Keeper struct {
 	// required is the generation that a namespace must follow to have what the feed describes: that of the last change of
 	// the feed, or of the first attempt to issue one of its credentials. A renewal changes nothing about that.
 	required int64
-	// owners are the references to the owners of the pull secrets in the feed.
+	// owners are the references to the owners of the Secrets in the feed.
 	owners map[string]ownerReference
 	// secrets are the informers of the Secrets with the names in the feed.
 	secrets map[string]*watch
 	// results are those of the last reconciliation of each namespace.
 	results map[string]result
+	// ledgers are the passwords of accounts as they are stored, and ledgerFailures why they could not be, by the names of
+	// the caches.
+	ledgers        map[string]ledger
+	ledgerFailures map[string]string
 }
 
 // ownerReference is a reference to an owner, and when it was read.
@@ -87,7 +93,7 @@ type result struct {
 	generation int64
 	// foreign are the names that Secrets of others have.
 	foreign map[string]bool
-	// failed are the reasons why pull secrets could not be written.
+	// failed are the reasons why Secrets could not be written.
 	failed map[string]string
 	// references is the reason why the default ServiceAccount could not be updated, empty if it is up to date.
 	references string
@@ -100,14 +106,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k.issuance = issuance{clock: k.Clock, changed: k.attempted}
+	k.rotationDue = make(chan struct{}, 1)
 	k.mu.Lock()
 	k.secrets, k.results = map[string]*watch{}, map[string]result{}
+	k.ledgers, k.ledgerFailures = map[string]ledger{}, map[string]string{}
 	k.mu.Unlock()
 	if err := k.addInformers(ctx); err != nil {
 		return err
 	}
 
-	k.queue = priorityqueue.New("pull-secrets", func(o *priorityqueue.Opts[string]) {
+	k.queue = priorityqueue.New("namespaces", func(o *priorityqueue.Opts[string]) {
 		o.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry)
 	})
 
@@ -120,6 +128,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer cancel()
 	// Without all of them, namespaces would look empty, and their pull secrets would be created again.
 	if cache.WaitForCacheSync(ctx.Done(), k.namespaces.HasSynced, k.accounts.HasSynced) {
+		running.Go(func() { k.rotate(ctx) })
 		for range workers {
 			running.Go(func() {
 				for k.next(ctx) {
@@ -146,13 +155,13 @@ func (k *Keeper) next(ctx context.Context) bool {
 		return true
 	}
 	if !isPassing(err) {
-		k.Log.Info("Failed to keep pull secrets", "namespace", namespace, "reason", reason(err))
+		k.Log.Info("Failed to write Secrets", "namespace", namespace, "reason", reason(err))
 	}
 	k.queue.AddWithOpts(priorityqueue.AddOpts{RateLimited: true, Priority: &priority}, namespace)
 	return true
 }
 
-// errNotSynced is the error for a pull secret whose Secrets have not been listed yet.
+// errNotSynced is the error for a name whose Secrets have not been listed yet.
 var errNotSynced = errors.New("the Secrets have not been listed yet")
 
 // isPassing reports whether an error only means that an informer lags behind. It is no failure, but the namespace does
@@ -161,7 +170,7 @@ func isPassing(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errNotSynced)
 }
 
-// reconcile makes a namespace have the wanted pull secrets and no others.
+// reconcile makes a namespace have the wanted Secrets and no others.
 func (k *Keeper) reconcile(ctx context.Context, name string) error {
 	object, exists, err := k.namespaces.GetStore().GetByKey(name)
 	if err != nil {
@@ -181,24 +190,24 @@ func (k *Keeper) reconcile(ctx context.Context, name string) error {
 		refs  references
 		errs  []error
 	)
-	for _, secret := range feed.Secrets {
+	for _, secret := range k.keptOf(feed) {
 		done, err := k.reconcileSecret(ctx, object.(*corev1.Namespace), secret)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-			refs.undecided = append(refs.undecided, secret.Name)
+			refs.undecided = append(refs.undecided, secret.name)
 			if isPassing(err) {
 				found.generation = 0
 			} else {
-				found.failed[secret.Name] = reason(err)
+				found.failed[secret.name] = reason(err)
 			}
 		case done == replace:
 			found.generation = 0
-			refs.undecided = append(refs.undecided, secret.Name)
-		case done == write && secret.AddToDefaultServiceAccounts:
-			refs.wanted = append(refs.wanted, secret.Name)
+			refs.undecided = append(refs.undecided, secret.name)
+		case done == write && secret.isReferenced:
+			refs.wanted = append(refs.wanted, secret.name)
 		case done == respect:
-			found.foreign[secret.Name] = true
+			found.foreign[secret.name] = true
 		}
 	}
 	if missing, err := k.reconcileReferences(ctx, name, refs); err != nil {
@@ -213,13 +222,13 @@ func (k *Keeper) reconcile(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-// reconcileSecret makes a namespace have or not have a pull secret. It returns write if it has it.
-func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespace, secret pullsecret.Secret) (action, error) {
-	present, err := k.present(namespace.Name, secret.Name)
+// reconcileSecret makes a namespace have or not have a Secret. It returns write if it has it.
+func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespace, secret kept) (action, error) {
+	present, err := k.present(namespace.Name, secret.name)
 	if err != nil {
 		return leave, err
 	}
-	next := decide(namespace.UID, secret.Selects(namespace.Name, namespace.Labels), present)
+	next := decide(namespace.UID, secret.selects(namespace), present)
 	switch next {
 	case remove:
 		return remove, k.remove(ctx, present)
@@ -232,35 +241,22 @@ func (k *Keeper) reconcileSecret(ctx context.Context, namespace *corev1.Namespac
 	return next, nil
 }
 
-// write creates or updates a pull secret if it differs.
-func (k *Keeper) write(ctx context.Context, namespace *corev1.Namespace, secret pullsecret.Secret, present *corev1.Secret) (action, error) {
-	auths := pullsecret.Auths{}
-	missing, attempted := k.add(auths, secret)
-	if !attempted && present != nil {
-		return write, nil // Keep what is there; all namespaces are reconciled after the attempt.
-	}
-	if missing && present != nil {
-		deployed, err := k.deployed(ctx, namespace.Name, secret.Name)
-		if err != nil {
-			return leave, err
-		}
-		k.keep(auths, secret, deployed)
-	}
-	if len(auths) == 0 {
-		// No credential has been accepted or issued yet.
-		if present == nil {
-			return leave, nil
-		}
-		return write, nil
-	}
-	config := auths.Encode()
+// write creates or updates a Secret if it differs.
+func (k *Keeper) write(ctx context.Context, namespace *corev1.Namespace, secret kept, present *corev1.Secret) (action, error) {
+	content, err := secret.content(ctx, present)
 	switch {
+	case err != nil:
+		return leave, err
+	case content == nil && present == nil:
+		return leave, nil
+	case content == nil:
+		return write, nil
 	case present == nil:
-		return write, k.create(ctx, namespace, secret.Name, config)
-	case hasContent(present, config) && isOwnedBy(present, pullsecret.OwnerName(secret.Name)):
+		return write, k.create(ctx, namespace, secret.name, content)
+	case hasContent(present, content) && isOwnedBy(present, pullsecret.OwnerName(secret.name)):
 		return write, nil
 	}
-	return write, k.update(ctx, present, config)
+	return write, k.update(ctx, present, content)
 }
 
 // reconcileReferences makes the default ServiceAccount of a namespace reference the pull secrets. If that fails, it
@@ -289,9 +285,9 @@ func (k *Keeper) record(namespace string, found result) {
 			continue
 		}
 		if present, err := k.present(namespace, name); err == nil && present != nil {
-			k.Recorder.Eventf(present, nil, corev1.EventTypeWarning, "NotAPullSecret", "Keep",
-				"The registry cache is to keep a pull secret with this name here, but this Secret is not its own and stays as it is. "+
-					"Delete or rename this Secret, or change pullSecret.name of the cache.")
+			k.Recorder.Eventf(present, nil, corev1.EventTypeWarning, "ForeignSecret", "Keep",
+				"The registry cache needs this name for a Secret of its own. This Secret is not its own, so it stays as it is. "+
+					"Delete or rename it, or change the name of the pull secret or the account of the cache.")
 		}
 	}
 }
@@ -315,8 +311,11 @@ func reason(err error) string {
 	if reason := apierrors.ReasonForError(err); reason != "" {
 		return string(reason)
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return "Timeout"
+	case errors.Is(err, errForeignAccounts):
+		return "NotOwned"
 	}
 	return "Unreachable"
 }

@@ -189,7 +189,7 @@ var _ = Describe("Keeper", func() {
 		Expect(secrets).To(HaveLen(pages))
 		for _, secret := range secrets {
 			Expect(slices.Collect(maps.Values(secret.Data))).To(HaveExactElements(HaveLen(sha256.Size)))
-			Expect(hasContent(withoutContent(&secret), []byte("content"))).To(BeTrue())
+			Expect(hasContent(withoutContent(&secret), map[string][]byte{corev1.DockerConfigJsonKey: []byte("content")})).To(BeTrue())
 		}
 	})
 

@@ -6,6 +6,7 @@ package keeper
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -15,7 +16,7 @@ import (
 	"github.com/larder-project/larder/pkg/pullsecret"
 )
 
-// Report returns the state of all pull secrets.
+// Report returns the state of all Secrets that the controller keeps.
 func (k *Keeper) Report() pullsecret.Report {
 	if !k.Ready() {
 		return pullsecret.Report{}
@@ -36,25 +37,38 @@ func (k *Keeper) Report() pullsecret.Report {
 		}
 	}
 	for _, secret := range k.feed.Secrets {
-		described := pullsecret.SecretReport{Name: secret.Name, Credential: k.credentialFailure(secret)}
-		for _, namespace := range namespaces {
-			found := k.results[namespace]
-			if found.foreign[secret.Name] {
-				described.Foreign.Add(namespace)
-			}
-			if reason, failed := found.failed[secret.Name]; failed {
-				described.Failed.Add(namespace)
-				described.Reason = reason
-			}
-			if slices.Contains(found.unreferenced, secret.Name) {
-				described.Unreferenced.Add(namespace)
-			}
+		report.Secrets = k.describe(report.Secrets, pullsecret.SecretReport{Name: secret.Name, Credential: k.credentialFailure(secret)}, namespaces)
+	}
+	for _, account := range k.feed.Accounts {
+		described := pullsecret.SecretReport{Name: account.SecretName, Pending: k.ledgers[account.Cache][account.Name].Current == nil}
+		if failure := k.ledgerFailures[account.Cache]; failure != "" {
+			described.Storage = excerpt.Line(fmt.Sprintf("Secret %s/%s: %s", pullsecret.Namespace, pullsecret.AccountsSecretName(account.Cache), failure), pullsecret.MaxReason)
 		}
-		if described.Foreign.Count+described.Failed.Count+described.Unreferenced.Count > 0 || described.Credential != "" {
-			report.Secrets = append(report.Secrets, described)
-		}
+		report.Secrets = k.describe(report.Secrets, described, namespaces)
 	}
 	return report
+}
+
+// describe adds the state of a Secret in all namespaces to the described ones, unless there is no problem. The caller
+// holds k.mu.
+func (k *Keeper) describe(all []pullsecret.SecretReport, described pullsecret.SecretReport, namespaces []string) []pullsecret.SecretReport {
+	for _, namespace := range namespaces {
+		found := k.results[namespace]
+		if found.foreign[described.Name] {
+			described.Foreign.Add(namespace)
+		}
+		if reason, failed := found.failed[described.Name]; failed {
+			described.Failed.Add(namespace)
+			described.Reason = reason
+		}
+		if slices.Contains(found.unreferenced, described.Name) {
+			described.Unreferenced.Add(namespace)
+		}
+	}
+	if described.Foreign.Count+described.Failed.Count+described.Unreferenced.Count > 0 || described.Credential != "" || described.Storage != "" || described.Pending {
+		return append(all, described)
+	}
+	return all
 }
 
 // credentialFailure returns why a credential of a pull secret is missing, if that is not only a matter of time.

@@ -22,8 +22,8 @@ import (
 // fieldManager is the name of the controller in the managed fields of objects.
 const fieldManager = "registry-cache-pull-secrets"
 
-// create creates a pull secret.
-func (k *Keeper) create(ctx context.Context, namespace *corev1.Namespace, name string, config []byte) error {
+// create creates a Secret.
+func (k *Keeper) create(ctx context.Context, namespace *corev1.Namespace, name string, content map[string][]byte) error {
 	owner, err := k.owner(ctx, name)
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func (k *Keeper) create(ctx context.Context, namespace *corev1.Namespace, name s
 			OwnerReferences: []metav1.OwnerReference{owner},
 		},
 		Type: corev1.SecretTypeDockerConfigJson,
-		Data: map[string][]byte{corev1.DockerConfigJsonKey: config},
+		Data: content,
 	}
 	if _, err := k.Client.CoreV1().Secrets(namespace.Name).Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
 		return fmt.Errorf("create Secret %s: %w", name, err)
@@ -43,7 +43,7 @@ func (k *Keeper) create(ctx context.Context, namespace *corev1.Namespace, name s
 	return nil
 }
 
-// owner returns the reference to the owner of the pull secrets with a name.
+// owner returns the reference to the owner of the Secrets with a name.
 func (k *Keeper) owner(ctx context.Context, name string) (metav1.OwnerReference, error) {
 	k.mu.Lock()
 	known, ok := k.owners[name]
@@ -62,9 +62,9 @@ func (k *Keeper) owner(ctx context.Context, name string) (metav1.OwnerReference,
 	return reference, nil
 }
 
-// update gives a pull secret its content and its owner. It fails with a conflict if the Secret has changed since it was
+// update gives a Secret its content and its owner. It fails with a conflict if the Secret has changed since it was
 // observed: it may belong to somebody else by now. What others have added to it stays.
-func (k *Keeper) update(ctx context.Context, present *corev1.Secret, config []byte) error {
+func (k *Keeper) update(ctx context.Context, present *corev1.Secret, content map[string][]byte) error {
 	metadata := map[string]any{"uid": present.UID, "resourceVersion": present.ResourceVersion}
 	if !isOwnedBy(present, pullsecret.OwnerName(present.Name)) {
 		owner, err := k.owner(ctx, present.Name)
@@ -75,7 +75,7 @@ func (k *Keeper) update(ctx context.Context, present *corev1.Secret, config []by
 	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": metadata,
-		"data":     map[string][]byte{corev1.DockerConfigJsonKey: config},
+		"data":     content,
 	})
 	if err != nil {
 		return fmt.Errorf("encode patch of Secret %s", present.Name) // The error may quote it.
@@ -87,7 +87,7 @@ func (k *Keeper) update(ctx context.Context, present *corev1.Secret, config []by
 	return nil
 }
 
-// remove deletes a pull secret unless it has changed since it was observed.
+// remove deletes a Secret unless it has changed since it was observed.
 func (k *Keeper) remove(ctx context.Context, present *corev1.Secret) error {
 	err := k.Client.CoreV1().Secrets(present.Namespace).Delete(ctx, present.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &present.UID, ResourceVersion: &present.ResourceVersion},

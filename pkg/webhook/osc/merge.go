@@ -37,13 +37,18 @@ import (
 // Containerd reads the entry for all upstreams, _default, only where there is none for the upstream. So an entry that
 // this extension adds starts with the hosts of _default that are on the node; otherwise it would hide them.
 //
+// # Caches
+//
+// A cache is added to an entry only if the entry has other hosts. Otherwise its hosts.toml is installed by a unit: see
+// hosts.go.
+//
 // # Readiness probe
 //
-// With a readiness probe, the node agent writes hosts.toml only when all hosts of the entry respond. So one peer or host
-// of others that is down would keep a node from using the cache, and the reconciliation of the node from completing.
-// Besides, the node agent probes all hosts of an entry with the CAs of the first host that has any, so a host with a
-// public CA beside a cache with TLS never passes. So an entry has a probe only if all of its hosts are caches.
-// Containerd itself goes on to the next host.
+// With a readiness probe, the node agent writes hosts.toml only when all hosts of the entry respond. So one host that
+// is down would keep a node from using the others, and the reconciliation of the node from completing. Besides, the
+// node agent probes all hosts of an entry with the CAs of the first host that has any, so a host with a public CA
+// beside a cache with TLS never passes. So an entry with hosts of this extension has no probe. Containerd itself goes
+// on to the next host.
 //
 // # Own hosts
 //
@@ -58,12 +63,8 @@ import (
 // servers, probes or even URLs may come from others. So the annotation counts only if all hosts that it records are still
 // there, unchanged; otherwise the content was written from scratch.
 
-const (
-	// contributionsAnnotation is the name of the annotation, without the API group of the extension.
-	contributionsAnnotation = "containerd-registries"
-	// allUpstreams is the upstream of the entry that containerd reads for upstreams without an entry.
-	allUpstreams = "_default"
-)
+// allUpstreams is the upstream of the entry that containerd reads for upstreams without an entry.
+const allUpstreams = "_default"
 
 // contribution is what an extension added to the entry of an upstream.
 type contribution struct {
@@ -77,12 +78,13 @@ type contribution struct {
 	Server *string `json:"server,omitempty"`
 	// ReplacedServer is the server that Server replaced.
 	ReplacedServer *string `json:"replacedServer,omitempty"`
-	// ReadinessProbe is true if the extension switched the probe on, false if it switched it off, and nil otherwise.
+	// ReadinessProbe is false if the extension switched the probe off, true if an earlier version switched it on, and nil
+	// otherwise.
 	ReadinessProbe *bool `json:"readinessProbe,omitempty"`
 }
 
-// addRegistries merges the registries into those of an OperatingSystemConfig.
-func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig) error {
+// addRegistries merges the registries into those of an OperatingSystemConfig. It returns the caches that have no entry.
+func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig) (installed ownHosts, err error) {
 	registries := &osc.Spec.CRIConfig.Containerd.Registries
 	before, others := recorded(osc, c.annotation), recorded(osc, c.other.annotation)
 	peers := localHosts(*registries)
@@ -97,17 +99,24 @@ func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig)
 		}
 	}
 	after := map[string]contribution{}
-	for _, own := range c.registries {
-		i := slices.IndexFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool { return entry.Upstream == own.Upstream })
+	for _, wanted := range c.registries {
+		i := slices.IndexFunc(*registries, func(entry extensionsv1alpha1.RegistryConfig) bool { return entry.Upstream == wanted.Upstream })
+		alone := i < 0 || created[wanted.Upstream] && len((*registries)[i].Hosts) == 0
+		if c.caches && alone && len(peers) == 0 {
+			if err := installed.add(wanted, c.connections[wanted.Upstream]); err != nil {
+				return ownHosts{}, err
+			}
+			continue
+		}
 		if i < 0 {
 			i = len(*registries)
-			*registries = append(*registries, extensionsv1alpha1.RegistryConfig{Upstream: own.Upstream})
-			created[own.Upstream] = true
+			*registries = append(*registries, extensionsv1alpha1.RegistryConfig{Upstream: wanted.Upstream})
+			created[wanted.Upstream] = true
 		}
-		other := others[own.Upstream]
-		if added := c.merge(&(*registries)[i], own, other, peers); len(added.Hosts) > 0 {
-			added.Created = created[own.Upstream] || other.Created
-			after[own.Upstream] = added
+		other := others[wanted.Upstream]
+		if added := c.merge(&(*registries)[i], wanted, other, peers); len(added.Hosts) > 0 {
+			added.Created = created[wanted.Upstream] || other.Created
+			after[wanted.Upstream] = added
 		}
 	}
 	// Another extension may have added its hosts for all upstreams to an entry because this extension had created it.
@@ -115,7 +124,7 @@ func (c nodeConfig) addRegistries(osc *extensionsv1alpha1.OperatingSystemConfig)
 		_, used := after[entry.Upstream]
 		return created[entry.Upstream] && !used && len(without(entry.Hosts, peers)) == 0
 	})
-	return c.record(osc, after)
+	return installed, c.record(osc, after)
 }
 
 // recorded returns what an annotation says was added to each entry, or nothing if the content has been written from
@@ -208,13 +217,12 @@ func (c nodeConfig) merge(entry *extensionsv1alpha1.RegistryConfig, own extensio
 		result.Server, result.ReplacedServer = own.Server, entry.Server
 		entry.Server = own.Server
 	}
-	probe := ptr.Deref(own.ReadinessProbe, false) && len(entry.Hosts) == len(added)
-	if probe != ptr.Deref(entry.ReadinessProbe, false) {
-		// In a shared entry, the probe belongs to the caches.
+	if ptr.Deref(entry.ReadinessProbe, false) {
+		// In a shared entry, the other extension has switched it off.
 		if !shared {
-			result.ReadinessProbe = &probe
+			result.ReadinessProbe = new(false)
 		}
-		setProbe(entry, probe)
+		setProbe(entry, false)
 	}
 	return result
 }

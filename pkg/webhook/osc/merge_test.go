@@ -13,7 +13,7 @@ import (
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/utils/ptr"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/larder-project/larder/pkg/apis/mirror"
 	"github.com/larder-project/larder/pkg/apis/registry"
@@ -71,7 +71,7 @@ func fromScratch(osc *extensionsv1alpha1.OperatingSystemConfig) *extensionsv1alp
 
 func addCaches(osc *extensionsv1alpha1.OperatingSystemConfig, caches ...registry.RegistryCacheStatus) {
 	GinkgoHelper()
-	config, err := configForCaches(&registry.RegistryStatus{Caches: caches}, testCABundle)
+	config, err := configForCaches(&registry.RegistryStatus{Caches: caches}, testCABundle, nil)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(config.addTo(osc)).To(Succeed())
 }
@@ -158,9 +158,12 @@ var _ = Describe("Several webhooks", func() {
 					without := bareOSC()
 					run(without, others)
 
-					// No other webhook repairs what the removal breaks.
+					// Only the webhook of the caches is called again, if there are caches.
 					rest := osc.DeepCopy()
 					removed.webhook(rest)
+					if removed.name != "caches" && slices.Contains(order, "caches") {
+						testWebhooks["caches"](rest)
+					}
 					Expect(osctest.Hosts(rest)).To(Equal(osctest.Hosts(without)), fmt.Sprintf("%s, without %s", description, removed.name))
 					Expect(rest.Spec.Files).To(ConsistOf(without.Spec.Files))
 					Expect(rest.Annotations).To(HaveLen(len(without.Annotations)))
@@ -252,9 +255,10 @@ var _ = Describe("addTo", func() {
 			Upstream: "docker.io", Server: new("https://registry-1.docker.io"), ReadinessProbe: new(true),
 			Hosts: []extensionsv1alpha1.RegistryHost{{URL: dockerTLS.Endpoint, Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"}, CACerts: []string{caBundlePath}}},
 		}}
-		before := osc.DeepCopy()
 		addCaches(osc, dockerTLS)
-		Expect(osc.Spec.CRIConfig).To(Equal(before.Spec.CRIConfig))
+		Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"docker.io": {dockerTLS.Endpoint, "server " + dockerTLS.RemoteURL}}))
+		Expect(osctest.Installed(osc)).To(HaveKey("docker.io"))
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(BeEmpty(), "the node agent would write the same hosts.toml")
 	})
 
 	It("restores the server and the readiness probe of others", func() {
@@ -271,7 +275,7 @@ var _ = Describe("addTo", func() {
 		Expect(osc.Spec).To(Equal(before.Spec))
 	})
 
-	DescribeTable("probes an upstream only if all of its hosts are caches",
+	DescribeTable("installs the hosts.toml of a cache unless its upstream has other hosts",
 		func(expected bool, names ...string) {
 			for _, order := range permutations(append(names, "caches")) {
 				osc := bareOSC()
@@ -281,13 +285,14 @@ var _ = Describe("addTo", func() {
 					}
 				}
 				description := strings.Join(order, ", ")
+				if expected {
+					Expect(osctest.Installed(osc)).To(HaveKey("docker.io"), description)
+				} else {
+					Expect(osctest.Installed(osc)).NotTo(HaveKey("docker.io"), description)
+				}
 				for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
-					switch entry.Upstream {
-					case "docker.io":
-						Expect(ptr.Deref(entry.ReadinessProbe, false)).To(Equal(expected), description)
-					case "quay.io":
-						Expect(entry.ReadinessProbe).To(BeNil(), description)
-					}
+					Expect(entry.Upstream == "docker.io" && expected).To(BeFalse(), "the node agent would write the same file: "+description)
+					Expect(entry.ReadinessProbe).To(BeNil(), description)
 				}
 			}
 		},
@@ -300,6 +305,29 @@ var _ = Describe("addTo", func() {
 		Entry("another host for all upstreams", true, "default"),
 		Entry("all of them", false, "mirrors", "peer-to-peer", "rewriter", "default"),
 	)
+
+	It("adds a cache to an entry of others without hosts, which the node agent would write as well", func() {
+		osc := bareOSC()
+		osc.Spec.CRIConfig.Containerd.Registries = []extensionsv1alpha1.RegistryConfig{{Upstream: "docker.io", Server: new("https://other.example.com")}}
+		before := osc.DeepCopy()
+		for range 2 {
+			addCaches(osc, dockerPlain)
+			Expect(osctest.Installed(osc)).To(BeEmpty())
+			Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"docker.io": {dockerPlain.Endpoint, "server " + dockerPlain.RemoteURL}}))
+		}
+		addCaches(osc)
+		Expect(apiequality.Semantic.DeepEqual(osc.Spec, before.Spec)).To(BeTrue())
+	})
+
+	It("removes the unit and its files with the last cache", func() {
+		osc := bareOSC()
+		osc.Spec.Units = []extensionsv1alpha1.Unit{{Name: "containerd.service"}}
+		before := osc.DeepCopy()
+		addCaches(osc, dockerTLS, internalPlain)
+		Expect(osc.Spec.Units).To(HaveLen(2))
+		addCaches(osc)
+		Expect(osc.Spec).To(Equal(before.Spec))
+	})
 
 	It("switches the probe of others off while their entry has mirrors", func() {
 		osc := bareOSC()

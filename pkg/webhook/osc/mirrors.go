@@ -71,8 +71,7 @@ func configForMirrors(mirrors *mirror.MirrorConfig, caBundles map[string][]byte)
 		registryConfig := extensionsv1alpha1.RegistryConfig{
 			Upstream: m.Upstream,
 			Server:   new(upstream.Upstream(m.Upstream).DefaultRemoteURL()),
-			// No readiness probe: mirrors do not depend on nodes, and with a probe, one mirror that is down would keep the node
-			// agent from configuring the others.
+			// See merge.go for why there is no readiness probe.
 		}
 		for _, host := range m.Hosts {
 			// Containerd fails all pulls from an upstream whose hosts it cannot parse.
@@ -86,7 +85,7 @@ func configForMirrors(mirrors *mirror.MirrorConfig, caBundles map[string][]byte)
 			if entry := host.CABundleSecretReferenceName; entry != nil {
 				path := mirrorCAPath(caBundles[*entry])
 				registryHost.CACerts = []string{path}
-				config.addFile(path, caBundles[*entry])
+				config.addFile(path, filePermissions, caBundles[*entry])
 			}
 			registryConfig.Hosts = append(registryConfig.Hosts, registryHost)
 		}

@@ -6,6 +6,8 @@ package osc
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"slices"
 
@@ -23,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	mirrorcodec "github.com/larder-project/larder/pkg/apis/mirror/codec"
+	"github.com/larder-project/larder/pkg/apis/registry"
 	"github.com/larder-project/larder/pkg/apis/registry/codec"
 	"github.com/larder-project/larder/pkg/webhook/osc/osctest"
 	"github.com/larder-project/larder/test/pki"
@@ -102,9 +105,9 @@ var _ = Describe("Mutator", func() {
 	It("adds the cache and its CA, and reads each object once", func() {
 		Expect(mutate(extension, caSecret)).To(Succeed())
 
-		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+		Expect(osctest.Installed(osc)).To(HaveLen(1))
 		Expect(osc.Spec.CRIConfig.Containerd.SandboxImage).To(Equal("registry.example.com/pause:1"))
-		Expect(osc.Spec.Files).To(HaveLen(3))
+		Expect(osc.Spec.Files).To(ContainElement(HaveField("Path", caBundlePath)))
 		Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1, "Secret": 1}))
 	})
 
@@ -117,8 +120,61 @@ var _ = Describe("Mutator", func() {
 		Expect(err).NotTo(HaveOccurred())
 
 		Expect(mutate(extension)).To(Succeed())
-		Expect(osc.Spec.Files).To(HaveLen(2))
+		Expect(osc.Spec.Files).NotTo(ContainElement(HaveField("Path", caBundlePath)))
 		Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1}))
+	})
+
+	Describe("for a cache only for nodes", func() {
+		var nodeSecret *corev1.Secret
+
+		BeforeEach(func() {
+			codec, err := codec.New()
+			Expect(err).NotTo(HaveOccurred())
+			extension.Status.ProviderStatus, err = codec.EncodeStatus(onlyForNodes(statusOf(dockerNodes, privateTLS)))
+			Expect(err).NotTo(HaveOccurred())
+			authority, err := pki.NewAuthority("nodes")
+			Expect(err).NotTo(HaveOccurred())
+			pair, err := authority.Issue(pki.Request{CommonName: "registry-cache-node"})
+			Expect(err).NotTo(HaveOccurred())
+			nodeSecret = &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "registry-cache-node"},
+				Data:       map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key},
+			}
+		})
+
+		It("adds the client certificate and its key as one file, which only root can read, for all caches with TLS", func() {
+			Expect(mutate(extension, caSecret, nodeSecret)).To(Succeed())
+			Expect(reads).To(Equal(map[string]int{"Cluster": 1, "Extension": 1, "Secret": 2}))
+
+			i := slices.IndexFunc(osc.Spec.Files, func(file extensionsv1alpha1.File) bool { return file.Path == clientPath })
+			Expect(i).To(BeNumerically(">=", 0))
+			Expect(osc.Spec.Files[i].Permissions).To(HaveValue(BeEquivalentTo(0o600)))
+			content, err := base64.StdEncoding.DecodeString(osc.Spec.Files[i].Content.Inline.Data)
+			Expect(err).NotTo(HaveOccurred())
+			_, err = tls.X509KeyPair(content, content)
+			Expect(err).NotTo(HaveOccurred(), "as containerd reads it")
+			Expect(osctest.Installed(osc)).To(And(
+				HaveKeyWithValue("docker.io", ContainSubstring(clientPath)),
+				HaveKeyWithValue("private.example.com:5443", ContainSubstring(clientPath)),
+			))
+		})
+
+		It("records that another extension has hosts for the upstream, so that nodes cannot present the certificate", func() {
+			osctest.Rewriter(osc)
+			Expect(mutate(extension, caSecret, nodeSecret)).To(Succeed())
+			Expect(osctest.Installed(osc)).NotTo(HaveKey("docker.io"))
+			Expect(osc.Annotations).To(HaveKeyWithValue(registry.SharedRegistriesAnnotation, ContainSubstring(`"docker.io":`)))
+		})
+
+		DescribeTable("refuses a client certificate that containerd cannot use", func(spoil func(), message string) {
+			spoil()
+			before := osc.DeepCopy()
+			Expect(mutate(extension, caSecret, nodeSecret)).To(MatchError(ContainSubstring(message)))
+			Expect(osc).To(Equal(before))
+		},
+			Entry("no Secret", func() { nodeSecret.Name = "other" }, "read Secret shoot--dev--example/registry-cache-node"),
+			Entry("no key", func() { delete(nodeSecret.Data, "tls.key") }, "parse client certificate"),
+		)
 	})
 
 	DescribeTable("ignores irrelevant OperatingSystemConfigs in any state of the caches",
@@ -152,7 +208,7 @@ var _ = Describe("Mutator", func() {
 		shoot.Status.IsHibernated = true
 
 		Expect(mutate(extension, caSecret)).To(Succeed())
-		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+		Expect(osctest.Installed(osc)).To(HaveLen(1))
 	})
 
 	DescribeTable("refuses the request and names what is missing if the caches are unknown",

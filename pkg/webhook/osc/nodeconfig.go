@@ -19,15 +19,21 @@ import (
 const (
 	// certificatesDirectory is the directory of containerd's registries on the nodes.
 	certificatesDirectory = "/etc/containerd/certs.d/"
-	// filePermissions make certificates readable for all users of the node.
+	// filePermissions make files readable for all users of the node.
 	filePermissions uint32 = 0o644
+	// secretPermissions make files readable only for containerd, which runs as root.
+	secretPermissions uint32 = 0o600
+	// scriptPermissions make scripts executable.
+	scriptPermissions uint32 = 0o755
 )
 
 // nodeConfig is the configuration that an extension adds to a node.
 type nodeConfig struct {
 	// registries are sorted by upstream, which is unique among them.
 	registries []extensionsv1alpha1.RegistryConfig
-	// files are the files with the CA certificates of the registries.
+	// connections are how containerd connects to caches, by upstream.
+	connections map[string]connection
+	// files are the files with the CA certificates of the registries, and with client certificates.
 	files []extensionsv1alpha1.File
 	contributor
 	// other is the other extension of this project.
@@ -47,31 +53,35 @@ type contributor struct {
 
 var (
 	cachesContributor = contributor{
-		annotation: registry.GroupName + "/" + contributionsAnnotation,
-		ownsFile:   func(path string) bool { return path == caBundlePath },
+		annotation: registry.SharedRegistriesAnnotation,
+		ownsFile:   func(path string) bool { return path == caBundlePath || path == clientPath || isHostsFile(path) },
 		caches:     true,
 	}
 	mirrorsContributor = contributor{
-		annotation: mirror.GroupName + "/" + contributionsAnnotation,
+		annotation: mirror.GroupName + "/containerd-registries",
 		ownsFile:   func(path string) bool { return strings.HasPrefix(path, mirrorCAPrefix) },
 	}
 )
 
 // addFile adds a file, unless there is one with its path.
-func (c *nodeConfig) addFile(path string, content []byte) {
+func (c *nodeConfig) addFile(path string, permissions uint32, content []byte) {
 	if slices.ContainsFunc(c.files, func(file extensionsv1alpha1.File) bool { return file.Path == path }) {
 		return
 	}
-	c.files = append(c.files, extensionsv1alpha1.File{
+	c.files = append(c.files, newFile(path, permissions, content))
+}
+
+func newFile(path string, permissions uint32, content []byte) extensionsv1alpha1.File {
+	return extensionsv1alpha1.File{
 		Path:        path,
-		Permissions: new(filePermissions),
+		Permissions: new(permissions),
 		Content: extensionsv1alpha1.FileContent{
 			Inline: &extensionsv1alpha1.FileContentInline{
 				Encoding: string(extensionsv1alpha1.B64FileCodecID),
 				Data:     base64.StdEncoding.EncodeToString(content),
 			},
 		},
-	})
+	}
 }
 
 // sort makes the configuration independent of the order of its input, apart from the order of hosts.
@@ -83,15 +93,22 @@ func (c *nodeConfig) sort() {
 // addTo adds the configuration to an OperatingSystemConfig. It first removes what the extension added before, so that
 // the result does not depend on earlier requests.
 func (c nodeConfig) addTo(osc *extensionsv1alpha1.OperatingSystemConfig) error {
-	if err := c.addRegistries(osc); err != nil {
+	own, err := c.addRegistries(osc)
+	if err != nil {
 		return err
 	}
-	for _, file := range c.files {
+	units, hostsFiles := own.all()
+	// The certificates come first: the node agent writes files in this order.
+	files := slices.Concat(c.files, hostsFiles)
+	for _, file := range files {
 		osc.Spec.Files = replaceOrAppend(osc.Spec.Files, file)
 	}
 	osc.Spec.Files = slices.DeleteFunc(osc.Spec.Files, func(file extensionsv1alpha1.File) bool {
-		return c.ownsFile(file.Path) && !slices.ContainsFunc(c.files, func(own extensionsv1alpha1.File) bool { return own.Path == file.Path })
+		return c.ownsFile(file.Path) && !slices.ContainsFunc(files, func(own extensionsv1alpha1.File) bool { return own.Path == file.Path })
 	})
+	if c.caches {
+		setUnits(osc, units)
+	}
 	return nil
 }
 

@@ -189,14 +189,15 @@ var _ = Describe("Extension", func() {
 			Expect(lastError.Description).NotTo(ContainSubstring("example: "))
 		})
 
-		It("keeps the credential of a running cache, and follows everything else", func(ctx SpecContext) {
+		It("keeps the deployed credential of a running cache and follows everything else", func(ctx SpecContext) {
 			plain, secure := hub, private
 			plain.HTTP, secure.HTTP = &v1alpha3.HTTP{TLS: new(false)}, nil
 			s.refer(ctx, "upstream-credentials", "v1", credential)
 			before := statusOf(s.reconcile(ctx, plain, secure))
 			Expect(before.CASecretName).NotTo(BeNil())
-			config := inShoot(&corev1.Secret{}, privateName+"-credentials")
+			config, statefulSet := inShoot(&corev1.Secret{}, privateName+"-credentials"), inShoot(&appsv1.StatefulSet{}, privateName)
 			Eventually(ctx, get(config)).Should(Succeed())
+			Eventually(ctx, get(statefulSet)).Should(Succeed())
 			data := config.Data
 
 			s.createSecret(ctx, "v2", credential, false)
@@ -204,13 +205,15 @@ var _ = Describe("Extension", func() {
 			plain.HighAvailability = &v1alpha3.HighAvailability{Enabled: true}
 			secure.HighAvailability = plain.HighAvailability
 			expectProblem(s.reconcileWithError(ctx, plain, secure), `Secret "v2"`)
-			for _, name := range []string{hubName, privateName} {
-				Eventually(ctx, func(g Gomega) {
-					statefulSet := inShoot(&appsv1.StatefulSet{}, name)
-					g.Expect(get(statefulSet)(ctx)).To(Succeed())
-					g.Expect(statefulSet.Spec.Replicas).To(HaveValue(Equal(int32(2))))
-				}).Should(Succeed())
-			}
+			Eventually(ctx, func(g Gomega) {
+				for _, name := range []string{hubName, privateName} {
+					cache := inShoot(&appsv1.StatefulSet{}, name)
+					g.Expect(get(cache)(ctx)).To(Succeed())
+					g.Expect(cache.Spec.Replicas).To(HaveValue(Equal(int32(2))), name)
+				}
+			}).Should(Succeed())
+			Expect(get(statefulSet)(ctx)).To(Succeed())
+			generation := statefulSet.Generation
 			Consistently(ctx, func(g Gomega) {
 				g.Expect(get(config)(ctx)).To(Succeed())
 				g.Expect(config.Data).To(Equal(data))
@@ -234,6 +237,8 @@ var _ = Describe("Extension", func() {
 			Eventually(ctx, func(g Gomega) {
 				g.Expect(get(config)(ctx)).To(Succeed())
 				g.Expect(config.Data).NotTo(Equal(data))
+				g.Expect(get(statefulSet)(ctx)).To(Succeed())
+				g.Expect(statefulSet.Generation).To(Equal(generation), "a rotation restarts no pod")
 			}).Should(Succeed())
 		})
 	})

@@ -184,7 +184,7 @@ var _ = Describe("Readiness", func() {
 			g.Expect(testClient.List(ctx, events, client.InNamespace(s.namespace))).To(Succeed())
 			for _, reason := range readiness.Problems() {
 				switch reason {
-				case readiness.CredentialRejected, readiness.CredentialMissing, readiness.ReplicaNotReady:
+				case readiness.CredentialRejected, readiness.CredentialMissing, readiness.ReplicaNotReady, readiness.NodesUseUpstream:
 					continue // They have events of their own, or did not occur.
 				}
 				g.Expect(events.Items).To(ContainElement(And(HaveField("Reason", "Cache"+string(reason)), HaveField("Type", corev1.EventTypeWarning), HaveField("Regarding.Kind", "Extension"))))

@@ -49,32 +49,12 @@ var _ = Describe("Pull secrets", func() {
 			return decoded.Published("registry-pulls", "pulls.example.com", nil)
 		}
 	}
-	// digest returns that of the feed in the Shoot.
-	digest := func(ctx context.Context) string {
-		GinkgoHelper()
-		secret := inShoot(&corev1.Secret{}, pullsecret.FeedName)
-		Expect(get(secret)(ctx)).To(Succeed())
-		return pullsecret.Digest(secret.Data[pullsecret.FeedKey])
-	}
 	used := func(ctx context.Context) func(Gomega) string {
 		return func(g Gomega) string {
 			set := inShoot(&appsv1.StatefulSet{}, "registry-pulls-example-com")
 			g.Expect(get(set)(ctx)).To(Succeed())
 			return set.Annotations["registry.extensions.gardener.cloud/secret-name"]
 		}
-	}
-	newController := func(ctx context.Context) {
-		GinkgoHelper()
-		pod := inShoot(&corev1.Pod{}, pullsecrets.PodName)
-		pod.Spec.Containers = []corev1.Container{{Name: "pull-secrets", Image: "example.com/registry-cache-pull-secrets:v1"}}
-		Expect(testClient.Create(ctx, pod)).To(Succeed())
-		DeferCleanup(func(ctx context.Context) {
-			Expect(client.IgnoreNotFound(testClient.Delete(ctx, pod, client.GracePeriodSeconds(0)))).To(Succeed())
-		})
-		pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, hostAddress()
-		pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
-		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-		Expect(testClient.Status().Update(ctx, pod)).To(Succeed())
 	}
 	report := func(r *replica, report pullsecret.Report) {
 		GinkgoHelper()
@@ -97,11 +77,11 @@ var _ = Describe("Pull secrets", func() {
 
 		By("Accept the credential")
 		r := newReplica(ctx, private.Upstream)
-		newController(ctx)
+		newPullSecretController(ctx)
 		r.say(credentials.Report{SecretName: "v1", State: credentials.StateActive})
 		Eventually(ctx, feed(ctx)).Should(And(HaveField("Name", "v1"), HaveField("Material.Credential.Password", "password of v1")))
 		foreign := []pullsecret.SecretReport{{Name: "registry-pulls", Foreign: pullsecret.Namespaces{Listed: []string{"default"}, Count: 1}}}
-		report(r, pullsecret.Report{Feed: digest(ctx), Secrets: foreign})
+		report(r, pullsecret.Report{Feed: feedDigest(ctx), Secrets: foreign})
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(get(extension)(ctx)).To(Succeed())
 			status := statusOf(extension).Caches[0]
@@ -124,7 +104,7 @@ var _ = Describe("Pull secrets", func() {
 
 		By("End the rotation when all namespaces have the new credential")
 		Consistently(ctx, used(ctx)).WithTimeout(5 * time.Second).ShouldNot(Equal("v2"))
-		report(r, pullsecret.Report{Feed: digest(ctx), Secrets: foreign})
+		report(r, pullsecret.Report{Feed: feedDigest(ctx), Secrets: foreign})
 		Eventually(ctx, used(ctx)).Should(Equal("v2"))
 
 		By("Remove the pull secret: the controller goes after it has cleaned up")
@@ -138,3 +118,26 @@ var _ = Describe("Pull secrets", func() {
 		Eventually(ctx, get(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: pullsecret.OwnerName("registry-pulls")}})).Should(beNotFound())
 	})
 })
+
+// feedDigest returns the digest of the feed in the Shoot.
+func feedDigest(ctx context.Context) string {
+	GinkgoHelper()
+	secret := inShoot(&corev1.Secret{}, pullsecret.FeedName)
+	Expect(get(secret)(ctx)).To(Succeed())
+	return pullsecret.Digest(secret.Data[pullsecret.FeedKey])
+}
+
+// newPullSecretController creates the running pod of the controller in the Shoot, which a [replica] stands in for.
+func newPullSecretController(ctx context.Context) {
+	GinkgoHelper()
+	pod := inShoot(&corev1.Pod{}, pullsecrets.PodName)
+	pod.Spec.Containers = []corev1.Container{{Name: "pull-secrets", Image: "example.com/registry-cache-pull-secrets:v1"}}
+	Expect(testClient.Create(ctx, pod)).To(Succeed())
+	DeferCleanup(func(ctx context.Context) {
+		Expect(client.IgnoreNotFound(testClient.Delete(ctx, pod, client.GracePeriodSeconds(0)))).To(Succeed())
+	})
+	pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, hostAddress()
+	pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	Expect(testClient.Status().Update(ctx, pod)).To(Succeed())
+}

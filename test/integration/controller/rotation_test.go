@@ -147,15 +147,18 @@ type replica struct {
 	documents map[string][]byte
 	// asked counts the requests.
 	asked int
+	// token is the debug token of the last request for its state.
+	token string
 }
 
 // newReplica returns a replica with a running pod.
-func newReplica(ctx context.Context, host string) *replica {
+func newReplica(ctx context.Context, host string, volumes ...corev1.Volume) *replica {
 	GinkgoHelper()
 	r := serveReplica()
 	pod := inShoot(&corev1.Pod{}, upstream.Upstream(host).ResourceName()+"-0")
 	pod.Labels = component.Labels(upstream.Upstream(host))
 	pod.Spec.Containers = []corev1.Container{{Name: "registry-cache", Image: "example.com/registry-cache-server:v1"}}
+	pod.Spec.Volumes = volumes
 	Expect(testClient.Create(ctx, pod)).To(Succeed())
 	DeferCleanup(func(ctx context.Context) {
 		Expect(testClient.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
@@ -207,11 +210,21 @@ func (r *replica) requests() int {
 	return r.asked
 }
 
+// debugToken returns the token of the last request for its state.
+func (r *replica) debugToken() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.token
+}
+
 // ServeHTTP serves the configured reports.
 func (r *replica) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
+	if request.URL.Path == config.StatusPath {
+		r.token = request.Header.Get(config.DebugTokenHeader)
+	}
 	document, known := r.documents[request.URL.Path]
 	if !known {
 		http.NotFound(w, request)

@@ -11,9 +11,12 @@ import (
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/larder-project/larder/pkg/apis/registry/v1alpha3"
 	component "github.com/larder-project/larder/pkg/component/cache"
+	"github.com/larder-project/larder/pkg/controller/readiness"
 )
 
 var _ = Describe("Requests", func() {
@@ -65,6 +68,20 @@ var _ = Describe("Requests", func() {
 		s.refer(ctx, "upstream-credentials", "v1", map[string]string{"username": "robot", "password": "password"})
 		s.reconcile(ctx, caches...)
 		settle(ctx)
+
+		By("Before: an event about each cache, since none of them has a pod")
+		Eventually(ctx, func(g Gomega) {
+			events := &eventsv1.EventList{}
+			g.Expect(testClient.List(ctx, events, client.InNamespace(s.namespace))).To(Succeed())
+			var missing []string
+			for _, event := range events.Items {
+				if event.Reason == "Cache"+string(readiness.ReplicaMissing) {
+					missing = append(missing, event.Regarding.FieldPath)
+				}
+			}
+			g.Expect(missing).To(ConsistOf("spec.providerConfig.caches{docker.io}",
+				"spec.providerConfig.caches{unchanged.example.com}", "spec.providerConfig.caches{ghcr.io}"))
+		}).Should(Succeed())
 
 		By("Reconciliation: only what Gardener's library writes about the operation")
 		s.reconcile(ctx, caches...)

@@ -115,24 +115,9 @@ var _ = Describe("Pull secrets", Ordered, func() {
 		}
 	}
 
-	// deploy deploys the objects without the pod.
 	deploy := func(secrets ...pullsecret.Secret) {
 		GinkgoHelper()
-		objects, err := pullsecrets.Objects(pullsecrets.Values{Feed: pullsecret.Feed{Secrets: secrets}})
-		Expect(err).NotTo(HaveOccurred())
-		for _, object := range objects {
-			switch object.(type) {
-			case *corev1.Secret, *corev1.ServiceAccount, *rbacv1.Role, *rbacv1.RoleBinding, *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding,
-				*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
-				present := object.DeepCopyObject().(client.Object)
-				if err := admin.Get(ctx, client.ObjectKeyFromObject(object), present); err == nil {
-					object.SetResourceVersion(present.GetResourceVersion())
-					Expect(admin.Update(ctx, object)).To(Succeed())
-				} else {
-					Expect(admin.Create(ctx, object)).To(Succeed())
-				}
-			}
-		}
+		deployFeed(pullsecret.Feed{Secrets: secrets})
 	}
 	start := func() {
 		GinkgoHelper()
@@ -281,7 +266,7 @@ var _ = Describe("Pull secrets", Ordered, func() {
 				reasons = append(reasons, event.Reason+" "+event.Regarding.Kind+" "+event.Regarding.Name)
 			}
 			return reasons
-		}).Should(ConsistOf("NotAPullSecret Secret " + name))
+		}).Should(ConsistOf("ForeignSecret Secret " + name))
 
 		By("Leave it when the pull secret is no longer wanted there")
 		secret.Namespaces = []string{name + "-elsewhere"}
@@ -551,5 +536,25 @@ func newKeeper() *keeper.Keeper {
 	return &keeper.Keeper{
 		Client: clientset, Recorder: broadcaster.NewRecorder(scheme.Scheme, "registry-cache-pull-secrets"), Clock: clock.RealClock{},
 		Log: logf.Log.WithName("keeper"),
+	}
+}
+
+// deployFeed deploys the objects of the controller without its pod.
+func deployFeed(feed pullsecret.Feed) {
+	GinkgoHelper()
+	objects, err := pullsecrets.Objects(pullsecrets.Values{Feed: feed})
+	Expect(err).NotTo(HaveOccurred())
+	for _, object := range objects {
+		switch object.(type) {
+		case *corev1.Secret, *corev1.ServiceAccount, *rbacv1.Role, *rbacv1.RoleBinding, *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding,
+			*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
+			present := object.DeepCopyObject().(client.Object)
+			if err := admin.Get(ctx, client.ObjectKeyFromObject(object), present); err == nil {
+				object.SetResourceVersion(present.GetResourceVersion())
+				Expect(admin.Update(ctx, object)).To(Succeed())
+			} else {
+				Expect(admin.Create(ctx, object)).To(Succeed())
+			}
+		}
 	}
 }

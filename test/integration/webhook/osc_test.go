@@ -101,23 +101,48 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		Expect(testClient.Create(ctx, osc)).To(Succeed())
 
 		Expect(osc.Spec.CRIConfig.Containerd.SandboxImage).To(Equal("registry.example.com/pause:1"))
-		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(ConsistOf(extensionsv1alpha1.RegistryConfig{
-			Upstream:       "docker.io",
-			Server:         new("https://registry-1.docker.io"),
-			ReadinessProbe: new(true),
-			Hosts: []extensionsv1alpha1.RegistryHost{{
-				URL:          "https://10.4.0.10:5000",
-				Capabilities: []extensionsv1alpha1.RegistryCapability{"pull", "resolve"},
-				CACerts:      []string{caBundlePath},
-			}},
-		}))
-		Expect(osc.Spec.Files).To(ConsistOf(extensionsv1alpha1.File{
+		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(BeEmpty())
+		Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"docker.io": {"https://10.4.0.10:5000", "server https://registry-1.docker.io"}}))
+		Expect(osctest.Installed(osc)).To(HaveKeyWithValue("docker.io", ContainSubstring(caBundlePath)))
+		Expect(osc.Spec.Units).To(ConsistOf(HaveField("Name", "registry-cache-hosts.service")))
+		Expect(osc.Spec.Files).To(ContainElement(extensionsv1alpha1.File{
 			Path:        caBundlePath,
 			Permissions: new(uint32(0o644)),
 			Content: extensionsv1alpha1.FileContent{Inline: &extensionsv1alpha1.FileContentInline{
 				Encoding: "b64", Data: base64.StdEncoding.EncodeToString([]byte("certificates")),
 			}},
 		}))
+	})
+
+	It("lets containerd present a client certificate to a cache only for nodes, and reports what prevents it", func() {
+		authority, err := pki.NewAuthority("nodes")
+		Expect(err).NotTo(HaveOccurred())
+		pair, err := authority.Issue(pki.Request{CommonName: "registry-cache-node"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(testClient.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "registry-cache-node"},
+			Data:       map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key},
+		})).To(Succeed())
+		codec, err := codec.New()
+		Expect(err).NotTo(HaveOccurred())
+		docker := dockerAt("https://10.4.0.10:5000")
+		docker.AccessMode = registry.AccessNodes
+		extension.Status.ProviderStatus, err = codec.EncodeStatus(&registry.RegistryStatus{
+			CASecretName: new("ca-bundle"), NodeCertificateSecretName: new("registry-cache-node"), Caches: []registry.RegistryCacheStatus{docker},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(testClient.Status().Update(ctx, extension)).To(Succeed())
+
+		Expect(testClient.Create(ctx, osc)).To(Succeed())
+		const path = "/etc/containerd/registry-cache-client.pem"
+		Expect(osctest.Installed(osc)).To(HaveKeyWithValue("docker.io", ContainSubstring(path)))
+		Expect(osc.Spec.Files).To(ContainElement(And(HaveField("Path", path), HaveField("Permissions", HaveValue(BeEquivalentTo(0o600))))))
+
+		patch := client.MergeFrom(osc.DeepCopy())
+		osctest.Rewriter(osc)
+		Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
+		Expect(osctest.Installed(osc)).To(BeEmpty())
+		Expect(osc.Annotations).To(HaveKeyWithValue(registry.SharedRegistriesAnnotation, ContainSubstring(`"docker.io":`)))
 	})
 
 	It("follows the status at once and removes everything when gardenlet rewrites the OperatingSystemConfig", func() {
@@ -129,9 +154,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		patch := client.MergeFrom(osc.DeepCopy())
 		osc.Annotations = map[string]string{"gardener.cloud/operation": "reconcile"}
 		Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
-		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
-		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].URL).To(Equal("https://10.4.0.20:5000"))
-		Expect(osc.Spec.Files).To(HaveLen(1))
+		Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"docker.io": {"https://10.4.0.20:5000", "server https://registry-1.docker.io"}}))
 
 		By("gardenlet's next reconciliation, after the cache was replaced by another one")
 		publish(registry.RegistryCacheStatus{Upstream: "quay.io", Endpoint: "http://10.4.0.30:5000", RemoteURL: "https://quay.io"})
@@ -139,10 +162,9 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 		osc.Spec.Files = nil
 		osc.Spec.CRIConfig.Containerd.Registries = nil
 		Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
-		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
-		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Upstream).To(Equal("quay.io"))
-		Expect(osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].CACerts).To(BeEmpty())
-		Expect(osc.Spec.Files).To(BeEmpty())
+		Expect(osctest.Hosts(osc)).To(Equal(map[string][]string{"quay.io": {"http://10.4.0.30:5000", "server https://quay.io"}}))
+		Expect(osctest.Installed(osc)).To(HaveKeyWithValue("quay.io", Not(ContainSubstring("ca ="))))
+		Expect(osc.Spec.Files).NotTo(ContainElement(HaveField("Path", caBundlePath)))
 	})
 
 	It("rejects a change that would remove the caches while the status is missing, and accepts a retry", func() {
@@ -152,7 +174,7 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 
 		publish(dockerAt("https://10.4.0.10:5000"))
 		Expect(testClient.Create(ctx, osc)).To(Succeed())
-		Expect(osc.Spec.CRIConfig.Containerd.Registries).To(HaveLen(1))
+		Expect(osctest.Installed(osc)).To(HaveLen(1))
 	})
 
 	It("changes only the configuration of running nodes", func() {
@@ -223,10 +245,10 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 			Expect(testClient.Create(ctx, osc)).To(Succeed())
 
 			registries := osc.Spec.CRIConfig.Containerd.Registries
-			Expect(registries).To(HaveLen(2))
-			Expect(registries[0].Upstream).To(Equal("docker.io"))
-			path := registries[1].Hosts[0].CACerts
-			Expect(registries[1]).To(Equal(extensionsv1alpha1.RegistryConfig{
+			Expect(registries).To(HaveLen(1))
+			Expect(osctest.Installed(osc)).To(HaveKey("docker.io"))
+			path := registries[0].Hosts[0].CACerts
+			Expect(registries[0]).To(Equal(extensionsv1alpha1.RegistryConfig{
 				Upstream: "quay.io",
 				Server:   new("https://quay.io"),
 				Hosts: []extensionsv1alpha1.RegistryHost{
@@ -237,19 +259,21 @@ var _ = Describe("OperatingSystemConfig webhook", func() {
 			contents := func() map[string]string {
 				contents := map[string]string{}
 				for _, file := range osc.Spec.Files {
-					contents[file.Path] = file.Content.Inline.Data
+					if strings.HasPrefix(file.Path, "/etc/containerd/certs.d/registry-mirror-ca-") {
+						contents[file.Path] = file.Content.Inline.Data
+					}
 				}
 				return contents
 			}
-			Expect(contents()).To(And(HaveLen(2), HaveKeyWithValue(path[0], base64.StdEncoding.EncodeToString(bundles["ca-v1"]))))
+			Expect(contents()).To(And(HaveLen(1), HaveKeyWithValue(path[0], base64.StdEncoding.EncodeToString(bundles["ca-v1"]))))
 
 			reference("ca-v2")
 			patch := client.MergeFrom(osc.DeepCopy())
 			osc.Annotations["gardener.cloud/operation"] = "reconcile"
 			Expect(testClient.Patch(ctx, osc, patch)).To(Succeed())
-			rotated := osc.Spec.CRIConfig.Containerd.Registries[1].Hosts[0].CACerts
+			rotated := osc.Spec.CRIConfig.Containerd.Registries[0].Hosts[0].CACerts
 			Expect(rotated).NotTo(Equal(path))
-			Expect(contents()).To(And(HaveLen(2), HaveKeyWithValue(rotated[0], base64.StdEncoding.EncodeToString(bundles["ca-v2"]))))
+			Expect(contents()).To(And(HaveLen(1), HaveKeyWithValue(rotated[0], base64.StdEncoding.EncodeToString(bundles["ca-v2"]))))
 		})
 
 		It("refuses to let nodes lose their mirrors while a Secret is missing", func() {

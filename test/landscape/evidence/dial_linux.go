@@ -23,7 +23,7 @@ func Dialer(l *landscape.Landscape) (func(ctx context.Context, network, address 
 		return nil, err
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		return inNetwork(pid, func() (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, network, address) })
+		return inNetwork(networkOf(pid), func() (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, network, address) })
 	}, nil
 }
 
@@ -34,12 +34,15 @@ func Listener(l *landscape.Landscape) (func(network, address string) (net.Listen
 		return nil, err
 	}
 	return func(network, address string) (net.Listener, error) {
-		return inNetwork(pid, func() (net.Listener, error) { return net.Listen(network, address) })
+		return inNetwork(networkOf(pid), func() (net.Listener, error) { return net.Listen(network, address) })
 	}, nil
 }
 
-// inNetwork opens a socket in the network of a process. The socket stays there.
-func inNetwork[S any](pid int, open func() (S, error)) (S, error) {
+// networkOf returns the file of the network namespace of a process.
+func networkOf(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }
+
+// inNetwork opens a socket in a network, which is given by the file of its namespace. The socket stays there.
+func inNetwork[S any](network string, open func() (S, error)) (S, error) {
 	type result struct {
 		socket S
 		err    error
@@ -48,7 +51,7 @@ func inNetwork[S any](pid int, open func() (S, error)) (S, error) {
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, and with it its use of the other namespace.
 		runtime.LockOSThread()
-		if err := enterNetwork(pid); err != nil {
+		if err := enterNetwork(network); err != nil {
 			done <- result{err: err}
 			return
 		}
@@ -59,8 +62,8 @@ func inNetwork[S any](pid int, open func() (S, error)) (S, error) {
 	return r.socket, r.err
 }
 
-func enterNetwork(pid int) error {
-	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+func enterNetwork(network string) error {
+	namespace, err := os.Open(network) // #nosec G304 -- a file of /proc.
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	cri "k8s.io/cri-client/pkg"
 
 	"github.com/larder-project/larder/test/landscape"
 )
@@ -33,9 +32,9 @@ func Forget(ctx context.Context, l *landscape.Landscape, repository string) erro
 	if err != nil {
 		return err
 	}
-	containers, err := cri.NewRemoteRuntimeService(ctx, endpoint, criTimeout, nil, false)
+	containers, err := runtimeService(ctx, l)
 	if err != nil {
-		return fmt.Errorf("connect to containerd's runtime service: %w", err)
+		return err
 	}
 
 	// The kubelet also removes the containers of deleted pods. Meanwhile, removing them here fails.
@@ -78,6 +77,8 @@ func forget(ctx context.Context, images internalapi.ImageManagerService, contain
 	return nil
 }
 
+// ofRepository reports whether an image was pulled from a repository, by tag or by digest.
 func ofRepository(image *runtimeapi.Image, repository string) bool {
-	return slices.ContainsFunc(image.RepoTags, func(tag string) bool { return strings.HasPrefix(tag, repository+":") })
+	return slices.ContainsFunc(image.RepoTags, func(tag string) bool { return strings.HasPrefix(tag, repository+":") }) ||
+		slices.ContainsFunc(image.RepoDigests, func(digest string) bool { return strings.HasPrefix(digest, repository+"@") })
 }

@@ -7,49 +7,68 @@ package gardenlet
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 	nodeagentconfigv1alpha1 "github.com/gardener/gardener/pkg/apis/config/nodeagent/v1alpha1"
 	fakecontainerd "github.com/gardener/gardener/pkg/nodeagent/containerd/fake"
 	"github.com/gardener/gardener/pkg/nodeagent/controller/operatingsystemconfig"
-	fakedbus "github.com/gardener/gardener/pkg/nodeagent/dbus/fake"
 	fakeregistry "github.com/gardener/gardener/pkg/nodeagent/registry/fake"
 	"github.com/spf13/afero"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/larder-project/larder/test/systemd"
 )
 
 const (
 	containerdConfig = "/etc/containerd/config.toml"
 	certsDir         = "/etc/containerd/certs.d"
 	systemdDir       = "/etc/systemd/system"
+	// hostsDir and hostsUnit are the files and the unit that install hosts.toml of caches.
+	hostsDir  = "/etc/containerd/registry-cache"
+	hostsUnit = systemdDir + "/registry-cache-hosts.service"
 	// containerdVersion is the version on the node, which Gardener's reconciler reads.
 	containerdVersion = "2.4.2"
 )
 
-// node is the only machine of the landscape. Gardener's own reconciler writes to its file system; a fake replaces
-// systemd.
+// installTimeout bounds the wait until the unit of the caches has installed their hosts.toml.
+const installTimeout = 90 * time.Second
+
+// node is the only machine of the landscape. Gardener's own reconciler writes to its file system; package systemd runs
+// the unit of the caches.
 type node struct {
-	client client.Client
-	fs     afero.Afero
+	client  client.Client
+	fs      afero.Afero
+	systemd *systemd.DBus
 	// mutex serializes pools and Shoots, which share the machine.
 	mutex sync.Mutex
 }
 
 // newNode returns the machine with the given root directory.
-func newNode(c client.Client, root afero.Fs) *node {
-	return &node{client: c, fs: afero.Afero{Fs: root}}
+func newNode(c client.Client, root afero.Fs, services *systemd.DBus) *node {
+	return &node{client: c, fs: afero.Afero{Fs: root}, systemd: services}
 }
 
-// Apply runs gardener-node-agent's reconciler once. It returns after hosts.toml is written, before which the reconciler
-// waits until every cache responds.
+// newSystemd returns the systemd of the machine with the given root directory.
+func newSystemd(root string) *systemd.DBus {
+	return systemd.New(root, os.Stderr,
+		"REGISTRY_CACHE_DIRECTORY="+filepath.Join(root, hostsDir),
+		"REGISTRIES_DIRECTORY="+filepath.Join(root, certsDir),
+	)
+}
+
+// Apply runs gardener-node-agent's reconciler once. Unlike that, it waits until the unit of the caches has installed
+// each hosts.toml, so that a test that awaits the Shoot can pull through a new cache.
 func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
@@ -68,7 +87,28 @@ func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 	if _, err := agent.Reconcile(ctx, reconcile.Request{NamespacedName: secret}); err != nil {
 		return fmt.Errorf("run gardener-node-agent on node %s: %w", machine.Name, err)
 	}
-	return nil
+	return n.awaitHosts(ctx)
+}
+
+// awaitHosts waits until the node uses all caches. A cache that does not accept connections is no error.
+func (n *node) awaitHosts(ctx context.Context) error {
+	paths, err := afero.Glob(n.fs, hostsDir+"/*.toml")
+	if err != nil {
+		return fmt.Errorf("list %s on the node: %w", hostsDir, err)
+	}
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, installTimeout, true, func(context.Context) (bool, error) {
+		for _, path := range paths {
+			upstream := strings.TrimSuffix(filepath.Base(path), ".toml")
+			if exists, err := n.fs.Exists(filepath.Join(certsDir, upstream, "hosts.toml")); err != nil || !exists {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // prepare creates the files of a machine image. Without a containerd configuration, the reconciler would run a
@@ -91,12 +131,15 @@ func (n *node) Wipe(ctx context.Context) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 
+	if err := n.systemd.Shutdown(); err != nil {
+		return err
+	}
 	registries, err := afero.Glob(n.fs, certsDir+"/*")
 	if err != nil {
 		return fmt.Errorf("list %s on the node: %w", certsDir, err)
 	}
 	// Keep the directory itself, which containerd reads.
-	for _, path := range append(registries, nodeagentconfigv1alpha1.BaseDir) {
+	for _, path := range append(registries, nodeagentconfigv1alpha1.BaseDir, hostsDir, hostsUnit) {
 		if err := n.fs.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove %s from the node: %w", path, err)
 		}
@@ -142,7 +185,7 @@ func (n *node) agent(machine *corev1.Node) (*operatingsystemconfig.Reconciler, e
 		},
 		Clock:         clock.RealClock{},
 		Recorder:      &events.FakeRecorder{},
-		DBus:          fakedbus.New(),
+		DBus:          n.systemd,
 		FS:            n.fs,
 		Extractor:     fakeregistry.NewExtractor(n.fs, "/"),
 		CancelContext: func() {},

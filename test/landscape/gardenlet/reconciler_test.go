@@ -26,6 +26,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/larder-project/larder/test/systemd"
 )
 
 const (
@@ -74,7 +76,7 @@ var _ = Describe("Reconciler", func() {
 		reconciler = &Reconciler{
 			Client:     c,
 			Kubeconfig: []byte("kubeconfig"),
-			Node:       newNode(c, disk.Fs),
+			Node:       newNode(c, disk.Fs, systemd.New(GinkgoT().TempDir(), GinkgoWriter)),
 			Clock:      clock.RealClock{},
 			Patience:   Patience{Interval: time.Millisecond, Severe: 5 * time.Millisecond, Timeout: time.Minute},
 		}

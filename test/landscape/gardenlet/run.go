@@ -77,10 +77,14 @@ func Run(ctx context.Context, l *landscape.Landscape) error {
 		return fmt.Errorf("create manager: %w", err)
 	}
 
+	services := newSystemd(l.NodeRoot())
+	if err := services.Boot(); err != nil {
+		return fmt.Errorf("start the services of the node: %w", err)
+	}
 	reconciler := &Reconciler{
 		Client:     mgr.GetClient(),
 		Kubeconfig: kubeconfig,
-		Node:       newNode(mgr.GetClient(), afero.NewBasePathFs(afero.NewOsFs(), l.NodeRoot())),
+		Node:       newNode(mgr.GetClient(), afero.NewBasePathFs(afero.NewOsFs(), l.NodeRoot()), services),
 		Clock:      clock.RealClock{},
 		Patience:   patience,
 	}

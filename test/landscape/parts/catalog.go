@@ -26,6 +26,7 @@ const (
 	GardenerResourceManager   = "gardener-resource-manager"
 	Prometheus                = "prometheus"
 	Promtool                  = "promtool"
+	Crane                     = "crane"
 )
 
 // Names of this repository's own programs.
@@ -102,6 +103,11 @@ var catalog = []module{
 			{pkg: "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", names: []string{ContainerdShim}},
 			{pkg: "github.com/containerd/containerd/v2/cmd/ctr", names: []string{Ctr}},
 		},
+	},
+	{
+		// A client of registries, of the version in go.mod.
+		testOnly: true,
+		programs: []program{{pkg: "github.com/google/go-containerregistry/cmd/crane", names: []string{Crane}}},
 	},
 	{
 		name:     "prometheus",

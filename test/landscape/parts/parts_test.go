@@ -38,8 +38,8 @@ var _ = Describe("The catalog", func() {
 	})
 
 	It("leaves out of a landscape what only tests need", func() {
-		Expect(All()).To(ContainElements(Prometheus, Promtool, PrometheusConfig))
-		Expect(Needed()).NotTo(ContainElements(Prometheus, Promtool, PrometheusConfig))
+		Expect(All()).To(ContainElements(Prometheus, Promtool, PrometheusConfig, Crane))
+		Expect(Needed()).NotTo(ContainElements(Prometheus, Promtool, PrometheusConfig, Crane))
 		Expect(Needed()).To(ContainElements(Landscape, KubeAPIServer, GardenerAPIServer, Containerd))
 	})
 

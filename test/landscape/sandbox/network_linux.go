@@ -5,10 +5,12 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -19,8 +21,25 @@ import (
 // insideLink is the landscape's end of the link.
 const insideLink = "uplink"
 
+// lockTimeout exceeds the time that other landscapes, started at once, may need for their namespaces.
+const lockTimeout = 3 * time.Minute
+
 // pools are documentation networks, which do not exist on the internet.
 var pools = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24")}
+
+// LockNetworks waits until no other landscape of the machine is between the choice of its addresses and their use. The
+// kernel ends the lock with the process.
+func LockNetworks(ctx context.Context) (unlock func(), err error) {
+	var lock net.Listener
+	waited := waitFor(ctx, lockTimeout, func() bool {
+		lock, err = net.Listen("unix", "@larder-networks")
+		return err == nil
+	})
+	if waited != nil {
+		return nil, fmt.Errorf("another landscape is choosing its addresses: %w", errors.Join(waited, err))
+	}
+	return func() { _ = lock.Close() }, nil
+}
 
 // ChooseNetwork picks a pair of addresses that the host does not use. The id determines the start of the search.
 func ChooseNetwork(id string) (landscape.Network, error) {

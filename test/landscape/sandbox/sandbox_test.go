@@ -7,9 +7,11 @@
 package sandbox
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -57,6 +59,20 @@ var _ = Describe("Choosing a subnet", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(subnet).To(Equal(netip.MustParsePrefix("192.0.2.8/30")))
 	})
+
+	It("waits for other landscapes that choose one", func(ctx context.Context) {
+		unlock, err := LockNetworks(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		impatient, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		_, err = LockNetworks(impatient)
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+
+		time.AfterFunc(50*time.Millisecond, unlock)
+		unlock, err = LockNetworks(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		unlock()
+	}, SpecTimeout(time.Minute))
 
 	It("fails without a free subnet", func() {
 		_, err := choose(pool, prefixes("192.0.2.0/24"), "any")

@@ -38,10 +38,13 @@ func New() (*Codec, error) {
 	jsonSerializer := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{})
 	return &Codec{
 		decoder: provider.NewDecoder(scheme, v1alpha3.SchemeGroupVersion, map[string]provider.TextCheck{
-			"caches.volume.size":           provider.CheckQuantity,
-			"caches.garbageCollection.ttl": provider.CheckDuration,
-			"caches.tagValidation.timeout": provider.CheckDuration,
-			"caches.timeouts.firstByte":    provider.CheckDuration,
+			"caches.volume.size":                provider.CheckQuantity,
+			"caches.garbageCollection.ttl":      provider.CheckDuration,
+			"caches.tagValidation.timeout":      provider.CheckDuration,
+			"caches.timeouts.firstByte":         provider.CheckDuration,
+			"caches.access.grantDuration":       provider.CheckDuration,
+			"caches.access.outageGrantDuration": provider.CheckDuration,
+			"caches.accounts.rotationPeriod":    provider.CheckDuration,
 		}),
 		encoder: serializer.NewCodecFactory(scheme).EncoderForVersion(jsonSerializer, v1alpha3.SchemeGroupVersion),
 	}, nil

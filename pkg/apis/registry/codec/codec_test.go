@@ -41,6 +41,7 @@ var _ = Describe("Codec", func() {
 		GarbageCollection: &registry.GarbageCollection{TTL: &metav1.Duration{Duration: 168 * time.Hour}},
 		HTTP:              &registry.HTTP{TLS: new(true)},
 		HighAvailability:  &registry.HighAvailability{},
+		Access:            &registry.Access{Mode: registry.AccessCluster},
 	}
 
 	DescribeTable("decodes configurations and sets defaults",
@@ -52,11 +53,12 @@ var _ = Describe("Codec", func() {
 			}
 		},
 		Entry("only the upstream", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io"}]}`, defaulted),
-		Entry("empty blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{},"garbageCollection":{},"http":{},"highAvailability":{},"proxy":null}]}`, defaulted),
+		Entry("empty blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{},"garbageCollection":{},"http":{},"highAvailability":{},"access":{},"proxy":null}]}`, defaulted),
 		Entry("null in blocks", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"docker.io","volume":{"size":null},"garbageCollection":{"ttl":null},"http":{"tls":null}}]}`, defaulted),
 		Entry("all fields", `{`+header+`,"kind":"RegistryConfig","caches":[{"upstream":"quay.io:443","remoteURL":"http://quay","volume":{"size":"1Gi","storageClassName":"x"},`+
 			`"garbageCollection":{"ttl":"0s"},"secretReferenceName":"s","proxy":{"httpProxy":"http://p","httpsProxy":"http://q","noProxy":["n"],"secretReferenceName":"p"},"http":{"tls":false},"highAvailability":{"enabled":true},"serviceNameSuffix":"q","tagValidation":{"timeout":"20s"},`+
-			`"caBundleSecretReferenceName":"ca","clientCertificateSecretReferenceName":"client","allowedRealms":["auth"],"timeouts":{"firstByte":"2m"}}]}`,
+			`"caBundleSecretReferenceName":"ca","clientCertificateSecretReferenceName":"client","allowedRealms":["auth"],"timeouts":{"firstByte":"2m"},`+
+			`"access":{"mode":"PullSecrets","grantDuration":"1m","outageGrantDuration":"1h"},"accounts":[{"name":"a","namespaces":["n"],"repositories":["r"],"rotationPeriod":"2h"}]}]}`,
 			registry.RegistryCache{
 				Upstream:            "quay.io:443",
 				RemoteURL:           new("http://quay"),
@@ -71,6 +73,11 @@ var _ = Describe("Codec", func() {
 
 				CABundleSecretReferenceName: new("ca"), ClientCertificateSecretReferenceName: new("client"),
 				AllowedRealms: []string{"auth"}, Timeouts: &registry.Timeouts{FirstByte: &metav1.Duration{Duration: 2 * time.Minute}},
+
+				Access: &registry.Access{
+					Mode: registry.AccessPullSecrets, GrantDuration: &metav1.Duration{Duration: time.Minute}, OutageGrantDuration: &metav1.Duration{Duration: time.Hour},
+				},
+				Accounts: []registry.Account{{Name: "a", Namespaces: []string{"n"}, Repositories: []string{"r"}, RotationPeriod: &metav1.Duration{Duration: 2 * time.Hour}}},
 			}),
 	)
 
@@ -127,6 +134,9 @@ var _ = Describe("Codec", func() {
 		Entry("long time to live", `"garbageCollection":{"ttl":"`+strings.Repeat("1h", 50_000)+`"}`, "garbageCollection.ttl"),
 		Entry("time to validate", `"tagValidation":{"timeout":"`+strings.Repeat("1h", 50_000)+`"}`, "tagValidation.timeout"),
 		Entry("time for the first byte", `"timeouts":{"firstByte":"`+strings.Repeat("1h", 50_000)+`"}`, "timeouts.firstByte"),
+		Entry("time of grants", `"access":{"grantDuration":"`+strings.Repeat("1h", 50_000)+`"}`, "access.grantDuration"),
+		Entry("time of grants in outages", `"access":{"outageGrantDuration":"`+strings.Repeat("1h", 50_000)+`"}`, "access.outageGrantDuration"),
+		Entry("time of rotations", `"accounts":[{"rotationPeriod":"`+strings.Repeat("1h", 50_000)+`"}]`, "accounts[0].rotationPeriod"),
 		Entry("time to live that exceeds a duration", `"garbageCollection":{"ttl":"99999999h"}`, "garbageCollection.ttl"),
 	)
 
@@ -143,13 +153,15 @@ var _ = Describe("Codec", func() {
 			names := strings.Split(path, ".")
 			document := `"no number"`
 			for _, name := range slices.Backward(names) {
+				name, isList := strings.CutSuffix(name, "[0]")
+				if isList {
+					document = `[` + document + `]`
+				}
 				document = `{"` + name + `":` + document + `}`
 			}
-			// All of them are in the list caches.
-			document = strings.Replace(document, `{"caches":`, `{`+header+`,"kind":"RegistryConfig","caches":[`, 1)
-			document = document[:len(document)-1] + `]}`
+			document = strings.Replace(document, `{`, `{`+header+`,"kind":"RegistryConfig",`, 1)
 			_, err := c.DecodeConfig(raw(document))
-			Expect(err).To(MatchError(HavePrefix(strings.Replace(path, "caches.", "caches[0].", 1)+": Invalid value: ")), document)
+			Expect(err).To(MatchError(HavePrefix(path+": Invalid value: ")), document)
 		}
 	})
 
@@ -189,15 +201,19 @@ var _ = Describe("Codec", func() {
 	})
 })
 
-// parsedFields returns the paths of all fields of a type that are parsed from text: JSON names joined by dots, without
-// list indices.
+// parsedFields returns the paths of all fields of a type that are parsed from text: JSON names joined by dots, with the
+// index of the first entry of a list.
 func parsedFields(t reflect.Type, names []string) []string {
 	switch t {
 	case reflect.TypeFor[resource.Quantity](), reflect.TypeFor[metav1.Duration]():
 		return []string{strings.Join(names, ".")}
 	}
 	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice:
+	case reflect.Pointer:
+		return parsedFields(t.Elem(), names)
+	case reflect.Slice:
+		names = slices.Clone(names)
+		names[len(names)-1] += "[0]"
 		return parsedFields(t.Elem(), names)
 	case reflect.Struct:
 		var paths []string

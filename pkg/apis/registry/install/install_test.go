@@ -5,6 +5,7 @@
 package install_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -28,14 +29,17 @@ func TestRoundTrip(t *testing.T) {
 	roundtrip.RoundTripTestForScheme(t, scheme, fuzzerFuncs)
 }
 
+// randomURL returns a text without the trailing slash, which decoding removes from URLs.
+func randomURL(c randfill.Continue) *string {
+	return new(strings.TrimRight(c.String(0), "/"))
+}
+
 // fuzzerFuncs set every field that has a default.
 func fuzzerFuncs(serializer.CodecFactory) []any {
 	return []any{
 		func(cache *registry.RegistryCache, c randfill.Continue) {
 			c.FillNoCustom(cache)
-			if cache.RemoteURL == nil {
-				cache.RemoteURL = new(c.String(0))
-			}
+			cache.RemoteURL = randomURL(c)
 			if cache.Volume == nil {
 				cache.Volume = &registry.Volume{}
 			}
@@ -45,6 +49,18 @@ func fuzzerFuncs(serializer.CodecFactory) []any {
 			if cache.HighAvailability == nil {
 				cache.HighAvailability = &registry.HighAvailability{}
 			}
+			cache.Access = &registry.Access{
+				Mode:          registry.AccessMode(c.String(0) + "x"),
+				GrantDuration: &metav1.Duration{Duration: time.Duration(c.Int63())}, OutageGrantDuration: &metav1.Duration{Duration: time.Duration(c.Int63())},
+			}
+		},
+		func(proxy *registry.Proxy, c randfill.Continue) {
+			c.FillNoCustom(proxy)
+			proxy.HTTPProxy, proxy.HTTPSProxy = randomURL(c), randomURL(c)
+		},
+		func(account *registry.Account, c randfill.Continue) {
+			c.FillNoCustom(account)
+			account.RotationPeriod = &metav1.Duration{Duration: time.Duration(c.Int63())}
 		},
 		func(volume *registry.Volume, c randfill.Continue) {
 			if c.Bool() {

@@ -18,6 +18,11 @@ import (
 const (
 	defaultVolumeSize = "10Gi"
 	defaultTTL        = 7 * 24 * time.Hour
+
+	defaultGrantDuration       = 5 * time.Minute
+	defaultOutageGrantDuration = 24 * time.Hour
+
+	defaultRotationPeriod = 24 * time.Hour
 )
 
 func addDefaultingFuncs(scheme *runtime.Scheme) error {
@@ -41,6 +46,32 @@ func SetDefaults_RegistryCache(cache *RegistryCache) {
 	}
 	if cache.HighAvailability == nil {
 		cache.HighAvailability = &HighAvailability{}
+	}
+	if cache.Access == nil {
+		cache.Access = &Access{}
+	}
+}
+
+// SetDefaults_Access sets the default mode, and the durations of a mode that has them.
+func SetDefaults_Access(access *Access) {
+	if access.Mode == "" {
+		access.Mode = AccessCluster
+	}
+	if access.Mode != AccessPullSecrets {
+		return
+	}
+	if access.GrantDuration == nil {
+		access.GrantDuration = &metav1.Duration{Duration: defaultGrantDuration}
+	}
+	if access.OutageGrantDuration == nil {
+		access.OutageGrantDuration = &metav1.Duration{Duration: defaultOutageGrantDuration}
+	}
+}
+
+// SetDefaults_Account sets the default rotation period.
+func SetDefaults_Account(account *Account) {
+	if account.RotationPeriod == nil {
+		account.RotationPeriod = &metav1.Duration{Duration: defaultRotationPeriod}
 	}
 }
 

@@ -29,6 +29,7 @@ var _ = Describe("Defaults", func() {
 		GarbageCollection: &v1alpha3.GarbageCollection{TTL: &metav1.Duration{Duration: 7 * 24 * time.Hour}},
 		HTTP:              &v1alpha3.HTTP{TLS: new(true)},
 		HighAvailability:  &v1alpha3.HighAvailability{Enabled: false},
+		Access:            &v1alpha3.Access{Mode: v1alpha3.AccessCluster},
 	}
 
 	It("sets defaults for unset fields", func() {
@@ -42,7 +43,28 @@ var _ = Describe("Defaults", func() {
 			GarbageCollection: &v1alpha3.GarbageCollection{},
 			HTTP:              &v1alpha3.HTTP{},
 			HighAvailability:  &v1alpha3.HighAvailability{},
+			Access:            &v1alpha3.Access{},
 		})).To(BeComparableTo(documented))
+	})
+
+	It("sets the durations of grants only in the mode that has them", func() {
+		access := func(mode v1alpha3.AccessMode) *v1alpha3.Access {
+			return defaulted(v1alpha3.RegistryCache{Access: &v1alpha3.Access{Mode: mode}}).Access
+		}
+		Expect(access(v1alpha3.AccessPullSecrets)).To(BeComparableTo(&v1alpha3.Access{
+			Mode:                v1alpha3.AccessPullSecrets,
+			GrantDuration:       &metav1.Duration{Duration: 5 * time.Minute},
+			OutageGrantDuration: &metav1.Duration{Duration: 24 * time.Hour},
+		}))
+		Expect(access(v1alpha3.AccessNodes)).To(BeComparableTo(&v1alpha3.Access{Mode: v1alpha3.AccessNodes}))
+	})
+
+	It("rotates the passwords of accounts each day", func() {
+		cache := defaulted(v1alpha3.RegistryCache{Accounts: []v1alpha3.Account{{Name: "a"}, {Name: "b", RotationPeriod: &metav1.Duration{Duration: time.Hour}}}})
+		Expect(cache.Accounts).To(HaveExactElements(
+			HaveField("RotationPeriod", HaveValue(HaveField("Duration", 24*time.Hour))),
+			HaveField("RotationPeriod", HaveValue(HaveField("Duration", time.Hour))),
+		))
 	})
 
 	It("uses the API host of Docker Hub", func() {
@@ -77,6 +99,7 @@ var _ = Describe("Defaults", func() {
 			HTTP:                &v1alpha3.HTTP{TLS: new(false)},
 			HighAvailability:    &v1alpha3.HighAvailability{Enabled: true},
 			ServiceNameSuffix:   new("x"),
+			Access:              &v1alpha3.Access{Mode: v1alpha3.AccessPullSecrets, GrantDuration: &metav1.Duration{}, OutageGrantDuration: &metav1.Duration{}},
 		}
 		Expect(defaulted(*cache.DeepCopy())).To(BeComparableTo(cache))
 	})

@@ -102,6 +102,68 @@ type RegistryCache struct {
 	// and a remoteURL with the host of the upstream.
 	// +optional
 	PullSecret *PullSecret `json:"pullSecret,omitempty"`
+	// Access configures who may pull from the cache.
+	// +optional
+	Access *Access `json:"access,omitempty"`
+	// Accounts lists accounts of the cache for clients in the cluster that pull from its Service, for example image
+	// builders. The extension keeps a Secret with the password of an account in its namespaces. Accounts need an
+	// access.mode other than "Cluster". It must have at most 16 entries, and all caches together at most 32.
+	// +optional
+	Accounts []Account `json:"accounts,omitempty"`
+}
+
+// AccessMode is a mode of access to a cache.
+type AccessMode string
+
+const (
+	// AccessCluster lets everything in the cluster pull everything.
+	AccessCluster AccessMode = "Cluster"
+	// AccessPullSecrets lets clients pull what the upstream lets them pull.
+	AccessPullSecrets AccessMode = "PullSecrets"
+	// AccessNodes lets nodes pull everything.
+	AccessNodes AccessMode = "Nodes"
+)
+
+// Access configures who may pull from a cache. Modes other than "Cluster" need TLS.
+type Access struct {
+	// Mode selects who may pull which images. With "Cluster", everything in the cluster may pull what the cache can pull.
+	// With "PullSecrets", a pod may pull what the upstream serves to anyone, and what it serves to one of the pod's pull
+	// secrets. With "Nodes", only the container runtime of a node may pull, for any pod.
+	// Defaults to "Cluster".
+	// +optional
+	Mode AccessMode `json:"mode,omitempty"`
+	// GrantDuration is how long the cache remembers that the upstream allows a pull. It requires the mode
+	// "PullSecrets", and must be from 1s to 1h.
+	// Defaults to 5m in this mode.
+	// +optional
+	GrantDuration *metav1.Duration `json:"grantDuration,omitempty"`
+	// OutageGrantDuration is how long the cache remembers this while the upstream is unavailable. It requires the mode
+	// "PullSecrets", and must be from 0s to 24h.
+	// Defaults to 24h in this mode.
+	// +optional
+	OutageGrantDuration *metav1.Duration `json:"outageGrantDuration,omitempty"`
+}
+
+// Account is a user of a cache, for clients in the cluster.
+type Account struct {
+	// Name is the name of the account. It must be a DNS label and unique in the cache. The user name is "larder."
+	// followed by it, and the Secret in the namespaces has the name of the cache, a dot and this name, for example
+	// "registry-docker-io.builder".
+	Name string `json:"name"`
+	// Namespaces lists the namespaces that get the Secret, whether they exist already or not. It must have from 1 to 100
+	// entries.
+	Namespaces []string `json:"namespaces"`
+	// Repositories lists the repositories that the account may pull, each with all repositories below it: "team-a" is for
+	// "team-a" and "team-a/app", but not for "team-ab". Official images of Docker Hub are below "library". It must have
+	// from 1 to 32 repositories of at most 255 characters.
+	// Defaults to all repositories.
+	// +optional
+	Repositories []string `json:"repositories,omitempty"`
+	// RotationPeriod is the age at which the password is replaced. The previous one is accepted for an hour after all
+	// namespaces have the new one, but at most until an hour after the next rotation. It must be from 1h to 720h.
+	// Defaults to 24h.
+	// +optional
+	RotationPeriod *metav1.Duration `json:"rotationPeriod,omitempty"`
 }
 
 // PullSecret configures a pull secret with the credentials of a cache.
@@ -233,6 +295,11 @@ type RegistryStatus struct {
 	// for the server certificates of the caches. It is unset if no cache serves TLS.
 	// +optional
 	CASecretName *string `json:"caSecretName,omitempty"`
+	// NodeCertificateSecretName is the name of the Secret in the Shoot's namespace in the seed with the client
+	// certificate (keys "tls.crt" and "tls.key") of the nodes. It is set while a cache has the access mode "Nodes", is
+	// changing to it, or has just left it.
+	// +optional
+	NodeCertificateSecretName *string `json:"nodeCertificateSecretName,omitempty"`
 	// Caches lists the deployed caches.
 	// +optional
 	Caches []RegistryCacheStatus `json:"caches,omitempty"`
@@ -246,6 +313,14 @@ type RegistryCacheStatus struct {
 	Endpoint string `json:"endpoint"`
 	// RemoteURL is the URL of the upstream's API.
 	RemoteURL string `json:"remoteURL"`
+	// AccessMode is the access mode in effect. A cache that exists changes to "Nodes" only when all nodes have a client
+	// certificate. It is unset for "Cluster".
+	// +optional
+	AccessMode AccessMode `json:"accessMode,omitempty"`
+	// PendingAccessMode is the access mode that takes effect when all nodes have a client certificate. It is unset unless
+	// a change to "Nodes" is pending.
+	// +optional
+	PendingAccessMode AccessMode `json:"pendingAccessMode,omitempty"`
 	// Credentials describes the credential for the upstream. It is unset for a cache that pulls anonymously.
 	// +optional
 	Credentials *CredentialsStatus `json:"credentials,omitempty"`
@@ -255,14 +330,28 @@ type RegistryCacheStatus struct {
 	// PullSecret describes the pull secret. It is unset for a cache without one.
 	// +optional
 	PullSecret *PullSecretStatus `json:"pullSecret,omitempty"`
+	// Accounts describes the accounts. It is unset for a cache without accounts.
+	// +optional
+	Accounts []AccountStatus `json:"accounts,omitempty"`
 	// Conditions has the condition "Ready", unless the cache is new. It is "True" if at least one replica works, "False"
 	// with the most important cause if none does, and "Unknown" if the replicas cannot be observed, for example in a
 	// hibernated Shoot. A cache with a pull secret also has the condition "PullSecretReady". It is "False" with the cause
-	// if a namespace does not have the pull secret as it should be.
+	// if a namespace does not have the pull secret as it should be. "AccountsReady" is the same for the Secrets of
+	// accounts.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AccountStatus describes an account of a cache.
+type AccountStatus struct {
+	// Name is the name of the account.
+	Name string `json:"name"`
+	// Registry is the host and port by which images are pulled with the account.
+	Registry string `json:"registry"`
+	// SecretName is the name of the Secret in each namespace.
+	SecretName string `json:"secretName"`
 }
 
 // PullSecretStatus describes a pull secret.

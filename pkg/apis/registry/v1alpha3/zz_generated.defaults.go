@@ -37,5 +37,12 @@ func SetObjectDefaults_RegistryConfig(in *RegistryConfig) {
 		if a.HTTP != nil {
 			SetDefaults_HTTP(a.HTTP)
 		}
+		if a.Access != nil {
+			SetDefaults_Access(a.Access)
+		}
+		for j := range a.Accounts {
+			b := &a.Accounts[j]
+			SetDefaults_Account(b)
+		}
 	}
 }

@@ -46,7 +46,8 @@ func validateCache(cache, old *registry.RegistryCache, fldPath *field.Path) fiel
 	allErrs = append(allErrs, validateTagValidation(validationTimeoutOf(cache), validationTimeoutOf(old), fldPath.Child("tagValidation", "timeout"))...)
 	allErrs = append(allErrs, validateServiceNameSuffix(cache.ServiceNameSuffix, old.ServiceNameSuffix, fldPath.Child("serviceNameSuffix"))...)
 	allErrs = append(allErrs, validateConnection(cache, old, fldPath)...)
-	return append(allErrs, validatePullSecret(cache, old, fldPath)...)
+	allErrs = append(allErrs, validatePullSecret(cache, old, fldPath)...)
+	return append(allErrs, validateAccess(cache, old, fldPath)...)
 }
 
 // validateTransition refuses changes that a running cache cannot apply.

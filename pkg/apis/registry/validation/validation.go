@@ -34,6 +34,9 @@ func ValidateCount(newConfig, oldConfig *registry.RegistryConfig, fldPath *field
 		return field.ErrorList{field.Invalid(cachesPath, field.OmitValueType{},
 			fmt.Sprintf("must have at most %d caches and credentials together, but has %d caches with %d credentials", MaxCaches, len(newConfig.Caches), count))}
 	}
+	if count := accountsOf(newConfig); count > max(MaxAccounts, accountsOf(oldConfig)) {
+		return field.ErrorList{field.Invalid(cachesPath, field.OmitValueType{}, fmt.Sprintf("must have at most %d accounts, but has %d", MaxAccounts, count))}
+	}
 	return append(validateConnectionSecrets(newConfig, oldConfig, cachesPath), validateRepositoriesLength(newConfig, oldConfig, cachesPath)...)
 }
 
@@ -72,6 +75,7 @@ func ValidateRegistryConfigUpdate(newConfig, oldConfig *registry.RegistryConfig,
 		allErrs = append(allErrs, validateCache(cache, old[cache.Upstream], cachesPath.Index(i))...)
 	}
 	allErrs = append(allErrs, validatePullSecrets(newConfig, oldConfig, cachesPath)...)
+	allErrs = append(allErrs, validateAccountSecrets(newConfig, oldConfig, cachesPath)...)
 	newNames, oldNames := namesOf(newConfig.Caches), namesOf(oldConfig.Caches)
 	allErrs = append(allErrs, validateNames(newNames, oldNames, cachesPath)...)
 	return append(allErrs, validateNameHandover(newNames, oldNames, cachesPath)...)

@@ -116,6 +116,9 @@ func (f *fetch) begin(ctx context.Context, blob *remote.Blob) error {
 		f.transfer.Begin(f.size, nil)
 		return nil
 	}
+	if f.apart {
+		upload.KeepUnlinked()
+	}
 	f.begun, f.upload = true, upload
 	f.transfer.Begin(f.size, upload.OpenReader)
 	return nil

@@ -58,6 +58,14 @@ type Options struct {
 	MaxFetches int
 	// Retries is how often in a row a fetch is resumed without much progress.
 	Retries int
+	// Proven reports whether the upstream itself serves the blob of a request to the client. If it is set, the images
+	// of a repository prove nothing about its blobs: whoever can push one to an upstream that does not look for its
+	// blobs could read those of other repositories, given their digests. If it is nil, all clients may read the same
+	// repositories.
+	Proven func(context.Context) bool
+	// Apart reports whether the blob of a request must not become part of its repository, since others who read the
+	// repository may not be allowed to read the blob. It is nil if Proven is.
+	Apart   func(context.Context) bool
 	Metrics *metrics.Metrics
 	Log     logrus.FieldLogger
 	Now     func() time.Time
@@ -99,6 +107,9 @@ func (s *Service) Close() {
 	s.sizes.Close()
 }
 
+// Forget keeps later requests from waiting for work under way, which may be stuck on the volume.
+func (s *Service) Forget() { s.sizes.Forget() }
+
 // opened is where the bytes of a blob come from: a verified file, a transfer, or, for HEAD, nowhere.
 type opened struct {
 	file   *content.Blob
@@ -137,7 +148,7 @@ func (s *Service) open(ctx context.Context, k key, headOnly bool) (*opened, erro
 }
 
 func (s *Service) find(ctx context.Context, k key, headOnly bool) (*opened, error) {
-	ownership := s.Content.Ownership(k.repository, k.digest)
+	ownership := s.ownership(ctx, k)
 	if ownership == content.None && headOnly {
 		return s.stat(ctx, k)
 	}
@@ -162,11 +173,24 @@ func (s *Service) find(ctx context.Context, k key, headOnly bool) (*opened, erro
 	if headOnly {
 		return s.stat(ctx, k)
 	}
-	fetch := s.fetchWork(k)
+	fetch := s.fetchWork(k, s.apart(ctx))
 	if file == nil {
 		fetch = s.unlessStored(k.digest, fetch)
 	}
 	return s.follow(ctx, k, fetch, ownership)
+}
+
+// ownership returns why a repository may serve a blob.
+func (s *Service) ownership(ctx context.Context, k key) content.Ownership {
+	switch {
+	case s.Proven == nil:
+		return s.Content.Ownership(k.repository, k.digest)
+	case s.Content.IsLinked(k.repository, k.digest):
+		return content.Linked
+	case s.Proven(ctx):
+		return content.Proved
+	}
+	return content.None
 }
 
 // openFile serves an open file, after its verification if that is due.
@@ -192,9 +216,26 @@ func (s *Service) claim(ctx context.Context, k key, ownership content.Ownership)
 		}
 	}
 	if ownership != content.Linked {
-		s.Content.Link(k.repository, k.digest)
+		s.link(ctx, k)
 	}
 	return nil
+}
+
+func (s *Service) apart(ctx context.Context) bool { return s.Apart != nil && s.Apart(ctx) }
+
+// link makes a blob part of a repository, unless the request keeps it apart.
+func (s *Service) link(ctx context.Context, k key) {
+	if !s.apart(ctx) {
+		s.Content.Link(k.repository, k.digest)
+	}
+}
+
+// owner names who a transfer is for: a repository, or those requests for it that keep its blobs apart.
+func (s *Service) owner(ctx context.Context, k key) string {
+	if s.apart(ctx) {
+		return "apart:" + k.repository // No repository has such a name.
+	}
+	return k.repository
 }
 
 // stat asks the upstream for the size of a blob.
@@ -227,13 +268,13 @@ const maxAttempts = 4
 // follow serves a blob from the transfer that fetches it. A transfer for another repository is followed only when it is
 // certain that this one has the blob as well.
 func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, ownership content.Ownership) (*opened, error) {
-	unproven := false
+	unproven, owner := false, s.owner(ctx, k)
 	for attempt := 1; ; attempt++ {
-		reader, joined, err := s.Transfers.Start(k.digest, k.repository, fetch)
+		reader, joined, err := s.Transfers.Start(k.digest, owner, fetch)
 		if err != nil {
 			return nil, err
 		}
-		foreign := reader.Owner() != k.repository
+		foreign := reader.Owner() != owner
 		if foreign && ownership == content.None {
 			if err := s.claim(ctx, k, ownership); err != nil {
 				_ = reader.Close()
@@ -248,7 +289,7 @@ func (s *Service) follow(ctx context.Context, k key, fetch transfer.Work, owners
 		if err == nil {
 			s.Metrics.Joined(metrics.Blob, joined)
 			if foreign {
-				s.Content.Link(k.repository, k.digest) // The fetch links it for its owner only.
+				s.link(ctx, k) // The fetch links it for its owner only.
 			}
 			o := &opened{reader: reader, size: size, outcome: event.Fetched(joined)}
 			if unproven {

@@ -38,6 +38,8 @@ const (
 type fetch struct {
 	*Service
 	key
+	// apart means that the blob does not become part of the repository.
+	apart    bool
 	transfer *transfer.Transfer
 
 	hash   hash.Hash
@@ -53,11 +55,11 @@ type fetch struct {
 	releases []func()
 }
 
-// fetchWork fetches a blob by way of a repository.
-func (s *Service) fetchWork(k key) transfer.Work {
+// fetchWork fetches a blob by way of a repository, which it becomes part of unless it is kept apart.
+func (s *Service) fetchWork(k key, apart bool) transfer.Work {
 	return func(ctx context.Context, t *transfer.Transfer) error {
 		started := time.Now()
-		f := &fetch{Service: s, key: k, transfer: t, size: transfer.Unknown, hash: k.digest.Algorithm().Hash()}
+		f := &fetch{Service: s, key: k, apart: apart, transfer: t, size: transfer.Unknown, hash: k.digest.Algorithm().Hash()}
 		defer f.release()
 		if err := f.acquire(ctx, s.fetches); err != nil {
 			return err
@@ -138,9 +140,11 @@ func (f *fetch) release() {
 	}
 }
 
-// run fetches until all is there and verified, resuming when the upstream breaks off.
+// run fetches until all is there and verified, resuming when the upstream breaks off. If it resumes instead of waiting
+// for a body that has stopped, it does not fail before that wait would have ended.
 func (f *fetch) run(ctx context.Context) error {
 	backoff := minBackoff
+	var patient time.Time
 	for failures := 0; ; {
 		before := f.offset
 		err := f.attempt(ctx)
@@ -153,7 +157,10 @@ func (f *fetch) run(ctx context.Context) error {
 		if failures++; f.offset-before >= minProgress {
 			failures, backoff = 1, minBackoff
 		}
-		if failures > f.Retries || f.offset == 0 && (failures > 1 || !responded(err)) {
+		if failures == 1 {
+			patient = time.Now().Add(patience(err))
+		}
+		if failures > f.Retries && !time.Now().Before(patient) || f.offset == 0 && (failures > 1 || !responded(err)) {
 			return err
 		}
 		f.Metrics.Resumed.Inc()
@@ -191,6 +198,15 @@ func retryAfter(err error) time.Duration {
 		return 0
 	}
 	return e.RetryAfter
+}
+
+// patience returns how long to retry before the fetch fails.
+func patience(err error) time.Duration {
+	var e *remote.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.Patience
 }
 
 // responded reports whether the upstream responded at all. If not, the attempt has already used up a timeout, and

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"testing/iotest"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -90,6 +91,36 @@ var _ = Describe("Fetch", func() {
 		Expect(err).To(HaveOccurred())
 		Expect(requests.Load()).To(BeEquivalentTo(3))
 	}, SpecTimeout(2*time.Minute))
+
+	DescribeTable("whose body stops while the upstream is out of reach", func(ctx context.Context, outage time.Duration, delivered bool) {
+		const patience = 3 * time.Second
+		var stopped time.Time
+		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {
+			o.Retries = 1
+			o.Upstream = &scripted{fetch: func(_ context.Context, _ digest.Digest, from remote.Position) (*remote.Blob, error) {
+				unavailable := &remote.Error{Reason: remote.Unavailable}
+				switch {
+				case from.Offset == 0:
+					stopped, unavailable.Patience = time.Now(), patience
+					body := io.MultiReader(bytes.NewReader(layer.Data[:500]), iotest.ErrReader(unavailable))
+					return &remote.Blob{Size: 1000, Body: io.NopCloser(body)}, nil
+				case time.Since(stopped) < outage:
+					return nil, unavailable
+				}
+				return &remote.Blob{Offset: from.Offset, Size: 1000, Body: io.NopCloser(bytes.NewReader(layer.Data[from.Offset:]))}, nil
+			}}
+		})
+		_, err := c.Client.Blob(ctx, name, layer.Descriptor().Digest)
+		if delivered {
+			Expect(err).NotTo(HaveOccurred())
+		} else {
+			Expect(err).To(HaveOccurred())
+			Expect(time.Since(stopped)).To(BeNumerically(">=", patience))
+		}
+	},
+		Entry("continues after more failures than retries", 1500*time.Millisecond, true),
+		Entry("fails once the body would not have been waited for any longer", time.Hour, false),
+	)
 
 	It("is complete with its last byte, even if the connection breaks", func(ctx context.Context) {
 		c := enginetest.New(GinkgoT(), upstreamsim.Options{}, func(o *pullthrough.Options) {

@@ -64,7 +64,7 @@ func TestABlobThatWasStoredSinceTheFirstLookIsNotFetchedAgain(t *testing.T) {
 		defer s.sizes.Close()
 		k := key{"library/app", registry.Push("blob")}
 		fetch := func() error {
-			o, err := s.follow(t.Context(), k, s.unlessStored(k.digest, s.fetchWork(k)), content.Linked)
+			o, err := s.follow(t.Context(), k, s.unlessStored(k.digest, s.fetchWork(k, false)), content.Linked)
 			if err != nil {
 				return err
 			}

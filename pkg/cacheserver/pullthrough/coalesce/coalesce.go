@@ -115,6 +115,13 @@ func (g *Group[K, V]) forget(key K, call *Call[V]) {
 	}
 }
 
+// Forget lets the next callers begin new calls, since the running ones may be stuck.
+func (g *Group[K, V]) Forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.calls)
+}
+
 // publish makes the early result known, unless all callers have left.
 func (g *Group[K, V]) publish(key K, call *Call[V], value V) {
 	g.mu.Lock()

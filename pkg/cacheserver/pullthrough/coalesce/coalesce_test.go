@@ -57,6 +57,20 @@ var _ = Describe("Group", func() {
 		Expect(call.Wait(ctx)).To(Equal(2))
 	})
 
+	It("begins a new call after the running ones were forgotten", func(ctx context.Context) {
+		stuck := make(chan struct{})
+		first, _ := group.Start("key", func(context.Context) (int, error) {
+			<-stuck
+			return 1, nil
+		})
+		group.Forget()
+		second, joined := group.Start("key", func(context.Context) (int, error) { return 2, nil })
+		Expect(joined).To(BeFalse())
+		Expect(second.Wait(ctx)).To(Equal(2))
+		close(stuck)
+		Expect(first.Wait(ctx)).To(Equal(1))
+	})
+
 	It("continues for the others when a caller has left", func(ctx context.Context) {
 		begin := make(chan struct{})
 		work := func(ctx context.Context) (int, error) {

@@ -15,12 +15,14 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifest"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 )
 
 // Blob is an open file of content.
 type Blob struct {
 	*os.File
-	Size int64
+	Size   int64
+	volume *volume.Monitor
 	// info is the state of the file when it was opened.
 	info os.FileInfo
 	// Verified is when the file was last verified; zero if it has to be verified, because it never was or has changed
@@ -28,13 +30,20 @@ type Blob struct {
 	Verified time.Time
 }
 
+// Read implements io.Reader.
+func (b *Blob) Read(p []byte) (int, error) {
+	defer b.volume.Read().Returned()
+	return b.File.Read(p)
+}
+
 // Open opens the content of a digest. The error is ErrNotFound if there is none.
 func (c *Content) Open(d digest.Digest) (*Blob, error) {
+	defer c.volume.Read().Returned()
 	file, info, err := c.store.OpenBlob(d)
 	if err != nil {
 		return nil, err
 	}
-	return &Blob{File: file, Size: info.Size(), info: info, Verified: c.verifiedAt(d, info)}, nil
+	return &Blob{File: file, Size: info.Size(), volume: c.volume, info: info, Verified: c.verifiedAt(d, info)}, nil
 }
 
 // verifiedAt returns when a file was verified, or zero if it has changed since.
@@ -49,6 +58,7 @@ func (c *Content) verifiedAt(d digest.Digest, info os.FileInfo) time.Time {
 
 // Size returns the size of the content on disk, verified or not.
 func (c *Content) Size(d digest.Digest) (int64, error) {
+	defer c.volume.Read().Returned()
 	info, err := c.store.StatBlob(d)
 	if err != nil {
 		return 0, err
@@ -58,12 +68,14 @@ func (c *Content) Size(d digest.Digest) (int64, error) {
 
 // IsVerified reports whether content is on disk as it was when it was last verified.
 func (c *Content) IsVerified(d digest.Digest) bool {
+	defer c.volume.Read().Returned()
 	info, err := c.store.StatBlob(d)
 	return err == nil && !c.verifiedAt(d, info).IsZero()
 }
 
 // Discover records content that is on disk and may be unknown, before it is verified.
 func (c *Content) Discover(d digest.Digest, size int64) {
+	defer c.volume.Sync().Returned()
 	if _, known := c.index.Get(d); !known {
 		c.warn(c.index.Put(d, index.Record{Size: size}), "Failed to record a blob", logrus.Fields{"digest": d})
 	}
@@ -71,6 +83,7 @@ func (c *Content) Discover(d digest.Digest, size int64) {
 
 // MarkVerified records that a file, in the state in which it was opened, matches its digest.
 func (c *Content) MarkVerified(d digest.Digest, file *Blob) {
+	defer c.volume.Sync().Returned()
 	c.warn(c.keeper.MarkVerified(d, file.info), "Failed to record a verification", logrus.Fields{"digest": d})
 }
 
@@ -90,6 +103,7 @@ const (
 
 // Ownership returns why a repository may serve a blob.
 func (c *Content) Ownership(repository string, d digest.Digest) Ownership {
+	defer c.volume.Read().Returned()
 	if c.store.HasLayer(repository, d) {
 		return Linked
 	}
@@ -101,8 +115,15 @@ func (c *Content) Ownership(repository string, d digest.Digest) Ownership {
 	return None
 }
 
+// IsLinked reports whether a blob was served from a repository before.
+func (c *Content) IsLinked(repository string, d digest.Digest) bool {
+	defer c.volume.Read().Returned()
+	return c.store.HasLayer(repository, d)
+}
+
 // Link makes a blob part of a repository, for later requests.
 func (c *Content) Link(repository string, d digest.Digest) {
+	defer c.volume.Sync().Returned()
 	if c.store.HasLayer(repository, d) {
 		return
 	}
@@ -116,17 +137,25 @@ func (c *Content) Link(repository string, d digest.Digest) {
 // ImagesWith visits the images of a repository that need a blob.
 func (c *Content) ImagesWith(repository string, d digest.Digest) iter.Seq[digest.Digest] {
 	return func(visit func(digest.Digest) bool) {
-		var parents []digest.Digest
-		_ = c.index.Parents(d, func(parent digest.Digest) bool {
-			parents = append(parents, parent)
-			return true
-		})
-		for _, parent := range parents {
-			record, known := c.index.Get(parent)
-			isImage := known && record.Manifest && !manifest.IsIndex(record.MediaType)
-			if isImage && c.store.HasManifest(repository, parent) && !visit(parent) {
+		for _, parent := range c.parents(d) {
+			if c.isImage(repository, parent) && !visit(parent) {
 				return
 			}
 		}
 	}
+}
+
+func (c *Content) parents(d digest.Digest) (parents []digest.Digest) {
+	defer c.volume.Read().Returned()
+	_ = c.index.Parents(d, func(parent digest.Digest) bool {
+		parents = append(parents, parent)
+		return true
+	})
+	return parents
+}
+
+func (c *Content) isImage(repository string, d digest.Digest) bool {
+	defer c.volume.Read().Returned()
+	record, known := c.index.Get(d)
+	return known && record.Manifest && !manifest.IsIndex(record.MediaType) && c.store.HasManifest(repository, d)
 }

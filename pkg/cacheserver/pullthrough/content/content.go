@@ -27,6 +27,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 )
 
 // indexFile is next to Distribution's files, in a directory that a stock registry ignores.
@@ -49,7 +50,9 @@ type Options struct {
 	// RootDirectory is that of Distribution's filesystem driver.
 	RootDirectory string
 	Disk          store.Disk
-	Retention     retention.Options
+	// Volume counts the calls to the volume.
+	Volume    *volume.Monitor
+	Retention retention.Options
 	// Busy reports whether content is on its way or being verified. Such content is not removed.
 	Busy    func(digest.Digest) bool
 	Metrics *metrics.Metrics
@@ -62,6 +65,7 @@ type Content struct {
 	store  *store.Store
 	index  *index.Index
 	keeper *retention.Keeper
+	volume *volume.Monitor
 	// removed is why objects were removed, the latest ones.
 	removed *lru.Cache[digest.Digest, string]
 	log     logrus.FieldLogger
@@ -80,10 +84,10 @@ func Open(o Options) (*Content, error) {
 	}
 	removed, _ := lru.New[digest.Digest, string](maxRemoved) // It fails for sizes below 1 only.
 	keeper := &retention.Keeper{
-		Options: o.Retention, Store: files, Index: known, Metrics: o.Metrics, Log: o.Log, Now: o.Now, Busy: o.Busy,
+		Options: o.Retention, Store: files, Index: known, Metrics: o.Metrics, Log: o.Log, Now: o.Now, Busy: o.Busy, Volume: o.Volume,
 		Removing: func(d digest.Digest, reason string) { removed.Add(d, reason) },
 	}
-	return &Content{store: files, index: known, keeper: keeper, removed: removed, log: o.Log, now: o.Now}, nil
+	return &Content{store: files, index: known, keeper: keeper, volume: o.Volume, removed: removed, log: o.Log, now: o.Now}, nil
 }
 
 // Run expires, evicts, scrubs and reconciles until ctx ends.
@@ -107,6 +111,13 @@ type Usage struct {
 func (c *Content) Usage() (Usage, error) {
 	space, err := c.store.Space()
 	return Usage{Used: c.index.Total(), Size: int64(space.Total), Free: int64(space.Free), Full: c.keeper.IsFull(space)}, err
+}
+
+// Probe writes to the volume and syncs, and returns when the volume has responded.
+func (c *Content) Probe() {
+	if err := c.store.Probe(); err != nil {
+		c.log.WithError(err).Debug("Failed to write to the volume to find out whether it responds")
+	}
 }
 
 // Touch records a use of content.

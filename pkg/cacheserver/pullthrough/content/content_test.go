@@ -5,9 +5,11 @@
 package content_test
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/retention"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 )
 
 const (
@@ -54,16 +57,23 @@ func (f *diskFile) Write(p []byte) (int, error) {
 	return f.File.Write(p)
 }
 
-func open(t *testing.T, volume store.Disk) (c *content.Content, root string) {
+func open(t *testing.T, disk store.Disk) (c *content.Content, root string) {
+	t.Helper()
+	c = openWith(t, disk, func(o *content.Options) { root = o.RootDirectory })
+	return c, root
+}
+
+func openWith(t *testing.T, disk store.Disk, change func(*content.Options)) *content.Content {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	root = t.TempDir()
-	c, err := content.Open(content.Options{
-		RootDirectory: root, Disk: volume, Retention: retention.Options{High: 1, Low: 1},
+	o := content.Options{
+		RootDirectory: t.TempDir(), Disk: disk, Retention: retention.Options{High: 1, Low: 1},
 		Busy:    func(digest.Digest) bool { return false },
 		Metrics: metrics.New(prometheus.NewRegistry()), Log: log, Now: time.Now,
-	})
+	}
+	change(&o)
+	c, err := content.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +82,7 @@ func open(t *testing.T, volume store.Disk) (c *content.Content, root string) {
 			t.Error(err)
 		}
 	})
-	return c, root
+	return c
 }
 
 func commit(g Gomega, c *content.Content, document string, size int64) digest.Digest {
@@ -95,6 +105,36 @@ func storeManifest(g Gomega, c *content.Content, repository, document string, pr
 
 func blobFile(root string, d digest.Digest) string {
 	return filepath.Join(root, "docker/registry/v2/blobs/sha256", d.Encoded()[:2], d.Encoded(), "data")
+}
+
+func TestEvictionDoesNotLookLikeAVolumeThatHangs(t *testing.T) {
+	g := NewWithT(t)
+	const limit, removal = 200 * time.Millisecond, 500 * time.Millisecond
+	monitor := volume.New(limit)
+	go monitor.Run(t.Context(), nil, func(bool) {})
+	var evicting atomic.Bool
+	d := &disk{left: 1 << 30}
+	c := openWith(t, d, func(o *content.Options) {
+		o.Volume = monitor
+		o.Busy = func(digest.Digest) bool { // It is called for each removal.
+			if evicting.Load() {
+				time.Sleep(removal)
+			}
+			return false
+		}
+	})
+	for i := range 5 {
+		commit(g, c, fmt.Sprintf("document %d", i), 10)
+	}
+	g.Eventually(monitor.Hangs).Should(BeFalse()) // The machine may be slow.
+	hanging := monitor.Hanging()
+	d.left = 1<<30/100 + 50
+	evicting.Store(true)
+	began := time.Now()
+	_, err := c.NewUpload(repository, digest.FromString("large"), 100)
+	g.Expect(content.IsFull(err)).To(BeTrue(), "since the disk of this test gains nothing by removals")
+	g.Expect(time.Since(began)).To(BeNumerically(">", 3*limit))
+	g.Expect(hanging).NotTo(BeClosed())
 }
 
 func TestACommittedBlobIsVerifiedAndLinked(t *testing.T) {

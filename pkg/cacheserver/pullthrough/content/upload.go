@@ -26,6 +26,7 @@ type Upload struct {
 	digest     digest.Digest
 	size       int64
 	written    int64
+	unlinked   bool
 	upload     *store.Upload
 	room       *retention.Reservation
 }
@@ -37,7 +38,9 @@ func (c *Content) NewUpload(repository string, d digest.Digest, size int64) (*Up
 	if err != nil {
 		return nil, err
 	}
+	creating := c.volume.Write()
 	upload, err := c.store.NewUpload(repository)
+	creating.Returned()
 	if err != nil {
 		room.Release()
 		return nil, err
@@ -45,8 +48,12 @@ func (c *Content) NewUpload(repository string, d digest.Digest, size int64) (*Up
 	return &Upload{content: c, repository: repository, digest: d, size: size, upload: upload, room: room}, nil
 }
 
+// KeepUnlinked keeps the blob from becoming part of its repository.
+func (u *Upload) KeepUnlinked() { u.unlinked = true }
+
 // OpenReader opens the file, which keeps growing. It stays readable after Commit and Discard.
 func (u *Upload) OpenReader() (*os.File, error) {
+	defer u.content.volume.Read().Returned()
 	file, err := u.upload.OpenReader()
 	if errors.Is(err, os.ErrNotExist) { // It may have been committed since.
 		file, _, err = u.content.store.OpenBlob(u.digest)
@@ -78,20 +85,31 @@ func (u *Upload) write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	writing := u.content.volume.Write()
 	n, err := u.upload.Write(p)
+	writing.Returned()
 	u.room.Wrote(int64(n))
 	u.written += int64(n)
 	return n, err
 }
 
-// Commit makes the upload, which matches the digest, a blob of its repository.
+// Commit stores the upload, which matches the digest, as a blob, and links it to its repository unless it is kept
+// unlinked.
 func (u *Upload) Commit() error {
 	defer u.content.store.Lock(u.digest)()
-	link := index.Link{Kind: index.Layer, Repository: u.repository}
-	err := u.content.index.Introduce(u.digest, index.Record{Size: u.written}, nil, link)
+	defer u.content.volume.Long().Returned()
+	record := index.Record{Size: u.written}
+	var err error
+	if u.unlinked {
+		err = u.content.index.Put(u.digest, record)
+	} else {
+		err = u.content.index.Introduce(u.digest, record, nil, index.Link{Kind: index.Layer, Repository: u.repository})
+	}
 	u.content.warn(err, "Failed to record a blob", logrus.Fields{"digest": u.digest})
-	if err := u.content.store.LinkLayer(u.repository, u.digest); err != nil {
-		return err
+	if !u.unlinked {
+		if err := u.content.store.LinkLayer(u.repository, u.digest); err != nil {
+			return err
+		}
 	}
 	if err := u.upload.Commit(u.digest); err != nil {
 		return err
@@ -106,6 +124,7 @@ func (u *Upload) Commit() error {
 
 // Discard drops the upload if it was not committed. Readers keep what they have opened.
 func (u *Upload) Discard() {
+	defer u.content.volume.Long().Returned()
 	u.upload.Discard()
 	u.room.Release()
 }

@@ -24,6 +24,11 @@ const (
 	CauseList = "list"
 	// CauseRefused means that the request was refused without the upstream; the status has the reason.
 	CauseRefused = "refused"
+	// CauseNotAllowed means that the upstream, or an account of the cache, does not allow the content to the client,
+	// and CauseTooMany that the upstream is not asked at the moment. CauseUndecided means that it did not decide.
+	CauseNotAllowed = "not allowed"
+	CauseTooMany    = "too many checks"
+	CauseUndecided  = "permission not checked"
 	// CauseClientLeft and CauseClientSlow mean that the client disconnected, or was disconnected for being too slow.
 	CauseClientLeft = "client left"
 	CauseClientSlow = "client too slow"

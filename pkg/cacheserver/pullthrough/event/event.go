@@ -28,13 +28,15 @@ const (
 	Canceled Outcome = "canceled"
 	// NotFound means that the upstream does not have the content, or hides it.
 	NotFound Outcome = "notFound"
+	// Denied means that the client may not have the content.
+	Denied Outcome = "denied"
 	// Failed means that the content could not be served.
 	Failed Outcome = "failed"
 )
 
 // Outcomes returns all outcomes.
 func Outcomes() []Outcome {
-	return []Outcome{Hit, Miss, Joined, Stale, Bypassed, NotStored, Canceled, NotFound, Failed}
+	return []Outcome{Hit, Miss, Joined, Stale, Bypassed, NotStored, Canceled, NotFound, Denied, Failed}
 }
 
 // Fetched returns the outcome of a request that started a fetch, or joined one.

@@ -35,10 +35,16 @@ type Link struct {
 	// at that time is unknown. Without a proof, each blob that the repository has not served yet costs one request to
 	// the upstream. Blobs that were served need none, since both Distribution's proxy and this engine link them.
 	Proof bool
+	// Owned means that the upstream has shown a manifest as part of the repository to a client of the repository, or
+	// that all clients may read the same. It is unknown of a manifest that was stored before the index was lost.
+	Owned bool
 }
 
 // flagProof is a flag in the first byte of a link's value, which is followed by the media type.
-const flagProof = 1
+const (
+	flagProof = 1 << iota
+	flagOwned
+)
 
 // AddLink records a repository's reference to an object.
 func (x *Index) AddLink(d digest.Digest, link Link) error {
@@ -58,6 +64,9 @@ func putLink(tx *bolt.Tx, d digest.Digest, link Link) error {
 	if link.Proof {
 		flags |= flagProof
 	}
+	if link.Owned {
+		flags |= flagOwned
+	}
 	return links.Put(k, append([]byte{flags}, link.MediaType...))
 }
 
@@ -66,7 +75,7 @@ func (x *Index) Manifest(repository string, d digest.Digest) Link {
 	link := Link{Kind: Manifest, Repository: repository}
 	_ = x.view(func(tx *bolt.Tx) error {
 		if value := tx.Bucket(bucketLinks).Get(linkKey(d, link)); len(value) > 1 {
-			link.Proof, link.MediaType = value[0]&flagProof != 0, string(value[1:])
+			link.Proof, link.Owned, link.MediaType = value[0]&flagProof != 0, value[0]&flagOwned != 0, string(value[1:])
 		}
 		return nil
 	})

@@ -53,8 +53,8 @@ func (j *Journal) Record(e event.Event) {
 	}
 	j.Log(e)
 	j.Metrics.Record(e)
-	// Lists are always fetched; remembering that would displace what needs an explanation.
-	if e.Outcome != event.Hit && e.Cause != event.CauseList {
+	// Lists are always fetched, and anyone can be denied; remembering that would displace what needs an explanation.
+	if e.Outcome != event.Hit && e.Outcome != event.Denied && e.Cause != event.CauseList {
 		j.remember(e)
 	}
 }

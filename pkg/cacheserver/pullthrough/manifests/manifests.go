@@ -37,6 +37,9 @@ type Options struct {
 	Source  *source.Source
 	// Parsing bounds the manifests that are read and parsed at a time.
 	Parsing limit.Limit
+	// Apart reports whether the manifest of a request must not become part of its repository, since other clients may not
+	// be allowed to read it. If it is nil, all clients may read the same.
+	Apart   func(context.Context) bool
 	Metrics *metrics.Metrics
 	Log     logrus.FieldLogger
 }
@@ -46,7 +49,7 @@ type Service struct {
 	Options
 	calls *coalesce.Group[key, loaded]
 	// recent saves reading and hashing for the many requests for the same few manifests. It also serves manifests that
-	// cannot be stored. A key is proof that the repository has the manifest.
+	// cannot be stored. A key is proof that the repository has the manifest, though perhaps not for all clients.
 	recent *lru.Cache[key, loaded]
 }
 
@@ -67,6 +70,9 @@ func New(o Options) *Service {
 // Close ends all work.
 func (s *Service) Close() { s.calls.Close() }
 
+// Forget keeps later requests from waiting for work under way, which may be stuck on the volume.
+func (s *Service) Forget() { s.calls.Forget() }
+
 // Recent returns a manifest of a repository if it is in memory.
 func (s *Service) Recent(repository string, d digest.Digest) (content.Manifest, bool) {
 	l, ok := s.recent.Get(key{repository, d})
@@ -85,11 +91,13 @@ func (s *Service) Available(repository string, d digest.Digest) bool {
 
 // Get returns a manifest of a repository.
 func (s *Service) Get(ctx context.Context, repository string, d digest.Digest) (content.Manifest, error) {
-	l, err := s.get(ctx, repository, d)
+	l, err := s.get(ctx, repository, d, s.apart(ctx))
 	return l.Manifest, err
 }
 
-func (s *Service) get(ctx context.Context, repository string, d digest.Digest) (loaded, error) {
+func (s *Service) apart(ctx context.Context) bool { return s.Apart != nil && s.Apart(ctx) }
+
+func (s *Service) get(ctx context.Context, repository string, d digest.Digest, apart bool) (loaded, error) {
 	if l, ok := s.recent.Get(key{repository, d}); ok {
 		return l, nil
 	}
@@ -98,7 +106,7 @@ func (s *Service) get(ctx context.Context, repository string, d digest.Digest) (
 		cause = event.CauseUnproven
 	}
 	call, joined := s.calls.Start(key{repository, d}, func(ctx context.Context) (loaded, error) {
-		return s.load(ctx, repository, d, stored)
+		return s.load(ctx, repository, d, stored, apart)
 	})
 	s.Metrics.Joined(metrics.Manifest, joined)
 	l, err := call.Wait(ctx)
@@ -117,7 +125,7 @@ type loaded struct {
 	unstored error
 }
 
-func (s *Service) load(ctx context.Context, repository string, d digest.Digest, stored bool) (loaded, error) {
+func (s *Service) load(ctx context.Context, repository string, d digest.Digest, stored, apart bool) (loaded, error) {
 	if l, ok := s.recent.Get(key{repository, d}); ok {
 		return l, nil // Another call has fetched it since.
 	}
@@ -130,7 +138,7 @@ func (s *Service) load(ctx context.Context, repository string, d digest.Digest, 
 			s.Log.WithError(err).WithFields(logrus.Fields{"repository": repository, "digest": d}).Warn("Failed to read a manifest; fetching it")
 		}
 	}
-	l, err := s.fetch(ctx, repository, d.String())
+	l, err := s.fetch(ctx, repository, d.String(), apart)
 	l.fetched = err == nil
 	return l, err
 }
@@ -147,13 +155,14 @@ func (s *Service) read(ctx context.Context, repository string, d digest.Digest) 
 	return m, err
 }
 
-// Fetch fetches a manifest by tag or digest and stores it. A manifest that cannot be stored is served all the same.
-func (s *Service) Fetch(ctx context.Context, repository, reference string) (content.Manifest, error) {
-	l, err := s.fetch(ctx, repository, reference)
+// Fetch fetches a manifest by tag and stores it as part of the repository. If it cannot be stored, it is served all the
+// same.
+func (s *Service) Fetch(ctx context.Context, repository, tag string) (content.Manifest, error) {
+	l, err := s.fetch(ctx, repository, tag, false)
 	return l.Manifest, err
 }
 
-func (s *Service) fetch(ctx context.Context, repository, reference string) (loaded, error) {
+func (s *Service) fetch(ctx context.Context, repository, reference string, apart bool) (loaded, error) {
 	begun := time.Now()
 	fetched, err := s.Source.FetchManifest(ctx, repository, reference)
 	if err != nil {
@@ -172,7 +181,7 @@ func (s *Service) fetch(ctx context.Context, repository, reference string) (load
 	}
 	m := content.Manifest{
 		Digest: fetched.Digest, MediaType: info.MediaType, Content: fetched.Content,
-		Proof: info.Explicit && fetched.MediaType == info.MediaType,
+		Proof: info.Explicit && fetched.MediaType == info.MediaType, Apart: apart,
 	}
 	l := loaded{Manifest: m}
 	s.recent.Add(key{repository, m.Digest}, l) // Others need not wait until it is stored.
@@ -219,7 +228,7 @@ func (s *Service) DeclaredSizes(ctx context.Context, repository string, d digest
 			if images++; images > maxDeclaring {
 				return
 			}
-			m, err := s.Get(ctx, repository, image)
+			m, err := s.get(ctx, repository, image, true) // The client asks for the blob only.
 			if err != nil {
 				continue
 			}

@@ -46,14 +46,14 @@ func (r *repository) Exists(ctx context.Context, d digest.Digest) (bool, error) 
 // Get implements distribution.ManifestService.
 func (r *repository) Get(ctx context.Context, d digest.Digest, _ ...distribution.ManifestServiceOption) (distribution.Manifest, error) {
 	r.service.Metrics.Requests.WithLabelValues(metrics.Manifest).Inc()
-	l, err := r.service.get(ctx, r.name, d)
+	l, err := r.service.get(ctx, r.name, d, r.service.apart(ctx))
 	if err != nil {
 		return nil, response.Error(ctx, err, distribution.ErrManifestUnknownRevision{Name: r.name, Revision: d})
 	}
 	if l.unstored != nil {
 		response.From(ctx).NoteUnstored(content.IsFull(l.unstored))
 	}
-	r.service.RecordServed(ctx, l.Manifest)
+	r.service.RecordServed(ctx, r.name, l.Manifest)
 	return r.service.negotiated(ctx, l.Manifest), nil
 }
 
@@ -67,13 +67,25 @@ func (*repository) Delete(context.Context, digest.Digest) error {
 	return distribution.ErrUnsupported
 }
 
-// RecordServed records that a request gets a manifest, and gives its client time to take it.
-func (s *Service) RecordServed(ctx context.Context, m content.Manifest) {
+// RecordServed records that a request gets a manifest of a repository, and gives its client time to take it.
+func (s *Service) RecordServed(ctx context.Context, repository string, m content.Manifest) {
+	if s.Apart != nil && m.Apart && !s.Apart(ctx) {
+		s.own(repository, m)
+	}
 	s.Content.Touch(m.Digest)
 	w := response.From(ctx)
 	w.Expect(len(m.Content))
 	w.NoteDigest(m.Digest)
 	s.Metrics.Served(metrics.Manifest, int64(len(m.Content)), !w.Fetched())
+}
+
+// own makes a manifest part of a repository for all clients of the repository, one of which may read it.
+func (s *Service) own(repository string, m content.Manifest) {
+	if l, ok := s.recent.Get(key{repository, m.Digest}); ok {
+		l.Apart = false
+		s.recent.Add(key{repository, m.Digest}, l)
+	}
+	s.Content.OwnManifest(repository, m)
 }
 
 // negotiated returns a manifest for Distribution's handler. A manifest that the client accepts goes out byte for byte.

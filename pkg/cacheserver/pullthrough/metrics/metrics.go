@@ -54,6 +54,7 @@ type Metrics struct {
 	FillErrors       *prometheus.CounterVec // reason
 	Resumed          prometheus.Counter
 	Unstored         prometheus.Counter
+	AccessResults    *prometheus.CounterVec // result
 	StoreErrors      prometheus.Counter
 	Removed          *prometheus.CounterVec // type, reason
 	RemovedBytes     *prometheus.CounterVec // reason
@@ -89,7 +90,7 @@ func New(registerer prometheus.Registerer) *Metrics {
 		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream is reachable; 0 until all kinds of requests that failed succeed again.", "upstream"),
 		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream; missing once the time window of the last report has passed.", "upstream", "scope"),
-		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credential of a scope of repositories, the first of which is its name; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
+		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credential of a scope of repositories, the first of which is its name, or, while access to the cache is restricted, its number; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credential of a scope of repositories; 0 if it has not.", "upstream", "scope"),
 		PendingSince:     f.gauges("credentials_pending_since_seconds", "Unix time since which a candidate for a scope of repositories waits for the upstream to accept it; 0 if there is none.", "upstream", "scope"),
 		Expiry:           f.gauges("credentials_expiry_seconds", "Unix time at which the active credential of a scope of repositories expires, if a cloud issued it.", "upstream", "scope"),
@@ -97,6 +98,7 @@ func New(registerer prometheus.Registerer) *Metrics {
 		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients without fetching them again.", "type"),
 		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache without validation, by reason.", "reason"),
 		FillErrors:       f.counters("fill_errors_total", "Fetches that failed, by reason.", "reason"),
+		AccessResults:    f.counters("access_requests_total", "Requests of clients to a cache with restricted access, by decision.", "result"),
 		Removed:          f.counters("removed_total", "Objects removed from the cache, by reason.", "type", "reason"),
 		RemovedBytes:     f.counters("removed_bytes_total", "Bytes removed from the cache, by reason.", "reason"),
 		VolumeBytes:      f.gauges("volume_bytes", "Size of the volume and its free space, in bytes.", "state"),
@@ -124,6 +126,15 @@ func New(registerer prometheus.Registerer) *Metrics {
 		}
 	}
 	return m
+}
+
+// Access returns what counts a request by its result, which is one of the given ones.
+func (m *Metrics) Access(results []string) func(result string) {
+	counters := make(map[string]prometheus.Counter, len(results))
+	for _, result := range results {
+		counters[result] = m.AccessResults.WithLabelValues(result)
+	}
+	return func(result string) { counters[result].Inc() }
 }
 
 const (
@@ -199,6 +210,15 @@ func register[C prometheus.Collector](registerer prometheus.Registerer, collecto
 type Upstream struct {
 	metrics *Metrics
 	host    string
+	// anonymous leaves out the rate limits of scopes of repositories, since readers may not be allowed to know their
+	// names.
+	anonymous bool
+}
+
+// WithoutRepositories returns an observer that names no repositories.
+func (u Upstream) WithoutRepositories() Upstream {
+	u.anonymous = true
+	return u
 }
 
 // Upstream returns the observer for an upstream.
@@ -245,6 +265,9 @@ func (u Upstream) Health(up bool) {
 
 // Budget records the upstream's rate limit for the credential of a scope of repositories.
 func (u Upstream) Budget(scope string, limit, remaining int64) {
+	if u.anonymous && scope != "" {
+		return
+	}
 	u.metrics.RateLimit.WithLabelValues(u.host, scope).Set(float64(limit))
 	u.metrics.RateLimitLeft.WithLabelValues(u.host, scope).Set(float64(remaining))
 }

@@ -76,11 +76,11 @@ var _ = Describe("Metrics", func() {
 
 	It("counts requests for content by their outcome", func() {
 		m := metrics.New(prometheus.NewRegistry())
-		Expect(testutil.CollectAndCount(m.Outcomes)).To(Equal(18), "a series that appears with its first value has no increase")
+		Expect(testutil.CollectAndCount(m.Outcomes)).To(Equal(20), "a series that appears with its first value has no increase")
 		m.Record(event.Event{Kind: metrics.Blob, Outcome: event.Joined})
 		m.Record(event.Event{Kind: "tags", Outcome: event.Joined})
 		Expect(testutil.ToFloat64(m.Outcomes.WithLabelValues(metrics.Blob, "joined"))).To(BeEquivalentTo(1))
-		Expect(testutil.CollectAndCount(m.Outcomes)).To(Equal(18))
+		Expect(testutil.CollectAndCount(m.Outcomes)).To(Equal(20))
 	})
 
 	It("can be registered by two engines", func() {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -30,6 +31,9 @@ const (
 type Repositories struct {
 	pushed, pulled, fetches, seconds *prometheus.Desc
 
+	// hidden means that no metrics are exported.
+	hidden atomic.Bool
+
 	mu     sync.Mutex
 	byName *simplelru.LRU[string, *event.Repository]
 }
@@ -48,6 +52,9 @@ func newRepositories() *Repositories {
 		byName:  byName,
 	}
 }
+
+// Hide ends the export of the metrics, whose readers may not be allowed to know the repositories.
+func (r *Repositories) Hide() { r.hidden.Store(true) }
 
 // served counts the event of a request. It ignores those without content: clients can ask for any number of
 // repositories that do not exist, which would replace those that do.
@@ -131,6 +138,9 @@ func (r *Repositories) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (r *Repositories) Collect(metrics chan<- prometheus.Metric) {
+	if r.hidden.Load() {
+		return
+	}
 	for _, repository := range r.Top() {
 		for description, value := range map[*prometheus.Desc]float64{
 			r.pushed:  float64(repository.PushedBytes),

@@ -68,6 +68,9 @@ func New(o Options) *Service {
 // Close ends all work.
 func (s *Service) Close() { s.calls.Close() }
 
+// Forget keeps later requests from waiting for work under way, which may be stuck on the volume.
+func (s *Service) Forget() { s.calls.Forget() }
+
 // list is an index of referrers. Its descriptors are passed on as the upstream sent them.
 type list struct {
 	SchemaVersion int               `json:"schemaVersion"`

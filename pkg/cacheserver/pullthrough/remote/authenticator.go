@@ -29,6 +29,8 @@ type authenticator struct {
 	credential credentials.Credential
 	// shown is set once the credential has been sent anywhere.
 	shown atomic.Bool
+	// loggedIn is set once the upstream, or its token service, has accepted the credential.
+	loggedIn atomic.Bool
 	// upstream is the place of the upstream itself.
 	upstream *place
 
@@ -95,7 +97,7 @@ func (p *place) startOver(req *http.Request, repository string) (*http.Response,
 		return resp, err
 	}
 	offered, err := p.choose(req, resp)
-	hidden := false
+	hidden, asked := false, resp.StatusCode == http.StatusUnauthorized
 	if offered == nil && err == nil && p.credential != (credentials.Credential{}) && infoOf(req.Context()).kind != kindPing {
 		// The upstream may hide its objects from anonymous clients.
 		offered, err = p.discoverLogin(req)
@@ -109,10 +111,14 @@ func (p *place) startOver(req *http.Request, repository string) (*http.Response,
 		return nil, err
 	}
 	resp, err = p.respond(req, repository, *offered, nil)
-	if hidden && err == nil && resp.StatusCode < http.StatusBadRequest {
+	switch {
+	case err != nil:
+	case hidden && resp.StatusCode < http.StatusBadRequest:
 		p.mu.Lock()
 		p.hides = true
 		p.mu.Unlock()
+	case asked && p.own && offered.scheme == schemeBasic && resp.StatusCode == http.StatusNotFound:
+		p.auth.loggedIn.Store(true)
 	}
 	return resp, err
 }

@@ -61,14 +61,22 @@ func (c *Client) url(path string, query url.Values) string {
 // body.
 func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 	scope, credential, err := c.credentialFor(ctx, call.repository)
-	switch {
-	case err != nil && errors.Is(ctx.Err(), context.Canceled):
-		return nil, context.Cause(ctx)
-	case isTemporary(err):
-		return nil, c.fail(Unavailable, 0, "no credential could be issued")
-	case err != nil:
+	if err != nil {
+		err = c.withoutCredential(ctx, err)
+		if !Is(err, Unauthorized) {
+			return nil, err
+		}
+		if resp, tried, err := c.asGuest(ctx, call); tried {
+			return resp, err
+		}
 		c.reject(call)
-		return nil, c.fail(Unauthorized, 0, "cannot read the credential")
+		return nil, err
+	}
+	byGuest := c.payingGuests(scope, credential, call.repository)
+	if byGuest {
+		if resp, tried, err := c.asGuest(ctx, call); tried && !Is(err, Unauthorized) {
+			return resp, err
+		}
 	}
 	resp, err := c.attempt(ctx, call, scope, credential)
 	switch {
@@ -81,9 +89,28 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
 			c.denied.note(scope, call)
 		}
+		if !byGuest {
+			if resp, tried, err := c.asGuest(ctx, call); tried && !Is(err, Unauthorized) {
+				return resp, err
+			}
+		}
+		if c.guestList != nil && credential == (credentials.Credential{}) {
+			c.guestList.Rejected(call.repository, credential)
+		}
 		c.reject(call)
 	}
 	return resp, err
+}
+
+// withoutCredential is the error of a call for which there is no credential.
+func (c *Client) withoutCredential(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Cause(ctx)
+	case isTemporary(err):
+		return c.fail(Unavailable, 0, "no credential could be issued")
+	}
+	return c.fail(Unauthorized, 0, "cannot read the credential")
 }
 
 // isTemporary reports whether Credentials may have a credential later, as when the service that issues it is down. That
@@ -198,6 +225,7 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return explained
 	}
 	explained = c.fail(Unavailable, 0, causeOf(err))
+	explained.local = errors.Is(err, errRedirect) || errors.Is(err, errAddress)
 	explained.brokeOff = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	if errors.Is(err, errRealm) {
 		explained.Reason = Unauthorized
@@ -265,7 +293,7 @@ func (c *Client) refusal(resp *http.Response, s *session) error {
 		cause += " " + code
 	}
 	elsewhere := !c.guard.own(resp.Request.URL)
-	var err error
+	var err *Error
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotFound:
 		err = c.fail(NotFound, status, cause)
@@ -283,6 +311,7 @@ func (c *Client) refusal(resp *http.Response, s *session) error {
 	if elsewhere {
 		return at("redirected to "+resp.Request.URL.Host, err)
 	}
+	err.Login = strings.HasPrefix(resp.Request.Header.Get("Authorization"), "Basic ")
 	return err
 }
 

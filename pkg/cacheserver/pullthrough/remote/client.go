@@ -49,6 +49,8 @@ type Options struct {
 	Credentials Credentials
 	// Rejected is called when the upstream rejects the credential for a repository; may be nil. It must not block.
 	Rejected func(repository string)
+	// Guests may pay for requests that Credentials cannot make; nil means that there are none.
+	Guests Guests
 	// Connection has the files with trusted certificates, the client certificate and the credential for proxies.
 	Connection connection.Files
 	// AllowedRealms are additional hosts, with or without a port, of token services that may see the credential.
@@ -77,8 +79,10 @@ type Client struct {
 
 	guard *guard
 	// tokens sends requests to token services.
-	tokens   *http.Client
-	sessions *sessions
+	tokens    *http.Client
+	sessions  *sessions
+	guests    *guestSessions
+	guestList Guests
 	// pulled are requests that succeeded recently, denied those that were rejected.
 	pulled, denied *evidence
 	health         *health
@@ -112,8 +116,9 @@ func New(o Options) (*Client, error) {
 		denied:  newEvidence(),
 		health:  &health{now: o.Now, observer: o.Observer},
 		budgets: newBudgets(o.Now, o.Observer),
-		coded:   newMisjudged(),
-		memory:  semaphore.NewWeighted(maxReading),
+		guests:  newGuestSessions(), guestList: o.Guests,
+		coded:  newMisjudged(),
+		memory: semaphore.NewWeighted(maxReading),
 	}
 	c.guard = &guard{base: base, realms: o.AllowedRealms, next: o.Transport, watch: c.watch}
 	c.tokens = &http.Client{Transport: c.guard, CheckRedirect: checkRedirect}

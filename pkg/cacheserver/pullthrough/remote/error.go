@@ -7,6 +7,7 @@ package remote
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -55,12 +56,22 @@ type Error struct {
 	Status int
 	// RetryAfter is the time until a rate limit ends, 0 unless the reason is RateLimited.
 	RetryAfter time.Duration
+	// Patience is how much longer the body of a response would have been waited for if it could not be resumed.
+	Patience time.Duration
 	// Host is the upstream.
 	Host string
 	// Cause describes the problem. It is safe to show to anyone.
 	Cause string
+	// Login means that the response was about the credential itself: it was that of the token service, or of a request
+	// that carried the user name and the password.
+	Login bool
+	// LoggedIn means that the object is missing although the upstream, or its token service, accepted the credential.
+	// Only Authorize sets it.
+	LoggedIn bool
 	// brokeOff means that the upstream closed the connection instead of sending a response.
 	brokeOff bool
+	// local means that the cache refused to make the request, or lacked the memory for it.
+	local bool
 }
 
 func (e *Error) Error() string {
@@ -75,6 +86,19 @@ func (e *Error) Temporary() bool {
 // Responded reports whether the upstream sent a response. If not, the request has usually used up a timeout already.
 func (e *Error) Responded() bool {
 	return e.Status != 0
+}
+
+// IsOutage reports whether err wraps an Error that means that the upstream does not work: it did not respond, or
+// responded with a server error. Any other response that does not help, such as a web page, is no outage.
+func IsOutage(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Reason == Unavailable && !e.local && (e.Status == 0 || e.Status >= http.StatusInternalServerError)
+}
+
+// IsLogin reports whether err wraps an Error with the given reason that is about the credential itself.
+func IsLogin(err error, reason Reason) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Login && e.Reason == reason
 }
 
 // ReasonOf returns the reason of the Error that err wraps. It returns false if there is none: the failure is local.

@@ -59,6 +59,14 @@ func (e *evidence) note(scope string, made call) {
 	})
 }
 
+// has reports whether there is evidence about a repository.
+func (e *evidence) has(scope, repository string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	calls, ok := e.scopes.Peek(scope)
+	return ok && calls.Contains(repository)
+}
+
 // forget drops the call for a repository.
 func (e *evidence) forget(scope, repository string) {
 	e.mu.Lock()

@@ -104,8 +104,11 @@ func (g *guard) mayCarry(req *http.Request) bool {
 }
 
 // mayIdentify reports whether the client certificate may be presented for a request: to the servers that see the
-// credential, and never after a redirect to another host.
+// credential, but not after a redirect to another host, and not for a guest, which may be allowed less than the cache.
 func (g *guard) mayIdentify(req *http.Request) bool {
+	if s := infoOf(req.Context()).session; s != nil && s.guest {
+		return false
+	}
 	if own, isToken := req.Context().Value(tokenRequestKey{}).(bool); isToken {
 		return own && req.Response == nil && g.realmAllowed(req.URL)
 	}

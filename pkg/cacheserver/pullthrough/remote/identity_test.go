@@ -22,6 +22,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/connection"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
+	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/test/pki"
 )
 
@@ -73,6 +74,8 @@ var _ = Describe("Client certificate", func() {
 			case r.Header.Get("Authorization") == "":
 				w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s"`, elsewhere.URL))
 				w.WriteHeader(http.StatusUnauthorized)
+			default:
+				w.Header().Set("Content-Type", "application/octet-stream")
 			}
 		})
 		elsewhere = serve(authority, "elsewhere", "127.0.0.2", func(w http.ResponseWriter, r *http.Request) {
@@ -132,4 +135,33 @@ var _ = Describe("Client certificate", func() {
 		fetch(ctx, "private")
 		Expect(identified).To(Equal(map[string]bool{path("private"): true, "elsewhere/token": false}))
 	})
+
+	It("is presented neither for a guest nor for anyone, who may see less than the cache", func(ctx context.Context) {
+		options.AllowedRealms = []string{"127.0.0.2"}
+		guest := credentials.Credential{Username: "guest", Password: "secret"}
+		options.Guests = onlyGuest{guest}
+		c, err := remote.New(options)
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(c.Close)
+		for _, credential := range []credentials.Credential{{}, guest} {
+			clear(identified)
+			_, err := c.Authorize(ctx, "private", "blobs/"+blob.String(), credential, time.Minute)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(identified).To(Equal(map[string]bool{path("private"): false, "elsewhere/token": false}))
+		}
+		clear(identified)
+		b, err := c.FetchBlob(ctx, "private", blob, remote.Position{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(b.Body.Close()).To(Succeed())
+		Expect(identified).To(HaveKeyWithValue(path("private"), false), "a token that the certificate helped to get would prove too much later")
+	})
 })
+
+// onlyGuest pays for all repositories.
+type onlyGuest struct{ credential credentials.Credential }
+
+func (g onlyGuest) For(_ string, rejected []credentials.Credential) (credentials.Credential, bool) {
+	return g.credential, len(rejected) == 0
+}
+
+func (onlyGuest) Rejected(string, credentials.Credential) {}

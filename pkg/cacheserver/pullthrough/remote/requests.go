@@ -193,7 +193,8 @@ func (c *Client) fetchBlob(ctx context.Context, repository string, d digest.Dige
 		}
 		b.Offset, b.Size = r.first, r.size
 	}
-	body := newTimedBody(c, resp.Body, cancel)
+	resumable := resp.StatusCode == http.StatusPartialContent || from.Offset == 0 && resp.Header.Get("Accept-Ranges") == "bytes"
+	body := newTimedBody(c, resp.Body, resumable, cancel)
 	b.Body = body
 	if len(coded) > 0 && b.Offset == 0 {
 		j := &judged{ReadCloser: body, content: body, size: from.Size, verifier: d.Verifier(), wrong: func() { c.coded.toggle(d) }}
@@ -281,7 +282,9 @@ func (c *Client) busy(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
 	}
-	return c.fail(Unavailable, 0, "the cache is busy with its other responses")
+	err := c.fail(Unavailable, 0, "the cache is busy with its other responses")
+	err.local = true
+	return err
 }
 
 func (c *Client) tooLarge(resp *http.Response, limit int64) error {

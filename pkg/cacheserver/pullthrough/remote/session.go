@@ -23,8 +23,11 @@ type session struct {
 	// scope names the repositories that the credential is for.
 	scope      string
 	credential credentials.Credential
-	// check means that the credential is being checked, so that its remaining requests are not those of the active one.
-	check   bool
+	// check means that the credential is not the cache's active one, but is being checked, or is that of a guest: its
+	// remaining requests are not reported.
+	check bool
+	// guest means that the credential is not the cache's own, so the client certificate, which is, must not help it.
+	guest   bool
 	auth    *authenticator
 	limiter *limiter
 	// http follows redirects and authenticates each request.

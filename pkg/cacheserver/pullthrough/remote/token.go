@@ -71,6 +71,9 @@ func (p *place) fetchToken(ctx context.Context, repository string, c challenge) 
 	if !ok {
 		return nil, at(service, client.fail(Invalid, resp.StatusCode, "no token in the response"))
 	}
+	if p.own && p.credential != (credentials.Credential{}) {
+		p.auth.loggedIn.Store(true)
+	}
 	g := &grant{header: "Bearer " + value, challenge: c}
 	if lifetime > 0 {
 		g.expires = requested.Add(lifetime - min(lifetime/10, maxMargin))
@@ -131,19 +134,24 @@ func (p *place) postForm(ctx context.Context, c challenge, scopes []string, form
 func (p *place) tokenRefusal(resp *http.Response) error {
 	client, status := p.auth.client, resp.StatusCode
 	cause, reason := fmt.Sprintf("status %d", status), Unavailable
+	login := p.own && p.credential != (credentials.Credential{})
 	switch {
 	case status == http.StatusTooManyRequests:
-		return client.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), client.now()))
+		err := client.rateLimited(parseRetryAfter(resp.Header.Get("Retry-After"), client.now()))
+		err.Login = login
+		return err
 	case status < http.StatusInternalServerError && p.own:
 		reason = Unauthorized
 		switch {
 		case p.credential.IdentityToken != "" && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed):
 			cause += " for the identity token: the token service does not support them, use a user name and a password"
-		case p.credential != (credentials.Credential{}):
+		case login:
 			cause += " for the credential"
 		}
 	}
-	return client.fail(reason, status, cause)
+	err := client.fail(reason, status, cause)
+	err.Login = login
+	return err
 }
 
 // parseToken parses the response of a token service. The lifetime is 0 if it is unknown.

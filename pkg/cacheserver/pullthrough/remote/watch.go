@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Run keeps what the client reports about the upstream up to date while there are no requests, until ctx ends: it probes
-// an upstream that is down, and drops rate limits whose time window has passed.
+// Run keeps what the client knows about the upstream up to date while there are no requests, until ctx ends: it probes
+// an upstream that is down, drops rate limits whose time window has passed, and forgets idle guests.
 func (c *Client) Run(ctx context.Context) {
 	ticker := time.NewTicker(maxProbe)
 	defer ticker.Stop()
@@ -21,6 +21,7 @@ func (c *Client) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			c.budgets.expire()
+			c.guests.expire(c.now())
 			c.recheck(ctx)
 		}
 	}

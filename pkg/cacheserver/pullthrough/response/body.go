@@ -116,6 +116,9 @@ func (b *Body) copy(source io.Reader) (n int64, err error) {
 
 func (b *Body) copyPiece(source io.Reader) (n int64, err error) {
 	b.state.Extend()
+	if _, inMemory := source.(*bytes.Reader); !inMemory {
+		defer b.state.send()()
+	}
 	begun := time.Now()
 	if direct, ok := b.connection.(io.ReaderFrom); ok {
 		n, err = direct.ReadFrom(source)

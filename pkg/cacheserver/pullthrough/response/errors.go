@@ -82,7 +82,7 @@ func causeOf(err error) (cause string, expected bool) {
 	case errors.Is(err, transfer.ErrClosed), errors.Is(err, coalesce.ErrClosed):
 		return "the cache is shutting down", true
 	}
-	for _, known := range []error{store.ErrMismatch, limit.ErrBusy, transfer.ErrAbandoned} {
+	for _, known := range []error{store.ErrMismatch, limit.ErrBusy, transfer.ErrAbandoned, transfer.ErrStuck} {
 		if errors.Is(err, known) {
 			return known.Error(), true
 		}
@@ -108,6 +108,8 @@ func (w *Writer) fail(ctx context.Context, err error) {
 func (w *Writer) incomplete(ctx context.Context, err error) {
 	switch {
 	case w == nil:
+	case w.isCut():
+		w.fail(ctx, transfer.ErrStuck)
 	case errors.Is(err, transfer.ErrTooSlow), w.unreachable && errors.Is(err, os.ErrDeadlineExceeded):
 		w.Note(event.Canceled, event.CauseClientSlow)
 	case w.unreachable:

@@ -35,7 +35,7 @@ func serve(t *testing.T, http2 bool, handler http.HandlerFunc) (server *httptest
 	t.Helper()
 	log = gbytes.NewBuffer()
 	server = httptest.NewUnstartedServer(gorillahandlers.CombinedLoggingHandler(log, response.Guard(handler)))
-	response.Wrap(server.Config, time.Minute, logrus.New(), func(event.Event) {})
+	response.Wrap(server.Config, time.Minute, nil, logrus.New(), func(event.Event) {})
 	server.EnableHTTP2 = http2
 	server.StartTLS()
 	t.Cleanup(server.Close)

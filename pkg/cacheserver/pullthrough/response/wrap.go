@@ -18,6 +18,8 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/transfer"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 )
 
 const (
@@ -34,13 +36,14 @@ const (
 // The timeout applies to the end of a response, which net/http sends after the handler returns, and to a request body.
 // Otherwise, a client that neither reads nor writes would keep its connection forever. The handler's own work does not
 // count. Handlers do not read request bodies. The small body of a GET, HEAD or OPTIONS request is discarded first.
-func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger, record func(event.Event)) {
+func Wrap(server *http.Server, timeout time.Duration, volume *volume.Monitor, log logrus.FieldLogger, record func(event.Event)) {
 	next := server.Handler
+	server.ConnContext = withConnection
 	server.WriteTimeout = timeout
 	server.HTTP2 = &http.HTTP2Config{WriteByteTimeout: timeout} // The deadline of a stream does not bound the connection.
 	server.Handler = http.HandlerFunc(func(inner http.ResponseWriter, r *http.Request) {
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
-		w := &Writer{ResponseWriter: inner, log: log, timeout: timeout}
+		w := &Writer{ResponseWriter: inner, log: log, timeout: timeout, volume: volume, connection: connectionOf(r)}
 		w.event = event.Event{Time: time.Now(), Method: r.Method, Node: client}
 		w.relax()
 		// HTTP/1.1 would wait for an unread body before it sends the response, to keep the connection.
@@ -49,6 +52,9 @@ func Wrap(server *http.Server, timeout time.Duration, log logrus.FieldLogger, re
 			w.Header().Set("Connection", "close")
 		}
 		defer func() { // Even if the handler panics.
+			if w.isCut() { // What the handler noted is about a response that has ended.
+				w.fail(r.Context(), transfer.ErrStuck)
+			}
 			if w.event.Kind != "" {
 				record(w.ended())
 			}
@@ -85,7 +91,7 @@ func (w *Writer) ended() event.Event {
 			e.Digest = d.String()
 		}
 	}
-	failed := e.Outcome == event.NotFound || e.Outcome == event.Failed || e.Outcome == event.Canceled
+	failed := e.Outcome == event.NotFound || e.Outcome == event.Failed || e.Outcome == event.Canceled || e.Outcome == event.Denied
 	switch {
 	case failed:
 	case e.Status == http.StatusNotFound:

@@ -12,6 +12,7 @@ package response
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 )
 
 // pieceBytes is how much a client has to take within its timeout.
@@ -44,6 +46,11 @@ type Writer struct {
 	timeout time.Duration
 	taken   int64
 	spent   time.Duration
+
+	// connection and volume are what is watched; see Watch.
+	connection *net.TCPConn
+	volume     *volume.Monitor
+	watch      *watch
 
 	// counting is set while Finish replays the body's length to the wrappers: Write then discards its bytes, which the
 	// client already has.

@@ -121,9 +121,13 @@ func (k *Keeper) IsFull(space store.Space) bool {
 
 // evict removes the least recently used objects until at least goal bytes are free, or nothing is left to remove.
 func (k *Keeper) evict(goal int64) {
+	flushing := k.Volume.Long()
 	k.report(k.Index.Flush())
+	flushing.Returned()
 	for range maxEvictions {
+		searching := k.Volume.Long()
 		oldest, err := oldest(k.Index.Each)
+		searching.Returned()
 		if err != nil || len(oldest) == 0 {
 			k.report(err)
 			return

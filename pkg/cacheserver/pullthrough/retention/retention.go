@@ -25,6 +25,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/index"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/store"
+	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 )
 
 // Reasons for a removal.
@@ -65,6 +66,9 @@ type Keeper struct {
 	Busy func(digest.Digest) bool
 	// Removing is called with each object that is about to be removed, and why; may be nil. It must not block.
 	Removing func(d digest.Digest, reason string)
+	// Volume counts the long calls to the volume, each removal by itself: eviction takes long, but goes on. Short ones
+	// would look as if the volume responded to requests.
+	Volume *volume.Monitor
 
 	room     sync.Mutex
 	reserved atomic.Int64
@@ -184,6 +188,7 @@ func (k *Keeper) Remove(d digest.Digest, reason string) error {
 func (k *Keeper) remove(d digest.Digest, reason string, unusedSince time.Time) (freed int64, err error) {
 	unlock := k.Store.Lock(d)
 	defer unlock()
+	defer k.Volume.Long().Returned()
 	record, known := k.Index.Get(d)
 	if reason != Corrupt && (!known || k.Busy(d)) || !unusedSince.IsZero() && record.Used.After(unusedSince) {
 		return 0, nil

@@ -30,8 +30,7 @@ type Options struct {
 	Host string
 	// MaxWait is how long a request waits for its slot. Its client then pulls from the upstream.
 	MaxWait time.Duration
-	// ValidationTimeout is how long a client that could be served from the cache waits for the upstream, (see
-	// options.go; say it once and refer to it)
+	// ValidationTimeout and SuspectTimeout are those of the engine.
 	ValidationTimeout, SuspectTimeout time.Duration
 	// Parsing bounds the documents that are parsed at a time.
 	Parsing limit.Limit

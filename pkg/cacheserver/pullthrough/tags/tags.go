@@ -96,6 +96,12 @@ func (s *Service) Close() {
 	s.lists.close()
 }
 
+// Forget keeps later requests from waiting for work under way, which may be stuck on the volume.
+func (s *Service) Forget() {
+	s.follows.Forget()
+	s.resolutions.Forget()
+}
+
 // Fresh returns where a tag leads if that was validated within Freshness and is in memory.
 func (s *Service) Fresh(repository, tag string) (digest.Digest, bool) {
 	if s.Freshness == 0 {

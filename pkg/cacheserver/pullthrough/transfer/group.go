@@ -19,10 +19,11 @@ var ErrClosed = errors.New("shutting down")
 
 // Group has the transfers of one store. At most one transfer of each object can be joined.
 type Group struct {
-	grace  time.Duration
-	stall  time.Duration
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	grace   time.Duration
+	stall   time.Duration
+	hanging func() <-chan struct{}
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
 
 	mu        sync.Mutex
 	transfers map[digest.Digest]*Transfer
@@ -35,10 +36,12 @@ type Group struct {
 // returns.
 type Work func(ctx context.Context, t *Transfer) error
 
-// NewGroup returns a group without transfers. Grace is how long a transfer without readers continues.
-func NewGroup(grace time.Duration) *Group {
+// NewGroup returns a group without transfers. Grace is how long a transfer without readers continues. Hanging returns a
+// channel that is closed when the volume hangs; it may be nil. Readers do not wait then, unless the transfer does
+// without the volume.
+func NewGroup(grace time.Duration, hanging func() <-chan struct{}) *Group {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &Group{grace: grace, stall: defaultStall, ctx: ctx, cancel: cancel, transfers: map[digest.Digest]*Transfer{}}
+	return &Group{grace: grace, stall: defaultStall, hanging: hanging, ctx: ctx, cancel: cancel, transfers: map[digest.Digest]*Transfer{}}
 }
 
 // Start returns a reader of the running transfer for a digest, or of a new one that runs work for an owner, which
@@ -55,7 +58,7 @@ func (g *Group) Start(d digest.Digest, owner string, work Work) (reader *Reader,
 		return nil, false, ErrClosed
 	}
 	ctx, cancel := context.WithCancelCause(g.ctx)
-	t := newTransfer(owner, g.grace, g.stall, cancel)
+	t := newTransfer(owner, g, cancel)
 	reader, _ = t.join()
 	g.transfers[d] = t
 	g.work.Add(1)

@@ -157,7 +157,7 @@ func (r *Reader) wait(ctx context.Context, ready func(*Transfer) bool) error {
 	t := r.transfer
 	for {
 		t.mu.Lock()
-		ok, done, err, changed := ready(t), t.done, t.err, t.changed
+		ok, done, err, changed, hangs := ready(t), t.done, t.err, t.changed, t.volumeHangs()
 		if t.window != nil {
 			t.wakeProducer()
 		}
@@ -172,6 +172,8 @@ func (r *Reader) wait(ctx context.Context, ready func(*Transfer) bool) error {
 		}
 		select {
 		case <-changed:
+		case <-hangs:
+			return ErrStuck
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

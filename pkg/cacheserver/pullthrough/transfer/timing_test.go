@@ -6,6 +6,11 @@ package transfer_test
 
 import (
 	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,14 +31,17 @@ type bubble struct {
 	Gomega
 	t     *testing.T
 	group *transfer.Group
+	// hanging is closed while the volume hangs.
+	hanging chan struct{}
 }
 
 func inBubble(t *testing.T, test func(b bubble)) {
 	synctest.Test(t, func(t *testing.T) {
-		group := transfer.NewGroup(grace)
+		hanging := make(chan struct{})
+		group := transfer.NewGroup(grace, func() <-chan struct{} { return hanging })
 		group.SetStall(stall)
 		defer group.Close()
-		test(bubble{Gomega: NewWithT(t), t: t, group: group})
+		test(bubble{Gomega: NewWithT(t), t: t, group: group, hanging: hanging})
 	})
 }
 
@@ -201,4 +209,156 @@ func TestSlowReadersThatBlockNoOthersAreNotDropped(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestReadersDoNotWaitForAVolumeThatHangs(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		file, err := os.Create(filepath.Join(t.TempDir(), "blob"))
+		b.Expect(err).NotTo(HaveOccurred())
+		defer file.Close()
+		returns := make(chan struct{})
+		work := func(_ context.Context, tr *transfer.Transfer) error {
+			tr.Begin(9, func() (*os.File, error) { return os.Open(file.Name()) })
+			for _, wait := range []func(){
+				func() { time.Sleep(time.Hour) }, // The upstream may take its time, which no other source would save.
+				func() { <-returns },
+				func() {},
+			} {
+				n, err := file.WriteString("abc")
+				if err != nil {
+					return err
+				}
+				tr.Advance(n)
+				wait()
+			}
+			tr.Verified(9)
+			return nil
+		}
+		r, _, err := b.group.Start(key, "owner", work)
+		b.Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+		time.AfterFunc(2*time.Hour, func() { close(b.hanging) })
+		began := time.Now()
+		n, err := r.Copy(b.t.Context(), io.Discard, 0, 9)
+		b.Expect(err).To(MatchError(transfer.ErrStuck))
+		b.Expect(n).To(BeEquivalentTo(6))
+		b.Expect(time.Since(began)).To(Equal(2 * time.Hour))
+
+		late, joined, err := b.group.Start(key, "owner", work)
+		b.Expect(err).NotTo(HaveOccurred())
+		defer late.Close()
+		b.Expect(joined).To(BeTrue())
+		b.Expect(late.Copy(b.t.Context(), io.Discard, 0, 6)).To(BeEquivalentTo(6), "that are in the file already")
+		_, err = late.Copy(b.t.Context(), io.Discard, 6, 3)
+		b.Expect(err).To(MatchError(transfer.ErrStuck), "without another wait")
+		close(returns)
+		synctest.Wait()
+		b.Expect(late.Copy(b.t.Context(), io.Discard, 0, 9)).To(BeEquivalentTo(9))
+	})
+}
+
+func TestReadersDoNotWaitForATransferThatIsStuckWhenTheVolumeRespondsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		var volume atomic.Pointer[chan struct{}]
+		responds := func() chan struct{} {
+			c := make(chan struct{})
+			volume.Store(&c)
+			return c
+		}
+		hanging := responds()
+		group := transfer.NewGroup(grace, func() <-chan struct{} { return *volume.Load() })
+		defer group.Close()
+		file, err := os.Create(filepath.Join(t.TempDir(), "blob"))
+		g.Expect(err).NotTo(HaveOccurred())
+		defer file.Close()
+		returns := make(chan struct{})
+		work := func(_ context.Context, tr *transfer.Transfer) error {
+			tr.Begin(6, func() (*os.File, error) { return os.Open(file.Name()) })
+			for range 2 {
+				n, err := file.WriteString("abc")
+				if err != nil {
+					return err
+				}
+				tr.Advance(n)
+				<-returns
+			}
+			tr.Verified(6)
+			return nil
+		}
+		early, _, err := group.Start(key, "owner", work)
+		g.Expect(err).NotTo(HaveOccurred())
+		defer early.Close()
+		g.Expect(early.Copy(t.Context(), io.Discard, 0, 3)).To(BeEquivalentTo(3))
+		close(hanging)
+		responds()
+
+		_, err = early.Copy(t.Context(), io.Discard, 3, 3)
+		g.Expect(err).To(MatchError(transfer.ErrStuck), "although it did not wait while the volume hung")
+		other, joined, err := group.Start(key, "owner", func(_ context.Context, tr *transfer.Transfer) error {
+			tr.Begin(0, nil)
+			tr.Verified(0)
+			return nil
+		})
+		g.Expect(err).NotTo(HaveOccurred())
+		defer other.Close()
+		g.Expect(joined).To(BeFalse())
+		synctest.Wait()
+
+		close(returns)
+		synctest.Wait()
+		g.Expect(early.Copy(t.Context(), io.Discard, 0, 6)).To(BeEquivalentTo(6), "since it was not stuck after all")
+	})
+}
+
+func TestReadersJoinATransferThatHasAdvancedSinceTheVolumeHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		var volume atomic.Pointer[chan struct{}]
+		hanging, responding := make(chan struct{}), make(chan struct{})
+		volume.Store(&hanging)
+		group := transfer.NewGroup(grace, func() <-chan struct{} { return *volume.Load() })
+		defer group.Close()
+		work := func(_ context.Context, tr *transfer.Transfer) error {
+			tr.Begin(6, func() (*os.File, error) { return os.Open(os.DevNull) })
+			time.Sleep(time.Minute)
+			tr.Advance(3)
+			time.Sleep(time.Minute)
+			tr.Advance(3)
+			tr.Verified(6)
+			return nil
+		}
+		first, _, err := group.Start(key, "owner", work)
+		g.Expect(err).NotTo(HaveOccurred())
+		defer first.Close()
+		synctest.Wait()
+		close(hanging)
+		volume.Store(&responding)
+		time.Sleep(90 * time.Second)
+		second, joined, err := group.Start(key, "owner", work)
+		g.Expect(err).NotTo(HaveOccurred())
+		defer second.Close()
+		g.Expect(joined).To(BeTrue())
+	})
+}
+
+func TestReadersOfATransferWithoutADiskDoNotNeedTheVolume(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		close(b.hanging)
+		r, _, err := b.group.Start(key, "owner", func(ctx context.Context, tr *transfer.Transfer) error {
+			tr.Begin(6, nil)
+			for range 2 {
+				time.Sleep(time.Second)
+				if err := tr.Pass(ctx, []byte("abc")); err != nil {
+					return err
+				}
+			}
+			tr.Verified(6)
+			return nil
+		})
+		b.Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+		synctest.Wait() // Until it is known that there is no file.
+		b.Expect(r.Copy(b.t.Context(), io.Discard, 0, 6)).To(BeEquivalentTo(6))
+	})
 }

@@ -41,6 +41,9 @@ const (
 // ErrAbandoned ends a transfer without readers.
 var ErrAbandoned = errors.New("abandoned because it has no readers")
 
+// ErrStuck means that the volume hangs. The reader may find the bytes elsewhere, so it must not wait for the volume.
+var ErrStuck = errors.New("the volume of the cache does not respond")
+
 // ErrTooSlow ends a reader that blocked the other readers of a transfer without a disk for too long.
 var ErrTooSlow = errors.New("reader is too slow for a fetch that cannot be stored and has other readers")
 
@@ -70,6 +73,10 @@ type Transfer struct {
 
 	grace   time.Duration
 	stall   time.Duration
+	hanging func() <-chan struct{}
+	// hung is closed if the volume has hung since the transfer last advanced. The call that the transfer waits for may be
+	// stuck even if the volume does not hang any more.
+	hung    <-chan struct{}
 	cancel  context.CancelCauseFunc
 	expirer *time.Timer
 	// abandoned transfers are canceled, but may not have ended yet.
@@ -78,15 +85,40 @@ type Transfer struct {
 	delivered bool
 }
 
-func newTransfer(owner string, grace, stall time.Duration, cancel context.CancelCauseFunc) *Transfer {
-	return &Transfer{
+func newTransfer(owner string, g *Group, cancel context.CancelCauseFunc) *Transfer {
+	t := &Transfer{
 		owner:   owner,
 		changed: make(chan struct{}),
 		size:    Unknown,
 		readers: map[*Reader]struct{}{},
-		grace:   grace,
-		stall:   stall,
+		grace:   g.grace,
+		stall:   g.stall,
+		hanging: g.hanging,
 		cancel:  cancel,
+	}
+	t.advanced()
+	return t
+}
+
+// advanced notes that the transfer is not stuck. The caller holds mu.
+func (t *Transfer) advanced() {
+	if t.hanging != nil {
+		t.hung = t.hanging()
+	}
+}
+
+// mayBeStuck reports whether the transfer has not advanced since the volume hung, which it no longer does. The caller
+// holds mu.
+func (t *Transfer) mayBeStuck() bool {
+	return t.needsVolume() && isClosed(t.hung) && !isClosed(t.hanging())
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -100,6 +132,7 @@ func (t *Transfer) Begin(size int64, open func() (*os.File, error)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.begun, t.size, t.open, t.kept = true, size, open, kept
+	t.advanced()
 	t.wake()
 }
 
@@ -107,6 +140,7 @@ func (t *Transfer) Begin(size int64, open func() (*os.File, error)) {
 func (t *Transfer) Advance(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.advanced()
 	first := t.inFile == 0
 	t.inFile += int64(n)
 	// Verified follows the last bytes immediately and wakes the readers.
@@ -124,6 +158,7 @@ func (t *Transfer) Verified(size int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.verified, t.size = true, size
+	t.advanced()
 	t.announce()
 }
 
@@ -141,6 +176,20 @@ func (t *Transfer) Wanted() bool {
 	defer t.mu.Unlock()
 	t.abandoned = t.abandoned || len(t.readers) == 0
 	return !t.abandoned
+}
+
+// needsVolume reports whether the transfer uses the volume, or may yet. The caller holds mu.
+func (t *Transfer) needsVolume() bool {
+	return t.hanging != nil && t.window == nil && (!t.begun || t.open != nil)
+}
+
+// volumeHangs returns a channel that is closed when the volume hangs, nil if the transfer does without it. The caller
+// holds mu.
+func (t *Transfer) volumeHangs() <-chan struct{} {
+	if !t.needsVolume() {
+		return nil
+	}
+	return t.hung
 }
 
 func (t *Transfer) arrived() int64 {
@@ -204,12 +253,12 @@ func (t *Transfer) wake() {
 	t.changed = make(chan struct{})
 }
 
-// join adds a reader, unless the transfer has ended or is abandoned, or the window has dropped the bytes after the
-// file.
+// join adds a reader, unless the transfer has ended, is abandoned or may be stuck, or the window has dropped the bytes
+// after the file.
 func (t *Transfer) join() (*Reader, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.done || t.abandoned || t.window != nil && t.window.start > t.inFile {
+	if t.done || t.abandoned || t.mayBeStuck() || t.window != nil && t.window.start > t.inFile {
 		return nil, false
 	}
 	r := &Reader{transfer: t, marked: unmarked}

@@ -144,7 +144,7 @@ var _ = Describe("Transfer", func() {
 	BeforeEach(func() {
 		running := goleak.IgnoreCurrent()
 		DeferCleanup(func() { Eventually(func() error { return goleak.Find(running) }).Should(Succeed()) })
-		group = transfer.NewGroup(50 * time.Millisecond)
+		group = transfer.NewGroup(50*time.Millisecond, nil)
 		DeferCleanup(func() { group.Close() })
 	})
 

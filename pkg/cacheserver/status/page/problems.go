@@ -132,7 +132,7 @@ func storageProblems(now time.Time, s status.Storage) []problem {
 	if s.Failing {
 		all = append(all, problem{
 			Title: "Content cannot be stored", Level: warning,
-			Text: "The last fetch that could not be stored was " + past(s.FailedAt, now).Relative + ". The log of the cache has the error." + consequence,
+			Text: "The volume has errors or does not respond, last " + past(s.FailedAt, now).Relative + ". The log of the cache has the error." + consequence,
 		})
 	}
 	return all

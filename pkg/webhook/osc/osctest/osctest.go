@@ -6,9 +6,13 @@
 package osctest
 
 import (
+	"maps"
+	"path"
 	"slices"
+	"strings"
 
 	extensionsv1alpha1 "github.com/gardener/gardener/pkg/apis/extensions/v1alpha1"
+	"github.com/pelletier/go-toml/v2"
 )
 
 const (
@@ -59,7 +63,8 @@ func Default(osc *extensionsv1alpha1.OperatingSystemConfig) {
 	}
 }
 
-// Hosts returns the URLs of the hosts, followed by the server, by upstream.
+// Hosts returns the URLs of the hosts, followed by the server, by upstream: those of the entries, and those of the
+// caches without an entry.
 func Hosts(osc *extensionsv1alpha1.OperatingSystemConfig) map[string][]string {
 	hosts := map[string][]string{}
 	for _, entry := range osc.Spec.CRIConfig.Containerd.Registries {
@@ -73,7 +78,31 @@ func Hosts(osc *extensionsv1alpha1.OperatingSystemConfig) map[string][]string {
 		// Appended, so that a second entry for an upstream shows.
 		hosts[entry.Upstream] = append(hosts[entry.Upstream], urls...)
 	}
+	for upstream, content := range Installed(osc) {
+		var file struct {
+			Server string
+			Host   map[string]any
+		}
+		if err := toml.Unmarshal([]byte(content), &file); err != nil {
+			panic(err)
+		}
+		hosts[upstream] = append(hosts[upstream], slices.Sorted(maps.Keys(file.Host))...)
+		hosts[upstream] = append(hosts[upstream], "server "+file.Server)
+	}
 	return hosts
+}
+
+// Installed returns each hosts.toml that the unit of the caches installs, by upstream.
+func Installed(osc *extensionsv1alpha1.OperatingSystemConfig) map[string]string {
+	installed := map[string]string{}
+	for _, file := range osc.Spec.Files {
+		upstream, ok := strings.CutSuffix(path.Base(file.Path), ".toml")
+		if !ok || path.Dir(file.Path) != "/etc/containerd/registry-cache" {
+			continue
+		}
+		installed[upstream] = file.Content.Inline.Data
+	}
+	return installed
 }
 
 // entryOf returns the entry of an upstream, and creates it if it does not exist.

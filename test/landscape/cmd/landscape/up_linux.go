@@ -135,6 +135,11 @@ func create(ctx context.Context, l *landscape.Landscape, log *progress.Log, buil
 	if err := sandbox.CreateDir(l); err != nil {
 		return done(err)
 	}
+	unlock, err := sandbox.LockNetworks(ctx)
+	if err != nil {
+		return done(err)
+	}
+	defer unlock()
 	network, err := sandbox.ChooseNetwork(l.ID())
 	if err != nil {
 		return done(err)
