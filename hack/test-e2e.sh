@@ -38,8 +38,9 @@ started=()
 stop() {
   local code=$?
   wait
+  # What it removes is only of interest if that fails: the failures of journeys stay the end of the output.
   for dir in "${started[@]}"; do
-    LANDSCAPE_DIR=$dir bin/landscape down || code=1
+    LANDSCAPE_DIR=$dir bin/landscape down > bin/down.log 2>&1 || { code=1 && cat bin/down.log >&2; }
   done
   exit "$code"
 }

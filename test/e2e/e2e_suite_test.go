@@ -11,10 +11,13 @@ package e2e_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2/types"
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -55,3 +58,16 @@ var _ = BeforeSuite(func() {
 var _ = AfterEach(func(ctx context.Context) {
 	configure(ctx, garden.Cache(garden.PrivateHost))
 }, NodeTimeout(journeyTimeout))
+
+// The summary of Ginkgo has no messages. Whoever reads the end of a log, which may be all that a CI keeps, needs them.
+var _ = ReportAfterSuite("Failures", func(report Report) {
+	const limit = 1000 // characters of each message
+	for _, spec := range report.SpecReports.WithState(types.SpecStateFailureStates) {
+		message, more := spec.FailureMessage(), ""
+		if len(message) > limit {
+			message, more = message[:limit], " ..."
+		}
+		fmt.Printf("landscape %d, %s to %s: %s\n  %s%s\n", spec.ParallelProcess, spec.StartTime.Format(time.TimeOnly),
+			spec.EndTime.Format(time.TimeOnly), spec.FullText(), strings.ReplaceAll(message, "\n", "\n  "), more)
+	}
+})

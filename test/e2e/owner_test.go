@@ -6,6 +6,7 @@ package e2e_test
 
 import (
 	"context"
+	"fmt"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
@@ -119,12 +120,21 @@ func createSecret(ctx context.Context, secret *corev1.Secret) {
 }
 
 // deleteSecret deletes the journey's Secret, although it is protected while a Shoot uses it, as a client that can
-// remove the protection.
+// remove its finalizer and take the namespace from the project.
 func deleteSecret(ctx context.Context) {
 	GinkgoHelper()
 	key := client.ObjectKey{Namespace: gardenlet.ProjectNamespace, Name: journeySecret}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 	Expect(client.IgnoreNotFound(c.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))))).To(Succeed())
-	Expect(client.IgnoreNotFound(c.Delete(ctx, secret))).To(Succeed())
+	labelProject := func(role string) {
+		GinkgoHelper()
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: key.Namespace}}
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, v1beta1constants.GardenRole, role)
+		Expect(c.Patch(ctx, namespace, client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
+	}
+	labelProject("")
+	defer labelProject(v1beta1constants.GardenRoleProject)
+	// kube-apiserver notices the label with a delay.
+	Eventually(ctx, func() error { return client.IgnoreNotFound(c.Delete(ctx, secret)) }).Should(Succeed())
 	expectGone(ctx, secret, key)
 }

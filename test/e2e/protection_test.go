@@ -7,6 +7,8 @@ package e2e_test
 import (
 	"context"
 
+	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
+	"github.com/gardener/gardener/pkg/controllerutils"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
@@ -21,16 +23,30 @@ var _ = Describe("Secrets of the project", Label("protection"), func() {
 	var used, other *corev1.Secret
 
 	BeforeEach(func(ctx context.Context) {
-		used, other = projectSecret(garden.CredentialsName), projectSecret("other")
+		used, other = projectSecret("protection-v1"), projectSecret("other")
 		Expect(c.Create(ctx, other)).To(Succeed())
 		DeferCleanup(func(ctx context.Context) error { return client.IgnoreNotFound(c.Delete(ctx, other)) })
+		username, password, err := here.Puller()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(garden.EnsureCredentials(ctx, c, used.Name, username, password)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) error { return client.IgnoreNotFound(c.Delete(ctx, used)) })
+		configureWith(ctx, used.Name, garden.Cache(garden.PrivateHost))
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(c.Get(ctx, client.ObjectKeyFromObject(used), used)).To(Succeed())
+			g.Expect(used.Finalizers).To(ConsistOf(v1beta1constants.ReferenceProtectionFinalizerName))
+		}).Should(Succeed())
 	}, NodeTimeout(journeyTimeout))
 
 	It("cannot be deleted while a cache uses them", func(ctx context.Context) {
-		Expect(c.Delete(ctx, used)).To(MatchError(And(
+		refused := MatchError(And(
 			ContainSubstring("Shoot "+shootKey.Name+" (spec.resources[0], used in spec.extensions[0].providerConfig.caches[0].secretReferenceName)"),
-			ContainSubstring("Reference another Secret"))))
+			ContainSubstring("Reference another Secret")))
+		Expect(c.Delete(ctx, used)).To(refused)
 		Expect(c.Delete(ctx, other)).To(Succeed())
+
+		By("losing Gardener's finalizer")
+		Expect(controllerutils.RemoveAllFinalizers(ctx, c, used)).To(Succeed())
+		Expect(c.Delete(ctx, used)).To(refused)
 	}, SpecTimeout(journeyTimeout))
 
 	Context("without the admission component", func() {

@@ -110,6 +110,8 @@ func adjust(webhook *admissionregistrationv1.ValidatingWebhook) {
 	switch name, _, _ := strings.Cut(webhook.Name, "."); name {
 	case secret.Name:
 		secret.Restrict(webhook)
+	case secret.UnmarkedName:
+		secret.RestrictUnmarked(webhook)
 	case shoot.Name:
 		shoot.Restrict(webhook)
 	}

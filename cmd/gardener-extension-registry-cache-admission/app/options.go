@@ -49,7 +49,11 @@ func newOptions() *options {
 			"", nil, // There are no webhooks in Shoots.
 			nil,
 			&webhookcmd.ServerOptions{ServicePort: 443, Namespace: os.Getenv("WEBHOOK_CONFIG_NAMESPACE")},
-			webhookcmd.NewSwitchOptions(webhookcmd.Switch(shoot.Name, shoot.New), webhookcmd.Switch(secret.Name, secret.New)),
+			webhookcmd.NewSwitchOptions(
+				webhookcmd.Switch(shoot.Name, shoot.New),
+				webhookcmd.Switch(secret.Name, secret.New),
+				webhookcmd.Switch(secret.UnmarkedName, secret.NewUnmarked),
+			),
 		),
 		clients:   &clientAuthentication{},
 		inCluster: rest.InClusterConfig,

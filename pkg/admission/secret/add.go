@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -20,17 +21,43 @@ import (
 )
 
 const (
-	// Name is the name of the webhook.
+	// Name is the name of the webhook for objects with Gardener's finalizer.
 	Name = "secret"
+	// UnmarkedName is the name of the webhook for objects without it.
+	UnmarkedName = "secret-unmarked"
 
-	path = "/webhooks/protect-secret"
+	path         = "/webhooks/protect-secret"
+	unmarkedPath = "/webhooks/protect-unmarked-secret"
 
-	// maxConcurrentReviews bounds the memory for pages of Shoots.
+	// maxConcurrentReviews bounds the memory for pages of Shoots, for each webhook.
 	maxConcurrentReviews = 2
 )
 
-// New returns the webhook for Secrets and WorkloadIdentities. Its registration by the library must be restricted with [Restrict].
+// marked is true for objects that Gardener protects.
+var marked = fmt.Sprintf("has(oldObject.metadata.finalizers) && oldObject.metadata.finalizers.exists(f, f == '%s')",
+	v1beta1constants.ReferenceProtectionFinalizerName)
+
+// New returns the webhook for Secrets and WorkloadIdentities with Gardener's finalizer. Its registration by the library
+// must be restricted with [Restrict].
 func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
+	return newWebhook(mgr, Name, path)
+}
+
+// NewUnmarked returns the webhook for Secrets and WorkloadIdentities without Gardener's finalizer. Its registration by
+// the library must be restricted with [RestrictUnmarked].
+func NewUnmarked(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
+	webhook, err := newWebhook(mgr, UnmarkedName, unmarkedPath)
+	if err != nil {
+		return nil, err
+	}
+	webhook.FailurePolicy = new(admissionregistrationv1.Ignore)
+	webhook.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{
+		v1beta1constants.GardenRole: v1beta1constants.GardenRoleProject,
+	}}
+	return webhook, nil
+}
+
+func newWebhook(mgr manager.Manager, name, path string) (*extensionswebhook.Webhook, error) {
 	caches, err := usage.Caches()
 	if err != nil {
 		return nil, err
@@ -45,7 +72,7 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 		Slots:      semaphore.NewWeighted(maxConcurrentReviews),
 	}
 	return &extensionswebhook.Webhook{
-		Name:    Name,
+		Name:    name,
 		Action:  extensionswebhook.ActionValidating,
 		Path:    path,
 		Target:  extensionswebhook.TargetSeed,
@@ -54,15 +81,27 @@ func New(mgr manager.Manager) (*extensionswebhook.Webhook, error) {
 	}, nil
 }
 
-// Restrict limits the registration of the webhook to the deletion of protected objects, which the library cannot express.
+// Restrict limits the registration of the webhook to the deletion of objects with Gardener's finalizer, which the
+// library cannot express.
 func Restrict(webhook *admissionregistrationv1.ValidatingWebhook) {
+	restrict(webhook, admissionregistrationv1.MatchCondition{Name: "protected-by-gardener", Expression: marked})
+}
+
+// RestrictUnmarked limits the registration of the webhook to the deletion of objects without Gardener's finalizer that
+// a Shoot could use: Secrets must be immutable.
+func RestrictUnmarked(webhook *admissionregistrationv1.ValidatingWebhook) {
+	restrict(webhook,
+		admissionregistrationv1.MatchCondition{Name: "not-protected-by-gardener", Expression: "!(" + marked + ")"},
+		admissionregistrationv1.MatchCondition{
+			Name:       "immutable",
+			Expression: "request.kind.kind != 'Secret' || has(oldObject.immutable) && oldObject.immutable",
+		})
+}
+
+func restrict(webhook *admissionregistrationv1.ValidatingWebhook, conditions ...admissionregistrationv1.MatchCondition) {
 	for i := range webhook.Rules {
 		webhook.Rules[i].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
 		webhook.Rules[i].Scope = new(admissionregistrationv1.NamespacedScope)
 	}
-	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
-		Name: "protected-by-gardener",
-		Expression: fmt.Sprintf("has(oldObject.metadata.finalizers) && oldObject.metadata.finalizers.exists(f, f == '%s')",
-			v1beta1constants.ReferenceProtectionFinalizerName),
-	}}
+	webhook.MatchConditions = conditions
 }

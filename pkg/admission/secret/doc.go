@@ -12,11 +12,19 @@
 //
 // # When it is called
 //
-// API servers call the webhook only for Secrets with Gardener's finalizer. If the webhook is unavailable, these cannot
-// be deleted; all others can. Gardener needs some milliseconds to add or remove the finalizer, so the deletion of a
-// Secret may slip through at the moment in which a Shoot starts to use it. No webhook could order the two API requests
-// for the two objects. The review of the Shoot closes this window from the other side: it refuses Secrets that are
-// missing or in deletion.
+// There are two webhooks with one handler. API servers call the first for Secrets with Gardener's finalizer. If it is
+// unavailable, these cannot be deleted; all others can.
+//
+// A referenced Secret may lack the finalizer. Gardener adds it after a Shoot has started to use the Secret, and its
+// controller may miss that a Secret needs it again: if a Shoot moves from one Secret to another and at once back, the
+// controller may still see the finalizer that it has just removed, and nothing makes it look again until the references
+// change. So API servers call the second webhook for Secrets without the finalizer, if they are immutable, as Secrets
+// for caches and mirrors must be, and in the namespace of a project. If that webhook is unavailable, they can be deleted:
+// the garden must not depend on an extension.
+//
+// A deletion may still slip through at the moment in which a Shoot starts to use the Secret. No webhook could order the
+// two API requests for the two objects. The review of the Shoot narrows this window from the other side: it refuses
+// Secrets that are missing or in deletion.
 //
 // # How it decides
 //

@@ -30,8 +30,11 @@ import (
 	"github.com/larder-project/larder/test/integration/suite"
 )
 
-// finalizer is Gardener's.
-const finalizer = "gardener.cloud/reference-protection"
+const (
+	// finalizer is Gardener's.
+	finalizer = "gardener.cloud/reference-protection"
+	ecrCache  = `{"upstream":"123456789012.dkr.ecr.eu-central-1.amazonaws.com","secretReferenceName":"robot"}`
+)
 
 var _ = Describe("Secret protection", Ordered, func() {
 	BeforeAll(func() {
@@ -42,8 +45,8 @@ var _ = Describe("Secret protection", Ordered, func() {
 		Eventually(func() error { return testClient.Delete(ctx, protected(shoot), client.DryRunAll) }).Should(beProtected(shoot.Name))
 	})
 
-	It("is registered only for the deletion of protected Secrets and WorkloadIdentities, and fails closed", func() {
-		webhook := registered("secret")
+	It("is registered only for the deletion of Secrets and WorkloadIdentities, and fails closed for protected ones", func() {
+		webhook, unmarked := registered("secret"), registered("secret-unmarked")
 		ruleFor := func(group, version, resource string) admissionregistrationv1.RuleWithOperations {
 			return admissionregistrationv1.RuleWithOperations{
 				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Delete},
@@ -53,12 +56,15 @@ var _ = Describe("Secret protection", Ordered, func() {
 				},
 			}
 		}
-		Expect(webhook.Rules).To(ConsistOf(ruleFor("", "v1", "secrets"), ruleFor("security.gardener.cloud", "v1alpha1", "workloadidentities")))
-		Expect(webhook.MatchConditions).To(ConsistOf(HaveField("Expression", ContainSubstring(finalizer))))
+		for _, webhook := range []admissionregistrationv1.ValidatingWebhook{webhook, unmarked} {
+			Expect(webhook.Rules).To(ConsistOf(ruleFor("", "v1", "secrets"), ruleFor("security.gardener.cloud", "v1alpha1", "workloadidentities")))
+			Expect(webhook.MatchConditions).To(ContainElement(HaveField("Expression", ContainSubstring(finalizer))))
+			Expect(webhook.SideEffects).To(HaveValue(Equal(admissionregistrationv1.SideEffectClassNone)))
+			Expect(webhook.TimeoutSeconds).To(HaveValue(BeNumerically("<=", 10)))
+			Expect(webhook.ClientConfig.CABundle).To(Equal(registered("shoot").ClientConfig.CABundle))
+		}
 		Expect(webhook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
-		Expect(webhook.SideEffects).To(HaveValue(Equal(admissionregistrationv1.SideEffectClassNone)))
-		Expect(webhook.TimeoutSeconds).To(HaveValue(BeNumerically("<=", 10)))
-		Expect(webhook.ClientConfig.CABundle).To(Equal(registered("shoot").ClientConfig.CABundle))
+		Expect(unmarked.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Ignore)))
 	})
 
 	It("follows a rotation", func() {
@@ -94,36 +100,32 @@ var _ = Describe("Secret protection", Ordered, func() {
 	})
 
 	It("protects a WorkloadIdentity like a Secret", func() {
-		newIdentity := func() *securityv1alpha1.WorkloadIdentity {
-			identity := &securityv1alpha1.WorkloadIdentity{
-				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "puller-"},
-				Spec: securityv1alpha1.WorkloadIdentitySpec{
-					Audiences: []string{"sts.amazonaws.com"},
-					TargetSystem: securityv1alpha1.TargetSystem{Type: "aws", ProviderConfig: &runtime.RawExtension{
-						Raw: []byte(`{"apiVersion":"aws.provider.extensions.gardener.cloud/v1alpha1","kind":"WorkloadIdentityConfig","roleARN":"arn:aws:iam::123456789012:role/puller"}`),
-					}},
-				},
-			}
-			Expect(testClient.Create(ctx, identity)).To(Succeed())
-			return identity
-		}
-		referTo := func(identity *securityv1alpha1.WorkloadIdentity) change {
-			return func(shoot *gardencorev1beta1.Shoot) {
-				reference(identity.Name, "WorkloadIdentity")(shoot)
-				shoot.Spec.Resources[0].ResourceRef.APIVersion = securityv1alpha1.SchemeGroupVersion.String()
-			}
-		}
 		identity := newIdentity()
-		shoot := newShoot(caches(`{"upstream":"123456789012.dkr.ecr.eu-central-1.amazonaws.com","secretReferenceName":"robot"}`), referTo(identity))
+		shoot := newShoot(caches(ecrCache), referTo(identity))
 		Expect(create(shoot)).To(Succeed())
-		Eventually(func(g Gomega) {
-			g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(identity), identity)).To(Succeed())
-			g.Expect(controllerutil.ContainsFinalizer(identity, finalizer)).To(BeTrue())
-		}).Should(Succeed())
+		awaitFinalizer(identity)
 		Expect(testClient.Delete(ctx, identity)).To(And(beProtected(shoot.Name, "(spec.resources[0], used in "+cachesPath+"[0].secretReferenceName)"),
 			MatchError(ContainSubstring("WorkloadIdentity "+identity.Name+" is in use"))))
 		Expect(update(shoot, referTo(newIdentity()))).To(Succeed())
 		Expect(testClient.Delete(ctx, identity)).To(Succeed())
+	})
+
+	It("protects what has lost Gardener's finalizer", func() {
+		secret, identity := newSecret(), newIdentity()
+		for object, shoot := range map[client.Object]*gardencorev1beta1.Shoot{
+			secret:   newShoot(caches(privateCache), resource(secret)),
+			identity: newShoot(caches(ecrCache), referTo(identity)),
+		} {
+			Expect(create(shoot)).To(Succeed())
+			awaitFinalizer(object)
+			object.SetFinalizers(nil)
+			Expect(testClient.Update(ctx, object)).To(Succeed())
+			Expect(testClient.Delete(ctx, object)).To(beProtectedBy("secret-unmarked", shoot.Name, "(spec.resources[0], used in "+cachesPath+"[0].secretReferenceName)"))
+
+			Expect(update(shoot, func(s *gardencorev1beta1.Shoot) { s.Spec.Extensions, s.Spec.Resources = nil, nil })).To(Succeed())
+			Expect(testClient.Delete(ctx, object)).To(Succeed())
+			Expect(testClient.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Satisfy(apierrors.IsNotFound))
+		}
 	})
 
 	It("names every Shoot that uses the Secret", func() {
@@ -269,11 +271,41 @@ func protected(shoot *gardencorev1beta1.Shoot, index ...int) *corev1.Secret {
 	GinkgoHelper()
 	secret := &corev1.Secret{}
 	secret.Namespace, secret.Name = namespace, shoot.Spec.Resources[append(index, 0)[0]].ResourceRef.Name
-	Eventually(func(g Gomega) {
-		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
-		g.Expect(controllerutil.ContainsFinalizer(secret, finalizer)).To(BeTrue())
-	}).Should(Succeed())
+	awaitFinalizer(secret)
 	return secret
+}
+
+// awaitFinalizer waits until the object has Gardener's finalizer.
+func awaitFinalizer(object client.Object) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		g.Expect(testClient.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
+		g.Expect(controllerutil.ContainsFinalizer(object, finalizer)).To(BeTrue())
+	}).Should(Succeed())
+}
+
+// newIdentity creates a WorkloadIdentity for Amazon ECR.
+func newIdentity() *securityv1alpha1.WorkloadIdentity {
+	GinkgoHelper()
+	identity := &securityv1alpha1.WorkloadIdentity{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "puller-"},
+		Spec: securityv1alpha1.WorkloadIdentitySpec{
+			Audiences: []string{"sts.amazonaws.com"},
+			TargetSystem: securityv1alpha1.TargetSystem{Type: "aws", ProviderConfig: &runtime.RawExtension{
+				Raw: []byte(`{"apiVersion":"aws.provider.extensions.gardener.cloud/v1alpha1","kind":"WorkloadIdentityConfig","roleARN":"arn:aws:iam::123456789012:role/puller"}`),
+			}},
+		},
+	}
+	Expect(testClient.Create(ctx, identity)).To(Succeed())
+	return identity
+}
+
+// referTo sets the entry of spec.resources.
+func referTo(identity *securityv1alpha1.WorkloadIdentity) change {
+	return func(shoot *gardencorev1beta1.Shoot) {
+		reference(identity.Name, "WorkloadIdentity")(shoot)
+		shoot.Spec.Resources[0].ResourceRef.APIVersion = securityv1alpha1.SchemeGroupVersion.String()
+	}
 }
 
 // released waits until Gardener's finalizer is removed.
@@ -285,10 +317,15 @@ func released(secret *corev1.Secret) {
 	}).Should(Succeed())
 }
 
-// beProtected matches a rejection by the webhook that names the Shoot and the field that uses the Secret.
+// beProtected matches a rejection by the webhook for Secrets with Gardener's finalizer, which names the Shoot and the
+// field that uses the Secret.
 func beProtected(shoot string, use ...string) gomegatypes.GomegaMatcher {
+	return beProtectedBy("secret", shoot, use...)
+}
+
+func beProtectedBy(webhook, shoot string, use ...string) gomegatypes.GomegaMatcher {
 	return And(
-		MatchError(ContainSubstring(`admission webhook "secret.registry-cache-admission.extensions.gardener.cloud" denied the request`)),
+		MatchError(ContainSubstring(`admission webhook "`+webhook+`.registry-cache-admission.extensions.gardener.cloud" denied the request`)),
 		Satisfy(apierrors.IsForbidden),
 		MatchError(ContainSubstring("Shoot "+shoot+" "+append(use, "")[0])),
 		MatchError(Not(ContainSubstring("hunter2"))),

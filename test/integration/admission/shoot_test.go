@@ -337,12 +337,25 @@ func newSecret(changes ...func(*corev1.Secret)) *corev1.Secret {
 	return secret
 }
 
-// replaceSecret replaces the Secret that the Shoot references.
+// replaceSecret replaces the Secret that the Shoot references, as a client that can take the namespace from its project.
 func replaceSecret(shoot *gardencorev1beta1.Shoot, change func(*corev1.Secret)) {
 	GinkgoHelper()
 	name := shoot.Spec.Resources[0].ResourceRef.Name
-	Expect(testClient.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})).To(Succeed())
+	labelNamespace("")
+	defer labelNamespace("project")
+	// kube-apiserver notices the label with a delay.
+	Eventually(func() error {
+		return testClient.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
+	}).Should(Succeed())
 	Expect(testClient.Create(ctx, newSecret(func(s *corev1.Secret) { s.Name = name }, change))).To(Succeed())
+}
+
+// labelNamespace sets the role of the namespace in the garden.
+func labelNamespace(role string) {
+	GinkgoHelper()
+	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{"gardener.cloud/role":%q}}}`, role))
+	Expect(testClient.Patch(ctx, object, patch)).To(Succeed())
 }
 
 func create(shoot *gardencorev1beta1.Shoot) error {
@@ -399,7 +412,7 @@ func registered(name string) admissionregistrationv1.ValidatingWebhook {
 	GinkgoHelper()
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	Expect(testClient.Get(ctx, client.ObjectKey{Name: "gardener-extension-registry-cache-admission"}, config)).To(Succeed())
-	Expect(config.Webhooks).To(HaveLen(2))
+	Expect(config.Webhooks).To(HaveLen(3))
 	i := slices.IndexFunc(config.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
 		return w.Name == name+".registry-cache-admission.extensions.gardener.cloud"
 	})
