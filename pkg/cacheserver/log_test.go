@@ -168,7 +168,7 @@ var _ = Describe("docs/logs.md", func() {
 		Expect(names("Outcomes")).To(ConsistOf(outcomes))
 		Expect(names("Causes")).To(ConsistOf(
 			event.CauseNew, event.CauseExpired, event.CauseEvicted, event.CauseCorrupt, event.CauseMoved, event.CauseUnproven, event.CauseList,
-			event.CauseRefused, event.CauseNotAllowed, event.CauseTooMany, event.CauseUndecided, event.CauseClientLeft, event.CauseClientSlow, event.Unvalidated("REASON"), "REASON: MESSAGE",
+			event.CauseRefused, event.CauseMissing, event.CauseNotAllowed, event.CauseTooMany, event.CauseUndecided, event.CauseClientLeft, event.CauseClientSlow, event.Unvalidated("REASON"), "REASON: MESSAGE",
 		))
 	})
 })

@@ -7,7 +7,9 @@ package cacheserver
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -96,9 +98,15 @@ type certificateFile struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	// loaded are the files of the current certificate, rejected the last ones that were not a valid pair.
+	// loaded are the files of the current certificate, rejected the last ones that were not a valid pair. If these could
+	// not even be read, they are read again at the time in retry.
 	loaded, rejected generation
+	retry            time.Time
 }
+
+// certificateRetryInterval is when files that could not be read are read again. The reason may have been a lack of
+// descriptors.
+const certificateRetryInterval = 10 * time.Second
 
 // generation identifies one version of the files.
 type generation struct {
@@ -119,11 +127,14 @@ func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	found, err := c.stat()
-	if err != nil || found.equal(c.loaded) || found.equal(c.rejected) {
+	if err != nil || found.equal(c.loaded) || found.equal(c.rejected) && (c.retry.IsZero() || time.Now().Before(c.retry)) {
 		return c.current, nil
 	}
 	if err := c.reload(found); err != nil {
-		c.rejected = found
+		c.rejected, c.retry = found, time.Time{}
+		if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
+			c.retry = time.Now().Add(certificateRetryInterval)
+		}
 		logrus.WithError(err).Error("Failed to load renewed certificate, keeping the previous one")
 		return c.current, nil
 	}

@@ -81,7 +81,7 @@ func expectReady(ctx context.Context, host string) {
 		g.Expect(set.Status.ReadyReplicas).To(Equal(*set.Spec.Replicas))
 		g.Expect(set.Status.Replicas).To(Equal(*set.Spec.Replicas))
 	}).Should(Succeed())
-	// The node stops using a cache that does not accept connections, and uses it again a moment after it does.
+	// The node stops using a cache that does not respond, and uses it again a moment after it does.
 	Eventually(ctx, evidence.HostsFile).WithArguments(here, host).Should(BeARegularFile())
 }
 

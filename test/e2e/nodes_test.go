@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	// detectionTimeout bounds the time until a node no longer uses a cache that does not accept connections.
+	// detectionTimeout bounds the time until a node no longer uses a cache that does not respond.
 	detectionTimeout = 10 * time.Second
 	// maxLoss bounds the time that a pull loses with such a cache.
 	maxLoss = 2 * time.Second

@@ -10,7 +10,6 @@ import (
 	extensionswebhook "github.com/gardener/gardener/extensions/pkg/webhook"
 	v1beta1constants "github.com/gardener/gardener/pkg/apis/core/v1beta1/constants"
 	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
-	"golang.org/x/sync/semaphore"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/larder-project/larder/pkg/admission/usage"
+	"github.com/larder-project/larder/pkg/limit"
 )
 
 const (
@@ -29,8 +29,9 @@ const (
 	path         = "/webhooks/protect-secret"
 	unmarkedPath = "/webhooks/protect-unmarked-secret"
 
-	// maxConcurrentReviews bounds the memory for pages of Shoots, for each webhook.
-	maxConcurrentReviews = 2
+	// maxReviews bounds the memory for pages of Shoots, for each webhook, and maxShare how many of them one namespace
+	// can have.
+	maxReviews, maxShare = 2, 1
 )
 
 // marked is true for objects that Gardener protects.
@@ -69,7 +70,8 @@ func newWebhook(mgr manager.Manager, name, path string) (*extensionswebhook.Webh
 	handler := &Handler{
 		Reader:     mgr.GetAPIReader(),
 		Extensions: []Extension{ExtensionOf(caches), ExtensionOf(mirrors)},
-		Slots:      semaphore.NewWeighted(maxConcurrentReviews),
+		Slots:      limit.New(maxReviews),
+		Shares:     limit.NewShares[string](maxShare),
 	}
 	return &extensionswebhook.Webhook{
 		Name:    name,

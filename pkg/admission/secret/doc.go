@@ -20,7 +20,8 @@
 // controller may still see the finalizer that it has just removed, and nothing makes it look again until the references
 // change. So API servers call the second webhook for Secrets without the finalizer, if they are immutable, as Secrets
 // for caches and mirrors must be, and in the namespace of a project. If that webhook is unavailable, they can be deleted:
-// the garden must not depend on an extension.
+// the garden must not depend on an extension. A review that takes too long denies before API servers give up, and each
+// namespace has one at a time: no project can make the protection of another fail, or hold up its deletions for long.
 //
 // A deletion may still slip through at the moment in which a Shoot starts to use the Secret. No webhook could order the
 // two API requests for the two objects. The review of the Shoot narrows this window from the other side: it refuses

@@ -10,19 +10,25 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	securityv1alpha1 "github.com/gardener/gardener/pkg/apis/security/v1alpha1"
-	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/larder-project/larder/pkg/limit"
 )
 
 // pageSize is the number of Shoots in a page. A Shoot usually has about 10 KiB, but its owner can make it larger than a
 // MiB.
 const pageSize = 20
+
+// reviewTimeout limits a review. It is shorter than that of the webhooks, after which API servers allow the deletion of Secrets
+// without Gardener's finalizer.
+const reviewTimeout = 7 * time.Second
 
 // Handler reviews deletions of Secrets and WorkloadIdentities.
 type Handler struct {
@@ -30,8 +36,10 @@ type Handler struct {
 	Reader client.Reader
 	// Extensions are the extensions that can use Secrets.
 	Extensions []Extension
-	// Slots limits the reviews that read Shoots at the same time.
-	Slots *semaphore.Weighted
+	// Slots limits the reviews that read Shoots at the same time, Shares those of one namespace: projects must not be
+	// able to hold up each other.
+	Slots  limit.Limit
+	Shares *limit.Shares[string]
 }
 
 var _ admission.Handler = &Handler{}
@@ -46,10 +54,12 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 		return admission.Errored(http.StatusBadRequest, err)
 	}
 	uses := &uses{target: target{kind: kindOf(request), name: name}}
-	for _, extension := range h.Extensions {
-		if err := h.collect(ctx, request.Namespace, extension, uses); err != nil {
-			return admission.Errored(http.StatusInternalServerError, fmt.Errorf("find the Shoots that use the %s: %w", uses.target.kind, err))
+	if err := h.collectAll(ctx, request.Namespace, uses); err != nil {
+		code, remedy := int32(http.StatusInternalServerError), ""
+		if errors.Is(err, errSlow) {
+			code, remedy = http.StatusServiceUnavailable, "; try again"
 		}
+		return admission.Errored(code, fmt.Errorf("find the Shoots that use the %s: %w%s", uses.target.kind, err, remedy))
 	}
 	if uses.empty() {
 		return admission.Allowed("")
@@ -79,13 +89,36 @@ func nameOf(request admission.Request) (string, error) {
 	return object.Name, nil
 }
 
-// collect adds the uses by all Shoots in the namespace that have the extension.
-func (h *Handler) collect(ctx context.Context, namespace string, extension Extension, uses *uses) error {
-	if err := h.Slots.Acquire(ctx, 1); err != nil {
+var errSlow = fmt.Errorf("the review took longer than %s", reviewTimeout)
+
+// collectAll adds the uses by all Shoots in the namespace.
+func (h *Handler) collectAll(ctx context.Context, namespace string, uses *uses) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, reviewTimeout, errSlow)
+	defer cancel()
+	// First the namespace's own share: what waits for that must not wait before others.
+	share, err := h.Shares.Acquire(ctx, namespace)
+	if err != nil {
+		return fmt.Errorf("too many concurrent reviews in namespace %s: %w", namespace, err)
+	}
+	defer share()
+	slot, err := h.Slots.Acquire(ctx)
+	if err != nil {
 		return fmt.Errorf("too many concurrent reviews: %w", err)
 	}
-	defer h.Slots.Release(1)
+	defer slot()
+	for _, extension := range h.Extensions {
+		if err := h.collect(ctx, namespace, extension, uses); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+	return nil
+}
 
+// collect adds the uses by all Shoots in the namespace that have the extension.
+func (h *Handler) collect(ctx context.Context, namespace string, extension Extension, uses *uses) error {
 	next := ""
 	for {
 		shoots := &gardencorev1beta1.ShootList{}

@@ -11,11 +11,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
 
 	gardencorev1beta1 "github.com/gardener/gardener/pkg/apis/core/v1beta1"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +28,7 @@ import (
 
 	"github.com/larder-project/larder/pkg/admission/secret"
 	"github.com/larder-project/larder/pkg/admission/usage"
+	"github.com/larder-project/larder/pkg/limit"
 )
 
 const (
@@ -46,7 +50,8 @@ var _ = Describe("Handler", func() {
 		handler = &secret.Handler{
 			Reader:     shoots,
 			Extensions: []secret.Extension{secret.ExtensionOf(caches)},
-			Slots:      semaphore.NewWeighted(1),
+			Slots:      limit.New(2),
+			Shares:     limit.NewShares[string](1),
 		}
 	})
 
@@ -246,7 +251,10 @@ var _ = Describe("Handler", func() {
 	})
 
 	It("waits for a slot until the request is cancelled", func() {
-		Expect(handler.Slots.TryAcquire(1)).To(BeTrue())
+		for range cap(handler.Slots) {
+			_, ok := handler.Slots.TryAcquire()
+			Expect(ok).To(BeTrue())
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		response := handler.Handle(ctx, deletion("robot-v1"))
@@ -384,4 +392,60 @@ func deletion(name string) admission.Request {
 	return admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		Operation: admissionv1.Delete, Namespace: namespace, Name: name, OldObject: runtime.RawExtension{Raw: []byte(object)},
 	}}
+}
+
+// A response that denies comes before the API server gives up: then it would allow the deletion of a Secret without
+// Gardener's finalizer.
+func TestSlowReviewsDeny(t *testing.T) {
+	const other = "garden-other"
+	newHandler := func(t *testing.T, reads *atomic.Int32) *secret.Handler {
+		caches, err := usage.Caches()
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+		return &secret.Handler{
+			Reader: reader(func(ctx context.Context, inNamespace string) error {
+				reads.Add(1)
+				if inNamespace == other {
+					return nil
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}),
+			Extensions: []secret.Extension{secret.ExtensionOf(caches)},
+			Slots:      limit.New(2), Shares: limit.NewShares[string](1),
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		g, reads := NewWithT(t), &atomic.Int32{}
+		handler := newHandler(t, reads)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		responses := make(chan admission.Response, 5)
+		for range cap(responses) {
+			go func() { responses <- handler.Handle(ctx, deletion("robot-v1")) }()
+		}
+		synctest.Wait()
+		g.Expect(reads.Load()).To(BeEquivalentTo(1), "one review of a namespace at a time")
+		request := deletion("robot-v1")
+		request.Namespace = other
+		g.Expect(handler.Handle(ctx, request).Allowed).To(BeTrue(), "another namespace need not wait")
+		for range cap(responses) {
+			response := <-responses
+			g.Expect(response.Allowed).To(BeFalse())
+			g.Expect(response.Result.Code).To(BeEquivalentTo(http.StatusServiceUnavailable))
+			g.Expect(response.Result.Message).To(And(ContainSubstring("took longer than 7s"), HaveSuffix("; try again")))
+		}
+		g.Expect(ctx.Err()).NotTo(HaveOccurred())
+	})
+}
+
+// reader calls a function for each list in a namespace.
+type reader func(ctx context.Context, namespace string) error
+
+func (r reader) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
+	return errors.ErrUnsupported
+}
+
+func (r reader) List(ctx context.Context, _ client.ObjectList, options ...client.ListOption) error {
+	o := client.ListOptions{}
+	return r(ctx, o.ApplyOptions(options).Namespace)
 }

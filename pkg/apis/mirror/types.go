@@ -8,6 +8,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// SharedRegistriesAnnotation of an OperatingSystemConfig is a JSON object with the upstreams whose mirrors nodes use
+// together with the hosts of others, as keys.
+const SharedRegistriesAnnotation = GroupName + "/containerd-registries"
+
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // MirrorConfig configures mirrors of upstream registries.

@@ -420,6 +420,23 @@ var _ = Describe("Pull secrets", func() {
 		Expect(t.pull(alice, shared)).To(Succeed())
 	})
 
+	It("pay for what the cache's own credential may not read", func() {
+		for _, denial := range []upstreamsim.Denial{upstreamsim.DenyObject, upstreamsim.DenyToken, upstreamsim.Hide} {
+			t := newTenants(upstreamsim.Options{Denial: denial}, func(o *pullthrough.Options) {
+				o.Credential = credentials.Credential{Username: bob.Username, Password: bob.Password}
+			})
+			t.pullStored(alice, private)
+			Expect(t.Upstream.Counters().Bytes).To(Equal(t.images[private].Size()))
+			for _, a := range []upstreamsim.Account{bob, none} {
+				Expect(pull.StatusOf(t.pull(a, private))).To(BeElementOf(http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound))
+			}
+			refused := t.asked(bob)
+			t.Upstream.Push(private, "v1", upstreamsim.RandomImage(9, 2, 10_000))
+			Expect(t.pull(alice, private)).To(Succeed())
+			Expect(t.asked(bob)).To(Equal(refused), "the cache knows that its own credential is of no use")
+		}
+	})
+
 	It("end with the permission at the next check", func() {
 		for _, denial := range []upstreamsim.Denial{upstreamsim.DenyObject, upstreamsim.DenyToken, upstreamsim.Hide} {
 			t := newTenants(upstreamsim.Options{Denial: denial}, own)

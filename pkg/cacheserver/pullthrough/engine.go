@@ -47,7 +47,6 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/event"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/journal"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/keyring"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/manifests"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/metrics"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/referrers"
@@ -60,6 +59,7 @@ import (
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/volume"
 	"github.com/larder-project/larder/pkg/credentials"
 	"github.com/larder-project/larder/pkg/credentials/issuer"
+	"github.com/larder-project/larder/pkg/limit"
 	"github.com/larder-project/larder/pkg/upstream"
 )
 
@@ -248,7 +248,11 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 	o := e.options
 	observer := o.Metrics.Upstream(host)
 	if o.Access.Mode != access.Cluster {
-		observer = observer.WithoutRepositories()
+		labels := map[string]string{"": ""}
+		for i, credential := range o.RepositoryCredentials {
+			labels[credential.Repositories[0]] = strconv.Itoa(i + 1)
+		}
+		observer = observer.WithLabels(labels)
 	}
 	options := remote.Options{
 		URL: o.RemoteURL, Connection: o.Connection, AllowedRealms: o.AllowedRealms,
@@ -268,26 +272,22 @@ func (e *Engine) connect(host string) (*remote.Client, error) {
 		}
 	} else {
 		issuers := issuers(host, options.Transport)
-		newKeyring := func(label string, source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
+		newKeyring := func(scope string, source keyring.Source, log logrus.FieldLogger) *keyring.Keyring {
 			return keyring.New(keyring.Options{
 				Source: source, Clock: clock.RealClock{}, Log: log, Issuers: issuers,
 				Observe: func(s keyring.Snapshot) {
-					observer.Credential(label, metrics.Credential{
+					observer.Credential(scope, metrics.Credential{
 						Rejected: s.Rejected, ActiveSince: s.ActiveSince, PendingSince: s.PendingSince, Expiry: s.Expiry,
 					})
 				},
 			})
 		}
 		e.credentials = newKeyring("", o.credentials(host), e.log)
-		for i, credential := range o.RepositoryCredentials {
+		for _, credential := range o.RepositoryCredentials {
 			source := keyring.Directory(credential.Directory, credential.Prefix, host)
 			scope := credential.Repositories[0]
-			label := scope
-			if o.Access.Mode != access.Cluster {
-				label = strconv.Itoa(i + 1) // Readers of the metrics may not be allowed to know the name.
-			}
 			e.routes = append(e.routes, keyring.Route{
-				Keyring: newKeyring(label, source, e.log.WithField("repository", scope)), Repositories: credential.Repositories,
+				Keyring: newKeyring(scope, source, e.log.WithField("repository", scope)), Repositories: credential.Repositories,
 			})
 		}
 		router := keyring.NewRouter(e.credentials, e.routes)

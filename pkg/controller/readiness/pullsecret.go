@@ -89,7 +89,7 @@ func accountProblem(secret pullsecret.SecretReport) (metav1.Condition, bool) {
 			secret.Name, namespaces(secret.Foreign)), true
 	case secret.Storage != "":
 		return accountsCondition(metav1.ConditionFalse, PasswordNotStored,
-			"The password for Secret %q could not be stored (%s).", secret.Name, excerpt.Line(secret.Storage, pullsecret.MaxReason)), true
+			"The password for Secret %q could not be stored (%s). Delete a Secret of this name that the registry cache did not create, and check the admission webhooks of the cluster. Previous passwords stay valid for a while.", secret.Name, excerpt.Line(secret.Storage, pullsecret.MaxReason)), true
 	case secret.Failed.Count > 0:
 		return accountsCondition(metav1.ConditionFalse, AccountsFailed,
 			"Secret %q of an account could not be written in %s (%s). Quotas or admission webhooks of the cluster may prevent it.",

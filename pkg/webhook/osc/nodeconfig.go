@@ -58,7 +58,7 @@ var (
 		caches:     true,
 	}
 	mirrorsContributor = contributor{
-		annotation: mirror.GroupName + "/containerd-registries",
+		annotation: mirror.SharedRegistriesAnnotation,
 		ownsFile:   func(path string) bool { return strings.HasPrefix(path, mirrorCAPrefix) },
 	}
 )

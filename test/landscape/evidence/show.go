@@ -151,7 +151,7 @@ func (o *observation) report() string {
 	}
 	fmt.Fprintf(&b, "\nThe cache's metrics:      hits  misses\n  first pull             %5d  %6d\n  second pull            %5d  %6d\n",
 		o.first.Hits, o.first.Misses, o.second.Hits, o.second.Misses)
-	fmt.Fprintf(&b, "\nThe node's hosts.toml, installed while the cache accepts connections:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(o.hosts), "\n", "\n  "))
+	fmt.Fprintf(&b, "\nThe node's hosts.toml, installed by a unit while the cache responds:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(o.hosts), "\n", "\n  "))
 	return b.String()
 }
 

@@ -90,7 +90,7 @@ func (n *node) Apply(ctx context.Context, secret client.ObjectKey) error {
 	return n.awaitHosts(ctx)
 }
 
-// awaitHosts waits until the node uses all caches. A cache that does not accept connections is no error.
+// awaitHosts waits until the node uses all caches. A cache that does not respond is no error.
 func (n *node) awaitHosts(ctx context.Context) error {
 	paths, err := afero.Glob(n.fs, hostsDir+"/*.toml")
 	if err != nil {

@@ -155,7 +155,8 @@ type Account struct {
 	Namespaces []string `json:"namespaces"`
 	// Repositories lists the repositories that the account may pull, each with all repositories below it: "team-a" is for
 	// "team-a" and "team-a/app", but not for "team-ab". Official images of Docker Hub are below "library". It must have
-	// from 1 to 32 repositories of at most 255 characters.
+	// from 1 to 32 repositories of at most 255 characters. Public content of other repositories stays readable in the mode
+	// "PullSecrets".
 	// Defaults to all repositories.
 	// +optional
 	Repositories []string `json:"repositories,omitempty"`

@@ -149,6 +149,23 @@ var _ = Describe("Certificates of nodes", func() {
 		Expect(n.admits(valid, valid.PeerCertificates[0].NotBefore.Add(-time.Second))).To(BeFalse())
 	})
 
+	It("are not verified again at once if they were refused", func() {
+		now := time.Now()
+		refused := issue(renewed, x509.ExtKeyUsageClientAuth)
+		for range 3 {
+			Expect(n.admits(refused, now)).To(BeFalse())
+		}
+		Expect(n.failed.Len()).To(Equal(1))
+		withIntermediate := &tls.ConnectionState{PeerCertificates: append(refused.PeerCertificates, refused.PeerCertificates[0])}
+		Expect(n.admits(withIntermediate, now)).To(BeFalse())
+		Expect(n.failed.Len()).To(Equal(2), "another chain is verified by itself")
+		Expect(n.admits(refused, refused.PeerCertificates[0].NotBefore.Add(-time.Second))).To(BeFalse())
+
+		valid := issue(old, x509.ExtKeyUsageClientAuth)
+		Expect(n.admits(valid, valid.PeerCertificates[0].NotBefore.Add(-time.Second))).To(BeFalse())
+		Expect(n.admits(valid, now)).To(BeTrue(), "one that was not valid yet is verified again")
+	})
+
 	It("admit no connection without one", func() {
 		Expect(n.admits(nil, time.Now())).To(BeFalse())
 		Expect(n.admits(&tls.ConnectionState{}, time.Now())).To(BeFalse())

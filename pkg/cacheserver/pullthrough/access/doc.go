@@ -89,11 +89,12 @@
 // challenged, or its credential asked with. At most 16 such questions are asked at a time for clients without a
 // credential, and 64 for those with one, which do not wait. Clients without a credential wait for up to two seconds for
 // their turn, and no longer for the response of an upstream that counts as down. At most 16 are asked at a time with
-// credentials that are not known, and 16 with known ones, 4 of them with the same.
+// credentials that are not known, and 48 with known ones, 16 of them with the same.
 //
 // The address is that of the connection: of the node, for pulls of all its pods. So a pod that shares it, in the
 // network of the host or behind address translation, can hold back new credentials of the other pods there. Known ones
-// it cannot, unless it has the same. Questions that the limits of an address may hold back are not shared with other addresses.
+// it cannot, unless it has the same. Questions that the limits of an address may hold back are not shared with other
+// addresses.
 //
 // Refusals have status 403, because containerd repeats a request with the same credential several times after a 401.
 package access

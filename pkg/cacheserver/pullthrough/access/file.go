@@ -11,12 +11,17 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
 
-// maxFile bounds each of the files.
-const maxFile = 1 << 20
+const (
+	// maxFile bounds each of the files.
+	maxFile = 1 << 20
+	// retryInterval is when a file that could not be read is read again. The reason may have been a lack of descriptors.
+	retryInterval = 10 * time.Second
+)
 
 // file is the parsed content of a file that may be replaced at any time. Each use checks whether it was: a call of stat
 // costs little, and a watch could miss the symlinks with which Kubernetes swaps a mounted Secret. Content that cannot
@@ -27,16 +32,20 @@ type file[T any] struct {
 	log   logrus.FieldLogger
 	// optional means that a missing file has the zero value. Otherwise, the previous content stays.
 	optional bool
+	// openFile replaces os.Open in tests.
+	openFile func(path string) (*os.File, error)
 
 	mu    sync.Mutex
 	value T
-	// loaded is the file of the value, rejected the last one that could not be used.
+	// loaded is the file of the value, rejected the last one that could not be used. If that could not even be read, it is
+	// read again at the time in retry.
 	loaded, rejected os.FileInfo
+	retry            time.Time
 }
 
 // open reads a file for the first time, when its content has to be usable.
 func open[T any](path string, log logrus.FieldLogger, parse func([]byte) (T, error)) (*file[T], error) {
-	f := &file[T]{path: path, parse: parse, log: log}
+	f := &file[T]{path: path, parse: parse, log: log, openFile: os.Open}
 	info, err := os.Stat(path)
 	if err == nil {
 		err = f.read(info)
@@ -51,7 +60,7 @@ func open[T any](path string, log logrus.FieldLogger, parse func([]byte) (T, err
 func openOptional[T any](path string, log logrus.FieldLogger, parse func([]byte) (T, error)) (*file[T], error) {
 	f, err := open(path, log, parse)
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = &file[T]{path: path, parse: parse, log: log}, nil
+		f, err = &file[T]{path: path, parse: parse, log: log, openFile: os.Open}, nil
 	}
 	if err == nil {
 		f.optional = true
@@ -70,11 +79,14 @@ func (f *file[T]) get() T {
 			f.clear()
 		}
 	}
-	if err != nil || same(info, f.loaded) || same(info, f.rejected) {
+	if err != nil || same(info, f.loaded) || same(info, f.rejected) && (f.retry.IsZero() || time.Now().Before(f.retry)) {
 		return f.value
 	}
 	if err := f.read(info); err != nil {
-		f.rejected = info
+		f.rejected, f.retry = info, time.Time{}
+		if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
+			f.retry = time.Now().Add(retryInterval)
+		}
 		f.log.WithError(err).Error("Ignored changed file for the access of clients")
 	}
 	return f.value
@@ -90,7 +102,7 @@ func (f *file[T]) clear() {
 }
 
 func (f *file[T]) read(info os.FileInfo) error {
-	opened, err := os.Open(f.path)
+	opened, err := f.openFile(f.path)
 	if err != nil {
 		return err
 	}

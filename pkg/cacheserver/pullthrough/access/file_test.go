@@ -5,9 +5,14 @@
 package access
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sirupsen/logrus/hooks/test"
@@ -40,4 +45,39 @@ func TestDeletedFile(t *testing.T) {
 			g.Expect(f.get()).To(Equal("after"))
 		})
 	}
+}
+
+func TestFileThatCouldNotBeReadIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, path := NewWithT(t), filepath.Join(t.TempDir(), "file")
+		log, logged := test.NewNullLogger()
+		parse := func(content []byte) (string, error) {
+			if string(content) == "bad" {
+				return "", errors.New("is bad")
+			}
+			return string(content), nil
+		}
+		g.Expect(os.WriteFile(path, []byte("before"), 0o600)).To(Succeed())
+		f, err := open(path, log, parse)
+		g.Expect(err).NotTo(HaveOccurred())
+
+		g.Expect(os.WriteFile(path, []byte("after this"), 0o600)).To(Succeed())
+		f.openFile = func(path string) (*os.File, error) {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EMFILE}
+		}
+		for range 3 {
+			g.Expect(f.get()).To(Equal("before"))
+		}
+		g.Expect(logged.Entries).To(HaveLen(1))
+		f.openFile = os.Open
+		time.Sleep(retryInterval)
+		g.Expect(f.get()).To(Equal("after this"))
+
+		g.Expect(os.WriteFile(path, []byte("bad"), 0o600)).To(Succeed())
+		for range 3 {
+			g.Expect(f.get()).To(Equal("after this"))
+			time.Sleep(retryInterval)
+		}
+		g.Expect(logged.Entries).To(HaveLen(2))
+	})
 }

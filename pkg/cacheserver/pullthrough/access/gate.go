@@ -18,10 +18,10 @@ import (
 
 	cacheconfig "github.com/larder-project/larder/pkg/cacheserver/config"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/coalesce"
-	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/limit"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/remote"
 	"github.com/larder-project/larder/pkg/cacheserver/pullthrough/route"
 	"github.com/larder-project/larder/pkg/credentials"
+	"github.com/larder-project/larder/pkg/limit"
 )
 
 // Mode is who may read what.
@@ -138,7 +138,7 @@ func New(o Options, d Dependencies) (*Gate, error) {
 	g := &Gate{
 		Options: o, Dependencies: d,
 		anonymous: newMemory(), clients: newMemory(), guesses: newGuesses(), asking: coalesce.New[question, decision](),
-		public: limit.New(maxAsking), first: limit.New(maxAskingFirst), unknown: limit.New(maxAskingKnown), known: limit.New(maxAskingKnown),
+		public: limit.New(maxAsking), first: limit.New(maxAskingFirst), unknown: limit.New(maxAsking), known: limit.New(maxAskingKnown),
 		shares: limit.NewShares[identity](maxShare),
 	}
 	if _, err := rand.Read(g.secret[:]); err != nil {

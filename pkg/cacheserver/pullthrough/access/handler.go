@@ -80,7 +80,9 @@ func (g *Gate) respondRefusal(w http.ResponseWriter, r *http.Request, to route.R
 			state.Note(event.Denied, event.CauseNotAllowed)
 		case limited:
 			state.Note(event.Denied, event.CauseTooMany)
-		case missing, unsupported:
+		case missing:
+			state.Note(event.NotFound, event.CauseMissing)
+		case unsupported:
 			state.Note(event.NotFound, event.CauseRefused)
 		case unavailable:
 			if r.Context().Err() != nil {
@@ -131,7 +133,7 @@ func (g *Gate) denial(to route.Route, fromAccount bool) string {
 	case to.Kind == route.Catalog:
 		return "this registry cache does not list its repositories"
 	case fromAccount:
-		return fmt.Sprintf("user names that begin with %q are those of accounts of this registry cache: the password is wrong, or neither the account's list of repositories nor the cache's own credential includes this repository", cacheconfig.AccountPrefix)
+		return fmt.Sprintf("user names that begin with %q are those of accounts of this registry cache: the password is wrong, the account's list does not include this repository, or the cache's own credential does not open it; mount the present Secret of the account, or add the repository to accounts[].repositories", cacheconfig.AccountPrefix)
 	case g.Mode == Nodes:
 		return "this registry cache serves nodes and its accounts only"
 	}

@@ -17,10 +17,13 @@ import (
 )
 
 const (
-	// maxNodes bounds the certificates whose verification is remembered.
+	// maxNodes bounds the certificates whose verification is remembered, and apart from these, those that failed.
 	maxNodes = 8 << 10
 	// maxChain bounds the certificates that a client may send.
-	maxChain = 8
+	maxChain = 4
+	// failedFor is how long a chain that failed is not verified again: that would let any client keep a processor busy
+	// with one connection.
+	failedFor = time.Minute
 )
 
 // nodes verifies the certificates of clients. A handshake asks for a certificate, but does not verify it, so that a
@@ -30,14 +33,18 @@ type nodes struct {
 	authorities *file[*x509.CertPool]
 
 	mu sync.Mutex
-	// pool has verified the certificates in verified, which are valid until the given time.
-	pool     *x509.CertPool
-	verified *simplelru.LRU[[sha256.Size]byte, time.Time]
+	// pool has verified the certificates in verified, which are valid until the given time, and the chains in failed,
+	// which are not verified again until then.
+	pool             *x509.CertPool
+	verified, failed *simplelru.LRU[[sha256.Size]byte, time.Time]
 }
 
 func newNodes(authorities *file[*x509.CertPool]) *nodes {
-	verified, _ := simplelru.NewLRU[[sha256.Size]byte, time.Time](maxNodes, nil) // It fails for sizes below 1 only.
-	return &nodes{authorities: authorities, verified: verified}
+	n := &nodes{authorities: authorities}
+	// NewLRU fails for sizes below 1 only.
+	n.verified, _ = simplelru.NewLRU[[sha256.Size]byte, time.Time](maxNodes, nil)
+	n.failed, _ = simplelru.NewLRU[[sha256.Size]byte, time.Time](maxNodes, nil)
+	return n
 }
 
 // admits reports whether a connection is that of a client with a certificate of the authorities.
@@ -46,9 +53,9 @@ func (n *nodes) admits(state *tls.ConnectionState, now time.Time) bool {
 		return false
 	}
 	leaf, pool := state.PeerCertificates[0], n.authorities.get()
-	sum := sha256.Sum256(leaf.Raw)
-	if n.remembers(sum, pool, leaf, now) {
-		return true
+	sum, whole := sha256.Sum256(leaf.Raw), sumOf(state.PeerCertificates)
+	if admitted, known := n.remembers(sum, whole, pool, leaf, now); known {
+		return admitted
 	}
 	intermediates := x509.NewCertPool()
 	for _, certificate := range state.PeerCertificates[1:] {
@@ -58,10 +65,24 @@ func (n *nodes) admits(state *tls.ConnectionState, now time.Time) bool {
 		Roots: pool, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
+		if !now.Before(leaf.NotBefore) { // The clocks may differ.
+			n.remember(n.failed, whole, pool, now.Add(failedFor))
+		}
 		return false
 	}
-	n.remember(sum, pool, validUntil(chains))
+	n.remember(n.verified, sum, pool, validUntil(chains))
 	return true
+}
+
+// sumOf returns the hash of a chain.
+func sumOf(chain []*x509.Certificate) (sum [sha256.Size]byte) {
+	whole := sha256.New()
+	for _, certificate := range chain {
+		one := sha256.Sum256(certificate.Raw)
+		whole.Write(one[:])
+	}
+	whole.Sum(sum[:0])
+	return sum
 }
 
 // validUntil returns when the last of the chains ends.
@@ -80,23 +101,28 @@ func validUntil(chains [][]*x509.Certificate) (latest time.Time) {
 	return latest
 }
 
-func (n *nodes) remembers(sum [sha256.Size]byte, pool *x509.CertPool, leaf *x509.Certificate, now time.Time) bool {
+// remembers returns what is known of a leaf, by its hash, and of its chain.
+func (n *nodes) remembers(sum, whole [sha256.Size]byte, pool *x509.CertPool, leaf *x509.Certificate, now time.Time) (admitted, known bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.pool != pool {
 		n.pool = pool
 		n.verified.Purge()
-		return false
+		n.failed.Purge()
+		return false, false
 	}
-	until, ok := n.verified.Get(sum)
-	return ok && !now.After(until) && !now.Before(leaf.NotBefore)
+	if until, ok := n.verified.Get(sum); ok && !now.After(until) && !now.Before(leaf.NotBefore) {
+		return true, true
+	}
+	until, ok := n.failed.Get(whole)
+	return false, ok && now.Before(until)
 }
 
-func (n *nodes) remember(sum [sha256.Size]byte, pool *x509.CertPool, until time.Time) {
+func (n *nodes) remember(in *simplelru.LRU[[sha256.Size]byte, time.Time], sum [sha256.Size]byte, pool *x509.CertPool, until time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.pool == pool { // The authorities may have changed meanwhile.
-		n.verified.Add(sum, until)
+		in.Add(sum, until)
 	}
 }
 

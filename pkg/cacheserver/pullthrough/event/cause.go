@@ -24,6 +24,9 @@ const (
 	CauseList = "list"
 	// CauseRefused means that the request was refused without the upstream; the status has the reason.
 	CauseRefused = "refused"
+	// CauseMissing means that the upstream, asked whether it serves the content to the client, does not have it, or
+	// hides it.
+	CauseMissing = "not found"
 	// CauseNotAllowed means that the upstream, or an account of the cache, does not allow the content to the client,
 	// and CauseTooMany that the upstream is not asked at the moment. CauseUndecided means that it did not decide.
 	CauseNotAllowed = "not allowed"

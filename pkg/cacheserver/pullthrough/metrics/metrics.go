@@ -88,7 +88,7 @@ func New(registerer prometheus.Registerer) *Metrics {
 		UpstreamRequests: f.counters("upstream_requests_total", "HTTP requests to the upstream by kind and status; 0 means no response, and rare statuses are counted by class.", "upstream", "kind", "code"),
 		UpstreamDuration: f.histograms("upstream_request_duration_seconds", "Time until the header of the upstream's response.", "upstream", "kind"),
 		UpstreamUp:       f.gauges("upstream_up", "Whether the upstream is reachable; 0 until all kinds of requests that failed succeed again.", "upstream"),
-		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
+		RateLimit:        f.gauges("upstream_rate_limit", "Limit of requests in the upstream's time window, as reported by the upstream, for the credential of a scope of repositories, the first of which is its name, or, while access to the cache is restricted, its number; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		RateLimitLeft:    f.gauges("upstream_rate_limit_remaining", "Remaining requests of the limit, as reported by the upstream; missing once the time window of the last report has passed.", "upstream", "scope"),
 		Rejected:         f.gauges("credentials_rejected", "Whether the upstream rejects the credential of a scope of repositories, the first of which is its name, or, while access to the cache is restricted, its number; the scope of the credential for all other repositories is empty.", "upstream", "scope"),
 		ActiveSince:      f.gauges("credentials_active_since_seconds", "Unix time at which the upstream accepted the active credential of a scope of repositories; 0 if it has not.", "upstream", "scope"),
@@ -98,7 +98,7 @@ func New(registerer prometheus.Registerer) *Metrics {
 		SavedBytes:       f.counters("saved_bytes_total", "Bytes sent to clients without fetching them again.", "type"),
 		StaleTags:        f.counters("stale_tags_total", "Tags served from the cache without validation, by reason.", "reason"),
 		FillErrors:       f.counters("fill_errors_total", "Fetches that failed, by reason.", "reason"),
-		AccessResults:    f.counters("access_requests_total", "Requests of clients to a cache with restricted access, by decision.", "result"),
+		AccessResults:    f.counters("access_requests_total", "Requests of clients to a cache with restricted access, by decision: public, granted, account and node pass; challenged asks for a credential, which is part of a pull; denied, missing, limited, unavailable and unsupported are refusals.", "result"),
 		Removed:          f.counters("removed_total", "Objects removed from the cache, by reason.", "type", "reason"),
 		RemovedBytes:     f.counters("removed_bytes_total", "Bytes removed from the cache, by reason.", "reason"),
 		VolumeBytes:      f.gauges("volume_bytes", "Size of the volume and its free space, in bytes.", "state"),
@@ -210,15 +210,22 @@ func register[C prometheus.Collector](registerer prometheus.Registerer, collecto
 type Upstream struct {
 	metrics *Metrics
 	host    string
-	// anonymous leaves out the rate limits of scopes of repositories, since readers may not be allowed to know their
-	// names.
-	anonymous bool
+	// labels replace the scopes of repositories, if there are any.
+	labels map[string]string
 }
 
-// WithoutRepositories returns an observer that names no repositories.
-func (u Upstream) WithoutRepositories() Upstream {
-	u.anonymous = true
+// WithLabels returns an observer that names scopes of repositories by the given labels, because readers may not be
+// allowed to know the repositories.
+func (u Upstream) WithLabels(labels map[string]string) Upstream {
+	u.labels = labels
 	return u
+}
+
+func (u Upstream) label(scope string) string {
+	if u.labels == nil {
+		return scope
+	}
+	return u.labels[scope]
 }
 
 // Upstream returns the observer for an upstream.
@@ -265,15 +272,14 @@ func (u Upstream) Health(up bool) {
 
 // Budget records the upstream's rate limit for the credential of a scope of repositories.
 func (u Upstream) Budget(scope string, limit, remaining int64) {
-	if u.anonymous && scope != "" {
-		return
-	}
+	scope = u.label(scope)
 	u.metrics.RateLimit.WithLabelValues(u.host, scope).Set(float64(limit))
 	u.metrics.RateLimitLeft.WithLabelValues(u.host, scope).Set(float64(remaining))
 }
 
 // BudgetExpired drops the rate limit of a scope, which is unknown from then on.
 func (u Upstream) BudgetExpired(scope string) {
+	scope = u.label(scope)
 	u.metrics.RateLimit.DeleteLabelValues(u.host, scope)
 	u.metrics.RateLimitLeft.DeleteLabelValues(u.host, scope)
 }
@@ -292,6 +298,7 @@ type Credential struct {
 
 // Credential records the state of the credential of a scope of repositories, which is empty for all others.
 func (u Upstream) Credential(scope string, c Credential) {
+	scope = u.label(scope)
 	value := 0.0
 	if c.Rejected {
 		value = 1

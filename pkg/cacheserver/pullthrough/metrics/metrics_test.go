@@ -5,6 +5,7 @@
 package metrics_test
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -60,6 +61,24 @@ var _ = Describe("Metrics", func() {
 			ContainSubstring("registry_proxy_upstream_up"),
 			ContainSubstring("registry_proxy_upstream_rate_limit_remaining"),
 		))
+	})
+
+	It("names no repositories whose readers may not be allowed to know them", func() {
+		registry := prometheus.NewRegistry()
+		m := metrics.New(registry)
+		u := m.Upstream("example.com").WithLabels(map[string]string{"": "", "team": "1"})
+		u.Budget("", 100, 7)
+		u.Budget("team", 200, 5)
+		u.Credential("team", metrics.Credential{Rejected: true, Expiry: time.Unix(9, 0)})
+		Expect(testutil.ToFloat64(m.RateLimitLeft.WithLabelValues("example.com", ""))).To(BeEquivalentTo(7))
+		Expect(testutil.ToFloat64(m.RateLimitLeft.WithLabelValues("example.com", "1"))).To(BeEquivalentTo(5))
+		Expect(testutil.ToFloat64(m.Rejected.WithLabelValues("example.com", "1"))).To(BeEquivalentTo(1))
+		families, err := registry.Gather()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(fmt.Sprint(families)).NotTo(ContainSubstring("team"))
+
+		u.BudgetExpired("team")
+		Expect(testutil.CollectAndCount(m.RateLimitLeft)).To(Equal(1))
 	})
 
 	It("has a bounded number of labels for statuses, which the upstream chooses", func() {

@@ -43,7 +43,7 @@ func newRepositories() *Repositories {
 	describe := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, []string{"repository"}, nil)
 	}
-	const some = ", for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time."
+	const some = ", for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time; absent while access to the cache is restricted."
 	return &Repositories{
 		pushed:  describe("repository_pushed_bytes_total", "Bytes of content sent to clients by repository"+some),
 		pulled:  describe("repository_pulled_bytes_total", "Bytes of content fetched from the upstream by repository"+some),

@@ -57,16 +57,16 @@ var _ = Describe("Repositories", func() {
 		served("library/app", 20)
 		m.Repositories.Fetched("library/app", 60, 1500*time.Millisecond)
 		Expect(testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP registry_proxy_repository_fetch_seconds_total Seconds that fetches from the upstream took by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time.
+# HELP registry_proxy_repository_fetch_seconds_total Seconds that fetches from the upstream took by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time; absent while access to the cache is restricted.
 # TYPE registry_proxy_repository_fetch_seconds_total counter
 registry_proxy_repository_fetch_seconds_total{repository="library/app"} 1.5
-# HELP registry_proxy_repository_fetches_total Objects fetched from the upstream by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time.
+# HELP registry_proxy_repository_fetches_total Objects fetched from the upstream by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time; absent while access to the cache is restricted.
 # TYPE registry_proxy_repository_fetches_total counter
 registry_proxy_repository_fetches_total{repository="library/app"} 1
-# HELP registry_proxy_repository_pulled_bytes_total Bytes of content fetched from the upstream by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time.
+# HELP registry_proxy_repository_pulled_bytes_total Bytes of content fetched from the upstream by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time; absent while access to the cache is restricted.
 # TYPE registry_proxy_repository_pulled_bytes_total counter
 registry_proxy_repository_pulled_bytes_total{repository="library/app"} 60
-# HELP registry_proxy_repository_pushed_bytes_total Bytes of content sent to clients by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time.
+# HELP registry_proxy_repository_pushed_bytes_total Bytes of content sent to clients by repository, for the ten repositories with the most bytes sent, the most bytes fetched, and the longest mean fetch time; absent while access to the cache is restricted.
 # TYPE registry_proxy_repository_pushed_bytes_total counter
 registry_proxy_repository_pushed_bytes_total{repository="library/app"} 120
 `), "registry_proxy_repository_fetch_seconds_total", "registry_proxy_repository_fetches_total",

@@ -85,10 +85,14 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 		if strings.HasPrefix(call.path, manifests) {
 			c.pulled.note(scope, call)
 		}
-	case Is(err, Unauthorized):
-		if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
-			c.denied.note(scope, call)
+	case Is(err, NotFound) && !byGuest && !c.pulled.has(scope, call.repository):
+		// The upstream may hide the repository from the cache's own credential.
+		if resp, tried, err := c.asGuest(ctx, call); tried && err == nil {
+			c.noteDenied(scope, call)
+			return resp, nil
 		}
+	case Is(err, Unauthorized):
+		c.noteDenied(scope, call)
 		if !byGuest {
 			if resp, tried, err := c.asGuest(ctx, call); tried && !Is(err, Unauthorized) {
 				return resp, err
@@ -100,6 +104,13 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, error) {
 		c.reject(call)
 	}
 	return resp, err
+}
+
+// noteDenied remembers that the upstream does not serve an object to the cache's own credential.
+func (c *Client) noteDenied(scope string, call call) {
+	if strings.HasPrefix(call.path, manifests) || strings.HasPrefix(call.path, blobs) {
+		c.denied.note(scope, call)
+	}
 }
 
 // withoutCredential is the error of a call for which there is no credential.
@@ -225,7 +236,9 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return explained
 	}
 	explained = c.fail(Unavailable, 0, causeOf(err))
-	explained.local = errors.Is(err, errRedirect) || errors.Is(err, errAddress)
+	for _, own := range []error{errRedirect, errAddress, syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL} {
+		explained.local = explained.local || errors.Is(err, own)
+	}
 	explained.brokeOff = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	if errors.Is(err, errRealm) {
 		explained.Reason = Unauthorized

@@ -70,7 +70,7 @@ type Error struct {
 	LoggedIn bool
 	// brokeOff means that the upstream closed the connection instead of sending a response.
 	brokeOff bool
-	// local means that the cache refused to make the request, or lacked the memory for it.
+	// local means that the cache refused to make the request, or lacked what it takes: memory, descriptors or ports.
 	local bool
 }
 

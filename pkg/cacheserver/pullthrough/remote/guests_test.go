@@ -7,10 +7,13 @@ package remote
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -153,8 +156,26 @@ func TestOnlyFaultsOfTheUpstreamAreOutages(t *testing.T) {
 		g.Expect(Is(err, Unavailable)).To(BeTrue(), "%v", err)
 		g.Expect(IsOutage(err)).To(BeFalse())
 	})
+	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL} {
+		t.Run(own.Error(), func(t *testing.T) {
+			g := NewWithT(t)
+			failing := roundTripper(func(*http.Request) (*http.Response, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", own)}
+			})
+			c, err := New(Options{URL: "https://registry.example.com", Observer: quiet{}, Timeouts: DefaultTimeouts, Transport: failing})
+			g.Expect(err).NotTo(HaveOccurred())
+			defer c.Close()
+			_, err = c.Authorize(context.Background(), "team/app", manifests+"v1", guest, time.Minute)
+			g.Expect(Is(err, Unavailable)).To(BeTrue(), "%v", err)
+			g.Expect(IsOutage(err)).To(BeFalse())
+		})
+	}
 	NewWithT(t).Expect(IsOutage(errors.New("other"))).To(BeFalse())
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func status(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }

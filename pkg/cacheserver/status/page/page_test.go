@@ -389,7 +389,7 @@ var _ = Describe("Problems", func() {
 		}, "warning: Some content is too large for the volume"),
 		Entry("a fault of the disk", func(c *cache) {
 			c.report.Storage = status.Storage{Full: true, Failing: true, FailedAt: now}
-		}, "warning: Content cannot be stored"),
+		}, "warning: The volume fails"),
 		Entry("a candidate that is pending for long", func(c *cache) {
 			c.report.Credentials = &credentials.Report{SecretName: "robot-v1", PendingSecretName: "robot-v2", State: credentials.StatePending}
 			c.metrics.Upstream(upstream).Credential("", metrics.Credential{ActiveSince: ago(time.Hour), PendingSince: ago(31 * time.Minute)})

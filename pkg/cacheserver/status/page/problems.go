@@ -131,8 +131,9 @@ func storageProblems(now time.Time, s status.Storage) []problem {
 	}
 	if s.Failing {
 		all = append(all, problem{
-			Title: "Content cannot be stored", Level: warning,
-			Text: "The volume has errors or does not respond, last " + past(s.FailedAt, now).Relative + ". The log of the cache has the error." + consequence,
+			Title: "The volume fails", Level: warning,
+			Text: "The volume has errors or does not respond, last " + past(s.FailedAt, now).Relative + ". The log of the cache has the error. " +
+				"Content that cannot be stored is fetched again by each pull; while the volume does not respond, nodes get what is not in memory from the upstream.",
 		})
 	}
 	return all
