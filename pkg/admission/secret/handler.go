@@ -26,8 +26,8 @@ import (
 // MiB.
 const pageSize = 20
 
-// reviewTimeout limits a review. It is shorter than that of the webhooks, after which API servers allow the deletion of Secrets
-// without Gardener's finalizer.
+// reviewTimeout limits a review. It is shorter than the timeout of the webhooks, after which API servers allow the
+// deletion of Secrets without Gardener's finalizer.
 const reviewTimeout = 7 * time.Second
 
 // Handler reviews deletions of Secrets and WorkloadIdentities.
